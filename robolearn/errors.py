@@ -1,0 +1,54 @@
+"""Every error that a user can cause or meet.
+
+A message names the thing, what came, what was wanted and what to do, in one line. The command line prints it and exits
+with `exit_code`; `--debug` shows the traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RobolearnError(Exception):
+    """Base of all errors raised on purpose."""
+
+    exit_code = 2
+
+
+class SpecError(RobolearnError):
+    """An array, a dataset or a checkpoint does not fit the spec it is used with."""
+
+
+class DatasetError(RobolearnError):
+    """A dataset is missing, damaged, locked or of another kind."""
+
+
+class CheckpointError(RobolearnError):
+    """A checkpoint is missing, damaged or does not fit the robot."""
+
+
+class AssetError(RobolearnError):
+    """A model file of `sim_assets` is missing or wrong."""
+
+
+class LaunchError(RobolearnError):
+    """A launch file is wrong, or a node that it starts failed."""
+
+
+class TransportError(RobolearnError):
+    """The ROS 2 transport could not be opened or broke."""
+
+
+class HardwareError(RobolearnError):
+    """A device is absent, silent or reports a fault."""
+
+
+class UnknownNameError(RobolearnError):
+    """A name that no table holds. Names the near misses."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
+        super().__init__(f"unknown {kind} {name!r}; {hint}")

@@ -1,0 +1,34 @@
+"""The Robot protocol: what the platform asks of a machine, real or simulated."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robolearn.specs import RobotSpec
+from robolearn.types import RobotState
+
+
+@runtime_checkable
+class Robot(Protocol):
+    """A machine with J joints under position control. Every `write` has been through the SafetyFilter."""
+
+    spec: RobotSpec
+
+    def connect(self) -> None:
+        """Open the device. Raises HardwareError naming port and remedy."""
+        ...
+
+    def read(self) -> RobotState:
+        """Newest measured state. Raises HardwareError when the device is silent."""
+        ...
+
+    def write(self, action: NDArray[np.float32]) -> None:
+        """Send joint position targets (J,) in the spec's unit."""
+        ...
+
+    def close(self) -> None:
+        """Leave the device holding its position. May be called twice."""
+        ...

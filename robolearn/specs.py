@@ -1,0 +1,134 @@
+"""Specs: shape, names, unit and limits of every array that crosses a boundary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from robolearn.errors import SpecError
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """One array: `names` label the last axis (empty for images), `low` and `high` are inclusive limits per name."""
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    unit: str = ""
+    names: tuple[str, ...] = ()
+    low: tuple[float, ...] | None = None
+    high: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        np.dtype(self.dtype)
+        for what, values in (("names", self.names or None), ("low", self.low), ("high", self.high)):
+            if values is not None and len(values) != self.shape[-1]:
+                raise SpecError(f"spec has {len(values)} {what} for the last axis of shape {self.shape}")
+
+    def check(self, what: str, value: ArrayLike) -> NDArray:
+        """Return `value` as an array of this spec's dtype, or raise SpecError: shape, dtype kind, finiteness."""
+        array = np.asarray(value)
+        if array.shape != self.shape:
+            raise SpecError(f"{what} has shape {array.shape}, expected {self.shape}{self._describe()}")
+        wanted = np.dtype(self.dtype)
+        if array.dtype != wanted:
+            if not np.can_cast(array.dtype, wanted, casting="same_kind"):
+                raise SpecError(f"{what} has dtype {array.dtype}, expected {wanted}{self._describe()}")
+            array = array.astype(wanted)
+        if wanted.kind == "f" and not np.isfinite(array).all():
+            bad = [self.names[i] if self.names else str(i) for i in np.unique(np.argwhere(~np.isfinite(array))[:, -1])]
+            raise SpecError(f"{what} is not finite in {', '.join(bad)}; expected numbers{self._describe()}")
+        return array
+
+    def _describe(self) -> str:
+        names = f" ({', '.join(self.names)})" if self.names else ""
+        return names + (f" [{self.unit}]" if self.unit else "")
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ArraySpec:
+        as_tuple = {k: tuple(v) for k, v in data.items() if isinstance(v, (list, tuple))}
+        return cls(**{**data, **as_tuple})
+
+
+def image_spec(height: int, width: int) -> ArraySpec:
+    """Spec of an RGB image (H, W, 3) uint8."""
+    return ArraySpec(shape=(height, width, 3), dtype="uint8")
+
+
+@dataclass(frozen=True)
+class RobotSpec:
+    """A robot as the rest of the platform sees it. Limits are per joint, J long, in `unit` (rad; m for sliders)."""
+
+    name: str
+    joint_names: tuple[str, ...]
+    position_low: tuple[float, ...]
+    position_high: tuple[float, ...]
+    max_speed: tuple[float, ...]  # [unit/s], of a command between two ticks
+    unit: str = "rad"
+
+    @property
+    def action_spec(self) -> ArraySpec:
+        """Joint position targets (J,)."""
+        return ArraySpec(
+            shape=(len(self.joint_names),),
+            unit=self.unit,
+            names=self.joint_names,
+            low=self.position_low,
+            high=self.position_high,
+        )
+
+    @property
+    def proprio_spec(self) -> ArraySpec:
+        """Joint positions, then joint velocities (2J,)."""
+        names = tuple(f"{j}.position" for j in self.joint_names) + tuple(f"{j}.velocity" for j in self.joint_names)
+        return ArraySpec(shape=(len(names),), unit=f"{self.unit}, {self.unit}/s", names=names)
+
+
+@dataclass(frozen=True)
+class InterfaceSpec:
+    """What goes into and out of a policy, an environment or a dataset: observation fields by name, and the action."""
+
+    observation: dict[str, ArraySpec]
+    action: ArraySpec
+    control_hz: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "observation": {k: v.to_json() for k, v in self.observation.items()},
+            "action": self.action.to_json(),
+            "control_hz": self.control_hz,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> InterfaceSpec:
+        return cls(
+            observation={k: ArraySpec.from_json(v) for k, v in data["observation"].items()},
+            action=ArraySpec.from_json(data["action"]),
+            control_hz=float(data["control_hz"]),
+        )
+
+    def require(self, other: InterfaceSpec, ours: str, theirs: str) -> None:
+        """Raise SpecError unless `other` (called `theirs`) supplies what this spec (called `ours`) needs."""
+        for name, spec in self.observation.items():
+            if name not in other.observation:
+                raise SpecError(f"{ours} needs observation field {name!r}; {theirs} has {', '.join(other.observation)}")
+            theirs_spec = other.observation[name]
+            if theirs_spec.shape != spec.shape:
+                raise SpecError(
+                    f"{ours} wants {name} of shape {spec.shape}, {theirs} has {theirs_spec.shape}; "
+                    "use the camera size and robot that it was trained with"
+                )
+        if self.action.shape != other.action.shape or self.action.names != other.action.names:
+            raise SpecError(
+                f"{ours} has action {self.action.shape}{self.action._describe()}, "
+                f"{theirs} wants {other.action.shape}{other.action._describe()}; train for this robot"
+            )
+        if abs(self.control_hz - other.control_hz) > 1e-6:
+            raise SpecError(f"{ours} runs at {self.control_hz:g} Hz, {theirs} at {other.control_hz:g} Hz")

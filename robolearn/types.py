@@ -1,0 +1,73 @@
+"""The nouns that cross every boundary. Legend: A action, P proprio, K chunk, H W image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Observation: TypeAlias = dict[str, NDArray]
+"""All that a policy may see at one step, by field name: `proprio` (P,) float32, `image_<camera>` (H, W, 3) uint8 RGB.
+Privileged fields (`pose_<body>` (7,) float32, position [m] then quaternion wxyz) exist in simulation only and are seen
+by scripted policies alone."""
+
+
+class ActionSource(IntEnum):
+    """Who chose the action of a step. Stored as uint8 in the dataset."""
+
+    HUMAN = 0
+    POLICY = 1
+    SCRIPT = 2
+    INTERVENTION = 3
+    PERTURBATION = 4  # noise put in on purpose while collecting; never imitated
+
+
+@dataclass(frozen=True)
+class ActionChunk:
+    """K consecutive actions.
+
+    actions: (K, A) float32 in the units of the action spec.
+    stamp_ns: capture time of the observation that the chunk was made from.
+    start_ns: when the first action is due.
+    period_ns: time between two actions.
+    """
+
+    actions: NDArray[np.float32]
+    stamp_ns: int
+    start_ns: int
+    period_ns: int
+    source: ActionSource = ActionSource.POLICY
+
+
+@dataclass(frozen=True)
+class RobotState:
+    """What a robot measured at one instant: position and velocity (J,) float32 in the units of its spec."""
+
+    joint_position: NDArray[np.float32]
+    joint_velocity: NDArray[np.float32]
+    stamp_ns: int
+
+    def proprio(self) -> NDArray[np.float32]:
+        """The proprio field (2J,): joint positions, then joint velocities."""
+        return np.concatenate([self.joint_position, self.joint_velocity]).astype(np.float32, copy=False)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One camera picture: image (H, W, 3) uint8 RGB with its capture time."""
+
+    image: NDArray[np.uint8]
+    stamp_ns: int
+
+
+@dataclass(frozen=True)
+class EpisodeOutcome:
+    """How an episode ended. `reason` is empty when nothing went wrong."""
+
+    success: bool | None
+    terminated: bool
+    truncated: bool
+    reason: str = ""

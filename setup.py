@@ -1,0 +1,53 @@
+"""Packaging. Metadata lives here alone: a [project] table in pyproject.toml would break colcon."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+EXTRAS = {
+    "vlm": ["open-clip-torch==3.3.0", "torchvision>=0.28"],
+    "bullet": ["pybullet>=3.2.7"],
+    "web": ["fastapi", "uvicorn"],
+    "dev": [
+        "hypothesis",
+        "import-linter",
+        "mypy",
+        "pytest",
+        "pytest-timeout",
+        "pytest-xdist",
+        "ruff",
+        "types-PyYAML",
+    ],
+}
+EXTRAS["all"] = sorted({requirement for extra in ("vlm", "bullet", "web") for requirement in EXTRAS[extra]})
+
+setup(
+    name="robolearn",
+    version="0.1.0",
+    description="Demonstrations, policies and a MuJoCo twin on one ROS 2 graph",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.13",
+    packages=[*find_packages(include=["robolearn", "robolearn.*"]), "robolearn_nodes"],
+    package_dir={"robolearn_nodes": "ros_ws/src/robolearn_nodes/robolearn_nodes"},
+    install_requires=[
+        "av>=14",
+        "cyclonedds==11.0.1",
+        "gymnasium>=1.1",
+        "imagecodecs>=2025.3",
+        "mujoco>=4.0,<5",
+        "numpy>=2",
+        "opencv-python-headless>=5",
+        "pyyaml",
+        "rich",
+        "rosbags>=0.11.9,<0.12",
+        "safetensors",
+        "tensorboard",
+        "torch>=2.13",
+        "tyro",
+        "zarr>=3.1,<4",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["robolearn = robolearn.cli:main"]},
+)
