@@ -1,0 +1,60 @@
+# make demo | make test | make check: each makes .venv and installs what it needs first.
+
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+# The registry's torch brings CUDA libraries of several GB and works on a CPU too. Where the CPU build is wanted:
+# make TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH ?= torch==2.13.0
+TORCH_INDEX ?=
+PYTHON ?= $(shell for p in python3.12 python3.11 python3; do command -v $$p >/dev/null && $$p -c \
+	'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && { echo $$p; break; }; done)
+WORKERS ?= 2
+
+# $(call apt,PACKAGES): install them when this user may; otherwise say in one line what to run.
+apt = { if [ "$$(id -u)" = 0 ]; then as=; elif sudo -n true 2>/dev/null; then as=sudo; else \
+	echo "robolearn needs system packages: sudo apt-get install -y $(1)" >&2; exit 2; fi; \
+	$$as apt-get update -qq && $$as apt-get install -y -qq --no-install-recommends $(1); }
+
+.PHONY: demo test slow check lint format install system clean
+
+demo: install
+	$(BIN)/robolearn demo
+
+test: install
+	$(BIN)/python -m pytest -q -m "not slow" -n $(WORKERS) --dist loadgroup
+
+slow: install
+	$(BIN)/python -m pytest -q -m slow
+
+check: lint test
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+install: $(VENV)/installed system
+
+$(VENV)/installed: setup.py
+	@test -n "$(PYTHON)" || { echo "robolearn needs Python 3.11 or 3.12 (MuJoCo 4 and zarr 3 have no older ones): \
+	install one, or name it: make PYTHON=/path/to/python3.12"; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(call apt,python3-venv)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)"
+	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	@touch $@
+
+# What headless rendering needs from the system; checked by loading it.
+system: $(VENV)/installed
+	@$(BIN)/python -c 'import ctypes; ctypes.CDLL("libEGL.so.1"); ctypes.CDLL("libGL.so.1")' 2>/dev/null \
+	|| $(call apt,libegl1 libgl1 libgl1-mesa-dri)
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

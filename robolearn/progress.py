@@ -1,0 +1,72 @@
+"""Progress of long work: a bar with rate and remaining time on a terminal, plain lines otherwise; always on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+PLAIN_INTERVAL_S = 5.0
+
+
+class RateColumn(ProgressColumn):
+    """Units a second, measured by rich over the last half minute."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.1f} {self.unit}/s" if speed else f"- {self.unit}/s", style="progress.data.speed")
+
+
+class ProgressBar:
+    """`with ProgressBar("train", 2000, "step") as bar: bar.update(10, "loss 0.1")`: tells how far of `total` units."""
+
+    def __init__(self, title: str, total: int, unit: str, stream: TextIO | None = None) -> None:
+        self.title, self.total, self.unit = title, total, unit
+        self.stream = stream or sys.stderr
+        self.started_s = self.printed_s = time.monotonic()
+        self.bar: Progress | None = None
+        if self.stream.isatty():
+            self.bar = Progress(
+                TextColumn("{task.description:<12}"),
+                BarColumn(bar_width=28),
+                MofNCompleteColumn(),
+                RateColumn(unit),
+                TimeRemainingColumn(compact=True),
+                TextColumn("[dim]{task.fields[text]}"),
+                console=Console(file=self.stream),
+            )
+            self.task_id = self.bar.add_task(title, total=total, text="")
+
+    def __enter__(self) -> ProgressBar:
+        if self.bar:
+            self.bar.start()
+        return self
+
+    def update(self, done: int, text: str = "") -> None:
+        """Report that `done` units of the total are finished."""
+        if self.bar:
+            self.bar.update(self.task_id, completed=done, text=text)
+            return
+        now_s = time.monotonic()
+        if done >= self.total or now_s - self.printed_s >= PLAIN_INTERVAL_S:
+            self.printed_s = now_s
+            rate = done / max(now_s - self.started_s, 1e-9)
+            left = f", {max(self.total - done, 0) / rate:.0f} s left" if rate else ""
+            line = f"{self.title}: {done}/{self.total} {self.unit}s, {rate:.1f}/s{left}{', ' if text else ''}{text}"
+            self.stream.write(line + "\n")
+            self.stream.flush()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.bar:
+            self.bar.stop()

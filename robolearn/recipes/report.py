@@ -1,0 +1,144 @@
+"""The demo's report: one HTML file that needs nothing beside it, and the video of an episode."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import html
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+MARK_PX = 4
+GREEN, RED = (46, 160, 67), (207, 34, 46)
+
+STYLE = """
+body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1f2328;background:#fff}
+h1{font-size:1.6rem;margin-bottom:.2rem}h2{font-size:1.15rem;margin-top:2rem}table{border-collapse:collapse}
+td,th{padding:.35rem .9rem .35rem 0;border-bottom:1px solid #d1d9e0;text-align:left}td.n{text-align:right;
+font-variant-numeric:tabular-nums}img,video{max-width:100%;height:auto;image-rendering:pixelated}p.d{color:#59636e}
+"""
+
+
+def write_video(path: Path, images: Iterable[Image], rate_hz: float, scale: int = 4) -> None:
+    """Write images (H, W, 3) uint8 as an H.264 MP4, enlarged `scale` times by repeating pixels."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=round(rate_hz), options={"crf": "18", "preset": "veryfast"})
+        for image in images:
+            large = image.repeat(scale, axis=0).repeat(scale, axis=1)
+            large = large[: large.shape[0] // 2 * 2, : large.shape[1] // 2 * 2]  # yuv420p wants even sides
+            stream.height, stream.width = large.shape[:2]
+            stream.pix_fmt = "yuv420p"
+            for packet in stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(large), format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+
+
+def side_by_side(images: Sequence[Image]) -> Image:
+    """Cameras of one tick (H, W, 3) of equal height, beside each other."""
+    return np.concatenate(images, axis=1)
+
+
+def montage(episodes: Sequence[tuple[Sequence[Image], bool]]) -> Image:
+    """Film strips: one row an episode, framed green for success and red for failure."""
+    rows = []
+    for images, success in episodes:
+        row = np.concatenate(images, axis=1)
+        framed = np.empty((row.shape[0] + 2 * MARK_PX, row.shape[1] + 2 * MARK_PX, 3), np.uint8)
+        framed[:] = GREEN if success else RED
+        framed[MARK_PX:-MARK_PX, MARK_PX:-MARK_PX] = row
+        rows.append(framed)
+    return np.concatenate(rows, axis=0)
+
+
+def png_data_uri(image: Image) -> str:
+    import cv2
+
+    ok, encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not ok:
+        raise ValueError(f"an image of shape {image.shape} cannot be encoded as PNG")
+    return "data:image/png;base64," + base64.b64encode(encoded.tobytes()).decode()
+
+
+def read_metrics(path: Path) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Curves of a run's metrics.csv (step, wall_s, names): name -> (step (N,), value (N,)); empty cells are skipped."""
+    curves: dict[str, tuple[list[float], list[float]]] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            for name, text in row.items():
+                if name not in ("step", "wall_s") and text:
+                    steps, values = curves.setdefault(name, ([], []))
+                    steps.append(float(row["step"]))
+                    values.append(float(text))
+    return {name: (np.array(steps), np.array(values)) for name, (steps, values) in curves.items()}
+
+
+def plot_curves(curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]], names: Sequence[str]) -> str:
+    """SVG of the named curves over gradient steps."""
+    return _svg(lambda axes: _draw_curves(axes, curves, names), (7.0, 3.0))
+
+
+def plot_latency(latency_p50_ms: Sequence[float], latency_p99_ms: Sequence[float], period_ms: float) -> str:
+    """SVG: the loop's latency in every episode, with the period that it has to stay below."""
+
+    def draw(axes: Any) -> None:
+        episode = np.arange(1, len(latency_p50_ms) + 1)
+        axes.plot(episode, latency_p99_ms, "o", ms=4, color="#bc4c00", label="p99")
+        axes.plot(episode, latency_p50_ms, "o", ms=4, color="#0969da", label="p50")
+        axes.axhline(period_ms, color="#1f2328", lw=1, ls="--", label=f"control period {period_ms:g} ms")
+        axes.set(xlabel="episode", ylabel="observation to command [ms]", yscale="log")
+        axes.legend(frameon=False, ncols=3)
+
+    return _svg(draw, (7.0, 2.6))
+
+
+def _draw_curves(
+    axes: Any, curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]], names: Sequence[str]
+) -> None:
+    for name, colour in zip(names, ("#0969da", "#bc4c00", "#1a7f37"), strict=False):
+        if name in curves:
+            axes.plot(*curves[name], color=colour, label=name)
+    axes.set(xlabel="gradient step", ylabel="loss", yscale="log")
+    axes.legend(frameon=False)
+
+
+def _svg(draw: Any, size: tuple[float, float]) -> str:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    draw(axes)
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg")
+    return buffer.getvalue().partition("<svg")[1] + buffer.getvalue().partition("<svg")[2]
+
+
+def write_report(path: Path, report: Mapping[str, Any], sections: Sequence[tuple[str, str, str]]) -> None:
+    """Write the page: a table of the report's numbers, then sections of (heading, HTML body, caption)."""
+    shown = [(key, value) for key, value in report.items() if isinstance(value, (int, float, str, bool))]
+    cells = "\n".join(f"<tr><td>{html.escape(k)}</td><td class=n>{html.escape(_number(v))}</td></tr>" for k, v in shown)
+    body = "\n".join(
+        f"<h2>{html.escape(heading)}</h2>\n{content}\n<p class=d>{html.escape(caption)}</p>"
+        for heading, content, caption in sections
+    )
+    path.write_text(
+        "<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        f"<title>robolearn demo</title><style>{STYLE}</style></head><body><h1>{html.escape(str(report['task']))}</h1>"
+        f"<p class=d>{html.escape(str(report['instruction']))}</p>{body}<h2>Numbers</h2><table>{cells}</table>"
+        "</body></html>\n",
+        encoding="utf-8",
+    )
+
+
+def _number(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

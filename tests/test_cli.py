@@ -1,0 +1,71 @@
+"""The command line: dispatch, one-line errors, exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from robolearn import cli
+from robolearn.errors import RobolearnError, UnknownNameError
+
+
+def robolearn(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "robolearn.cli", *words], capture_output=True, text=True, timeout=100)
+
+
+@pytest.mark.parametrize("name", list(cli.COMMANDS))
+def test_every_command_has_help_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.run([*name.split(), "--help"])
+    assert exit_.value.code == 0
+    assert f"Example: robolearn {name}" in capsys.readouterr().out
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["evalute"], "unknown command 'evalute'; did you mean evaluate?"),
+        (["dataset", "inof"], "did you mean dataset info"),
+        (["collect"], "Missing from robolearn collect: TASK"),
+        (["collect", "push-v1", "--out", "x", "--episodes", "many"], "invalid literal for int() with base 10: 'many'"),
+        (["demo", "--fats"], "did you mean --fast?"),
+    ],
+)
+def test_a_mistake_gives_one_line(words: list[str], wanted: str) -> None:
+    with pytest.raises(RobolearnError) as error:
+        cli.run(words)
+    assert wanted in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_errors_reach_the_shell_as_one_line_and_exit_code_2() -> None:
+    answer = robolearn("evaluate", "nowhere", "--task", "pick_plce-v1")
+    assert answer.returncode == 2
+    assert answer.stderr.count("\n") == 1
+    assert "pick_place-v1" in answer.stderr
+    assert "Traceback" in robolearn("--debug", "evaluate", "nowhere", "--task", "pick_plce-v1").stderr
+
+
+def test_json_answers_are_one_object_on_stdout() -> None:
+    answer = robolearn("tasks", "--json")
+    assert answer.returncode == 0
+    tasks = json.loads(answer.stdout)["tasks"]
+    assert "pick_place-v1" in [task["id"] for task in tasks]
+    assert all(task["stages"] and task["instruction"] for task in tasks)
+
+
+def test_near_misses_are_named() -> None:
+    assert (
+        str(UnknownNameError("task", "psh-v1", ["push-v1", "lift-v1"]))
+        == "unknown task 'psh-v1'; did you mean push-v1?"
+    )
+    assert str(UnknownNameError("task", "zzz", ["push-v1", "lift-v1"])) == "unknown task 'zzz'; known: lift-v1, push-v1"
