@@ -21,11 +21,25 @@ EXTRAS = {
 }
 EXTRAS["all"] = sorted({requirement for extra in ("vlm", "bullet", "web") for requirement in EXTRAS[extra]})
 
+ROOT = Path(__file__).parent
+
+
+def shared(*patterns: str) -> list[tuple[str, list[str]]]:
+    """Files to install below share/robolearn, where the library looks when there is no checkout."""
+    folders: dict[str, list[str]] = {}
+    for pattern in patterns:
+        for path in sorted(ROOT.glob(pattern)):
+            if path.is_file():
+                name = path.relative_to(ROOT)
+                folders.setdefault(f"share/robolearn/{name.parent}", []).append(str(name))
+    return sorted(folders.items())
+
+
 setup(
     name="robolearn",
     version="0.1.0",
     description="Demonstrations, policies and a MuJoCo twin on one ROS 2 graph",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
@@ -36,6 +50,7 @@ setup(
         "cyclonedds==11.0.1",
         "gymnasium>=1.1",
         "imagecodecs>=2025.3",
+        "matplotlib",
         "mujoco>=4.0,<5",
         "numpy>=2",
         "opencv-python-headless>=5",
@@ -49,5 +64,6 @@ setup(
         "zarr>=3.1,<4",
     ],
     extras_require=EXTRAS,
+    data_files=shared("sim_assets/**/*", "launch/*.yaml", "ros_ws/src/robolearn_msgs/*/*"),
     entry_points={"console_scripts": ["robolearn = robolearn.cli:main"]},
 )

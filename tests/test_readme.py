@@ -1,0 +1,59 @@
+"""The README is true: its commands run (the long ones in their short form), its robot passes, its files exist."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robolearn.robots.robot import Robot
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SHORT_FORM = {
+    "make demo": f"make -C {ROOT} -n demo",  # what it runs is tested in tests/recipes/test_demo.py
+    "make test": f"make -C {ROOT} -n test",
+}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_commands_run(tmp_path: Path) -> None:
+    lines = [line.split(" #")[0].strip() for block in blocks("bash") for line in block.splitlines()]
+    commands = [SHORT_FORM.get(line, line) for line in lines if line]
+    assert len(commands) > 8
+    environment = dict(os.environ, PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    for command in commands:
+        child = subprocess.run(
+            shlex.split(command), cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=110
+        )
+        assert child.returncode == 0, f"{command}\n{child.stdout}\n{child.stderr}"
+
+
+def test_your_robot_in_one_file() -> None:
+    (source,) = blocks("python")
+    names: dict[str, object] = {}
+    exec(source, names)
+    robot = names["MyArm"]()  # type: ignore[operator]
+    assert isinstance(robot, Robot)
+    robot.connect()
+    target = np.array([0.5, -0.5], np.float32)
+    robot.write(target)
+    np.testing.assert_array_equal(robot.read().joint_position, target)
+    robot.close()
+
+
+@pytest.mark.parametrize(
+    "name", re.findall(r"`((?:robolearn|ros_ws|launch|sim_assets|hardware|benchmarks|tests)/[\w./]*)`", README)
+)
+def test_named_files_exist(name: str) -> None:
+    if name != "robolearn/robots/my_arm.py":
+        assert (ROOT / name).exists()
