@@ -1,0 +1,201 @@
+"""The safety filter: each rule once, and the promise for every stream."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from robolearn.errors import SpecError
+from robolearn.robots.safety import SafetyConfig, SafetyDecision, SafetyFilter
+from robolearn.specs import RobotSpec
+from robolearn.types import RobotState
+
+PERIOD_NS = 50_000_000
+SPEC = RobotSpec("arm", ("pan", "lift", "gripper"), (-1.9, -1.7, -0.1), (1.9, 1.7, 1.7), (2.0, 1.0, 4.0))
+LOW, HIGH, SPEED = (np.asarray(v) for v in (SPEC.position_low, SPEC.position_high, SPEC.max_speed))
+
+
+def started(config: SafetyConfig | None = None, position: tuple[float, ...] = (0.0, 0.0, 0.0)) -> SafetyFilter:
+    safety = SafetyFilter(SPEC, config or SafetyConfig(), PERIOD_NS * 1e-9)
+    safety.reset(RobotState(np.float32(position), np.zeros(3, np.float32), 0))
+    return safety
+
+
+def send(safety: SafetyFilter, *values: float, tick: int = 0) -> SafetyDecision:
+    return safety.filter(np.float32(values), tick * PERIOD_NS, tick * PERIOD_NS)
+
+
+def test_good_command_passes_unchanged() -> None:
+    decision = send(started(), 0.05, -0.02, 0.1)
+    assert (decision.held, decision.limited, decision.reason) == (False, False, "")
+    np.testing.assert_array_equal(decision.command, np.float32([0.05, -0.02, 0.1]))
+    assert decision.command.dtype == np.float32
+
+
+def test_fast_command_is_slowed_to_the_speed_of_each_joint() -> None:
+    decision = send(started(), 0.3, -0.3, 0.1)
+    assert decision.limited
+    assert not decision.held
+    assert decision.reason.startswith("pan is 0.3 rad, limited to 0.1")
+    np.testing.assert_allclose(decision.command, [0.1, -0.05, 0.1], atol=1e-6)
+
+
+def test_small_overshoot_is_clamped_and_gross_one_refused() -> None:
+    safety = started(position=(1.85, 0.0, 0.0))
+    decision = send(safety, 2.0, 0.0, 0.0)
+    assert decision.limited
+    assert decision.command[0] == pytest.approx(1.9)
+    decision = send(safety, 2.4, 0.0, 0.0, tick=1)
+    assert decision.held
+    assert decision.reason == "pan is 2.4 rad, outside -1.9..1.9"
+
+
+def test_margin_narrows_the_range() -> None:
+    decision = send(started(SafetyConfig(position_margin=0.1), (1.75, 0, 0)), 1.9, 0.0, 0.0)
+    assert decision.command[0] == pytest.approx(1.8)
+
+
+def test_jump_is_refused_with_joint_value_and_limit() -> None:
+    safety = started()
+    decision = send(safety, 0.0, 1.2, 0.0)
+    assert decision.held
+    assert decision.reason == "lift is 1.2 rad, a jump of 1.2, at most 0.85"
+    np.testing.assert_array_equal(decision.command, np.zeros(3))
+    assert not send(safety, 0.02, 0.0, 0.0, tick=1).held
+
+
+@pytest.mark.parametrize(
+    ("action", "reason"),
+    [
+        (None, "no command"),
+        (np.float32([0, np.nan, 0]), "lift is nan rad, expected a finite number"),
+        (np.float32([0, 0, -np.inf]), "gripper is -inf rad, expected a finite number"),
+        (np.zeros(2, np.float32), r"the command has shape \(2,\), expected \(3,\)"),
+        (np.zeros((1, 3), np.float32), "shape"),
+        (np.array(["a", "b", "c"]), "expected float32"),
+        (np.zeros(3, np.complex64), "the command is complex64"),
+        (np.zeros(3, bool), "the command is bool"),
+        ([0.0, 0.0, 0.0], "the command is list"),
+        (np.array([0, 1e300, 0]), "lift is 1e.300 rad, outside"),
+    ],
+)
+def test_unusable_command_holds_and_the_next_good_one_resumes(action: np.ndarray | None, reason: str) -> None:
+    safety = started()
+    sent = send(safety, 0.05, 0.02, 0.1).command
+    decision = safety.filter(action, PERIOD_NS, PERIOD_NS)
+    assert decision.held
+    np.testing.assert_array_equal(decision.command, sent)
+    assert re.search(reason, decision.reason), decision.reason
+    assert not send(safety, 0.1, 0.02, 0.1, tick=2).held
+
+
+@pytest.mark.parametrize(
+    ("stamp_ns", "now_ns", "reason"),
+    [
+        (PERIOD_NS + 1, PERIOD_NS, "the command is stamped 0.000 s ahead of the clock"),
+        (0, 2 * PERIOD_NS, "the command is 0.100 s old, at most 0.080 s"),
+        (-3 * PERIOD_NS, -2 * PERIOD_NS, "the clock went back by 0.100 s"),
+    ],
+)
+def test_bad_stamp_holds(stamp_ns: int, now_ns: int, reason: str) -> None:
+    safety = started()
+    send(safety, 0.0, 0.0, 0.0)
+    decision = safety.filter(np.float32([0.05, 0, 0]), stamp_ns, now_ns)
+    assert (decision.held, decision.reason) == (True, reason)
+    assert not safety.filter(np.float32([0.05, 0, 0]), now_ns + PERIOD_NS, now_ns + PERIOD_NS).held
+
+
+def test_two_commands_in_one_period_move_no_further_than_one() -> None:
+    safety = started()
+    first = safety.filter(np.float32([0.4, 0, 0]), 0, 0).command
+    again = safety.filter(np.float32([0.4, 0, 0]), 0, 0)
+    assert again.limited
+    np.testing.assert_array_equal(again.command, first)
+
+
+@pytest.mark.parametrize(
+    ("spec", "config", "period_s"),
+    [
+        (SPEC, SafetyConfig(position_margin=1.0), 0.05),
+        (SPEC, SafetyConfig(), 0.1),
+        (SPEC, SafetyConfig(), 0.0),
+        (RobotSpec("arm", ("a",), (0.0,), (np.inf,), (1.0,)), SafetyConfig(), 0.05),
+        (RobotSpec("arm", ("a",), (0.0,), (1.0,), (0.0,)), SafetyConfig(), 0.05),
+    ],
+)
+def test_impossible_limits_are_refused(spec: RobotSpec, config: SafetyConfig, period_s: float) -> None:
+    with pytest.raises(SpecError):
+        SafetyFilter(spec, config, period_s)
+
+
+@pytest.mark.parametrize("position", [(3.0, 0.0, 0.0), (np.nan, 0.0, 0.0), (0.0, 0.0)])
+def test_reset_refuses_a_robot_that_stands_nowhere_legal(position: tuple[float, ...]) -> None:
+    with pytest.raises(SpecError):
+        started(position=position)
+
+
+def test_config_refuses_nonsense() -> None:
+    with pytest.raises(SpecError, match="max_jump is nan"):
+        SafetyConfig(max_jump=float("nan"))
+
+
+def test_filter_before_reset_is_refused() -> None:
+    with pytest.raises(SpecError, match="reset"):
+        SafetyFilter(SPEC, SafetyConfig(), 0.05).filter(np.zeros(3, np.float32), 0, 0)
+
+
+nasty = st.one_of(
+    st.floats(-2.5, 2.5, width=32),
+    st.sampled_from([np.nan, np.inf, -np.inf, 1e38, -1e38, 1.9, -1.9, 1.7, 0.0]),
+)
+commands = st.one_of(
+    st.none(),
+    st.lists(nasty, min_size=3, max_size=3).map(np.float32),
+    st.lists(nasty, min_size=3, max_size=3).map(np.array),
+    st.lists(nasty, min_size=0, max_size=4).map(np.float32),
+    st.just(np.array([None, "x", 1], dtype=object)),
+)
+clock_steps = st.one_of(st.just(PERIOD_NS), st.integers(-2 * PERIOD_NS, 3 * PERIOD_NS), st.just(10**18))
+ages = st.one_of(st.just(0), st.integers(-PERIOD_NS, 4 * PERIOD_NS))
+
+
+@given(
+    start=st.tuples(st.floats(-1.9, 1.9), st.floats(-1.7, 1.7), st.floats(-0.1, 1.7)),
+    margin=st.sampled_from([0.0, 0.05]),
+    stream=st.lists(st.tuples(commands, clock_steps, ages), max_size=40),
+)
+def test_no_stream_leaves_the_limits_or_the_speed(start: tuple[float, ...], margin: float, stream: list) -> None:
+    safety = started(SafetyConfig(position_margin=margin), start)
+    previous, now_ns, previous_ns = None, 0, 0
+    for action, step_ns, age_ns in stream:
+        decision = safety.filter(action, now_ns - age_ns, now_ns)
+        command = decision.command.astype(np.float64)
+        assert (command >= LOW + margin).all()
+        assert (command <= HIGH - margin).all()
+        assert bool(decision.reason) == (decision.held or decision.limited)
+        assert not (decision.held and decision.limited)
+        if previous is not None:
+            allowed_s = min(max(now_ns - previous_ns, 0), PERIOD_NS) * 1e-9
+            assert (np.abs(command - previous) <= SPEED * allowed_s + 1e-15).all()
+        if decision.held and previous is not None:
+            np.testing.assert_array_equal(command, previous)
+        if not decision.held:
+            assert 0 <= age_ns <= 80_000_000
+            assert np.isfinite(action).all()
+        decision.command[:] = 99.0  # the caller's copy is the caller's
+        previous, previous_ns = command, now_ns
+        now_ns += step_ns
+
+
+@given(st.lists(st.floats(-1.0, 1.0), min_size=1, max_size=60))
+def test_a_command_that_stays_is_reached_at_full_speed(targets: list[float]) -> None:
+    safety = started()
+    for tick, target in enumerate(targets):
+        send(safety, 0.4 * target, 0.0, 0.0, tick=tick)
+    for tick in range(len(targets), len(targets) + 8):  # 0.8 rad at most, 0.1 rad a tick
+        decision = send(safety, 0.4, 0.0, 0.0, tick=tick)
+    assert decision.command[0] == np.float32(0.4)
