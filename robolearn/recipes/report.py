@@ -34,8 +34,9 @@ def write_video(path: Path, images: Iterable[Image], rate_hz: float, scale: int 
         for image in images:
             large = image.repeat(scale, axis=0).repeat(scale, axis=1)
             large = large[: large.shape[0] // 2 * 2, : large.shape[1] // 2 * 2]  # yuv420p wants even sides
-            stream.height, stream.width = large.shape[:2]
-            stream.pix_fmt = "yuv420p"
+            if not stream.codec_context.is_open:
+                stream.height, stream.width = large.shape[:2]
+                stream.pix_fmt = "yuv420p"
             for packet in stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(large), format="rgb24")):
                 container.mux(packet)
         for packet in stream.encode():
