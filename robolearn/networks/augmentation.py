@@ -1,0 +1,22 @@
+"""Image augmentation on the device of the batch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def random_shift(images: Tensor, max_shift_px: int, generator: torch.Generator | None = None) -> Tensor:
+    """Shift every image by its own random whole number of pixels in each direction; the border is repeated.
+
+    images: (B, H, W, C) of any dtype. Source: DrQ, "Image augmentation is all you need", Kostrikov et al. 2020,
+    section 3.1 (their pad and crop, without the padded copy).
+    """
+    if max_shift_px == 0:
+        return images
+    batch, height, width, _ = images.shape
+    device = images.device
+    shift = torch.randint(-max_shift_px, max_shift_px + 1, (2, batch, 1), generator=generator, device=device)
+    rows = (torch.arange(height, device=device) + shift[0]).clamp_(0, height - 1)
+    columns = (torch.arange(width, device=device) + shift[1]).clamp_(0, width - 1)
+    return images[torch.arange(batch, device=device)[:, None, None], rows[:, :, None], columns[:, None, :]]

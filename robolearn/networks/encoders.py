@@ -1,0 +1,58 @@
+"""Image encoders. Legend: B batch, H W image, F feature maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class SpatialSoftmax(nn.Module):
+    """Expected image position of each feature map: (B, F, H, W) -> (B, 2F), x then y in [-1, 1].
+
+    Every map becomes one keypoint, finer than a pixel: "Deep spatial autoencoders for visuomotor learning", Finn et
+    al. 2016, eq. 2. The temperature is learned, one for all maps.
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.log_temperature = nn.Parameter(torch.zeros(()))
+        self.register_buffer("x", torch.linspace(-1.0, 1.0, width), persistent=False)
+        self.register_buffer("y", torch.linspace(-1.0, 1.0, height), persistent=False)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        batch, features, height, width = maps.shape
+        flat = maps.permute(0, 2, 3, 1).reshape(batch, height * width, features).float()  # free in channels_last
+        weight = torch.softmax(flat * torch.exp(-self.log_temperature), dim=1).view(batch, height, width, features)
+        x = torch.einsum("bhwf,w->bf", weight, self.get_buffer("x"))
+        y = torch.einsum("bhwf,h->bf", weight, self.get_buffer("y"))
+        return torch.cat([x, y], dim=1)
+
+
+class ImageEncoder(nn.Module):
+    """Convolutions with spatial-softmax keypoints: uint8 (B, H, W, 3) -> (B, 2F), F the last of `channels`.
+
+    The first two convolutions halve the resolution; the rest keep it. Everything runs in channels_last, which is how
+    images lie in memory here, and which is several times faster on a CPU.
+    """
+
+    def __init__(self, height: int, width: int, channels: Sequence[int] = (16, 32, 32)) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        fan_in = 3
+        for i, fan_out in enumerate(channels):
+            kernel = 5 if i == 0 else 3
+            stride = 2 if i < 2 else 1
+            layers.append(nn.Conv2d(fan_in, fan_out, kernel, stride, padding=kernel // 2))
+            if i < len(channels) - 1:
+                layers.append(nn.ReLU())
+            height, width = -(-height // stride), -(-width // stride)
+            fan_in = fan_out
+        self.convolutions = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.keypoints = SpatialSoftmax(height, width)
+        self.output_size = 2 * channels[-1]
+
+    def forward(self, images: Tensor) -> Tensor:
+        pixels = images.permute(0, 3, 1, 2).float() / 127.5 - 1.0
+        return self.keypoints(self.convolutions(pixels))

@@ -1,0 +1,52 @@
+"""Normalisation of vectors by the statistics of a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+MIN_STD_FRACTION = 0.01  # of the widest std of the field: a joint that hardly moved must not be blown up
+
+
+@dataclass(frozen=True)
+class FieldStatistics:
+    """Mean, standard deviation, minimum and maximum of each entry of a vector field, in the field's unit."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Sequence[float]]) -> FieldStatistics:
+        return cls(**{key: tuple(float(v) for v in values) for key, values in data.items()})
+
+    def select(self, indices: Sequence[int]) -> FieldStatistics:
+        """Statistics of some of the entries."""
+        return FieldStatistics(
+            *(tuple(values[i] for i in indices) for values in (self.mean, self.std, self.low, self.high))
+        )
+
+
+class Normalizer(nn.Module):
+    """(..., D) to zero mean and unit standard deviation, and back. The numbers live in the checkpoint's config."""
+
+    def __init__(self, statistics: FieldStatistics) -> None:
+        super().__init__()
+        std = torch.tensor(statistics.std, dtype=torch.float32)
+        floor = max(float(std.max()) * MIN_STD_FRACTION, 1e-6)
+        self.register_buffer("mean", torch.tensor(statistics.mean, dtype=torch.float32), persistent=False)
+        self.register_buffer("std", std.clamp_min(floor), persistent=False)
+
+    def forward(self, value: Tensor) -> Tensor:
+        return (value - self.get_buffer("mean")) / self.get_buffer("std")
+
+    def inverse(self, value: Tensor) -> Tensor:
+        return value * self.get_buffer("std") + self.get_buffer("mean")

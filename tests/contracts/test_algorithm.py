@@ -1,0 +1,113 @@
+"""What every algorithm of ALGORITHMS owes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from robolearn.algorithms import ALGORITHMS, Algorithm, algorithm_class
+from robolearn.algorithms.algorithm import Batch
+from robolearn.algorithms.bc import BC
+from robolearn.errors import UnknownNameError
+from robolearn.networks.normalizer import FieldStatistics
+from robolearn.specs import InterfaceSpec, RobotSpec, image_spec
+
+ROBOT = RobotSpec("toy", ("pan", "grip"), (-1.0, 0.0), (1.0, 0.5), (1.0, 1.0))
+SPEC = InterfaceSpec({"proprio": ROBOT.proprio_spec, "image_a": image_spec(16, 16)}, ROBOT.action_spec, 10.0)
+STATISTICS = {
+    "proprio": FieldStatistics((0.0,) * 4, (0.5,) * 4, (-1.0,) * 4, (1.0,) * 4),
+    "action": FieldStatistics((0.0,) * 2, (0.5,) * 2, (-1.0,) * 2, (1.0,) * 2),
+}
+
+
+def make(name: str, seed: int = 0) -> BC:
+    algorithm = ALGORITHMS[name]
+    return algorithm(SPEC, STATISTICS, algorithm.config_type(), decay_steps=10, seed=seed)
+
+
+def batch(algorithm: BC, seed: int = 0, size: int = 6) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    steps = algorithm.policy().config.chunk_steps
+    return {
+        "proprio": torch.rand(size, 4, generator=generator),
+        "image_a": torch.randint(0, 256, (size, 16, 16, 3), dtype=torch.uint8, generator=generator),
+        "action": torch.rand(size, steps, 2, generator=generator),
+        "action_mask": torch.rand(size, steps, generator=generator) < 0.8,
+    }
+
+
+@pytest.fixture(params=sorted(ALGORITHMS))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def weights(algorithm: Algorithm) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in algorithm.policy().state_dict().items()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_update_learns_and_tells_in_scalars(name: str) -> None:
+    algorithm = make(name)
+    assert isinstance(algorithm, Algorithm)
+    before = weights(algorithm)
+    metrics = algorithm.update(batch(algorithm))
+    assert algorithm.gradient_step == 1
+    assert not same(weights(algorithm), before)
+    assert all(isinstance(value, torch.Tensor) and value.shape == () for value in metrics.values())
+    assert all(torch.isfinite(value) and not value.requires_grad for value in metrics.values())
+
+
+def test_validate_learns_nothing(name: str) -> None:
+    algorithm = make(name)
+    algorithm.update(batch(algorithm))
+    before = {key: value.clone() for key, value in algorithm.state_dict().items()}
+    assert algorithm.validate(batch(algorithm))["loss"] >= 0
+    assert same(dict(algorithm.state_dict()), before)
+
+
+def test_the_same_seed_repeats_and_another_does_not(name: str) -> None:
+    runs = []
+    for seed in (1, 1, 2):
+        algorithm = make(name, seed)
+        for i in range(3):
+            algorithm.update(batch(algorithm, i))
+        runs.append(weights(algorithm))
+    assert same(runs[0], runs[1])
+    assert not same(runs[0], runs[2])
+
+
+def test_a_restored_algorithm_continues_bit_for_bit(name: str) -> None:
+    whole, first, second = make(name), make(name), make(name, seed=9)
+    data: list[Batch] = [batch(whole, i) for i in range(6)]
+    for one in data:
+        whole.update(one)
+    for one in data[:3]:
+        first.update(one)
+    second.load_state_dict({key: value.clone() for key, value in first.state_dict().items()})
+    for one in data[3:]:
+        second.update(one)
+    assert second.gradient_step == 6
+    assert same(weights(second), weights(whole))
+
+
+def test_what_the_mask_hides_is_not_learned(name: str) -> None:
+    algorithm, other = make(name), make(name)
+    one = batch(algorithm)
+    two = {**one, "action": torch.where(one["action_mask"][..., None], one["action"], torch.tensor(1e3))}
+    algorithm.update(one)
+    other.update(two)
+    assert same(weights(algorithm), weights(other))
+
+
+def test_a_batch_with_nothing_to_imitate_is_no_nan(name: str) -> None:
+    algorithm = make(name)
+    nothing = {**batch(algorithm), "action_mask": torch.zeros(6, algorithm.policy().config.chunk_steps).bool()}
+    assert torch.isfinite(algorithm.update(nothing)["loss"])
+
+
+def test_an_unknown_name_gets_the_near_misses() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown algorithm 'bcc'; did you mean bc\?"):
+        algorithm_class("bcc")

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from robolearn.networks.augmentation import random_shift
+from robolearn.networks.encoders import ImageEncoder, SpatialSoftmax
+from robolearn.networks.mlp import mlp
+from robolearn.networks.normalizer import FieldStatistics, Normalizer
+
+
+@pytest.mark.parametrize(("row", "column"), [(0, 0), (3, 7), (9, 12)])
+def test_spatial_softmax_finds_the_peak(row: int, column: int) -> None:
+    maps = torch.zeros(1, 2, 10, 13)
+    maps[0, 1, row, column] = 50.0
+    points = SpatialSoftmax(10, 13)(maps)[0]
+    assert points[[0, 2]].tolist() == pytest.approx([0.0, 0.0], abs=1e-6)  # a flat map has its mean in the middle
+    assert points[1].item() == pytest.approx(2 * column / 12 - 1, abs=1e-5)
+    assert points[3].item() == pytest.approx(2 * row / 9 - 1, abs=1e-5)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (48, 80), (65, 33)])
+def test_encoder_takes_any_size(size: tuple[int, int]) -> None:
+    encoder = ImageEncoder(*size, channels=(4, 8))
+    features = encoder(torch.randint(0, 256, (3, *size, 3), dtype=torch.uint8))
+    assert features.shape == (3, encoder.output_size) == (3, 16)
+
+
+def test_random_shift_moves_whole_images_and_repeats_the_border() -> None:
+    image = torch.arange(8 * 8 * 3, dtype=torch.uint8).reshape(1, 8, 8, 3)
+    padded = np.pad(image[0].numpy(), ((2, 2), (2, 2), (0, 0)), mode="edge")
+    crops = {padded[y : y + 8, x : x + 8].tobytes() for y in range(5) for x in range(5)}
+    shifted = random_shift(image.expand(200, -1, -1, -1), 2, torch.Generator().manual_seed(0))
+    assert {s.numpy().tobytes() for s in shifted} == crops  # every shift occurs, and nothing else
+
+
+def test_random_shift_of_zero_is_the_same_tensor() -> None:
+    images = torch.zeros(2, 4, 4, 3, dtype=torch.uint8)
+    assert random_shift(images, 0) is images
+
+
+def test_normalizer_inverts_and_does_not_blow_up_a_still_joint() -> None:
+    statistics = FieldStatistics((1.0, 2.0), (0.5, 0.0), (0.0, 2.0), (2.0, 2.0))
+    normalizer = Normalizer(statistics)
+    value = torch.tensor([[1.5, 2.001]])
+    assert normalizer(value).abs().max() < 1.01
+    torch.testing.assert_close(normalizer.inverse(normalizer(value)), value)
+    assert not normalizer.state_dict()  # the numbers are in the checkpoint's config, once
+    assert FieldStatistics.from_json(statistics.to_json()) == statistics
+
+
+def test_mlp_has_the_sizes_asked_for() -> None:
+    network = mlp((3, 8, 2))
+    assert network(torch.zeros(5, 3)).shape == (5, 2)
+    assert isinstance(network[-1], torch.nn.Linear)
