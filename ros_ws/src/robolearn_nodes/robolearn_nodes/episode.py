@@ -1,0 +1,63 @@
+"""The episode that runs on the twin: what is counted, and the events that tell of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from robolearn_msgs.msg import EpisodeEvent
+
+from robolearn.types import EpisodeOutcome
+from robolearn_nodes import convert
+
+
+@dataclass
+class RunningEpisode:
+    """Counts steps, refusals and latencies from STARTED to ENDED."""
+
+    started: EpisodeEvent
+    num_steps: int = 0
+    held_steps: int = 0
+    held_in_a_row: int = 0
+    first_refusal: str = ""
+    _published_ns: dict[int, int] = field(default_factory=dict)  # wall time by stamp, of unanswered observations
+    _latency_ms: list[float] = field(default_factory=list)
+
+    def observed(self, stamp_ns: int, wall_ns: int) -> None:
+        """The observation of `stamp_ns` is about to be published."""
+        self._published_ns[stamp_ns] = wall_ns
+
+    def answered(self, stamp_ns: int, wall_ns: int) -> None:
+        """A command for the observation of `stamp_ns` came in."""
+        published_ns = self._published_ns.pop(stamp_ns, None)
+        if published_ns is not None:
+            self._latency_ms.append((wall_ns - published_ns) * 1e-6)
+
+    def stepped(self, refusal: str) -> None:
+        """One step was taken; `refusal` says why the robot held in it, or is empty."""
+        held = bool(refusal)
+        self.num_steps += 1
+        self.held_steps += held
+        self.held_in_a_row = self.held_in_a_row + 1 if held else 0
+        self.first_refusal = self.first_refusal or refusal
+
+    def ended(self, stamp_ns: int, outcome: EpisodeOutcome) -> EpisodeEvent:
+        """The ENDED event; its reason tells of refused commands too."""
+        p50_ms, p99_ms = np.percentile(self._latency_ms or [0.0], [50, 99])
+        held = f"the robot held in {self.held_steps} steps: {self.first_refusal}" if self.held_steps else ""
+        return EpisodeEvent(
+            header=convert.header(stamp_ns),
+            event=EpisodeEvent.ENDED,
+            episode_id=self.started.episode_id,
+            task=self.started.task,
+            instruction=self.started.instruction,
+            seed=self.started.seed,
+            num_steps=self.num_steps,
+            success=bool(outcome.success),
+            terminated=outcome.terminated,
+            truncated=outcome.truncated,
+            reason="; ".join(filter(None, (outcome.reason, held))),
+            loop_p50_ms=float(p50_ms),
+            loop_p99_ms=float(p99_ms),
+            held_steps=self.held_steps,
+        )

@@ -1,0 +1,76 @@
+"""What every node does alike: read parameters, say how it fares, begin and end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+
+from robolearn.errors import RobolearnError, SpecError
+from robolearn_nodes import convert, topics
+
+T = TypeVar("T", str, int, float, bool)
+DIAGNOSTICS_PERIOD_S = 1.0
+
+
+def parameter(node: Node, name: str, default: T, description: str) -> T:
+    """Declare and read a parameter. `1` is taken for the float 1.0 and `12` for the text "12", as launch files write.
+
+    Raises SpecError for a value of another kind.
+    """
+    descriptor = ParameterDescriptor(description=description, dynamic_typing=True)
+    value = node.declare_parameter(name, default, descriptor).value
+    kind, came = type(default), type(value)
+    if not (came is kind or (kind is float and came is int) or (kind is str and came in (int, float))):
+        raise SpecError(f"{node.get_name()} parameter {name} is {value!r}, expected {kind.__name__}: {description}")
+    return kind(value)
+
+
+class Diagnostics:
+    """Publishes once a second how a node fares: numbers, and the `problem` that makes it hold, if there is one."""
+
+    def __init__(self, node: Node, values: Callable[[], dict[str, Any]]) -> None:
+        self.problem = ""
+        self._node, self._values = node, values
+        self._publisher = node.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, 10)
+        node.create_timer(DIAGNOSTICS_PERIOD_S, self.publish)
+
+    def report(self, problem: str) -> None:
+        """Say at once what is wrong; an empty text means that all is well again. Only the first of a row is logged."""
+        if problem and not self.problem:
+            self._node.get_logger().warning(problem)
+        changed, self.problem = problem != self.problem, problem
+        if changed:
+            self.publish()
+
+    def publish(self) -> None:
+        stamp = self._node.get_clock().now().to_msg()
+        self._publisher.publish(convert.diagnostic_message(self._node.get_name(), self.problem, self._values(), stamp))
+
+
+def run(make_node: Callable[[], Node], work: Callable[[Any], None] = rclpy.spin) -> int:
+    """Make the node and let it work until it is done or asked to stop. Returns the exit code.
+
+    Ctrl-C and SIGTERM are a clean end (0); what was raised on purpose is one line on stderr (2).
+    """
+    rclpy.init(args=sys.argv)
+    node = None
+    try:
+        node = make_node()
+        work(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except RobolearnError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        return error.exit_code
+    finally:
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return 0

@@ -1,0 +1,126 @@
+"""Runs episodes, one after the other, in the order of ARCHITECTURE.md, and writes one JSON line for each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import rclpy
+from rclpy.client import Client
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.task import Future
+from robolearn_msgs.msg import EpisodeEvent
+from robolearn_msgs.srv import StartEpisode, StopEpisode
+from std_srvs.srv import Trigger
+
+from robolearn.errors import LaunchError, SpecError
+from robolearn_nodes import topics
+from robolearn_nodes.node import parameter, run
+
+ALIVE_CHECK_S = 1.0
+
+
+class SupervisorNode(Node):
+    """Talks to the services of twin, policy and recorder. Raises LaunchError when one is absent, refuses or dies."""
+
+    def __init__(self) -> None:
+        super().__init__("supervisor")
+        self._task = parameter(self, "task", "pick_place-v1", "task id, see `robolearn tasks`")
+        self._episodes = parameter(self, "episodes", 1, "how many to run")
+        self._first_seed = parameter(self, "first_seed", 0, "seed of the first episode; the next ones count up")
+        results = parameter(self, "results", "", "JSON lines file to which each episode's outcome is appended")
+        record = parameter(self, "record", False, "whether the recorder keeps the episodes")
+        reset = parameter(self, "reset_service", topics.RESET_POLICY, "Trigger service that resets who controls")
+        self._timeout_s = parameter(self, "service_timeout_s", 60.0, "how long a service may take to appear or answer")
+        if self._episodes < 1 or self._first_seed < 0:
+            raise SpecError(
+                f"supervisor: episodes {self._episodes} and first_seed {self._first_seed}, expected at least 1 and 0"
+            )
+        self._results = Path(results) if results else None
+        self._reset = self.create_client(Trigger, reset)
+        self._start_twin = self.create_client(StartEpisode, topics.START_EPISODE)
+        self._needed = [self._reset, self._start_twin]
+        if record:
+            self._start_recorder = self.create_client(StartEpisode, topics.START_RECORDING)
+            self._stop_recorder = self.create_client(StopEpisode, topics.STOP_RECORDING)
+            self._needed += [self._start_recorder, self._stop_recorder]
+        self._record = record
+        self._waiting_for = ""
+        self._ended = Future()
+        self.create_subscription(EpisodeEvent, topics.EPISODE, self._on_event, topics.LATCHED)
+
+    def run_episodes(self) -> None:
+        """All episodes, then return."""
+        for client in self._needed:
+            if not client.wait_for_service(self._timeout_s):
+                raise LaunchError(
+                    f"{client.srv_name} did not appear within {self._timeout_s:g} s; is its node running?"
+                )
+        if self._results:
+            self._results.parent.mkdir(parents=True, exist_ok=True)
+        for seed in range(self._first_seed, self._first_seed + self._episodes):
+            outcome = self._run_episode(f"{self._task}-{seed}-{uuid4().hex[:8]}", seed)
+            self.get_logger().info(
+                f"episode {outcome['episode_id']}: {'success' if outcome['success'] else 'no success'}"
+            )
+            if self._results:
+                with self._results.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(outcome) + "\n")
+
+    def _run_episode(self, episode_id: str, seed: int) -> dict[str, Any]:
+        start = StartEpisode.Request(episode_id=episode_id, task=self._task, seed=seed)
+        self._waiting_for, self._ended = episode_id, Future()
+        self._call(self._reset, Trigger.Request())
+        if self._record:
+            self._call(self._start_recorder, start)
+        self._call(self._start_twin, start)
+        event = self._wait_for_end()
+        if self._record:
+            self._call(self._stop_recorder, StopEpisode.Request(event=event, discard=False))
+        return {
+            "episode_id": episode_id,
+            "seed": seed,
+            "success": event.success,
+            "num_steps": event.num_steps,
+            "terminated": event.terminated,
+            "truncated": event.truncated,
+            "reason": event.reason,
+            "loop_p50_ms": event.loop_p50_ms,
+            "loop_p99_ms": event.loop_p99_ms,
+            "held_steps": event.held_steps,
+            "recorded": self._record,
+        }
+
+    def _on_event(self, event: EpisodeEvent) -> None:
+        if event.event == EpisodeEvent.ENDED and event.episode_id == self._waiting_for and not self._ended.done():
+            self._ended.set_result(event)
+
+    def _wait_for_end(self) -> EpisodeEvent:
+        while not self._ended.done():
+            rclpy.spin_until_future_complete(self, self._ended, timeout_sec=ALIVE_CHECK_S)
+            if not rclpy.ok():
+                raise ExternalShutdownException
+            if not self._ended.done() and not self._start_twin.service_is_ready():
+                raise LaunchError(f"the twin is gone in the middle of episode {self._waiting_for}")
+        return self._ended.result()
+
+    def _call(self, client: Client, request: Any) -> None:
+        future = client.call_async(request)
+        rclpy.spin_until_future_complete(self, future, timeout_sec=self._timeout_s)
+        if not rclpy.ok():
+            raise ExternalShutdownException
+        if not future.done():
+            raise LaunchError(f"{client.srv_name} did not answer within {self._timeout_s:g} s")
+        if not future.result().success:
+            raise LaunchError(f"{client.srv_name}: {future.result().message}")
+
+
+def main() -> int:
+    return run(SupervisorNode, SupervisorNode.run_episodes)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
