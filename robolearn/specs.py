@@ -92,6 +92,16 @@ class RobotSpec:
 
 
 @dataclass(frozen=True)
+class CameraSpec:
+    """Size in pixels and rate of a camera; its images are the observation field `image_<name>`."""
+
+    name: str
+    height: int
+    width: int
+    rate_hz: float
+
+
+@dataclass(frozen=True)
 class InterfaceSpec:
     """What goes into and out of a policy, an environment or a dataset: observation fields by name, and the action."""
 

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from robolearn.specs import CameraSpec
 from robolearn.types import Frame
-
-
-@dataclass(frozen=True)
-class CameraSpec:
-    """Size in pixels and rate of a camera; its images are the observation field `image_<name>`."""
-
-    name: str
-    height: int
-    width: int
-    rate_hz: float
 
 
 @runtime_checkable

@@ -1,0 +1,16 @@
+"""Tasks by id."""
+
+from __future__ import annotations
+
+from robolearn.errors import UnknownNameError
+from robolearn.tasks.pick_place import PickPlace
+from robolearn.tasks.task import Task
+
+TASKS: dict[str, type[Task]] = {task.id: task for task in (PickPlace,)}
+
+
+def make_task(task_id: str) -> Task:
+    """The task of this id. Raises UnknownNameError with the near misses."""
+    if task_id not in TASKS:
+        raise UnknownNameError("task", task_id, TASKS)
+    return TASKS[task_id]()

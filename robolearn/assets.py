@@ -1,0 +1,47 @@
+"""Finding the files that are not Python: models of `sim_assets` and launch files.
+
+Looked for in this order: $ROBOLEARN_ASSETS, the checkout that this package lies in, what an install put under
+`<prefix>/share/robolearn`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from robolearn.errors import AssetError, UnknownNameError
+
+OVERRIDE = "ROBOLEARN_ASSETS"
+LAUNCH_SUFFIX = ".launch.yaml"
+
+
+def asset_roots() -> list[Path]:
+    """Folders that may hold `sim_assets/` and `launch/`, the first one that has a file wins."""
+    override = os.environ.get(OVERRIDE)
+    roots = [Path(override)] if override else []
+    return [*roots, Path(__file__).resolve().parent.parent, Path(sys.prefix) / "share" / "robolearn"]
+
+
+def asset(name: str) -> Path:
+    """Path of a file such as `sim_assets/robots/so101/so101.xml`. Raises AssetError naming where it was looked for."""
+    roots = asset_roots()
+    for root in roots:
+        if (root / name).is_file():
+            return root / name
+    looked = ", ".join(str(root) for root in roots)
+    raise AssetError(f"{name} is in none of {looked}; set {OVERRIDE} to the folder that holds sim_assets and launch")
+
+
+def launch_file(name: str) -> Path:
+    """A launch file by path, or by the name of `launch/<name>.launch.yaml`. Raises UnknownNameError with near misses."""
+    if Path(name).is_file():
+        return Path(name)
+    known = {
+        path.name.removesuffix(LAUNCH_SUFFIX)
+        for root in asset_roots()
+        for path in (root / "launch").glob(f"*{LAUNCH_SUFFIX}")
+    }
+    if name not in known:
+        raise UnknownNameError("launch file", name, known)
+    return asset(f"launch/{name}{LAUNCH_SUFFIX}")

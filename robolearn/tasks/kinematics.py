@@ -1,0 +1,115 @@
+"""Kinematics of the SO-101 class arm in NumPy: where the tool is, and which joints bring it somewhere.
+
+The numbers are those of `sim_assets/robots/so101/so101.xml` (a test holds them together). The arm is a turntable (pan)
+that carries a plane with two links, a wrist and a tool that rolls about its own axis. Legend: q arm joints (5,) [rad];
+r, z coordinates in the arm's plane [m]; pitch [rad] of the tool below the horizon.
+"""
+
+from __future__ import annotations
+
+from math import acos, atan2, cos, hypot, pi, remainder, sin
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from robolearn.specs import RobotSpec
+
+SO101 = RobotSpec(
+    name="so101",
+    joint_names=("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper"),
+    position_low=(-1.92, -1.745, -1.69, -1.658, -2.744, -0.175),
+    position_high=(1.92, 1.745, 1.69, 1.658, 2.841, 1.745),
+    max_speed=(3.0, 3.0, 3.0, 3.0, 4.0, 4.0),
+)
+DOWN = pi / 2  # pitch of a tool that points at the table
+
+_PAN_X = 0.0388  # of the pan axis in the base frame
+_SHOULDER_R, _SHOULDER_Z = 0.0304, 0.1166  # of the shoulder_lift axis
+_UPPER_ARM = (0.0280, 0.1126)  # shoulder_lift to elbow_flex at zero, (r, z)
+_LOWER_ARM = (0.1349, 0.0052)  # elbow_flex to wrist_flex at zero
+_TOOL, _TOOL_Z = 0.1471, 0.0071  # wrist_flex to the tool frame: along the roll axis, and off it
+
+_UPPER_ARM_M, _LOWER_ARM_M = hypot(*_UPPER_ARM), hypot(*_LOWER_ARM)
+_UPPER_ARM_ANGLE, _LOWER_ARM_ANGLE = atan2(*_UPPER_ARM[::-1]), atan2(*_LOWER_ARM[::-1])
+_LOW, _HIGH = np.array(SO101.position_low[:5]), np.array(SO101.position_high[:5])
+
+
+def forward(q: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Tool position (3,) [m] and rotation (3, 3) in the base frame, for joint positions (5,) or longer [rad]."""
+    pan, lift, elbow, flex, roll = (float(angle) for angle in np.asarray(q)[:5])
+    r, z = _SHOULDER_R, _SHOULDER_Z
+    pitch = 0.0
+    tool = (_TOOL, _TOOL_Z * cos(roll))
+    for turn, (along, up) in ((lift, _UPPER_ARM), (elbow, _LOWER_ARM), (flex, tool)):
+        pitch += turn
+        r += along * cos(pitch) + up * sin(pitch)
+        z += up * cos(pitch) - along * sin(pitch)
+    side = _TOOL_Z * sin(roll)
+    c, s = cos(pan), -sin(pan)
+    position = np.array([_PAN_X + r * c - side * s, r * s + side * c, z])
+    about_z = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+    about_y = np.array([[cos(pitch), 0.0, sin(pitch)], [0.0, 1.0, 0.0], [-sin(pitch), 0.0, cos(pitch)]])
+    about_x = np.array([[1.0, 0.0, 0.0], [0.0, cos(roll), sin(roll)], [0.0, -sin(roll), cos(roll)]])
+    return position, about_z @ about_y @ about_x
+
+
+def inverse(position: ArrayLike, yaw: float, pitch: float = DOWN) -> NDArray[np.float64]:
+    """Joint positions (5,) [rad] that bring the tool to `position` (3,) [m], within the joint limits.
+
+    yaw [rad]: direction in which the moving jaw opens, about the vertical, for a tool that points down; see
+    `grasp_yaw`. pitch [rad]: wanted; where the arm cannot hold it, the steepest one that it can. Out of reach gives the
+    nearest posture.
+    """
+    target = np.asarray(position, dtype=np.float64)
+    if not _feasible(_centred(target, yaw, pitch)):
+        low, high = min(0.0, pitch), pitch
+        for _ in range(10):
+            middle = (low + high) / 2
+            low, high = (middle, high) if _feasible(_centred(target, yaw, middle)) else (low, middle)
+        pitch = low
+    aim = target.copy()
+    q = _centred(aim, yaw, pitch)
+    for _ in range(4):  # the tool is a few mm off the wrist's axis: a fixed point iteration takes that out
+        aim += target - forward(q)[0]
+        q = _centred(aim, yaw, pitch)
+    return np.clip(q, _LOW, _HIGH)
+
+
+def _centred(position: NDArray[np.float64], yaw: float, pitch: float) -> NDArray[np.float64]:
+    """Two-link inverse, elbow up, with the tool taken to lie on the roll axis; NaN where it is out of reach."""
+    ahead = azimuth(position)
+    r = hypot(position[0] - _PAN_X, position[1]) - _SHOULDER_R - _TOOL * cos(pitch)
+    z = position[2] - _SHOULDER_Z + _TOOL * sin(pitch)
+    reach = min(max(hypot(r, z), 0.06), 0.999 * (_UPPER_ARM_M + _LOWER_ARM_M))
+    upper = atan2(z, r) + _corner(_UPPER_ARM_M, reach, _LOWER_ARM_M)
+    lower = upper - pi + _corner(_UPPER_ARM_M, _LOWER_ARM_M, reach)
+    lift = _UPPER_ARM_ANGLE - upper
+    elbow = _LOWER_ARM_ANGLE - lower - lift
+    return np.array([-ahead, lift, elbow, pitch - lift - elbow, remainder(yaw - ahead, 2 * pi)])
+
+
+def _corner(a: float, b: float, opposite: float) -> float:
+    """Angle between the sides a and b of a triangle (cosine rule)."""
+    return acos(min(max((a * a + b * b - opposite * opposite) / (2 * a * b), -1.0), 1.0))
+
+
+def _feasible(q: NDArray[np.float64]) -> bool:
+    return bool((q >= _LOW).all() and (q <= _HIGH).all())
+
+
+def grasp_yaw(position: ArrayLike, object_yaw: float) -> float:
+    """Yaw [rad] at which the jaws meet two faces of a square object at `position`, with the wrist turned the least."""
+    ahead = azimuth(position)
+    return ahead + remainder(object_yaw - ahead, pi / 2)
+
+
+def azimuth(position: ArrayLike) -> float:
+    """Direction [rad] of a position seen from the pan axis."""
+    x, y = (float(v) for v in np.asarray(position)[:2])
+    return atan2(y, x - _PAN_X)
+
+
+def yaw_of(quaternion: ArrayLike) -> float:
+    """Rotation about the vertical [rad] of a quaternion wxyz."""
+    w, x, y, z = (float(v) for v in np.asarray(quaternion))
+    return atan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))

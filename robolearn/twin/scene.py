@@ -1,0 +1,60 @@
+"""From a task to a compiled MuJoCo model: its scene with its robot set on the `robot_mount` site."""
+
+from __future__ import annotations
+
+import mujoco
+
+from robolearn.assets import asset
+from robolearn.errors import AssetError
+from robolearn.specs import RobotSpec
+from robolearn.tasks import Task
+
+ROBOT_PREFIX = "robot/"  # of every name that comes from the robot's file
+MOUNT = "robot_mount"
+LIMIT_TOLERANCE = 1e-6
+
+
+def load_model(task: Task) -> mujoco.MjModel:
+    """Compile the task's scene. Raises AssetError naming the file, and the element as far as MuJoCo tells it."""
+    scene_file = asset(f"sim_assets/scenes/{task.scene}.xml")
+    robot_file = asset(f"sim_assets/robots/{task.robot}/{task.robot}.xml")
+    files = f"{scene_file} with {robot_file}"
+    try:
+        scene = mujoco.MjSpec.from_file(str(scene_file))
+        robot = mujoco.MjSpec.from_file(str(robot_file))
+        mount = scene.site(MOUNT)
+        if mount is None:
+            raise AssetError(f"{scene_file} has no site {MOUNT!r}; add one where the robot stands")
+        scene.attach(robot, site=mount, prefix=ROBOT_PREFIX)
+        model = scene.compile()
+    except ValueError as error:
+        raise AssetError(f"{files}: {' '.join(str(error).split())}") from error
+    _check_robot(model, task.robot_spec, str(robot_file))
+    missing = [body for body in task.bodies if find(model, mujoco.mjtObj.mjOBJ_BODY, body) < 0]
+    if missing:
+        raise AssetError(f"{files} has no body {', '.join(missing)}, which {task.id} needs; add it")
+    return model
+
+
+def find(model: mujoco.MjModel, kind: mujoco.mjtObj, name: str) -> int:
+    """Id of an element of the scene or of the robot, -1 if there is none."""
+    for full_name in (name, ROBOT_PREFIX + name):
+        index = mujoco.mj_name2id(model, kind, full_name)
+        if index >= 0:
+            return index
+    return -1
+
+
+def _check_robot(model: mujoco.MjModel, spec: RobotSpec, file: str) -> None:
+    actuators = tuple(model.actuator(i).name.removeprefix(ROBOT_PREFIX) for i in range(model.nu))
+    if actuators != spec.joint_names:
+        raise AssetError(
+            f"{file} has actuators {', '.join(actuators)}; {spec.name} wants {', '.join(spec.joint_names)}"
+        )
+    for i, (low, high) in enumerate(zip(spec.position_low, spec.position_high, strict=True)):
+        in_model = model.jnt_range[model.actuator_trnid[i, 0]]
+        if max(abs(in_model[0] - low), abs(in_model[1] - high)) > LIMIT_TOLERANCE:
+            raise AssetError(
+                f"{file} limits {spec.joint_names[i]} to {in_model[0]:g}..{in_model[1]:g}, "
+                f"the spec of {spec.name} to {low:g}..{high:g}; make them equal"
+            )
