@@ -29,6 +29,7 @@ class BCConfig:
 
     policy: ChunkPolicyConfig = field(default_factory=ChunkPolicyConfig)
     loss: Literal["l1", "mse"] = "l1"
+    steps: int = 3000  # of a run; the learning rate falls to nothing over them
     batch_size: int = 64
     learning_rate: float = 1e-3  # peak
     weight_decay: float = 1e-4
@@ -39,7 +40,7 @@ class BCConfig:
 
 
 class BC:
-    """Clones the actions of a dataset. `decay_steps` is the length of the run, over which the learning rate falls."""
+    """Clones the actions of a dataset."""
 
     config_type: ClassVar = BCConfig
 
@@ -48,12 +49,10 @@ class BC:
         spec: InterfaceSpec,
         statistics: Statistics,
         config: BCConfig,
-        decay_steps: int,
         seed: int = 0,
         device: str = "cpu",
     ) -> None:
         self.config = config
-        self.decay_steps = decay_steps
         self.gradient_step = 0
         self._generator = torch.Generator(device).manual_seed(seed)
         self._policy = ChunkPolicy(spec, statistics, config.policy, seed).to(device)
@@ -69,7 +68,7 @@ class BC:
 
     def update(self, batch: Batch) -> Metrics:
         learning_rate = cosine_learning_rate(
-            self.gradient_step, self.config.learning_rate, self.config.warmup_steps, self.decay_steps
+            self.gradient_step, self.config.learning_rate, self.config.warmup_steps, self.config.steps
         )
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate

@@ -11,9 +11,9 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
 
 import torch
 from safetensors import SafetensorError
@@ -24,6 +24,8 @@ from robolearn.errors import CheckpointError, UnknownNameError
 from robolearn.networks.normalizer import FieldStatistics
 from robolearn.policies.chunking import ChunkPolicy
 from robolearn.specs import InterfaceSpec
+
+Config = TypeVar("Config")
 
 FORMAT = 1
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "weights.safetensors"
@@ -61,8 +63,7 @@ def load_policy(path: Path, device: str = "cpu", interface: InterfaceSpec | None
     try:
         spec = InterfaceSpec.from_json(config["spec"])
         statistics = {name: FieldStatistics.from_json(field) for name, field in config["statistics"].items()}
-        settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config["config"].items()}
-        policy = policy_class(spec, statistics, policy_class.config_type(**settings))
+        policy = policy_class(spec, statistics, config_from_json(policy_class.config_type, config["config"]))
     except (KeyError, TypeError, ValueError) as error:
         version = config.get("robolearn_version", "an unknown version")
         raise CheckpointError(
@@ -82,7 +83,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """The config.json of the checkpoint at `path`. Raises CheckpointError, or UnknownNameError for the kind."""
     file = path / CONFIG_FILE
     if not file.is_file():
-        inside = [name for name in ("best", "latest") if (path / name / CONFIG_FILE).is_file()]
+        inside = [name for name in ("best", "checkpoints/best") if (path / name / CONFIG_FILE).is_file()]
         hint = f"did you mean {path / inside[0]}?" if inside else f"it has no {CONFIG_FILE}"
         raise CheckpointError(f"{path} is not a checkpoint; {hint if path.exists() else 'it does not exist'}")
     try:
@@ -99,6 +100,17 @@ def read_config(path: Path) -> dict[str, Any]:
     if config["kind"] not in POLICIES:
         raise UnknownNameError("policy kind", str(config["kind"]), POLICIES)
     return config
+
+
+def config_from_json(config_class: type[Config], data: Mapping[str, Any]) -> Config:
+    """The config dataclass whose `asdict` this is. Raises TypeError for fields that it does not have."""
+    types = get_type_hints(config_class)
+    values: dict[str, Any] = {}
+    for name, value in data.items():
+        if is_dataclass(types.get(name)):
+            value = config_from_json(types[name], value)
+        values[name] = tuple(value) if isinstance(value, list) else value
+    return config_class(**values)
 
 
 @contextlib.contextmanager

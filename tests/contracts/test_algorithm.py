@@ -22,7 +22,7 @@ STATISTICS = {
 
 def make(name: str, seed: int = 0) -> BC:
     algorithm = ALGORITHMS[name]
-    return algorithm(SPEC, STATISTICS, algorithm.config_type(), decay_steps=10, seed=seed)
+    return algorithm(SPEC, STATISTICS, algorithm.config_type(steps=10, warmup_steps=2), seed=seed)
 
 
 def batch(algorithm: BC, seed: int = 0, size: int = 6) -> dict[str, torch.Tensor]:

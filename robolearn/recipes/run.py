@@ -1,0 +1,122 @@
+"""A run on disk: config.yaml, metrics.csv, TensorBoard events, checkpoints/ with `latest` and `best`, resume.safetensors."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from robolearn.errors import CheckpointError
+from robolearn.policies.checkpoint import save_policy
+from robolearn.policies.chunking import ChunkPolicy
+
+CONFIG_FILE, METRICS_FILE, RESUME_FILE = "config.yaml", "metrics.csv", "resume.safetensors"
+
+
+class Run:
+    """Writes one run. `with Run.create(path, config, names) as run: ...`; every file is whole at every moment."""
+
+    def __init__(self, path: Path, config: Mapping[str, Any], names: Sequence[str], first_step: int = 0) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # slow to import, and needed by nobody else
+
+        self.path, self.config = path, dict(config)
+        self._columns = ["step", "wall_s", *names]
+        self._metrics = (path / METRICS_FILE).open("a", newline="", encoding="utf-8")
+        self._csv = csv.DictWriter(self._metrics, self._columns)
+        if self._metrics.tell() == 0:
+            self._csv.writeheader()
+        self._events = SummaryWriter(str(path), purge_step=first_step)
+
+    @classmethod
+    def create(cls, path: Path, config: Mapping[str, Any], names: Sequence[str]) -> Run:
+        """Begin a run. Raises CheckpointError rather than write over another one."""
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise CheckpointError(
+                f"{path} exists and is not empty; resume it with --resume {path}, or name another --out"
+            )
+        path.mkdir(parents=True, exist_ok=True)
+        (path / CONFIG_FILE).write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")
+        return cls(path, config, names)
+
+    @classmethod
+    def resume(cls, path: Path, names: Sequence[str], step: int) -> Run:
+        """Continue a run after `step`; metrics of later steps, which will be made again, are dropped."""
+        file = path / METRICS_FILE
+        header, *rows = file.read_text(encoding="utf-8").splitlines() or [""]
+        kept = [row for row in rows if int(row.split(",", 1)[0]) <= step]
+        _write_whole(file, "\n".join([header, *kept, ""]).encode())
+        return cls(path, read_run_config(path), names, first_step=step + 1)
+
+    def log(self, step: int, wall_s: float, values: Mapping[str, float]) -> None:
+        """One row of metrics. Names that are missing stay empty."""
+        self._csv.writerow({"step": step, "wall_s": f"{wall_s:.3f}", **{k: f"{v:.6g}" for k, v in values.items()}})
+        self._metrics.flush()
+        for name, value in values.items():
+            self._events.add_scalar(name, value, step)
+
+    def save(self, policy: ChunkPolicy, step: int, provenance: Mapping[str, Any], names: Sequence[str]) -> Path:
+        """Write a checkpoint and point each of `names` (`latest`, `best`, `untrained`) to it."""
+        checkpoints = self.path / "checkpoints"
+        checkpoint = checkpoints / f"step_{step:07d}"
+        save_policy(policy, checkpoint, {**provenance, "step": step})
+        for name in names:
+            partial = checkpoints / f".{name}.partial"
+            partial.unlink(missing_ok=True)
+            partial.symlink_to(checkpoint.name)
+            os.replace(partial, checkpoints / name)
+        return checkpoint
+
+    def save_state(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, float]) -> None:
+        """What `resume` needs: the algorithm's tensors and a few numbers."""
+        partial = self.path / f".{RESUME_FILE}.partial"
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        save_file(plain, partial, metadata={name: repr(value) for name, value in facts.items()})
+        os.replace(partial, self.path / RESUME_FILE)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._metrics.close()
+        self._events.close()
+
+
+def read_run_config(path: Path) -> dict[str, Any]:
+    """config.yaml of a run. Raises CheckpointError."""
+    try:
+        config = yaml.safe_load((path / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        reason = "it has no config.yaml" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
+        raise CheckpointError(f"{path} is not a run to resume; {reason}") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path} is not a run to resume; its {CONFIG_FILE} is no mapping")
+    return config
+
+
+def read_state(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+    """What `Run.save_state` wrote. Raises CheckpointError."""
+    file = path / RESUME_FILE
+    try:
+        with safe_open(file, framework="pt") as state:
+            tensors = {name: state.get_tensor(name) for name in state.keys()}  # noqa: SIM118, it is no dict
+            facts = {name: float(value) for name, value in state.metadata().items()}
+    except (OSError, SafetensorError) as error:
+        reason = "it has saved nothing yet" if isinstance(error, FileNotFoundError) else f"{RESUME_FILE}: {error}"
+        raise CheckpointError(f"{path} cannot be resumed; {reason}; train again") from error
+    return tensors, facts
+
+
+def _write_whole(file: Path, content: bytes) -> None:
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_bytes(content)
+    os.replace(partial, file)

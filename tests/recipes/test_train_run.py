@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from robolearn.errors import CheckpointError
+from robolearn.networks.normalizer import FieldStatistics
+from robolearn.policies.checkpoint import load_policy, read_config
+from robolearn.policies.chunking import ChunkPolicy, ChunkPolicyConfig
+from robolearn.recipes.run import Run, read_run_config, read_state
+from robolearn.specs import InterfaceSpec, RobotSpec, image_spec
+
+ROBOT = RobotSpec("toy", ("pan", "grip"), (-1.0, 0.0), (1.0, 0.5), (1.0, 1.0))
+SPEC = InterfaceSpec({"proprio": ROBOT.proprio_spec, "image_a": image_spec(16, 16)}, ROBOT.action_spec, 10.0)
+WIDE = FieldStatistics((0.0,) * 4, (1.0,) * 4, (-1.0,) * 4, (1.0,) * 4)
+NAMES = ("train_loss", "validation_loss")
+
+
+def policy(seed: int = 0) -> ChunkPolicy:
+    config = ChunkPolicyConfig(encoder_channels=(4, 4), hidden_sizes=(8,))
+    return ChunkPolicy(SPEC, {"proprio": WIDE, "action": WIDE.select([0, 1])}, config, seed)
+
+
+def test_a_run_writes_what_it_says(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    with Run.create(path, {"algorithm": "bc", "seed": 3}, NAMES) as run:
+        run.log(10, 0.5, {"train_loss": 0.25})
+        assert "10,0.500,0.25," in (path / "metrics.csv").read_text()  # at once, not at the end
+        run.log(20, 1.0, {"train_loss": 0.125, "validation_loss": 0.5})
+        run.save(policy(1), 10, {"seed": 3}, ("latest", "best"))
+        run.save(policy(2), 20, {"seed": 3}, ("latest",))
+    assert read_run_config(path) == {"algorithm": "bc", "seed": 3}
+    assert (path / "metrics.csv").read_text().splitlines()[0] == "step,wall_s,train_loss,validation_loss"
+    assert list(path.glob("events.out.tfevents.*"))
+    assert read_config(path / "checkpoints" / "latest")["provenance"] == {"seed": 3, "step": 20}
+    assert read_config(path / "checkpoints" / "best")["provenance"] == {"seed": 3, "step": 10}
+    load_policy(path / "checkpoints" / "best")
+
+
+def test_a_run_is_never_written_over(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(CheckpointError, match=r"exists and is not empty; resume it with --resume"):
+        Run.create(tmp_path, {}, NAMES)
+    with pytest.raises(CheckpointError, match="not empty"):
+        Run.create(tmp_path / "thesis.txt", {}, NAMES)
+
+
+def test_resuming_drops_the_metrics_that_will_be_made_again(tmp_path: Path) -> None:
+    with Run.create(tmp_path, {}, NAMES) as run:
+        for step in (10, 20, 30):
+            run.log(step, step / 10, {"train_loss": step})
+    with Run.resume(tmp_path, NAMES, 20) as run:
+        run.log(30, 9.0, {"train_loss": 31})
+    rows = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert rows == ["step,wall_s,train_loss,validation_loss", "10,1.000,10,", "20,2.000,20,", "30,9.000,31,"]
+
+
+def test_the_state_comes_back_to_the_last_bit(tmp_path: Path) -> None:
+    tensors = {"a": torch.rand(3), "generator": torch.Generator().manual_seed(1).get_state(), "step": torch.tensor(7)}
+    facts = {"best_loss": 1 / 3, "wall_s": float("inf")}
+    with Run.create(tmp_path, {}, NAMES) as run:
+        run.save_state(tensors, facts)
+    back, back_facts = read_state(tmp_path)
+    assert back_facts == facts
+    assert all(torch.equal(back[name], tensors[name]) for name in tensors)
+
+
+def test_what_cannot_be_resumed_says_why(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="it has no config.yaml"):
+        read_run_config(tmp_path)
+    with pytest.raises(CheckpointError, match="saved nothing yet"):
+        read_state(tmp_path)
+    (tmp_path / "config.yaml").write_text("a: [1")
+    with pytest.raises(CheckpointError, match="not a run to resume"):
+        read_run_config(tmp_path)
+    (tmp_path / "resume.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(CheckpointError, match="cannot be resumed"):
+        read_state(tmp_path)
