@@ -1,0 +1,114 @@
+"""A graph of real processes on a ROS domain of its own, and a test node in this process that takes part in it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from robolearn.recipes.graph import free_domain_id
+
+START_TIMEOUT_S = 60.0
+
+
+class Graph:
+    """Starts nodes as children, spins a node of the test, and leaves nothing running."""
+
+    def __init__(self, folder: Path) -> None:
+        import rclpy
+        import robolearn_nodes  # noqa: F401  supplies rclpy where ROS 2 is not installed
+        from robolearn_msgs.msg import EpisodeEvent
+        from robolearn_nodes import topics
+
+        rclpy.init()
+        self.folder = folder
+        self.children: dict[str, subprocess.Popen[bytes]] = {}
+        self.node = rclpy.create_node("test")
+        self.events: list[Any] = []
+        self.node.create_subscription(EpisodeEvent, topics.EPISODE, self.events.append, topics.STREAM)
+
+    def start(self, name: str, **parameters: Any) -> subprocess.Popen[bytes]:
+        """Run `<name>_node` with these parameters."""
+        command = [sys.executable, "-m", f"robolearn_nodes.{name}_node", "--ros-args"]
+        for key, value in parameters.items():
+            command += ["-p", f"{key}:={value}"]
+        with (self.folder / f"{name}.log").open("wb") as log:
+            child = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        self.children[name] = child
+        return child
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")
+
+    def call(self, service_type: Any, name: str, **request: Any) -> Any:
+        """Wait for the service, call it, and return its response."""
+        import rclpy
+
+        client = self.node.create_client(service_type, name)
+        assert client.wait_for_service(START_TIMEOUT_S), f"{name} did not appear; {self._logs()}"
+        future = client.call_async(service_type.Request(**request))
+        rclpy.spin_until_future_complete(self.node, future, timeout_sec=START_TIMEOUT_S)
+        assert future.done(), f"{name} did not answer; {self._logs()}"
+        self.node.destroy_client(client)
+        return future.result()
+
+    def spin_until(self, condition: Callable[[], Any], timeout_s: float = START_TIMEOUT_S) -> None:
+        import rclpy
+
+        end_s = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < end_s, f"waited {timeout_s} s in vain; {self._logs()}"
+            rclpy.spin_once(self.node, timeout_sec=0.05)
+
+    def run_episode(self, seed: int = 0, episode_id: str = "episode") -> Any:
+        """Start an episode of the twin and spin until it ended. Returns the ENDED event."""
+        from robolearn_msgs.msg import EpisodeEvent
+        from robolearn_msgs.srv import StartEpisode
+        from robolearn_nodes import topics
+
+        self.events.clear()
+        response = self.call(StartEpisode, topics.START_EPISODE, episode_id=episode_id, seed=seed)
+        assert response.success, response.message
+        self.spin_until(lambda: any(event.event == EpisodeEvent.ENDED for event in self.events))
+        return self.events[-1]
+
+    def stop(self) -> None:
+        """Ctrl-C to all that still run; every one of them must end well."""
+        import rclpy
+
+        running = {name: child for name, child in self.children.items() if child.poll() is None}
+        for child in running.values():
+            child.send_signal(signal.SIGINT)
+        try:
+            exit_codes = {name: child.wait(20) for name, child in running.items()}
+        finally:
+            for child in running.values():
+                if child.poll() is None:
+                    child.kill()
+                    child.wait()
+            self.node.destroy_node()
+            rclpy.shutdown()
+        assert set(exit_codes.values()) <= {0}, f"{exit_codes}; {self._logs()}"
+        assert "Traceback" not in self._logs(), self._logs()
+
+    def _logs(self) -> str:
+        return "\n".join(f"--- {name}\n{self.log(name)[-2000:]}" for name in self.children)
+
+
+@pytest.fixture
+def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Graph]:
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, os.environ.get(name, "1"))
+    running = Graph(tmp_path)
+    try:
+        yield running
+    finally:
+        running.stop()

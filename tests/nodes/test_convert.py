@@ -1,0 +1,151 @@
+"""Messages and types: what goes in comes out, over the wire's bytes where the messages are ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import robolearn_nodes  # noqa: F401  supplies the messages where ROS 2 is not installed
+from hypothesis import given
+from hypothesis import strategies as st
+from robolearn_nodes import convert
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Header
+from tf2_msgs.msg import TFMessage
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from robolearn.errors import SpecError
+from robolearn.types import ActionChunk, ActionSource, RobotState
+
+JOINTS = ("pan", "lift", "gripper")
+stamps = st.integers(0, 2**31 * 10**9 - 1)
+floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+def over_the_wire(message: Any) -> Any:
+    serialization = pytest.importorskip("rclpy.serialization")
+    return serialization.deserialize_message(serialization.serialize_message(message), type(message))
+
+
+@given(stamps)
+def test_stamp_survives(stamp: int) -> None:
+    assert convert.stamp_ns(convert.time_message(stamp)) == stamp
+    assert convert.stamp_ns(convert.clock_message(stamp).clock) == stamp
+
+
+@given(st.lists(floats, min_size=6, max_size=6), stamps)
+def test_robot_state_survives(values: list[float], stamp: int) -> None:
+    state = RobotState(np.float32(values[:3]), np.float32(values[3:]), stamp)
+    back = convert.robot_state(over_the_wire(convert.joint_state_message(state, JOINTS)), JOINTS)
+    np.testing.assert_array_equal(back.proprio(), state.proprio())
+    assert back.stamp_ns == stamp
+
+
+def test_joints_are_found_by_name_not_by_place() -> None:
+    message = JointState(name=["gripper", "extra", "pan", "lift"], position=[3.0, 9.0, 1.0, 2.0], velocity=[0.0] * 4)
+    np.testing.assert_array_equal(convert.robot_state(message, JOINTS).joint_position, [1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (JointState(name=["pan", "lift"], position=[0.0] * 2, velocity=[0.0] * 2), "joint states lacks? gripper"),
+        (JointState(name=list(JOINTS), position=[0.0] * 3), "3 names, 3 positions and 0 velocities"),
+        (JointState(), "no joints"),
+    ],
+)
+def test_incomplete_joint_states_are_refused(message: JointState, expected: str) -> None:
+    with pytest.raises(SpecError, match=expected):
+        convert.robot_state(message, JOINTS)
+
+
+@given(st.lists(st.floats(), min_size=3, max_size=3), stamps)
+def test_command_survives_whatever_its_values(values: list[float], stamp: int) -> None:
+    message = over_the_wire(convert.command_message(np.array(values), stamp, JOINTS, "script"))
+    np.testing.assert_array_equal(convert.command(message, JOINTS), values)
+    np.testing.assert_array_equal(convert.command(message, JOINTS[::-1]), values[::-1])
+    assert convert.stamp_ns(message.header.stamp) == stamp
+    assert convert.action_source(message.header.frame_id) is ActionSource.SCRIPT
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (JointTrajectory(joint_names=list(JOINTS)), "0 points"),
+        (JointTrajectory(points=[JointTrajectoryPoint()]), "lacks pan, lift, gripper"),
+        (JointTrajectory(joint_names=["pan", "lift", "x"], points=[JointTrajectoryPoint()]), "lacks gripper"),
+        (JointTrajectory(joint_names=list(JOINTS), points=[JointTrajectoryPoint(positions=[1.0])]), "has 1 positions"),
+        (
+            JointTrajectory(joint_names=[*JOINTS, "x"], points=[JointTrajectoryPoint(positions=[1.0] * 4)]),
+            "has 4 positions, expected 3",
+        ),
+    ],
+)
+def test_malformed_command_is_refused(message: JointTrajectory, expected: str) -> None:
+    with pytest.raises(SpecError, match=expected):
+        convert.command(message, JOINTS)
+
+
+def test_unknown_source_is_refused() -> None:
+    with pytest.raises(SpecError, match="expected one of human, policy, script, intervention, perturbation"):
+        convert.action_source("robot")
+
+
+def test_image_survives() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    message = over_the_wire(convert.image_message(image, 5, "front"))
+    np.testing.assert_array_equal(convert.image(message), image)
+    assert (message.encoding, message.header.frame_id) == ("rgb8", "front_optical_frame")
+
+
+def test_padded_bgr_image_is_read() -> None:
+    image = np.arange(2 * 2 * 3, dtype=np.uint8).reshape(2, 2, 3)
+    rows = np.zeros((2, 8), np.uint8)
+    rows[:, :6] = image[..., ::-1].reshape(2, 6)
+    message = Image(height=2, width=2, step=8, encoding="bgr8", data=rows.tobytes())
+    np.testing.assert_array_equal(convert.image(message), image)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"encoding": "mono8"}, "'mono8', expected rgb8"),
+        ({"encoding": "rgb8", "data": bytes(11)}, "has 11 bytes"),
+        ({"encoding": "rgb8", "step": 5, "data": bytes(12)}, "rows of 5"),
+    ],
+)
+def test_unusable_image_is_refused(fields: dict[str, Any], expected: str) -> None:
+    message = Image(**{"header": Header(frame_id="front"), "height": 2, "width": 2, "step": 6, **fields})
+    with pytest.raises(SpecError, match=expected):
+        convert.image(message)
+
+
+def test_ground_truth_survives_and_turns_its_quaternion() -> None:
+    poses = {"cube": np.float32([1, 2, 3, 0.5, 0.1, 0.2, 0.3]), "tool": np.float32([0, 0, 0, 1, 0, 0, 0])}
+    message = over_the_wire(convert.ground_truth_message(poses, 7))
+    rotation = message.transforms[0].transform.rotation
+    assert (rotation.w, rotation.x) == pytest.approx((0.5, 0.1))
+    stamp, back = convert.ground_truth(message)
+    assert stamp == 7
+    assert back.keys() == poses.keys()
+    for body, pose in poses.items():
+        np.testing.assert_array_equal(back[body], pose)
+    with pytest.raises(SpecError, match="no body"):
+        convert.ground_truth(TFMessage())
+
+
+def test_chunk_message_holds_the_actions_row_by_row() -> None:
+    chunk = ActionChunk(np.arange(6, dtype=np.float32).reshape(2, 3), 5, 10**9 + 7, 50_000_000)
+    message = over_the_wire(convert.chunk_message(chunk, JOINTS))
+    np.testing.assert_array_equal(np.array(message.actions).reshape(message.num_actions, -1), chunk.actions)
+    assert convert.stamp_ns(message.start) == 10**9 + 7
+    assert (message.period.nanosec, message.source, list(message.joint_names)) == (50_000_000, "policy", list(JOINTS))
+
+
+@pytest.mark.parametrize("problem", ["", "the robot holds: no command"])
+def test_diagnostics_warn_when_there_is_a_problem(problem: str) -> None:
+    message = convert.diagnostic_message("twin", problem, {"steps": 3}, convert.time_message(0))
+    (status,) = message.status
+    assert (status.level == status.OK) == (not problem)
+    assert (status.message, status.values[0].key, status.values[0].value) == (problem or "OK", "steps", "3")

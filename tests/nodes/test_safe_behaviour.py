@@ -1,0 +1,113 @@
+"""The twin node under commands that must not reach a robot: it holds, says why, and marks the episode."""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Answer = Callable[[list[float], int], list[float] | None]
+
+
+def nan_in_the_elbow(position: list[float], tick: int) -> list[float] | None:
+    return [*position[:2], math.nan, *position[3:]] if tick >= 3 else position
+
+
+def a_huge_step(position: list[float], tick: int) -> list[float] | None:
+    return [position[0] - math.copysign(1.5, position[0]), *position[1:]] if tick >= 3 else position
+
+
+def too_few_joints(position: list[float], tick: int) -> list[float] | None:
+    return position[:5] if tick >= 3 else position
+
+
+def nothing(position: list[float], tick: int) -> list[float] | None:
+    return None if tick >= 3 else position
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "num_steps", "held_steps"),
+    [
+        (nan_in_the_elbow, "elbow_flex is nan rad, expected a finite number", 7, 4),
+        (a_huge_step, "shoulder_pan is", 7, 4),
+        (too_few_joints, "the command has 5 positions, expected 6", 7, 4),
+        (nothing, "no command within 1 s", 4, 1),
+    ],
+)
+def test_refused_commands_hold_the_robot_and_mark_the_episode(
+    graph: Any, answer: Answer, reason: str, num_steps: int, held_steps: int
+) -> None:
+    from robolearn_nodes import topics
+    from sensor_msgs.msg import JointState
+    from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+    graph.start("twin", cameras="", command_timeout_s=1.0, max_held_steps=4)
+    commands = graph.node.create_publisher(JointTrajectory, topics.COMMAND, topics.STREAM)
+    states: list[JointState] = []
+    sent: list[JointTrajectory] = []
+
+    def on_joint_states(message: JointState) -> None:
+        states.append(message)
+        positions = answer(list(states[0].position), len(states) - 1)
+        if positions is not None:
+            command = JointTrajectory(
+                joint_names=list(message.name), points=[JointTrajectoryPoint(positions=positions)]
+            )
+            command.header.stamp = message.header.stamp
+            commands.publish(command)
+
+    graph.node.create_subscription(JointState, topics.JOINT_STATES, on_joint_states, topics.STREAM)
+    graph.node.create_subscription(JointTrajectory, topics.COMMAND_SENT, sent.append, topics.STREAM)
+    graph.spin_until(lambda: commands.get_subscription_count() == 1)
+    event = graph.run_episode()
+
+    assert (event.num_steps, event.held_steps) == (num_steps, held_steps)
+    assert (event.success, event.terminated, event.truncated) == (False, False, True)
+    assert reason in event.reason
+    graph.spin_until(lambda: len(sent) == num_steps)
+    for message in sent:
+        assert all(math.isfinite(value) for value in message.points[0].positions)
+    held = sent[3:]
+    assert all(reason in message.header.frame_id for message in held)
+    for message in held:
+        assert list(message.points[0].positions) == list(sent[2].points[0].positions)
+    assert "the robot holds" in graph.log("twin")
+
+
+def test_dead_policy_in_real_time_holds_within_100_ms(graph: Any) -> None:
+    from robolearn_nodes import topics
+    from trajectory_msgs.msg import JointTrajectory
+
+    graph.start("twin", cameras="", realtime_factor=1.0, max_held_steps=6)
+    policy = graph.start("policy", policy="scripted")
+    commands: list[JointTrajectory] = []
+    sent: list[JointTrajectory] = []
+    graph.node.create_subscription(JointTrajectory, topics.COMMAND, commands.append, topics.STREAM)
+
+    def on_sent(message: JointTrajectory) -> None:
+        sent.append(message)
+        if len(sent) == 20:
+            policy.send_signal(signal.SIGKILL)
+
+    graph.node.create_subscription(JointTrajectory, topics.COMMAND_SENT, on_sent, topics.STREAM)
+    graph.spin_until(lambda: "is ready" in graph.log("policy"))
+    event = graph.run_episode()
+
+    policy.wait()
+    assert event.truncated
+    assert "s old, at most 0.080 s" in event.reason
+    last_command_ns = stamp_ns(commands[-1])
+    graph.spin_until(lambda: len(sent) == event.num_steps)
+    moving = [m for m in sent if not m.header.frame_id]
+    assert stamp_ns(moving[-1]) - last_command_ns <= 100_000_000
+    assert len({tuple(m.points[0].positions) for m in sent if stamp_ns(m) - last_command_ns > 100_000_000}) == 1
+    assert len({tuple(m.points[0].positions) for m in moving[:15]}) > 10  # it was in mid-motion
+
+
+def stamp_ns(message: Any) -> int:
+    from robolearn_nodes import convert
+
+    return convert.stamp_ns(message.header.stamp)
