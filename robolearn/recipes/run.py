@@ -1,4 +1,5 @@
-"""A run on disk: config.yaml, metrics.csv, TensorBoard events, checkpoints/ with `latest` and `best`, resume.safetensors."""
+"""A run on disk: config.yaml, metrics.csv, TensorBoard events, resume.safetensors, and checkpoints/ with `latest` and
+`best`."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def test_the_state_comes_back_to_the_last_bit(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_resumed_says_why(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="it has no config.yaml"):
+    with pytest.raises(CheckpointError, match=r"it has no config\.yaml"):
         read_run_config(tmp_path)
     with pytest.raises(CheckpointError, match="saved nothing yet"):
         read_state(tmp_path)
