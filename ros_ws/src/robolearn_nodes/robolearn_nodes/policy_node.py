@@ -14,7 +14,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from robolearn.errors import SpecError
 from robolearn.policies.policy import Policy
-from robolearn.serving.loop import ControlLoop
+from robolearn.serving.loop import EXECUTE_STEPS, ControlLoop
 from robolearn.sync import ExactJoin, Tick
 from robolearn.tasks import make_task
 from robolearn.types import Observation
@@ -35,7 +35,9 @@ class PolicyNode(Node):
         super().__init__("policy")
         path = parameter(self, "policy", SCRIPTED, "`scripted`, or the path of a checkpoint")
         task_id = parameter(self, "task", "pick_place-v1", "task id, see `robolearn tasks`")
-        execute_steps = parameter(self, "execute_steps", 8, "steps of a chunk that are executed before the next one")
+        execute_steps = parameter(
+            self, "execute_steps", EXECUTE_STEPS, "steps of a chunk that are executed before the next one"
+        )
         perturbation = parameter(self, "perturbation", 0.0, "scripted: share of steps that are pushed off the path")
         self._seed = parameter(self, "seed", 0, "of the first episode's randomness; the next ones count up")
         self._policy = _load(path, task_id, perturbation)

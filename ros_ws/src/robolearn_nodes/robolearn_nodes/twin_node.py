@@ -137,10 +137,10 @@ class TwinNode(Node):
         if self._lockstep:
             self._timer.reset()
         status = self._twin.status()
-        if status.success or status.failed:
-            self._end(EpisodeOutcome(status.success, terminated=True, truncated=False, reason=status.failed))
-        elif give_up or running.held_in_a_row >= self._max_held_steps or running.num_steps >= self._twin.task.max_steps:
-            self._end(EpisodeOutcome(success=False, terminated=False, truncated=True))
+        terminated = status.success or bool(status.failed and not status.diverged)
+        give_up = give_up or status.diverged or running.held_in_a_row >= self._max_held_steps
+        if terminated or give_up or running.num_steps >= self._twin.task.max_steps:
+            self._end(EpisodeOutcome(status.success, terminated, not terminated, status.failed))
 
     def _observe(self, running: RunningEpisode) -> None:
         """Publish all that is seen at this instant."""
