@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from robolearn.errors import CheckpointError, SpecError, UnknownNameError
+from robolearn.networks.normalizer import FieldStatistics
+from robolearn.policies.checkpoint import save_policy
+from robolearn.policies.chunking import ChunkPolicy, ChunkPolicyConfig
+from robolearn.recipes.evaluate import evaluate_policy, wilson_interval
+from robolearn.specs import InterfaceSpec, image_spec
+from robolearn.tasks import make_task
+
+TASK = make_task("pick_place-v1")
+ROBOT = TASK.robot_spec
+SPEC = InterfaceSpec(
+    {"proprio": ROBOT.proprio_spec, "image_front": image_spec(16, 16)}, ROBOT.action_spec, TASK.control_hz
+)
+WIDE = FieldStatistics((0.0,) * 12, (1.0,) * 12, (-1.0,) * 12, (1.0,) * 12)
+
+
+def untrained(spec: InterfaceSpec = SPEC) -> ChunkPolicy:
+    config = ChunkPolicyConfig(encoder_channels=(4, 4), hidden_sizes=(8,))
+    return ChunkPolicy(spec, {"proprio": WIDE, "action": WIDE.select(range(6))}, config)
+
+
+def test_the_expert_succeeds_and_is_filmed(tmp_path: Path) -> None:
+    reports: list[tuple[int, str]] = []
+    answer = evaluate_policy(
+        "scripted", TASK.id, 2, video=tmp_path / "e.mp4", progress=lambda *report: reports.append(report)
+    )
+    assert answer["success_rate"] == 1.0
+    assert answer["episodes"] == len(answer["outcomes"]) == 2
+    assert answer["return_mean"] > 0
+    assert reports == [(1, "1 succeeded"), (2, "2 succeeded")]
+    assert json.loads(json.dumps(answer))["task"] == TASK.id
+    with av.open(str(tmp_path / "e.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == answer["outcomes"][0]["steps"]
+
+
+def test_an_untrained_policy_fails_and_the_demonstrated_seeds_are_counted(tmp_path: Path) -> None:
+    save_policy(untrained(), tmp_path / "c", {"episode_seeds": [7]})
+    answer = evaluate_policy(tmp_path / "c", TASK.id, 1, seed=7)
+    assert answer["success_rate"] == 0.0
+    assert answer["mean_episode_steps"] == TASK.max_steps
+    assert answer["demonstrated_episodes"] == 1
+    assert answer == evaluate_policy(tmp_path / "c", TASK.id, 1, seed=7)  # a seed fixes everything
+
+
+def test_a_policy_that_answers_nan_moves_nothing(tmp_path: Path) -> None:
+    policy = untrained()
+    with torch.no_grad():
+        for parameter in policy.head.parameters():
+            parameter.fill_(torch.nan)
+    save_policy(policy, tmp_path / "c")
+    (outcome,) = evaluate_policy(tmp_path / "c", TASK.id, 1)["outcomes"]
+    assert not outcome["success"]
+    assert outcome["held_steps"] == outcome["steps"]
+    assert "the policy's action 0 is not finite" in outcome["reason"]
+
+
+def test_what_cannot_be_evaluated(tmp_path: Path) -> None:
+    save_policy(untrained(replace(SPEC, control_hz=50.0)), tmp_path / "fast")
+    with pytest.raises(SpecError, match="50 Hz"):
+        evaluate_policy(tmp_path / "fast", TASK.id, 1)
+    with pytest.raises(UnknownNameError, match="did you mean pick_place-v1"):
+        evaluate_policy("scripted", "pick_place", 1)
+    with pytest.raises(CheckpointError, match="does not exist"):
+        evaluate_policy(tmp_path / "none", TASK.id, 1)
+    with pytest.raises(SpecError, match="at least 1"):
+        evaluate_policy("scripted", TASK.id, 0)
+
+
+@given(episodes=st.integers(1, 10_000), share=st.floats(0, 1))
+def test_the_interval_holds_the_rate_and_narrows(episodes: int, share: float) -> None:
+    successes = round(share * episodes)
+    low, high = wilson_interval(successes, episodes)
+    assert 0 <= low <= successes / episodes + 1e-12
+    assert successes / episodes - 1e-12 <= high <= 1
+    wider = wilson_interval(successes, episodes), wilson_interval(4 * successes, 4 * episodes)
+    assert wider[1][1] - wider[1][0] < high - low
+
+
+def test_the_interval_of_the_textbook() -> None:
+    assert wilson_interval(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert wilson_interval(0, 20)[0] == pytest.approx(0, abs=1e-12)
+    assert wilson_interval(20, 20) == pytest.approx((0.8389, 1.0), abs=1e-4)
