@@ -34,7 +34,7 @@ def asset(name: str) -> Path:
 
 
 def launch_file(name: str) -> Path:
-    """A launch file by path, or by the name of `launch/<name>.launch.yaml`. Raises UnknownNameError with near misses."""
+    """A launch file by path, or `launch/<name>.launch.yaml` by name. Raises UnknownNameError with the near misses."""
     if Path(name).is_file():
         return Path(name)
     known = {

@@ -1,0 +1,20 @@
+"""Cameras by name. Drivers import their vendors' packages, and the twin imports MuJoCo, only when one is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from robolearn.cameras.camera import Camera
+from robolearn.cameras.fake import FakeCamera
+from robolearn.cameras.replay import ReplayCamera
+
+
+def _twin_camera(task_id: str = "reach-v1", name: str = "front", height: int = 96, width: int = 96) -> Camera:
+    from robolearn.tasks import make_task
+    from robolearn.twin.devices import TwinCamera
+    from robolearn.twin.twin import Twin
+
+    return TwinCamera(Twin(make_task(task_id), {name: (height, width)}), name)
+
+
+CAMERAS: dict[str, Callable[..., Camera]] = {"fake": FakeCamera, "replay": ReplayCamera, "twin": _twin_camera}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from robolearn.errors import UnknownNameError
+from robolearn.tasks.lift import Lift
 from robolearn.tasks.pick_place import PickPlace
+from robolearn.tasks.push import Push
+from robolearn.tasks.reach import Reach
 from robolearn.tasks.task import Task
 
-TASKS: dict[str, type[Task]] = {task.id: task for task in (PickPlace,)}
+TASKS: dict[str, type[Task]] = {task.id: task for task in (Reach, Push, Lift, PickPlace)}
 
 
 def make_task(task_id: str) -> Task:

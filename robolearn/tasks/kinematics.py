@@ -103,6 +103,13 @@ def grasp_yaw(position: ArrayLike, object_yaw: float) -> float:
     return ahead + remainder(object_yaw - ahead, pi / 2)
 
 
+def across(position: ArrayLike, direction: ArrayLike) -> float:
+    """Yaw [rad] at which the jaws lie side by side across a direction (2,), with the wrist turned the least."""
+    ahead = azimuth(position)
+    x, y = (float(v) for v in np.asarray(direction))
+    return ahead + remainder(atan2(y, x) + pi / 2 - ahead, pi)
+
+
 def azimuth(position: ArrayLike) -> float:
     """Direction [rad] of a position seen from the pan axis."""
     x, y = (float(v) for v in np.asarray(position)[:2])

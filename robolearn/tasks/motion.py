@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from robolearn.tasks.facts import CLOSED, GRIPPER, OPEN
-from robolearn.tasks.kinematics import DOWN, SO101, azimuth, forward, grasp_yaw, inverse, yaw_of
+from robolearn.tasks.kinematics import SO101, azimuth, forward, grasp_yaw, inverse, yaw_of
 from robolearn.tasks.task import Facts
 
 TOOL_LEAD_M = 0.014  # how far ahead of the tool its target runs: sets the speed, about 0.2 m/s at 20 Hz
@@ -27,7 +27,6 @@ def move(
     target: ArrayLike,
     yaw: float | None,
     gripper_rad: float,
-    pitch: float = DOWN,
     lead_m: float = TOOL_LEAD_M,
 ) -> NDArray[np.float32]:
     """Joint targets (6,) one step along the straight line from the tool to `target` (3,) [m].
@@ -39,7 +38,7 @@ def move(
     step = np.asarray(target) - here
     step *= min(1.0, lead_m / max(float(np.linalg.norm(step)), 1e-9))
     yaw = azimuth(here + step) + q[4] if yaw is None else yaw
-    change = np.append(inverse(here + step, yaw, pitch), gripper_rad) - q
+    change = np.append(inverse(here + step, yaw), gripper_rad) - q
     change[:GRIPPER] *= min(1.0, JOINT_LEAD_RAD / max(float(np.abs(change[:GRIPPER]).max()), 1e-9))
     change[GRIPPER] = np.clip(change[GRIPPER], -GRIPPER_LEAD_RAD, GRIPPER_LEAD_RAD)
     return np.clip(q + change, _LOW, _HIGH).astype(np.float32)
@@ -64,7 +63,7 @@ def grasp(facts: Facts, object_pose: ArrayLike) -> NDArray[np.float32]:
     """Joint targets (6,) that bring open jaws down around a block of about 3 cm and close them on it."""
     where, yaw = np.asarray(object_pose, dtype=np.float64)[:3], yaw_of(np.asarray(object_pose)[3:])
     yaw = grasp_yaw(where, yaw)
-    place = where + [-CLEARANCE_M * np.cos(yaw), -CLEARANCE_M * np.sin(yaw), 0.002]
+    place = where + np.array([-CLEARANCE_M * np.cos(yaw), -CLEARANCE_M * np.sin(yaw), 0.002])
     along, across, gap = in_tool(facts, where)
     opened = float(np.asarray(facts["proprio"])[GRIPPER])
     slack = 1.0 if opened > 0.9 * OPEN else 1.8  # once they have begun to close, go on

@@ -22,11 +22,11 @@ class PickPlace:
 
     id = "pick_place-v1"
     instruction = "pick up the red cube and put it on the green plate"
-    stages = ("reach", "grasp", "carry", "place")
+    stages: tuple[str, ...] = ("reach", "grasp", "carry", "place")
     robot = SO101.name
     robot_spec = SO101
     scene = "pick_place"
-    bodies = ("tool", "cube", "goal")
+    bodies: tuple[str, ...] = ("tool", "cube", "goal")
     max_steps = 160
     control_hz = 20.0
     backward: str | None = None
@@ -56,11 +56,9 @@ class PickPlace:
         cube, goal = position(facts, "cube"), position(facts, "goal")
         aside = float(distance(cube[:2], goal[:2]))
         rest_height = PLATE_HEIGHT_M + CUBE_HALF_M
-        if (
-            aside < PLATE_RADIUS_M - 0.02 and cube[2] < rest_height + 0.004
-        ):  # it stands on the plate: let go, then leave
+        if aside < PLATE_RADIUS_M - 0.02 and cube[2] < rest_height + 0.004:  # it stands there: let go, then leave
             opened = float(facts["proprio"][GRIPPER]) > 0.75 * OPEN
-            return move(facts, here + [0.0, 0.0, 0.05 if opened else 0.0], None, OPEN)
+            return move(facts, here + np.array([0.0, 0.0, 0.05 if opened else 0.0]), None, OPEN)
         if not holds(facts, cube):
             return grasp(facts, facts["pose_cube"])
         # Straight up first; then across; then down onto the plate, slower.

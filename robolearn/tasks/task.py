@@ -60,6 +60,7 @@ class TaskStatus:
     progress: float
     reward: float
     failed: str = ""
+    diverged: bool = False  # the physics failed, not the policy
 
 
 @runtime_checkable

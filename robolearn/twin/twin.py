@@ -82,17 +82,18 @@ class Twin:
         self.data.ctrl[:] = self.spec.action.check("action", np.asarray(action, dtype=np.float32))
 
     def advance(self) -> None:
-        """Let one control period pass under the targets that are set. A diverged world stands still from then on."""
+        """Let one control period pass under the targets that are set. A world that diverges stays as it was before."""
         self.stamp_ns += self.period_ns
         if self._diverged:
             return
+        qpos, qvel = self.data.qpos.copy(), self.data.qvel.copy()
         mujoco.mj_step(self.model, self.data, self._substeps)
-        qvel = self.data.qvel
-        sane = np.isfinite(self.data.qpos).all() and np.isfinite(qvel).all() and np.abs(qvel).max() < MAX_SPEED
-        self._diverged = not sane
-        if sane:  # positions of bodies belong to the state after the step
-            mujoco.mj_kinematics(self.model, self.data)
-            mujoco.mj_camlight(self.model, self.data)
+        speed = np.abs(self.data.qvel).max()
+        self._diverged = not (np.isfinite(self.data.qpos).all() and speed < MAX_SPEED)  # a NaN speed compares false
+        if self._diverged:
+            self.data.qpos, self.data.qvel = qpos, np.where(np.isfinite(qvel), qvel, 0.0)
+        mujoco.mj_kinematics(self.model, self.data)  # poses belong to the state after the step
+        mujoco.mj_camlight(self.model, self.data)
 
     def step(self, action: ArrayLike) -> None:
         """Command and advance: the action is applied from `stamp_ns` until one period later."""
@@ -166,7 +167,7 @@ class Twin:
     def status(self) -> TaskStatus:
         """Success, stage, progress, and why the episode cannot succeed any more, if so."""
         if self._diverged:
-            return TaskStatus(success=False, stage=0, progress=0.0, reward=0.0, failed=DIVERGED)
+            return TaskStatus(success=False, stage=0, progress=0.0, reward=0.0, failed=DIVERGED, diverged=True)
         judged = self.judge()
         return TaskStatus(
             success=bool(judged.success),

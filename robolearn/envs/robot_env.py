@@ -1,0 +1,119 @@
+"""A task of the twin as a Gymnasium environment; every action goes through the safety filter. Legend: J joints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from robolearn.errors import SpecError
+from robolearn.robots.safety import SafetyConfig, SafetyDecision, SafetyFilter
+from robolearn.specs import InterfaceSpec
+from robolearn.tasks import make_task
+from robolearn.tasks.task import TaskStatus
+from robolearn.twin.twin import DEFAULT_CAMERAS, Twin
+from robolearn.types import Observation
+
+
+class RobotEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
+    """One twin of `task_id`. An action (J,) is joint targets; the reward is the task's dense reference reward.
+
+    cameras: size (H, W) by name. privileged: observations have the fields `pose_<body>` too, as scripted policies need.
+    max_held_steps: refusals in a row by the safety filter that truncate the episode.
+
+    An episode is terminated by success or a lost object, truncated after the task's `max_steps`, by refusals or by a
+    diverged simulation. Every `info` has success, stage, progress, held (the filter refused the action), reason (why it
+    was refused or limited, or why the episode ended early; else empty), stamp_ns (of the observation, since the start
+    of the episode), action_sent (J,) and held_steps (refusals so far). `interface` is the spec of observation and
+    action. Raises UnknownNameError for a task or camera that does not exist.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012, Gymnasium's own form
+
+    def __init__(
+        self,
+        task_id: str,
+        cameras: Mapping[str, tuple[int, int]] = DEFAULT_CAMERAS,
+        privileged: bool = False,
+        safety: SafetyConfig = SafetyConfig(),  # noqa: B008, it is frozen
+        max_held_steps: int = 10,
+        render_mode: str | None = None,
+    ) -> None:
+        if render_mode is not None and not cameras:
+            raise SpecError(f"{task_id} has no cameras to render with; give at least one, or render_mode None")
+        self.task = make_task(task_id)
+        self.twin = Twin(self.task, cameras)
+        self.metadata = {**self.metadata, "render_fps": self.task.control_hz}
+        self.render_mode = render_mode
+        fields = {k: v for k, v in self.twin.spec.observation.items() if privileged or not k.startswith("pose_")}
+        self.interface = InterfaceSpec(fields, self.twin.spec.action, self.twin.control_hz)
+        self.observation_space = spaces.Dict({name: _space(spec.shape, spec.dtype) for name, spec in fields.items()})
+        robot = self.twin.robot_spec
+        self.action_space = spaces.Box(
+            np.array(robot.position_low, np.float32), np.array(robot.position_high, np.float32), dtype=np.float32
+        )
+        self._filter = SafetyFilter(robot, safety, self.twin.period_ns * 1e-9)
+        self._max_held_steps = max_held_steps
+        self._start_ns = self.twin.stamp_ns
+        self._steps = self._held_steps = self._held_in_a_row = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start the episode of `seed`; without one, of the next seed that this environment draws."""
+        super().reset(seed=seed)
+        self.twin.reset(int(self.np_random.integers(2**31)) if seed is None else seed)
+        self._start_ns = self.twin.stamp_ns
+        state = self.twin.robot_state()
+        self._filter.reset(state)
+        self._steps = self._held_steps = self._held_in_a_row = 0
+        return self._observe(), self._info(self.twin.status(), state.joint_position)
+
+    def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Filter the action and apply what is left of it for one control period."""
+        now_ns = self.twin.stamp_ns
+        decision = self._filter.filter(action, now_ns, now_ns)
+        self.twin.step(decision.command)
+        self._steps += 1
+        self._held_steps += decision.held
+        self._held_in_a_row = self._held_in_a_row + 1 if decision.held else 0
+        status = self.twin.status()
+        terminated = status.success or (bool(status.failed) and not status.diverged)
+        gave_up = self._held_in_a_row >= self._max_held_steps
+        truncated = not terminated and (status.diverged or gave_up or self._steps >= self.task.max_steps)
+        info = self._info(status, decision.command, decision)
+        return self._observe(), status.reward, terminated, truncated, info
+
+    def render(self) -> NDArray[np.uint8] | None:
+        """Picture (H, W, 3) of the first camera, in render_mode `rgb_array`."""
+        return self.twin.render(next(iter(self.twin.camera_specs))) if self.render_mode == "rgb_array" else None
+
+    def close(self) -> None:
+        self.twin.close()
+
+    def _observe(self) -> Observation:
+        return self.twin.observe(self.interface.observation)
+
+    def _info(
+        self, status: TaskStatus, sent: NDArray[np.float32], decision: SafetyDecision | None = None
+    ) -> dict[str, Any]:
+        return {
+            "success": status.success,
+            "stage": status.stage,
+            "progress": status.progress,
+            "held": decision is not None and decision.held,
+            "reason": status.failed or (decision.reason if decision is not None else ""),
+            "stamp_ns": self.twin.stamp_ns - self._start_ns,
+            "action_sent": sent,
+            "held_steps": self._held_steps,
+        }
+
+
+def _space(shape: tuple[int, ...], dtype: str) -> spaces.Box:
+    if dtype == "uint8":
+        return spaces.Box(0, 255, shape, np.uint8)
+    return spaces.Box(-np.inf, np.inf, shape, np.float32)
