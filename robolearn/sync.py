@@ -59,9 +59,9 @@ class ExactJoin:
         self._newest: dict[str, int] = {}
         self._handed_out: int | None = None
 
-    def reached(self, stamp_ns: int) -> bool:
-        """Whether every stream has delivered up to `stamp_ns`, so that nothing older is to be waited for."""
-        return all(stream in self._newest and self._newest[stream] >= stamp_ns for stream in self.streams)
+    def newest_ns(self, stream: str) -> int | None:
+        """Newest stamp that the stream delivered since the last reset: nothing older is to be waited for."""
+        return self._newest.get(stream)
 
     def push(self, stream: str, stamp_ns: int, sample: Any) -> list[Tick]:
         """Add a sample and return the ticks that it settles, oldest first."""

@@ -55,10 +55,9 @@ def test_exact_join_loses_nothing_uncounted_and_stays_bounded(arrivals: list[tup
 def test_exact_join_hands_a_tick_out_as_soon_as_it_is_complete() -> None:
     join = ExactJoin(("a", "b"))
     assert join.push("a", 5, "x") == []
-    assert not join.reached(5)
+    assert (join.newest_ns("a"), join.newest_ns("b")) == (5, None)
     assert join.push("b", 5, "y") == [Tick(5, {"a": "x", "b": "y"})]
-    assert join.reached(5)
-    assert not join.reached(6)
+    assert join.newest_ns("b") == 5
     assert join.push("a", 5, "x") == []
     assert join.counts.late == {"a": 1}
 
