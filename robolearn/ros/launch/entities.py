@@ -248,7 +248,8 @@ class _Checker:
         if isinstance(data, list) and schema.children:
             return Entity(kind, self.file, line, {}, self._children(data, line, depth))
         if not isinstance(data, _Mapping):
-            raise self._error(line, f"{kind!r} needs a mapping with {', '.join(known)}; is its content indented?")
+            wanted = "a list of actions" if schema.children else f"a mapping with {', '.join(known)}"
+            raise self._error(line, f"{kind!r} needs {wanted}; is its content indented?")
         for key in data:
             if key in schema.native_only:
                 raise self._error(data.lines.get(key, line), f"{key!r} of {kind!r} works with ros2 launch only")
