@@ -1,0 +1,106 @@
+"""Configuration of Cyclone DDS, and one DDS domain object per domain id and process.
+
+Loopback is the default; `ROS_AUTOMATIC_DISCOVERY_RANGE=SUBNET` reaches the network. `CYCLONEDDS_URI` is read after our
+own settings and so overrides them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cyclonedds.core import DDSException
+from cyclonedds.domain import Domain
+
+from robolearn.errors import TransportError
+
+MAX_DOMAIN_ID = 232  # the last one whose ports are below 65536
+MAX_PARTICIPANTS = 32  # per host and domain, as rmw_cyclonedds_cpp has it
+LEASE_S = 2.5  # a dead process leaves the graph after this long; the default of DDS is 10 s
+DISCOVERY_RANGES = ("LOCALHOST", "SUBNET", "OFF", "SYSTEM_DEFAULT")
+
+
+def domain_id_from_environment() -> int:
+    """`ROS_DOMAIN_ID`, 0 if unset. Raises TransportError."""
+    text = os.environ.get("ROS_DOMAIN_ID", "") or "0"
+    try:
+        return checked_domain_id(int(text))
+    except ValueError:
+        raise TransportError(f"ROS_DOMAIN_ID is {text!r}, wanted an integer in 0..{MAX_DOMAIN_ID}") from None
+
+
+def checked_domain_id(domain_id: int) -> int:
+    """The id if ports exist for it. Raises TransportError."""
+    if not 0 <= domain_id <= MAX_DOMAIN_ID:
+        raise TransportError(f"ROS domain id is {domain_id}, wanted 0..{MAX_DOMAIN_ID}; set ROS_DOMAIN_ID")
+    return domain_id
+
+
+def discovery_range() -> str:
+    """LOCALHOST unless the environment asks for another range. Raises TransportError."""
+    if os.environ.get("ROS_LOCALHOST_ONLY") == "1":
+        return "LOCALHOST"
+    text = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "") or "LOCALHOST"
+    if text.upper() not in DISCOVERY_RANGES:
+        raise TransportError(f"ROS_AUTOMATIC_DISCOVERY_RANGE is {text!r}, wanted one of {', '.join(DISCOVERY_RANGES)}")
+    return text.upper()
+
+
+def configuration() -> str:
+    """The XML, with the user's `CYCLONEDDS_URI` behind it."""
+    reach = discovery_range()
+    static = [peer for peer in os.environ.get("ROS_STATIC_PEERS", "").split(";") if peer]
+    general, discovery = "", ""
+    if reach != "SYSTEM_DEFAULT":
+        discovery = (
+            "<ParticipantIndex>auto</ParticipantIndex>"
+            f"<MaxAutoParticipantIndex>{MAX_PARTICIPANTS}</MaxAutoParticipantIndex>"
+            f"<LeaseDuration>{LEASE_S}s</LeaseDuration>"
+        )
+        names = (["localhost"] if reach == "LOCALHOST" else []) + static
+        peers = "".join(f'<Peer address="{name}"/>' for name in names)
+        discovery += f"<Peers>{peers}</Peers>" if peers else ""
+    if reach in ("LOCALHOST", "OFF"):
+        general = (
+            '<Interfaces><NetworkInterface address="127.0.0.1" multicast="false"/></Interfaces>'
+            "<AllowMulticast>false</AllowMulticast>"
+            "<MaxMessageSize>65500B</MaxMessageSize><FragmentSize>65000B</FragmentSize>"
+        )
+    document = (
+        f'<CycloneDDS><Domain id="any"><General>{general}</General><Discovery>{discovery}</Discovery>'
+        "</Domain></CycloneDDS>"
+    )
+    return ",".join(part for part in (document, os.environ.get("CYCLONEDDS_URI", "")) if part)
+
+
+_domains: dict[int, tuple[Domain, int]] = {}
+_lock = threading.Lock()
+
+
+def acquire_domain(domain_id: int) -> None:
+    """Open the domain of this process, or share it with the contexts that have it open. Raises TransportError."""
+    with _lock:
+        domain, users = _domains.get(domain_id, (None, 0))
+        if domain is None:
+            with refusals(f"ROS domain {domain_id} cannot be opened; check CYCLONEDDS_URI and ROS_DOMAIN_ID"):
+                domain = Domain(domain_id, configuration())
+        _domains[domain_id] = (domain, users + 1)
+
+
+def release_domain(domain_id: int) -> None:
+    """Close the domain when its last context is gone."""
+    with _lock:
+        domain, users = _domains.pop(domain_id)
+        if users > 1:
+            _domains[domain_id] = (domain, users - 1)
+
+
+@contextmanager
+def refusals(what: str) -> Iterator[None]:
+    """Turn an error of the DDS library into one line."""
+    try:
+        yield
+    except DDSException as error:
+        raise TransportError(f"{what} ({error.msg})") from error

@@ -1,0 +1,134 @@
+"""The interface to a middleware: what a ROS context needs from DDS, and no more.
+
+One `Transport` belongs to one context. Everything is bytes here: messages are packed and unpacked above. `deliver`
+functions are called from the transport's own thread and must only put the bytes away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+Deliver = Callable[[bytes, int], None]  # message bytes, source stamp [ns since the epoch]
+DeliverRequest = Callable[[bytes, "RequestId"], None]
+DeliverReply = Callable[[bytes, int], None]  # message bytes, sequence number
+
+
+@dataclass(frozen=True)
+class EndpointQos:
+    """Quality of service on the wire. `depth` None keeps all; a time of None is infinite."""
+
+    reliable: bool = True
+    depth: int | None = 10
+    transient_local: bool = False
+    deadline_ns: int | None = None
+    lifespan_ns: int | None = None
+    manual_liveliness: bool = False
+    lease_ns: int | None = None
+
+    def serves(self, reader: EndpointQos) -> bool:
+        """Whether a writer with this QoS matches the reader."""
+        if (reader.reliable and not self.reliable) or (reader.transient_local and not self.transient_local):
+            return False
+        if reader.deadline_ns is not None and (self.deadline_ns is None or self.deadline_ns > reader.deadline_ns):
+            return False
+        if reader.lease_ns is not None and (self.lease_ns is None or self.lease_ns > reader.lease_ns):
+            return False
+        return self.manual_liveliness or not reader.manual_liveliness
+
+
+@dataclass(frozen=True)
+class RequestId:
+    """Which client asked, and its sequence number."""
+
+    client: int
+    sequence: int
+    publication_handle: int
+
+
+@dataclass(frozen=True)
+class EndpointInfo:
+    """A reader or writer anywhere in the domain, with its names as they stand on the wire."""
+
+    gid: bytes
+    participant_gid: bytes
+    is_writer: bool
+    wire_topic: str
+    wire_type: str
+    type_hash: str
+    qos: EndpointQos
+
+
+@dataclass(frozen=True)
+class NodeInfo:
+    """A node anywhere in the domain and its endpoints."""
+
+    name: str
+    namespace: str
+    enclave: str
+    reader_gids: frozenset[bytes]
+    writer_gids: frozenset[bytes]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What is known of the domain at one moment."""
+
+    nodes: tuple[NodeInfo, ...]
+    endpoints: tuple[EndpointInfo, ...]
+
+
+class Writer(Protocol):
+    """A publisher's end."""
+
+    gid: bytes
+
+    def write(self, data: memoryview) -> None: ...
+    def matched(self) -> int: ...
+    def wait_for_acks(self, timeout_ns: int) -> bool: ...
+    def close(self) -> None: ...
+
+
+class Reader(Protocol):
+    """A subscription's end."""
+
+    gid: bytes
+
+    def matched(self) -> int: ...
+    def close(self) -> None: ...
+
+
+class Server(Protocol):
+    """A service's end."""
+
+    reader_gid: bytes
+    writer_gid: bytes
+
+    def reply(self, request: RequestId, data: memoryview) -> None: ...
+    def close(self) -> None: ...
+
+
+class Client(Protocol):
+    """A service client's end."""
+
+    reader_gid: bytes
+    writer_gid: bytes
+
+    def request(self, data: memoryview) -> int: ...
+    def is_ready(self) -> bool: ...
+    def close(self) -> None: ...
+
+
+class Transport(Protocol):
+    """A participant of the domain. Raises TransportError where the middleware refuses."""
+
+    gid: bytes
+
+    def create_writer(self, topic: str, type_name: str, qos: EndpointQos) -> Writer: ...
+    def create_reader(self, topic: str, type_name: str, qos: EndpointQos, deliver: Deliver) -> Reader: ...
+    def create_server(self, name: str, service: str, qos: EndpointQos, deliver: DeliverRequest) -> Server: ...
+    def create_client(self, name: str, service: str, qos: EndpointQos, deliver: DeliverReply) -> Client: ...
+    def announce(self, nodes: list[NodeInfo]) -> None: ...
+    def graph(self) -> Graph: ...
+    def close(self) -> None: ...
