@@ -1,0 +1,83 @@
+"""What every robot of the table does, over FakeRobot and the twin's arm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from robolearn.errors import HardwareError, SpecError
+from robolearn.robots import ROBOTS
+from robolearn.robots.robot import Robot
+
+
+@pytest.fixture(params=sorted(ROBOTS))
+def make(request: pytest.FixtureRequest) -> Callable[..., Robot]:
+    return ROBOTS[request.param]
+
+
+@pytest.fixture
+def robot(make: Callable[..., Robot]) -> Iterator[Robot]:
+    robot = make()
+    robot.connect()
+    yield robot
+    robot.close()
+
+
+def test_is_a_robot(robot: Robot) -> None:
+    assert isinstance(robot, Robot)
+
+
+def test_reads_what_its_spec_says(robot: Robot) -> None:
+    state = robot.read()
+    joints = len(robot.spec.joint_names)
+    for array in (state.joint_position, state.joint_velocity):
+        assert array.shape == (joints,)
+        assert array.dtype == np.float32
+    robot.spec.proprio_spec.check("proprio", state.proprio())
+    assert isinstance(state.stamp_ns, int)
+    assert (state.joint_position >= robot.spec.position_low).all()
+    assert (state.joint_position <= robot.spec.position_high).all()
+
+
+def test_stamps_never_go_back(robot: Robot) -> None:
+    stamps = [robot.read().stamp_ns for _ in range(5)]
+    assert stamps == sorted(stamps)
+
+
+def test_takes_its_own_position_as_a_command(robot: Robot) -> None:
+    robot.write(robot.read().joint_position)
+
+
+def test_what_it_read_is_not_changed_by_what_comes_later(robot: Robot) -> None:
+    before = robot.read()
+    kept = before.joint_position.copy()
+    robot.write((kept + np.float32(0.1)).astype(np.float32))
+    robot.read()
+    np.testing.assert_array_equal(before.joint_position, kept)
+
+
+@pytest.mark.parametrize(
+    "bad", [np.zeros(5, np.float32), np.full(6, np.nan, np.float32), np.full(6, np.inf, np.float32)]
+)
+def test_refuses_a_command_that_is_none(robot: Robot, bad: np.ndarray) -> None:
+    with pytest.raises(SpecError):
+        robot.write(bad)
+
+
+def test_is_silent_unless_connected(make: Callable[..., Robot]) -> None:
+    robot = make()
+    with pytest.raises(HardwareError, match="connect"):
+        robot.read()
+    with pytest.raises(HardwareError, match="connect"):
+        robot.write(np.zeros(len(robot.spec.joint_names), np.float32))
+
+
+def test_closes_twice_and_opens_again(robot: Robot) -> None:
+    robot.close()
+    robot.close()
+    with pytest.raises(HardwareError):
+        robot.read()
+    robot.connect()
+    robot.read()

@@ -1,0 +1,139 @@
+"""What every task of the table does, in the real twin."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from robolearn.policies.scripted import ScriptedPolicy
+from robolearn.tasks import TASKS, make_task
+from robolearn.tasks.task import Task
+from robolearn.twin.twin import Twin
+
+SEEDS = (11, 12, 13)
+
+
+@pytest.fixture(scope="module", params=sorted(TASKS))
+def twin(request: pytest.FixtureRequest) -> Twin:
+    return Twin(make_task(request.param), {"front": (48, 48)})
+
+
+def facts(twin: Twin) -> dict[str, np.ndarray]:
+    return twin.observe(["proprio", *(f"pose_{body}" for body in twin.task.bodies)])
+
+
+def test_describes_itself(twin: Twin) -> None:
+    task = twin.task
+    assert isinstance(task, Task)
+    assert TASKS[task.id].id == task.id
+    assert task.id.rpartition("-v")[2].isdigit()
+    assert len(task.instruction.split()) >= 4
+    assert len(task.stages) == len(set(task.stages)) >= 2
+    assert "tool" in task.bodies
+    assert task.backward is None or TASKS[task.backward].backward == task.id
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_expert_goes_through_the_stages_in_order(twin: Twin, seed: int) -> None:
+    twin.reset(seed)
+    policy = ScriptedPolicy(twin.task.id)
+    policy.reset(seed)
+    status = twin.status()
+    assert not status.success
+    stages, progress = [status.stage], [status.progress]
+    while not status.success and not status.failed and len(stages) <= twin.task.max_steps:
+        twin.step(policy.act(facts(twin), twin.stamp_ns).actions[0])
+        status = twin.status()
+        stages.append(status.stage)
+        progress.append(status.progress)
+        assert np.isfinite(status.reward)
+    assert status.success, f"seed {seed} ended in {twin.task.stages[status.stage]} {status.failed}"
+    assert stages == sorted(stages)
+    assert set(stages) == set(range(len(twin.task.stages)))
+    assert progress[-1] == 1.0
+    assert all(0.0 <= p < 1.0 for p in progress[:-1])
+
+
+def test_a_seed_fixes_everything(twin: Twin) -> None:
+    def episode(twin: Twin) -> bytes:
+        twin.reset(5)
+        seen = []
+        for _ in range(15):
+            observation = twin.observe()
+            seen += [array.tobytes() for array in observation.values()]
+            twin.step(twin.task.expert(observation))
+        return b"".join(seen)
+
+    first = episode(twin)
+    twin.reset(6)
+    assert twin.observe()["proprio"].tobytes() not in first
+    assert episode(twin) == first
+    assert episode(Twin(make_task(twin.task.id), {"front": (48, 48)})) == first
+
+
+def test_starts_spread_over_a_region_and_are_reachable(twin: Twin) -> None:
+    starts = [twin.task.initial_state(np.random.default_rng(seed)) for seed in range(200)]
+    for body in starts[0].poses:
+        spread = np.ptp([state.poses[body][:2] for state in starts], axis=0)
+        assert spread.max() > 0.03, f"{body} hardly moves"
+    robot = twin.robot_spec
+    for state in starts:
+        assert (state.joint_position >= robot.position_low).all()
+        assert (state.joint_position <= robot.position_high).all()
+
+
+def test_judges_batches_as_it_judges_one(twin: Twin) -> None:
+    twin.reset(SEEDS[0])
+    rows, single = [], []
+    for _ in range(12):
+        row = facts(twin)
+        rows.append(row)
+        single.append(twin.judge())
+        twin.step(twin.task.expert(row))
+    batch = twin.task.judge({name: np.stack([row[name] for row in rows]) for name in rows[0]})
+    for name in ("success", "stage", "stage_progress", "lost", "progress", "reward"):
+        one_by_one = np.array([getattr(judgement, name) for judgement in single])
+        np.testing.assert_allclose(getattr(batch, name), one_by_one, rtol=0, atol=1e-12)
+
+
+def test_an_object_that_leaves_the_table_is_lost(twin: Twin) -> None:
+    movable = [body for body in twin.task.initial_state(np.random.default_rng(0)).poses if is_free(twin, body)]
+    twin.reset(1)
+    for body in movable:
+        row = facts(twin)
+        assert not twin.task.judge(row).lost
+        row[f"pose_{body}"][:3] = (0.2, 0.0, -0.5)
+        assert twin.task.judge(row).lost
+
+
+def is_free(twin: Twin, body: str) -> bool:
+    return bool(twin.model.body(body).dofnum == 6)
+
+
+def test_random_commands_break_nothing(twin: Twin) -> None:
+    rng = np.random.default_rng(0)
+    robot = twin.robot_spec
+    low, high = np.array(robot.position_low), np.array(robot.position_high)
+    for seed in range(3):
+        twin.reset(seed)
+        command = twin.robot_state().joint_position.astype(np.float64)
+        for _ in range(40):
+            step = np.array(robot.max_speed) / twin.control_hz
+            command = np.clip(command + rng.uniform(-step, step), low, high)
+            twin.step(command)
+            assert not twin.status().diverged
+            for array in facts(twin).values():
+                assert np.isfinite(array).all()
+
+
+@pytest.mark.slow
+def test_the_expert_succeeds_in_95_of_100_resets(twin: Twin) -> None:
+    wins = 0
+    for seed in range(1000, 1100):
+        twin.reset(seed)
+        for _ in range(twin.task.max_steps):
+            twin.step(twin.task.expert(facts(twin)))
+            if twin.status().success:
+                wins += 1
+                break
+    assert wins >= 95

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from robolearn.assets import OVERRIDE, asset, launch_file
+from robolearn.errors import AssetError, UnknownNameError
+
+ARM = "sim_assets/robots/so101/so101.xml"
+
+
+def test_the_checkout_is_found() -> None:
+    assert asset(ARM).is_file()
+
+
+def test_the_override_wins_and_the_rest_still_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = tmp_path / "sim_assets" / "mine.xml"
+    mine.parent.mkdir()
+    mine.write_text("<mujoco/>")
+    monkeypatch.setenv(OVERRIDE, str(tmp_path))
+    assert asset("sim_assets/mine.xml") == mine
+    assert asset(ARM).is_file()
+
+
+def test_an_installed_copy_is_the_last_resort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = tmp_path / "share" / "robolearn" / "sim_assets" / "only_installed.xml"
+    installed.parent.mkdir(parents=True)
+    installed.write_text("<mujoco/>")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    assert asset("sim_assets/only_installed.xml") == installed
+
+
+def test_a_missing_file_says_where_it_was_looked_for() -> None:
+    with pytest.raises(AssetError, match=OVERRIDE):
+        asset("sim_assets/nothing.xml")
+
+
+def test_launch_files_by_path_and_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "launch" / "mine.launch.yaml"
+    file.parent.mkdir()
+    file.write_text("launch: []\n")
+    assert launch_file(str(file)) == file
+    monkeypatch.setenv(OVERRIDE, str(tmp_path))
+    assert launch_file("mine") == file
+    with pytest.raises(UnknownNameError, match="did you mean mine"):
+        launch_file("minee")

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robolearn.errors import AssetError, SpecError, UnknownNameError
+from robolearn.tasks import make_task
+from robolearn.tasks.pick_place import PickPlace
+from robolearn.tasks.reach import Reach
+from robolearn.twin.devices import TwinCamera, TwinRobot
+from robolearn.twin.twin import DIVERGED, RESET_PAUSE_NS, Twin
+
+
+@pytest.fixture(scope="module")
+def twin() -> Twin:
+    return Twin(make_task("pick_place-v1"), {"front": (32, 40), "wrist": (24, 24)})
+
+
+def test_observes_what_its_spec_says(twin: Twin) -> None:
+    twin.reset(0)
+    observation = twin.observe()
+    assert list(observation) == list(twin.spec.observation)
+    assert {"proprio", "image_front", "image_wrist", "pose_tool", "pose_cube", "pose_goal"} == set(observation)
+    for name, spec in twin.spec.observation.items():
+        spec.check(name, observation[name])
+        assert str(observation[name].dtype) == spec.dtype
+
+
+def test_pictures_are_drawn_only_when_asked_for() -> None:
+    twin = Twin(make_task("pick_place-v1"))
+    twin.observe(["proprio", "pose_cube"])
+    assert not twin._renderers
+    twin.observe(["image_wrist"])
+    assert list(twin._renderers) == [(96, 96)]
+    twin.close()
+    twin.close()
+
+
+def test_renders_into_a_given_array(twin: Twin) -> None:
+    twin.reset(1)
+    out = np.zeros((32, 40, 3), np.uint8)
+    twin.render("front", out=out)
+    np.testing.assert_array_equal(out, twin.render("front"))
+    assert out.std() > 10
+
+
+def test_both_cameras_see_the_cube_at_the_start(twin: Twin) -> None:
+    def red_pixels(image: np.ndarray) -> int:
+        red, green, blue = (image[..., i].astype(int) for i in range(3))
+        return int(((red > 2 * green) & (red > 2 * blue) & (red > 90)).sum())
+
+    twin.reset(0)
+    assert red_pixels(twin.render("front")) > 3
+    for _ in range(12):  # towards the cube, so that it is in front of the wrist camera
+        twin.step(twin.task.expert(twin.observe(["proprio", "pose_cube", "pose_goal"])))
+    assert red_pixels(twin.render("wrist")) > 10
+
+
+def test_stamps_grow_by_a_period_a_step_and_jump_between_episodes(twin: Twin) -> None:
+    twin.reset(0)
+    start = twin.stamp_ns
+    hold = twin.robot_state().joint_position
+    twin.step(hold)
+    assert twin.stamp_ns == start + twin.period_ns == start + 50_000_000
+    assert twin.robot_state().stamp_ns == twin.stamp_ns
+    twin.reset(0)
+    assert twin.stamp_ns == start + twin.period_ns + RESET_PAUSE_NS
+
+
+def test_starts_at_rest(twin: Twin) -> None:
+    for seed in range(5):
+        twin.reset(seed)
+        before = twin.body_poses()["cube"]
+        hold = twin.robot_state().joint_position
+        for _ in range(10):
+            twin.step(hold)
+        np.testing.assert_allclose(twin.body_poses()["cube"], before, atol=1e-3)
+        np.testing.assert_allclose(twin.robot_state().joint_position, hold, atol=0.03)
+
+
+def test_refuses_what_is_no_command(twin: Twin) -> None:
+    twin.reset(0)
+    with pytest.raises(SpecError, match="action"):
+        twin.step(np.zeros(5))
+    with pytest.raises(SpecError, match="not finite in shoulder_pan"):
+        twin.step([np.nan, 0, 0, 0, 0, 0])
+
+
+def test_a_diverged_simulation_says_so_and_stays_finite(
+    twin: Twin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    twin.reset(0)
+    hold = twin.robot_state().joint_position
+    twin.data.qvel[7] = 1e20
+    with caplog.at_level(logging.WARNING):
+        twin.step(hold)
+    status = twin.status()
+    assert (status.diverged, status.failed, status.success) == (True, DIVERGED, False)
+    assert all(np.isfinite(array).all() for array in twin.observe().values())
+    stamp_ns = twin.stamp_ns
+    twin.step(hold)
+    assert twin.stamp_ns > stamp_ns
+    assert not list(tmp_path.iterdir())  # MuJoCo would leave a log file behind
+    assert "MuJoCo" in caplog.text
+    twin.reset(0)
+    assert not twin.status().diverged
+
+
+def test_unknown_names(twin: Twin) -> None:
+    with pytest.raises(UnknownNameError, match="did you mean front"):
+        Twin(make_task("pick_place-v1"), {"frnt": (32, 32)})
+    with pytest.raises(UnknownNameError, match="camera"):
+        twin.render("side")
+    with pytest.raises(UnknownNameError, match="did you mean pose_cube"):
+        twin.observe(["pose_cub"])
+
+
+def test_a_bad_scene_is_named_with_its_element(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROBOLEARN_ASSETS", str(tmp_path))
+    scene = tmp_path / "sim_assets" / "scenes" / "reach.xml"
+    scene.parent.mkdir(parents=True)
+    scene.write_text('<mujoco><worldbody><geom type="blob"/></worldbody></mujoco>')
+    with pytest.raises(AssetError, match=r"reach\.xml.*geom") as error:
+        Twin(Reach(), {})
+    assert "\n" not in str(error.value)
+    scene.write_text("<mujoco><worldbody/></mujoco>")
+    with pytest.raises(AssetError, match="robot_mount"):
+        Twin(Reach(), {})
+    scene.write_text('<mujoco><worldbody><site name="robot_mount"/></worldbody></mujoco>')
+    with pytest.raises(AssetError, match="has no body target"):
+        Twin(Reach(), {})
+
+
+def test_a_scene_that_does_not_exist() -> None:
+    class Elsewhere(Reach):
+        scene = "nowhere"
+
+    with pytest.raises(AssetError, match="ROBOLEARN_ASSETS"):
+        Twin(Elsewhere(), {})
+
+
+def test_a_control_rate_that_the_physics_cannot_keep() -> None:
+    class Odd(PickPlace):
+        control_hz = 30.0
+
+    with pytest.raises(AssetError, match="does not divide"):
+        Twin(Odd(), {})
+
+
+def test_devices_show_the_same_instant(twin: Twin) -> None:
+    robot, camera = TwinRobot(twin), TwinCamera(twin, "wrist")
+    robot.connect()
+    camera.connect()
+    twin.reset(3)
+    target = robot.read().joint_position.copy()
+    target[0] += 0.1
+    robot.write(target)
+    assert robot.read().stamp_ns == twin.stamp_ns
+    for _ in range(10):
+        twin.advance()
+    assert robot.read().joint_position[0] == pytest.approx(target[0], abs=0.01)
+    assert robot.read().stamp_ns == camera.read().stamp_ns == twin.stamp_ns
+    with pytest.raises(UnknownNameError):
+        TwinCamera(twin, "side")
