@@ -348,3 +348,23 @@ def test_any_yaml_loads_or_is_refused(tmp_path_factory: pytest.TempPathFactory, 
     except LaunchError as error:
         problem = str(error)
     assert "\n" not in problem
+
+
+# --- the repository's own files ---------------------------------------------------------------------------------------
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "launch").glob("*.yaml")), ids=lambda path: path.name)
+def test_our_launch_files_are_launch_files(path: Path) -> None:
+    assert all(argument.description for argument in describe_arguments(path)), "every argument says what it is for"
+
+
+def test_the_example_of_the_documentation(workspace: dict[str, str], tmp_path: Path) -> None:
+    page = (REPOSITORY / "docs" / "launch.md").read_text(encoding="utf-8")
+    example = page.partition("```yaml\n")[2].partition("```")[0].replace("robolearn_nodes", "cell_nodes")
+    path = write(tmp_path, example)
+    assert [process.name for process in load(path, {}, workspace).processes] == ["twin_node-1"]
+    twin, recorder = load(path, {"record": "true"}, workspace).processes
+    assert twin.required
+    assert recorder.respawn_delay_s == 1.0

@@ -327,6 +327,8 @@ def test_a_launcher_in_a_program(tmp_path: Path) -> None:
     assert not launcher.alive
     with pytest.raises(LaunchError, match="was not started"):
         launcher.wait()
+    with pytest.raises(LaunchError, match="was not started"):
+        launcher.stop()
     launcher.start()
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)] == handlers
     until(lambda: ("node-1", "ready") in seen)

@@ -119,6 +119,8 @@ class Launcher:
         return self.exit_code
 
     def _ask_to_stop(self, level: str, reason: str) -> None:
+        if self._thread is None:
+            raise LaunchError("this launch was not started")
         with contextlib.suppress(RuntimeError):  # the loop is closed: nothing runs any more
             self._loop.call_soon_threadsafe(self._shut_down, level, reason)
 
