@@ -8,7 +8,7 @@ import mujoco
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robolearn.errors import AssetError, SpecError, UnknownNameError
+from robolearn.errors import AssetError, HardwareError, SpecError, UnknownNameError
 from robolearn.specs import ArraySpec, CameraSpec, InterfaceSpec, image_spec
 from robolearn.tasks import Task
 from robolearn.tasks.task import InitialState, Judgement, TaskStatus
@@ -188,6 +188,11 @@ class Twin:
             renderer = mujoco.Renderer(self.model, height, width)
         except ValueError as error:
             raise SpecError(f"cannot render {height} x {width}: {' '.join(str(error).split())}") from error
+        except mujoco.FatalError as error:
+            raise HardwareError(
+                f"cannot render, no OpenGL ({error}); run `robolearn doctor`, and where mujoco is imported before "
+                "robolearn.twin set MUJOCO_GL=egl"
+            ) from error
         # Both cost a second pass over the scene, shadows thirty times the picture on software GL.
         renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
         renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
