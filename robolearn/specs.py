@@ -57,6 +57,10 @@ class ArraySpec:
         return cls(**{**data, **as_tuple})
 
 
+POSE_SPEC = ArraySpec(shape=(7,), unit="m, quaternion wxyz", names=("x", "y", "z", "qw", "qx", "qy", "qz"))
+"""Spec of a body's pose: position, then quaternion."""
+
+
 def image_spec(height: int, width: int) -> ArraySpec:
     """Spec of an RGB image (H, W, 3) uint8."""
     return ArraySpec(shape=(height, width, 3), dtype="uint8")
