@@ -1,0 +1,159 @@
+"""Collect episodes of the twin into a dataset: in this process, or as nodes on a ROS 2 graph."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robolearn.datasets.store import DatasetSpec, EpisodeMeta, EpisodeWriter
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.envs.robot_env import RobotEnv
+from robolearn.errors import SpecError
+from robolearn.policies.checkpoint import load_policy
+from robolearn.policies.policy import Policy
+from robolearn.policies.scripted import ScriptedPolicy
+from robolearn.recipes.graph import free_domain_id, run_graph
+from robolearn.serving.loop import EXECUTE_STEPS, ControlLoop
+from robolearn.specs import POSE_SPEC
+from robolearn.tasks import make_task
+from robolearn.twin.twin import DEFAULT_CAMERAS
+from robolearn.types import EpisodeOutcome
+
+SCRIPTED = "scripted"
+
+Progress = Callable[[int, str], None]
+"""Called with the episodes done and a short text."""
+
+
+@dataclass(frozen=True)
+class CollectConfig:
+    """What is collected."""
+
+    task: str
+    policy: str = SCRIPTED  # or the path of a checkpoint
+    image_size: int = 96  # [pixels], height and width
+    perturbation: float = 0.1  # share of steps at which the expert is pushed off its path
+    execute_steps: int = EXECUTE_STEPS  # of a chunk, before the policy is asked again
+
+
+def collect_episodes(
+    config: CollectConfig,
+    out: Path,
+    episodes: int,
+    seed: int = 0,
+    graph: bool = False,
+    progress: Progress = lambda done, text: None,
+) -> list[dict[str, Any]]:
+    """Append `episodes` with the seeds from `seed` on to the dataset `out`, which is made when it is not there.
+
+    Returns a dict an episode with at least `seed`, `success`, `num_steps`, `held_steps` and `reason`.
+    """
+    if episodes < 1:
+        raise SpecError(f"{episodes} episodes; expected at least 1")
+    make_task(config.task)  # an unknown task is told before anything is written
+    if graph:
+        return _collect_on_graph(config, out, episodes, seed, progress)
+    return _collect_in_process(config, out, episodes, seed, progress)
+
+
+def _collect_on_graph(
+    config: CollectConfig, out: Path, episodes: int, seed: int, progress: Progress
+) -> list[dict[str, Any]]:
+    arguments = {
+        "task": config.task,
+        "policy": config.policy,
+        "perturbation": config.perturbation,
+        "image_size": config.image_size,
+        "dataset": out,
+        "episodes": episodes,
+        "first_seed": seed,
+    }
+    results, log = out.with_suffix(".jsonl"), out.with_suffix(".log")
+    successes = 0
+
+    def on_episode(done: int, row: dict[str, Any]) -> None:
+        nonlocal successes
+        successes += bool(row["success"])
+        progress(done, f"{successes} succeeded")
+
+    return run_graph("collect", arguments, results, episodes, on_episode, log, free_domain_id())
+
+
+def _collect_in_process(
+    config: CollectConfig, out: Path, episodes: int, seed: int, progress: Progress
+) -> list[dict[str, Any]]:
+    scripted = config.policy == SCRIPTED
+    policy: Policy = (
+        ScriptedPolicy(config.task, perturbation=config.perturbation) if scripted else load_policy(Path(config.policy))
+    )
+    size = (config.image_size, config.image_size)
+    env = RobotEnv(config.task, dict.fromkeys(DEFAULT_CAMERAS, size), privileged=True)
+    try:
+        policy.spec.require(env.interface, config.policy, config.task)
+        store = _open_store(out, env)
+        loop = ControlLoop(policy, config.execute_steps)
+        rows: list[dict[str, Any]] = []
+        with store.writer() as writer:
+            for episode_seed in range(seed, seed + episodes):
+                rows.append(_collect_episode(env, loop, writer, episode_seed))
+                progress(len(rows), f"{sum(row['success'] for row in rows)} succeeded")
+    finally:
+        env.close()
+    return rows
+
+
+def _open_store(out: Path, env: RobotEnv) -> ZarrStore:
+    """The dataset at `out`, refused when it is of another robot or image size; a new one takes all fields."""
+    fields = env.interface.observation
+    wanted = DatasetSpec(
+        env.twin.robot_spec,
+        type(env.interface)(
+            {name: spec for name, spec in fields.items() if not name.startswith("pose_")},
+            env.interface.action,
+            env.interface.control_hz,
+        ),
+        tasks=(env.task.id,),
+        extra={name: POSE_SPEC for name in fields if name.startswith("pose_")},
+    )
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return ZarrStore.create(out, wanted)
+    store = ZarrStore.open(out)
+    store.spec.interface.require(wanted.interface, f"dataset {out}", env.task.id)
+    return store
+
+
+def _collect_episode(env: RobotEnv, loop: ControlLoop, writer: EpisodeWriter, seed: int) -> dict[str, Any]:
+    """One episode; a step is what was seen, what was commanded for it and what the safety filter sent."""
+    observation, info = env.reset(seed=seed)
+    loop.reset(seed)
+    writer.begin(EpisodeMeta(task=env.task.id, instruction=env.task.instruction, seed=seed, created_ns=time.time_ns()))
+    nothing = np.full(env.interface.action.shape, np.nan, np.float32)
+    steps, refusal, terminated, truncated = 0, "", False, False
+    while not (terminated or truncated):
+        stamp_ns, seen = info["stamp_ns"], observation
+        command: dict[str, Any] = {}
+        try:
+            step = loop.step(seen, stamp_ns)
+            command = {"action": step.action, "action_source": np.uint8(step.source)}
+        except SpecError as error:
+            refusal = refusal or str(error)
+        observation, _, terminated, truncated, info = env.step(command.get("action", nothing))
+        row = {**seen, **command, "action_sent": info["action_sent"], "held": np.bool_(info["held"])}
+        writer.append(row, dict.fromkeys(row, stamp_ns))
+        steps += 1
+    reason = refusal or info["reason"]
+    writer.commit(EpisodeOutcome(bool(info["success"]), terminated, truncated, reason))
+    return {
+        "seed": seed,
+        "success": bool(info["success"]),
+        "num_steps": steps,
+        "terminated": terminated,
+        "truncated": truncated,
+        "held_steps": int(info["held_steps"]),
+        "reason": reason,
+    }
