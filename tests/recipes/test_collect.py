@@ -1,0 +1,67 @@
+"""Collecting in process: what the dataset holds is what happened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.errors import RobolearnError
+from robolearn.recipes.collect import CollectConfig, collect_episodes
+from robolearn.types import ActionSource
+
+CONFIG = CollectConfig(task="reach-v1", image_size=32, perturbation=0.3)
+
+
+def test_dataset_holds_what_happened_and_is_continued(tmp_path: Path) -> None:
+    out = tmp_path / "demos.zarr"
+    told: list[tuple[int, str]] = []
+    first = collect_episodes(CONFIG, out, 2, seed=5, progress=lambda done, text: told.append((done, text)))
+    second = collect_episodes(CONFIG, out, 1, seed=7)
+    store = ZarrStore.open(out)
+    assert [info.seed for info in store.episodes] == [5, 6, 7]
+    assert [info.success for info in store.episodes] == [row["success"] for row in first + second]
+    assert [info.length for info in store.episodes] == [row["num_steps"] for row in first + second]
+    assert told[-1][0] == 2
+    period_ns = round(1e9 / store.spec.interface.control_hz)
+    for index, info in enumerate(store.episodes):
+        episode, stamps = store.read(index), store.read_stamps(index)
+        assert info.instruction
+        assert episode["image_front"].shape == (info.length, 32, 32, 3)
+        np.testing.assert_array_equal(np.diff(stamps["proprio"][:, 0]), period_ns)
+        assert all(valid.all() for valid in store.read_valid(index).values())
+        quiet = ~episode["held"]
+        assert set(np.unique(episode["action_source"])) <= {ActionSource.SCRIPT, ActionSource.PERTURBATION}
+        assert np.abs(episode["action_sent"] - episode["action"])[quiet].max() < 0.5
+
+
+def test_a_seed_fixes_the_data(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        collect_episodes(CONFIG, tmp_path / name, 1, seed=11)
+    one, other = (ZarrStore.open(tmp_path / name).read(0) for name in ("a", "b"))
+    for name, values in one.items():
+        np.testing.assert_array_equal(values, other[name])
+
+
+def test_a_dataset_of_another_kind_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "demos.zarr"
+    collect_episodes(CONFIG, out, 1)
+    with pytest.raises(RobolearnError, match="image_front of shape"):
+        collect_episodes(CollectConfig(task="reach-v1", image_size=48), out, 1)
+    assert len(ZarrStore.open(out).episodes) == 1
+
+
+@pytest.mark.parametrize(
+    ("config", "episodes", "wanted"),
+    [
+        (CollectConfig(task="raech-v1"), 1, "did you mean reach-v1"),
+        (CONFIG, 0, "expected at least 1"),
+        (CollectConfig(task="reach-v1", policy="nowhere"), 1, "nowhere"),
+    ],
+)
+def test_bad_input_writes_nothing(tmp_path: Path, config: CollectConfig, episodes: int, wanted: str) -> None:
+    with pytest.raises(RobolearnError, match=wanted):
+        collect_episodes(config, tmp_path / "demos.zarr", episodes)
+    assert not (tmp_path / "demos.zarr").exists()

@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from robolearn.algorithms.bc import BCConfig
+from robolearn.datasets.store import DatasetSpec, EpisodeMeta, ImageCodec
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.errors import CheckpointError, DatasetError, RobolearnError, SpecError, UnknownNameError
+from robolearn.policies.checkpoint import load_policy, read_config
+from robolearn.policies.chunking import ChunkPolicyConfig
+from robolearn.recipes.train import default_steps, train_offline
+from robolearn.recipes.training_data import TrainingData
+from robolearn.specs import ArraySpec, InterfaceSpec, RobotSpec, image_spec
+from robolearn.types import ActionSource, EpisodeOutcome
+
+ROBOT = RobotSpec("point", ("x", "y"), (-1.0, -1.0), (1.0, 1.0), (1.0, 1.0))
+SPEC = InterfaceSpec({"proprio": ROBOT.proprio_spec, "image_top": image_spec(16, 16)}, ROBOT.action_spec, 10.0)
+CONFIG = BCConfig(
+    policy=ChunkPolicyConfig(chunk_steps=4, encoder_channels=(4, 4), hidden_sizes=(16,)), batch_size=8, warmup_steps=2
+)
+STEPS = 7  # of an episode
+FAR = 0.77  # commanded by perturbations alone
+
+
+def record(
+    path: Path,
+    successes: Sequence[bool | None] = (True,) * 5,
+    spec: InterfaceSpec = SPEC,
+    sources: Sequence[ActionSource] = (ActionSource.SCRIPT,) * STEPS,
+    **broken: np.ndarray,
+) -> Path:
+    """A dataset with an episode for each of `successes`; `broken` replaces fields of all its steps."""
+    rng = np.random.default_rng(0)
+    store = ZarrStore.create(path, DatasetSpec(ROBOT, spec, image_codec=ImageCodec("zstd")))
+    with store.writer() as writer:
+        for episode, success in enumerate(successes):
+            writer.begin(EpisodeMeta(task="toy", seed=100 + episode))
+            for t in range(STEPS):
+                action = np.full(2, FAR if sources[t] == ActionSource.PERTURBATION else 0.1 * episode, np.float32)
+                fields: dict[str, Any] = {
+                    "proprio": rng.uniform(-1, 1, 4).astype(np.float32),
+                    "image_top": rng.integers(0, 256, (16, 16, 3), dtype=np.uint8),
+                    "state": np.zeros(2, np.float32),
+                    "action": action,
+                    "action_sent": action,
+                    "action_source": np.uint8(sources[t]),
+                    "held": np.bool_(False),
+                }
+                step = {name: value for name, value in (fields | broken).items() if name in store.spec.fields}
+                writer.append(step, dict.fromkeys(store.spec.stamped_fields, t * 10**8))
+            writer.commit(EpisodeOutcome(success, terminated=True, truncated=False))
+    return path
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return record(tmp_path_factory.mktemp("data") / "toy.zarr")
+
+
+def weights(run: Path, name: str = "latest") -> dict[str, torch.Tensor]:
+    return load_file(run / "checkpoints" / name / "weights.safetensors")
+
+
+def test_a_run_has_all_its_parts(dataset: Path, tmp_path: Path) -> None:
+    done: list[int] = []
+    run = tmp_path / "run"
+    result = train_offline(
+        "bc", dataset, run, steps=40, seed=3, config=CONFIG, progress=lambda step, text: done.append(step)
+    )
+    assert done == list(range(4, 41, 4))
+    assert (result["steps"], result["interrupted"]) == (40, False)
+    assert (result["train_episodes"], result["validation_episodes"]) == (4, 1)
+    assert result["checkpoint"] == run / "checkpoints" / "best"
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert (config["algorithm"], config["seed"], config["config"]["steps"]) == ("bc", 3, 40)
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == done
+    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
+    best = min(rows, key=lambda row: float(row["validation_loss"]))
+    provenance = read_config(run / "checkpoints" / "best")["provenance"]
+    assert provenance["step"] == int(best["step"])
+    assert provenance["episode_seeds"] == [100, 101, 102, 103, 104]
+    assert load_policy(result["latest_checkpoint"], interface=SPEC).config == CONFIG.policy
+    assert read_config(result["untrained_checkpoint"])["provenance"]["step"] == 0
+    assert list(run.glob("events.out.tfevents.*"))
+
+
+def test_the_seed_fixes_the_run(dataset: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train_offline("bc", dataset, tmp_path / name, steps=5, seed=seed, config=CONFIG)
+    a, b, c = (weights(tmp_path / name) for name in "abc")
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert any(not torch.equal(a[key], c[key]) for key in a)
+
+
+def test_ctrl_c_saves_and_resume_goes_on_bit_for_bit(dataset: Path, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    train_offline("bc", dataset, whole, steps=30, config=CONFIG)
+
+    def interrupt(step: int, text: str) -> None:
+        if step == 12:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    first = train_offline("bc", dataset, cut, steps=30, config=CONFIG, progress=interrupt)
+    assert first["interrupted"]
+    assert first["steps"] == 13
+    handler = signal.getsignal(signal.SIGINT)
+    assert handler is signal.default_int_handler
+    second = train_offline("bc", tmp_path / "elsewhere", tmp_path / "ignored", resume=cut)
+    assert (second["steps"], second["interrupted"]) == (30, False)
+    a, b = weights(whole), weights(cut)
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    metrics = [
+        {row["step"]: row["validation_loss"] for row in csv.DictReader((run / "metrics.csv").open())}
+        for run in (whole, cut)
+    ]
+    assert all(metrics[1][step] == value for step, value in metrics[0].items())
+    assert not (tmp_path / "ignored").exists()
+
+
+def test_a_finished_run_resumes_to_the_same(dataset: Path, tmp_path: Path) -> None:
+    train_offline("bc", dataset, tmp_path / "run", steps=4, config=CONFIG)
+    before = (tmp_path / "run" / "metrics.csv").read_text()
+    assert train_offline("bc", dataset, tmp_path / "run", resume=tmp_path / "run")["steps"] == 4
+    assert (tmp_path / "run" / "metrics.csv").read_text() == before
+
+
+def test_a_perturbed_step_is_never_imitated(tmp_path: Path) -> None:
+    S, P = ActionSource.SCRIPT, ActionSource.PERTURBATION
+    data = TrainingData(record(tmp_path / "d", sources=(S, S, P, S, S, P, S)), chunk_steps=4, seed=0)
+    batches = [data.batch(step, 64) for step in range(5)]
+    for batch in batches:
+        imitated = batch["action"][batch["action_mask"]]
+        assert len(imitated)
+        assert not (imitated == FAR).any()
+        # Nor is what answers a push that the chunk's observation did not show.
+        assert (batch["action_mask"].int().diff(dim=1) <= 0).all()
+
+
+def test_training_and_held_out_episodes_are_apart(dataset: Path) -> None:
+    splits = set()
+    for seed in range(8):
+        data = TrainingData(dataset, chunk_steps=4, seed=seed)
+        assert sorted(data.train_episodes + data.validation_episodes) == [0, 1, 2, 3, 4]
+        splits.add(tuple(data.validation_episodes))
+        held_out = {round(float(v), 4) for v in data.validation_batches[0]["action"].unique()}
+        assert held_out == {round(0.1 * data.validation_episodes[0], 4)}
+    assert len(splits) > 1
+
+
+def test_failures_are_not_imitated(tmp_path: Path) -> None:
+    data = TrainingData(record(tmp_path / "d", (True, False, None, True)), chunk_steps=4, seed=0)
+    assert sorted(data.train_episodes + data.validation_episodes) == [0, 2, 3]
+
+
+NO_PROPRIO = replace(SPEC, observation={"state": ArraySpec((2,), names=("a", "b"))})
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda path: path, DatasetError, "does not exist"),
+        (lambda path: record(path, ()), DatasetError, "0 successful episodes of 0"),
+        (lambda path: record(path, (True,)), DatasetError, "1 successful episodes of 1"),
+        (lambda path: record(path, (True, False, False)), DatasetError, "1 successful episodes of 3"),
+        (lambda path: record(path, spec=NO_PROPRIO), SpecError, "needs the field 'proprio'"),
+        (lambda path: record(path, action=np.full(2, np.nan, np.float32)), DatasetError, "no training episode has"),
+        (
+            lambda path: record(path, sources=(ActionSource.PERTURBATION,) * STEPS),
+            DatasetError,
+            "nothing to imitate",
+        ),
+    ],
+)
+def test_bad_data_is_refused_in_one_line_before_training(
+    tmp_path: Path, make: Any, error: type[RobolearnError], words: str
+) -> None:
+    with pytest.raises(error, match=words) as caught:
+        train_offline("bc", make(tmp_path / "d"), tmp_path / "run", steps=2, config=CONFIG)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_algorithm_a_taken_folder_a_strange_run(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="did you mean bc"):
+        train_offline("bcc", dataset, tmp_path / "run")
+    with pytest.raises(UnknownNameError):
+        default_steps("sacc")
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(CheckpointError, match="not empty"):
+        train_offline("bc", dataset, tmp_path, steps=2, config=CONFIG)
+    with pytest.raises(CheckpointError, match="not a run to resume"):
+        train_offline("bc", dataset, tmp_path, resume=tmp_path)
+    run = tmp_path / "run"
+    train_offline("bc", dataset, run, steps=2, config=CONFIG)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(json.dumps({**config, "config": {"horizon": 3}}))
+    with pytest.raises(CheckpointError, match=r"cannot be resumed.*horizon"):
+        train_offline("bc", dataset, run, resume=run)
+
+
+def test_divergence_stops_and_keeps_what_was_good(dataset: Path, tmp_path: Path) -> None:
+    wild = replace(CONFIG, learning_rate=1e30, warmup_steps=0, max_grad_norm=1e30, loss="mse")
+    with pytest.raises(RobolearnError, match="training diverged: the loss is"):
+        train_offline("bc", dataset, tmp_path / "run", steps=20, config=wild)
+    best = load_policy(tmp_path / "run" / "checkpoints" / "best")
+    assert all(torch.isfinite(parameter).all() for parameter in best.parameters())
