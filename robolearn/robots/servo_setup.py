@@ -1,0 +1,95 @@
+"""What is done to servo motors outside the control loop: checking them at power-up, and writing what they store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robolearn.errors import HardwareError
+from robolearn.robots.calibration import Calibration
+from robolearn.robots.servo_bus import Register, ServoBus
+from robolearn.robots.servo_model import ServoModel
+
+REMEDY = "check its load, its temperature and its supply, and if the fault stays switch its power off and on"
+
+
+def check_motors(bus: ServoBus, model: ServoModel, calibration: Calibration, source: Path) -> None:
+    """Raise HardwareError unless every motor of `calibration` (read from `source`) is there, sound, and the one meant.
+
+    Puts motors into position mode that are not.
+    """
+    ids = [joint.motor_id for joint in calibration.joints]
+    find_motors(bus, model, ids)
+    for joint in calibration.joints:
+        who = bus.describe([joint.motor_id])
+        faults = model.faults_in(bus.read(joint.motor_id, model.faults))
+        if faults:
+            raise HardwareError(f"{who} on {bus.port} reports {faults}; {REMEDY}")
+        if model.homing is not None:
+            homing = bus.read(joint.motor_id, model.homing)
+            if homing != joint.homing_ticks:
+                raise HardwareError(
+                    f"{who} on {bus.port} stores the homing offset {homing}, its calibration {source} has "
+                    f"{joint.homing_ticks}: this is another motor, or it was calibrated elsewhere; calibrate again"
+                )
+        if bus.read(joint.motor_id, model.operating_mode) != model.position_mode:
+            store(bus, model, joint.motor_id, model.operating_mode, model.position_mode)
+
+
+def find_motors(bus: ServoBus, model: ServoModel, ids: Sequence[int]) -> None:
+    """Raise HardwareError unless all of `ids` answer and are of a kind that `model` describes."""
+    absent = [i for i in ids if not bus.ping(i)]
+    if absent:
+        present = [i for i in ids if i not in absent]
+        found = f", only from {bus.describe(present)}" if present else "; is the arm's power on?"
+        raise HardwareError(
+            f"no answer from {bus.describe(absent)} on {bus.port}{found}; check cables and ids along the chain"
+        )
+    for motor_id in ids:
+        number = bus.read(motor_id, model.model_number)
+        if number not in model.model_numbers:
+            raise HardwareError(
+                f"{bus.describe([motor_id])} on {bus.port} has the model number {number}, expected a {model.name}: "
+                f"{', '.join(f'{n} ({name})' for n, name in model.model_numbers.items())}"
+            )
+
+
+def store(bus: ServoBus, model: ServoModel, motor_id: int, register: Register, value: int) -> None:
+    """Write a register that outlives the power. The torque must be off, or the motor would jump or refuse."""
+    if bus.read(motor_id, model.torque_enable):
+        raise HardwareError(
+            f"{bus.describe([motor_id])} on {bus.port} holds with its torque on, which setting it up would drop; "
+            "support the arm, switch its power off and on, and try again"
+        )
+    if model.lock is not None:
+        bus.write(motor_id, model.lock, 0)
+    bus.write(motor_id, register, value)
+    if model.lock is not None:
+        bus.write(motor_id, model.lock, 1)
+
+
+def begin_calibration(bus: ServoBus, model: ServoModel, ids: Sequence[int]) -> NDArray[np.int64]:
+    """Check the motors, let the arm go limp, and return the homing offsets (J,) that they store."""
+    find_motors(bus, model, ids)
+    for motor_id in ids:
+        bus.write(motor_id, model.torque_enable, 0)
+        if bus.read(motor_id, model.operating_mode) != model.position_mode:
+            store(bus, model, motor_id, model.operating_mode, model.position_mode)
+    return np.array([bus.read(i, model.homing) if model.homing is not None else 0 for i in ids], np.int64)
+
+
+def store_homing(bus: ServoBus, model: ServoModel, homing_ticks: Mapping[int, int]) -> None:
+    """Write the homing offsets by motor id, where the model has them."""
+    if model.homing is not None:
+        for motor_id, ticks in homing_ticks.items():
+            store(bus, model, motor_id, model.homing, ticks)
+
+
+def read_positions(bus: ServoBus, model: ServoModel, ids: Sequence[int]) -> NDArray[np.int64]:
+    """Encoder positions (J,)."""
+    register = model.position
+    answers = bus.sync_read(ids, register.address, register.length)
+    return np.array([register.decode(answers[i].data) for i in ids], np.int64)
