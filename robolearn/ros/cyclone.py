@@ -120,7 +120,7 @@ class CycloneWriter:
 
     def write(self, data: memoryview | bytearray) -> None:
         """Send one sample. Raises TransportError if the library refuses it."""
-        owner = data.obj if isinstance(data, memoryview) else data
+        owner: Any = data.obj if isinstance(data, memoryview) else data
         first = ctypes.c_char.from_buffer(owner)  # keeps the bytearray from being resized while the library reads it
         sample = dds_c_t.sample_buffer(ctypes.addressof(first), len(owner))
         code = _dds_write(self._writer._ref, ctypes.byref(sample))

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from cyclonedds.idl import annotations, make_idl_struct, types
+from cyclonedds.idl import make_idl_struct, types
+from cyclonedds.idl.annotations import final
 from rosbags.interfaces import Nodetype
 
 from robolearn.ros import definitions, wire
 
+idl: Any = types  # its classes are subscripted in a way that type checkers do not know
 _structs: dict[tuple[str, bool], Any] = {}
 
 
@@ -23,7 +25,7 @@ def idl_struct(name: str, with_service_header: bool = False) -> Any:
         header: dict[str, Any] = {"client_": types.uint64, "sequence_": types.int64} if with_service_header else {}
         fields = {field: _idl_type(desc) for field, desc in definitions.store().fielddefs[name][1]}
         short = name.split("/")[-1] + "_"
-        _structs[key] = annotations.final(make_idl_struct(short, wire.type_name(name), header | fields))
+        _structs[key] = final(make_idl_struct(short, wire.type_name(name), header | fields))
     return _structs[key]
 
 
@@ -32,11 +34,11 @@ def _idl_type(desc: definitions.FieldDesc) -> Any:
     if kind == Nodetype.BASE:
         base, bound = value
         if base == "string":
-            return types.bounded_str[bound] if bound else str
+            return idl.bounded_str[bound] if bound else str
         return bool if base == "bool" else getattr(types, base)
     if kind == Nodetype.NAME:
         return idl_struct(value)
     element, size = _idl_type(value[0]), value[1]
     if kind == Nodetype.ARRAY:
-        return types.array[element, size]
-    return types.sequence[element, size] if size else types.sequence[element]
+        return idl.array[element, size]
+    return idl.sequence[element, size] if size else idl.sequence[element]

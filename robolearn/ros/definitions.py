@@ -24,7 +24,10 @@ from robolearn.errors import UnknownNameError
 from robolearn.ros.interfaces import DEFAULTS, TEXTS
 
 KINDS = ("msg", "srv", "action")
-PLACEHOLDER = ("structure_needs_at_least_one_member", (Nodetype.BASE, ("uint8", 0)))  # what rosidl puts into empty ones
+PLACEHOLDER: tuple[str, Any] = (
+    "structure_needs_at_least_one_member",
+    (Nodetype.BASE, ("uint8", 0)),
+)  # what rosidl puts into empty ones
 
 FieldDesc = Any  # as rosbags nests them: (Nodetype, name and bound), or (Nodetype, (element, size))
 

@@ -78,7 +78,7 @@ def _equal(one: Any, other: Any) -> bool:
 _classes: dict[str, type[Message]] = {}
 
 
-def message_class(name: str) -> type[Message]:
+def message_class(name: str) -> Any:
     """The class of `package/msg/Name`, made on first use. Raises UnknownNameError."""
     if name not in _classes:
         _define(definitions.message(name))
@@ -103,7 +103,7 @@ def _define(definition: Definition) -> type[Message]:
     ]
     cls._clone_rules = [(getattr(cls, key), _clone_rule(desc)) for key, desc in fields]
     store = definitions.store()
-    store.fielddefs[name] = (list(definition.constants), wire)
+    store.fielddefs[name] = (list[Any](definition.constants), wire)
     store.types[name] = _builder(cls, fields)  # type: ignore[assignment]
     store.cache.pop(name, None)
     _classes[name] = cls

@@ -1,0 +1,166 @@
+"""Command line arguments of ROS: everything between `--ros-args` and `--`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+WILDCARD_NODE, WILDCARD_ANY = "/*", "/**"
+
+
+class ArgumentError(ValueError):
+    """A ROS argument that cannot be understood, in one line."""
+
+
+@dataclass(frozen=True)
+class Remap:
+    """`node:match:=replacement`; `node` is None when the rule holds for every node."""
+
+    node: str | None
+    match: str
+    replacement: str
+
+
+@dataclass
+class RosArguments:
+    """What was given on one command line, in its order."""
+
+    remaps: list[Remap] = field(default_factory=list)
+    parameters: list[tuple[str, str, Any]] = field(default_factory=list)  # node pattern, name, value
+    log_levels: list[tuple[str | None, str]] = field(default_factory=list)
+    enclave: str = "/"
+
+    def remapped(self, key: str, node_name: str) -> str | None:
+        """The replacement for `__node`, `__ns` or a fully qualified name; None if no rule holds."""
+        for rule in self.remaps:
+            if rule.match == key and rule.node in (None, node_name):
+                return rule.replacement
+        return None
+
+    def overrides_for(self, namespace: str, name: str) -> dict[str, Any]:
+        """Parameter values for one node; later arguments win."""
+        return {key: value for pattern, key, value in self.parameters if _node_matches(pattern, namespace, name)}
+
+
+def _node_matches(pattern: str, namespace: str, name: str) -> bool:
+    full = f"{namespace.rstrip('/')}/{name}"
+    if pattern in (WILDCARD_ANY, full, name, f"{WILDCARD_ANY}/{name}"):
+        return True
+    if pattern == WILDCARD_NODE:
+        return namespace == "/"
+    if pattern.endswith(WILDCARD_ANY):
+        return full.startswith(pattern.removesuffix(WILDCARD_ANY) + "/")
+    if pattern.endswith(WILDCARD_NODE):
+        return (namespace.rstrip("/") or "/") == pattern.removesuffix(WILDCARD_NODE)
+    return False
+
+
+def without_ros_arguments(args: Sequence[str]) -> list[str]:
+    """The arguments that are not for ROS."""
+    kept, inside = [], False
+    for arg in args:
+        if arg == "--ros-args":
+            inside = True
+        elif inside and arg == "--":
+            inside = False
+        elif not inside:
+            kept.append(arg)
+    return kept
+
+
+def parse(args: Sequence[str]) -> RosArguments:
+    """Read a whole command line. Raises ArgumentError."""
+    parsed, inside = RosArguments(), False
+    items = iter(args)
+    for arg in items:
+        if not inside:
+            inside = arg == "--ros-args"
+        elif arg == "--":
+            inside = False
+        elif arg == "--ros-args" or re.fullmatch(r"--(en|dis)able-(rosout|stdout|external-lib)-logs", arg):
+            continue
+        else:
+            option, value = (
+                (arg, next(items, None)) if ":=" not in arg or arg.startswith("--log-level") else ("-r", arg)
+            )
+            if option == "--log-level" and value is None:
+                raise ArgumentError("--log-level wants a level after it")
+            _apply(parsed, option, value)
+    return parsed
+
+
+def _apply(parsed: RosArguments, option: str, value: str | None) -> None:
+    if value is None:
+        raise ArgumentError(f"ROS argument {option!r} wants a value after it")
+    if option in ("-r", "--remap"):
+        parsed.remaps.append(_remap(value))
+    elif option in ("-p", "--param"):
+        parsed.parameters.append(_parameter(value))
+    elif option == "--params-file":
+        parsed.parameters.extend(_parameters_file(Path(value)))
+    elif option == "--log-level":
+        name, _, level = value.rpartition(":=")
+        parsed.log_levels.append((name or None, level))
+    elif option in ("-e", "--enclave"):
+        parsed.enclave = value if value.startswith("/") else "/" + value
+    elif option != "--log-config-file":
+        raise ArgumentError(f"unknown ROS argument {option!r}; known: -r, -p, --params-file, --log-level, -e")
+
+
+def _remap(rule: str) -> Remap:
+    match, found, replacement = rule.partition(":=")
+    if not found or not match or not replacement:
+        raise ArgumentError(f"remap rule {rule!r} is not of the form from:=to")
+    node, _, name = match.rpartition(":")
+    return Remap(node or None, name, replacement)
+
+
+def _parameter(rule: str) -> tuple[str, str, Any]:
+    target, found, text = rule.partition(":=")
+    node, _, name = target.rpartition(":")
+    if not found or not name:
+        raise ArgumentError(f"parameter {rule!r} is not of the form name:=value")
+    try:
+        return (node or WILDCARD_ANY, name, yaml.safe_load(text))
+    except yaml.YAMLError:
+        raise ArgumentError(f"parameter {name!r} has the value {text!r}, which is not YAML") from None
+
+
+def _parameters_file(path: Path) -> list[tuple[str, str, Any]]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ArgumentError(f"parameter file {path} cannot be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise ArgumentError(f"parameter file {path} is not YAML: {str(error).splitlines()[0]}") from None
+    found: list[tuple[str, str, Any]] = []
+    for node, body in _nodes_of(tree, "", path):
+        found.extend((node, key, value) for key, value in flatten(body))
+    # general patterns first, so that a rule for one node wins over a wildcard wherever it stands in the file
+    return sorted(found, key=lambda entry: (WILDCARD_ANY not in entry[0], "*" not in entry[0]))
+
+
+def _nodes_of(tree: Any, prefix: str, path: Path) -> list[tuple[str, dict[str, Any]]]:
+    if not isinstance(tree, dict):
+        raise ArgumentError(f"parameter file {path} has no 'ros__parameters' under {prefix or 'its top level'!r}")
+    found: list[tuple[str, dict[str, Any]]] = []
+    for key, value in tree.items():
+        if key == "ros__parameters":
+            found.append((prefix, value or {}))
+        else:
+            joined = f"{prefix.rstrip('/')}/{str(key).lstrip('/')}" if prefix else str(key)
+            found.extend(_nodes_of(value, joined, path))
+    return found
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested parameters as dotted names."""
+    flat: list[tuple[str, Any]] = []
+    for key, value in tree.items():
+        flat.extend(flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)])
+    return flat

@@ -1,0 +1,292 @@
+"""`rclpy.executors`."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from .context import Context
+from .exceptions import InvalidHandle
+from .task import Future, Task
+from .utilities import get_default_context
+
+Work = tuple[Task, Any]  # what to run, and the entity that it belongs to (None for a task of the user)
+LONGEST_WAIT_S = 3600.0
+
+
+class TimeoutException(Exception):
+    """Nothing became ready in time."""
+
+
+class ShutdownException(Exception):
+    """The executor was shut down."""
+
+
+class ExternalShutdownException(Exception):
+    """The context was shut down while the executor was spinning."""
+
+    def __init__(self, *_: object) -> None:
+        super().__init__("The passed context was shut down.")
+
+
+class ConditionReachedException(Exception):
+    """The condition of a wait holds."""
+
+
+class _Wakeup:
+    """A flag to wait for. A lock is the cheapest thing that wakes a thread and still lets signals in."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def set(self) -> None:
+        try:
+            self._lock.release()
+        except RuntimeError:  # set already
+            return
+
+    def wait(self, timeout_s: float) -> None:
+        """Return when set, and clear it."""
+        self._lock.acquire(timeout=timeout_s)
+
+    def clear(self) -> None:
+        self._lock.acquire(blocking=False)
+
+
+class Executor:
+    """Runs the callbacks of its nodes. A subclass says in which thread."""
+
+    def __init__(self, *, context: Context | None = None) -> None:
+        self._context = get_default_context() if context is None else context
+        self._nodes: list[Any] = []
+        self._nodes_lock = threading.RLock()
+        self._tasks: deque[Task] = deque()
+        self._round: deque[Any] = deque()  # entities that were ready at the last look, in their order
+        self._wakeup = _Wakeup()
+        self._is_shutdown = False
+        self._spinning_thread: int | None = None
+        self._context._wakers.add(self)
+
+    @property
+    def context(self) -> Context:
+        return self._context
+
+    def wake(self) -> None:
+        """Have a waiting spin look again."""
+        self._wakeup.set()
+
+    def create_task(self, callback: Any, *args: Any, **kwargs: Any) -> Task:
+        """Run a function or a coroutine in this executor."""
+        task = Task(callback, args, kwargs, executor=self)
+        self._schedule(task)
+        return task
+
+    def _schedule(self, task: Task) -> None:
+        self._tasks.append(task)
+        self.wake()
+
+    def add_node(self, node: Any) -> bool:
+        """Whether the node is new here. A node belongs to one executor; it leaves the one before."""
+        with self._nodes_lock:
+            if node in self._nodes:
+                return False
+            before = node.executor
+            if before is not None and before is not self:
+                before.remove_node(node)
+            self._nodes.append(node)
+            node._set_executor(self)
+        self.wake()
+        return True
+
+    def remove_node(self, node: Any) -> None:
+        with self._nodes_lock:
+            if node in self._nodes:
+                self._nodes.remove(node)
+                node._set_executor(None)
+        self.wake()
+
+    def get_nodes(self) -> list[Any]:
+        return list(self._nodes)
+
+    def shutdown(self, timeout_sec: float | None = None) -> bool:
+        self._is_shutdown = True
+        for node in self.get_nodes():
+            self.remove_node(node)
+        self.wake()
+        return True
+
+    def _runs_in_this_thread(self) -> bool:
+        return self._spinning_thread == threading.get_ident()
+
+    def _ready_entities(self) -> Iterator[Any]:
+        for node in self.get_nodes():
+            for entity in node._waitables():
+                if entity._is_ready() and entity.callback_group.can_execute(entity):
+                    yield entity
+
+    def _next_timer_s(self) -> float:
+        nearest_ns = min(
+            (ns for node in self.get_nodes() for timer in node._timers if (ns := timer._wall_wait_ns()) is not None),
+            default=None,
+        )
+        return LONGEST_WAIT_S if nearest_ns is None else nearest_ns / 1e9
+
+    def _poll(self) -> Work | None:
+        """The next thing to run now, or None. Every ready entity has its turn before any has a second one."""
+        while self._tasks:
+            task = self._tasks.popleft()
+            if not task.done() and not task.cancelled():
+                return task, None
+        if not self._round:
+            self._round.extend(self._ready_entities())
+        while self._round:
+            entity = self._round.popleft()
+            group = entity.callback_group
+            if not entity._is_ready() or not group.beginning_execution(entity):
+                continue
+            try:
+                callback = entity._take()
+            except InvalidHandle:  # destroyed meanwhile
+                callback = None
+            if callback is None:
+                group.ending_execution(entity)
+                continue
+            return Task(callback, executor=self), entity
+        return None
+
+    def _wait(self, timeout_sec: float | None, condition: Callable[[], bool] = lambda: False) -> Work:
+        """The next thing to run. Raises what ended the wait."""
+        deadline = None if timeout_sec is None or timeout_sec < 0 else time.monotonic() + timeout_sec
+        while True:
+            self._wakeup.clear()
+            if self._is_shutdown:
+                raise ShutdownException
+            if not self._context.ok():
+                raise ExternalShutdownException
+            if condition():
+                raise ConditionReachedException
+            work = self._poll()
+            if work is not None:
+                return work
+            wait_s = self._next_timer_s()
+            if deadline is not None:
+                wait_s = min(wait_s, deadline - time.monotonic())
+                if wait_s <= 0 and deadline <= time.monotonic():
+                    raise TimeoutException
+            self._wakeup.wait(max(wait_s, 0.0) if wait_s < LONGEST_WAIT_S else LONGEST_WAIT_S)
+
+    def _run(self, work: Work) -> None:
+        """Run one piece of work here, and raise what it raised."""
+        task, _ = work
+        before, self._spinning_thread = self._spinning_thread, threading.get_ident()
+        try:
+            task()
+        finally:
+            self._spinning_thread = before
+            self._release(work)
+        self._raise_unhandled(task)
+
+    def _release(self, work: Work) -> None:
+        """Free the callback group, after a coroutine only when it has come to its end."""
+        task, entity = work
+        if entity is None:
+            return
+        if task.done() or task.cancelled():
+            entity.callback_group.ending_execution(entity)
+            self.wake()
+        else:
+            task.add_done_callback(lambda _: entity.callback_group.ending_execution(entity))
+
+    def _raise_unhandled(self, task: Task) -> None:
+        if task.done() and task._exception is not None and not task._exception_fetched:
+            error = task.exception()
+            assert error is not None
+            raise error
+
+    def spin(self) -> None:
+        """Run until the executor or the context is shut down."""
+        while self._context.ok() and not self._is_shutdown:
+            self._spin_once_impl()
+
+    def spin_once(self, timeout_sec: float | None = None) -> None:
+        """Run one callback, or return after the time."""
+        self._spin_once_impl(timeout_sec)
+
+    def spin_until_future_complete(self, future: Future, timeout_sec: float | None = None) -> None:
+        future.add_done_callback(lambda _: self.wake())
+        deadline = None if timeout_sec is None or timeout_sec < 0 else time.monotonic() + timeout_sec
+        while self._context.ok() and not future.done() and not future.cancelled() and not self._is_shutdown:
+            remaining = None if deadline is None else deadline - time.monotonic()
+            if remaining is not None and remaining < 0:
+                return
+            self._spin_once_impl(remaining, lambda: future.done() or future.cancelled())
+
+    def spin_once_until_future_complete(self, future: Future, timeout_sec: float | None = None) -> None:
+        future.add_done_callback(lambda _: self.wake())
+        self._spin_once_impl(timeout_sec, lambda: future.done() or future.cancelled())
+
+    def _spin_once_impl(self, timeout_sec: float | None = None, condition: Callable[[], bool] = lambda: False) -> None:
+        try:
+            work = self._wait(timeout_sec, condition)
+        except (ShutdownException, TimeoutException, ConditionReachedException):
+            return
+        self._dispatch(work)
+
+    def _dispatch(self, work: Work) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Executor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+
+
+class SingleThreadedExecutor(Executor):
+    """Runs everything in the thread that spins."""
+
+    def _dispatch(self, work: Work) -> None:
+        self._run(work)
+
+
+class MultiThreadedExecutor(Executor):
+    """Runs callbacks in a pool of threads, as their callback groups allow."""
+
+    def __init__(self, num_threads: int | None = None, *, context: Context | None = None) -> None:
+        super().__init__(context=context)
+        count = num_threads or len(os.sched_getaffinity(0)) or 1
+        self._pool = ThreadPoolExecutor(max_workers=count, thread_name_prefix="ros-executor")
+        self._failed: deque[Task] = deque()
+
+    def _dispatch(self, work: Work) -> None:
+        self._pool.submit(self._run_in_pool, work)
+        self._raise_failed()
+
+    def _run_in_pool(self, work: Work) -> None:
+        task, _ = work
+        try:
+            task()
+        finally:
+            self._release(work)
+            if task.done() and task._exception is not None:
+                self._failed.append(task)
+            self.wake()
+
+    def _raise_failed(self) -> None:
+        while self._failed:
+            self._raise_unhandled(self._failed.popleft())
+
+    def _poll(self) -> Work | None:
+        self._raise_failed()
+        return super()._poll()
+
+    def shutdown(self, timeout_sec: float | None = None) -> bool:
+        done = super().shutdown(timeout_sec)
+        self._pool.shutdown(wait=timeout_sec is None)
+        return done
