@@ -48,6 +48,7 @@ setup(
     install_requires=[
         "av>=14",
         "cyclonedds==11.0.1",
+        "google-crc32c",
         "gymnasium>=1.1",
         "imagecodecs>=2025.3",
         "matplotlib",
@@ -65,5 +66,11 @@ setup(
     ],
     extras_require=EXTRAS,
     data_files=shared("sim_assets/**/*", "launch/*.yaml", "ros_ws/src/robolearn_msgs/*/*"),
-    entry_points={"console_scripts": ["robolearn = robolearn.cli:main"]},
+    entry_points={
+        "console_scripts": ["robolearn = robolearn.cli:main"],
+        "zarr.codecs": [  # so that zarr.open reads the images of our datasets
+            "imagecodecs_jpeg = robolearn.datasets.zarr_codecs:Jpeg",
+            "imagecodecs_jpegxl = robolearn.datasets.zarr_codecs:Jpegxl",
+        ],
+    },
 )

@@ -1,0 +1,150 @@
+"""The journal of an episode that is being recorded: all that salvaging it takes, if its writer dies.
+
+A file of records, each a header (length, kind, CRC-32 of the payload) and a payload: first the episode's meta and the
+layout of a step, then the steps in order, at last the outcome. A record that the death of the writer cut off fails its
+check, and what comes before it counts. The writer holds a lock on the file, so that others can tell whether it lives.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robolearn.datasets.store import EpisodeMeta
+from robolearn.errors import DatasetError
+from robolearn.types import EpisodeOutcome
+
+JOURNAL = "journal"
+MAGIC = b"robolearn-journal-1\n"
+META, STEP, OUTCOME = range(3)
+HEADER = struct.Struct("<IBI")
+LENGTH = struct.Struct("<i")
+MISSING = -1  # length of a picture that is not there
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """A step as it goes to disk: rows by array name, pictures already coded (None: not there)."""
+
+    rows: dict[str, NDArray]
+    pictures: dict[str, bytes | None]
+
+
+class JournalWriter:
+    """Appends records. Every record is handed to the operating system at once, so that SIGKILL costs nothing."""
+
+    def __init__(self, path: Path, meta: EpisodeMeta, rows: Mapping[str, NDArray], pictures: Sequence[str]) -> None:
+        """`rows` are arrays of the shape and dtype that every step has."""
+        begun = path.with_suffix(".tmp")
+        self._fd = os.open(begun, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        self._rows, self._pictures = tuple(rows), tuple(pictures)
+        layout = {name: [row.dtype.name, list(row.shape)] for name, row in rows.items()}
+        header = {"meta": asdict(meta), "rows": layout, "pictures": list(pictures)}
+        self._write(MAGIC)
+        self._record(META, json.dumps(header).encode())
+        os.rename(begun, path)
+
+    def step(self, record: StepRecord) -> None:
+        parts = [record.rows[name].tobytes() for name in self._rows]
+        for name in self._pictures:
+            picture = record.pictures[name]
+            parts.append(LENGTH.pack(MISSING if picture is None else len(picture)))
+            parts.append(picture or b"")
+        self._record(STEP, b"".join(parts))
+
+    def outcome(self, outcome: EpisodeOutcome) -> None:
+        self._record(OUTCOME, json.dumps(asdict(outcome)).encode())
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _record(self, kind: int, payload: bytes) -> None:
+        self._write(HEADER.pack(len(payload), kind, zlib.crc32(payload)) + payload)
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._fd, view) :]
+
+
+class JournalReader:
+    """Reads what a dead writer left. Raises DatasetError when not even the episode's meta is there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._open() as file:
+            records = self._records(file)
+            try:
+                kind, payload = next(records)
+                header = json.loads(payload) if kind == META else {}
+                self.meta = EpisodeMeta(**header["meta"])
+                self._rows = {n: (np.dtype(dtype), tuple(shape)) for n, (dtype, shape) in header["rows"].items()}
+                self._pictures: list[str] = header["pictures"]
+            except (StopIteration, KeyError, TypeError, ValueError, AttributeError) as error:
+                raise DatasetError(f"{path} is damaged: its episode cannot be told; drop it") from error
+            self.length = 0
+            self.outcome: EpisodeOutcome | None = None
+            for kind, payload in records:
+                self.length += kind == STEP
+                if kind == OUTCOME:
+                    self.outcome = EpisodeOutcome(**json.loads(payload))
+
+    def steps(self) -> Iterator[StepRecord]:
+        with self._open() as file:
+            yield from (self._parse(payload) for kind, payload in self._records(file) if kind == STEP)
+
+    def _parse(self, payload: bytes) -> StepRecord:
+        rows: dict[str, NDArray] = {}
+        pictures: dict[str, bytes | None] = {}
+        at = 0
+        for name, (dtype, shape) in self._rows.items():
+            number = int(np.prod(shape))
+            rows[name] = np.frombuffer(payload, dtype, number, at).reshape(shape)
+            at += number * dtype.itemsize
+        for name in self._pictures:
+            (length,) = LENGTH.unpack_from(payload, at)
+            at += LENGTH.size
+            pictures[name] = None if length == MISSING else payload[at : at + length]
+            at += max(length, 0)
+        return StepRecord(rows, pictures)
+
+    def _open(self) -> BinaryIO:
+        try:
+            return open(self.path, "rb")
+        except OSError as error:
+            raise DatasetError(f"{self.path} cannot be read: {error.strerror}; drop this episode") from error
+
+    @staticmethod
+    def _records(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+        """Records up to the first one that is cut off or damaged."""
+        if file.read(len(MAGIC)) != MAGIC:
+            return
+        while len(header := file.read(HEADER.size)) == HEADER.size:
+            length, kind, checksum = HEADER.unpack(header)
+            payload = file.read(length)
+            if len(payload) < length or zlib.crc32(payload) != checksum:
+                return
+            yield kind, payload
+
+
+def is_being_written(path: Path) -> bool:
+    """Whether the writer of this journal lives."""
+    with open(path, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

@@ -1,0 +1,271 @@
+"""Arrays that grow along time, in zarr v3 shards (codec `sharding_indexed`, index at the end).
+
+A shard file is its chunks one after the other, then a table of (offset, length) of every chunk, uint64, and the CRC-32C
+of the table. A file that a reader can see is never written to: growing the last shard means copying it under another
+name, adding chunks and moving it over the old one, so a reader finds the old file or the new one, both whole.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robolearn.datasets.codecs import BYTES, DECODE_ERRORS, Codec, with_checksum, without_checksum
+from robolearn.errors import DatasetError
+
+EMPTY = np.iinfo(np.uint64).max  # offset and length of a chunk that is not there
+OPEN_SHARDS = 64  # files that a reader keeps open, with their index tables
+
+
+@dataclass(frozen=True)
+class ArrayLayout:
+    """How one array lies on disk. The first axis is time; a row is one step."""
+
+    name: str
+    row_shape: tuple[int, ...]
+    dtype: np.dtype
+    codec: Codec
+    chunk_rows: int
+    shard_rows: int
+    dimension_names: tuple[str, ...]
+    fill_value: int | bool | float = 0
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def chunks_per_shard(self) -> int:
+        return self.shard_rows // self.chunk_rows
+
+    @property
+    def index_bytes(self) -> int:
+        return 16 * self.chunks_per_shard + 4
+
+    def shard_name(self, shard: int) -> str:
+        return ".".join(["c", str(shard), *("0" * len(self.row_shape))])
+
+    def empty_chunk(self) -> NDArray:
+        return np.full((self.chunk_rows, *self.row_shape), self.fill_value, self.dtype)
+
+    def to_zarr(self, num_rows: int) -> dict[str, Any]:
+        """The contents of zarr.json."""
+        sharding = {
+            "chunk_shape": [self.chunk_rows, *self.row_shape],
+            "codecs": [*self.codec.to_zarr(), {"name": "crc32c"}],
+            "index_codecs": [BYTES, {"name": "crc32c"}],
+            "index_location": "end",
+        }
+        return {
+            "zarr_format": 3,
+            "node_type": "array",
+            "shape": [num_rows, *self.row_shape],
+            "data_type": self.dtype.name,
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [self.shard_rows, *self.row_shape]}},
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
+            "fill_value": self.fill_value,
+            "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
+            "dimension_names": list(self.dimension_names),
+            "attributes": self.attributes,
+        }
+
+
+class _Shard:
+    """An open shard file and its index (chunks, 2) of offsets and lengths."""
+
+    def __init__(self, path: Path, layout: ArrayLayout) -> None:
+        try:
+            self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise DatasetError(f"{path}: field {layout.name} misses this shard ({error.strerror})") from error
+        size = os.fstat(self.fd).st_size
+        data = os.pread(self.fd, layout.index_bytes, size - layout.index_bytes) if size >= layout.index_bytes else b""
+        try:
+            self.index = np.frombuffer(without_checksum(data), "<u8").reshape(-1, 2)
+        except ValueError as error:
+            raise DatasetError(
+                f"{path}: field {layout.name}: this shard is cut off or damaged (index: {error})"
+            ) from error
+        self.path = path
+
+    def __del__(self) -> None:
+        if hasattr(self, "fd"):
+            os.close(self.fd)
+
+    def chunk(self, number: int) -> bytes | None:
+        """The coded chunk, or None when it was never written."""
+        offset, length = int(self.index[number, 0]), int(self.index[number, 1])
+        return None if offset == EMPTY else os.pread(self.fd, length, offset)
+
+
+class ArrayReader:
+    """Reads rows. Safe to use from several threads; holds a bounded number of files open."""
+
+    def __init__(self, folder: Path, layout: ArrayLayout) -> None:
+        self.folder = folder
+        self.layout = layout
+        self._shards: OrderedDict[int, _Shard] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read(self, start: int, stop: int, out: NDArray | None = None) -> NDArray:
+        """Rows [start, stop), into `out` when given. Raises DatasetError naming the file."""
+        layout = self.layout
+        rows = np.empty((stop - start, *layout.row_shape), layout.dtype) if out is None else out
+        chunk_rows = layout.chunk_rows
+        for chunk in range(start // chunk_rows, -(-stop // chunk_rows)):
+            first = chunk * chunk_rows
+            low, high = max(start, first), min(stop, first + chunk_rows)
+            target = rows[low - start : high - start]
+            if chunk_rows == 1:
+                self.read_chunk(chunk, target)
+            else:
+                whole = layout.empty_chunk()
+                self.read_chunk(chunk, whole)
+                target[...] = whole[low - first : high - first]
+        return rows
+
+    def read_chunk(self, chunk: int, out: NDArray) -> None:
+        """Decode chunk number `chunk` into `out` (chunk_rows, ...); the fill value where it was never written."""
+        shard, number = self._shard_of(chunk)
+        data = shard.chunk(number)
+        if data is None:
+            out[...] = self.layout.fill_value
+            return
+        try:
+            self.layout.codec.decode(without_checksum(data), out)
+        except DECODE_ERRORS as error:
+            row = chunk * self.layout.chunk_rows
+            raise DatasetError(f"{shard.path}: field {self.layout.name}: row {row} is damaged ({error})") from error
+
+    def forget(self) -> None:
+        """Close the files, because newer ones may have taken their names."""
+        with self._lock:
+            self._shards.clear()
+
+    def _shard_of(self, chunk: int) -> tuple[_Shard, int]:
+        number, within = divmod(chunk, self.layout.chunks_per_shard)
+        with self._lock:
+            shard = self._shards.get(number)
+            if shard is None:
+                shard = self._shards[number] = _Shard(self.folder / self.layout.shard_name(number), self.layout)
+                if len(self._shards) > OPEN_SHARDS:
+                    self._shards.popitem(last=False)
+            self._shards.move_to_end(number)
+        return shard, within
+
+
+class ArrayWriter:
+    """Adds rows after row `num_rows` of an array, in files of the folder `scratch` that nobody sees until `seal`.
+
+    Not thread-safe; does all its work in the thread that calls it.
+    """
+
+    def __init__(self, folder: Path, layout: ArrayLayout, num_rows: int, scratch: Path) -> None:
+        self.folder = folder
+        self.layout = layout
+        self._scratch = scratch
+        self._sealed: list[tuple[Path, Path]] = []
+        self._sealed_fds: list[int] = []
+        self._fd = -1
+        self._pending = layout.empty_chunk()  # rows of the chunk that is being filled
+        self._num_rows = num_rows
+        if num_rows % layout.shard_rows:
+            self._continue_shard(num_rows // layout.shard_rows)
+
+    def append(self, row: NDArray | int | bool) -> None:
+        """Add a row."""
+        within = self._num_rows % self.layout.chunk_rows
+        self._pending[within] = row
+        self._num_rows += 1
+        if within + 1 == self.layout.chunk_rows:
+            self._write_chunk((self._num_rows - 1) // self.layout.chunk_rows, self.layout.codec.encode(self._pending))
+            self._pending[...] = self.layout.fill_value
+
+    def append_coded(self, data: bytes | None) -> None:
+        """Add a row that is coded already; only where a chunk is one row. None leaves the chunk out."""
+        self._num_rows += 1
+        self._write_chunk(self._num_rows - 1, data)
+
+    def seal(self) -> list[tuple[int, Path, Path]]:
+        """Complete the files. Each is (open file descriptor, where it lies, where it has to go), to be closed."""
+        chunk, within = divmod(self._num_rows, self.layout.chunk_rows)
+        if within:
+            self._write_chunk(chunk, self.layout.codec.encode(self._pending))
+        self._end_shard()
+        sealed = [(fd, *paths) for fd, paths in zip(self._sealed_fds, self._sealed, strict=True)]
+        self._sealed_fds, self._sealed = [], []
+        return sealed
+
+    def close(self) -> None:
+        """Drop everything that was not sealed."""
+        for fd in [*self._sealed_fds, self._fd]:
+            if fd >= 0:
+                os.close(fd)
+        self._sealed_fds, self._fd = [], -1
+
+    def _open_shard(self, shard: int) -> None:
+        self._shard = shard
+        self._path = self._scratch / f"{self.layout.name}.{shard}"
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        self._index = np.full((self.layout.chunks_per_shard, 2), EMPTY, "<u8")
+        self._offset = 0
+
+    def _continue_shard(self, number: int) -> None:
+        """Copy the chunks of the last shard that are full, and take the rows of the one that is not."""
+        old = _Shard(self.folder / self.layout.shard_name(number), self.layout)
+        self._open_shard(number)
+        full, rows = divmod(self._num_rows % self.layout.shard_rows, self.layout.chunk_rows)
+        self._index[:full] = old.index[:full]
+        there = self._index[self._index[:, 0] != EMPTY]
+        end = int(there.sum(axis=1).max()) if len(there) else 0
+        while self._offset < end:
+            copied = os.copy_file_range(old.fd, self._fd, end - self._offset, self._offset, self._offset)
+            if copied == 0:
+                raise DatasetError(f"{old.path}: field {self.layout.name}: this shard is cut off")
+            self._offset += copied
+        if rows:
+            data = old.chunk(full)
+            if data is not None:
+                try:
+                    self.layout.codec.decode(without_checksum(data), self._pending)
+                except DECODE_ERRORS as error:
+                    raise DatasetError(
+                        f"{old.path}: field {self.layout.name}: its last rows are damaged ({error})"
+                    ) from error
+            self._pending[rows:] = self.layout.fill_value
+
+    def _write_chunk(self, chunk: int, data: bytes | None) -> None:
+        shard, within = divmod(chunk, self.layout.chunks_per_shard)
+        if self._fd < 0:
+            self._open_shard(shard)
+        if data is not None:
+            data = with_checksum(data)
+            self._index[within] = self._offset, len(data)
+            self._write(data)
+        if within + 1 == self.layout.chunks_per_shard:
+            self._end_shard()
+
+    def _end_shard(self) -> None:
+        if self._fd < 0:
+            return
+        self._write(with_checksum(self._index.tobytes()))
+        self._sealed_fds.append(self._fd)
+        self._sealed.append((self._path, self.folder / self.layout.shard_name(self._shard)))
+        self._fd = -1
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(self._fd, view, self._offset)
+            self._offset += written
+            view = view[written:]
+
+
+def power_of_two(value: float, low: int, high: int) -> int:
+    """The largest power of two that is not above `value`, within [low, high]."""
+    return min(max(2 ** int(math.log2(max(value, 1))), low), high)

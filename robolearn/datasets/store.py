@@ -1,0 +1,239 @@
+"""The nouns of a dataset and the Store protocol. Legend: T steps of an episode, A action, H W image."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from robolearn.errors import DatasetError
+from robolearn.specs import ArraySpec, InterfaceSpec, RobotSpec
+from robolearn.types import EpisodeOutcome
+
+UNKNOWN_SOURCE = 255  # of `action_source`, where a step came without one
+NO_STAMP = -1  # where a step came without a stamp
+
+FIELD_NAME = re.compile(r"[a-z][a-z0-9_]*")
+RESERVED_NAMES = ("stamp_ns", "valid")
+
+
+@dataclass(frozen=True)
+class ImageCodec:
+    """How images are stored, one frame a chunk.
+
+    jpeg: lossy, quality 1 to 100, 8 bit. jpegxl: lossless, 8 and 16 bit. zstd: lossless, larger, read by every zarr
+    reader without a plug-in.
+    """
+
+    name: Literal["jpeg", "jpegxl", "zstd"] = "jpeg"
+    quality: int = 90  # of jpeg
+
+    def __post_init__(self) -> None:
+        if self.name not in ("jpeg", "jpegxl", "zstd") or not 1 <= self.quality <= 100:
+            raise DatasetError(f"image codec is {self}; wanted jpeg with a quality of 1 to 100, jpegxl or zstd")
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """What every episode of a dataset has in common.
+
+    The fields of a step are those of the interface's observation, `action` (commanded), `action_sent` (what left the
+    safety filter), `action_source` (ActionSource), `held` (the robot did not follow) and `extra`.
+    """
+
+    robot: RobotSpec
+    interface: InterfaceSpec
+    tasks: tuple[str, ...] = ()  # ids of the tasks that may occur
+    cameras: Mapping[str, Any] = field(default_factory=dict)  # calibration by camera name, JSON
+    image_codec: ImageCodec = field(default_factory=ImageCodec)
+    extra: Mapping[str, ArraySpec] = field(default_factory=dict)  # more fields, such as `pose_<body>`
+
+    def __post_init__(self) -> None:
+        names = [*self.interface.observation, "action", "action_sent", "action_source", "held", *self.extra]
+        for name in names:
+            if not FIELD_NAME.fullmatch(name) or name in RESERVED_NAMES or names.count(name) > 1:
+                raise DatasetError(f"dataset field {name!r} is reserved, repeated or not a lower-case word; rename it")
+
+    @property
+    def fields(self) -> dict[str, ArraySpec]:
+        """Spec of every field of a step, in a fixed order."""
+        return {
+            **self.interface.observation,
+            "action": self.interface.action,
+            "action_sent": self.interface.action,
+            "action_source": ArraySpec((), "uint8"),
+            "held": ArraySpec((), "bool"),
+            **self.extra,
+        }
+
+    @property
+    def stamped_fields(self) -> tuple[str, ...]:
+        """Fields with stamps and a validity mask of their own, in the order of their columns on disk.
+
+        `action_source` and `held` tell of the action and share its stamps.
+        """
+        return tuple(name for name in self.fields if name not in ("action_source", "held"))
+
+    @property
+    def image_fields(self) -> tuple[str, ...]:
+        """Fields stored by the image codec: 8 or 16 bit integers of two axes or more."""
+        return tuple(n for n, s in self.fields.items() if s.dtype in ("uint8", "uint16") and len(s.shape) >= 2)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "robot": asdict(self.robot),
+            "interface": self.interface.to_json(),
+            "tasks": list(self.tasks),
+            "cameras": dict(self.cameras),
+            "image_codec": asdict(self.image_codec),
+            "extra": {name: spec.to_json() for name, spec in self.extra.items()},
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> DatasetSpec:
+        robot: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data["robot"].items()}
+        return cls(
+            robot=RobotSpec(**robot),
+            interface=InterfaceSpec.from_json(data["interface"]),
+            tasks=tuple(data["tasks"]),
+            cameras=data["cameras"],
+            image_codec=ImageCodec(**data["image_codec"]),
+            extra={name: ArraySpec.from_json(spec) for name, spec in data["extra"].items()},
+        )
+
+
+@dataclass(frozen=True)
+class EpisodeMeta:
+    """What is known when an episode begins."""
+
+    task: str = ""
+    instruction: str = ""
+    seed: int | None = None
+    operator: str = ""
+    created_ns: int = 0  # wall-clock time; 0 when unknown
+    id: str = ""  # unique in the dataset; empty for one made up
+    software_version: str = ""  # empty for this robolearn's
+    tags: Mapping[str, Any] = field(default_factory=dict)  # free, JSON
+
+
+@dataclass(frozen=True)
+class EpisodeInfo:
+    """A row of the episode table: steps [start, start + length) of every array."""
+
+    id: str
+    start: int
+    length: int
+    task: str
+    instruction: str
+    seed: int | None
+    success: bool | None
+    terminated: bool
+    truncated: bool
+    reason: str
+    operator: str
+    created_ns: int
+    software_version: str
+    tags: Mapping[str, Any]
+    masked: Mapping[str, int]  # steps without a valid value, by field; fields that lack none are left out
+    dropped: Mapping[str, int]  # those of them that were lost because the writer could not keep up
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.length
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class UnfinishedEpisode:
+    """An episode whose writer went away before it was committed. `outcome` is there when it died in committing."""
+
+    id: str
+    length: int
+    meta: EpisodeMeta | None
+    outcome: EpisodeOutcome | None
+    problem: str = ""  # why it cannot be salvaged
+
+    def __str__(self) -> str:
+        what = self.problem or f"{self.length} steps can be salvaged"
+        return f"episode {self.id!r} was not finished: {what}"
+
+
+@dataclass(frozen=True)
+class WriterConfig:
+    """Settings of a writer."""
+
+    drop_when_full: bool = False  # mask and count images that the codec is too slow for; else `append` waits
+    queue_bytes: int = 64 << 20  # of images that wait for the codec
+    fsync: bool = True  # a committed episode survives a power cut too, not only a killed process
+
+
+class EpisodeWriter(Protocol):
+    """Appends episodes, one at a time. What is not committed is never seen by a reader."""
+
+    def begin(self, meta: EpisodeMeta) -> None:
+        """Begin an episode."""
+        ...
+
+    def append(
+        self,
+        step: Mapping[str, ArrayLike],
+        stamps_ns: Mapping[str, int],
+        received_ns: Mapping[str, int] | None = None,
+        valid: Mapping[str, bool] | None = None,
+    ) -> None:
+        """Add a step: values by field, when each was captured and received, and which are not to be trusted.
+
+        A field that `step` lacks is masked, as is a float that is not finite; nothing ever shifts. Raises SpecError
+        when a value does not fit its spec, before anything is written, and DatasetError when the disk fails.
+        """
+        ...
+
+    def commit(self, outcome: EpisodeOutcome) -> EpisodeInfo:
+        """End the episode and make it visible, whole, by one atomic step."""
+        ...
+
+    def discard(self) -> None:
+        """Throw the begun episode away."""
+        ...
+
+
+class Store(Protocol):
+    """Episodes on disk."""
+
+    @property
+    def spec(self) -> DatasetSpec: ...
+
+    @property
+    def episodes(self) -> list[EpisodeInfo]:
+        """The committed episodes; a list index is the `index` of the methods below."""
+        ...
+
+    @property
+    def unfinished(self) -> list[UnfinishedEpisode]:
+        """Episodes that a writer left behind."""
+        ...
+
+    def read(
+        self, index: int, fields: Sequence[str] | None = None, start: int = 0, stop: int | None = None
+    ) -> dict[str, NDArray]:
+        """Steps [start, stop) of an episode: values (T, ...) by field, all fields unless named."""
+        ...
+
+    def read_stamps(self, index: int) -> dict[str, NDArray[np.int64]]:
+        """Per stamped field (T, 2) [ns]: capture and receive stamps, NO_STAMP where unknown."""
+        ...
+
+    def read_valid(self, index: int) -> dict[str, NDArray[np.bool_]]:
+        """Per stamped field (T,): whether the value was there and may be used."""
+        ...
+
+    def writer(self, config: WriterConfig | None = None) -> AbstractContextManager[EpisodeWriter]:
+        """The only writer. Raises DatasetError while another one lives."""
+        ...

@@ -1,0 +1,199 @@
+"""Where everything lies in a dataset folder, and its root file.
+
+zarr.json                   zarr v3 group: spec, episode table; replacing it is what makes an episode visible
+<field>/                    zarr v3 array (steps, ...) per field: zarr.json and shards
+stamp_ns/                   (steps, stamped fields, 2) int64: capture and receive stamp
+valid/                      (steps, stamped fields) bool
+.recording/                 exists only while a writer lives, or after one died
+    lock                    the writer's process id, locked by it
+    <episode id>/           journal and shards of the episode that is being written
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robolearn.datasets.codecs import Zstd, image_codec
+from robolearn.datasets.shards import ArrayLayout, power_of_two
+from robolearn.datasets.store import NO_STAMP, UNKNOWN_SOURCE, DatasetSpec, EpisodeInfo
+from robolearn.errors import DatasetError, RobolearnError
+from robolearn.specs import ArraySpec
+
+FORMAT = "robolearn-dataset"
+SCHEMA_VERSION = 1
+RECORDING = ".recording"
+ROOT_FILE = "zarr.json"
+
+CHUNK_ROWS = 1024  # of arrays without images
+SHARD_ROWS = 65536
+SHARD_BYTES = 32 << 20  # that a shard of images should not pass by much
+
+
+def array_layouts(spec: DatasetSpec) -> dict[str, ArrayLayout]:
+    """The layout of every array of a dataset, by name. Images have one frame a chunk."""
+    layouts = {name: _field_layout(spec, name, field) for name, field in spec.fields.items()}
+    columns = {"fields": list(spec.stamped_fields)}
+    number = len(spec.stamped_fields)
+    layouts["stamp_ns"] = ArrayLayout(
+        name="stamp_ns",
+        row_shape=(number, 2),
+        dtype=np.dtype("int64"),
+        codec=Zstd(),
+        chunk_rows=CHUNK_ROWS,
+        shard_rows=SHARD_ROWS,
+        dimension_names=("time", "field", "clock"),
+        fill_value=NO_STAMP,
+        attributes={**columns, "clocks": ["capture", "receive"], "unit": "ns"},
+    )
+    layouts["valid"] = ArrayLayout(
+        "valid", (number,), np.dtype("bool"), Zstd(), CHUNK_ROWS, SHARD_ROWS, ("time", "field"), False, columns
+    )
+    return layouts
+
+
+def _field_layout(spec: DatasetSpec, name: str, field: ArraySpec) -> ArrayLayout:
+    dtype = np.dtype(field.dtype)
+    axes = tuple(f"{name}_{axis}" for axis in range(len(field.shape)))
+    attributes = {"unit": field.unit, "names": list(field.names)}
+    if name in spec.image_fields:
+        codec, ratio = image_codec(spec.image_codec, dtype)
+        rows = power_of_two(SHARD_BYTES * ratio / (dtype.itemsize * max(math.prod(field.shape), 1)), 64, 4096)
+        axes = ("height", "width", "channel")[: len(field.shape)]
+        return ArrayLayout(name, field.shape, dtype, codec, 1, rows, ("time", *axes), 0, attributes)
+    fill = {"action_source": UNKNOWN_SOURCE, "held": False}.get(name, False if dtype.kind == "b" else 0)
+    return ArrayLayout(name, field.shape, dtype, Zstd(), CHUNK_ROWS, SHARD_ROWS, ("time", *axes), fill, attributes)
+
+
+@dataclass(frozen=True)
+class Root:
+    """The contents of the root file: the only truth about which steps belong to which episode."""
+
+    spec: DatasetSpec
+    episodes: tuple[EpisodeInfo, ...]
+    attributes: Mapping[str, Any]  # everything else that was found, kept as it is
+
+    @property
+    def num_steps(self) -> int:
+        """Steps that belong to an episode; what an array holds beyond them is not there."""
+        return self.episodes[-1].stop if self.episodes else 0
+
+
+def read_root(path: Path) -> Root:
+    """Read the root file. Raises DatasetError in one line when this is no dataset of ours, damaged or newer."""
+    file = path / ROOT_FILE
+    try:
+        data = json.loads(file.read_bytes())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        what = "is not a dataset: it has no zarr.json" if path.exists() else "does not exist"
+        raise DatasetError(f"{path} {what}; name a folder that `robolearn collect` wrote") from error
+    except OSError as error:
+        raise DatasetError(f"{file} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise DatasetError(f"{file} is damaged: it is not JSON ({error})") from error
+    attributes = data.get("attributes") if isinstance(data, dict) else None
+    if not isinstance(attributes, dict) or attributes.get("format") != FORMAT:
+        raise DatasetError(f"{path} is a zarr store but no robolearn dataset: {file} lacks format {FORMAT!r}")
+    version = attributes.get("schema_version")
+    if not isinstance(version, int) or version > SCHEMA_VERSION:
+        raise DatasetError(
+            f"{path} has schema version {version}, this robolearn reads up to {SCHEMA_VERSION}; update robolearn"
+        )
+    attributes = dict(attributes)
+    try:
+        spec = DatasetSpec.from_json(attributes.pop("spec"))
+        episodes = tuple(EpisodeInfo(**row) for row in attributes.pop("episodes"))
+    except (KeyError, TypeError, ValueError, AttributeError, RobolearnError) as error:
+        raise DatasetError(f"{file} is damaged: its spec or episode table cannot be read ({error})") from error
+    _check_table(file, episodes)
+    return Root(spec, episodes, attributes)
+
+
+def _check_table(file: Path, episodes: Sequence[EpisodeInfo]) -> None:
+    start = 0
+    for number, episode in enumerate(episodes):
+        fits = isinstance(episode.start, int) and isinstance(episode.length, int)
+        if not fits or episode.start != start or episode.length < 0:
+            raise DatasetError(
+                f"{file} is damaged: episode {number} ({episode.id!r}) has start {episode.start} and length "
+                f"{episode.length}, expected start {start}"
+            )
+        start = episode.stop
+
+
+def write_root(path: Path, root: Root, fsync: bool) -> None:
+    """Replace the root file in one atomic step."""
+    # One episode a line: readable, and a difference between two versions is a line.
+    rows = ",\n".join(json.dumps(episode.to_json()) for episode in root.episodes)
+    attributes = {**root.attributes, "format": FORMAT, "schema_version": SCHEMA_VERSION, "spec": root.spec.to_json()}
+    head = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes})
+    replace_file(path / ROOT_FILE, f'{head[:-2]}, "episodes": [\n{rows}\n]}}}}\n'.encode(), fsync)
+
+
+def array_metadata(layout: ArrayLayout, num_rows: int) -> bytes:
+    """The contents of an array's zarr.json."""
+    return json.dumps(layout.to_zarr(num_rows), indent=1).encode()
+
+
+def read_array(path: Path, layout: ArrayLayout) -> tuple[ArrayLayout, int]:
+    """The layout that an array was written with, and its number of rows.
+
+    Chunk sizes may differ from those of `layout`, which this version would write; anything else raises DatasetError.
+    """
+    file = path / layout.name / ROOT_FILE
+    try:
+        data = json.loads(file.read_bytes())
+        found = replace(
+            layout,
+            chunk_rows=int(data["codecs"][0]["configuration"]["chunk_shape"][0]),
+            shard_rows=int(data["chunk_grid"]["configuration"]["chunk_shape"][0]),
+        )
+        num_rows = int(data["shape"][0])
+        wanted = found.to_zarr(num_rows)
+        for key in ("data_type", "shape", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs"):
+            if data[key] != wanted[key]:
+                raise DatasetError(
+                    f"{file}: field {layout.name} has {key} {data[key]}, the dataset's spec wants {wanted[key]}"
+                )
+    except OSError as error:
+        raise DatasetError(f"{file}: field {layout.name} cannot be read: {error.strerror}") from error
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise DatasetError(f"{file}: field {layout.name}: the array's metadata is damaged ({error!r})") from error
+    if found.chunk_rows < 1 or found.shard_rows % found.chunk_rows:
+        raise DatasetError(
+            f"{file}: field {layout.name} has shards of {found.shard_rows} rows, chunks of {found.chunk_rows}"
+        )
+    return found, num_rows
+
+
+def replace_file(file: Path, data: bytes, fsync: bool) -> None:
+    """Write a file so that a reader finds the old contents or the new ones, whatever happens."""
+    temporary = file.with_name(f".{file.name}.tmp")
+    try:
+        with open(temporary, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            if fsync:
+                os.fsync(stream.fileno())
+        os.replace(temporary, file)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def sync_folder(path: Path) -> None:
+    """Make renames in the folder survive a power cut."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

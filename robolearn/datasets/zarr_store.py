@@ -1,0 +1,140 @@
+"""Episodes in a zarr v3 group on a local disk. Implements `Store`.
+
+Any zarr reader opens it; an episode is the slice [start, start + length) of every array, as the episode table in the
+group's attributes says. Steps that the table does not know of do not exist.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robolearn.datasets.journal import JOURNAL, JournalReader, is_being_written
+from robolearn.datasets.shards import ArrayReader
+from robolearn.datasets.store import DatasetSpec, EpisodeInfo, UnfinishedEpisode, WriterConfig
+from robolearn.datasets.zarr_layout import (
+    ROOT_FILE,
+    Root,
+    array_layouts,
+    array_metadata,
+    read_array,
+    read_root,
+    replace_file,
+    write_root,
+)
+from robolearn.datasets.zarr_writer import ZarrWriter, recordings
+from robolearn.errors import DatasetError, UnknownNameError
+
+
+class ZarrStore:
+    """A dataset folder. Reads are thread-safe and see the episodes that were committed when it was opened."""
+
+    def __init__(self, path: Path, root: Root) -> None:
+        self.path = path
+        self._root = root
+        self._readers: dict[str, ArrayReader] = {}
+        for name, layout in array_layouts(root.spec).items():
+            found, num_rows = read_array(path, layout)
+            if num_rows < root.num_steps:
+                raise DatasetError(
+                    f"{path / name / ROOT_FILE}: field {name} has {num_rows} steps, the episode table "
+                    f"{root.num_steps}; the array was cut or replaced"
+                )
+            self._readers[name] = ArrayReader(path / name, found)
+
+    @classmethod
+    def create(cls, path: Path | str, spec: DatasetSpec) -> ZarrStore:
+        """Make an empty dataset. Raises DatasetError when something is there already."""
+        path = Path(path)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise DatasetError(f"{path} exists; open it to add episodes, or name another folder")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            for name, layout in array_layouts(spec).items():
+                (path / name).mkdir()
+                replace_file(path / name / ROOT_FILE, array_metadata(layout, 0), fsync=False)
+            write_root(path, Root(spec, (), {}), fsync=True)
+        except OSError as error:
+            raise DatasetError(f"{path} cannot be made: {os.strerror(error.errno or 0)}") from error
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: Path | str) -> ZarrStore:
+        """Open a dataset. Raises DatasetError in one line: not a dataset, of a newer schema, or damaged."""
+        path = Path(path)
+        return cls(path, read_root(path))
+
+    @property
+    def spec(self) -> DatasetSpec:
+        return self._root.spec
+
+    @property
+    def episodes(self) -> list[EpisodeInfo]:
+        return list(self._root.episodes)
+
+    @property
+    def unfinished(self) -> list[UnfinishedEpisode]:
+        committed = {episode.id for episode in self._root.episodes}
+        left = [_unfinished(folder) for folder in recordings(self.path)]
+        return [episode for episode in left if episode is not None and episode.id not in committed]
+
+    def read(
+        self, index: int, fields: Sequence[str] | None = None, start: int = 0, stop: int | None = None
+    ) -> dict[str, NDArray]:
+        known = self.spec.fields
+        for name in fields or ():
+            if name not in known:
+                raise UnknownNameError("dataset field", name, known)
+        low, high = self._steps(index, start, stop)
+        return {name: self._readers[name].read(low, high) for name in (known if fields is None else fields)}
+
+    def read_stamps(self, index: int) -> dict[str, NDArray[np.int64]]:
+        stamps = self._readers["stamp_ns"].read(*self._steps(index, 0, None))
+        return {name: stamps[:, column] for column, name in enumerate(self.spec.stamped_fields)}
+
+    def read_valid(self, index: int) -> dict[str, NDArray[np.bool_]]:
+        valid = self._readers["valid"].read(*self._steps(index, 0, None))
+        return {name: valid[:, column] for column, name in enumerate(self.spec.stamped_fields)}
+
+    def reader(self, field: str) -> ArrayReader:
+        """The array of a field, along the steps of all episodes."""
+        if field not in self._readers:
+            raise UnknownNameError("dataset field", field, self._readers)
+        return self._readers[field]
+
+    def writer(self, config: WriterConfig | None = None) -> ZarrWriter:
+        return ZarrWriter(self.path, config or WriterConfig(), self._committed)
+
+    def _committed(self, root: Root) -> None:
+        for reader in self._readers.values():
+            reader.forget()
+        self._root = root
+
+    def _steps(self, index: int, start: int, stop: int | None) -> tuple[int, int]:
+        episodes = self._root.episodes
+        if not -len(episodes) <= index < len(episodes):
+            raise DatasetError(f"{self.path} has {len(episodes)} episodes; there is no episode {index}")
+        episode = episodes[index]
+        stop = episode.length if stop is None else stop
+        if not 0 <= start <= stop <= episode.length:
+            raise DatasetError(f"episode {index} has {episode.length} steps; [{start}, {stop}) is not within it")
+        return episode.start + start, episode.start + stop
+
+
+def _unfinished(folder: Path) -> UnfinishedEpisode | None:
+    """The episode that a dead writer left in the folder; None where there is none, or its writer lives."""
+    journal = folder / JOURNAL
+    try:
+        if is_being_written(journal):
+            return None
+    except FileNotFoundError:
+        return None
+    try:
+        reader = JournalReader(journal)
+    except DatasetError as error:
+        return UnfinishedEpisode(folder.name, 0, None, None, str(error))
+    return UnfinishedEpisode(reader.meta.id, reader.length, reader.meta, reader.outcome)

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from painted import dataset, dataset_spec, painted_number, record, stamps, step
+
+from robolearn.datasets.sampler import Sampler, SamplerConfig, split_episodes
+from robolearn.datasets.store import EpisodeMeta
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.errors import DatasetError, UnknownNameError
+from robolearn.types import ActionSource, EpisodeOutcome
+
+SUCCESS = EpisodeOutcome(True, True, False)
+LENGTHS = (1, 2, 5, 13, 3)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> ZarrStore:
+    return dataset(tmp_path_factory.mktemp("sampler") / "d", LENGTHS)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    horizon=st.integers(1, 20),
+    observations=st.integers(1, 4),
+    episodes=st.lists(st.sampled_from(range(len(LENGTHS))), min_size=1, unique=True),
+    cached=st.booleans(),
+    seed=st.integers(0, 9),
+)
+def test_no_window_crosses_an_episode(
+    store: ZarrStore, horizon: int, observations: int, episodes: list[int], cached: bool, seed: int
+) -> None:
+    config = SamplerConfig(("proprio", "image_front"), horizon, observations, cache_bytes=(1 << 20) if cached else 0)
+    sampler = Sampler(store, config, episodes)
+    assert sampler.num_starts == sum(LENGTHS[index] for index in episodes)
+    batch = sampler.sample(16, np.random.default_rng(seed))
+    episode_of = np.repeat(np.arange(len(LENGTHS)), LENGTHS)
+    ends = np.cumsum(LENGTHS)
+    for row in range(16):
+        proprio = batch["proprio"][row].reshape(observations, -1)[:, 0].astype(int)
+        now = proprio[-1]
+        episode = int(episode_of[now])
+        assert episode in episodes
+        first, last = ends[episode] - LENGTHS[episode], ends[episode] - 1
+        wanted = [max(now - back, first) for back in range(observations - 1, -1, -1)]
+        assert proprio.tolist() == wanted
+        images = batch["image_front"][row].reshape(observations, *batch["image_front"].shape[-3:])
+        assert [painted_number(image) for image in images] == wanted
+        assert batch["action"][row, :, 0].tolist() == [min(now + k, last) for k in range(horizon)]
+        assert batch["action_mask"][row].tolist() == [now + k <= last for k in range(horizon)]
+
+
+def test_shapes_and_types(store: ZarrStore) -> None:
+    batch = Sampler(store, SamplerConfig(("proprio", "image_front"), 4)).sample(3, np.random.default_rng(0))
+    assert {name: (value.shape, value.dtype) for name, value in batch.items()} == {
+        "proprio": ((3, 4), np.dtype("float32")),
+        "image_front": ((3, 16, 16, 3), np.dtype("uint8")),
+        "action": ((3, 4, 2), np.dtype("float32")),
+        "action_mask": ((3, 4), np.dtype("bool")),
+    }
+    floats = Sampler(store, SamplerConfig(("image_front",), images="float32")).sample(3, np.random.default_rng(0))
+    assert floats["image_front"].dtype == np.float32
+    assert 0 <= floats["image_front"].min() < 0.1 < 0.9 < floats["image_front"].max() <= 1
+
+
+def test_the_generator_alone_decides(store: ZarrStore) -> None:
+    config = SamplerConfig(("proprio", "image_wrist"), 3)
+    first = Sampler(store, config).sample(32, np.random.default_rng(5))
+    second = Sampler(store, SamplerConfig(config.fields, 3, cache_bytes=0)).sample(32, np.random.default_rng(5))
+    other = Sampler(store, config).sample(32, np.random.default_rng(6))
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name])
+    assert (first["proprio"] != other["proprio"]).any()
+
+
+def annotated(path: Path, sources: Sequence[ActionSource], held: Sequence[int], lost: Sequence[int]) -> ZarrStore:
+    store = ZarrStore.create(path, dataset_spec())
+    with store.writer() as writer:
+        writer.begin(EpisodeMeta())
+        for number, source in enumerate(sources):
+            values = step(number, source, number in held)
+            if number in lost:
+                del values["image_front"]
+            writer.append(values, stamps(number))  # type: ignore[arg-type]
+        writer.commit(SUCCESS)
+    return store
+
+
+def test_what_is_not_to_be_imitated_is_masked_and_may_be_observed(tmp_path: Path) -> None:
+    script, noise = ActionSource.SCRIPT, ActionSource.PERTURBATION
+    store = annotated(tmp_path / "d", [script, noise, noise, script, script, script], held=[4], lost=[])
+    sampler = Sampler(store, SamplerConfig(("proprio",), 3))
+    batch = sampler.batch(np.arange(6))
+    assert batch["action_mask"].tolist() == [
+        [True, False, False],
+        [False, False, True],
+        [False, True, False],
+        [True, False, True],
+        [False, True, False],
+        [True, False, False],
+    ]
+    assert sampler.num_starts == 6
+    alone = Sampler(store, SamplerConfig(("proprio",), 1))
+    drawn = alone.sample(100, np.random.default_rng(0))
+    assert set(drawn["proprio"][:, 0]) == {0, 3, 5}
+    assert drawn["action_mask"].all()
+
+
+def test_steps_without_an_image_are_not_observed(tmp_path: Path) -> None:
+    store = annotated(tmp_path / "d", [ActionSource.SCRIPT] * 6, held=[], lost=[2, 5])
+    drawn = Sampler(store, SamplerConfig(("proprio", "image_front"), 2)).sample(100, np.random.default_rng(0))
+    assert set(drawn["proprio"][:, 0]) == {0, 1, 3, 4}
+    assert [painted_number(i) for i in drawn["image_front"]] == drawn["proprio"][:, 0].astype(int).tolist()
+    stacked = Sampler(store, SamplerConfig(("proprio", "image_front"), 1, 2)).sample(100, np.random.default_rng(0))
+    assert set(stacked["proprio"][:, 1, 0]) == {0, 1, 4}
+
+
+def test_nothing_to_learn_from(tmp_path: Path, store: ZarrStore) -> None:
+    perturbed = annotated(tmp_path / "d", [ActionSource.PERTURBATION] * 3, [], [])
+    with pytest.raises(DatasetError, match="nothing to learn from in 1 episodes"):
+        Sampler(perturbed, SamplerConfig(("proprio",), 2))
+    with pytest.raises(DatasetError, match="nothing to learn from in 0 episodes"):
+        Sampler(store, SamplerConfig(("proprio",), 2), episodes=[])
+    with pytest.raises(UnknownNameError, match="image_front"):
+        Sampler(store, SamplerConfig(("image_frond",), 2))
+
+
+def test_episodes_appended_later_need_a_new_sampler(tmp_path: Path) -> None:
+    store = dataset(tmp_path / "d", [4])
+    sampler = Sampler(store, SamplerConfig(("proprio", "image_front"), 1))
+    with store.writer() as writer:
+        record(writer, 4, 100)
+    batch = sampler.sample(50, np.random.default_rng(0))
+    assert set(batch["proprio"][:, 0]) == {0, 1, 2, 3}
+    assert [painted_number(i) for i in batch["image_front"]] == batch["proprio"][:, 0].astype(int).tolist()
+
+
+@given(st.integers(0, 50), st.floats(0, 0.99), st.integers(0, 5))
+def test_split_covers_every_episode_once(number: int, fraction: float, seed: int) -> None:
+    train, validation = split_episodes(number, fraction, seed)
+    assert sorted(train + validation) == list(range(number))
+    assert (train, validation) == split_episodes(number, fraction, seed)
+    if number > 1 and fraction > 0:
+        assert train
+        assert validation
