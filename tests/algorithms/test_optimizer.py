@@ -48,3 +48,18 @@ def test_the_state_survives_as_flat_tensors() -> None:
     step(layer, optimizer)
     step(copy, resumed)
     assert torch.equal(layer.weight, copy.weight)
+
+
+def test_the_state_is_laid_out_as_its_parameter_is() -> None:
+    convolution = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = adamw(convolution.parameters(), 0.1, 0.0)
+    convolution(torch.rand(1, 3, 5, 5)).square().sum().backward()
+    optimizer.step()
+    stored = {
+        name: tensor.clone(memory_format=torch.contiguous_format)
+        for name, tensor in optimizer_tensors(optimizer).items()
+    }
+    load_optimizer_tensors(optimizer, stored)
+    for name, tensor in optimizer_tensors(optimizer).items():
+        assert torch.equal(tensor, stored[name])
+        assert tensor.ndim < 4 or tensor.is_contiguous(memory_format=torch.channels_last)
