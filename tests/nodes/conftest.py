@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import robolearn_nodes  # noqa: F401  supplies rclpy and the messages where ROS 2 is not installed
 
 from robolearn.recipes.graph import free_domain_id
 
@@ -23,7 +24,6 @@ class Graph:
 
     def __init__(self, folder: Path) -> None:
         import rclpy
-        import robolearn_nodes  # noqa: F401  supplies rclpy where ROS 2 is not installed
         from robolearn_msgs.msg import EpisodeEvent
         from robolearn_nodes import topics
 
@@ -80,9 +80,7 @@ class Graph:
         return self.events[-1]
 
     def stop(self) -> None:
-        """Ctrl-C to all that still run; every one of them must end well."""
-        import rclpy
-
+        """Ctrl-C to all that still run; every one of them must end well. May be called twice."""
         running = {name: child for name, child in self.children.items() if child.poll() is None}
         for child in running.values():
             child.send_signal(signal.SIGINT)
@@ -93,10 +91,15 @@ class Graph:
                 if child.poll() is None:
                     child.kill()
                     child.wait()
-            self.node.destroy_node()
-            rclpy.shutdown()
         assert set(exit_codes.values()) <= {0}, f"{exit_codes}; {self._logs()}"
         assert "Traceback" not in self._logs(), self._logs()
+
+    def close(self) -> None:
+        """Leave the graph."""
+        import rclpy
+
+        self.node.destroy_node()
+        rclpy.shutdown()
 
     def _logs(self) -> str:
         return "\n".join(f"--- {name}\n{self.log(name)[-2000:]}" for name in self.children)
@@ -111,4 +114,7 @@ def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Graph]:
     try:
         yield running
     finally:
-        running.stop()
+        try:
+            running.stop()
+        finally:
+            running.close()

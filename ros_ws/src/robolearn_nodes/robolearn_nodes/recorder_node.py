@@ -196,14 +196,13 @@ class RecorderNode(Node):
 
 def _open_store(path: Path, task: Task, cameras: Sequence[str], size: int) -> ZarrStore:
     """The dataset at `path`, which says itself what is recorded; a new one takes all that the twin publishes."""
-    if path.is_file() or (path.is_dir() and any(path.iterdir())):
-        store = ZarrStore.open(path)
-        if store.spec.robot.joint_names != task.robot_spec.joint_names:
-            raise DatasetError(f"{path} is of {store.spec.robot.name}, {task.id} of {task.robot}; name another one")
-        return store
     robot = task.robot_spec
     images = {f"image_{camera}": image_spec(size, size) for camera in cameras}
     interface = InterfaceSpec({"proprio": robot.proprio_spec, **images}, robot.action_spec, task.control_hz)
+    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        store = ZarrStore.open(path)
+        store.spec.interface.require(interface, f"dataset {path}", "the robot")
+        return store
     poses = {f"pose_{body}": POSE_SPEC for body in task.bodies}
     return ZarrStore.create(path, DatasetSpec(robot, interface, tasks=(task.id,), extra=poses))
 

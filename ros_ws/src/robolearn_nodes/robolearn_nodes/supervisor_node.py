@@ -47,7 +47,7 @@ class SupervisorNode(Node):
             self._start_recorder = self.create_client(StartEpisode, topics.START_RECORDING)
             self._stop_recorder = self.create_client(StopEpisode, topics.STOP_RECORDING)
             self._needed += [self._start_recorder, self._stop_recorder]
-        self._record = record
+        self._recorded = record
         self._waiting_for = ""
         self._ended = Future()
         self.create_subscription(EpisodeEvent, topics.EPISODE, self._on_event, topics.LATCHED)
@@ -74,11 +74,11 @@ class SupervisorNode(Node):
         start = StartEpisode.Request(episode_id=episode_id, task=self._task, seed=seed)
         self._waiting_for, self._ended = episode_id, Future()
         self._call(self._reset, Trigger.Request())
-        if self._record:
+        if self._recorded:
             self._call(self._start_recorder, start)
         self._call(self._start_twin, start)
         event = self._wait_for_end()
-        if self._record:
+        if self._recorded:
             self._call(self._stop_recorder, StopEpisode.Request(event=event, discard=False))
         return {
             "episode_id": episode_id,
@@ -91,7 +91,7 @@ class SupervisorNode(Node):
             "loop_p50_ms": event.loop_p50_ms,
             "loop_p99_ms": event.loop_p99_ms,
             "held_steps": event.held_steps,
-            "recorded": self._record,
+            "recorded": self._recorded,
         }
 
     def _on_event(self, event: EpisodeEvent) -> None:

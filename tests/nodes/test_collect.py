@@ -1,0 +1,121 @@
+"""Episodes recorded through the graph: the dataset is what happened."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.envs.robot_env import RobotEnv
+from robolearn.policies.scripted import ScriptedPolicy
+from robolearn.serving.loop import ControlLoop
+from robolearn.types import ActionSource
+
+TASK, SIZE, SEED, PERTURBATION = "pick_place-v1", 32, 7, 0.2
+
+
+def in_process(seed: int) -> tuple[list[np.ndarray], list[int]]:
+    """Actions and sources of the same episode without a graph."""
+    env = RobotEnv(TASK, cameras={}, privileged=True)
+    loop = ControlLoop(ScriptedPolicy(TASK, PERTURBATION))
+    observation, info = env.reset(seed=seed)
+    loop.reset(seed)
+    actions, sources, ended = [], [], False
+    while not ended:
+        step = loop.step(observation, info["stamp_ns"])
+        actions.append(step.action)
+        sources.append(int(step.source))
+        observation, _, terminated, truncated, info = env.step(step.action)
+        ended = terminated or truncated
+    env.close()
+    return actions, sources
+
+
+def test_two_episodes_through_the_graph_equal_what_happened(graph: Any, tmp_path: Path) -> None:
+    from robolearn_nodes import convert, topics
+    from trajectory_msgs.msg import JointTrajectory
+
+    dataset, results = tmp_path / "demos.zarr", tmp_path / "out" / "results.jsonl"
+    commands: dict[int, list[float]] = {}
+
+    def on_command(message: JointTrajectory) -> None:
+        commands[convert.stamp_ns(message.header.stamp)] = list(message.points[0].positions)
+
+    graph.node.create_subscription(JointTrajectory, topics.COMMAND, on_command, topics.STREAM)
+    graph.start("twin", image_size=SIZE)
+    graph.start("policy", perturbation=PERTURBATION, seed=SEED)
+    graph.start("recorder", dataset=dataset, image_size=SIZE)
+    supervisor = graph.start("supervisor", episodes=2, first_seed=SEED, results=results, record=True)
+    graph.spin_until(lambda: supervisor.poll() is not None)
+    assert supervisor.returncode == 0, graph.log("supervisor")
+    graph.stop()
+
+    rows = [json.loads(line) for line in results.read_text().splitlines()]
+    store = ZarrStore.open(dataset)
+    assert len(rows) == len(store.episodes) == 2
+    assert not store.unfinished
+    for index, (row, info) in enumerate(zip(rows, store.episodes, strict=True)):
+        assert (row["seed"], row["recorded"], row["held_steps"], row["reason"]) == (SEED + index, True, 0, "")
+        assert 0 < row["loop_p50_ms"] <= row["loop_p99_ms"]
+        assert (info.id, info.seed, info.success, info.length) == (
+            row["episode_id"],
+            row["seed"],
+            row["success"],
+            row["num_steps"],
+        )
+        assert (info.task, info.masked, info.dropped) == (TASK, {}, {})
+        episode, stamps = store.read(index), store.read_stamps(index)
+        captured = stamps["proprio"][:, 0]
+        np.testing.assert_array_equal(np.diff(captured), 50_000_000)
+        for name, columns in stamps.items():
+            np.testing.assert_array_equal(columns[:, 0], captured, err_msg=name)
+        np.testing.assert_array_equal(episode["action"], np.float32([commands[stamp] for stamp in captured]))
+        actions, sources = in_process(SEED + index)
+        np.testing.assert_array_equal(episode["action"], np.stack(actions))
+        np.testing.assert_array_equal(episode["action_source"], sources)
+        assert ActionSource.PERTURBATION in sources
+        assert not episode["held"].any()
+        for camera in ("front", "wrist"):
+            images = episode[f"image_{camera}"]
+            assert images.shape == (info.length, SIZE, SIZE, 3)
+            assert (images.reshape(info.length, -1).std(axis=1) > 5).all()
+            assert (images[0] != images[-1]).any()
+        assert np.linalg.norm(episode["pose_tool"][0, :3] - episode["pose_tool"][-1, :3]) > 0.01
+
+
+def test_killed_recorder_leaves_every_finished_episode_and_reports_the_other(graph: Any, tmp_path: Path) -> None:
+    from robolearn_msgs.srv import StartEpisode, StopEpisode
+    from robolearn_nodes import topics
+    from std_srvs.srv import Trigger
+    from trajectory_msgs.msg import JointTrajectory
+
+    dataset = tmp_path / "demos.zarr"
+    graph.start("twin", image_size=SIZE)
+    graph.start("policy")
+    recorder = graph.start("recorder", dataset=dataset, image_size=SIZE)
+    sent: list[JointTrajectory] = []
+    graph.node.create_subscription(JointTrajectory, topics.COMMAND_SENT, sent.append, topics.STREAM)
+
+    for episode_id in ("whole", "half"):
+        assert graph.call(Trigger, topics.RESET_POLICY).success
+        assert graph.call(StartEpisode, topics.START_RECORDING, episode_id=episode_id, task=TASK, seed=0).success
+        if episode_id == "whole":
+            event = graph.run_episode(episode_id=episode_id)
+            response = graph.call(StopEpisode, topics.STOP_RECORDING, event=event)
+            assert (response.success, response.message) == (True, "")
+    before = len(sent)
+    assert graph.call(StartEpisode, topics.START_EPISODE, episode_id="half", seed=1).success
+    graph.spin_until(lambda: len(sent) > before + 30)
+    recorder.send_signal(signal.SIGKILL)
+    recorder.wait()
+
+    store = ZarrStore.open(dataset)
+    assert [info.id for info in store.episodes] == ["whole"]
+    assert store.read(0)["action"].shape == (event.num_steps, 6)
+    (unfinished,) = store.unfinished
+    assert unfinished.id == "half"
+    assert unfinished.length > 0

@@ -1,0 +1,115 @@
+"""The policy node with policies that do not fit or do not work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from robolearn.networks.normalizer import FieldStatistics
+from robolearn.policies.checkpoint import save_policy
+from robolearn.policies.chunking import ChunkPolicy, ChunkPolicyConfig
+from robolearn.specs import InterfaceSpec, image_spec
+from robolearn.tasks import make_task
+
+TASK, SIZE = "pick_place-v1", 32
+
+
+def save_untrained(path: Path, image_size: int = SIZE, control_hz: float = 20.0, nan: bool = False) -> Path:
+    robot = make_task(TASK).robot_spec
+    fields = {"proprio": robot.proprio_spec, "image_front": image_spec(image_size, image_size)}
+    spec = InterfaceSpec(fields, robot.action_spec, control_hz)
+    statistics = {
+        name: FieldStatistics((0.0,) * size, (1.0,) * size, (-1.0,) * size, (1.0,) * size)
+        for name, size in (("proprio", 12), ("action", 6))
+    }
+    policy = ChunkPolicy(spec, statistics, ChunkPolicyConfig(chunk_steps=4, encoder_channels=(4,), hidden_sizes=(8,)))
+    if nan:
+        with torch.no_grad():
+            next(policy.head.parameters()).fill_(float("nan"))
+    save_policy(policy, path)
+    return path
+
+
+def test_checkpoint_runs_and_its_chunks_are_published(graph: Any, tmp_path: Path) -> None:
+    from robolearn_msgs.msg import ActionChunk
+    from robolearn_nodes import topics
+
+    chunks: list[ActionChunk] = []
+    graph.node.create_subscription(ActionChunk, topics.ACTION_CHUNK, chunks.append, topics.STREAM)
+    graph.start("twin", image_size=SIZE, cameras="front")
+    graph.start("policy", policy=save_untrained(tmp_path / "checkpoint"), execute_steps=2)
+    graph.spin_until(lambda: "is ready" in graph.log("policy"))
+    event = graph.run_episode()
+    assert (event.num_steps, event.held_steps) == (make_task(TASK).max_steps, 0)
+    assert event.truncated
+    graph.spin_until(lambda: len(chunks) >= event.num_steps // 2)
+    assert chunks[0].num_actions == 4
+    assert len(chunks[0].actions) == 24
+    assert chunks[0].source == "policy"
+
+
+def test_policy_that_answers_nan_sends_nothing_and_says_why(graph: Any, tmp_path: Path) -> None:
+    from diagnostic_msgs.msg import DiagnosticArray
+    from robolearn_nodes import topics
+
+    problems: list[str] = []
+
+    def on_diagnostics(message: DiagnosticArray) -> None:
+        problems.extend(status.message for status in message.status if status.name == "policy")
+
+    graph.node.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, on_diagnostics, 10)
+    graph.start("twin", image_size=SIZE, cameras="front", command_timeout_s=1.0)
+    graph.start("policy", policy=save_untrained(tmp_path / "checkpoint", nan=True))
+    graph.spin_until(lambda: "is ready" in graph.log("policy"))
+    event = graph.run_episode()
+    assert event.truncated
+    assert "no command within 1 s" in event.reason
+    graph.spin_until(lambda: any("not finite" in problem for problem in problems))
+    assert graph.log("policy").count("not finite") == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"image_size": 48}, "SpecError: the robot's image_front has shape (32, 32, 3), expected (48, 48, 3)"),
+        ({"control_hz": 30.0}, "runs at 30 Hz, pick_place-v1 at 20 Hz"),
+    ],
+)
+def test_policy_that_does_not_fit_the_robot_ends_with_one_line(
+    graph: Any, tmp_path: Path, settings: dict[str, Any], expected: str
+) -> None:
+    from robolearn_msgs.srv import StartEpisode
+    from robolearn_nodes import topics
+
+    graph.start("twin", image_size=SIZE, cameras="front")
+    policy = graph.start("policy", policy=save_untrained(tmp_path / "checkpoint", **settings))
+    graph.spin_until(lambda: policy.poll() is not None or "is ready" in graph.log("policy"))
+    if policy.poll() is None:
+        assert graph.call(StartEpisode, topics.START_EPISODE, episode_id="a").success
+        graph.spin_until(lambda: policy.poll() is not None)
+    assert policy.returncode == 2
+    assert expected in graph.log("policy")
+    assert "Traceback" not in graph.log("policy")
+
+
+@pytest.mark.parametrize(
+    ("node", "parameters", "expected"),
+    [
+        ("twin", {"task": "pick_plac-v1"}, "did you mean pick_place-v1"),
+        ("twin", {"cameras": "frnt"}, "did you mean front?"),
+        ("twin", {"realtime_factor": "fast"}, "parameter realtime_factor is 'fast', expected float"),
+        ("policy", {"policy": "/no/such/checkpoint"}, "is not a checkpoint; it does not exist"),
+        ("recorder", {}, "the recorder has no dataset"),
+        ("supervisor", {"service_timeout_s": 0.5}, "/policy/reset did not appear within 0.5 s"),
+    ],
+)
+def test_bad_parameters_end_a_node_with_one_line(
+    graph: Any, node: str, parameters: dict[str, Any], expected: str
+) -> None:
+    child = graph.start(node, **parameters)
+    assert child.wait(60) == 2
+    assert expected in graph.log(node)
+    assert "Traceback" not in graph.log(node)
