@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import math
 import os
 import select
 import threading
@@ -27,6 +28,7 @@ from robolearn.errors import UnknownNameError
 from robolearn.robots.standin_wire import DYNAMIXEL_WIRE, FEETECH_WIRE, Instruction, Wire
 
 WIRES: dict[str, Wire] = {"sts3215": FEETECH_WIRE, "dynamixel_x": DYNAMIXEL_WIRE}
+STEP_NS = 10_000_000
 LAG_S = 0.05  # first-order lag of a motor behind its goal
 MAX_SPEED_TICKS_S = 3000.0  # of a motor without a speed limit
 AMBIENT_C = 30
@@ -76,27 +78,36 @@ class Motor:
 
     def advance(self, now_ns: int) -> None:
         """Move to where the shaft is at `now_ns`, and write what it measures into the registers."""
-        elapsed_s = 0.0 if self._last_ns is None else max(now_ns - self._last_ns, 0) * 1e-9
+        before, since_ns = self.encoder, self._last_ns if self._last_ns is not None else now_ns
+        at_ns = since_ns
+        while at_ns < now_ns:
+            step_ns = min(STEP_NS, now_ns - at_ns)
+            at_ns += step_ns
+            self._guard(at_ns)
+            self._turn(step_ns * 1e-9)
         self._last_ns = now_ns
-        if "watchdog" in self.wire.registers and self.get("torque"):
-            patience_ns = self.get("watchdog") * 20_000_000
-            if 0 < patience_ns < 128 * 20_000_000 and now_ns - self.heard_ns > patience_ns:
-                self.set("watchdog", 0xFF)
-                self.set("goal", round(self.position))
-        before = self.encoder
-        if not self.limp and elapsed_s > 0:
-            most = self.get("goal_speed") * self.wire.speed_unit_ticks_s or MAX_SPEED_TICKS_S
-            share = elapsed_s / (LAG_S + elapsed_s)  # implicit Euler: never beyond the goal
-            step = (self.get("goal") - self.position) * share
-            step = max(-most * elapsed_s, min(most * elapsed_s, step))
-            self.encoder = max(self.stops[0], min(self.stops[1], self.encoder + step))
-        self.speed = (self.encoder - before) / elapsed_s if elapsed_s > 0 else self.speed
+        if now_ns > since_ns:
+            self.speed = (self.encoder - before) / ((now_ns - since_ns) * 1e-9)
         self.set("position", min(round(self.position), 4095) if self.wire.single_turn else round(self.position))
         self.set("speed", round(self.speed / self.wire.speed_unit_ticks_s))
         self.set("temperature", self.temperature_c)
         self.set("voltage", 120)
         self.set("load", 0 if self.limp else round(100 * min(1.0, abs(self.speed) / MAX_SPEED_TICKS_S)))
         self.set("faults", self.fault_bits)
+
+    def _guard(self, now_ns: int) -> None:
+        """The bus watchdog: stop, and take no more goals."""
+        if "watchdog" in self.wire.registers and self.get("torque"):
+            units = self.get("watchdog")
+            if 0 < units < 128 and now_ns - self.heard_ns > units * 20_000_000:
+                self.set("watchdog", 0xFF)
+                self.set("goal", round(self.position))
+
+    def _turn(self, elapsed_s: float) -> None:
+        if not self.limp:
+            most = (self.get("goal_speed") * self.wire.speed_unit_ticks_s or MAX_SPEED_TICKS_S) * elapsed_s
+            step = (self.get("goal") - self.position) * -math.expm1(-elapsed_s / LAG_S)
+            self.encoder = max(self.stops[0], min(self.stops[1], self.encoder + max(-most, min(most, step))))
 
     def store(self, address: int, data: bytes) -> int:
         """A write from the bus; returns the error that the motor answers with."""
