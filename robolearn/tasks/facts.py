@@ -39,9 +39,9 @@ def off_table(where: NDArray[np.float64]) -> NDArray[np.bool_]:
     return ((xy < TABLE_LOW) | (xy > TABLE_HIGH)).any(axis=-1) | (where[..., 2] < -0.01)
 
 
-def pose(x: float, y: float, z: float, yaw: float = 0.0) -> NDArray[np.float64]:
-    """Pose (7,) of a body that stands upright, turned by yaw [rad]."""
-    return np.array([x, y, z, np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)])
+def standing(xy: ArrayLike, z: float, yaw: float = 0.0) -> NDArray[np.float64]:
+    """Pose (7,) of a body that stands upright at xy (2,) and z [m], turned by yaw [rad]."""
+    return np.array([*np.asarray(xy), z, np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)])
 
 
 def home(

@@ -7,7 +7,7 @@ r, z coordinates in the arm's plane [m]; pitch [rad] of the tool below the horiz
 
 from __future__ import annotations
 
-from math import acos, atan2, cos, hypot, pi, remainder, sin
+from math import acos, asin, atan2, cos, hypot, pi, remainder, sin, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -60,32 +60,34 @@ def inverse(position: ArrayLike, yaw: float, pitch: float = DOWN) -> NDArray[np.
     `grasp_yaw`. pitch [rad]: wanted; where the arm cannot hold it, the steepest one that it can. Out of reach gives the
     nearest posture.
     """
-    target = np.asarray(position, dtype=np.float64)
-    if not _feasible(_centred(target, yaw, pitch)):
+    x, y, z = (float(v) for v in np.asarray(position)[:3])
+    q = _posture(x, y, z, yaw, pitch)
+    if not _feasible(q):
         low, high = min(0.0, pitch), pitch
-        for _ in range(10):
+        for _ in range(12):
             middle = (low + high) / 2
-            low, high = (middle, high) if _feasible(_centred(target, yaw, middle)) else (low, middle)
-        pitch = low
-    aim = target.copy()
-    q = _centred(aim, yaw, pitch)
-    for _ in range(4):  # the tool is a few mm off the wrist's axis: a fixed point iteration takes that out
-        aim += target - forward(q)[0]
-        q = _centred(aim, yaw, pitch)
+            low, high = (middle, high) if _feasible(_posture(x, y, z, yaw, middle)) else (low, middle)
+        q = _posture(x, y, z, yaw, low)
     return np.clip(q, _LOW, _HIGH)
 
 
-def _centred(position: NDArray[np.float64], yaw: float, pitch: float) -> NDArray[np.float64]:
-    """Two-link inverse, elbow up, with the tool taken to lie on the roll axis; NaN where it is out of reach."""
-    ahead = azimuth(position)
-    r = hypot(position[0] - _PAN_X, position[1]) - _SHOULDER_R - _TOOL * cos(pitch)
-    z = position[2] - _SHOULDER_Z + _TOOL * sin(pitch)
+def _posture(x: float, y: float, z: float, yaw: float, pitch: float) -> NDArray[np.float64]:
+    """Joint positions (5,) with the elbow up, whatever the limits; the nearest ones where it is out of reach."""
+    away, direction = hypot(x - _PAN_X, y), atan2(y, x - _PAN_X)
+    ahead = direction
+    for _ in range(3):  # the tool is a few mm off the roll axis, so pan and roll depend on each other a little
+        side = _TOOL_Z * sin(yaw - ahead)
+        ahead = direction - asin(min(max(side / max(away, 1e-6), -1.0), 1.0))
+    roll = remainder(yaw - ahead, 2 * pi)
+    up = _TOOL_Z * cos(roll)
+    r = sqrt(max(away * away - side * side, 0.0)) - _SHOULDER_R - _TOOL * cos(pitch) - up * sin(pitch)
+    z = z - _SHOULDER_Z + _TOOL * sin(pitch) - up * cos(pitch)
     reach = min(max(hypot(r, z), 0.06), 0.999 * (_UPPER_ARM_M + _LOWER_ARM_M))
     upper = atan2(z, r) + _corner(_UPPER_ARM_M, reach, _LOWER_ARM_M)
     lower = upper - pi + _corner(_UPPER_ARM_M, _LOWER_ARM_M, reach)
     lift = _UPPER_ARM_ANGLE - upper
     elbow = _LOWER_ARM_ANGLE - lower - lift
-    return np.array([-ahead, lift, elbow, pitch - lift - elbow, remainder(yaw - ahead, 2 * pi)])
+    return np.array([-ahead, lift, elbow, pitch - lift - elbow, roll])
 
 
 def _corner(a: float, b: float, opposite: float) -> float:

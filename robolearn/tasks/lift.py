@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from robolearn.tasks.facts import CLOSED, closeness, distance, home, off_table, pose, position
-from robolearn.tasks.kinematics import SO101, forward
+from robolearn.tasks.facts import CLOSED, closeness, distance, home, off_table, position, standing
+from robolearn.tasks.kinematics import SO101, forward, grasp_yaw, yaw_of
 from robolearn.tasks.motion import grasp, holds, move
 from robolearn.tasks.task import Facts, InitialState, Judgement
 
@@ -30,7 +30,7 @@ class Lift:
     backward: str | None = None
 
     def initial_state(self, rng: np.random.Generator) -> InitialState:
-        cube = pose(rng.uniform(0.17, 0.29), rng.uniform(-0.10, 0.10), CUBE_HALF_M, rng.uniform(-0.5, 0.5))
+        cube = standing((rng.uniform(0.17, 0.29), rng.uniform(-0.10, 0.10)), CUBE_HALF_M, rng.uniform(-0.5, 0.5))
         return InitialState(home(rng), {"cube": cube})
 
     def judge(self, facts: Facts) -> Judgement:
@@ -44,7 +44,8 @@ class Lift:
         return Judgement(success, stage, np.clip(stage_progress, 0, 1), off_table(cube), len(self.stages))
 
     def expert(self, facts: Facts) -> NDArray[np.float32]:
-        if not holds(facts, position(facts, "cube")):
-            return grasp(facts, facts["pose_cube"])
+        cube = position(facts, "cube")
+        if not holds(facts, cube):
+            return grasp(facts, cube, grasp_yaw(cube, yaw_of(facts["pose_cube"][3:])))
         here, _ = forward(facts["proprio"])
         return move(facts, here + np.array([0.0, 0.0, 0.04]), None, CLOSED)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from robolearn.tasks.facts import CLOSED, GRIPPER, OPEN
-from robolearn.tasks.kinematics import SO101, azimuth, forward, grasp_yaw, inverse, yaw_of
+from robolearn.tasks.kinematics import SO101, azimuth, forward, inverse
 from robolearn.tasks.task import Facts
 
 TOOL_LEAD_M = 0.014  # how far ahead of the tool its target runs: sets the speed, about 0.2 m/s at 20 Hz
@@ -59,10 +59,12 @@ def holds(facts: Facts, where: ArrayLike) -> bool:
     )
 
 
-def grasp(facts: Facts, object_pose: ArrayLike) -> NDArray[np.float32]:
-    """Joint targets (6,) that bring open jaws down around a block of about 3 cm and close them on it."""
-    where, yaw = np.asarray(object_pose, dtype=np.float64)[:3], yaw_of(np.asarray(object_pose)[3:])
-    yaw = grasp_yaw(where, yaw)
+def grasp(facts: Facts, where: ArrayLike, yaw: float) -> NDArray[np.float32]:
+    """Joint targets (6,) that bring open jaws down around a block of about 3 cm and close them on it.
+
+    where (3,) [m]: its centre. yaw [rad]: direction in which the jaws open.
+    """
+    where = np.asarray(where, dtype=np.float64)
     place = where + np.array([-CLEARANCE_M * np.cos(yaw), -CLEARANCE_M * np.sin(yaw), 0.002])
     along, across, gap = in_tool(facts, where)
     opened = float(np.asarray(facts["proprio"])[GRIPPER])

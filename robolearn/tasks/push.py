@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from robolearn.tasks.facts import closeness, distance, home, off_table, pose, position
+from robolearn.tasks.facts import closeness, distance, home, off_table, position, standing
 from robolearn.tasks.kinematics import SO101, across, forward
 from robolearn.tasks.motion import move
 from robolearn.tasks.task import Facts, InitialState, Judgement
@@ -36,8 +36,8 @@ class Push:
     backward: str | None = None
 
     def initial_state(self, rng: np.random.Generator) -> InitialState:
-        puck = pose(rng.uniform(0.19, 0.25), rng.uniform(-0.06, 0.02), PUCK_HALF_HEIGHT_M)
-        goal = pose(rng.uniform(0.19, 0.25), rng.uniform(0.09, 0.13), 0.0)
+        puck = standing((rng.uniform(0.19, 0.25), rng.uniform(-0.06, 0.02)), PUCK_HALF_HEIGHT_M)
+        goal = standing((rng.uniform(0.19, 0.25), rng.uniform(0.09, 0.13)), 0.0)
         return InitialState(home(rng, gripper_rad=FORK), {"puck": puck, "goal": goal})
 
     def judge(self, facts: Facts) -> Judgement:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from robolearn.tasks.facts import CLOSED, closeness, distance, home, pose, position
+from robolearn.tasks.facts import CLOSED, closeness, distance, home, position, standing
 from robolearn.tasks.kinematics import SO101
 from robolearn.tasks.motion import move
 from robolearn.tasks.task import Facts, InitialState, Judgement
@@ -29,7 +29,7 @@ class Reach:
 
     def initial_state(self, rng: np.random.Generator) -> InitialState:
         side = rng.choice((-1.0, 1.0))  # never where the tool starts
-        target = pose(rng.uniform(0.17, 0.27), side * rng.uniform(0.06, 0.15), rng.uniform(0.03, 0.13))
+        target = standing((rng.uniform(0.17, 0.27), side * rng.uniform(0.06, 0.15)), rng.uniform(0.03, 0.13))
         return InitialState(home(rng, gripper_rad=CLOSED), {"target": target})
 
     def judge(self, facts: Facts) -> Judgement:

@@ -8,7 +8,7 @@ Legend: J joints, S stages; (...) any leading batch shape.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -22,10 +22,12 @@ Facts: TypeAlias = Mapping[str, NDArray]
 
 @dataclass(frozen=True)
 class InitialState:
-    """Where an episode starts: joint positions (J,) [rad], and the pose (7,) of each body that is placed."""
+    """Where an episode starts: joint positions (J,) [rad] of the robot, the pose (7,) of each body that is placed, and
+    the position [m or rad] of each joint of the scene that is not at zero."""
 
     joint_position: NDArray[np.float64]
     poses: dict[str, NDArray[np.float64]]
+    joints: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

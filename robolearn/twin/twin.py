@@ -103,6 +103,8 @@ class Twin:
     def _place(self, state: InitialState) -> None:
         self.data.qpos[self._qpos_address] = state.joint_position
         self.data.ctrl[:] = state.joint_position
+        for joint, value in state.joints.items():
+            self.data.joint(joint).qpos = value
         for body, pose in state.poses.items():
             index = self._body_ids[body]
             mocap, joint = self.model.body_mocapid[index], self.model.body_jntadr[index]

@@ -126,6 +126,47 @@ def test_random_commands_break_nothing(twin: Twin) -> None:
                 assert np.isfinite(array).all()
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_backward_undoes_forward(twin: Twin, seed: int) -> None:
+    forward = twin.task
+    if forward.backward is None:
+        return
+    backward = make_task(forward.backward)
+    assert (backward.scene, backward.bodies, backward.backward) == (forward.scene, forward.bodies, forward.id)
+    twin.reset(seed)
+    for task in (forward, backward, forward):  # each starts where the other one left the world
+        assert not task.judge(facts(twin)).success
+        for _ in range(task.max_steps):
+            twin.step(task.expert(facts(twin)))
+            if task.judge(facts(twin)).success:
+                break
+        assert task.judge(facts(twin)).success, f"seed {seed}: {task.id} stuck in stage {task.judge(facts(twin)).stage}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_200_random_episodes_lose_nothing_unnoticed(twin: Twin) -> None:
+    rng = np.random.default_rng(0)
+    robot = twin.robot_spec
+    low, high, step = np.array(robot.position_low), np.array(robot.position_high), np.array(robot.max_speed) / 20
+    for seed in range(200):
+        twin.reset(seed)
+        command, drift, deep_ticks = twin.robot_state().joint_position.astype(np.float64), np.zeros(6), 0
+        for _ in range(twin.task.max_steps):
+            drift = 0.8 * drift + 0.6 * rng.uniform(-1, 1, 6)
+            command = np.clip(command + np.clip(drift, -1, 1) * step, low, high)
+            twin.step(command)
+            status = twin.status()
+            if status.success or status.failed:
+                break
+            for body, pose in twin.body_poses().items():
+                assert pose[2] > -0.02, f"seed {seed}: {body} fell and the task did not notice"
+            deepest = -min(twin.data.contact.dist, default=0.0)
+            deep_ticks = deep_ticks + 1 if deepest > 0.005 else 0
+            assert deep_ticks <= 3, f"seed {seed}: {deepest * 1000:.1f} mm deep for {deep_ticks} ticks"
+        assert not status.diverged
+
+
 @pytest.mark.slow
 def test_the_expert_succeeds_in_95_of_100_resets(twin: Twin) -> None:
     wins = 0
