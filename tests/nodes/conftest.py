@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import robolearn_nodes  # noqa: F401  supplies rclpy and the messages where ROS 2 is not installed
+
+import robolearn.ros  # noqa: F401  supplies rclpy and the messages where ROS 2 is not installed
+
+# isort: split
+import rclpy
+from robolearn_msgs.msg import EpisodeEvent
+from robolearn_msgs.srv import StartEpisode
+from robolearn_nodes import topics
 
 from robolearn.recipes.graph import free_domain_id
 
@@ -23,10 +30,6 @@ class Graph:
     """Starts nodes as children, spins a node of the test, and leaves nothing running."""
 
     def __init__(self, folder: Path) -> None:
-        import rclpy
-        from robolearn_msgs.msg import EpisodeEvent
-        from robolearn_nodes import topics
-
         rclpy.init()
         self.folder = folder
         self.children: dict[str, subprocess.Popen[bytes]] = {}
@@ -49,8 +52,6 @@ class Graph:
 
     def call(self, service_type: Any, name: str, **request: Any) -> Any:
         """Wait for the service, call it, and return its response."""
-        import rclpy
-
         client = self.node.create_client(service_type, name)
         assert client.wait_for_service(START_TIMEOUT_S), f"{name} did not appear; {self._logs()}"
         future = client.call_async(service_type.Request(**request))
@@ -60,8 +61,6 @@ class Graph:
         return future.result()
 
     def spin_until(self, condition: Callable[[], Any], timeout_s: float = START_TIMEOUT_S) -> None:
-        import rclpy
-
         end_s = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < end_s, f"waited {timeout_s} s in vain; {self._logs()}"
@@ -69,10 +68,6 @@ class Graph:
 
     def run_episode(self, seed: int = 0, episode_id: str = "episode") -> Any:
         """Start an episode of the twin and spin until it ended. Returns the ENDED event."""
-        from robolearn_msgs.msg import EpisodeEvent
-        from robolearn_msgs.srv import StartEpisode
-        from robolearn_nodes import topics
-
         self.events.clear()
         response = self.call(StartEpisode, topics.START_EPISODE, episode_id=episode_id, seed=seed)
         assert response.success, response.message
@@ -96,8 +91,6 @@ class Graph:
 
     def close(self) -> None:
         """Leave the graph."""
-        import rclpy
-
         self.node.destroy_node()
         rclpy.shutdown()
 

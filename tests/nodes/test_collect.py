@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from robolearn_msgs.srv import StartEpisode, StopEpisode
+from robolearn_nodes import convert, topics
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
 
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.robot_env import RobotEnv
@@ -36,8 +40,6 @@ def in_process(seed: int) -> tuple[list[np.ndarray], list[int]]:
 
 
 def test_two_episodes_through_the_graph_equal_what_happened(graph: Any, tmp_path: Path) -> None:
-    from robolearn_nodes import convert, topics
-    from trajectory_msgs.msg import JointTrajectory
 
     dataset, results = tmp_path / "demos.zarr", tmp_path / "out" / "results.jsonl"
     commands: dict[int, list[float]] = {}
@@ -88,10 +90,6 @@ def test_two_episodes_through_the_graph_equal_what_happened(graph: Any, tmp_path
 
 
 def test_killed_recorder_leaves_every_finished_episode_and_reports_the_other(graph: Any, tmp_path: Path) -> None:
-    from robolearn_msgs.srv import StartEpisode, StopEpisode
-    from robolearn_nodes import topics
-    from std_srvs.srv import Trigger
-    from trajectory_msgs.msg import JointTrajectory
 
     dataset = tmp_path / "demos.zarr"
     graph.start("twin", image_size=SIZE)

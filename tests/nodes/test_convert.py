@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import robolearn_nodes  # noqa: F401  supplies the messages where ROS 2 is not installed
 from hypothesis import given
 from hypothesis import strategies as st
 from robolearn_nodes import convert

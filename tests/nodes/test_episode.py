@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import robolearn_nodes  # noqa: F401  supplies the messages where ROS 2 is not installed
 from robolearn_msgs.msg import EpisodeEvent
 from robolearn_nodes.episode import RunningEpisode
 

@@ -7,6 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from diagnostic_msgs.msg import DiagnosticArray
+from robolearn_msgs.msg import ActionChunk
+from robolearn_msgs.srv import StartEpisode
+from robolearn_nodes import topics
 
 from robolearn.networks.normalizer import FieldStatistics
 from robolearn.policies.checkpoint import save_policy
@@ -34,8 +38,6 @@ def save_untrained(path: Path, image_size: int = SIZE, control_hz: float = 20.0,
 
 
 def test_checkpoint_runs_and_its_chunks_are_published(graph: Any, tmp_path: Path) -> None:
-    from robolearn_msgs.msg import ActionChunk
-    from robolearn_nodes import topics
 
     chunks: list[ActionChunk] = []
     graph.node.create_subscription(ActionChunk, topics.ACTION_CHUNK, chunks.append, topics.STREAM)
@@ -52,8 +54,6 @@ def test_checkpoint_runs_and_its_chunks_are_published(graph: Any, tmp_path: Path
 
 
 def test_policy_that_answers_nan_sends_nothing_and_says_why(graph: Any, tmp_path: Path) -> None:
-    from diagnostic_msgs.msg import DiagnosticArray
-    from robolearn_nodes import topics
 
     problems: list[str] = []
 
@@ -81,8 +81,6 @@ def test_policy_that_answers_nan_sends_nothing_and_says_why(graph: Any, tmp_path
 def test_policy_that_does_not_fit_the_robot_ends_with_one_line(
     graph: Any, tmp_path: Path, settings: dict[str, Any], expected: str
 ) -> None:
-    from robolearn_msgs.srv import StartEpisode
-    from robolearn_nodes import topics
 
     graph.start("twin", image_size=SIZE, cameras="front")
     policy = graph.start("policy", policy=save_untrained(tmp_path / "checkpoint", **settings))

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from robolearn_nodes import convert, topics
+from sensor_msgs.msg import JointState
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 Answer = Callable[[list[float], int], list[float] | None]
 
@@ -40,9 +43,6 @@ def nothing(position: list[float], tick: int) -> list[float] | None:
 def test_refused_commands_hold_the_robot_and_mark_the_episode(
     graph: Any, answer: Answer, reason: str, num_steps: int, held_steps: int
 ) -> None:
-    from robolearn_nodes import topics
-    from sensor_msgs.msg import JointState
-    from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
     graph.start("twin", cameras="", command_timeout_s=1.0, max_held_steps=4)
     commands = graph.node.create_publisher(JointTrajectory, topics.COMMAND, topics.STREAM)
@@ -78,8 +78,6 @@ def test_refused_commands_hold_the_robot_and_mark_the_episode(
 
 
 def test_dead_policy_in_real_time_holds_within_100_ms(graph: Any) -> None:
-    from robolearn_nodes import topics
-    from trajectory_msgs.msg import JointTrajectory
 
     graph.start("twin", cameras="", realtime_factor=1.0, max_held_steps=6)
     policy = graph.start("policy", policy="scripted")
@@ -108,6 +106,5 @@ def test_dead_policy_in_real_time_holds_within_100_ms(graph: Any) -> None:
 
 
 def stamp_ns(message: Any) -> int:
-    from robolearn_nodes import convert
 
     return convert.stamp_ns(message.header.stamp)
