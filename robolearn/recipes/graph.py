@@ -6,6 +6,7 @@ needs no ROS itself. Whatever happens here (an error, Ctrl-C), the launched node
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -77,6 +78,8 @@ def run_graph(
                 done.append(row)
                 on_episode(len(done), row)
             if len(done) >= episodes:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(STOP_TIMEOUT_S)  # the supervisor ends the graph in order
                 return done
             if exit_code is not None and not fresh:
                 raise LaunchError(
