@@ -1,4 +1,4 @@
-"""The transport over Cyclone DDS: raw CDR bytes, one thread that waits for data, no listeners.
+"""The transport over Cyclone DDS: raw CDR bytes, wait sets, no listeners and no threads of ours.
 
 `dds_write` is called through ctypes, which releases the interpreter lock while a reliable write blocks; the binding's
 own call does not.
@@ -10,7 +10,6 @@ import ctypes
 import logging
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 from cyclonedds import _clayer
@@ -20,7 +19,7 @@ from cyclonedds.builtin import (
     BuiltinTopicDcpsPublication,
     BuiltinTopicDcpsSubscription,
 )
-from cyclonedds.core import DDSStatus, GuardCondition, InstanceState, ReadCondition, SampleState, ViewState, WaitSet
+from cyclonedds.core import GuardCondition, InstanceState, ReadCondition, SampleState, ViewState, WaitSet
 from cyclonedds.domain import DomainParticipant
 from cyclonedds.internal import DDS, dds_c_t, dds_infinity
 from cyclonedds.pub import DataWriter
@@ -33,9 +32,6 @@ from robolearn.ros import messages, wire
 from robolearn.ros.cyclone_config import MAX_PARTICIPANTS, acquire_domain, refusals, release_domain
 from robolearn.ros.cyclone_types import idl_struct
 from robolearn.ros.transport import (
-    Deliver,
-    DeliverReply,
-    DeliverRequest,
     EndpointInfo,
     EndpointQos,
     Graph,
@@ -46,7 +42,11 @@ from robolearn.ros.transport import (
 logger = logging.getLogger(__name__)
 
 ANY = SampleState.Any | ViewState.Any | InstanceState.Any
+BUILTIN_TOPICS = (BuiltinTopicDcpsParticipant, BuiltinTopicDcpsPublication, BuiltinTopicDcpsSubscription)
 TAKE_AT_ONCE = 64
+TRIGGERS_AT_ONCE = 64
+GUARD_KEY, DISCOVERY_KEY = 1, 2
+SIGNAL_CHECK_NS = 100_000_000  # Python handles signals between calls of the library, not during one
 REPLY_MATCH_S = 0.1  # how long a reply waits until the reader of a new client has been discovered
 HANDLE_MASK = 2**64 - 1  # the binding gives instance handles signed, and publication handles unsigned
 
@@ -146,30 +146,28 @@ class CycloneWriter:
 
 
 class CycloneReader:
-    """A DDS reader whose samples the transport's thread takes."""
+    """A DDS reader that gives CDR bytes."""
 
-    def __init__(
-        self, owner: CycloneTransport, topic: Topic[Any], qos: Qos, take: Callable[[bytes, Any], None]
-    ) -> None:
-        self._owner = owner
-        self._reader = DataReader(owner.participant, topic, qos)
+    def __init__(self, participant: DomainParticipant, topic: Topic[Any], qos: Qos) -> None:
+        self._reader = DataReader(participant, topic, qos)
         self.gid: bytes = self._reader.get_guid().bytes
-        self._take = take
         self._status = dds_c_t.subscription_matched_status()
-        self._condition = ReadCondition(self._reader, ViewState.Any | SampleState.NotRead | InstanceState.Any)
-        owner.attach(self._condition, self.drain)
+        self.condition = ReadCondition(self._reader, ViewState.Any | SampleState.NotRead | InstanceState.Any)
 
-    def drain(self) -> None:
-        """Hand on everything that has arrived."""
+    def take_samples(self) -> list[tuple[bytes, Any]]:
+        """Bytes and DDS sample info of everything that has arrived."""
+        taken: list[tuple[bytes, Any]] = []
         while True:
             samples = _clayer.ddspy_take(self._reader._ref, ANY, TAKE_AT_ONCE)
-            if not isinstance(samples, list) or not samples:
-                return
-            for data, info in samples:
-                if info.valid_data:
-                    self._take(data, info)
+            if not isinstance(samples, list):  # an error code: the reader was deleted meanwhile
+                return taken
+            taken.extend((data, info) for data, info in samples if info.valid_data)
             if len(samples) < TAKE_AT_ONCE:
-                return
+                return taken
+
+    def take(self) -> list[tuple[bytes, int]]:
+        """Bytes and source stamp [ns] of everything that has arrived."""
+        return [(data, info.source_timestamp) for data, info in self.take_samples()]
 
     def matched(self) -> int:
         """Number of writers that reach this reader through DDS."""
@@ -188,27 +186,33 @@ class CycloneReader:
         return None if endpoint is None else _user_data(endpoint.qos).get(key)
 
     def close(self) -> None:
-        self._owner.detach(self._condition)
-        self._condition.__del__()
+        self.condition.__del__()
         self._reader.__del__()
 
 
 class CycloneServer:
     """A service: reads requests, writes replies to the client that asked."""
 
-    def __init__(self, owner: CycloneTransport, name: str, service: str, qos: EndpointQos, deliver: DeliverRequest):
+    def __init__(self, owner: CycloneTransport, name: str, service: str, qos: EndpointQos) -> None:
         identity = owner.next_identity()
         response, request = f"{service}_Response", f"{service}_Request"
-        self._deliver = deliver
         self._ready_clients: set[int] = set()
         self._writer = owner.service_writer(wire.reply_topic(name), response, qos, serviceid=identity)
         self.writer_gid = self._writer.gid
-        self._reader = owner.service_reader(wire.request_topic(name), request, qos, self._take, serviceid=identity)
+        self._reader = owner.service_reader(wire.request_topic(name), request, qos, serviceid=identity)
         self.reader_gid = self._reader.gid
 
-    def _take(self, data: bytes, info: Any) -> None:
-        message, client, sequence = wire.split_service_header(data)
-        self._deliver(message, RequestId(client, sequence, info.publication_handle))
+    @property
+    def condition(self) -> ReadCondition:
+        return self._reader.condition
+
+    def take(self) -> list[tuple[bytes, RequestId]]:
+        """Every request that has arrived."""
+        requests = []
+        for data, info in self._reader.take_samples():
+            message, client, sequence = wire.split_service_header(data)
+            requests.append((message, RequestId(client, sequence, info.publication_handle)))
+        return requests
 
     def reply(self, request: RequestId, data: memoryview) -> None:
         """Answer, once the client's reader has been discovered; a client that is gone gets nothing."""
@@ -233,21 +237,28 @@ class CycloneServer:
 class CycloneClient:
     """A service client: writes requests, reads the replies that answer them."""
 
-    def __init__(self, owner: CycloneTransport, name: str, service: str, qos: EndpointQos, deliver: DeliverReply):
+    def __init__(self, owner: CycloneTransport, name: str, service: str, qos: EndpointQos) -> None:
         identity = owner.next_identity()
         response, request = f"{service}_Response", f"{service}_Request"
-        self._deliver = deliver
         self._sequence = 0
         self._lock = threading.Lock()
-        self._reader = owner.service_reader(wire.reply_topic(name), response, qos, self._take, clientid=identity)
+        self._reader = owner.service_reader(wire.reply_topic(name), response, qos, clientid=identity)
         self.reader_gid = self._reader.gid
         self._writer = owner.service_writer(wire.request_topic(name), request, qos, clientid=identity)
         self.writer_gid = self._writer.gid
 
-    def _take(self, data: bytes, info: Any) -> None:
-        message, client, sequence = wire.split_service_header(data)
-        if client == self._writer.handle:
-            self._deliver(message, sequence)
+    @property
+    def condition(self) -> ReadCondition:
+        return self._reader.condition
+
+    def take(self) -> list[tuple[bytes, int]]:
+        """Every reply to this client that has arrived."""
+        replies = []
+        for data, _ in self._reader.take_samples():
+            message, client, sequence = wire.split_service_header(data)
+            if client == self._writer.handle:
+                replies.append((message, sequence))
+        return replies
 
     def request(self, data: memoryview) -> int:
         """Send a request. Returns its sequence number."""
@@ -269,12 +280,71 @@ class CycloneClient:
         self._writer.close()
 
 
-class CycloneTransport:
-    """One participant, its endpoints, and the thread that takes what arrives."""
+class CycloneWaiter:
+    """A DDS wait set, with a guard condition to wake it and the announcements of other participants in passing."""
 
-    def __init__(self, domain_id: int, enclave: str, on_graph_change: Callable[[], None]) -> None:
+    def __init__(self, owner: CycloneTransport) -> None:
+        self._owner = owner
+        self._waitset = WaitSet(owner.participant)
+        self._guard = GuardCondition(owner.participant)
+        self._entities: dict[int, Any] = {}
+        self._keys: dict[Any, int] = {}
+        self._next_key = DISCOVERY_KEY
+        self._woken = False
+        self._triggered = (ctypes.c_ssize_t * TRIGGERS_AT_ONCE)()
+        self._attach(self._guard, GUARD_KEY)
+        self._attach(owner.discovery.condition, DISCOVERY_KEY)
+
+    def _attach(self, entity: Any, key: int) -> None:
+        if _waitset_attach(self._waitset._ref, entity._ref, key) < 0:
+            raise TransportError("the DDS wait set refused an entity")
+
+    def attach(self, source: Any, entity: Any) -> None:
+        """Have `wait` name the entity when the source has something."""
+        self._next_key += 1
+        self._entities[self._next_key] = entity
+        self._keys[source] = self._next_key
+        self._attach(source.condition, self._next_key)
+
+    def detach(self, source: Any) -> None:
+        """Stop watching the source."""
+        key = self._keys.pop(source, None)
+        if key is not None:
+            del self._entities[key]
+            _waitset_detach(self._waitset._ref, source.condition._ref)
+
+    def wait(self, timeout_ns: int) -> list[Any]:
+        """Entities with something to take. The wait ends early in the main thread, so that signals are handled."""
+        if timeout_ns > SIGNAL_CHECK_NS and threading.current_thread() is threading.main_thread():
+            timeout_ns = SIGNAL_CHECK_NS
+        count = _waitset_wait(self._waitset._ref, self._triggered, TRIGGERS_AT_ONCE, timeout_ns)
+        found = []
+        for key in self._triggered[: min(max(count, 0), TRIGGERS_AT_ONCE)]:
+            if key == GUARD_KEY:
+                self._guard.set(False)  # before the flag: a wake between the two is not lost, its reason is seen now
+                self._woken = False
+            elif key == DISCOVERY_KEY:
+                self._owner.take_announcements()
+            elif key in self._entities:
+                found.append(self._entities[key])
+        return found
+
+    def wake(self) -> None:
+        """End the wait, or the next one."""
+        if not self._woken:
+            self._woken = True
+            self._guard.set(True)
+
+    def close(self) -> None:
+        self._waitset.__del__()
+        self._guard.__del__()
+
+
+class CycloneTransport:
+    """One participant of the domain and its endpoints."""
+
+    def __init__(self, domain_id: int, enclave: str) -> None:
         self._domain_id = domain_id
-        self._on_graph_change = on_graph_change
         acquire_domain(domain_id)
         try:
             reason = (
@@ -290,31 +360,10 @@ class CycloneTransport:
         self.gid: bytes = self.participant.get_guid().bytes
         self._topics: dict[tuple[str, str, bool], Topic[Any]] = {}
         self._counter = 0
-        self._actions: dict[int, Callable[[], None]] = {}
-        self._next_key = 0
         self._lock = threading.Lock()
         self._announced: dict[bytes, Any] = {}
-        self._waitset = WaitSet(self.participant)
-        self._stop = GuardCondition(self.participant)
-        self._stopped = False
-        self.attach(self._stop, lambda: None)
-        self._builtin = self._watch_graph()
+        self._builtin = [BuiltinDataReader(self.participant, topic) for topic in BUILTIN_TOPICS]
         self._open_discovery()
-        self._thread = threading.Thread(target=self._run, name="ros-transport", daemon=True)
-        self._thread.start()
-
-    def _watch_graph(self) -> list[BuiltinDataReader]:
-        readers = []
-        for topic in (BuiltinTopicDcpsParticipant, BuiltinTopicDcpsPublication, BuiltinTopicDcpsSubscription):
-            reader = BuiltinDataReader(self.participant, topic)
-            reader.set_status_mask(DDSStatus.DataAvailable)
-            self.attach(reader, lambda reader=reader: self._graph_changed(reader))  # type: ignore[misc]
-            readers.append(reader)
-        return readers
-
-    def _graph_changed(self, reader: BuiltinDataReader) -> None:
-        reader.take_status(DDSStatus.DataAvailable)
-        self._on_graph_change()
 
     def _open_discovery(self) -> None:
         messages.message_class(wire.DISCOVERY_TYPE)
@@ -323,44 +372,17 @@ class CycloneTransport:
         qos = EndpointQos(depth=1, transient_local=True)
         self._announcer = CycloneWriter(self.participant, topic, to_dds_qos(qos, user_data, ignore_local=True))
         keep_all = EndpointQos(depth=None, transient_local=True)
-        dds_qos = to_dds_qos(keep_all, user_data, ignore_local=True)
-        self._discovery = CycloneReader(self, topic, dds_qos, self._take_announcement)
+        self.discovery = CycloneReader(self.participant, topic, to_dds_qos(keep_all, user_data, ignore_local=True))
 
-    def _take_announcement(self, data: bytes, info: Any) -> None:
-        try:
-            entities: Any = messages.deserialize(data, messages.message_class(wire.DISCOVERY_TYPE))
-        except ValueError as error:
-            logger.warning("a participant announced its nodes in a form that cannot be read: %s", error)
-            return
-        self._announced[bytes(entities.gid.data)[:16]] = entities
-        self._on_graph_change()
-
-    def _run(self) -> None:
-        keys = (ctypes.c_ssize_t * 64)()
-        while not self._stopped:
-            count = _waitset_wait(self._waitset._ref, keys, len(keys), dds_infinity)
-            for key in keys[: min(max(count, 0), len(keys))]:
-                action = self._actions.get(key)
-                if action is None:
-                    continue
-                try:
-                    action()
-                except Exception:  # one broken sample must not end the thread that every topic depends on
-                    logger.exception("a sample was dropped")
-
-    def attach(self, entity: Any, action: Callable[[], None]) -> None:
-        """Have the thread call `action` whenever the entity triggers."""
-        with self._lock:
-            self._next_key += 1
-            self._actions[self._next_key] = action
-            entity.robolearn_key = self._next_key
-        if _waitset_attach(self._waitset._ref, entity._ref, entity.robolearn_key) < 0:
-            raise TransportError("the DDS wait set refused an entity")
-
-    def detach(self, entity: Any) -> None:
-        """Stop watching the entity."""
-        self._actions.pop(entity.robolearn_key, None)
-        _waitset_detach(self._waitset._ref, entity._ref)
+    def take_announcements(self) -> None:
+        """Note which nodes the other participants hold."""
+        for data, _ in self.discovery.take():
+            try:
+                entities: Any = messages.deserialize(data, messages.message_class(wire.DISCOVERY_TYPE))
+            except ValueError as error:
+                logger.warning("a participant announced its nodes in a form that cannot be read: %s", error)
+                continue
+            self._announced[bytes(entities.gid.data)[:16]] = entities
 
     def next_identity(self) -> str:
         """A new client or service id."""
@@ -382,43 +404,40 @@ class CycloneTransport:
         with refusals(f"no publisher for {topic}"):
             return CycloneWriter(self.participant, self._topic(wire.topic_name(topic), type_name), dds_qos)
 
-    def create_reader(self, topic: str, type_name: str, qos: EndpointQos, deliver: Deliver) -> CycloneReader:
+    def create_reader(self, topic: str, type_name: str, qos: EndpointQos) -> CycloneReader:
         user_data = wire.user_data(typehash=messages.type_hash(type_name))
         dds_qos = to_dds_qos(qos, user_data, ignore_local=True)
-
-        def take(data: bytes, info: Any) -> None:
-            deliver(data, info.source_timestamp)
-
         with refusals(f"no subscription for {topic}"):
-            return CycloneReader(self, self._topic(wire.topic_name(topic), type_name), dds_qos, take)
+            return CycloneReader(self.participant, self._topic(wire.topic_name(topic), type_name), dds_qos)
 
     def service_writer(self, wire_name: str, type_name: str, qos: EndpointQos, **identity: str) -> CycloneWriter:
         user_data = wire.user_data(**identity, typehash=messages.type_hash(type_name))
         with refusals(f"no writer for {wire_name}"):
             return CycloneWriter(self.participant, self._topic(wire_name, type_name, True), to_dds_qos(qos, user_data))
 
-    def service_reader(
-        self, wire_name: str, type_name: str, qos: EndpointQos, take: Callable[[bytes, Any], None], **identity: str
-    ) -> CycloneReader:
+    def service_reader(self, wire_name: str, type_name: str, qos: EndpointQos, **identity: str) -> CycloneReader:
         user_data = wire.user_data(**identity, typehash=messages.type_hash(type_name))
         with refusals(f"no reader for {wire_name}"):
-            return CycloneReader(self, self._topic(wire_name, type_name, True), to_dds_qos(qos, user_data), take)
+            return CycloneReader(self.participant, self._topic(wire_name, type_name, True), to_dds_qos(qos, user_data))
 
-    def create_server(self, name: str, service: str, qos: EndpointQos, deliver: DeliverRequest) -> CycloneServer:
-        return CycloneServer(self, name, service, qos, deliver)
+    def create_server(self, name: str, service: str, qos: EndpointQos) -> CycloneServer:
+        return CycloneServer(self, name, service, qos)
 
-    def create_client(self, name: str, service: str, qos: EndpointQos, deliver: DeliverReply) -> CycloneClient:
-        return CycloneClient(self, name, service, qos, deliver)
+    def create_client(self, name: str, service: str, qos: EndpointQos) -> CycloneClient:
+        return CycloneClient(self, name, service, qos)
+
+    def create_waiter(self) -> CycloneWaiter:
+        return CycloneWaiter(self)
 
     def announce(self, nodes: list[NodeInfo]) -> None:
         """Tell the domain which nodes and endpoints this participant holds."""
         message = _entities_message(self.gid, nodes)
         self._announced[self.gid] = message
         self._announcer.write(messages.serialize(message))
-        self._on_graph_change()
 
     def graph(self) -> Graph:
         """Everything that is alive in the domain now, this participant included."""
+        self.take_announcements()
         participants: dict[bytes, str] = {}
         for participant in self._read(0):
             participants[participant.key.bytes] = _user_data(participant.qos).get("enclave", "")
@@ -455,10 +474,6 @@ class CycloneTransport:
 
     def close(self) -> None:
         """Leave the domain. Endpoints that are still open are closed with it."""
-        self._stopped = True
-        self._stop.set(True)
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
         self.participant.__del__()
         release_domain(self._domain_id)
 

@@ -19,7 +19,7 @@ from robolearn.ros.messages import Message
 from robolearn.ros.transport import EndpointQos, Graph, NodeInfo, Transport
 
 Payload = Message | bytes
-DeliverPayload = Callable[[Payload, int], None]  # a message or its bytes, source stamp [ns since the epoch]
+DeliverMessage = Callable[[Message, int], None]  # the receiver's own copy, source stamp [ns since the epoch]
 
 
 @dataclass
@@ -34,7 +34,7 @@ class NodeRecord:
 
 
 class LocalSubscription:
-    """A subscription: what arrives, from here or from elsewhere, goes to `deliver`."""
+    """A subscription: what comes from this process goes to `deliver`, the rest is taken from `reader`."""
 
     def __init__(
         self,
@@ -43,10 +43,10 @@ class LocalSubscription:
         topic: str,
         cls: type[Message],
         qos: EndpointQos,
-        deliver: DeliverPayload,
+        deliver: DeliverMessage,
     ) -> None:
         self.session, self.node, self.topic, self.cls, self.qos, self.deliver = session, node, topic, cls, qos, deliver
-        self.reader = session.transport.create_reader(topic, cls._type, qos, deliver)
+        self.reader = session.transport.create_reader(topic, cls._type, qos)
 
     def matched(self) -> int:
         """Number of publishers, of this process and of others."""
@@ -112,17 +112,7 @@ class Session:
         self.publishers: dict[str, tuple[LocalPublisher, ...]] = {}
         self.subscriptions: dict[str, tuple[LocalSubscription, ...]] = {}
         self._nodes: list[NodeRecord] = []
-        self._graph_listeners: list[Callable[[], None]] = []
-        self.transport: Transport = CycloneTransport(domain_id, enclave, self._graph_changed)
-
-    def _graph_changed(self) -> None:
-        for listener in list(self._graph_listeners):
-            listener()
-
-    def on_graph_change(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Call `listener` on every change, from the transport's thread. Returns what ends that."""
-        self._graph_listeners.append(listener)
-        return lambda: self._graph_listeners.remove(listener)
+        self.transport: Transport = CycloneTransport(domain_id, enclave)
 
     def graph(self) -> Graph:
         return self.transport.graph()
@@ -158,7 +148,7 @@ class Session:
             return publisher
 
     def create_subscription(
-        self, node: NodeRecord, topic: str, cls: type[Message], qos: EndpointQos, deliver: DeliverPayload
+        self, node: NodeRecord, topic: str, cls: type[Message], qos: EndpointQos, deliver: DeliverMessage
     ) -> LocalSubscription:
         with self.lock:
             subscription = LocalSubscription(self, node, topic, cls, qos, deliver)
@@ -204,5 +194,4 @@ class Session:
         end.close()
 
     def close(self) -> None:
-        self._graph_listeners.clear()
         self.transport.close()

@@ -1,18 +1,14 @@
 """The interface to a middleware: what a ROS context needs from DDS, and no more.
 
-One `Transport` belongs to one context. Everything is bytes here: messages are packed and unpacked above. `deliver`
-functions are called from the transport's own thread and must only put the bytes away.
+One `Transport` belongs to one context. Everything is bytes here: messages are packed and unpacked above. What arrives
+stays with the middleware, within the depth of its QoS, until it is taken; a `Waiter` tells when there is something. No
+thread of ours stands between the network and the thread that runs callbacks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
-
-Deliver = Callable[[bytes, int], None]  # message bytes, source stamp [ns since the epoch]
-DeliverRequest = Callable[[bytes, "RequestId"], None]
-DeliverReply = Callable[[bytes, int], None]  # message bytes, sequence number
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
@@ -95,6 +91,9 @@ class Reader(Protocol):
 
     gid: bytes
 
+    def take(self) -> list[tuple[bytes, int]]:
+        """Everything that has arrived: message bytes and source stamp [ns since the epoch]."""
+
     def matched(self) -> int: ...
     def close(self) -> None: ...
 
@@ -104,6 +103,9 @@ class Server(Protocol):
 
     reader_gid: bytes
     writer_gid: bytes
+
+    def take(self) -> list[tuple[bytes, RequestId]]:
+        """Every request that has arrived."""
 
     def reply(self, request: RequestId, data: memoryview) -> None: ...
     def close(self) -> None: ...
@@ -115,8 +117,24 @@ class Client(Protocol):
     reader_gid: bytes
     writer_gid: bytes
 
+    def take(self) -> list[tuple[bytes, int]]:
+        """Every reply that has arrived: message bytes and the sequence number of its request."""
+
     def request(self, data: memoryview) -> int: ...
     def is_ready(self) -> bool: ...
+    def close(self) -> None: ...
+
+
+class Waiter(Protocol):
+    """Waits for readers, servers and clients to have something. One thread waits, any may wake it."""
+
+    def attach(self, source: Reader | Server | Client, entity: Any) -> None: ...
+    def detach(self, source: Reader | Server | Client) -> None: ...
+
+    def wait(self, timeout_ns: int) -> list[Any]:
+        """The entities whose sources have something to take, as soon as there is one or `wake` was called."""
+
+    def wake(self) -> None: ...
     def close(self) -> None: ...
 
 
@@ -126,9 +144,10 @@ class Transport(Protocol):
     gid: bytes
 
     def create_writer(self, topic: str, type_name: str, qos: EndpointQos) -> Writer: ...
-    def create_reader(self, topic: str, type_name: str, qos: EndpointQos, deliver: Deliver) -> Reader: ...
-    def create_server(self, name: str, service: str, qos: EndpointQos, deliver: DeliverRequest) -> Server: ...
-    def create_client(self, name: str, service: str, qos: EndpointQos, deliver: DeliverReply) -> Client: ...
+    def create_reader(self, topic: str, type_name: str, qos: EndpointQos) -> Reader: ...
+    def create_server(self, name: str, service: str, qos: EndpointQos) -> Server: ...
+    def create_client(self, name: str, service: str, qos: EndpointQos) -> Client: ...
+    def create_waiter(self) -> Waiter: ...
     def announce(self, nodes: list[NodeInfo]) -> None: ...
     def graph(self) -> Graph: ...
     def close(self) -> None: ...

@@ -78,10 +78,10 @@ def add_service_header(data: memoryview, client: int, sequence: int) -> bytearra
 
 
 def split_service_header(data: bytes) -> tuple[bytes, int, int]:
-    """Message bytes, client and sequence number. Raises ValueError if the bytes are too short."""
+    """Message bytes, client and sequence number. Bytes without such a header are given back as no message at all."""
     start, end = CDR_HEADER_BYTES, CDR_HEADER_BYTES + SERVICE_HEADER.size
     if len(data) < end or data[0] != 0 or data[1] not in (0, 1):
-        raise ValueError(f"{len(data)} bytes have no service header")
+        return b"", 0, 0
     order = "<Qq" if data[1] else ">Qq"
     client, sequence = struct.unpack_from(order, data, start)
     return data[:start] + data[end:], client, sequence

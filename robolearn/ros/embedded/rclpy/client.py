@@ -18,7 +18,7 @@ from .qos import QoSProfile, to_endpoint
 from .subscription import warn_malformed
 from .task import Future
 
-POLL_S = 0.25  # a graph change wakes `wait_for_service` at once; this is for a server that matches without one
+POLL_S = 0.01
 
 
 class Client:
@@ -49,12 +49,16 @@ class Client:
         self._wake: Callable[[], None] = lambda: None
         self._executor_of: Callable[[], Any] = lambda: None
         qos = to_endpoint(qos_profile, is_reader=True)
-        self._end: Any = session.transport.create_client(srv_name, srv_type._type, qos, self._deliver)
+        self._end: Any = session.transport.create_client(srv_name, srv_type._type, qos)
         session.add_service_end(record, self._end)
 
-    def _deliver(self, data: bytes, sequence: int) -> None:
-        self._queue.append((data, sequence))
-        self._wake()
+    @property
+    def _source(self) -> Any:
+        return self._end
+
+    def _drain(self) -> None:
+        if self._end is not None:
+            self._queue.extend(self._end.take())
 
     def _is_ready(self) -> bool:
         return bool(self._queue)
@@ -126,20 +130,14 @@ class Client:
     def wait_for_service(self, timeout_sec: float | None = None) -> bool:
         """Whether a server is there within the time."""
         deadline = None if timeout_sec is None or timeout_sec < 0 else time.monotonic() + timeout_sec
-        changed = threading.Event()
-        ignore_graph = self._session.on_graph_change(changed.set)
-        try:
-            while self.context.ok():
-                changed.clear()
-                if self.service_is_ready():
-                    return True
-                remaining = POLL_S if deadline is None else min(POLL_S, deadline - time.monotonic())
-                if remaining <= 0:
-                    return False
-                changed.wait(remaining)
-            return False
-        finally:
-            ignore_graph()
+        while self.context.ok():
+            if self.service_is_ready():
+                return True
+            remaining = POLL_S if deadline is None else min(POLL_S, deadline - time.monotonic())
+            if remaining <= 0:
+                return False
+            time.sleep(remaining)
+        return False
 
     def destroy(self) -> None:
         end, self._end = self._end, None

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from robolearn.ros.transport import Waiter
+
 from .context import Context
 from .exceptions import InvalidHandle
 from .task import Future, Task
@@ -38,27 +40,6 @@ class ConditionReachedException(Exception):
     """The condition of a wait holds."""
 
 
-class _Wakeup:
-    """A flag to wait for. A lock is the cheapest thing that wakes a thread and still lets signals in."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
-
-    def set(self) -> None:
-        try:
-            self._lock.release()
-        except RuntimeError:  # set already
-            return
-
-    def wait(self, timeout_s: float) -> None:
-        """Return when set, and clear it."""
-        self._lock.acquire(timeout=timeout_s)
-
-    def clear(self) -> None:
-        self._lock.acquire(blocking=False)
-
-
 class Executor:
     """Runs the callbacks of its nodes. A subclass says in which thread."""
 
@@ -68,7 +49,7 @@ class Executor:
         self._nodes_lock = threading.RLock()
         self._tasks: deque[Task] = deque()
         self._round: deque[Any] = deque()  # entities that were ready at the last look, in their order
-        self._wakeup = _Wakeup()
+        self._waiter_or_none: Waiter | None = None
         self._is_shutdown = False
         self._spinning_thread: int | None = None
         self._context._wakers.add(self)
@@ -77,9 +58,27 @@ class Executor:
     def context(self) -> Context:
         return self._context
 
+    @property
+    def _waiter(self) -> Waiter:
+        """Made on first use, because an executor may be older than the context's init."""
+        if self._waiter_or_none is None:
+            self._waiter_or_none = self._context.handle.transport.create_waiter()
+        return self._waiter_or_none
+
     def wake(self) -> None:
         """Have a waiting spin look again."""
-        self._wakeup.set()
+        if self._waiter_or_none is not None:
+            self._waiter_or_none.wake()
+
+    def _watch(self, entity: Any) -> None:
+        """Wake up for what arrives at the entity from now on."""
+        if entity._source is not None:
+            self._waiter.attach(entity._source, entity)
+        self.wake()
+
+    def _ignore(self, entity: Any) -> None:
+        if entity._source is not None:
+            self._waiter.detach(entity._source)
 
     def create_task(self, callback: Any, *args: Any, **kwargs: Any) -> Task:
         """Run a function or a coroutine in this executor."""
@@ -101,7 +100,8 @@ class Executor:
                 before.remove_node(node)
             self._nodes.append(node)
             node._set_executor(self)
-        self.wake()
+            for entity in node._waitables():
+                self._watch(entity)
         return True
 
     def remove_node(self, node: Any) -> None:
@@ -109,6 +109,9 @@ class Executor:
             if node in self._nodes:
                 self._nodes.remove(node)
                 node._set_executor(None)
+                if self._context.ok():
+                    for entity in node._waitables():
+                        self._ignore(entity)
         self.wake()
 
     def get_nodes(self) -> list[Any]:
@@ -137,6 +140,11 @@ class Executor:
         )
         return LONGEST_WAIT_S if nearest_ns is None else nearest_ns / 1e9
 
+    def _drain(self, timeout_ns: int) -> None:
+        """Have every entity that something has arrived for take it over, once there is one or `wake` was called."""
+        for entity in self._waiter.wait(timeout_ns):
+            entity._drain()
+
     def _poll(self) -> Work | None:
         """The next thing to run now, or None. Every ready entity has its turn before any has a second one."""
         while self._tasks:
@@ -144,6 +152,7 @@ class Executor:
             if not task.done() and not task.cancelled():
                 return task, None
         if not self._round:
+            self._drain(0)
             self._round.extend(self._ready_entities())
         while self._round:
             entity = self._round.popleft()
@@ -164,7 +173,6 @@ class Executor:
         """The next thing to run. Raises what ended the wait."""
         deadline = None if timeout_sec is None or timeout_sec < 0 else time.monotonic() + timeout_sec
         while True:
-            self._wakeup.clear()
             if self._is_shutdown:
                 raise ShutdownException
             if not self._context.ok():
@@ -176,10 +184,11 @@ class Executor:
                 return work
             wait_s = self._next_timer_s()
             if deadline is not None:
-                wait_s = min(wait_s, deadline - time.monotonic())
-                if wait_s <= 0 and deadline <= time.monotonic():
+                remaining_s = deadline - time.monotonic()
+                if remaining_s <= 0:
                     raise TimeoutException
-            self._wakeup.wait(max(wait_s, 0.0) if wait_s < LONGEST_WAIT_S else LONGEST_WAIT_S)
+                wait_s = min(wait_s, remaining_s)
+            self._drain(int(wait_s * 1e9))
 
     def _run(self, work: Work) -> None:
         """Run one piece of work here, and raise what it raised."""

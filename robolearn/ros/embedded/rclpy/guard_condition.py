@@ -26,6 +26,8 @@ class GuardCondition:
         self._triggered = True
         self._wake()
 
+    _source = None
+
     def _is_ready(self) -> bool:
         return self._triggered
 

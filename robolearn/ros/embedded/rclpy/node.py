@@ -240,7 +240,9 @@ class Node:
         known.callback_group.add_entity(entity)
         known._wake = self._wake_executor
         entities.append(entity)
-        self._wake_executor()
+        executor = self.executor
+        if executor is not None:
+            executor._watch(entity)
         return entity
 
     def add_waitable(self, waitable: Any) -> None:
@@ -294,11 +296,11 @@ class Node:
         name = self.resolve_topic_name(topic)
         group = self._default_callback_group if callback_group is None else callback_group
         subscription = Subscription(msg_type, name, callback, group, profile, raw, self._logger.name)
-        self._add(self._subscriptions, subscription, group)
+        subscription._wake = self._wake_executor
         subscription._end = self._session.create_subscription(
             self._record, name, msg_type, to_endpoint(profile, is_reader=True), subscription._deliver
         )
-        return subscription
+        return self._add(self._subscriptions, subscription, group)
 
     def create_client(
         self,
@@ -368,6 +370,9 @@ class Node:
         if entity not in entities:
             return False
         entities.remove(entity)
+        executor = self.executor
+        if executor is not None:
+            executor._ignore(entity)
         entity.destroy()
         return True
 

@@ -42,12 +42,16 @@ class Service:
         self._queue: deque[tuple[bytes, RequestId]] = deque(maxlen=to_endpoint(qos_profile, is_reader=True).depth)
         self._wake: Callable[[], None] = lambda: None
         qos = to_endpoint(qos_profile, is_reader=True)
-        self._end: Any = session.transport.create_server(srv_name, srv_type._type, qos, self._deliver)
+        self._end: Any = session.transport.create_server(srv_name, srv_type._type, qos)
         session.add_service_end(record, self._end)
 
-    def _deliver(self, data: bytes, request: RequestId) -> None:
-        self._queue.append((data, request))
-        self._wake()
+    @property
+    def _source(self) -> Any:
+        return self._end
+
+    def _drain(self) -> None:
+        if self._end is not None:
+            self._queue.extend(self._end.take())
 
     def _is_ready(self) -> bool:
         return bool(self._queue)

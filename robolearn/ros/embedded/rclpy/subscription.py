@@ -49,7 +49,6 @@ class Subscription:
         self.qos_profile = qos_profile
         self.raw = raw
         self.malformed_count = 0
-        self.lost_count = 0  # overwritten in the queue because callbacks were slower than the publisher
         keep_all = qos_profile.history is HistoryPolicy.KEEP_ALL
         self._queue: deque[tuple[Payload, int, int]] = deque(maxlen=None if keep_all else max(1, qos_profile.depth))
         self._with_info = _wants_info(callback)
@@ -57,18 +56,26 @@ class Subscription:
         self._wake: Callable[[], None] = lambda: None
         self._end: LocalSubscription | None = None
 
-    def _deliver(self, payload: Payload, stamp_ns: int) -> None:
-        """Called by publishers of this process and by the transport's thread."""
-        queue = self._queue
-        if len(queue) == queue.maxlen:
-            self.lost_count += 1
-        queue.append((payload, stamp_ns, time.time_ns()))
+    def _deliver(self, message: Message, stamp_ns: int) -> None:
+        """Called by publishers of this process, in their thread."""
+        self._queue.append((message, stamp_ns, time.time_ns()))
         self._wake()
+
+    @property
+    def _source(self) -> Any:
+        return None if self._end is None else self._end.reader
+
+    def _drain(self) -> None:
+        """Take over what other processes sent. The queue keeps the last `depth` of everything."""
+        if self._end is not None:
+            now_ns = time.time_ns()
+            self._queue.extend((data, stamp_ns, now_ns) for data, stamp_ns in self._end.reader.take())
 
     def _is_ready(self) -> bool:
         return bool(self._queue)
 
     def _take(self) -> Callable[[], Any] | None:
+        self._drain()
         try:
             payload, stamp_ns, received_ns = self._queue.popleft()
         except IndexError:

@@ -50,6 +50,8 @@ class Timer:
         self._gives_info = callback is not None and _takes_argument(callback)
         clock._on_update(self._clock_moved)
 
+    _source = None
+
     def _clock_moved(self) -> None:
         now_ns = self._clock._now_ns()
         if now_ns + self._period_ns < self._next_ns:  # time jumped back, or simulated time began
