@@ -31,7 +31,10 @@ _TOOL, _TOOL_Z = 0.1471, 0.0071  # wrist_flex to the tool frame: along the roll 
 
 _UPPER_ARM_M, _LOWER_ARM_M = hypot(*_UPPER_ARM), hypot(*_LOWER_ARM)
 _UPPER_ARM_ANGLE, _LOWER_ARM_ANGLE = atan2(*_UPPER_ARM[::-1]), atan2(*_LOWER_ARM[::-1])
+_NEAREST_M, _FARTHEST_M = 0.06, 0.999 * (_UPPER_ARM_M + _LOWER_ARM_M)  # of the wrist from the shoulder
 _LOW, _HIGH = np.array(SO101.position_low[:5]), np.array(SO101.position_high[:5])
+
+_PITCH_SCAN = np.arange(0.0, 1.25, 0.06)  # how far below the wanted pitch a posture is looked for [rad]
 
 
 def forward(q: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -61,18 +64,20 @@ def inverse(position: ArrayLike, yaw: float, pitch: float = DOWN) -> NDArray[np.
     nearest posture.
     """
     x, y, z = (float(v) for v in np.asarray(position)[:3])
-    q = _posture(x, y, z, yaw, pitch)
-    if not _feasible(q):
-        low, high = min(0.0, pitch), pitch
-        for _ in range(12):
+    steep = next((p for p in pitch - _PITCH_SCAN if _posture(x, y, z, yaw, p)[1]), None)
+    if steep is None:
+        return np.clip(_posture(x, y, z, yaw, pitch)[0], _LOW, _HIGH)
+    if steep < pitch:  # the scan is coarse: refine, so that the posture changes smoothly with the place
+        low, high = steep, steep + _PITCH_SCAN[1]
+        for _ in range(7):
             middle = (low + high) / 2
-            low, high = (middle, high) if _feasible(_posture(x, y, z, yaw, middle)) else (low, middle)
-        q = _posture(x, y, z, yaw, low)
-    return np.clip(q, _LOW, _HIGH)
+            low, high = (middle, high) if _posture(x, y, z, yaw, middle)[1] else (low, middle)
+        steep = low
+    return _posture(x, y, z, yaw, steep)[0]
 
 
-def _posture(x: float, y: float, z: float, yaw: float, pitch: float) -> NDArray[np.float64]:
-    """Joint positions (5,) with the elbow up, whatever the limits; the nearest ones where it is out of reach."""
+def _posture(x: float, y: float, z: float, yaw: float, pitch: float) -> tuple[NDArray[np.float64], bool]:
+    """Joint positions (5,) with the elbow up, and whether they are within the limits and reach the place."""
     away, direction = hypot(x - _PAN_X, y), atan2(y, x - _PAN_X)
     ahead = direction
     for _ in range(3):  # the tool is a few mm off the roll axis, so pan and roll depend on each other a little
@@ -82,21 +87,18 @@ def _posture(x: float, y: float, z: float, yaw: float, pitch: float) -> NDArray[
     up = _TOOL_Z * cos(roll)
     r = sqrt(max(away * away - side * side, 0.0)) - _SHOULDER_R - _TOOL * cos(pitch) - up * sin(pitch)
     z = z - _SHOULDER_Z + _TOOL * sin(pitch) - up * cos(pitch)
-    reach = min(max(hypot(r, z), 0.06), 0.999 * (_UPPER_ARM_M + _LOWER_ARM_M))
+    reach = min(max(hypot(r, z), _NEAREST_M), _FARTHEST_M)
     upper = atan2(z, r) + _corner(_UPPER_ARM_M, reach, _LOWER_ARM_M)
     lower = upper - pi + _corner(_UPPER_ARM_M, _LOWER_ARM_M, reach)
     lift = _UPPER_ARM_ANGLE - upper
     elbow = _LOWER_ARM_ANGLE - lower - lift
-    return np.array([-ahead, lift, elbow, pitch - lift - elbow, roll])
+    q = np.array([-ahead, lift, elbow, pitch - lift - elbow, roll])
+    return q, reach == hypot(r, z) and bool((q >= _LOW).all() and (q <= _HIGH).all())
 
 
 def _corner(a: float, b: float, opposite: float) -> float:
     """Angle between the sides a and b of a triangle (cosine rule)."""
     return acos(min(max((a * a + b * b - opposite * opposite) / (2 * a * b), -1.0), 1.0))
-
-
-def _feasible(q: NDArray[np.float64]) -> bool:
-    return bool((q >= _LOW).all() and (q <= _HIGH).all())
 
 
 def grasp_yaw(position: ArrayLike, object_yaw: float) -> float:
