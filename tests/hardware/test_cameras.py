@@ -1,0 +1,238 @@
+"""Camera drivers: OpenCV's over a real stream that is unplugged, its settings on a device, and a video file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from robolearn.cameras.newest import NewestFrame
+from robolearn.cameras.opencv import OpenCVCamera, OpenCVCameraConfig, stamp_of_capture
+from robolearn.cameras.video import VideoCamera, VideoCameraConfig
+from robolearn.errors import HardwareError
+from robolearn.types import Frame
+
+from .mjpeg import MjpegServer
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def reads(camera: OpenCVCamera) -> bool:
+    try:
+        camera.read()
+    except HardwareError:
+        return False
+    return True
+
+
+# The newest frame
+
+
+def frame(stamp_ns: int) -> Frame:
+    return Frame(np.zeros((2, 2, 3), np.uint8), stamp_ns)
+
+
+def test_only_the_newest_frame_is_kept_and_what_nobody_read_is_counted() -> None:
+    newest = NewestFrame(rate_hz=100.0)
+    assert newest.get() is None
+    for i in range(4):
+        newest.put(frame(i * 10_000_000))
+    got = newest.get()
+    assert got is not None
+    assert got.stamp_ns == 30_000_000
+    newest.put(frame(55_000_000))  # 2.5 periods later
+    newest.get()
+    newest.put(frame(65_000_000))
+    assert newest.counts == {"frames": 6, "dropped": 3, "late": 1}
+
+
+# Stamps of capture
+
+
+@given(st.integers(10**9, 10**15), st.integers(0, 999_000_000), st.integers(0, 10**18))
+def test_a_frame_is_stamped_when_it_was_taken(monotonic_ns: int, age_ns: int, now_ns: int) -> None:
+    stamp = stamp_of_capture((monotonic_ns - age_ns) * 1e-6, monotonic_ns, now_ns)
+    assert stamp == pytest.approx(now_ns - age_ns, abs=1000)
+
+
+@pytest.mark.parametrize("buffer_ms", [0.0, -1.0, 3.0, 12_345.0])
+def test_a_stamp_that_cannot_be_counts_as_now(buffer_ms: float) -> None:
+    assert stamp_of_capture(buffer_ms, monotonic_ns=10_000_000_000, now_ns=77) == 77
+
+
+# OpenCV on a stream
+
+
+@pytest.fixture
+def server() -> Iterator[MjpegServer]:
+    with MjpegServer() as server:
+        yield server
+
+
+@pytest.fixture
+def camera(server: MjpegServer) -> Iterator[OpenCVCamera]:
+    camera = OpenCVCamera(OpenCVCameraConfig(server.url, 48, 64, 50.0, retry_s=0.05))
+    camera.connect()
+    yield camera
+    camera.close()
+
+
+def test_reads_a_stream_in_rgb(camera: OpenCVCamera) -> None:
+    image = camera.read().image
+    np.testing.assert_allclose(image[0, 0, 1:], [90, 40], atol=3)  # green, blue; red counts
+
+
+def test_reading_twice_does_not_wait_and_frames_go_by(camera: OpenCVCamera) -> None:
+    first = camera.read().stamp_ns
+    wait_until(lambda: camera.read().stamp_ns > first)
+    seen = camera.counts["frames"]
+    wait_until(lambda: camera.counts["frames"] > seen + 5)
+    assert camera.counts["dropped"] >= 1
+
+
+def test_an_unplugged_camera_falls_silent_and_comes_back(camera: OpenCVCamera, server: MjpegServer) -> None:
+    server.unplug()
+    wait_until(lambda: not reads(camera))
+    with pytest.raises(HardwareError, match=r"is silent: its newest frame is .* s old, at most 0.5 s"):
+        camera.read()
+    server.plug_in()
+    wait_until(lambda: reads(camera))
+    assert camera.counts["lost"] >= 1
+
+
+def test_a_frozen_camera_is_not_read_for_ever(camera: OpenCVCamera, server: MjpegServer) -> None:
+    server.frozen = True
+    wait_until(lambda: not reads(camera))
+    server.frozen = False
+    wait_until(lambda: reads(camera))
+
+
+def test_another_size_is_refused(server: MjpegServer) -> None:
+    with pytest.raises(HardwareError, match="gives 64x48, expected 640x480"):
+        OpenCVCamera(OpenCVCameraConfig(server.url, 480, 640, 30.0)).connect()
+
+
+def test_an_absent_camera_is_named() -> None:
+    for device in ("/dev/robolearn-no-such-camera", "http://127.0.0.1:9/stream"):
+        with pytest.raises(HardwareError, match=f"cannot open camera front \\({device}"):
+            OpenCVCamera(OpenCVCameraConfig(device, 48, 64, 30.0, name="front")).connect()
+
+
+# OpenCV on a V4L2 device, of which this machine may have none
+
+
+class Device:
+    """What cv2.VideoCapture does with a webcam: takes settings, in its own way, and stamps frames."""
+
+    settings: dict[int, float]
+
+    def __init__(self, path: str, backend: int) -> None:
+        assert (path, backend) == ("/dev/video0", cv2.CAP_V4L2)
+        self.settings = {}
+        self.released = False
+        Device.last = self
+
+    last: Device
+
+    def isOpened(self) -> bool:
+        return True
+
+    def set(self, key: int, value: float) -> bool:
+        self.settings[key] = value
+        return key != cv2.CAP_PROP_GAIN
+
+    def get(self, key: int) -> float:
+        if key == cv2.CAP_PROP_POS_MSEC:
+            return time.monotonic() * 1e3 - 40.0
+        return self.settings.get(key, 0.0)
+
+    def grab(self) -> bool:
+        time.sleep(0.01)
+        return True
+
+    def retrieve(self) -> tuple[bool, Any]:
+        return True, np.full((48, 64, 3), 7, np.uint8)
+
+    def getBackendName(self) -> str:
+        return "V4L2"
+
+    def release(self) -> None:
+        self.released = True
+
+
+CONFIG = OpenCVCameraConfig("/dev/video0", 48, 64, 30.0, exposure=120.0)
+
+
+def test_a_device_is_set_up_and_its_own_stamps_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cv2, "VideoCapture", Device)
+    shift_ns = 10**15  # of the caller's clock
+    camera = OpenCVCamera(CONFIG, clock=lambda: time.monotonic_ns() + shift_ns)
+    camera.connect()
+    age_s = (time.monotonic_ns() + shift_ns - camera.read().stamp_ns) * 1e-9
+    assert age_s >= 0.04
+    settings = Device.last.settings
+    assert settings[cv2.CAP_PROP_FOURCC] == cv2.VideoWriter.fourcc(*"MJPG")
+    assert (settings[cv2.CAP_PROP_AUTO_EXPOSURE], settings[cv2.CAP_PROP_EXPOSURE]) == (1, 120.0)
+    camera.close()
+    assert Device.last.released
+
+
+def test_a_setting_that_the_device_does_not_take_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cv2, "VideoCapture", Device)
+    with pytest.raises(HardwareError, match=r"does not take gain 5; see `v4l2-ctl"):
+        OpenCVCamera(replace(CONFIG, gain=5.0)).connect()
+    assert Device.last.released
+
+
+# A video file
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    path = tmp_path / "front.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=20)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for level in range(0, 200, 20):
+            picture = av.VideoFrame.from_ndarray(np.full((48, 64, 3), level, np.uint8), format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    return path
+
+
+def test_a_video_plays_at_its_rate_and_starts_over(video: Path) -> None:
+    now = [1_000_000_000]
+    camera = VideoCamera(VideoCameraConfig(video, "front"), clock=lambda: now[0])
+    assert (camera.spec.height, camera.spec.width, camera.spec.rate_hz) == (48, 64, 20.0)
+    camera.connect()
+    for step, level in [(0, 0), (1, 20), (1, 20), (5, 100), (9, 180), (10, 0), (12, 40)]:
+        now[0] = 1_000_000_000 + step * 50_000_000 + 1_000_000
+        shown = camera.read()
+        np.testing.assert_allclose(shown.image, level, atol=3)
+        assert shown.stamp_ns == 1_000_000_000 + step * 50_000_000
+    assert camera.counts == {"frames": 13, "dropped": 13 - 6}
+    now[0] += 3600 * 10**9
+    assert 0 <= now[0] - camera.read().stamp_ns <= 50_000_000
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a video"])
+def test_a_file_that_is_no_video_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "x.mp4"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(HardwareError, match=r"x\.mp4 is no video"):
+        VideoCamera(VideoCameraConfig(path))
