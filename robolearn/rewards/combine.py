@@ -1,0 +1,116 @@
+"""Several reward models as one: conservative combinations and running normalisation.
+
+Coste et al., "Reward model ensembles help mitigate overoptimization", 2023, section 3, over E members on one scale:
+
+    worst case  min_e r_e        uncertainty-weighted  mean_e r_e - c var_e r_e        mean  mean_e r_e
+
+Difference: their code uses the population variance in one place and the sample variance in another; here it is always
+the population variance. Legend: E ensemble members, B episodes, T steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from robolearn.errors import SpecError
+from robolearn.rewards.reward_model import Episodes, Kind, RewardModel, RewardOutput, masked, version_of
+
+
+@dataclass(frozen=True)
+class CombineConfig:
+    """Settings of EnsembleReward."""
+
+    rule: Literal["worst", "uncertainty", "mean"] = "worst"
+    variance_weight: float = 0.5  # c of the uncertainty-weighted rule
+    mean: tuple[float, ...] = ()  # of each member, taken off before combining; nothing where empty
+    std: tuple[float, ...] = ()  # of each member, divided by
+    members: tuple[str, ...] = ()  # `<id>-<version>` of each, filled in by the ensemble
+
+
+def worst_case(rewards: Tensor) -> Tensor:
+    """(E, ...) -> (...): the least of the members."""
+    return rewards.amin(0)
+
+
+def uncertainty_weighted(rewards: Tensor, variance_weight: float) -> Tensor:
+    """(E, ...) -> (...): mean less `variance_weight` times the population variance of the members."""
+    return rewards.mean(0) - variance_weight * rewards.var(0, correction=0)
+
+
+class RunningNormalizer:
+    """Mean and standard deviation of all values seen so far; merges whole batches (Chan, Golub and LeVeque 1979)."""
+
+    def __init__(self) -> None:
+        self.count, self.mean, self._squares = 0, 0.0, 0.0
+
+    def update(self, values: Tensor) -> None:
+        """Take in values of any shape. Raises SpecError for one that is not finite, and takes in nothing."""
+        flat = values.detach().double().flatten()
+        if not bool(torch.isfinite(flat).all()):
+            raise SpecError("a reward that is not finite came to the normaliser; expected numbers")
+        if len(flat) == 0:
+            return
+        total = self.count + len(flat)
+        mean = float(flat.mean())
+        shift = mean - self.mean
+        self._squares += float((flat - mean).square().sum()) + shift**2 * self.count * len(flat) / total
+        self.mean += shift * len(flat) / total
+        self.count = total
+
+    @property
+    def std(self) -> float:
+        """Population standard deviation; 1 before there are two different values."""
+        std = (self._squares / self.count) ** 0.5 if self.count else 0.0
+        return std if std > 1e-8 else 1.0
+
+    def __call__(self, values: Tensor) -> Tensor:
+        return (values - self.mean) / self.std
+
+
+class EnsembleReward:
+    """Members scored on the same episodes, each on its own scale, combined by one rule."""
+
+    config_type: ClassVar = CombineConfig
+    id = "ensemble"
+
+    def __init__(self, config: CombineConfig, members: Sequence[RewardModel]) -> None:
+        kinds = sorted({member.kind for member in members})
+        if len(members) < 2 or len(kinds) > 1:
+            raise SpecError(
+                f"{len(members)} members of kind {', '.join(kinds) or 'none'}; give two or more of one kind"
+            )
+        for name in ("mean", "std"):
+            if getattr(config, name) and len(getattr(config, name)) != len(members):
+                raise SpecError(f"{len(getattr(config, name))} values of {name} for {len(members)} members")
+        names = tuple(f"{member.id}-{member.version}" for member in members)
+        self.config = CombineConfig(config.rule, config.variance_weight, config.mean, config.std, names)
+        self._members = tuple(members)
+        self.kind: Kind = members[0].kind
+        self.causal = all(member.causal for member in members)
+
+    @property
+    def version(self) -> str:
+        return version_of(self.config)
+
+    def score(self, episodes: Episodes) -> RewardOutput:
+        """`raw` holds every member's value as `members` (B, T, E). The least confident member's confidence counts."""
+        outputs = [member.score(episodes) for member in self._members]
+        values = torch.stack([output.value for output in outputs])
+        shape = (-1, 1, 1)
+        mean = values.new_tensor(self.config.mean or [0.0] * len(outputs)).view(shape)
+        std = values.new_tensor(self.config.std or [1.0] * len(outputs)).view(shape)
+        scaled = (values - mean) / std
+        if self.config.rule == "worst":
+            value = worst_case(scaled)
+        elif self.config.rule == "uncertainty":
+            value = uncertainty_weighted(scaled, self.config.variance_weight)
+        else:
+            value = scaled.mean(0)
+        confidence = torch.stack([output.confidence for output in outputs]).amin(0)
+        raw = {"members": values.movedim(0, -1)}
+        return masked(RewardOutput(value, confidence, raw), episodes.valid(value.device))

@@ -1,0 +1,222 @@
+"""A CLIP of two megabytes that knows where a robot arm points, made in seconds and without a network.
+
+It proves the whole path of the VLM rewards where no weights can be downloaded: vocabulary, text tower, image tower,
+saved as any local open_clip directory is. The images are drawn: an arm of two links with random base, lengths, width,
+bend, palette and background, which points up, down, left, right or between (the direction of base to tip).
+
+Training is InfoNCE (Radford et al. 2021) with graded targets instead of one positive a row: a caption of direction c
+is right for an image of direction a in proportion to exp(k (cos(a - c) - 1)), and a caption without direction to the
+mean of that, I_0(k) exp(-k). With one positive a row the reward would rank directions only as an indicator can. The
+captions are few, so every step uses all of them: no caption is drawn, and the loss is less noisy.
+
+    loss = H(softmax_j target_ij, softmax_j logit_ij) + the same by columns          k = 3
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor
+
+from robolearn.rewards.open_clip import VOCABULARY_FILE, import_open_clip
+from robolearn.rewards.reward_model import initial_weights
+
+SIZE = 64  # [px]
+DIRECTIONS = ("right", "up right", "up", "up left", "left", "down left", "down", "down right")  # every 45 degrees
+TEMPLATES = ("a robot arm pointing {}", "the arm points {}", "the robot is reaching {}", "an arm stretched {}")
+GENERIC = "a robot arm"
+PALETTES = {  # RGB of link 1, link 2, background
+    "blue": ((40, 70, 190), (80, 130, 230), (215, 215, 210)),
+    "red": ((170, 40, 40), (225, 90, 70), (60, 60, 70)),
+    "green": ((30, 120, 60), (90, 180, 90), (235, 225, 205)),
+    "grey": ((70, 70, 75), (130, 130, 135), (180, 200, 220)),
+}
+UNSEEN_PALETTES = {"purple": ((100, 40, 140), (170, 100, 200), (200, 190, 170))}
+CONCENTRATION = 3.0  # k of the graded targets
+
+
+@dataclass(frozen=True)
+class TinyClipConfig:
+    """How the fixture is trained."""
+
+    images: int = 6000
+    batch_size: int = 96
+    steps: int = 300
+    learning_rate: float = 2e-3  # peak of one cycle
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ArmImages:
+    """images (N, 64, 64, 3) uint8 RGB, angle (N,) [rad] of base to tip, anticlockwise from right, palette names."""
+
+    images: NDArray[np.uint8]
+    angle: NDArray[np.float64]
+    palette: list[str]
+
+
+def draw_arms(
+    rng: np.random.Generator,
+    count: int,
+    palettes: Sequence[str] = tuple(PALETTES),
+    bend_rad: tuple[float, float] = (0.0, 1.4),
+) -> ArmImages:
+    """`count` random arms; `bend_rad` bounds the angle of the elbow, to either side."""
+    images = np.empty((count, SIZE, SIZE, 3), np.uint8)
+    angles, names = np.empty(count), []
+    for i in range(count):
+        names.append(str(rng.choice(palettes)))
+        bend = rng.uniform(*bend_rad) * rng.choice([-1.0, 1.0])
+        images[i], angles[i] = _draw_arm(rng, names[-1], rng.uniform(-math.pi, math.pi), bend)
+    return ArmImages(images, angles, names)
+
+
+def draw_arm(rng: np.random.Generator, palette: str, shoulder_rad: float, elbow_rad: float) -> NDArray[np.uint8]:
+    """One arm with the given joint angles, else random."""
+    return _draw_arm(rng, palette, shoulder_rad, elbow_rad)[0]
+
+
+def train_tiny_clip(directory: Path, config: TinyClipConfig, colour_words: bool = False) -> None:
+    """Draw, train and save a network that `OpenClipConfig(model_dir=...)` reads. 300 steps are 25 s of one core."""
+    captions, directions, palettes = _captions(colour_words)
+    directory.mkdir(parents=True, exist_ok=True)
+    _write_description(directory, captions)
+    rng = np.random.default_rng(config.seed)
+    arms = draw_arms(rng, config.images)
+    model, tokenizer = _new_model(directory, config.seed)
+    tokens = tokenizer(captions)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=config.steps)
+    pixels = _normalized(arms.images)
+    right = graded_targets(torch.from_numpy(arms.angle), torch.from_numpy(directions))
+    right *= torch.tensor([[palette in (None, arm) for palette in palettes] for arm in arms.palette])
+    model.train()
+    for _ in range(config.steps):
+        rows = rng.integers(config.images, size=config.batch_size)
+        features, words, scale = model(pixels[rows], tokens)[:3]
+        logits = scale * features @ words.T
+        target = right[rows]
+        loss = 0.5 * (_soft_cross_entropy(logits, target) + _soft_cross_entropy(logits.T, target.T))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(0.0, math.log(100.0))
+    _save(model, directory)
+
+
+def save_untrained(directory: Path, seed: int = 0) -> None:
+    """The same network with its initial weights: what a reward must not be confused with."""
+    directory.mkdir(parents=True, exist_ok=True)
+    _write_description(directory, _captions(False)[0])
+    _save(_new_model(directory, seed)[0], directory)
+
+
+def graded_targets(angle: Tensor, direction: Tensor) -> Tensor:
+    """(N, M) unnormalised: how right each of M captions is for N images; NaN as direction is a generic caption."""
+    graded = torch.exp(CONCENTRATION * (torch.cos(angle[:, None] - direction[None]) - 1.0))
+    generic = torch.special.i0e(torch.tensor(CONCENTRATION, dtype=graded.dtype))
+    return torch.where(direction.isnan()[None], generic, graded).float()
+
+
+def _draw_arm(rng: np.random.Generator, palette: str, shoulder: float, elbow: float) -> tuple[NDArray[np.uint8], float]:
+    colours = {**PALETTES, **UNSEEN_PALETTES}[palette]
+    lengths = rng.uniform(11.0, 17.0, 2)
+    base = np.array([SIZE / 2, SIZE / 2]) + rng.uniform(-4.0, 4.0, 2)
+    middle = base + lengths[0] * np.array([math.cos(shoulder), -math.sin(shoulder)])  # image y points down
+    tip = middle + lengths[1] * np.array([math.cos(shoulder + elbow), -math.sin(shoulder + elbow)])
+    first, second, background = (np.clip(np.array(c) + rng.integers(-20, 21, 3), 0, 255).tolist() for c in colours)
+    image = np.empty((SIZE, SIZE, 3), np.uint8)
+    image[:] = background
+    width = int(rng.integers(4, 8))
+    p0, p1, p2 = (tuple(round(v * 16) for v in point) for point in (base, middle, tip))
+    cv2.line(image, p0, p1, first, width, cv2.LINE_AA, 4)
+    cv2.line(image, p1, p2, second, width - 1, cv2.LINE_AA, 4)
+    cv2.circle(image, p0, (width + 1) * 16, (20, 20, 20), -1, cv2.LINE_AA, 4)
+    reach = tip - base
+    return image, math.atan2(-reach[1], reach[0])
+
+
+def _captions(colour_words: bool) -> tuple[list[str], NDArray[np.float64], list[str | None]]:
+    """Every caption, its direction [rad], NaN without one, and the palette that it names."""
+    plain = [template.format(name) for name in DIRECTIONS for template in TEMPLATES] + [GENERIC]
+    directions = [i * math.pi / 4 for i in range(8) for _ in TEMPLATES] + [math.nan]
+    captions = list(plain)
+    palettes: list[str | None] = [None] * len(plain)
+    for palette in PALETTES if colour_words else ():
+        captions += [_coloured(caption, palette) for caption in plain]
+        palettes += [palette] * len(plain)
+    return captions, np.array(directions * (len(captions) // len(plain))), palettes
+
+
+def _coloured(caption: str, palette: str) -> str:
+    return (
+        caption.replace("robot", f"{palette} robot") if "robot" in caption else caption.replace("arm", f"{palette} arm")
+    )
+
+
+def _soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    return -(target / target.sum(1, keepdim=True) * logits.log_softmax(1)).sum(1).mean()
+
+
+def _normalized(images: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+
+
+def _write_description(directory: Path, captions: Sequence[str]) -> None:
+    """Vocabulary and config. The vocabulary merges every word of the captions, letter by letter."""
+    merges: dict[str, None] = {}
+    for word in dict.fromkeys(word for caption in captions for word in caption.split()):
+        letters = [*word[:-1], f"{word[-1]}</w>"]
+        for i in range(1, len(letters)):
+            merges[f"{''.join(letters[:i])} {letters[i]}"] = None
+    with gzip.GzipFile(directory / VOCABULARY_FILE, "wb", mtime=0) as file:
+        file.write("\n".join(["#version: 0.2", *merges]).encode())  # a last newline would count as a merge
+    description = {
+        "model_cfg": {
+            "embed_dim": 64,
+            "vision_cfg": {"image_size": SIZE, "layers": [1, 1, 1, 1], "width": 8, "head_width": 64},
+            "text_cfg": {
+                "context_length": 16,
+                "vocab_size": 512 + len(merges) + 2,  # bytes with and without end of word, merges, start and end
+                "width": 64,
+                "heads": 2,
+                "layers": 2,
+            },
+        },
+        "preprocess_cfg": {
+            "mean": [0.5] * 3,
+            "std": [0.5] * 3,
+            "interpolation": "bicubic",
+            "resize_mode": "squash",
+        },
+    }
+    (directory / "open_clip_config.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+
+
+def _new_model(directory: Path, seed: int) -> tuple[Any, Any]:
+    open_clip = import_open_clip()
+    description = json.loads((directory / "open_clip_config.json").read_text(encoding="utf-8"))["model_cfg"]
+    with initial_weights(seed):
+        model = open_clip.CLIP(**description)
+    tokenizer = open_clip.SimpleTokenizer(
+        bpe_path=str(directory / VOCABULARY_FILE), context_length=description["text_cfg"]["context_length"]
+    )
+    return model, tokenizer
+
+
+def _save(model: torch.nn.Module, directory: Path) -> None:
+    weights = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(weights, directory / "open_clip_model.safetensors")

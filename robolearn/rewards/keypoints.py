@@ -1,0 +1,111 @@
+"""Progress of a point along waypoints: the dense reward of KAGI.
+
+Lee et al., "Affordance-guided reinforcement learning via visual prompting" (KAGI), 2024: a vision-language model marks
+waypoints w_0 .. w_m in the image; a tracked point p is rewarded for its progress along them, and the sparse success
+classifier overrides when it fires. The paper's body was not at hand; the dense term is ours:
+
+    r = (i + clip(1 - |p - w_{i+1}| / |w_i - w_{i+1}|, 0, 1)) / m  in [0, 1)          1 where the classifier fires
+
+i, the last waypoint passed, never decreases. A waypoint is passed within `radius`, or once p is nearer to the one after
+it, and never two at one step, so that a path which crosses itself is not cut short. Legend: B episodes, T steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from robolearn.errors import SpecError
+from robolearn.rewards.reward_model import Episodes, Kind, RewardOutput, masked, version_of
+
+
+@dataclass(frozen=True)
+class KeypointsConfig:
+    """Settings of KeypointsReward."""
+
+    waypoints: tuple[tuple[float, float], ...] = ((0.2, 0.2), (0.5, 0.5), (0.8, 0.5))  # x, y as fractions of the image
+    radius: float = 0.05  # within which a waypoint is passed, as a fraction of the image's width
+    camera: str = "front"  # in whose image the waypoints lie
+    colour: tuple[int, int, int] = (220, 40, 40)  # RGB of what is tracked
+    colour_distance: float = 60.0  # Euclidean, within which a pixel belongs to it
+
+
+def waypoint_progress(points: Tensor, waypoints: Tensor, radius: float) -> tuple[Tensor, Tensor]:
+    """Progress (B, T) in [0, 1) and index of the last waypoint passed (B, T) of points (B, T, 2).
+
+    waypoints: (m + 1, 2), the first where the motion starts; units are the points' own. Where a point is not finite
+    (it was not seen) the last value is held.
+    """
+    batch, steps, _ = points.shape
+    last = len(waypoints) - 1
+    index = torch.zeros(batch, dtype=torch.long, device=points.device)
+    held = torch.zeros(batch, device=points.device)
+    values, indices = [], []
+    for t in range(steps):
+        point = points[:, t]
+        seen = point.isfinite().all(-1)
+        distance = torch.where(seen[:, None], torch.cdist(point.nan_to_num(), waypoints), torch.inf)  # (B, m + 1)
+        ahead = distance.gather(1, (index + 1).clamp_max(last)[:, None])[:, 0]
+        beyond = distance.gather(1, (index + 2).clamp_max(last)[:, None])[:, 0]
+        passed = (ahead <= radius) | ((index + 2 <= last) & (beyond < ahead))
+        index = torch.where(seen & passed & (index + 1 < last), index + 1, index)
+        target = waypoints[index + 1]
+        fraction = 1.0 - (point - target).norm(dim=-1) / (waypoints[index] - target).norm(dim=-1)
+        held = torch.where(seen, (index + fraction.clamp(0.0, 1.0 - 1e-6)) / last, held)
+        values.append(held)
+        indices.append(index)
+    return torch.stack(values, 1), torch.stack(indices, 1)
+
+
+def with_success(progress: Tensor, success: Tensor) -> Tensor:
+    """The sparse reward overrides: 1 where the success classifier fires."""
+    return torch.where(success, 1.0, progress)
+
+
+def colour_track(images: Tensor, colour: tuple[int, int, int], colour_distance: float) -> Tensor:
+    """Centre (B, T, 2), x then y as fractions of the image, of the pixels near `colour`; NaN where there are none."""
+    height, width = images.shape[2:4]
+    wanted = torch.tensor(colour, device=images.device, dtype=torch.float32)
+    near = ((images.float() - wanted).square().sum(-1) <= colour_distance**2).float()  # (B, T, H, W)
+    count = near.sum((2, 3))
+    x = (torch.arange(width, device=images.device) + 0.5) / width
+    y = (torch.arange(height, device=images.device) + 0.5) / height
+    centre = torch.stack([(near.sum(2) * x).sum(-1), (near.sum(3) * y).sum(-1)], -1) / count[..., None]
+    return centre  # 0 / 0 is NaN, as wanted
+
+
+class KeypointsReward:
+    """Tracks a coloured object or marker and rewards its progress along the waypoints. Nothing is learned."""
+
+    config_type: ClassVar = KeypointsConfig
+    id = "keypoints"
+    kind: Kind = "potential"
+    causal = True
+
+    def __init__(self, config: KeypointsConfig) -> None:
+        if len(config.waypoints) < 2:
+            raise SpecError(f"{len(config.waypoints)} waypoints came; give at least a start and an end")
+        if any(a == b for a, b in pairwise(config.waypoints)):
+            raise SpecError("two waypoints in a row are the same point; leave one out")
+        self.config = config
+
+    @property
+    def version(self) -> str:
+        return version_of(self.config)
+
+    @torch.no_grad()
+    def score(self, episodes: Episodes) -> RewardOutput:
+        """Progress; confidence is 0 while the point is not seen. `raw`: the track and the last waypoint passed."""
+        config = self.config
+        episodes.check((config.camera,))
+        images = episodes.images[config.camera]
+        track = colour_track(images, config.colour, config.colour_distance)
+        waypoints = torch.tensor(config.waypoints, device=images.device)
+        value, index = waypoint_progress(track, waypoints, config.radius)
+        seen = track.isfinite().all(-1)
+        raw = {"point": track.nan_to_num(nan=-1.0), "waypoint": index}
+        return masked(RewardOutput(value, seen.float(), raw), episodes.valid(images.device))

@@ -1,0 +1,135 @@
+"""Any open_clip network by name or local directory: unit embeddings of images and sentences.
+
+open_clip is an optional extra and is imported when a network is asked for. Images are squashed to the network's square
+with an antialiased bicubic filter, on the device, whatever `resize_mode` the network was trained with, as VLM-RM does:
+a centre crop would cut off what the reward is about. Legend: N images, H W image, D embedding.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from robolearn.errors import CheckpointError
+from robolearn.networks.torchvision_guard import declare_torchvision_operators
+
+VOCABULARY_FILE = "bpe_vocabulary.txt.gz"  # beside a local network; open_clip's own is used without it
+
+
+@dataclass(frozen=True)
+class OpenClipConfig:
+    """Which network, and how it is run."""
+
+    model: str = "ViT-B-32"  # architecture, as open_clip lists it
+    pretrained: str = "laion2b_s34b_b79k"  # tag of the weights
+    model_dir: str = ""  # a directory with open_clip_config.json and weights, in the place of both names
+    batch_size: int = 256  # images in one forward pass
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the forward pass
+    device: str = "cpu"
+
+
+class OpenClip:
+    """A frozen CLIP in evaluation mode. Raises CheckpointError, in one line, where it cannot be had."""
+
+    def __init__(self, config: OpenClipConfig) -> None:
+        self.config = config
+        self.device = torch.device(config.device)
+        model, self._tokenizer, (mean, std) = _load(config)
+        self._model = model.to(self.device).eval().requires_grad_(False)
+        size = model.visual.image_size
+        self._height, self._width = size if isinstance(size, (tuple, list)) else (size, size)
+        self._mean = torch.tensor(mean, device=self.device).view(1, 3, 1, 1)
+        self._std = torch.tensor(std, device=self.device).view(1, 3, 1, 1)
+        self.size = int(self.text(["size"]).shape[-1])
+
+    @torch.no_grad()
+    def images(self, images: Tensor) -> Tensor:
+        """uint8 (N, H, W, 3) on any device -> float32 (N, D) of unit length, on the network's device."""
+        parts = [self._encode(part) for part in images.split(self.config.batch_size)]
+        return torch.cat(parts) if parts else torch.zeros(0, self.size, device=self.device)
+
+    @torch.no_grad()
+    def text(self, text: Sequence[str]) -> Tensor:
+        """N sentences -> float32 (N, D) of unit length."""
+        tokens = self._tokenizer(list(text)).to(self.device)
+        return nn.functional.normalize(self._model.encode_text(tokens).float(), dim=-1)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The network's tensors by name, for the version."""
+        return dict(self._model.state_dict())
+
+    def _encode(self, images: Tensor) -> Tensor:
+        pixels = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255.0
+        if pixels.shape[-2:] != (self._height, self._width):
+            size = (self._height, self._width)
+            pixels = nn.functional.interpolate(pixels, size=size, mode="bicubic", antialias=True).clamp(0.0, 1.0)
+        pixels = (pixels - self._mean) / self._std
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            embedding = self._model.encode_image(pixels)
+        return nn.functional.normalize(embedding.float(), dim=-1)
+
+
+def import_open_clip() -> Any:
+    """The open_clip module. Raises CheckpointError, which says how to install it."""
+    declare_torchvision_operators()
+    try:
+        import open_clip
+    except ImportError as error:
+        raise CheckpointError(
+            f"CLIP rewards need open_clip, which is not installed ({error}); run `pip install robolearn[vlm]`"
+        ) from error
+    return open_clip
+
+
+def _load(config: OpenClipConfig) -> tuple[Any, Any, tuple[Sequence[float], Sequence[float]]]:
+    """Model, tokenizer, and mean and std of the pixels."""
+    directory = Path(config.model_dir).absolute() if config.model_dir else None
+    if directory is not None:
+        _check_directory(directory)
+    open_clip = import_open_clip()
+    name = f"local-dir:{directory}" if directory else config.model
+    if directory is None and config.model not in open_clip.list_models():
+        raise CheckpointError(f"open_clip has no model {config.model!r}; `open_clip.list_models()` names them")
+    root_level = logging.getLogger().level
+    try:
+        model, _, transform = open_clip.create_model_and_transforms(
+            name, pretrained=None if directory else config.pretrained, require_pretrained=True
+        )
+    except (OSError, RuntimeError, ValueError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        wanted = str(directory) if directory else f"{config.model}/{config.pretrained}"
+        raise CheckpointError(
+            f"CLIP {wanted} could not be had: {reason}; "
+            "check the names and the network, or give a local directory with --model-dir"
+        ) from error
+    finally:
+        logging.getLogger().setLevel(root_level)
+    tokenizer = _local_tokenizer(open_clip, directory) if directory else open_clip.get_tokenizer(config.model)
+    normalize = transform.transforms[-1]
+    return model, tokenizer, (tuple(normalize.mean), tuple(normalize.std))
+
+
+def _check_directory(directory: Path) -> None:
+    file = directory / "open_clip_config.json"
+    if not file.is_file():
+        raise CheckpointError(f"{directory} is no open_clip directory: it has no {file.name}")
+    if not any(directory.glob("*.safetensors")):
+        raise CheckpointError(f"{directory} holds no weights: open_clip_model.safetensors is missing")
+
+
+def _local_tokenizer(open_clip: Any, directory: Path) -> Any:
+    """open_clip ignores a vocabulary in the directory, and a context length that is not its own 77."""
+    text = json.loads((directory / "open_clip_config.json").read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
+    length = int(text.get("context_length", 77))
+    vocabulary = directory / VOCABULARY_FILE
+    if vocabulary.is_file():
+        return open_clip.SimpleTokenizer(bpe_path=os.fspath(vocabulary), context_length=length)
+    return open_clip.get_tokenizer(f"local-dir:{directory}", context_length=length)

@@ -1,0 +1,148 @@
+"""Success classifier: is the task done in these images?
+
+The reward of SERL and HIL-SERL (Luo et al. 2024) and of RoboFuME (Yang et al. 2023): one logit from all cameras,
+trained on half positive and half negative images, near-misses among the negatives.
+
+    loss = BCE(logit, done)        value = sigmoid(logit)        done for m consecutive frames above the threshold
+
+Differences: the threshold is chosen on held-out episodes for a stated false-positive rate; a decision needs m frames in
+a row, because one wrong frame would end the episode; calibration is measured. Legend: N images, B episodes, T steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from robolearn.errors import SpecError
+from robolearn.networks.augmentation import random_shift
+from robolearn.rewards.features import EncoderConfig, make_encoder
+from robolearn.rewards.reward_model import Episodes, Kind, RewardOutput, initial_weights, masked, version_of
+
+
+@dataclass(frozen=True)
+class SuccessConfig:
+    """Settings of SuccessReward."""
+
+    cameras: tuple[str, ...] = ("front",)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)  # each camera has its own where it is trained
+    hidden_size: int = 256
+    dropout: float = 0.1
+    threshold: float = 0.85  # of the probability, for a frame to count (`threshold_for`)
+    consecutive: int = 3  # m: frames in a row that make a decision
+    max_shift_px: int = 2  # random shift of the images while training
+    seed: int = 0  # of the initial weights
+
+
+class SuccessReward(nn.Module):
+    """The probability of success of every step; `decisions` makes the sparse reward of it."""
+
+    config_type: ClassVar = SuccessConfig
+    id = "success"
+    kind: Kind = "success"
+    causal = True
+
+    def __init__(self, config: SuccessConfig) -> None:
+        super().__init__()
+        self.config = config
+        with initial_weights(config.seed):
+            encoders = [make_encoder(config.encoder) for _ in config.cameras]
+            self.encoders = nn.ModuleList(encoders)
+            size = sum(encoder.image_size for encoder in encoders)
+            self.head = nn.Sequential(
+                nn.Linear(size, config.hidden_size),
+                nn.Dropout(config.dropout),
+                nn.LayerNorm(config.hidden_size),
+                nn.ReLU(),
+                nn.Linear(config.hidden_size, 1),
+            )
+
+    @property
+    def version(self) -> str:
+        return version_of(self.config, self.state_dict())
+
+    def forward(self, images: Mapping[str, Tensor]) -> Tensor:
+        """Logits (N,) of images (N, H, W, 3) uint8 by camera."""
+        parts = [
+            encoder.images(images[camera])  # type: ignore[operator]
+            for camera, encoder in zip(self.config.cameras, self.encoders, strict=True)
+        ]
+        return self.head(torch.cat(parts, -1))[:, 0]
+
+    def loss(self, images: Mapping[str, Tensor], done: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Binary cross-entropy of a batch with random shifts; done (N,) bool."""
+        shifted = {name: random_shift(image, self.config.max_shift_px, generator) for name, image in images.items()}
+        return nn.functional.binary_cross_entropy_with_logits(self(shifted), done.float())
+
+    @torch.no_grad()
+    def score(self, episodes: Episodes) -> RewardOutput:
+        """Probability of success. Confidence is how far it is from even odds. `raw`: `logit` and `done`."""
+        self.eval()
+        episodes.check(self.config.cameras)
+        device = next(self.head.parameters()).device
+        flat = {camera: episodes.images[camera].to(device).flatten(0, 1) for camera in self.config.cameras}
+        logit = self(flat).view(episodes.shape)
+        valid = episodes.valid(device)
+        value = torch.where(valid, torch.sigmoid(logit), 0.0)
+        raw = {"logit": logit, "done": decisions(value, self.config.threshold, self.config.consecutive)}
+        return masked(RewardOutput(value, (2.0 * value - 1.0).abs(), raw), valid)
+
+
+def decisions(probability: Tensor, threshold: float, consecutive: int) -> Tensor:
+    """(B, T) bool: true from the step at which `consecutive` frames in a row have been above the threshold."""
+    above = torch.nn.functional.pad((probability > threshold).float(), (consecutive - 1, 0))
+    return (above.unfold(-1, consecutive, 1).amin(-1) > 0).cummax(-1).values
+
+
+def balanced_rows(rng: np.random.Generator, done: NDArray[np.bool_], batch_size: int) -> NDArray[np.int64]:
+    """Rows of a batch, half of them successes. Raises SpecError where one side is empty."""
+    positive, negative = np.flatnonzero(done), np.flatnonzero(~done)
+    if len(positive) == 0 or len(negative) == 0:
+        raise SpecError(f"{len(positive)} images of success and {len(negative)} of failure; a classifier needs both")
+    half = batch_size // 2
+    return np.concatenate([rng.choice(positive, half), rng.choice(negative, batch_size - half)])
+
+
+def threshold_for(probability: NDArray, done: NDArray[np.bool_], false_positive_rate: float) -> float:
+    """Least threshold that at most this share of the held-out failures exceeds.
+
+    With n failures nothing below 1 / n can be promised, so a smaller rate is a SpecError.
+    """
+    negative = np.sort(probability[~done])[::-1]
+    if len(negative) * false_positive_rate < 1.0:
+        need = int(np.ceil(1.0 / false_positive_rate))
+        raise SpecError(
+            f"{len(negative)} held-out failures cannot show a false-positive rate of {false_positive_rate:g}; "
+            f"give {need} or more"
+        )
+    return float(negative[int(len(negative) * false_positive_rate)])
+
+
+def area_under_roc(score: NDArray, done: NDArray[np.bool_]) -> float:
+    """Probability that a success scores above a failure, ties counting half (Mann-Whitney)."""
+    positive, negative = score[done], np.sort(score[~done])
+    if len(positive) == 0 or len(negative) == 0:
+        raise SpecError("the area under the ROC curve needs successes and failures")
+    below = np.searchsorted(negative, positive, "left")
+    upto = np.searchsorted(negative, positive, "right")
+    return float((below + upto).mean() / (2 * len(negative)))
+
+
+def calibration(
+    probability: NDArray, done: NDArray[np.bool_], bins: int = 10
+) -> tuple[float, list[tuple[float, float, int]]]:
+    """Expected calibration error, and per filled bin: mean probability, share of successes, count."""
+    which = np.minimum((probability * bins).astype(int), bins - 1)
+    table = [
+        (float(probability[which == i].mean()), float(done[which == i].mean()), int((which == i).sum()))
+        for i in range(bins)
+        if (which == i).any()
+    ]
+    error = sum(count * abs(said - was) for said, was, count in table) / len(probability)
+    return float(error), table
