@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from rclpy.task import Future
 from robolearn_msgs.srv import StartEpisode, StopEpisode
@@ -69,7 +70,9 @@ class RecorderNode(Node):
         self.create_subscription(JointTrajectory, topics.COMMAND, self._on_command, topics.STREAM)
         self.create_subscription(JointTrajectory, topics.COMMAND_SENT, self._on_sent, topics.STREAM)
         self.create_service(StartEpisode, topics.START_RECORDING, self._on_start)
-        self.create_service(StopEpisode, topics.STOP_RECORDING, self._on_stop)
+        # a stop waits for samples; in the samples' own callback group they could not come in meanwhile
+        stopping = MutuallyExclusiveCallbackGroup()
+        self.create_service(StopEpisode, topics.STOP_RECORDING, self._on_stop, callback_group=stopping)
         self._diagnostics = Diagnostics(self, self._figures)
 
     # --- streams ---
