@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 from robolearn.cameras.camera import Camera
 from robolearn.cameras.fake import FakeCamera
+from robolearn.cameras.opencv import OpenCVCamera
 from robolearn.cameras.replay import ReplayCamera
+from robolearn.cameras.video import VideoCamera
 
 
 def _twin_camera(task_id: str = "reach-v1", name: str = "front", height: int = 96, width: int = 96) -> Camera:
@@ -17,4 +19,10 @@ def _twin_camera(task_id: str = "reach-v1", name: str = "front", height: int = 9
     return TwinCamera(Twin(make_task(task_id), {name: (height, width)}), name)
 
 
-CAMERAS: dict[str, Callable[..., Camera]] = {"fake": FakeCamera, "replay": ReplayCamera, "twin": _twin_camera}
+CAMERAS: dict[str, Callable[..., Camera]] = {
+    "fake": FakeCamera,
+    "opencv": OpenCVCamera,
+    "replay": ReplayCamera,
+    "twin": _twin_camera,
+    "video": VideoCamera,
+}

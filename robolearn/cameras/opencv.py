@@ -19,7 +19,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 
 from robolearn.cameras.newest import NewestFrame
@@ -105,6 +104,8 @@ class OpenCVCamera:
 
     def _run(self, capture: Any, newest: NewestFrame, closing: threading.Event) -> None:
         """Capture until `closing`; when the device is lost, open it again."""
+        import cv2
+
         while not closing.is_set():
             if capture is not None and capture.grab():
                 now_ns, monotonic_ns = self._clock(), time.monotonic_ns()
@@ -132,6 +133,8 @@ class OpenCVCamera:
 
     def _open(self) -> Any:
         """The device, set up. Raises HardwareError when it is absent or gives another size."""
+        import cv2
+
         config = self.config
         if "://" in config.device:
             timeouts = [
@@ -160,6 +163,8 @@ class OpenCVCamera:
         return capture
 
     def _set_up(self, capture: Any) -> None:
+        import cv2
+
         config = self.config
         if config.fourcc:
             capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*config.fourcc))

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,6 +35,8 @@ class VideoCamera:
 
     def __init__(self, config: VideoCameraConfig, clock: Callable[[], int] = time.monotonic_ns) -> None:
         """Reads the file's header. clock: what it plays by [ns]."""
+        import av
+
         self.config = config
         self.counts: Counter[str] = Counter()
         self._clock = clock
@@ -82,6 +83,8 @@ class VideoCamera:
         self._images = iter(())
 
     def _play(self) -> Iterator[NDArray[np.uint8]]:
+        import av
+
         while True:
             shown = 0
             with av.open(str(self.config.path)) as container:

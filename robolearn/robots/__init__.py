@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from robolearn.robots.fake import FakeRobot
 from robolearn.robots.robot import Robot
+from robolearn.robots.servo_arm import ServoArm
 
 
 def _twin_robot(task_id: str = "reach-v1") -> Robot:
@@ -16,4 +17,4 @@ def _twin_robot(task_id: str = "reach-v1") -> Robot:
     return TwinRobot(Twin(make_task(task_id), cameras={}))
 
 
-ROBOTS: dict[str, Callable[..., Robot]] = {"fake": FakeRobot, "twin": _twin_robot}
+ROBOTS: dict[str, Callable[..., Robot]] = {"fake": FakeRobot, "servo_arm": ServoArm, "twin": _twin_robot}

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from robolearn.cameras import CAMERAS
 from robolearn.cameras.camera import Camera
+from robolearn.cameras.opencv import OpenCVCameraConfig
+from robolearn.cameras.standin import MjpegServer
+from robolearn.cameras.video import VideoCameraConfig
 from robolearn.errors import HardwareError
+from robolearn.recipes.report import write_video
 
 ARGUMENTS = {
     "replay": {
@@ -21,8 +27,25 @@ ARGUMENTS = {
 
 
 @pytest.fixture(params=sorted(CAMERAS))
-def make(request: pytest.FixtureRequest) -> Callable[[], Camera]:
-    return lambda: CAMERAS[request.param](**ARGUMENTS.get(request.param, {}))
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Camera]]:
+    with contextlib.ExitStack() as devices:
+        arguments = ARGUMENTS.get(request.param, {})
+        if request.param == "opencv":
+            server = devices.enter_context(MjpegServer())
+            arguments = {"config": OpenCVCameraConfig(server.url, *server.size, server.rate_hz)}
+        elif request.param == "video":
+            levels = range(40, 240, 20)
+            write_video(tmp_path / "video.mp4", [np.full((48, 64, 3), i, np.uint8) for i in levels], 20.0, scale=1)
+            arguments = {"config": VideoCameraConfig(tmp_path / "video.mp4")}
+        cameras: list[Camera] = []
+
+        def make() -> Camera:
+            cameras.append(CAMERAS[request.param](**arguments))
+            return cameras[-1]
+
+        yield make
+        for camera in cameras:
+            camera.close()
 
 
 def test_gives_pictures_of_its_spec(make: Callable[[], Camera]) -> None:

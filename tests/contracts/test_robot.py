@@ -1,20 +1,39 @@
-"""What every robot of the table does, over FakeRobot and the twin's arm."""
+"""What every robot of the table does: the fake, the twin's arm, and servo arms on stand-in buses of both kinds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from robolearn.errors import HardwareError, SpecError
 from robolearn.robots import ROBOTS
+from robolearn.robots.calibration import Calibration, JointCalibration
 from robolearn.robots.robot import Robot
+from robolearn.robots.servo_arm import ServoArmConfig
+from robolearn.robots.servo_bus import BusConfig
+from robolearn.robots.standin import WIRES, StandInBus
+from robolearn.tasks.kinematics import SO101
+
+STAND_INS = {f"servo_arm {kind}": kind for kind in WIRES}
 
 
-@pytest.fixture(params=sorted(ROBOTS))
-def make(request: pytest.FixtureRequest) -> Callable[..., Robot]:
-    return ROBOTS[request.param]
+@pytest.fixture(params=sorted({*ROBOTS, *STAND_INS} - {"servo_arm"}))
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Robot]]:
+    if request.param not in STAND_INS:
+        yield ROBOTS[request.param]
+        return
+    kind, joints = STAND_INS[request.param], enumerate(zip(SO101.position_low, SO101.position_high, strict=True))
+    calibration = Calibration(
+        kind, 4096, 0.0, tuple(JointCalibration(SO101.joint_names[i], i + 1, 2048, 1, *ends) for i, ends in joints)
+    )
+    calibration.save(tmp_path / "calibration.json")
+    with StandInBus(kind) as bus:
+        patient = BusConfig(answer_timeout_s=0.05)  # the machine that runs the tests may be busy
+        config = ServoArmConfig(bus.port, tmp_path / "calibration.json", bus=patient)
+        yield lambda: ROBOTS["servo_arm"](config)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 import pytest
@@ -17,11 +16,11 @@ from hypothesis import strategies as st
 
 from robolearn.cameras.newest import NewestFrame
 from robolearn.cameras.opencv import OpenCVCamera, OpenCVCameraConfig, stamp_of_capture
+from robolearn.cameras.standin import MjpegServer
 from robolearn.cameras.video import VideoCamera, VideoCameraConfig
 from robolearn.errors import HardwareError
+from robolearn.recipes.report import write_video
 from robolearn.types import Frame
-
-from .mjpeg import MjpegServer
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
@@ -204,13 +203,7 @@ def test_a_setting_that_the_device_does_not_take_is_an_error(monkeypatch: pytest
 @pytest.fixture
 def video(tmp_path: Path) -> Path:
     path = tmp_path / "front.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=20)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for level in range(0, 200, 20):
-            picture = av.VideoFrame.from_ndarray(np.full((48, 64, 3), level, np.uint8), format="rgb24")
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode())
+    write_video(path, [np.full((48, 64, 3), level, np.uint8) for level in range(0, 200, 20)], 20.0, scale=1)
     return path
 
 

@@ -1,11 +1,10 @@
-"""A network camera: JPEG frames over HTTP on the loopback, which can be unplugged."""
+"""A stand-in for a network camera: JPEG frames over HTTP on the loopback. It can be unplugged and can freeze."""
 
 from __future__ import annotations
 
 import socket
 import threading
 
-import cv2
 import numpy as np
 
 
@@ -32,6 +31,7 @@ class MjpegServer:
         self.unplug()
 
     def plug_in(self) -> None:
+        """Listen, on the same port as before."""
         self._stop.clear()
         self._socket = socket.create_server(("127.0.0.1", self.port))
         self._socket.settimeout(0.1)
@@ -40,6 +40,7 @@ class MjpegServer:
         self._threads[0].start()
 
     def unplug(self) -> None:
+        """Drop whoever watches, and stop listening."""
         self._stop.set()
         for thread in self._threads:
             thread.join()
@@ -56,6 +57,8 @@ class MjpegServer:
             thread.start()
 
     def _send(self, client: socket.socket) -> None:
+        import cv2
+
         client.settimeout(1.0)
         head = b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n"
         with client:
