@@ -20,6 +20,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from robolearn.datasets.disk import write_all
 from robolearn.datasets.store import EpisodeMeta
 from robolearn.errors import DatasetError
 from robolearn.types import EpisodeOutcome
@@ -36,8 +37,8 @@ MISSING = -1  # length of a picture that is not there
 class StepRecord:
     """A step as it goes to disk: rows by array name, pictures already coded (None: not there)."""
 
-    rows: dict[str, NDArray]
-    pictures: dict[str, bytes | None]
+    rows: Mapping[str, NDArray]
+    pictures: Mapping[str, bytes | None]
 
 
 class JournalWriter:
@@ -51,7 +52,7 @@ class JournalWriter:
         self._rows, self._pictures = tuple(rows), tuple(pictures)
         layout = {name: [row.dtype.name, list(row.shape)] for name, row in rows.items()}
         header = {"meta": asdict(meta), "rows": layout, "pictures": list(pictures)}
-        self._write(MAGIC)
+        write_all(self._fd, MAGIC)
         self._record(META, json.dumps(header).encode())
         os.rename(begun, path)
 
@@ -72,12 +73,7 @@ class JournalWriter:
             self._fd = -1
 
     def _record(self, kind: int, payload: bytes) -> None:
-        self._write(HEADER.pack(len(payload), kind, zlib.crc32(payload)) + payload)
-
-    def _write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        write_all(self._fd, HEADER.pack(len(payload), kind, zlib.crc32(payload)) + payload)
 
 
 class JournalReader:

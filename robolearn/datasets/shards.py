@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.datasets.codecs import BYTES, DECODE_ERRORS, Codec, with_checksum, without_checksum
+from robolearn.datasets.disk import NewFile, write_all
 from robolearn.errors import DatasetError
 
 EMPTY = np.iinfo(np.uint64).max  # offset and length of a chunk that is not there
@@ -142,6 +143,11 @@ class ArrayReader:
             row = chunk * self.layout.chunk_rows
             raise DatasetError(f"{shard.path}: field {self.layout.name}: row {row} is damaged ({error})") from error
 
+    def read_coded(self, chunk: int) -> bytes | None:
+        """Chunk number `chunk` as it lies on disk, None where it was never written."""
+        shard, number = self._shard_of(chunk)
+        return shard.chunk(number)
+
     def forget(self) -> None:
         """Close the files, because newer ones may have taken their names."""
         with self._lock:
@@ -169,8 +175,7 @@ class ArrayWriter:
         self.folder = folder
         self.layout = layout
         self._scratch = scratch
-        self._sealed: list[tuple[Path, Path]] = []
-        self._sealed_fds: list[int] = []
+        self._sealed: list[NewFile] = []
         self._fd = -1
         self._pending = layout.empty_chunk()  # rows of the chunk that is being filled
         self._num_rows = num_rows
@@ -191,22 +196,21 @@ class ArrayWriter:
         self._num_rows += 1
         self._write_chunk(self._num_rows - 1, data)
 
-    def seal(self) -> list[tuple[int, Path, Path]]:
-        """Complete the files. Each is (open file descriptor, where it lies, where it has to go), to be closed."""
+    def seal(self) -> list[NewFile]:
+        """Complete the files and hand them over, to be closed by whoever moves them."""
         chunk, within = divmod(self._num_rows, self.layout.chunk_rows)
         if within:
             self._write_chunk(chunk, self.layout.codec.encode(self._pending))
         self._end_shard()
-        sealed = [(fd, *paths) for fd, paths in zip(self._sealed_fds, self._sealed, strict=True)]
-        self._sealed_fds, self._sealed = [], []
+        sealed, self._sealed = self._sealed, []
         return sealed
 
     def close(self) -> None:
         """Drop everything that was not sealed."""
-        for fd in [*self._sealed_fds, self._fd]:
+        for fd in [*(file.fd for file in self._sealed), self._fd]:
             if fd >= 0:
                 os.close(fd)
-        self._sealed_fds, self._fd = [], -1
+        self._sealed, self._fd = [], -1
 
     def _open_shard(self, shard: int) -> None:
         self._shard = shard
@@ -254,16 +258,12 @@ class ArrayWriter:
         if self._fd < 0:
             return
         self._write(with_checksum(self._index.tobytes()))
-        self._sealed_fds.append(self._fd)
-        self._sealed.append((self._path, self.folder / self.layout.shard_name(self._shard)))
+        self._sealed.append(NewFile(self._fd, self._path, self.folder / self.layout.shard_name(self._shard)))
         self._fd = -1
 
     def _write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            written = os.pwrite(self._fd, view, self._offset)
-            self._offset += written
-            view = view[written:]
+        write_all(self._fd, data, self._offset)
+        self._offset += len(data)
 
 
 def power_of_two(value: float, low: int, high: int) -> int:

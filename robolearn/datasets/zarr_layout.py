@@ -11,10 +11,8 @@ valid/                      (steps, stamped fields) bool
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from robolearn.datasets.codecs import Zstd, image_codec
+from robolearn.datasets.disk import Disk
 from robolearn.datasets.shards import ArrayLayout, power_of_two
 from robolearn.datasets.store import NO_STAMP, UNKNOWN_SOURCE, DatasetSpec, EpisodeInfo
 from robolearn.errors import DatasetError, RobolearnError
@@ -129,13 +128,13 @@ def _check_table(file: Path, episodes: Sequence[EpisodeInfo]) -> None:
         start = episode.stop
 
 
-def write_root(path: Path, root: Root, fsync: bool) -> None:
+def write_root(path: Path, root: Root, disk: Disk) -> None:
     """Replace the root file in one atomic step."""
     # One episode a line: readable, and a difference between two versions is a line.
     rows = ",\n".join(json.dumps(episode.to_json()) for episode in root.episodes)
     attributes = {**root.attributes, "format": FORMAT, "schema_version": SCHEMA_VERSION, "spec": root.spec.to_json()}
     head = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes})
-    replace_file(path / ROOT_FILE, f'{head[:-2]}, "episodes": [\n{rows}\n]}}}}\n'.encode(), fsync)
+    disk.replace({path / ROOT_FILE: f'{head[:-2]}, "episodes": [\n{rows}\n]}}}}\n'.encode()})
 
 
 def array_metadata(layout: ArrayLayout, num_rows: int) -> bytes:
@@ -172,28 +171,3 @@ def read_array(path: Path, layout: ArrayLayout) -> tuple[ArrayLayout, int]:
             f"{file}: field {layout.name} has shards of {found.shard_rows} rows, chunks of {found.chunk_rows}"
         )
     return found, num_rows
-
-
-def replace_file(file: Path, data: bytes, fsync: bool) -> None:
-    """Write a file so that a reader finds the old contents or the new ones, whatever happens."""
-    temporary = file.with_name(f".{file.name}.tmp")
-    try:
-        with open(temporary, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            if fsync:
-                os.fsync(stream.fileno())
-        os.replace(temporary, file)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-
-
-def sync_folder(path: Path) -> None:
-    """Make renames in the folder survive a power cut."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from robolearn.datasets.journal import JOURNAL, JournalReader, is_being_written
+from robolearn.datasets.disk import Disk
 from robolearn.datasets.shards import ArrayReader
 from robolearn.datasets.store import DatasetSpec, EpisodeInfo, UnfinishedEpisode, WriterConfig
 from robolearn.datasets.zarr_layout import (
@@ -23,10 +23,10 @@ from robolearn.datasets.zarr_layout import (
     array_metadata,
     read_array,
     read_root,
-    replace_file,
     write_root,
 )
-from robolearn.datasets.zarr_writer import ZarrWriter, recordings
+from robolearn.datasets.zarr_recording import recordings, unfinished_episode
+from robolearn.datasets.zarr_writer import ZarrWriter
 from robolearn.errors import DatasetError, UnknownNameError
 
 
@@ -54,10 +54,11 @@ class ZarrStore:
             raise DatasetError(f"{path} exists; open it to add episodes, or name another folder")
         try:
             path.mkdir(parents=True, exist_ok=True)
+            disk = Disk(fsync=False)
             for name, layout in array_layouts(spec).items():
                 (path / name).mkdir()
-                replace_file(path / name / ROOT_FILE, array_metadata(layout, 0), fsync=False)
-            write_root(path, Root(spec, (), {}), fsync=True)
+                disk.replace({path / name / ROOT_FILE: array_metadata(layout, 0)})
+            write_root(path, Root(spec, (), {}), disk)
         except OSError as error:
             raise DatasetError(f"{path} cannot be made: {os.strerror(error.errno or 0)}") from error
         return cls.open(path)
@@ -73,13 +74,17 @@ class ZarrStore:
         return self._root.spec
 
     @property
+    def schema_version(self) -> int:
+        return int(self._root.attributes["schema_version"])
+
+    @property
     def episodes(self) -> list[EpisodeInfo]:
         return list(self._root.episodes)
 
     @property
     def unfinished(self) -> list[UnfinishedEpisode]:
         committed = {episode.id for episode in self._root.episodes}
-        left = [_unfinished(folder) for folder in recordings(self.path)]
+        left = [unfinished_episode(folder) for folder in recordings(self.path)]
         return [episode for episode in left if episode is not None and episode.id not in committed]
 
     def read(
@@ -123,18 +128,3 @@ class ZarrStore:
         if not 0 <= start <= stop <= episode.length:
             raise DatasetError(f"episode {index} has {episode.length} steps; [{start}, {stop}) is not within it")
         return episode.start + start, episode.start + stop
-
-
-def _unfinished(folder: Path) -> UnfinishedEpisode | None:
-    """The episode that a dead writer left in the folder; None where there is none, or its writer lives."""
-    journal = folder / JOURNAL
-    try:
-        if is_being_written(journal):
-            return None
-    except FileNotFoundError:
-        return None
-    try:
-        reader = JournalReader(journal)
-    except DatasetError as error:
-        return UnfinishedEpisode(folder.name, 0, None, None, str(error))
-    return UnfinishedEpisode(reader.meta.id, reader.length, reader.meta, reader.outcome)

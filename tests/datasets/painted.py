@@ -16,7 +16,7 @@ from robolearn.types import ActionSource, EpisodeOutcome
 SIZE = 16  # pixels, in squares of SQUARE for the 16 bits of the number
 SQUARE = 4
 PERIOD_NS = 33_000_000
-ROBOT = RobotSpec("arm", ("shoulder", "gripper"), (-2.0, -1.0), (2.0, 1.0), (1.0, 1.0))
+ROBOT = RobotSpec("arm", ("shoulder", "gripper"), (-1e5, -1e5), (1e5, 1e5), (1.0, 1.0))
 CAMERAS = ("image_front", "image_wrist")
 SUCCESS = EpisodeOutcome(success=True, terminated=True, truncated=False)
 

@@ -1,0 +1,49 @@
+"""The right to change a dataset, which the system gives back when its holder dies."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+
+from robolearn.errors import DatasetError
+
+LOCK = "lock"
+
+
+class WriterLock:
+    """Held by one writer at a time, of this process or another one."""
+
+    def __init__(self, path: Path, folder: Path) -> None:
+        """Lock the dataset `path` by a file in `folder`. Raises DatasetError naming the holder when there is one."""
+        self._folder = folder
+        self._file = folder / LOCK
+        while True:
+            try:
+                self._folder.mkdir(exist_ok=True)
+                self._fd = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            except FileNotFoundError:
+                continue  # the holder that just left took the folder with it
+            except OSError as error:
+                raise DatasetError(f"{path} cannot be written to: {error.strerror}") from error
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                holder = os.pread(self._fd, 20, 0).decode("ascii", "replace").strip()
+                os.close(self._fd)
+                raise DatasetError(
+                    f"{path} is being written to by process {holder or '?'}; wait for it to end or stop it"
+                ) from error
+            with contextlib.suppress(FileNotFoundError):
+                if os.stat(self._file).st_ino == os.fstat(self._fd).st_ino:
+                    break
+            os.close(self._fd)  # the holder that just left took the file with it
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, str(os.getpid()).encode(), 0)
+
+    def release(self) -> None:
+        self._file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # unfinished episodes stay
+            self._folder.rmdir()
+        os.close(self._fd)

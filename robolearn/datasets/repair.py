@@ -1,0 +1,113 @@
+"""Mending what a dead writer left: unfinished episodes, arrays that are longer than the episode table."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from robolearn.datasets.disk import Disk
+from robolearn.datasets.journal import JOURNAL, JournalReader
+from robolearn.datasets.lock import WriterLock
+from robolearn.datasets.store import UnfinishedEpisode, WriterConfig
+from robolearn.datasets.zarr_layout import RECORDING, ROOT_FILE, array_layouts, array_metadata, read_array, read_root
+from robolearn.datasets.zarr_recording import recordings, unfinished_episode
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.datasets.zarr_writer import ZarrWriter
+from robolearn.errors import DatasetError
+from robolearn.types import EpisodeOutcome
+
+SALVAGED = EpisodeOutcome(success=None, terminated=False, truncated=True, reason="salvaged: the writer died")
+
+
+@dataclass
+class RepairReport:
+    """What was done; ids of episodes."""
+
+    path: str
+    dropped: list[str] = field(default_factory=list)
+    salvaged: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)  # that cannot be salvaged, only dropped
+    mended: list[str] = field(default_factory=list)  # names of arrays whose metadata was written anew
+
+    def __str__(self) -> str:
+        done = [f"{what} {', '.join(names)}" for what, names in self.to_json().items() if what != "path" and names]
+        return f"{self.path}: {'; '.join(done) or 'nothing to repair'}"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def repair(path: Path | str, action: Literal["drop", "salvage"] = "drop", dry_run: bool = False) -> RepairReport:
+    """Drop or salvage every unfinished episode, and make the length of every array that of the episode table.
+
+    A salvaged episode keeps all steps that reached the journal. It has the outcome that was committed when its writer
+    died in committing; else it is truncated, of unknown success. Finished episodes are never touched.
+
+    Raises DatasetError while a writer lives.
+    """
+    path = Path(path)
+    if action not in ("drop", "salvage"):
+        raise DatasetError(f"repair knows the actions drop and salvage, not {action!r}")
+    read_root(path)
+    report = RepairReport(str(path))
+    lock = WriterLock(path, path / RECORDING)
+    try:
+        report.mended = _mend_metadata(path, dry_run)
+        unfinished = _unfinished(path)
+        if action == "drop":
+            report.dropped = [episode.id for _, episode in unfinished]
+            for folder, _ in unfinished if not dry_run else ():
+                shutil.rmtree(folder)
+    finally:
+        lock.release()
+    if action == "salvage":
+        whole = [(folder, episode) for folder, episode in unfinished if episode.meta is not None and episode.length]
+        report.salvaged = [episode.id for _, episode in whole]
+        report.left = [episode.id for _, episode in unfinished if episode.id not in report.salvaged]
+        if whole and not dry_run:
+            with ZarrStore.open(path).writer(WriterConfig()) as writer:
+                for folder, episode in whole:
+                    _salvage(writer, folder, episode)
+    return report
+
+
+def _mend_metadata(path: Path, dry_run: bool) -> list[str]:
+    """Write the zarr.json of arrays anew that are missing, damaged or of another length."""
+    root = read_root(path)
+    mended = []
+    for name, layout in array_layouts(root.spec).items():
+        try:
+            found, num_rows = read_array(path, layout)
+        except DatasetError:
+            if (path / name / ROOT_FILE).exists():
+                raise
+            found, num_rows = layout, -1
+        if num_rows != root.num_steps:
+            mended.append(name)
+            if not dry_run:
+                Disk(fsync=False).replace({path / name / ROOT_FILE: array_metadata(found, root.num_steps)})
+    return mended
+
+
+def _unfinished(path: Path) -> list[tuple[Path, UnfinishedEpisode]]:
+    """One folder per unfinished episode, the longest where a salvage died too."""
+    committed = {episode.id for episode in read_root(path).episodes}
+    found: dict[str, tuple[Path, UnfinishedEpisode]] = {}
+    for folder in recordings(path):
+        episode = unfinished_episode(folder)
+        if episode is None or episode.id in committed:
+            continue
+        if episode.id not in found or found[episode.id][1].length < episode.length:
+            found[episode.id] = folder, episode
+    return list(found.values())
+
+
+def _salvage(writer: ZarrWriter, folder: Path, episode: UnfinishedEpisode) -> None:
+    assert episode.meta is not None
+    writer.begin(episode.meta)
+    for record in JournalReader(folder / JOURNAL).steps():
+        writer.append_record(record)
+    writer.commit(episode.outcome or SALVAGED)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,152 @@
+"""Checking a dataset: every byte is read.
+
+A problem is damage or a contradiction, and makes the dataset not whole. A warning is a fact about the robot's day that
+one should know before learning from it: gaps in time, lost images, a camera that stood still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robolearn.datasets.store import NO_STAMP, EpisodeInfo
+from robolearn.datasets.zarr_layout import array_layouts, read_array, read_root
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.errors import DatasetError
+
+GAP_PERIODS = 2.5  # control periods between two steps that count as a gap
+FROZEN_S = 1.0  # identical images for longer than this are a camera that stands still
+LIMIT_TOLERANCE = 1e-5  # of the range of a joint, by which float32 may pass its limit
+
+Progress = Callable[[int, int], None]
+"""Called with the episodes done and their number."""
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What was found. `ok` when there is no problem."""
+
+    path: str
+    episodes: int
+    steps: int
+    problems: list[str]
+    warnings: list[str]
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+    def to_json(self) -> dict[str, Any]:
+        return {"ok": self.ok, **asdict(self)}
+
+
+def verify(path: Path | str, progress: Progress = lambda done, total: None) -> VerifyReport:
+    """Read all of a dataset. Raises DatasetError only when it cannot be opened as one at all."""
+    path = Path(path)
+    root = read_root(path)
+    problems: list[str] = []
+    warnings: list[str] = []
+    for name, layout in array_layouts(root.spec).items():
+        try:
+            num_rows = read_array(path, layout)[1]
+        except DatasetError as error:
+            problems.append(str(error))
+            continue
+        if num_rows != root.num_steps:
+            problems.append(f"{path / name}: field {name} has {num_rows} steps, the episode table {root.num_steps}")
+    try:
+        store = ZarrStore.open(path)
+    except DatasetError as error:
+        problems.append(str(error))
+        return VerifyReport(str(path), len(root.episodes), root.num_steps, list(dict.fromkeys(problems)), warnings)
+    problems += [f"{path}: {left}" for left in store.unfinished]
+    for index, episode in enumerate(store.episodes):
+        where = f"episode {index} ({episode.id})"
+        problems += [f"{where}: {text}" for text in _episode_problems(store, index, episode)]
+        warnings += [f"{where}: {text}" for text in _episode_warnings(store, index, episode)]
+        progress(index + 1, len(store.episodes))
+    # A shard serves several episodes; one message for each is enough.
+    return VerifyReport(str(path), len(store.episodes), root.num_steps, list(dict.fromkeys(problems)), warnings)
+
+
+def _episode_problems(store: ZarrStore, index: int, episode: EpisodeInfo) -> Iterator[str]:
+    spec = store.spec
+    try:
+        valid = store.read_valid(index)
+        stamps = store.read_stamps(index)
+    except DatasetError as error:
+        yield str(error)
+        return
+    for name, mask in valid.items():
+        if (masked := int((~mask).sum())) != episode.masked.get(name, 0):
+            yield f"{name} is masked in {masked} steps, the episode table says {episode.masked.get(name, 0)}"
+        captured = stamps[name][:, 0]
+        captured = captured[captured != NO_STAMP]
+        if (np.diff(captured) < 0).any():
+            yield f"the capture stamps of {name} run backwards after step {int(np.argmax(np.diff(captured) < 0))}"
+    for name, field in spec.fields.items():
+        try:
+            values = _read_whole(store, index, name, episode)
+        except DatasetError as error:
+            yield str(error)
+            continue
+        if values is None or values.dtype.kind != "f":
+            continue
+        there = values[valid[name]]
+        if not np.isfinite(there).all():
+            yield f"{name} holds numbers that are not finite in steps that are marked valid"
+        if name == "action_sent" and field.low is not None and field.high is not None and len(there):
+            low, high = np.array(field.low), np.array(field.high)
+            slack = LIMIT_TOLERANCE * (high - low)
+            outside = (there < low - slack) | (there > high + slack)
+            if outside.any():
+                joints = ", ".join(field.names[joint] for joint in np.flatnonzero(outside.any(axis=0)))
+                yield f"action_sent is outside the limits of {joints} in {int(outside.any(axis=1).sum())} steps"
+
+
+def _read_whole(store: ZarrStore, index: int, name: str, episode: EpisodeInfo) -> NDArray | None:
+    """The values; of images nothing, but each is decoded."""
+    if name not in store.spec.image_fields:
+        return store.read(index, [name])[name]
+    for step in range(episode.length):
+        store.read(index, [name], step, step + 1)
+    return None
+
+
+def _episode_warnings(store: ZarrStore, index: int, episode: EpisodeInfo) -> Iterator[str]:
+    spec = store.spec
+    period_ns = 1e9 / spec.interface.control_hz
+    for name, lost in episode.dropped.items():
+        yield f"{lost} images of {name} were lost because the codec was too slow"
+    try:
+        for name, stamps in store.read_stamps(index).items():
+            captured = stamps[stamps[:, 0] != NO_STAMP, 0]
+            gaps = np.diff(captured) > GAP_PERIODS * period_ns
+            if gaps.any():
+                longest_s = float(np.diff(captured).max()) * 1e-9
+                yield f"{name} has {int(gaps.sum())} gaps in time, the longest of {longest_s:.3f} s"
+        for name in spec.image_fields:
+            run = _longest_standstill(store, index, name)
+            if run * period_ns > FROZEN_S * 1e9:
+                yield f"{name} shows one and the same picture for {run} steps"
+    except DatasetError:
+        return  # it is among the problems
+
+
+def _longest_standstill(store: ZarrStore, index: int, name: str) -> int:
+    """Most steps in a row whose pictures are coded alike."""
+    episode = store.episodes[index]
+    reader = store.reader(name)
+    longest = run = 0
+    before: bytes | None = None
+    for step in range(episode.start, episode.stop):
+        coded = reader.read_coded(step)
+        run = run + 1 if coded is not None and coded == before else 1
+        before = coded
+        longest = max(longest, run)
+    return longest

@@ -1,0 +1,145 @@
+"""An episode on its way into a zarr dataset.
+
+Until its commit it is a folder that no reader looks at: a journal, from which it can be salvaged, and the shards as
+they will be. A folder without a live writer is an unfinished episode.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import uuid
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robolearn.datasets.disk import Disk
+from robolearn.datasets.journal import JOURNAL, JournalReader, JournalWriter, StepRecord, is_being_written
+from robolearn.datasets.shards import ArrayLayout, ArrayWriter
+from robolearn.datasets.store import EpisodeInfo, EpisodeMeta, UnfinishedEpisode
+from robolearn.datasets.zarr_layout import RECORDING, ROOT_FILE, Root, array_metadata, write_root
+from robolearn.errors import DatasetError
+from robolearn.types import EpisodeOutcome
+
+
+@dataclass(frozen=True)
+class Step:
+    """Rows by array name, pictures raw or coded (None: not there), and the pictures that were lost by haste."""
+
+    rows: Mapping[str, NDArray]
+    pictures: Mapping[str, NDArray | bytes | None]
+    dropped: tuple[str, ...] = ()
+    num_bytes: int = 0  # of the raw pictures
+
+
+class Recording:
+    """The begun episode of a writer. Used by one thread."""
+
+    def __init__(
+        self, path: Path, root: Root, layouts: Mapping[str, ArrayLayout], meta: EpisodeMeta, disk: Disk
+    ) -> None:
+        self._path, self._root, self._layouts, self._meta, self._disk = path, root, layouts, meta, disk
+        self._columns = {name: column for column, name in enumerate(root.spec.stamped_fields)}
+        self._length = 0
+        self._masked: Counter[str] = Counter()
+        self._dropped: Counter[str] = Counter()
+        self._folder = path / RECORDING / uuid.uuid4().hex
+        self._folder.mkdir()
+        images = root.spec.image_fields
+        rows = {name: layout.empty_chunk()[0] for name, layout in layouts.items() if name not in images}
+        self._journal = JournalWriter(self._folder / JOURNAL, meta, rows, images)
+        self._arrays: dict[str, ArrayWriter] = {}
+        try:
+            for name, layout in layouts.items():
+                self._arrays[name] = ArrayWriter(path / name, layout, root.num_steps, self._folder)
+        except BaseException:
+            self.abandon(keep=False)
+            raise
+
+    def add(self, step: Step) -> None:
+        """Code the images, note the step in the journal, and add it to the shards."""
+        pictures = {
+            name: self._layouts[name].codec.encode(value[None]) if isinstance(value, np.ndarray) else value
+            for name, value in step.pictures.items()
+        }
+        self._journal.step(StepRecord(step.rows, pictures))
+        for name, row in step.rows.items():
+            self._arrays[name].append(row)
+        for name, data in pictures.items():
+            self._arrays[name].append_coded(data)
+        self._length += 1
+        self._masked.update(name for name, column in self._columns.items() if not step.rows["valid"][column])
+        self._dropped.update(step.dropped)
+
+    def commit(self, outcome: EpisodeOutcome) -> Root:
+        """Move everything into place; the last step, and the only one that a reader notices, is the root file."""
+        info = EpisodeInfo(
+            **asdict(self._meta),
+            success=None if outcome.success is None else bool(outcome.success),
+            terminated=bool(outcome.terminated),
+            truncated=bool(outcome.truncated),
+            reason=outcome.reason,
+            start=self._root.num_steps,
+            length=self._length,
+            masked=dict(self._masked),
+            dropped=dict(self._dropped),
+        )
+        root = replace(self._root, episodes=(*self._root.episodes, info))
+        self._journal.outcome(outcome)
+        self._disk.move([file for array in self._arrays.values() for file in array.seal()])
+        lengths = {self._path / n / ROOT_FILE: array_metadata(x, root.num_steps) for n, x in self._layouts.items()}
+        self._disk.replace(lengths)
+        write_root(self._path, root, self._disk)
+        return root
+
+    def abandon(self, keep: bool) -> None:
+        """Let go of the files. What is kept is the journal, if there is a step in it."""
+        for array in self._arrays.values():
+            array.close()
+        self._journal.close()
+        if keep and self._length:
+            remove_shards(self._folder)
+        else:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def recordings(path: Path) -> list[Path]:
+    """Folders of episodes that are, or were, being recorded."""
+    folder = path / RECORDING
+    return sorted(entry for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
+
+
+def unfinished_episode(folder: Path) -> UnfinishedEpisode | None:
+    """The episode that a dead writer left in the folder; None where there is none, or its writer lives."""
+    journal = folder / JOURNAL
+    try:
+        if is_being_written(journal):
+            return None
+        reader = JournalReader(journal)
+    except FileNotFoundError:
+        return None
+    except DatasetError as error:
+        return UnfinishedEpisode(folder.name, 0, None, None, str(error))
+    return UnfinishedEpisode(reader.meta.id, reader.length, reader.meta, reader.outcome) if reader.length else None
+
+
+def clean(path: Path, committed: Collection[str]) -> None:
+    """Free the disk of what dead writers left, but for the journals of unfinished episodes. Wants the writer's lock."""
+    for folder in recordings(path):
+        episode = unfinished_episode(folder)
+        if episode is None or episode.id in committed:
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            remove_shards(folder)
+
+
+def remove_shards(folder: Path) -> None:
+    """Leave nothing but the journal, which has it all."""
+    for file in folder.iterdir():
+        if file.name != JOURNAL:
+            with contextlib.suppress(OSError):
+                file.unlink()

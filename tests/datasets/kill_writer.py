@@ -1,0 +1,100 @@
+"""Runs writers that die by SIGKILL, each in a forked child, and prints what they had committed.
+
+    python kill_writer.py random DATASET SEED KILLS     killed after a random time
+    python kill_writer.py step DATASET STRIDE           killed by its own hand before every STRIDE-th change of a file
+
+Every episode's numbers run on from the committed one before it, so that any loss or shift shows.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from painted import SUCCESS, stamps, step
+
+from robolearn.datasets.store import EpisodeMeta, WriterConfig
+from robolearn.datasets.zarr_store import ZarrStore
+
+CHANGES = ("open", "write", "pwrite", "replace", "rename", "unlink", "rmdir", "mkdir", "fsync", "copy_file_range")
+
+
+def write_forever(path: Path, length: int, episodes: int, fsync: bool, told: int) -> None:
+    """Commit episodes and tell their number after each."""
+    store = ZarrStore.open(path)
+    with store.writer(WriterConfig(fsync=fsync)) as writer:
+        for _ in range(episodes):
+            first = store.episodes[-1].stop if store.episodes else 0
+            writer.begin(EpisodeMeta(task="push-v1"))
+            for number in range(first, first + length):
+                writer.append(step(number), stamps(number))  # type: ignore[arg-type]
+            writer.commit(SUCCESS)
+            os.write(told, bytes([1]))
+
+
+def in_child(work: Callable[[int], None], kill_after_s: float | None) -> tuple[int, bool]:
+    """Episodes that the child said it had committed, and whether it was killed."""
+    reading, told = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        work(told)
+        os._exit(0)
+    os.close(told)
+    if kill_after_s is not None:
+        time.sleep(kill_after_s)
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    with os.fdopen(reading, "rb") as pipe:
+        return len(pipe.read()), os.WIFSIGNALED(status)
+
+
+def die_before(number: int) -> None:
+    """Arrange for this process to kill itself before its `number`-th change of a file."""
+    changes = 0
+
+    def dying(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal changes
+            changes += 1
+            if changes == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **kwargs)
+
+        return call
+
+    for name in CHANGES:
+        setattr(os, name, dying(getattr(os, name)))
+
+
+def main() -> None:
+    mode, path = sys.argv[1], Path(sys.argv[2])
+    if mode == "random":
+        rng = random.Random(int(sys.argv[3]))
+        for _ in range(int(sys.argv[4])):
+            before = len(ZarrStore.open(path).episodes)
+            fsync, length = rng.random() < 0.3, rng.choice([2, 10, 40])
+            told, _ = in_child(lambda pipe: write_forever(path, length, 10**6, fsync, pipe), rng.uniform(0.0, 0.25))  # noqa: B023
+            print(before + told, len(ZarrStore.open(path).episodes), flush=True)
+        return
+    for number in range(1, 1000, int(sys.argv[3])):
+        before = len(ZarrStore.open(path).episodes)
+
+        def work(told: int, number: int = number) -> None:
+            die_before(number)
+            write_forever(path, 2, 1, True, told)
+
+        told, killed = in_child(work, None)
+        print(before + told, len(ZarrStore.open(path).episodes), flush=True)
+        if not killed:
+            return
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,263 @@
+"""Writers killed at any moment, full disks, two writers: no finished episode is ever lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from painted import SUCCESS, dataset, dataset_spec, painted_number, record, stamps, step
+
+from robolearn.datasets.repair import repair
+from robolearn.datasets.store import EpisodeMeta, WriterConfig
+from robolearn.datasets.verify import verify
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.errors import DatasetError
+
+HERE = Path(__file__).parent
+
+
+def run_script(name: str, *arguments: object) -> str:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(HERE / name), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def check_counting(path: Path) -> None:
+    """All steps of all episodes are there and in order, for us and for zarr-python."""
+    store = ZarrStore.open(path)
+    group = zarr.open_group(path, mode="r")
+    for index, episode in enumerate(store.episodes):
+        read = store.read(index)
+        numbers = list(range(episode.start, episode.stop))
+        assert read["action"][:, 0].tolist() == numbers
+        for camera in ("image_front", "image_wrist"):
+            assert [painted_number(image) for image in read[camera]] == numbers
+            assert not episode.masked
+    if store.episodes:
+        last = store.episodes[-1]
+        for name in ("action", "image_front"):
+            np.testing.assert_array_equal(group[name][last.start : last.stop], store.read(-1, [name])[name])  # type: ignore[index]
+
+
+def check_kills(path: Path, output: str) -> int:
+    kills = [tuple(map(int, line.split())) for line in output.splitlines()]
+    for told, found in kills:
+        # A writer that died between the atomic step and telling has committed one more than it told.
+        assert found in (told, told + 1)
+    check_counting(path)
+    return len(kills)
+
+
+def check_repair(path: Path) -> None:
+    finished = ZarrStore.open(path).episodes
+    unfinished = ZarrStore.open(path).unfinished
+    report = repair(path, "salvage")
+    assert report.salvaged == [left.id for left in unfinished if left.length]
+    assert verify(path).ok
+    assert ZarrStore.open(path).episodes[: len(finished)] == finished
+    for left, episode in zip(unfinished, ZarrStore.open(path).episodes[len(finished) :], strict=True):
+        assert (left.id, left.length) == (episode.id, episode.length)
+        assert episode.truncated == (left.outcome is None)
+
+
+def test_killed_at_random(tmp_path: Path) -> None:
+    path = tmp_path / "d"
+    ZarrStore.create(path, dataset_spec())
+    assert check_kills(path, run_script("kill_writer.py", "random", path, 0, 25)) == 25
+    assert ZarrStore.open(path).episodes
+    repair(path, "drop")
+    assert verify(path).ok
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_killed_at_random_many_times(tmp_path: Path) -> None:
+    for seed in range(8):
+        path = tmp_path / str(seed)
+        ZarrStore.create(path, dataset_spec())
+        assert check_kills(path, run_script("kill_writer.py", "random", path, seed + 1, 50)) == 50
+        repair(path, "salvage")
+        assert verify(path).ok
+
+
+@pytest.mark.parametrize(
+    "stride", [6, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(600)])], ids=["some", "every"]
+)
+def test_killed_before_a_change_of_a_file(tmp_path: Path, stride: int) -> None:
+    path = tmp_path / "d"
+    dataset(path, [3])
+    output = run_script("kill_writer.py", "step", path, stride)
+    changes = check_kills(path, output) * stride
+    assert 100 < changes < 900  # the last child got through, so every change had its turn
+    check_repair(path)
+
+
+def test_unfinished_episode_is_reported_salvaged_or_dropped(tmp_path: Path) -> None:
+    for action in ("drop", "salvage"):
+        path = tmp_path / action
+        store = dataset(path, [4, 6])
+        with store.writer() as writer:
+            writer.begin(EpisodeMeta(id="lost", seed=3, task="push-v1"))
+            for number in range(10, 15):
+                writer.append(step(number), stamps(number))  # type: ignore[arg-type]
+        found = verify(path)
+        assert not found.ok
+        assert "'lost' was not finished: 5 steps can be salvaged" in found.problems[0]
+        planned = repair(path, action, dry_run=True)  # type: ignore[arg-type]
+        assert (planned.dropped if action == "drop" else planned.salvaged) == ["lost"]
+        assert len(ZarrStore.open(path).unfinished) == 1
+        repair(path, action)  # type: ignore[arg-type]
+        assert verify(path).ok
+        check_counting(path)
+        episodes = ZarrStore.open(path).episodes
+        if action == "salvage":
+            assert (episodes[-1].id, episodes[-1].length, episodes[-1].seed) == ("lost", 5, 3)
+            assert episodes[-1].success is None
+            assert episodes[-1].truncated
+            assert "salvaged" in episodes[-1].reason
+        else:
+            assert len(episodes) == 2
+        assert not (path / ".recording").exists()
+
+
+def test_a_torn_journal_gives_the_steps_before_the_tear(tmp_path: Path) -> None:
+    path = tmp_path / "d"
+    store = dataset(path, [4])
+    with store.writer() as writer:
+        writer.begin(EpisodeMeta(id="torn"))
+        for number in range(4, 14):
+            writer.append(step(number), stamps(number))  # type: ignore[arg-type]
+    journal = next((path / ".recording").glob("*/journal"))
+    whole = journal.read_bytes()
+    journal.write_bytes(whole[:-7])
+    assert [left.length for left in store.unfinished] == [9]
+    damaged = bytearray(whole)
+    damaged[len(whole) // 2] ^= 0xFF
+    journal.write_bytes(damaged)
+    (left,) = store.unfinished
+    assert 0 < left.length < 9
+    repair(path, "salvage")
+    check_counting(path)
+    assert ZarrStore.open(path).episodes[-1].length == left.length
+
+    with store.writer() as writer:
+        writer.begin(EpisodeMeta(id="hopeless"))
+        writer.append(step(0), stamps(0))  # type: ignore[arg-type]
+    journal = next((path / ".recording").glob("*/journal"))
+    journal.write_bytes(b"robolearn-journal-1\n\x00\x01")
+    assert repair(path, "salvage").left == [store.unfinished[0].id]
+    assert "drop it" in store.unfinished[0].problem
+    repair(path, "drop")
+    assert verify(path).ok
+
+
+HOLDER = """
+import sys, time
+from robolearn.datasets.zarr_store import ZarrStore
+with ZarrStore.open(sys.argv[1]).writer():
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_lock_names_its_holder_and_dies_with_it(tmp_path: Path) -> None:
+    store = dataset(tmp_path / "d", [2])
+    with subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path / "d"], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "locked\n"
+        with pytest.raises(DatasetError, match=f"written to by process {holder.pid}"):
+            store.writer()
+        with pytest.raises(DatasetError, match=f"written to by process {holder.pid}"):
+            repair(tmp_path / "d")
+        assert len(ZarrStore.open(tmp_path / "d").episodes) == 1  # reading goes on
+        holder.send_signal(signal.SIGKILL)
+    with store.writer() as writer:
+        record(writer, 2, 2)
+    check_counting(tmp_path / "d")
+
+
+FULL = """
+import resource, sys
+from painted import *
+from robolearn.datasets.store import EpisodeMeta, ImageCodec
+from robolearn.errors import DatasetError
+store = ZarrStore.open(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+with store.writer() as writer:
+    try:
+        record(writer, 200, 5, id="too-long")
+        print("recorded")
+    except DatasetError as error:
+        print(error)
+    if writer._begun is not None:
+        writer.discard()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    record(writer, 7, 5, id="after")
+"""
+
+
+@pytest.mark.parametrize("limit", [3_000, 20_000, 120_000, 160_000])
+def test_a_full_disk_costs_the_episode_only(tmp_path: Path, limit: int) -> None:
+    path = tmp_path / "d"
+    dataset(path, [5])
+    (tmp_path / "full.py").write_text(f"import sys; sys.path.insert(0, {str(HERE)!r})\n" + FULL)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "full.py", path, str(limit)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "File too large" in done.stdout
+    check_counting(path)
+    store = ZarrStore.open(path)
+    assert [episode.id for episode in store.episodes][1:] == ["after"]
+    assert [left.id for left in store.unfinished] == (["too-long"] if limit > 3_000 else [])
+    assert not list(path.glob(".recording/*/image_*"))  # the room is given back
+    repair(path, "salvage")
+    assert verify(path).ok
+
+
+def test_a_codec_too_slow_masks_and_counts_and_never_shifts(tmp_path: Path) -> None:
+    store = ZarrStore.create(tmp_path / "d", dataset_spec())
+    size = step(0)["image_front"].nbytes * 2  # type: ignore[attr-defined]
+    with store.writer(WriterConfig(drop_when_full=True, queue_bytes=3 * size)) as writer:
+        info = record(writer, 400)
+    assert 0 < info.dropped["image_front"] < 400
+    assert info.dropped == info.masked
+    valid = store.read_valid(0)
+    read = store.read(0)
+    for number in range(400):
+        assert read["action"][number, 0] == number
+        if valid["image_front"][number]:
+            assert painted_number(read["image_front"][number]) == number
+        else:
+            assert not read["image_front"][number].any()
+    assert int((~valid["image_front"]).sum()) == info.dropped["image_front"]
+    found = verify(tmp_path / "d")
+    assert found.ok
+    assert any("too slow" in warning for warning in found.warnings)
+
+
+def test_a_reader_keeps_reading_while_a_writer_writes(tmp_path: Path) -> None:
+    path = tmp_path / "d"
+    store = dataset(path, [5, 5])
+    reader = ZarrStore.open(path)
+    before = reader.read(1)
+    with store.writer() as writer:
+        for number in range(10, 100, 10):
+            record(writer, 10, number)
+            np.testing.assert_array_equal(reader.read(1)["image_front"], before["image_front"])
+            np.testing.assert_array_equal(ZarrStore.open(path).read(1)["action"], before["action"])
+    assert len(reader.episodes) == 2
+    check_counting(path)
+    assert SUCCESS.success

@@ -1,0 +1,205 @@
+"""Datasets that are damaged, alien or newer: one line that names file and field, and nothing else is touched."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from painted import SUCCESS, dataset, dataset_spec, record, stamps, step
+
+from robolearn.datasets.info import info
+from robolearn.datasets.repair import repair
+from robolearn.datasets.store import EpisodeMeta
+from robolearn.datasets.verify import verify
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.errors import DatasetError
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    dataset(tmp_path / "d", [5, 5])
+    return tmp_path / "d"
+
+
+def change(file: Path, edit: Callable[[Any], Any]) -> None:
+    data = json.loads(file.read_text())
+    file.write_text(json.dumps(edit(data) or data))
+
+
+def one_line(error: pytest.ExceptionInfo[DatasetError]) -> str:
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda d: d["attributes"].update(schema_version=99), "schema version 99, this robolearn reads up to 1"),
+        (lambda d: d["attributes"].update(format="else"), "no robolearn dataset"),
+        (lambda d: d["attributes"].update(episodes=None), "damaged"),
+        (lambda d: d["attributes"]["spec"].update(robot=None), "damaged"),
+        (lambda d: d["attributes"]["episodes"][1].update(start=4), "episode 1 .* has start 4 .* expected start 5"),
+        (lambda d: d["attributes"]["episodes"][0].update(length="5"), "damaged"),
+        (lambda d: d["attributes"]["spec"]["interface"]["observation"].update({"../evil": {"shape": [1]}}), "evil"),
+        (lambda d: [1], "no robolearn dataset"),
+    ],
+)
+def test_root_file(path: Path, edit: Callable[[Any], Any], says: str) -> None:
+    change(path / "zarr.json", edit)
+    for function in (ZarrStore.open, verify, repair, info):
+        with pytest.raises(DatasetError, match=says) as error:
+            function(path)  # type: ignore[operator]
+        assert str(path) in one_line(error)
+
+
+def test_what_is_no_dataset(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("text")
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "zarr.json").write_text("{ not json")
+    alien = zarr.create_group(tmp_path / "alien")
+    alien.create_array("action", shape=(3,), dtype="float32")
+    for name, says in {
+        "empty": "not a dataset",
+        "file": "not a dataset",
+        "text": "not JSON",
+        "alien": "no robolearn",
+    }.items():
+        with pytest.raises(DatasetError, match=says) as error:
+            ZarrStore.open(tmp_path / name)
+        one_line(error)
+    with pytest.raises(DatasetError, match="does not exist"):
+        ZarrStore.open(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda d: d.update(data_type="float64"), "field action has data_type float64"),
+        (lambda d: d.update(shape=[10, 3]), "field action has shape"),
+        (lambda d: d.update(shape=[7, 2]), "field action has 7 steps, the episode table 10"),
+        (lambda d: d.update(codecs=[]), "field action: the array's metadata is damaged"),
+        (lambda d: d["codecs"][0]["configuration"].update(chunk_shape=[1000, 2]), "field action has shards of"),
+        (lambda d: d["codecs"][0]["configuration"].update(chunk_shape=[0, 2]), "field action has shards of"),
+        (lambda d: "text", "field action: the array's metadata is damaged"),
+    ],
+)
+def test_array_metadata(path: Path, edit: Callable[[Any], Any], says: str) -> None:
+    change(path / "action" / "zarr.json", edit)
+    with pytest.raises(DatasetError, match=says) as error:
+        ZarrStore.open(path)
+    assert str(path / "action") in one_line(error)
+    assert not verify(path).ok
+
+
+def test_array_metadata_that_is_lost_is_mended(path: Path) -> None:
+    (path / "action" / "zarr.json").unlink()
+    with pytest.raises(DatasetError, match="field action cannot be read"):
+        ZarrStore.open(path)
+    assert repair(path).mended == ["action"]
+    assert verify(path).ok
+
+
+def test_arrays_longer_than_the_table_are_read_to_its_end_and_mended(path: Path) -> None:
+    change(path / "action" / "zarr.json", lambda d: d.update(shape=[12, 2]))
+    assert len(ZarrStore.open(path).read(1)["action"]) == 5
+    found = verify(path)
+    assert "field action has 12 steps, the episode table 10" in found.problems[0]
+    assert repair(path, dry_run=True).mended == ["action"]
+    with ZarrStore.open(path).writer() as writer:
+        record(writer, 3, 10)
+    assert verify(path).ok
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-9])
+
+
+def flip(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[10] ^= 0xFF
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [cut, flip, Path.unlink, lambda file: file.write_bytes(b"")])
+@pytest.mark.parametrize("field", ["action", "image_front", "valid", "stamp_ns"])
+def test_shards(path: Path, field: str, damage: Callable[[Path], Any]) -> None:
+    (shard,) = (path / field).glob("c.*")
+    damage(shard)
+    store = ZarrStore.open(path)
+    read = {"valid": store.read_valid, "stamp_ns": store.read_stamps}.get(field, store.read)
+    with pytest.raises(DatasetError, match=f"field {field}") as error:
+        read(0)
+    assert str(shard) in one_line(error)
+    found = verify(path)
+    assert not found.ok
+    assert any(str(shard) in problem for problem in found.problems)
+    others = [name for name in store.spec.fields if name != field]
+    assert store.read(1, others)["proprio"][0, 0] == 5
+
+
+def test_a_damaged_shard_stops_the_writer_and_is_left_as_it_is(path: Path) -> None:
+    (shard,) = (path / "action").glob("c.*")
+    cut(shard)
+    before = shard.read_bytes()
+    with ZarrStore.open(path).writer() as writer, pytest.raises(DatasetError, match="field action"):
+        record(writer, 200)
+    assert shard.read_bytes() == before
+    assert len(ZarrStore.open(path).episodes) == 2
+
+
+def test_contradictions_are_found(path: Path) -> None:
+    change(path / "zarr.json", lambda d: d["attributes"]["episodes"][0]["masked"].update(action=3))
+    (problem,) = verify(path).problems
+    assert "action is masked in 0 steps, the episode table says 3" in problem
+
+
+def test_verify_warns_of_gaps_and_cameras_that_stand_still(tmp_path: Path) -> None:
+    store = ZarrStore.create(tmp_path / "d", dataset_spec())
+    with store.writer() as writer:
+        writer.begin(EpisodeMeta())
+        for number in range(50):
+            values = {**step(number), "image_wrist": step(7)["image_wrist"]}
+            writer.append(values, stamps(number + (number > 20) * 10))  # type: ignore[arg-type]
+        writer.commit(SUCCESS)
+    found = verify(tmp_path / "d")
+    assert found.ok
+    text = "\n".join(found.warnings)
+    assert "proprio has 1 gaps in time, the longest of 0.363 s" in text
+    assert "image_wrist shows one and the same picture for 50 steps" in text
+    assert "image_front shows" not in text
+
+
+def test_verify_finds_what_contradicts_the_spec(tmp_path: Path) -> None:
+    store = ZarrStore.create(tmp_path / "d", dataset_spec())
+    with store.writer() as writer:
+        writer.begin(EpisodeMeta(id="odd"))
+        for number in (0, 2, 1):
+            sent = np.array([2e5 if number == 2 else 0, 0], np.float32)
+            writer.append({**step(number), "action_sent": sent}, stamps(number))  # type: ignore[arg-type]
+        writer.commit(SUCCESS)
+    text = "\n".join(verify(tmp_path / "d").problems)
+    assert "episode 0 (odd): action_sent is outside the limits of shoulder in 1 steps" in text
+    assert "the capture stamps of proprio run backwards after step 1" in text
+
+
+def test_info_counts(path: Path) -> None:
+    answer = info(path)
+    assert (answer["episodes"], answer["steps"], answer["successes"]) == (2, 10, 2)
+    assert answer["action_sources"] == {"script": 10}
+    assert answer["fields"]["image_front"]["shape"] == [16, 16, 3]
+    assert answer["bytes"] > answer["fields"]["image_front"]["bytes"] > 0
+    assert answer["files"] == sum(1 for file in path.rglob("*") if file.is_file())
+    json.dumps(answer)
+
+
+def test_a_copy_is_a_dataset(path: Path, tmp_path: Path) -> None:
+    shutil.copytree(path, tmp_path / "copy")
+    assert verify(tmp_path / "copy").ok
