@@ -37,9 +37,10 @@ class Graph:
         self.events: list[Any] = []
         self.node.create_subscription(EpisodeEvent, topics.EPISODE, self.events.append, topics.STREAM)
 
-    def start(self, name: str, **parameters: Any) -> subprocess.Popen[bytes]:
-        """Run `<name>_node` with these parameters."""
-        command = [sys.executable, "-m", f"robolearn_nodes.{name}_node", "--ros-args"]
+    def start(self, node: str, name: str = "", **parameters: Any) -> subprocess.Popen[bytes]:
+        """Run `<node>_node` with these parameters; `name` tells several of a kind apart."""
+        name = name or node
+        command = [sys.executable, "-m", f"robolearn_nodes.{node}_node", "--ros-args"]
         for key, value in parameters.items():
             command += ["-p", f"{key}:={value}"]
         with (self.folder / f"{name}.log").open("wb") as log:

@@ -24,7 +24,7 @@ def test_latency_is_measured_from_observation_to_its_own_command() -> None:
     assert event.loop_p99_ms == pytest.approx(3.98)
 
 
-def test_event_carries_episode_counts_and_the_first_refusal() -> None:
+def test_event_carries_episode_counts_and_the_last_refusal() -> None:
     running = RunningEpisode(STARTED)
     for refusal in ("", "too far", "nan", "", "late"):
         running.stepped(refusal)
@@ -38,7 +38,7 @@ def test_event_carries_episode_counts_and_the_first_refusal() -> None:
         7,
     )
     assert (event.num_steps, event.held_steps, event.truncated, event.header.stamp.sec) == (5, 3, True, 2)
-    assert event.reason == "object lost; the robot held in 3 steps: too far"
+    assert event.reason == "object lost; the robot held in 3 steps: late"
 
 
 def test_reason_is_empty_when_nothing_went_wrong() -> None:

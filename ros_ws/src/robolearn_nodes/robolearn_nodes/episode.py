@@ -19,7 +19,7 @@ class RunningEpisode:
     num_steps: int = 0
     held_steps: int = 0
     held_in_a_row: int = 0
-    first_refusal: str = ""
+    last_refusal: str = ""
     _published_ns: dict[int, int] = field(default_factory=dict)  # wall time by stamp, of unanswered observations
     _latency_ms: list[float] = field(default_factory=list)
 
@@ -39,12 +39,12 @@ class RunningEpisode:
         self.num_steps += 1
         self.held_steps += held
         self.held_in_a_row = self.held_in_a_row + 1 if held else 0
-        self.first_refusal = self.first_refusal or refusal
+        self.last_refusal = refusal or self.last_refusal
 
     def ended(self, stamp_ns: int, outcome: EpisodeOutcome) -> EpisodeEvent:
         """The ENDED event; its reason tells of refused commands too."""
         p50_ms, p99_ms = np.percentile(self._latency_ms or [0.0], [50, 99])
-        held = f"the robot held in {self.held_steps} steps: {self.first_refusal}" if self.held_steps else ""
+        held = f"the robot held in {self.held_steps} steps: {self.last_refusal}" if self.held_steps else ""
         return EpisodeEvent(
             header=convert.header(stamp_ns),
             event=EpisodeEvent.ENDED,
