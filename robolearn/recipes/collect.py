@@ -36,8 +36,8 @@ class CollectConfig:
 
     task: str
     policy: str = SCRIPTED  # or the path of a checkpoint
-    image_size: int = 96  # [pixels], height and width
-    perturbation: float = 0.1  # share of steps at which the expert is pushed off its path
+    image_size: int = 64  # [pixels], height and width
+    perturbation: float = 0.2  # share of steps at which the expert is pushed off its path
     execute_steps: int = EXECUTE_STEPS  # of a chunk, before the policy is asked again
 
 

@@ -32,9 +32,9 @@ class DemoConfig:
     """Sizes of the demo; the defaults fit six minutes on two cores."""
 
     task: str = "pick_place-v1"
-    demonstrations: int = 100
-    perturbation: float = 0.1  # share of steps that the expert is pushed off its path
-    image_size: int = 96  # pixels, height and width
+    demonstrations: int = 80
+    perturbation: float = 0.2  # share of steps that the expert is pushed off its path
+    image_size: int = 64  # [pixels], height and width
     train_steps: int | None = None  # the algorithm's own number
     episodes: int = 20
     wanted_success_rate: float = 0.8
