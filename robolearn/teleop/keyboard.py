@@ -1,0 +1,142 @@
+"""Moving a robot by the keys of the terminal, also over ssh. Legend: J joints.
+
+A terminal tells that a key was pressed, not that it was let go: a key counts as held for `hold_s` after each press or
+repeat, and its joint moves at a constant speed as long.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import sys
+import termios
+import tty
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robolearn.errors import HardwareError, SpecError
+from robolearn.specs import RobotSpec
+from robolearn.teleop.teleoperator import TeleopCommand, TeleopEvent
+from robolearn.types import RobotState
+
+EVENTS = {
+    " ": TeleopEvent.STOP,
+    "\r": TeleopEvent.SUCCESS,
+    "\n": TeleopEvent.SUCCESS,
+    "x": TeleopEvent.FAILURE,
+    "\x7f": TeleopEvent.DISCARD,  # backspace
+    "\b": TeleopEvent.DISCARD,
+}
+SLOWER, FASTER, LET_GO = "[", "]", "\x04"  # the last is Ctrl-D
+ESCAPE_SEQUENCE = re.compile(r"\x1b(\[[0-9;]*[A-Za-z~]|O[A-Za-z])")  # arrows and the like: not ours
+UNFINISHED = re.compile(r"\x1b(\[[0-9;]*|O)?$")
+SCALES = (0.25, 0.5, 1.0, 2.0)
+LONGEST_STEP_S = 0.1  # between two readings; what is beyond is not made up for
+
+
+@dataclass(frozen=True)
+class KeyboardConfig:
+    """Which keys, and how fast."""
+
+    keys: tuple[str, ...] = ("qa", "ws", "ed", "rf", "tg", "yh")  # of each joint: forwards, then backwards
+    speed_rad_s: float = 0.5
+    hold_s: float = 0.15  # that a key counts as held after a press; terminals repeat every 0.03 s or so
+    idle_s: float | None = None  # without a key for so long, the person is not in charge; None: always in charge
+
+
+class Keyboard:
+    """Space stops; Enter, x and Backspace end the episode (success, failure, discard); [ and ] change the speed; Ctrl-D
+    lets go of the robot. fd: the terminal's file descriptor, standard input if None."""
+
+    config_type = KeyboardConfig
+
+    def __init__(self, config: KeyboardConfig, spec: RobotSpec, fd: int | None = None) -> None:
+        keys = "".join(config.keys)
+        taken = {*EVENTS, SLOWER, FASTER, LET_GO, "\x1b"}
+        if len(config.keys) != len(spec.joint_names) or any(len(pair) != 2 for pair in config.keys):
+            raise SpecError(
+                f"keyboard has the keys {config.keys} for the {len(spec.joint_names)} joints of {spec.name}; "
+                "expected two keys a joint"
+            )
+        if len(set(keys)) < len(keys) or taken & set(keys):
+            raise SpecError(
+                f"keyboard has the keys {config.keys}; each must be unlike the others and have no other use"
+            )
+        self.config, self._spec = config, spec
+        self._moves = {key: (i // 2, 1 - 2 * (i % 2)) for i, key in enumerate(keys)}
+        self._fd = sys.stdin.fileno() if fd is None else fd
+        self._before: list | None = None  # the terminal's own settings
+        self._text = ""
+        self._scale = SCALES.index(1.0)
+        self._pressed_ns: dict[str, int] = {}
+        self._touched_ns: int | None = None
+        self._read_ns = 0
+        self._target: NDArray[np.float64] | None = None  # None while the person is not in charge
+
+    def connect(self) -> None:
+        """Take the terminal: keys come at once and are not shown."""
+        if not os.isatty(self._fd):
+            raise HardwareError("the keyboard needs a terminal, and standard input is none; start it from a shell")
+        if self._before is None:
+            self._before = termios.tcgetattr(self._fd)
+            tty.setcbreak(self._fd)
+        self._text, self._pressed_ns, self._touched_ns, self._target = "", {}, None, None
+
+    def read(self, state: RobotState, now_ns: int) -> TeleopCommand:
+        events = []
+        for key in self._keys():
+            if key in EVENTS:
+                events.append(EVENTS[key])
+            elif key in (SLOWER, FASTER):
+                self._scale = min(max(self._scale + (1 if key == FASTER else -1), 0), len(SCALES) - 1)
+            elif key == LET_GO:
+                self._target, self._pressed_ns = None, {}
+            elif key in self._moves:
+                self._pressed_ns[key] = self._touched_ns = now_ns
+                if self._target is None:
+                    self._target, self._read_ns = state.joint_position.astype(np.float64), now_ns
+        if TeleopEvent.STOP in events:
+            self._target, self._pressed_ns = None, {}
+        return TeleopCommand(self._move(now_ns), tuple(events))
+
+    def close(self) -> None:
+        """Give the terminal back as it was."""
+        if self._before is not None:
+            termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
+            self._before = None
+
+    def _move(self, now_ns: int) -> NDArray[np.float32] | None:
+        if self._target is None or self._touched_ns is None:
+            return None
+        if self.config.idle_s is not None and now_ns - self._touched_ns > self.config.idle_s * 1e9:
+            self._target = None
+            return None
+        elapsed_s = min(max((now_ns - self._read_ns) * 1e-9, 0.0), LONGEST_STEP_S)
+        self._read_ns = now_ns
+        speed = self.config.speed_rad_s * SCALES[self._scale]
+        for key, pressed_ns in self._pressed_ns.items():
+            if now_ns - pressed_ns <= self.config.hold_s * 1e9:
+                joint, sign = self._moves[key]
+                self._target[joint] += sign * speed * elapsed_s
+        np.clip(self._target, self._spec.position_low, self._spec.position_high, out=self._target)
+        return self._target.astype(np.float32)
+
+    def _keys(self) -> str:
+        """What was typed since the last reading."""
+        if self._before is None:
+            raise HardwareError("the keyboard is not connected; call connect() first")
+        while select.select([self._fd], [], [], 0)[0]:
+            try:
+                data = os.read(self._fd, 1024)
+            except OSError:
+                data = b""
+            if not data:
+                raise HardwareError("the keyboard's terminal was closed; the robot holds, start again from a shell")
+            self._text += data.decode("utf-8", "ignore")
+        text = ESCAPE_SEQUENCE.sub("", self._text)
+        rest = UNFINISHED.search(text)
+        self._text = rest.group() if rest else ""
+        return text[: rest.start()] if rest else text

@@ -1,0 +1,90 @@
+"""A second arm of the same kind, led by hand: the follower copies its joints. Legend: J joints.
+
+The person is in charge once the leader stands near the follower (`max_start_gap_rad`), so that the follower never jumps
+to it. With `idle_s`, a leader that lies still for so long gives the robot back, and takes it again when it is moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robolearn.errors import SpecError
+from robolearn.robots.robot import Robot
+from robolearn.robots.servo_arm import ServoArm, ServoArmConfig
+from robolearn.specs import RobotSpec
+from robolearn.teleop.teleoperator import TeleopCommand
+from robolearn.types import RobotState
+
+
+@dataclass(frozen=True)
+class LeaderArmConfig:
+    """The leader, and when it is in charge."""
+
+    arm: ServoArmConfig  # its torque is left off
+    scaled_joints: tuple[str, ...] = ("gripper",)  # copied as a share of the range: the leader's handle is no gripper
+    max_start_gap_rad: float = 0.4
+    idle_s: float | None = None  # None: in charge as long as it is connected
+    moved_rad: float = 0.03  # less is lying still
+
+
+class LeaderArm:
+    """make_arm: what the leader's driver is made by."""
+
+    config_type = LeaderArmConfig
+
+    def __init__(
+        self, config: LeaderArmConfig, spec: RobotSpec, make_arm: Callable[[ServoArmConfig], Robot] = ServoArm
+    ) -> None:
+        """Raises SpecError when the leader lacks a joint of the follower."""
+        self.config, self._spec = config, spec
+        self._arm = make_arm(replace(config.arm, torque=False))
+        theirs, ours = self._arm.spec.joint_names, spec.joint_names
+        missing = [joint for joint in ours if joint not in theirs]
+        if missing:
+            raise SpecError(
+                f"the leader has no {', '.join(missing)}, which {spec.name} has; it has {', '.join(theirs)}"
+            )
+        self._order = [theirs.index(joint) for joint in ours]
+        scaled = np.array([joint in config.scaled_joints for joint in ours])
+        low, high = (
+            np.array(ends)[self._order] for ends in (self._arm.spec.position_low, self._arm.spec.position_high)
+        )
+        share = (np.array(spec.position_high) - np.array(spec.position_low)) / (high - low)
+        self._factor = np.where(scaled, share, 1.0)
+        self._offset = np.where(scaled, np.array(spec.position_low) - low * share, 0.0)
+        self._engaged = False
+        self._rest: NDArray[np.float64] | None = None  # where it was when it last moved
+        self._moved_ns: int | None = None  # None: not since it was connected
+
+    def connect(self) -> None:
+        self._arm.connect()
+        self._engaged, self._rest, self._moved_ns = False, None, None
+
+    def read(self, state: RobotState, now_ns: int) -> TeleopCommand:
+        target = self._arm.read().joint_position[self._order].astype(np.float64) * self._factor + self._offset
+        target = np.clip(target, self._spec.position_low, self._spec.position_high)
+        if self._rest is None:
+            self._rest = target
+        elif np.abs(target - self._rest).max() > self.config.moved_rad:
+            self._rest, self._moved_ns = target, now_ns
+        idle_s = self.config.idle_s
+        if idle_s is not None and (self._moved_ns is None or now_ns - self._moved_ns > idle_s * 1e9):
+            self._engaged = False
+            return TeleopCommand()
+        if not self._engaged:
+            gap = np.abs(target - state.joint_position)
+            worst = int(np.argmax(gap))
+            if gap[worst] > self.config.max_start_gap_rad:
+                return TeleopCommand(
+                    reason=f"{self._spec.joint_names[worst]} of the leader is {gap[worst]:.2f} rad from the robot's; "
+                    f"bring it within {self.config.max_start_gap_rad:g} rad to take over"
+                )
+            self._engaged = True
+        return TeleopCommand(target.astype(np.float32))
+
+    def close(self) -> None:
+        self._arm.close()
