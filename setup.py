@@ -55,6 +55,7 @@ setup(
         "mujoco>=4.0,<5",
         "numpy>=2",
         "opencv-python-headless>=5",
+        "pyserial",
         "pyyaml",
         "rich",
         "rosbags>=0.11.9,<0.12",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -109,6 +110,8 @@ def _read_results(path: Path) -> list[EpisodeResult]:
 
 
 def _last_words(log: Path) -> str:
-    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    wrong = [line for line in lines if "ERROR" in line or "rror:" in line]
-    return (wrong or lines or ["no output"])[-1].strip()
+    """The line that tells best why a graph stopped: the first error that a node named, else the last line."""
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    named = [line for line in lines if re.search(r"^\[\w+-\d+\] \w*Error: ", line)]
+    died = [line for line in lines if "process has died" in line]
+    return (named or died or lines[-1:] or ["no output"])[0]
