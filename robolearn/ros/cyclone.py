@@ -29,7 +29,7 @@ from cyclonedds.topic import Topic
 
 from robolearn.errors import TransportError
 from robolearn.ros import messages, wire
-from robolearn.ros.cyclone_config import MAX_PARTICIPANTS, acquire_domain, refusals, release_domain
+from robolearn.ros.cyclone_config import acquire_domain, refusals, release_domain
 from robolearn.ros.cyclone_types import idl_struct
 from robolearn.ros.transport import (
     EndpointInfo,
@@ -347,11 +347,7 @@ class CycloneTransport:
         self._domain_id = domain_id
         acquire_domain(domain_id)
         try:
-            reason = (
-                f"ROS domain {domain_id}: no participant can be created; either more than {MAX_PARTICIPANTS} processes "
-                "use this domain on this host or its UDP ports are taken: end some, or set another ROS_DOMAIN_ID"
-            )
-            with refusals(reason):
+            with refusals(f"ROS domain {domain_id}: no participant can be created"):
                 user_data = Policy.Userdata(wire.user_data(enclave=enclave))
                 self.participant = DomainParticipant(domain_id, Qos(user_data))
         except TransportError:

@@ -75,6 +75,17 @@ def configuration() -> str:
     return ",".join(part for part in (document, os.environ.get("CYCLONEDDS_URI", "")) if part)
 
 
+def _unjoinable(domain_id: int) -> str:
+    if os.environ.get("CYCLONEDDS_URI"):
+        hint = "CYCLONEDDS_URI may be wrong, too"
+    else:
+        hint = "end some, or set another ROS_DOMAIN_ID"
+    return (
+        f"ROS domain {domain_id} cannot be joined: more than {MAX_PARTICIPANTS} processes use it on this host, or its "
+        f"UDP ports are taken; {hint}"
+    )
+
+
 _domains: dict[int, tuple[Domain, int]] = {}
 _lock = threading.Lock()
 
@@ -84,7 +95,7 @@ def acquire_domain(domain_id: int) -> None:
     with _lock:
         domain, users = _domains.get(domain_id, (None, 0))
         if domain is None:
-            with refusals(f"ROS domain {domain_id} cannot be opened; check CYCLONEDDS_URI and ROS_DOMAIN_ID"):
+            with refusals(_unjoinable(domain_id)):
                 domain = Domain(domain_id, configuration())
         _domains[domain_id] = (domain, users + 1)
 
@@ -103,4 +114,4 @@ def refusals(what: str) -> Iterator[None]:
     try:
         yield
     except DDSException as error:
-        raise TransportError(f"{what} ({error.msg})") from error
+        raise TransportError(f"{what} (DDS code {error.code})") from error

@@ -20,6 +20,8 @@ from robolearn.ros import definitions
 from robolearn.ros.definitions import PLACEHOLDER, Definition
 from robolearn.ros.fields import Byte, Checker, make_checker, make_default, type_name
 
+COPIED_BYTES = 16_384  # rosbags copies bytes behind the header, which aligns float arrays; large ones are left in place
+
 
 class Message:
     """Base of every message class. The subclasses are made by `message_class`."""
@@ -172,6 +174,8 @@ def serialize(message: Message) -> memoryview:
 
 def deserialize(data: bytes | memoryview, cls: type[Message]) -> Message:
     """Parse CDR bytes. Raises ValueError on bytes that are not such a message."""
+    if len(data) > COPIED_BYTES and isinstance(data, bytes):
+        data = memoryview(data)
     try:
         message = definitions.store().deserialize_cdr(data, cls._type)
     except (SerdeError, struct.error, ValueError, IndexError, OverflowError, MemoryError) as error:

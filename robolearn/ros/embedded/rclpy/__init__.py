@@ -80,10 +80,12 @@ def try_shutdown(*, context: Context | None = None, uninstall_handlers: bool | N
 def _end(context: Context | None, uninstall_handlers: bool | None, end: Callable[..., None]) -> None:
     global _global_executor
     is_default = context is None or context is get_default_context()
-    if is_default and _global_executor is not None:
-        _global_executor.shutdown()
-        _global_executor = None
-    end(context=None if is_default else context)
+    try:
+        end(context=None if is_default else context)
+    finally:
+        if is_default and _global_executor is not None:
+            _global_executor.shutdown()
+            _global_executor = None
     if uninstall_handlers or (uninstall_handlers is None and is_default):
         uninstall_signal_handlers()
 

@@ -72,7 +72,7 @@ class Executor:
 
     def _watch(self, entity: Any) -> None:
         """Wake up for what arrives at the entity from now on."""
-        if entity._source is not None:
+        if entity._source is not None and self._context.ok():
             self._waiter.attach(entity._source, entity)
         self.wake()
 
@@ -173,10 +173,10 @@ class Executor:
         """The next thing to run. Raises what ended the wait."""
         deadline = None if timeout_sec is None or timeout_sec < 0 else time.monotonic() + timeout_sec
         while True:
-            if self._is_shutdown:
-                raise ShutdownException
             if not self._context.ok():
                 raise ExternalShutdownException
+            if self._is_shutdown:
+                raise ShutdownException
             if condition():
                 raise ConditionReachedException
             work = self._poll()

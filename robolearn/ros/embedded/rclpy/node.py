@@ -395,8 +395,12 @@ class Node:
         return self._destroy(self._guards, guard)
 
     def destroy_rate(self, rate: Rate) -> bool:
+        if rate not in self._rates:
+            return False
+        self._rates.remove(rate)
         self._timers = [timer for timer in self._timers if timer is not rate._timer]
-        return self._destroy(self._rates, rate)
+        rate.destroy()
+        return True
 
     def destroy_node(self) -> None:
         """Leave the graph. The node cannot be used afterwards."""

@@ -1,0 +1,205 @@
+"""Questions to a running graph, for the command line of machines without `ros2`. Answers are plain data.
+
+Each function opens a context of its own, waits until discovery has settled and closes it. It works on native ROS 2 too.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+import robolearn.ros
+from robolearn.errors import TransportError, UnknownNameError
+
+SETTLE_S = 1.0
+SERVICE_TIMEOUT_S = 5.0
+assert robolearn.ros
+
+
+@contextmanager
+def observer(settle_s: float = SETTLE_S) -> Iterator[Any]:
+    """A hidden node that has seen the graph."""
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+
+    context = rclpy.Context()
+    rclpy.init(args=[], context=context)
+    node = rclpy.create_node(
+        "_robolearn_cli",
+        context=context,
+        enable_rosout=False,
+        start_parameter_services=False,
+        use_global_arguments=False,
+    )
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    try:
+        _settle(node, settle_s)
+        yield node
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+
+
+def _settle(node: Any, settle_s: float) -> None:
+    """Wait until the graph has not changed for a quarter of the time, or the time is over."""
+    end, seen, since = time.monotonic() + settle_s, None, time.monotonic()
+    while time.monotonic() < end:
+        now = sorted(node.get_topic_names_and_types())
+        if now != seen:
+            seen, since = now, time.monotonic()
+        elif len(node.get_node_names()) > 1 and time.monotonic() - since > settle_s / 4:
+            return
+        time.sleep(0.02)
+
+
+def topics() -> list[dict[str, Any]]:
+    """Every topic: `name`, `types`, `publishers`, `subscriptions`."""
+    with observer() as node:
+        own = {"/parameter_events", "/rosout"}
+        return [
+            {
+                "name": name,
+                "types": list(types),
+                "publishers": node.count_publishers(name) - (name == "/parameter_events"),
+                "subscriptions": node.count_subscribers(name),
+            }
+            for name, types in node.get_topic_names_and_types()
+            if name not in own or node.count_publishers(name) > 1 or node.count_subscribers(name)
+        ]
+
+
+def nodes() -> list[str]:
+    """Fully qualified names of every node, hidden ones left out."""
+    with observer() as node:
+        found = node.get_node_names_and_namespaces()
+        return sorted(f"{ns.rstrip('/')}/{name}" for name, ns in found if not name.startswith("_"))
+
+
+def _subscribe(node: Any, topic: str, deliver: Any) -> Any:
+    """Subscribe with the type and the QoS that its publishers have. Raises UnknownNameError."""
+    from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+
+    topic = topic if topic.startswith("/") else f"/{topic}"
+    infos = node.get_publishers_info_by_topic(topic)
+    if not infos:
+        raise UnknownNameError("topic", topic, [name for name, _ in node.get_topic_names_and_types()])
+    reliable = all(info.qos_profile.reliability == ReliabilityPolicy.RELIABLE for info in infos)
+    latched = all(info.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for info in infos)
+    profile = QoSProfile(
+        depth=100,
+        reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+    )
+    return node.create_subscription(class_of(infos[0].topic_type), topic, deliver, profile)
+
+
+def class_of(type_name: str) -> Any:
+    """The class of `package/msg/Name`. Raises UnknownNameError."""
+    package, kind, short = type_name.split("/")
+    try:
+        return getattr(importlib.import_module(f"{package}.{kind}"), short)
+    except (ImportError, AttributeError):
+        raise UnknownNameError("message type", type_name, []) from None
+
+
+def echo(topic: str, count: int | None = None, timeout_s: float | None = None) -> Iterator[dict[str, Any]]:
+    """Messages of a topic as dictionaries, as they come. Ends after `count`, or without one within the time."""
+    received: deque[Any] = deque()
+    with observer() as node:
+        _subscribe(node, topic, received.append)
+        given = 0
+        last = time.monotonic()
+        while count is None or given < count:
+            node.executor.spin_once(timeout_sec=0.1)
+            while received and (count is None or given < count):
+                yield to_dict(received.popleft())
+                given, last = given + 1, time.monotonic()
+            if timeout_s is not None and time.monotonic() - last > timeout_s:
+                return
+
+
+def rate(topic: str, seconds: float = 3.0) -> dict[str, Any]:
+    """Arrivals of a topic over some seconds: `messages`, `rate_hz`, and the gaps `min_s`, `max_s`, `std_s`."""
+    arrivals: list[int] = []
+    with observer() as node:
+        _subscribe(node, topic, lambda _: arrivals.append(time.monotonic_ns()))
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            node.executor.spin_once(timeout_sec=0.05)
+    gaps = np.diff(np.asarray(arrivals, np.float64)) / 1e9
+    if not len(gaps):
+        return {"messages": len(arrivals), "rate_hz": None, "min_s": None, "max_s": None, "std_s": None}
+    return {
+        "messages": len(arrivals),
+        "rate_hz": float(1.0 / gaps.mean()),
+        "min_s": float(gaps.min()),
+        "max_s": float(gaps.max()),
+        "std_s": float(gaps.std()),
+    }
+
+
+def to_dict(message: Any) -> Any:
+    """A message as plain dictionaries, lists, numbers and strings."""
+    if hasattr(message, "get_fields_and_field_types"):
+        return {name: to_dict(getattr(message, name)) for name in message.get_fields_and_field_types()}
+    if isinstance(message, bytes):
+        return message[0] if len(message) == 1 else list(message)
+    if hasattr(message, "tolist"):
+        return message.tolist()
+    return [to_dict(item) for item in message] if isinstance(message, list | tuple) else message
+
+
+def _call(node: Any, target: str, service: str, request: Any, kind: Any) -> Any:
+    """Call one of a node's parameter services. Raises UnknownNameError or TransportError."""
+    target = target if target.startswith("/") else f"/{target}"
+    client = node.create_client(kind, f"{target}/{service}")
+    known = [f"{ns.rstrip('/')}/{name}" for name, ns in node.get_node_names_and_namespaces()]
+    if target not in known:
+        raise UnknownNameError("node", target, [name for name in known if "/_" not in name])
+    if not client.wait_for_service(timeout_sec=SERVICE_TIMEOUT_S):
+        raise TransportError(f"node {target} has no parameter services")
+    future = client.call_async(request)
+    node.executor.spin_until_future_complete(future, timeout_sec=SERVICE_TIMEOUT_S)
+    if not future.done():
+        raise TransportError(f"node {target} did not answer within {SERVICE_TIMEOUT_S:g} s")
+    return future.result()
+
+
+def parameters(target: str) -> dict[str, Any]:
+    """Every parameter of a node with its value. Raises UnknownNameError or TransportError."""
+    from rcl_interfaces.srv import GetParameters, ListParameters
+    from rclpy.parameter import parameter_value_to_python
+
+    with observer() as node:
+        names = list(_call(node, target, "list_parameters", ListParameters.Request(), ListParameters).result.names)
+        answer = _call(node, target, "get_parameters", GetParameters.Request(names=names), GetParameters)
+        values = (parameter_value_to_python(value) for value in answer.values)
+        return dict(sorted(zip(names, values, strict=True)))
+
+
+def get_parameter(target: str, name: str) -> Any:
+    """One value. Raises UnknownNameError if the node or the parameter is not there."""
+    known = parameters(target)
+    if name not in known:
+        raise UnknownNameError(f"parameter of {target}", name, known)
+    return known[name]
+
+
+def set_parameter(target: str, name: str, text: str) -> tuple[bool, str]:
+    """Set one from YAML text. Returns whether it was accepted, and the node's reason if not."""
+    from rcl_interfaces.msg import Parameter as ParameterMessage
+    from rcl_interfaces.srv import SetParameters
+    from rclpy.parameter import get_parameter_value
+
+    with observer() as node:
+        request = SetParameters.Request(parameters=[ParameterMessage(name=name, value=get_parameter_value(text))])
+        (outcome,) = _call(node, target, "set_parameters", request, SetParameters).results
+        return bool(outcome.successful), str(outcome.reason)

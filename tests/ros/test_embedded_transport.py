@@ -1,0 +1,178 @@
+"""The embedded transport: errors in one line, loopback only, malformed samples counted, hands off native ROS."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import rclpy
+from rclpy.node import Node
+from sensor_msgs.msg import JointState
+from std_srvs.srv import SetBool
+
+from robolearn.errors import TransportError
+from robolearn.ros import cyclone_config, messages
+from robolearn.ros.arguments import ArgumentError, parse
+from robolearn.ros.transport import EndpointQos, RequestId
+
+
+@pytest.mark.parametrize("domain", ["233", "-1", "abc", "1.5"])
+def test_a_domain_without_ports_is_one_clear_error(domain: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROS_DOMAIN_ID", domain)
+    with pytest.raises(TransportError, match="ROS_DOMAIN_ID"):
+        rclpy.init(args=[], context=rclpy.Context())
+
+
+def test_no_participant_left_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cyclone_config, "MAX_PARTICIPANTS", 1)
+    taken = []
+    for port in range(7400 + 250 * 101 + 10, 7400 + 250 * 101 + 14):  # two ports for each participant index
+        taken.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        taken[-1].bind(("", port))
+    with pytest.raises(TransportError, match="101 cannot be joined: more than 1 processes"):
+        rclpy.Context().init([], domain_id=101)
+    for one in taken:
+        one.close()
+    context = rclpy.Context()
+    context.init([], domain_id=101)
+    context.shutdown()
+
+
+def test_loopback_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY", "CYCLONEDDS_URI", "ROS_STATIC_PEERS"):
+        monkeypatch.delenv(name, raising=False)
+    assert "127.0.0.1" in cyclone_config.configuration()
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")
+    monkeypatch.setenv("ROS_STATIC_PEERS", "robot.local;10.0.0.7")
+    monkeypatch.setenv("CYCLONEDDS_URI", "<CycloneDDS/>")
+    text = cyclone_config.configuration()
+    assert "127.0.0.1" not in text
+    assert '<Peer address="10.0.0.7"/>' in text
+    assert text.endswith(",<CycloneDDS/>")
+    monkeypatch.setenv("ROS_LOCALHOST_ONLY", "1")
+    assert "127.0.0.1" in cyclone_config.configuration()
+    monkeypatch.delenv("ROS_LOCALHOST_ONLY")
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "MOON")
+    with pytest.raises(TransportError, match="LOCALHOST, SUBNET"):
+        cyclone_config.configuration()
+
+
+def test_qos_matching() -> None:
+    reliable, best_effort = EndpointQos(), EndpointQos(reliable=False)
+    latched = EndpointQos(transient_local=True)
+    assert reliable.serves(reliable)
+    assert reliable.serves(best_effort)
+    assert not best_effort.serves(reliable)
+    assert latched.serves(reliable)
+    assert not reliable.serves(latched)
+    assert EndpointQos(deadline_ns=5).serves(EndpointQos(deadline_ns=10))
+    assert not EndpointQos().serves(EndpointQos(deadline_ns=10))
+
+
+def random_samples(count: int) -> list[bytes]:
+    """Random strings, and truncated or altered true messages."""
+    generator = random.Random(0)
+    true = bytes(messages.serialize(JointState(name=["shoulder", "gripper"], position=[1.0, 2.0])))
+    samples = []
+    for _ in range(count):
+        if generator.random() < 0.5:
+            samples.append(generator.randbytes(generator.randrange(64)))
+        else:
+            altered = bytearray(true[: generator.randrange(len(true))])
+            for _ in range(min(3, len(altered))):
+                altered[generator.randrange(len(altered))] = generator.randrange(256)
+            samples.append(bytes(altered))
+    return samples
+
+
+def test_malformed_samples_are_counted_and_dropped(node: Node, capfd: pytest.CaptureFixture[str]) -> None:
+    received: list[Any] = []
+    subscription = node.create_subscription(JointState, "fuzzed", received.append, 10)
+    service = node.create_service(SetBool, "fuzzed_service", lambda request, response: response)
+    samples = random_samples(5000)
+    for sample in samples:
+        subscription._queue.append((sample, 0, 0))
+        work = subscription._take()
+        if work is not None:
+            work()
+        service._queue.append((sample, RequestId(1, 1, 1)))
+        service._take()
+    assert subscription.malformed_count + len(received) == len(samples)
+    assert subscription.malformed_count > 0.9 * len(samples)
+    assert service.malformed_count > 0.9 * len(samples)
+    errors = capfd.readouterr().err
+    assert "dropped 1 malformed message(s) so far" in errors
+    assert errors.count("malformed") <= 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["-r", "a"], "from:=to"),
+        (["-p", "a"], "name:=value"),
+        (["-p"], "wants a value"),
+        (["--unknown", "x"], "unknown ROS argument"),
+        (["--params-file", "/nowhere.yaml"], "cannot be read"),
+        (["-p", "a:=[1"], "not YAML"),
+    ],
+)
+def test_bad_ros_arguments_are_one_line(arguments: list[str], text: str) -> None:
+    with pytest.raises(ArgumentError, match=text) as caught:
+        parse(["program", "--ros-args", *arguments])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_sourced_ros_wins(tmp_path: Path) -> None:
+    package = tmp_path / "rclpy"
+    package.mkdir()
+    (package / "__init__.py").write_text("marker = 'native'\n")
+    (tmp_path / "sensor_msgs").mkdir()
+    (tmp_path / "sensor_msgs" / "__init__.py").write_text("marker = 'native'\n")
+    code = (
+        "import robolearn.ros, rclpy, sensor_msgs; print(rclpy.marker, sensor_msgs.marker, robolearn.ros.is_native())"
+    )
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["native", "native", "True"]
+
+
+def test_the_embedded_client_imports_only_errors_of_the_library() -> None:
+    code = (
+        "import sys, robolearn.ros, rclpy, rclpy.executors, sensor_msgs.msg;"
+        "print(sorted(m for m in sys.modules if m.startswith('robolearn.') and not m.startswith('robolearn.ros')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['robolearn.errors']"
+
+
+SpinUntil = Callable[..., bool]
+
+
+def test_two_contexts_of_one_process_talk(spin_until: SpinUntil) -> None:
+    from rclpy.executors import SingleThreadedExecutor
+
+    one, other = rclpy.Context(), rclpy.Context()
+    for context in (one, other):
+        rclpy.init(args=[], context=context)
+    talker, listener = Node("talker", context=one), Node("listener", context=other)
+    received: list[JointState] = []
+    publisher = talker.create_publisher(JointState, "between", 10)
+    listener.create_subscription(JointState, "between", received.append, 10)
+    executor = SingleThreadedExecutor(context=other)
+    executor.add_node(listener)
+    for _ in range(100):
+        if received:
+            break
+        if publisher.get_subscription_count():
+            publisher.publish(JointState(name=["a"]))
+        executor.spin_once(timeout_sec=0.1)
+    assert received[0].name == ["a"]
+    for context in (one, other):
+        rclpy.shutdown(context=context)

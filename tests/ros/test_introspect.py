@@ -1,0 +1,61 @@
+"""The functions behind `robolearn topic|node|param`, against a node in another process."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from robolearn.errors import UnknownNameError
+from robolearn.ros import introspect
+
+TALKER = """
+    from sensor_msgs.msg import JointState
+    rclpy.init()
+    node = rclpy.create_node("talker")
+    node.declare_parameter("gain", 1.5)
+    publisher = node.create_publisher(JointState, "joints", 10)
+    node.create_timer(0.02, lambda: publisher.publish(JointState(name=["a"], position=[0.5])))
+    print("up", flush=True)
+    rclpy.spin(node)
+"""
+
+
+@pytest.fixture
+def talker(other_process: Callable[..., subprocess.Popen[str]]) -> None:
+    process = other_process(TALKER)
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == "up"
+
+
+def test_topics_nodes_and_messages(talker: None) -> None:
+    assert "/talker" in introspect.nodes()
+    (joints,) = [topic for topic in introspect.topics() if topic["name"] == "/joints"]
+    assert joints == {
+        "name": "/joints",
+        "types": ["sensor_msgs/msg/JointState"],
+        "publishers": 1,
+        "subscriptions": 0,
+    }
+    (message,) = itertools.islice(introspect.echo("joints", count=1), 1)
+    assert message["name"] == ["a"]
+    assert message["position"] == [0.5]
+    assert message["header"]["stamp"] == {"sec": 0, "nanosec": 0}
+    assert introspect.rate("/joints", seconds=0.5)["messages"] > 5
+    with pytest.raises(UnknownNameError, match="/joints"):
+        introspect.rate("/joint", seconds=0.1)
+
+
+def test_parameters(talker: None) -> None:
+    assert introspect.parameters("talker") == {"gain": 1.5, "use_sim_time": False}
+    assert introspect.set_parameter("/talker", "gain", "2.5") == (True, "")
+    assert introspect.get_parameter("/talker", "gain") == 2.5
+    accepted, reason = introspect.set_parameter("/talker", "gain", "fast")
+    assert not accepted
+    assert "gain" in reason
+    with pytest.raises(UnknownNameError, match="gain"):
+        introspect.get_parameter("/talker", "gaim")
+    with pytest.raises(UnknownNameError, match="/talker"):
+        introspect.parameters("/taker")
