@@ -36,7 +36,6 @@ class BCConfig:
     warmup_steps: int = 100
     max_grad_norm: float = 1.0
     max_shift_px: int = 2  # random shift of the images; 0 for none
-    proprio_noise: float = 0.0  # standard deviation, in units of the normalised proprio
 
 
 class BC:
