@@ -9,6 +9,8 @@ EXTRAS = {
     "bullet": ["pybullet>=3.2.7"],
     "web": ["fastapi", "uvicorn"],
     "dev": [
+        "dynamixel-sdk",  # the vendors' SDKs, run against our stand-in motors
+        "feetech-servo-sdk",
         "hypothesis",
         "import-linter",
         "mypy",
@@ -66,7 +68,7 @@ setup(
         "zarr>=3.1,<4",
     ],
     extras_require=EXTRAS,
-    data_files=shared("sim_assets/**/*", "launch/*.yaml", "ros_ws/src/robolearn_msgs/*/*"),
+    data_files=shared("sim_assets/**/*", "hardware/**/*", "launch/*.yaml", "ros_ws/src/robolearn_msgs/*/*"),
     entry_points={
         "console_scripts": ["robolearn = robolearn.cli:main"],
         "zarr.codecs": [  # so that zarr.open reads the images of our datasets

@@ -44,6 +44,10 @@ class HardwareError(RobolearnError):
     """A device is absent, silent or reports a fault."""
 
 
+class CellError(RobolearnError):
+    """The YAML file of a physical cell is wrong."""
+
+
 class UnknownNameError(RobolearnError):
     """A name that no table holds. Names the near misses."""
 

@@ -1,0 +1,203 @@
+"""A cell: one physical robot with its cameras, controls and limits, read from one YAML file.
+
+    name: bench
+    control_hz: 30
+    robot: {driver: servo_arm, port: /dev/robolearn/arm, calibration: ../calibration/arm.json}
+    safety: {max_jump: 0.2}
+    cameras:
+      front: {driver: opencv, device: /dev/robolearn/front, height: 480, width: 640, rate_hz: 30}
+    teleop: {driver: keyboard}
+
+`driver` is a name of ROBOTS, CAMERAS or TELEOPERATORS; the other keys are the fields of that driver's `config_type`,
+and those of `safety` are SafetyConfig's. Paths are relative to the file. Whatever is wrong is a CellError that names
+file, line and key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from robolearn.cameras import CAMERAS
+from robolearn.cameras.camera import Camera
+from robolearn.errors import CellError, RobolearnError, UnknownNameError
+from robolearn.robots import ROBOTS
+from robolearn.robots.robot import Robot
+from robolearn.robots.safety import SafetyConfig
+from robolearn.specs import RobotSpec
+from robolearn.teleop import TELEOPERATORS
+from robolearn.teleop.teleoperator import Teleoperator
+
+CLOCK: Callable[[], int] = time.monotonic_ns
+
+
+@dataclass(frozen=True)
+class Device:
+    """A driver by name, and the configuration that it is made with."""
+
+    driver: str
+    config: Any
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What `load_cell` read. Nothing is opened; `make_*` make drivers that are not connected yet."""
+
+    name: str
+    control_hz: float
+    robot: Device
+    safety: SafetyConfig = SafetyConfig()  # noqa: RUF009, it is frozen
+    cameras: Mapping[str, Device] = field(default_factory=dict)
+    teleop: Device | None = None
+
+    def make_robot(self, clock: Callable[[], int] = CLOCK) -> Robot:
+        return ROBOTS[self.robot.driver](self.robot.config, clock=clock)
+
+    def make_cameras(self, clock: Callable[[], int] = CLOCK) -> dict[str, Camera]:
+        return {name: CAMERAS[camera.driver](camera.config, clock=clock) for name, camera in self.cameras.items()}
+
+    def make_teleoperator(self, spec: RobotSpec) -> Teleoperator:
+        """For a robot of `spec`. Raises CellError when the cell has no controls."""
+        if self.teleop is None:
+            raise CellError(f"cell {self.name} has no teleop; add one to its file")
+        return TELEOPERATORS[self.teleop.driver](self.teleop.config, spec)
+
+
+def load_cell(path: Path) -> Cell:
+    """Read a cell's file. Raises CellError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise CellError(
+            f"cannot read the cell {path}: {error.strerror if isinstance(error, OSError) else error}"
+        ) from error
+    except yaml.YAMLError as error:
+        raise CellError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    return _Reader(path, node).cell(data)
+
+
+class _Reader:
+    """Turns what YAML says into configurations. `where` is a key with those above it: `cameras.front.height`."""
+
+    def __init__(self, path: Path, node: yaml.Node | None) -> None:
+        self._path = path
+        self._lines: dict[str, int] = {}
+        if node is not None:
+            self._note_lines(node, "")
+
+    def cell(self, data: Any) -> Cell:
+        top = self._mapping(data, "")
+        self._check_keys(top, "", [f.name for f in dataclasses.fields(Cell)], needed=["name", "control_hz", "robot"])
+        rate = self._value(float, top["control_hz"], "control_hz")
+        if not rate > 0:
+            raise self._error("control_hz", f"is {rate:g}, expected more than 0")
+        cameras = self._mapping(top.get("cameras") or {}, "cameras")
+        return Cell(
+            name=self._value(str, top["name"], "name"),
+            control_hz=rate,
+            robot=self._device(ROBOTS, top["robot"], "robot"),
+            safety=self._value(SafetyConfig, top.get("safety") or {}, "safety"),
+            cameras={
+                str(name): self._device(CAMERAS, camera, f"cameras.{name}", name=str(name))
+                for name, camera in cameras.items()
+            },
+            teleop=self._device(TELEOPERATORS, top["teleop"], "teleop") if top.get("teleop") else None,
+        )
+
+    def _device(self, table: Mapping[str, Any], data: Any, where: str, **known: str) -> Device:
+        keys = dict(self._mapping(data, where))
+        drivers = {name: driver.config_type for name, driver in table.items() if hasattr(driver, "config_type")}
+        if "driver" not in keys:
+            raise self._error(where, f"has no driver; expected one of {', '.join(sorted(drivers))}")
+        driver = keys.pop("driver")
+        if driver not in drivers:
+            raise self._error(f"{where}.driver", f"names an {UnknownNameError('driver', str(driver), drivers)}")
+        return Device(driver, self._value(drivers[driver], {**known, **keys}, where))
+
+    def _value(self, wanted: Any, value: Any, where: str) -> Any:
+        """`value` as the type `wanted`, which is a dataclass, a plain type, a tuple of them, or one of them or None."""
+        if dataclasses.is_dataclass(wanted):
+            return self._dataclass(typing.cast(type, wanted), value, where)
+        options = typing.get_args(wanted)
+        if isinstance(wanted, types.UnionType):
+            if value is None:
+                return None
+            return self._value(next(option for option in options if option is not types.NoneType), value, where)
+        if typing.get_origin(wanted) is tuple:
+            if not isinstance(value, list):
+                raise self._error(where, f"is {value!r}, expected a list")
+            return tuple(self._value(options[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+        if wanted is Path and isinstance(value, str):
+            return self._path.parent / value
+        if wanted is float and isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300:
+            return float(value)
+        if wanted in (str, int, bool) and type(value) is wanted:
+            return value
+        raise self._error(
+            where, f"is {value!r}, expected {_NAMES.get(wanted, 'nothing: it cannot be given in a file')}"
+        )
+
+    def _dataclass(self, wanted: type, value: Any, where: str) -> Any:
+        keys = self._mapping(value, where)
+        hints, fields = typing.get_type_hints(wanted), dataclasses.fields(wanted)
+        needed = [
+            f.name for f in fields if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        ]
+        self._check_keys(keys, where, [f.name for f in fields], needed)
+        try:
+            return wanted(**{key: self._value(hints[key], item, _join(where, key)) for key, item in keys.items()})
+        except CellError:
+            raise
+        except RobolearnError as error:
+            raise self._error(where, str(error)) from error
+
+    def _mapping(self, value: Any, where: str) -> Mapping[str, Any]:
+        if not isinstance(value, dict):
+            raise self._error(where, f"is {value!r}, expected keys and values")
+        return value
+
+    def _check_keys(self, keys: Mapping[str, Any], where: str, known: Iterable[str], needed: Iterable[str]) -> None:
+        names = list(known)
+        for key in keys:
+            if key not in names:
+                raise self._error(_join(where, str(key)), f"is an {UnknownNameError('key', str(key), names)}")
+        missing = [key for key in needed if key not in keys]
+        if missing:
+            raise self._error(where, f"lacks {', '.join(missing)}")
+
+    def _note_lines(self, node: yaml.Node, where: str) -> None:
+        """Where every key stands; and no key may stand twice, of which YAML would drop one."""
+        if isinstance(node, yaml.SequenceNode):
+            for i, item in enumerate(node.value):
+                self._lines[f"{where}[{i}]"] = item.start_mark.line + 1
+                self._note_lines(item, f"{where}[{i}]")
+        if not isinstance(node, yaml.MappingNode):
+            return
+        for key, item in node.value:
+            name = _join(where, str(key.value))
+            again = name in self._lines
+            self._lines[name] = key.start_mark.line + 1
+            if again:
+                raise self._error(name, "is given twice; keep one")
+            self._note_lines(item, name)
+
+    def _error(self, where: str, what: str) -> CellError:
+        line = self._lines.get(where) or self._lines.get(where.rpartition(".")[0])
+        return CellError(f"{self._path}{f':{line}' if line else ''}: {where or 'the cell'} {what}")
+
+
+_NAMES = {float: "a number", int: "a whole number", str: "text", bool: "true or false", Path: "a path"}
+
+
+def _join(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key
