@@ -21,7 +21,7 @@ STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1f2328;background:#fff}
 h1{font-size:1.6rem;margin-bottom:.2rem}h2{font-size:1.15rem;margin-top:2rem}table{border-collapse:collapse}
 td,th{padding:.35rem .9rem .35rem 0;border-bottom:1px solid #d1d9e0;text-align:left}td.n{text-align:right;
-font-variant-numeric:tabular-nums}img,video{max-width:100%;height:auto;image-rendering:pixelated}p.d{color:#59636e}
+font-variant-numeric:tabular-nums}img{width:100%;image-rendering:pixelated}video{width:36rem;max-width:100%}p.d{color:#59636e}
 """
 
 
@@ -96,6 +96,7 @@ def plot_latency(latency_p50_ms: Sequence[float], latency_p99_ms: Sequence[float
         axes.plot(episode, latency_p50_ms, "o", ms=4, color="#0969da", label="p50")
         axes.axhline(period_ms, color="#1f2328", lw=1, ls="--", label=f"control period {period_ms:g} ms")
         axes.set(xlabel="episode", ylabel="observation to command [ms]", yscale="log")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(frameon=False, ncols=3)
 
     return _svg(draw, (7.0, 2.6))

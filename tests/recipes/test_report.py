@@ -63,3 +63,9 @@ def test_page_escapes_what_it_is_given(tmp_path: Path) -> None:
     assert "<p id=x>body</p>" in text
     assert "0.85" in text
     assert "rows" not in text
+
+
+def test_latency_plot_draws_every_episode_and_the_period() -> None:
+    svg = report.plot_latency([1.0, 1.2, 1.1], [3.0, 4.0, 5.0], period_ms=50.0)
+    assert svg.startswith("<svg")
+    assert svg.count("<use") >= 6  # a mark an episode and percentile
