@@ -61,6 +61,13 @@ class Graph:
         self.node.destroy_client(client)
         return future.result()
 
+    def agree(self, service_type: Any, name: str, **request: Any) -> None:
+        """Call until the server agrees: nodes that have just started may not have found each other yet."""
+        end_s = time.monotonic() + START_TIMEOUT_S
+        while not (response := self.call(service_type, name, **request)).success:
+            assert time.monotonic() < end_s, response.message
+            time.sleep(0.05)
+
     def spin_until(self, condition: Callable[[], Any], timeout_s: float = START_TIMEOUT_S) -> None:
         end_s = time.monotonic() + timeout_s
         while not condition():
@@ -70,8 +77,7 @@ class Graph:
     def run_episode(self, seed: int = 0, episode_id: str = "episode") -> Any:
         """Start an episode of the twin and spin until it ended. Returns the ENDED event."""
         self.events.clear()
-        response = self.call(StartEpisode, topics.START_EPISODE, episode_id=episode_id, seed=seed)
-        assert response.success, response.message
+        self.agree(StartEpisode, topics.START_EPISODE, episode_id=episode_id, seed=seed)
         self.spin_until(lambda: any(event.event == EpisodeEvent.ENDED for event in self.events))
         return self.events[-1]
 

@@ -99,14 +99,14 @@ def test_killed_recorder_leaves_every_finished_episode_and_reports_the_other(gra
     graph.node.create_subscription(JointTrajectory, topics.COMMAND_SENT, sent.append, topics.STREAM)
 
     for episode_id in ("whole", "half"):
-        assert graph.call(Trigger, topics.RESET_POLICY).success
-        assert graph.call(StartEpisode, topics.START_RECORDING, episode_id=episode_id, task=TASK, seed=0).success
+        graph.agree(Trigger, topics.RESET_POLICY)
+        graph.agree(StartEpisode, topics.START_RECORDING, episode_id=episode_id, task=TASK, seed=0)
         if episode_id == "whole":
             event = graph.run_episode(episode_id=episode_id)
             response = graph.call(StopEpisode, topics.STOP_RECORDING, event=event)
             assert (response.success, response.message) == (True, "")
     before = len(sent)
-    assert graph.call(StartEpisode, topics.START_EPISODE, episode_id="half", seed=1).success
+    graph.agree(StartEpisode, topics.START_EPISODE, episode_id="half", seed=1)
     graph.spin_until(lambda: len(sent) > before + 30)
     recorder.send_signal(signal.SIGKILL)
     recorder.wait()
@@ -117,3 +117,14 @@ def test_killed_recorder_leaves_every_finished_episode_and_reports_the_other(gra
     (unfinished,) = store.unfinished
     assert unfinished.id == "half"
     assert unfinished.length > 0
+
+
+def test_supervisor_ends_with_one_line_when_the_twin_dies(graph: Any) -> None:
+    twin = graph.start("twin", cameras="", realtime_factor=1.0)
+    graph.start("policy")
+    supervisor = graph.start("supervisor")
+    graph.spin_until(lambda: graph.events)
+    twin.send_signal(signal.SIGKILL)
+    graph.spin_until(lambda: supervisor.poll() is not None)
+    assert supervisor.returncode == 2
+    assert "LaunchError: the node of /twin/start_episode is gone (episode pick_place-v1-0-" in graph.log("supervisor")

@@ -74,7 +74,7 @@ def test_policy_of_another_image_size_ends_with_one_line(graph: Any, tmp_path: P
     graph.start("twin", image_size=SIZE, cameras="front")
     policy = graph.start("policy", policy=save_untrained(tmp_path / "checkpoint", image_size=48))
     graph.spin_until(lambda: "is ready" in graph.log("policy"))
-    assert graph.call(StartEpisode, topics.START_EPISODE, episode_id="a").success
+    graph.agree(StartEpisode, topics.START_EPISODE, episode_id="a")
     graph.spin_until(lambda: policy.poll() is not None)
     assert policy.returncode == 2
     assert "SpecError: the robot's image_front has shape (32, 32, 3), expected (48, 48, 3)" in graph.log("policy")

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from robolearn_nodes.recording import COMMAND, SENT, Recording
+from robolearn_nodes.recording import Recording
+from robolearn_nodes.topics import COMMAND, COMMAND_SENT
 
 from robolearn.types import EpisodeOutcome
 
@@ -42,7 +43,7 @@ def streams(held: frozenset[int] = frozenset()) -> dict[str, list[tuple[int, dic
         "joint_states": [(t, {"proprio": t}) for t in ticks],
         "front": [(t, {"image_front": t}) for t in ticks],
         COMMAND: [(t, {"action": t, "action_source": 2}) for k, t in enumerate(ticks) if k not in held],
-        SENT: [(t, {"action_sent": t, "held": k in held}) for k, t in enumerate(ticks[:-1])],
+        COMMAND_SENT: [(t, {"action_sent": t, "held": k in held}) for k, t in enumerate(ticks[:-1])],
     }
 
 
@@ -84,7 +85,7 @@ def test_samples_of_the_episode_before_are_not_steps() -> None:
     assert writer.steps == []
 
 
-@pytest.mark.parametrize("lost", ["joint_states", "front", COMMAND, SENT])
+@pytest.mark.parametrize("lost", ["joint_states", "front", COMMAND, COMMAND_SENT])
 def test_a_lost_sample_leaves_a_gap_in_its_field_alone(lost: str) -> None:
     writer = Notebook()
     recording = Recording(writer, OBSERVED, after_ns=0)
@@ -94,7 +95,7 @@ def test_a_lost_sample_leaves_a_gap_in_its_field_alone(lost: str) -> None:
                 recording.push(stream, stamp, fields)
     recording.commit(END, OUTCOME)
     assert len(writer.steps) == STEPS
-    gap = {"joint_states": "proprio", "front": "image_front", COMMAND: "action", SENT: "action_sent"}[lost]
+    gap = {"joint_states": "proprio", "front": "image_front", COMMAND: "action", COMMAND_SENT: "action_sent"}[lost]
     assert [k for k, (step, _) in enumerate(writer.steps) if gap not in step] == [2]
 
 

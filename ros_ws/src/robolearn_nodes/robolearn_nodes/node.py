@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import rclpy
@@ -30,6 +30,12 @@ def parameter(node: Node, name: str, default: T, description: str) -> T:
     if not (came is kind or (kind is float and came is int) or (kind is str and came in (int, float))):
         raise SpecError(f"{node.get_name()} parameter {name} is {value!r}, expected {kind.__name__}: {description}")
     return kind(value)
+
+
+def unheard(node: Node, topics_to_hear: Iterable[str]) -> str:
+    """Which of these topics nobody publishes yet, in words, or nothing. What starts too early misses its first tick."""
+    silent = [topic for topic in topics_to_hear if not node.count_publishers(topic)]
+    return f"nobody publishes {', '.join(silent)} yet; is its node running?" if silent else ""
 
 
 class Diagnostics:

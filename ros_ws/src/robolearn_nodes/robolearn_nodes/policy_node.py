@@ -19,7 +19,7 @@ from robolearn.sync import ExactJoin, Tick
 from robolearn.tasks import make_task
 from robolearn.types import Observation
 from robolearn_nodes import convert, topics
-from robolearn_nodes.node import Diagnostics, parameter, run
+from robolearn_nodes.node import Diagnostics, parameter, run, unheard
 
 SCRIPTED = "scripted"
 
@@ -52,17 +52,23 @@ class PolicyNode(Node):
         self.create_service(Trigger, topics.RESET_POLICY, self._on_reset)
         fields = self._policy.spec.observation
         cameras = [name.removeprefix("image_") for name in fields if name.startswith("image_")]
-        streams = ["joint_states", *cameras]
+        self._streams = [topics.JOINT_STATES, *map(topics.image_topic, cameras)]
         self.create_subscription(JointState, topics.JOINT_STATES, self._on_joint_states, topics.NEWEST)
         for camera in cameras:
             self.create_subscription(Image, topics.image_topic(camera), self._on_image(camera), topics.NEWEST)
         if any(name.startswith("pose_") for name in fields):
-            streams.append("ground_truth")
+            self._streams.append(topics.GROUND_TRUTH)
             self.create_subscription(TFMessage, topics.GROUND_TRUTH, self._on_ground_truth, topics.NEWEST)
-        self._join = ExactJoin(streams, depth=4)
+        self._join = ExactJoin(self._streams, depth=4)
         self.get_logger().info(f"{path} is ready and looks at {', '.join(fields)}")
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.message = unheard(self, self._streams)
+        if not response.message and not self._command.get_subscription_count():
+            response.message = f"nobody listens to {topics.COMMAND} yet; is a robot or twin running?"
+        if response.message:
+            response.success = False
+            return response
         self._loop.reset(self._seed)
         self._seed += 1
         self._join.reset()
@@ -77,18 +83,18 @@ class PolicyNode(Node):
                 f"{', '.join(message.name)}; use a policy of this robot"
             )
         state = convert.robot_state(message, self._joints)
-        self._on_sample("joint_states", state.stamp_ns, {"proprio": state.proprio()})
+        self._on_sample(topics.JOINT_STATES, state.stamp_ns, {"proprio": state.proprio()})
 
     def _on_image(self, camera: str) -> Any:
         def on_image(message: Image) -> None:
             stamp_ns = convert.stamp_ns(message.header.stamp)
-            self._on_sample(camera, stamp_ns, {f"image_{camera}": convert.image(message)})
+            self._on_sample(topics.image_topic(camera), stamp_ns, {f"image_{camera}": convert.image(message)})
 
         return on_image
 
     def _on_ground_truth(self, message: TFMessage) -> None:
         stamp_ns, poses = convert.ground_truth(message)
-        self._on_sample("ground_truth", stamp_ns, {f"pose_{body}": pose for body, pose in poses.items()})
+        self._on_sample(topics.GROUND_TRUTH, stamp_ns, {f"pose_{body}": pose for body, pose in poses.items()})
 
     def _on_sample(self, stream: str, stamp_ns: int, fields: Observation) -> None:
         for tick in self._join.push(stream, stamp_ns, fields):

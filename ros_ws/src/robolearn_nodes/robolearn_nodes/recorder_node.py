@@ -24,8 +24,8 @@ from robolearn.tasks import make_task
 from robolearn.tasks.task import Task
 from robolearn.types import EpisodeOutcome
 from robolearn_nodes import convert, topics
-from robolearn_nodes.node import Diagnostics, parameter, run
-from robolearn_nodes.recording import COMMAND, SENT, Recording
+from robolearn_nodes.node import Diagnostics, parameter, run, unheard
+from robolearn_nodes.recording import Recording
 
 
 class RecorderNode(Node):
@@ -61,7 +61,7 @@ class RecorderNode(Node):
         self._streams = [topics.JOINT_STATES]
         self.create_subscription(JointState, topics.JOINT_STATES, self._on_joint_states, topics.STREAM)
         for camera in [name.removeprefix("image_") for name in fields if name.startswith("image_")]:
-            self._streams.append(camera)
+            self._streams.append(topics.image_topic(camera))
             self.create_subscription(Image, topics.image_topic(camera), self._on_image(camera), topics.STREAM)
         self._bodies = [name.removeprefix("pose_") for name in fields if name.startswith("pose_")]
         if self._bodies:
@@ -85,7 +85,7 @@ class RecorderNode(Node):
 
     def _on_image(self, camera: str) -> Callable[[Image], None]:
         def on_image(message: Image) -> None:
-            self._push(camera, message.header, lambda: {f"image_{camera}": convert.image(message)})
+            self._push(topics.image_topic(camera), message.header, lambda: {f"image_{camera}": convert.image(message)})
 
         return on_image
 
@@ -103,14 +103,14 @@ class RecorderNode(Node):
             known = {} if source is None else {"action_source": np.uint8(source)}
             return {"action": _float32(convert.command(message, self._joints)), **known}
 
-        self._push(COMMAND, message.header, read)
+        self._push(topics.COMMAND, message.header, read)
 
     def _on_sent(self, message: JointTrajectory) -> None:
         def read() -> dict[str, Any]:
             held = bool(message.header.frame_id)
             return {"action_sent": _float32(convert.command(message, self._joints)), "held": np.bool_(held)}
 
-        self._push(SENT, message.header, read)
+        self._push(topics.COMMAND_SENT, message.header, read)
 
     def _push(self, stream: str, header: Any, read: Callable[[], dict[str, Any]]) -> None:
         recording = self._recording
@@ -139,6 +139,10 @@ class RecorderNode(Node):
     # --- services ---
 
     def _on_start(self, request: StartEpisode.Request, response: StartEpisode.Response) -> StartEpisode.Response:
+        response.message = unheard(self, [*self._streams, topics.COMMAND, topics.COMMAND_SENT])
+        if response.message:
+            response.success = False
+            return response
         if self._recording is not None:
             self._writer.discard()  # its end was never told: the supervisor is another one
         now_ns = self.get_clock().now().nanoseconds

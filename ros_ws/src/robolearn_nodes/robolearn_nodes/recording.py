@@ -1,4 +1,4 @@
-"""One episode on its way into the dataset: joins the streams by stamp and appends a step a tick. Knows no ROS."""
+"""One episode on its way into the dataset: joins the streams by stamp and appends a step a tick."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from robolearn.datasets.store import EpisodeInfo, EpisodeWriter
 from robolearn.sync import ExactJoin, Tick
 from robolearn.types import EpisodeOutcome
+from robolearn_nodes.topics import COMMAND, COMMAND_SENT
 
-COMMAND, SENT = "joint_command", "joint_command_sent"
 DEPTH = 64  # ticks that may wait for a sample before they are written without it
 
 
@@ -23,7 +23,7 @@ class Recording:
     def __init__(self, writer: EpisodeWriter, observation_streams: Sequence[str], after_ns: int) -> None:
         self._writer = writer
         self._observations = tuple(observation_streams)
-        self._join = ExactJoin([*observation_streams, COMMAND, SENT], DEPTH)
+        self._join = ExactJoin([*observation_streams, COMMAND, COMMAND_SENT], DEPTH)
         self._after_ns = after_ns
         self._held_at_ns = after_ns
         self.num_steps = 0
@@ -43,7 +43,7 @@ class Recording:
         A step that was held may never get a command.
         """
         last_ns = end_ns - period_ns
-        wanted = dict.fromkeys(self._observations, end_ns) | {SENT: last_ns}
+        wanted = dict.fromkeys(self._observations, end_ns) | {COMMAND_SENT: last_ns}
         if self._held_at_ns < last_ns:
             wanted[COMMAND] = last_ns
         newest = {stream: self._join.newest_ns(stream) for stream in wanted}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,6 +23,8 @@ from robolearn_nodes import topics
 from robolearn_nodes.node import parameter, run
 
 ALIVE_CHECK_S = 1.0
+CONNECT_S = 10.0  # how long nodes that have just started may take to find each other
+RETRY_S = 0.05
 
 
 class SupervisorNode(Node):
@@ -73,11 +77,11 @@ class SupervisorNode(Node):
     def _run_episode(self, episode_id: str, seed: int) -> dict[str, Any]:
         start = StartEpisode.Request(episode_id=episode_id, task=self._task, seed=seed)
         self._waiting_for, self._ended = episode_id, Future()
-        self._call(self._reset, Trigger.Request())
+        self._call(self._reset, Trigger.Request(), CONNECT_S)
         if self._recorded:
-            self._call(self._start_recorder, start)
-        self._call(self._start_twin, start)
-        event = self._wait_for_end()
+            self._call(self._start_recorder, start, CONNECT_S)
+        self._call(self._start_twin, start, CONNECT_S)
+        event = self._wait_for(self._ended, self._start_twin)
         if self._recorded:
             self._call(self._stop_recorder, StopEpisode.Request(event=event, discard=False))
         return {
@@ -98,24 +102,29 @@ class SupervisorNode(Node):
         if event.event == EpisodeEvent.ENDED and event.episode_id == self._waiting_for and not self._ended.done():
             self._ended.set_result(event)
 
-    def _wait_for_end(self) -> EpisodeEvent:
-        while not self._ended.done():
-            rclpy.spin_until_future_complete(self, self._ended, timeout_sec=ALIVE_CHECK_S)
+    def _call(self, client: Client, request: Any, patience_s: float = 0.0) -> None:
+        """Call until the server agrees, for at most `patience_s`."""
+        end_s = time.monotonic() + patience_s
+        while True:
+            response = self._wait_for(client.call_async(request), client, self._timeout_s)
+            if response.success:
+                return
+            if time.monotonic() > end_s:
+                raise LaunchError(f"{client.srv_name}: {response.message}")
+            time.sleep(RETRY_S)
+
+    def _wait_for(self, future: Future, server: Client, timeout_s: float = math.inf) -> Any:
+        """What the future brings, as long as the server that it comes from lives."""
+        end_s = time.monotonic() + timeout_s
+        while not future.done():
+            rclpy.spin_until_future_complete(self, future, timeout_sec=ALIVE_CHECK_S)
             if not rclpy.ok():
                 raise ExternalShutdownException
-            if not self._ended.done() and not self._start_twin.service_is_ready():
-                raise LaunchError(f"the twin is gone in the middle of episode {self._waiting_for}")
-        return self._ended.result()
-
-    def _call(self, client: Client, request: Any) -> None:
-        future = client.call_async(request)
-        rclpy.spin_until_future_complete(self, future, timeout_sec=self._timeout_s)
-        if not rclpy.ok():
-            raise ExternalShutdownException
-        if not future.done():
-            raise LaunchError(f"{client.srv_name} did not answer within {self._timeout_s:g} s")
-        if not future.result().success:
-            raise LaunchError(f"{client.srv_name}: {future.result().message}")
+            if not future.done() and not server.service_is_ready():
+                raise LaunchError(f"the node of {server.srv_name} is gone (episode {self._waiting_for})")
+            if not future.done() and time.monotonic() > end_s:
+                raise LaunchError(f"{server.srv_name} did not answer within {timeout_s:g} s")
+        return future.result()
 
 
 def main() -> int:

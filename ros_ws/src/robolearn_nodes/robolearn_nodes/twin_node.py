@@ -24,7 +24,7 @@ from robolearn.twin.twin import Twin
 from robolearn.types import EpisodeOutcome
 from robolearn_nodes import convert, topics
 from robolearn_nodes.episode import RunningEpisode
-from robolearn_nodes.node import Diagnostics, parameter, run
+from robolearn_nodes.node import Diagnostics, parameter, run, unheard
 
 
 class TwinNode(Node):
@@ -77,6 +77,10 @@ class TwinNode(Node):
             response.message = (
                 f"asked for {request.task} with seed {request.seed}; this twin runs {task.id}, seeds from 0"
             )
+            return response
+        response.message = unheard(self, [topics.COMMAND])
+        if response.message:
+            response.success = False
             return response
         if self._running is not None:
             self._end(EpisodeOutcome(False, False, True, "another episode was started"))
