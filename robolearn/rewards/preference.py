@@ -7,8 +7,9 @@ HERON (Bukharin et al. 2023): the rule by ordered factors, the first one that di
     p(second over first) = sigmoid(r(second) - r(first))        loss = -log p(answer)        r = mean of E members
 
 Differences: pairs called unsure are dropped before they count; each member sees its own bootstrap of the pairs; the
-values are normalised to mean 0 and std 1 over the dataset (`normalize_over`), the raw ones being kept; HERON's margin
-of the first factor is not left out. Legend: N pairs or steps, E members, D numbers of a state, B episodes, T steps.
+values are normalised to mean 0 and std 1 over the dataset (`normalize_over`), the raw ones being kept; the output is not
+squashed by tanh, whose range of 2 cannot hold two factors that outrank each other; HERON's margin of the first factor
+is not left out. Legend: N pairs or steps, E members, D numbers of a state, B episodes, T steps.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class FitConfig:
 
 
 class BradleyTerry(nn.Module):
-    """E perceptrons as one batched product: (..., D) -> (..., E) in (-1, 1)."""
+    """E perceptrons as one batched product: (..., D) -> (..., E)."""
 
     def __init__(self, inputs: int, members: int, hidden_sizes: tuple[int, ...]) -> None:
         super().__init__()
@@ -70,12 +71,18 @@ class BradleyTerry(nn.Module):
         )
 
     def forward(self, inputs: Tensor) -> Tensor:
-        hidden = inputs.reshape(1, -1, inputs.shape[-1])
+        rewards = self.per_member(inputs.reshape(1, -1, inputs.shape[-1]))
+        return rewards.T.reshape(*inputs.shape[:-1], -1)
+
+    def per_member(self, inputs: Tensor) -> Tensor:
+        """(E or 1, n, D) -> (E, n): each member on inputs of its own."""
+        hidden = inputs
         last = len(self.weights) - 1
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             hidden = hidden @ weight + bias[:, None]
-            hidden = nn.functional.leaky_relu(hidden) if i < last else torch.tanh(hidden)
-        return hidden[..., 0].T.reshape(*inputs.shape[:-1], -1)
+            if i < last:
+                hidden = nn.functional.leaky_relu(hidden)
+        return hidden[..., 0]
 
 
 def ordered_factor_answers(first: Tensor, second: Tensor, margin: Tensor) -> Tensor:
@@ -91,10 +98,9 @@ def ordered_factor_answers(first: Tensor, second: Tensor, margin: Tensor) -> Ten
 
 
 def bradley_terry_loss(first: Tensor, second: Tensor, answer: Tensor) -> Tensor:
-    """Mean negative log-likelihood, per member (E,), of answers (N, E) or (N, 1) given rewards (N, E)."""
-    return nn.functional.binary_cross_entropy_with_logits(
-        second - first, answer.float().expand_as(first), reduction="none"
-    ).mean(0)
+    """Mean negative log-likelihood (E,) of answers given rewards, all (E, N)."""
+    loss = nn.functional.binary_cross_entropy_with_logits(second - first, answer.float(), reduction="none")
+    return loss.mean(1)
 
 
 def fit_bradley_terry(
@@ -117,10 +123,8 @@ def fit_bradley_terry(
         right, seen = 0, 0
         rows = rows[:, torch.randperm(len(answer), generator=generator)]
         for part in rows.split(config.batch_size, dim=1):
-            mask = nn.functional.one_hot(torch.arange(members), members).bool()  # a member sees its own rows alone
-            a, b = (_segment(net, pairs[part]) for pairs in (first, second))  # (E, n, E)
-            a, b = a.movedim(1, 0)[:, mask], b.movedim(1, 0)[:, mask]  # (n, E)
-            labels = answer[part].T
+            a, b = _rewards(net, first[part]), _rewards(net, second[part])  # (E, n)
+            labels = answer[part]
             loss = bradley_terry_loss(a, b, labels).sum()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -133,10 +137,10 @@ def fit_bradley_terry(
     return {"pairs": float(len(answer)), "unsure": float((~sure).sum()), "accuracy": accuracy}
 
 
-def _segment(net: BradleyTerry, states: Tensor) -> Tensor:
-    """Rewards (E, n, E) of states (E, n, D) or segments (E, n, L, D)."""
-    rewards = net(states)
-    return rewards if states.ndim == 3 else rewards.sum(2)
+def _rewards(net: BradleyTerry, states: Tensor) -> Tensor:
+    """(E, n) of states (E, n, D) or of segments (E, n, L, D), summed over their steps."""
+    members, count = states.shape[:2]
+    return net.per_member(states.reshape(members, -1, states.shape[-1])).view(members, count, -1).sum(2)
 
 
 class PreferenceReward(nn.Module):

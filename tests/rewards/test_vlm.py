@@ -1,0 +1,257 @@
+"""VLM-RM: the closed form, and the whole path through a CLIP that is trained here."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor, nn
+
+from robolearn.errors import CheckpointError, SpecError
+from robolearn.rewards import Episodes
+from robolearn.rewards.fixture import (
+    UNSEEN_PALETTES,
+    ArmImages,
+    TinyClipConfig,
+    draw_arm,
+    draw_arms,
+    graded_targets,
+    save_untrained,
+    train_tiny_clip,
+)
+from robolearn.rewards.open_clip import OpenClip, OpenClipConfig
+from robolearn.rewards.success import area_under_roc
+from robolearn.rewards.vlm import VLMConfig, VLMReward, goal_baseline_reward
+
+needs_open_clip = pytest.mark.skipif(
+    importlib.util.find_spec("open_clip") is None, reason="open_clip is not installed: pip install robolearn[vlm]"
+)
+DIRECTIONS = {"right": 0.0, "up": np.pi / 2, "left": np.pi, "down": -np.pi / 2}
+
+
+def unit(count: int, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return nn.functional.normalize(torch.randn(count, 24, generator=generator, dtype=torch.float64), dim=-1)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.25, 0.5, 1.0])
+def test_the_closed_form_is_the_matrix_form(alpha: float) -> None:
+    images, goal, baseline = unit(50, 0), unit(3, 1).mean(0), unit(2, 2).mean(0)
+    direction = goal - baseline
+    projection = alpha * torch.outer(direction, direction) / direction.square().sum() + (1 - alpha) * torch.eye(24)
+    matrix_form = 1 - 0.5 * ((images - goal) @ projection).square().sum(-1)
+    torch.testing.assert_close(goal_baseline_reward(images, goal, baseline, alpha), matrix_form, atol=1e-6, rtol=0)
+
+
+def test_without_projection_the_reward_is_the_cosine() -> None:
+    images, goal = unit(50, 0), unit(1, 1)[0]
+    torch.testing.assert_close(goal_baseline_reward(images, goal, None, 0.0), images @ goal, atol=1e-12, rtol=0)
+
+
+def test_full_projection_is_symmetric_about_the_goal_and_blind_across_it() -> None:
+    goal, baseline = unit(1, 1)[0], unit(1, 2)[0]
+    direction = nn.functional.normalize(goal - baseline, dim=0)
+    across = unit(1, 3)[0]
+    across = across - (across @ direction) * direction
+    steps = torch.linspace(0, 1, 5, dtype=torch.float64)[:, None]
+
+    def reward(points: Tensor) -> Tensor:
+        return goal_baseline_reward(points, goal, baseline, 1.0)
+
+    torch.testing.assert_close(reward(goal + steps * direction), reward(goal - steps * direction))
+    torch.testing.assert_close(reward(goal + steps * across), torch.ones(5, dtype=torch.float64))
+
+
+def test_the_graded_target_of_a_caption_without_direction_is_the_mean_over_directions() -> None:
+    angles = torch.linspace(-torch.pi, torch.pi, 10_001, dtype=torch.float64)[:-1]
+    targets = graded_targets(angles, torch.tensor([0.3, torch.nan], dtype=torch.float64))
+    assert float(targets[:, 0].mean()) == pytest.approx(float(targets[0, 1]), abs=1e-6)
+
+
+def test_a_missing_package_is_one_line() -> None:
+    code = (
+        "import sys; sys.modules['open_clip'] = None\n"
+        "from robolearn.errors import CheckpointError\n"
+        "from robolearn.rewards.vlm import VLMConfig, VLMReward\n"
+        "try: VLMReward(VLMConfig(alpha=0.0))\n"
+        "except CheckpointError as error: print(error)\n"
+    )
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "pip install robolearn[vlm]" in child.stdout, child.stderr
+    assert child.stdout.count("\n") == 1
+
+
+@needs_open_clip
+@pytest.mark.parametrize("config", [OpenClipConfig(model="ViT-B-33"), OpenClipConfig(pretrained="no_such_tag")])
+def test_a_wrong_name_is_one_line(config: OpenClipConfig) -> None:
+    with pytest.raises(CheckpointError) as error:
+        OpenClip(config)
+    assert "\n" not in str(error.value)
+
+
+@needs_open_clip
+def test_a_directory_without_weights_is_one_line_and_no_random_network(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no open_clip_config\.json"):
+        OpenClip(OpenClipConfig(model_dir=str(tmp_path)))
+    save_untrained(tmp_path)
+    (tmp_path / "open_clip_model.safetensors").rename(tmp_path / "open_clip_model.pt")
+    with pytest.raises(CheckpointError, match="holds no weights"):
+        OpenClip(OpenClipConfig(model_dir=str(tmp_path)))
+
+
+@needs_open_clip
+def test_settings_that_cannot_work_are_refused(tmp_path: Path) -> None:
+    save_untrained(tmp_path)
+    clip = OpenClipConfig(model_dir=str(tmp_path))
+    for bad in (
+        VLMConfig(alpha=1.5, baseline=("a robot arm",), clip=clip),
+        VLMConfig(alpha=0.5, clip=clip),
+        VLMConfig(goal=("a robot arm",), baseline=("a robot arm",), clip=clip),
+    ):
+        with pytest.raises(SpecError):
+            VLMReward(bad)
+
+
+@needs_open_clip
+def test_our_preprocessing_is_open_clips(tmp_path: Path) -> None:
+    """The batched squash on the device against the network's own transform of single pictures."""
+    from PIL import Image
+
+    from robolearn.rewards.open_clip import import_open_clip
+
+    save_untrained(tmp_path)
+    clip = OpenClip(OpenClipConfig(model_dir=str(tmp_path)))
+    model, _, transform = import_open_clip().create_model_and_transforms(f"local-dir:{tmp_path}")
+    large = np.kron(draw_arms(np.random.default_rng(0), 4).images, np.ones((1, 2, 3, 1), np.uint8))  # 128 x 192
+    with torch.no_grad():
+        theirs = model.eval().encode_image(torch.stack([transform(Image.fromarray(image)) for image in large]))
+    ours = clip.images(torch.from_numpy(large))
+    cosine = (ours * nn.functional.normalize(theirs, dim=-1)).sum(-1)
+    assert cosine.min() > 1 - 1e-4
+
+
+@needs_open_clip
+def test_the_version_is_of_the_weights_and_not_of_the_place(tmp_path: Path) -> None:
+    versions = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        save_untrained(tmp_path / name, seed)
+        versions.append(VLMReward(VLMConfig(alpha=0.0, clip=OpenClipConfig(model_dir=str(tmp_path / name)))).version)
+    assert versions[0] == versions[1] != versions[2]
+
+
+def rewards_of(directory: Path, arms: ArmImages, goal: str, baseline: str, alpha: float) -> np.ndarray:
+    config = VLMConfig((goal,), (baseline,), alpha, clip=OpenClipConfig(model_dir=str(directory)))
+    return VLMReward(config).score(Episodes({"front": torch.from_numpy(arms.images)[None]}, [""])).value[0].numpy()
+
+
+def gates(directory: Path, arms: ArmImages) -> tuple[float, float, float]:
+    """Mean over four goals: AUROC of images within 22.5 degrees, Spearman, AUROC of the opposite direction."""
+    rows = []
+    for name, angle in DIRECTIONS.items():
+        reward = rewards_of(directory, arms, f"a robot arm pointing {name}", "a robot arm", 0.0)
+        nearness = np.cos(arms.angle - angle)
+        near, far = nearness > np.cos(np.pi / 8), nearness < -np.cos(np.pi / 8)
+        rows.append((area_under_roc(reward, near), float(spearmanr(reward, nearness)[0]), area_under_roc(reward, far)))
+    auroc, spearman, opposite = np.mean(rows, axis=0)
+    return float(auroc), float(spearman), float(opposite)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[TinyClipConfig], Path]:
+    made: dict[TinyClipConfig, Path] = {}
+
+    def get(config: TinyClipConfig) -> Path:
+        if config not in made:
+            made[config] = tmp_path_factory.mktemp("clip")
+            train_tiny_clip(made[config], config)
+        return made[config]
+
+    return get
+
+
+@needs_open_clip
+def test_an_untrained_network_knows_nothing(tmp_path: Path) -> None:
+    save_untrained(tmp_path)
+    auroc, spearman, _ = gates(tmp_path, draw_arms(np.random.default_rng(99), 600))
+    assert auroc == pytest.approx(0.5, abs=0.06)
+    assert abs(spearman) <= 0.06
+
+
+@needs_open_clip
+def test_a_short_training_on_easy_images_already_points_the_right_way(tmp_path: Path) -> None:
+    """The fast variant: one palette and a nearly straight arm are learned in a few seconds."""
+    train_tiny_clip(tmp_path, TinyClipConfig(2000, batch_size=64, steps=80, palettes=("blue",), max_bend_rad=0.3))
+    auroc, spearman, opposite = gates(
+        tmp_path, draw_arms(np.random.default_rng(99), 600, ("blue",), bend_rad=(0.0, 0.3))
+    )
+    assert auroc >= 0.90
+    assert spearman >= 0.85
+    assert opposite <= 0.15
+
+
+@needs_open_clip
+@pytest.mark.slow
+def test_the_fixture_passes_its_gates(trained: Callable[[TinyClipConfig], Path]) -> None:
+    directory = trained(TinyClipConfig())
+    auroc, spearman, opposite = gates(directory, draw_arms(np.random.default_rng(99), 1000))
+    assert auroc >= 0.97
+    assert spearman >= 0.96
+    assert opposite <= 0.10
+    assert gates(directory, draw_arms(np.random.default_rng(98), 1000, tuple(UNSEEN_PALETTES)))[0] >= 0.96
+    assert gates(directory, draw_arms(np.random.default_rng(97), 1000, bend_rad=(1.7, 2.2)))[0] >= 0.88
+
+
+@needs_open_clip
+@pytest.mark.slow
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+def test_hill_climbing_on_the_reward_alone_reaches_the_named_pose(
+    trained: Callable[[TinyClipConfig], Path], alpha: float
+) -> None:
+    """(1+8) on the two joint angles, with the arm's looks fixed, from three starts for each direction."""
+    directory = trained(TinyClipConfig())
+    missed = []
+    for name, wanted in DIRECTIONS.items():
+        config = VLMConfig(
+            (f"a robot arm pointing {name}",), ("a robot arm",), alpha, clip=OpenClipConfig(model_dir=str(directory))
+        )
+        model = VLMReward(config)
+        for start in range(3):
+            rng = np.random.default_rng(start)
+            joints, best = rng.uniform(-np.pi, np.pi, 2) * (1.0, 0.3), -np.inf
+            for generation in range(40):
+                tries = joints + rng.normal(0, 0.6 * 0.93**generation, (8, 2))
+                tries[:, 1] = tries[:, 1].clip(-1.4, 1.4)
+                images = np.stack([draw_arm(np.random.default_rng(7), "blue", *one) for one in tries])
+                value = model.score(Episodes({"front": torch.from_numpy(images)[None]}, [""])).value[0]
+                if float(value.max()) > best:
+                    best, joints = float(value.max()), tries[int(value.argmax())]
+            reached = joints[0] + joints[1] / 2  # the direction of base to tip, for links of about one length
+            missed.append(abs((reached - wanted + np.pi) % (2 * np.pi) - np.pi))
+    assert float(np.median(missed)) < np.radians(15)
+    assert np.mean(np.array(missed) < np.radians(30)) >= 11 / 12
+
+
+@needs_open_clip
+@pytest.mark.slow
+def test_the_baseline_removes_what_it_shares_with_the_goal(tmp_path: Path) -> None:
+    """Goal prompts that carry a colour: projection helps if and only if the baseline carries it too."""
+    train_tiny_clip(tmp_path, TinyClipConfig(), colour_words=True)
+    arms = draw_arms(np.random.default_rng(99), 800)
+
+    def spearman(baseline: str, alpha: float) -> float:
+        rows = []
+        for name, angle in DIRECTIONS.items():
+            reward = rewards_of(tmp_path, arms, f"a blue robot arm pointing {name}", baseline, alpha)
+            rows.append(float(spearmanr(reward, np.cos(arms.angle - angle))[0]))
+        return float(np.mean(rows))
+
+    plain = spearman("a blue robot arm", 0.0)
+    assert spearman("a blue robot arm", 1.0) > plain + 0.02
+    assert spearman("a robot arm", 1.0) < spearman("a blue robot arm", 1.0) - 0.02
