@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,17 +22,26 @@ class NewFile:
 
 
 class Disk:
-    """With `fsync`, what was put survives a power cut; without, it survives the death of any process."""
+    """With `fsync`, what was put survives a power cut; without, it survives the death of any process.
+
+    Letting go of an old file can take a file system some milliseconds, for every file; a thread of its own does it.
+    """
 
     def __init__(self, fsync: bool) -> None:
         self._pool = ThreadPoolExecutor(SYNC_THREADS, "dataset-sync") if fsync else None
+        self._cleaner = ThreadPoolExecutor(1, "dataset-cleaner")
 
     def move(self, files: Sequence[NewFile]) -> None:
         """Move and close files. Their new names are durable after the next `replace` in the same folders."""
         with _closed_after(file.fd for file in files) as fds:
             self._sync(fds)
         for file in files:
+            old = None
+            with contextlib.suppress(FileNotFoundError):
+                old = os.open(file.target, os.O_RDONLY | os.O_CLOEXEC)  # while it is open, replacing it takes no time
             os.replace(file.source, file.target)
+            if old is not None:
+                self.later(os.close, old)
 
     def replace(self, files: Mapping[Path, bytes]) -> None:
         """Write files, each in the place of an older one or of none."""
@@ -53,9 +62,20 @@ class Disk:
         with _closed_after(os.open(f, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for f in folders) as fds:
             self._sync(fds)
 
+    def later(self, function: Callable[..., object], *arguments: object) -> None:
+        """Call the function in the cleaner's thread."""
+        self._cleaner.submit(function, *arguments)
+
     def close(self) -> None:
         if self._pool is not None:
             self._pool.shutdown()
+        self._cleaner.shutdown()
+
+    def __enter__(self) -> Disk:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     def _sync(self, fds: Sequence[int]) -> None:
         if self._pool is not None:

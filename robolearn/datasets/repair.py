@@ -76,7 +76,7 @@ def repair(path: Path | str, action: Literal["drop", "salvage"] = "drop", dry_ru
 def _mend_metadata(path: Path, dry_run: bool) -> list[str]:
     """Write the zarr.json of arrays anew that are missing, damaged or of another length."""
     root = read_root(path)
-    mended = []
+    mended: dict[str, bytes] = {}
     for name, layout in array_layouts(root.spec).items():
         try:
             found, num_rows = read_array(path, layout)
@@ -85,10 +85,11 @@ def _mend_metadata(path: Path, dry_run: bool) -> list[str]:
                 raise
             found, num_rows = layout, -1
         if num_rows != root.num_steps:
-            mended.append(name)
-            if not dry_run:
-                Disk(fsync=False).replace({path / name / ROOT_FILE: array_metadata(found, root.num_steps)})
-    return mended
+            mended[name] = array_metadata(found, root.num_steps)
+    if not dry_run:
+        with Disk(fsync=True) as disk:
+            disk.replace({path / name / ROOT_FILE: data for name, data in mended.items()})
+    return list(mended)
 
 
 def _unfinished(path: Path) -> list[tuple[Path, UnfinishedEpisode]]:

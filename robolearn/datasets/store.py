@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
+from dataclasses import fields as dataclass_fields
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -147,7 +150,12 @@ class EpisodeInfo:
         return self.start + self.length
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {each.name: getattr(self, each.name) for each in dataclass_fields(self)}
+
+    @cached_property
+    def line(self) -> str:
+        """The row as JSON, made once: a table of thousands is written after every episode."""
+        return json.dumps(self.to_json())
 
 
 @dataclass(frozen=True)

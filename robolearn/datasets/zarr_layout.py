@@ -131,7 +131,7 @@ def _check_table(file: Path, episodes: Sequence[EpisodeInfo]) -> None:
 def write_root(path: Path, root: Root, disk: Disk) -> None:
     """Replace the root file in one atomic step."""
     # One episode a line: readable, and a difference between two versions is a line.
-    rows = ",\n".join(json.dumps(episode.to_json()) for episode in root.episodes)
+    rows = ",\n".join(episode.line for episode in root.episodes)
     attributes = {**root.attributes, "format": FORMAT, "schema_version": SCHEMA_VERSION, "spec": root.spec.to_json()}
     head = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes})
     disk.replace({path / ROOT_FILE: f'{head[:-2]}, "episodes": [\n{rows}\n]}}}}\n'.encode()})
@@ -139,7 +139,7 @@ def write_root(path: Path, root: Root, disk: Disk) -> None:
 
 def array_metadata(layout: ArrayLayout, num_rows: int) -> bytes:
     """The contents of an array's zarr.json."""
-    return json.dumps(layout.to_zarr(num_rows), indent=1).encode()
+    return json.dumps(layout.to_zarr(num_rows)).encode()
 
 
 def read_array(path: Path, layout: ArrayLayout) -> tuple[ArrayLayout, int]:

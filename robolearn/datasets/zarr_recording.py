@@ -104,7 +104,9 @@ class Recording:
         if keep and self._length:
             remove_shards(self._folder)
         else:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                (self._folder / JOURNAL).replace(self._folder / "done")  # no journal, no episode
+            self._disk.later(shutil.rmtree, self._folder, True)
 
 
 def recordings(path: Path) -> list[Path]:

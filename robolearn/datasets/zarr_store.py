@@ -54,11 +54,12 @@ class ZarrStore:
             raise DatasetError(f"{path} exists; open it to add episodes, or name another folder")
         try:
             path.mkdir(parents=True, exist_ok=True)
-            disk = Disk(fsync=False)
-            for name, layout in array_layouts(spec).items():
+            layouts = array_layouts(spec)
+            for name in layouts:
                 (path / name).mkdir()
-                disk.replace({path / name / ROOT_FILE: array_metadata(layout, 0)})
-            write_root(path, Root(spec, (), {}), disk)
+            with Disk(fsync=False) as disk:
+                disk.replace({path / name / ROOT_FILE: array_metadata(layout, 0) for name, layout in layouts.items()})
+                write_root(path, Root(spec, (), {}), disk)
         except OSError as error:
             raise DatasetError(f"{path} cannot be made: {os.strerror(error.errno or 0)}") from error
         return cls.open(path)
