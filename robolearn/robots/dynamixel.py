@@ -149,8 +149,12 @@ DYNAMIXEL_X = ServoModel(
         1200: "XL330-M288",
     },
     multi_turn=True,
-    operating_mode=Register(11, 1),
-    position_mode=4,  # extended: goals beyond one turn, so that no joint meets the seam
+    settings=(
+        (Register(11, 1), 4),  # extended position mode: goals beyond one turn, so that no joint meets the seam
+        (Register(10, 1), 0),  # not reversed, and the profile is a speed and not a time
+        (Register(9, 1), 0),  # answer at once
+        (Register(20, 4, signed=True), 0),  # no homing offset
+    ),
     torque_enable=Register(64, 1),
     goal_position=Register(116, 4, signed=True),
     goal_speed=Register(112, 4),

@@ -109,8 +109,12 @@ STS3215 = ServoModel(
     model_number=Register(3, 2),
     model_numbers={777: "STS3215"},
     multi_turn=False,
-    operating_mode=Register(33, 1),
-    position_mode=0,
+    settings=(
+        (Register(33, 1), 0),  # position mode
+        (Register(7, 1), 0),  # answer at once: six motors with the factory's delay take 3 ms
+        (Register(9, 2), 0),  # no limits of its own, which would count from another homing
+        (Register(11, 2), 4095),
+    ),
     torque_enable=Register(40, 1),
     goal_position=Register(42, 2, sign_bit=15),
     goal_speed=Register(46, 2, sign_bit=15),

@@ -64,7 +64,9 @@ class ServoArmConfig:
 
 @dataclass(frozen=True)
 class ServoHealth:
-    """Slow measurements, (J,) each: load as a share of the motor's most."""
+    """Slow measurements, (J,) each.
+
+    load: thousandths as the motor reports them: of its torque (STS3215, XL430) or of an ampere (XL330)."""
 
     load: NDArray[np.float32]
     voltage_v: NDArray[np.float32]

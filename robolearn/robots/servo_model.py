@@ -19,8 +19,7 @@ class ServoModel:
     model_number: Register
     model_numbers: Mapping[int, str]  # those that this table is true of
     multi_turn: bool  # whether goals beyond one turn are followed; if not, a joint must not cross the encoder's seam
-    operating_mode: Register
-    position_mode: int
+    settings: tuple[tuple[Register, int], ...]  # stored in the motor, that the driver counts on
     torque_enable: Register
     goal_position: Register
     goal_speed: Register  # limits the speed towards a goal
@@ -36,7 +35,7 @@ class ServoModel:
     bus_watchdog: Register | None  # stops the motor when the bus is silent, in units of 20 ms
     ticks_per_turn: int
     speed_unit_ticks_s: float
-    load_unit: float  # as a share of the motor's most
+    load_unit: float
     voltage_unit_v: float
 
     @property

@@ -19,7 +19,7 @@ REMEDY = "check its load, its temperature and its supply, and if the fault stays
 def check_motors(bus: ServoBus, model: ServoModel, calibration: Calibration, source: Path) -> None:
     """Raise HardwareError unless every motor of `calibration` (read from `source`) is there, sound, and the one meant.
 
-    Puts motors into position mode that are not.
+    Stores the settings that the driver counts on, where they differ.
     """
     ids = [joint.motor_id for joint in calibration.joints]
     find_motors(bus, model, ids)
@@ -35,8 +35,7 @@ def check_motors(bus: ServoBus, model: ServoModel, calibration: Calibration, sou
                     f"{who} on {bus.port} stores the homing offset {homing}, its calibration {source} has "
                     f"{joint.homing_ticks}: this is another motor, or it was calibrated elsewhere; calibrate again"
                 )
-        if bus.read(joint.motor_id, model.operating_mode) != model.position_mode:
-            store(bus, model, joint.motor_id, model.operating_mode, model.position_mode)
+        store_settings(bus, model, joint.motor_id)
 
 
 def find_motors(bus: ServoBus, model: ServoModel, ids: Sequence[int]) -> None:
@@ -55,6 +54,13 @@ def find_motors(bus: ServoBus, model: ServoModel, ids: Sequence[int]) -> None:
                 f"{bus.describe([motor_id])} on {bus.port} has the model number {number}, expected a {model.name}: "
                 f"{', '.join(f'{n} ({name})' for n, name in model.model_numbers.items())}"
             )
+
+
+def store_settings(bus: ServoBus, model: ServoModel, motor_id: int) -> None:
+    """Store the settings that the driver counts on, where they differ: a motor is written to once in its life."""
+    for register, value in model.settings:
+        if bus.read(motor_id, register) != value:
+            store(bus, model, motor_id, register, value)
 
 
 def store(bus: ServoBus, model: ServoModel, motor_id: int, register: Register, value: int) -> None:
@@ -76,8 +82,7 @@ def begin_calibration(bus: ServoBus, model: ServoModel, ids: Sequence[int]) -> N
     find_motors(bus, model, ids)
     for motor_id in ids:
         bus.write(motor_id, model.torque_enable, 0)
-        if bus.read(motor_id, model.operating_mode) != model.position_mode:
-            store(bus, model, motor_id, model.operating_mode, model.position_mode)
+        store_settings(bus, model, motor_id)
     return np.array([bus.read(i, model.homing) if model.homing is not None else 0 for i in ids], np.int64)
 
 

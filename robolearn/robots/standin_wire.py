@@ -89,6 +89,9 @@ class FeetechWire(Wire):
     registers: ClassVar[Mapping[str, Cell]] = {
         "model": Cell(3, 2),
         "id": Cell(5, 1),
+        "delay": Cell(7, 1),
+        "low": Cell(9, 2),
+        "high": Cell(11, 2),
         "homing": Cell(31, 2, 11),
         "mode": Cell(33, 1),
         "torque": Cell(40, 1),
@@ -104,7 +107,7 @@ class FeetechWire(Wire):
     }
 
     def set_up(self, memory: bytearray, motor_id: int) -> None:
-        for name, value in {"model": 777, "id": motor_id, "lock": 1, "goal": 2048}.items():
+        for name, value in {"model": 777, "id": motor_id, "delay": 250, "high": 4095, "lock": 1, "goal": 2048}.items():
             self.set(memory, name, value)
 
     def refuse(self, memory: bytearray, address: int, data: bytes) -> int:
@@ -160,7 +163,10 @@ class DynamixelWire(Wire):
     registers: ClassVar[Mapping[str, Cell]] = {
         "model": Cell(0, 2),
         "id": Cell(7, 1),
+        "delay": Cell(9, 1),
+        "drive_mode": Cell(10, 1),
         "mode": Cell(11, 1),
+        "offset": Cell(20, 4, "complement"),
         "torque": Cell(64, 1),
         "faults": Cell(70, 1),
         "watchdog": Cell(98, 1),
@@ -174,7 +180,7 @@ class DynamixelWire(Wire):
     }
 
     def set_up(self, memory: bytearray, motor_id: int) -> None:
-        for name, value in {"model": 1200, "id": motor_id, "mode": 3}.items():
+        for name, value in {"model": 1200, "id": motor_id, "delay": 250, "mode": 3}.items():
             self.set(memory, name, value)
 
     def refuse(self, memory: bytearray, address: int, data: bytes) -> int:

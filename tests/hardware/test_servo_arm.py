@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -253,6 +255,17 @@ def test_a_joint_outside_its_calibrated_range(make_arm: Make, bus: StandInBus) -
     assert not bus.motors[2].get("torque")
 
 
+def test_settings_are_stored_once_and_never_from_under_a_holding_arm(make_arm: Make, bus: StandInBus) -> None:
+    arm = make_arm()
+    arm.connect()
+    assert all(motor.wire.get(motor.stored, "delay") == 0 for motor in bus.motors.values())
+    arm.close()
+    bus.motors[2].set("delay", 20)
+    with pytest.raises(HardwareError, match=r"shoulder_lift \(id 2\) .* holds with its torque on"):
+        make_arm().connect()
+    assert bus.motors[2].get("torque")
+
+
 def test_a_motor_that_reports_a_fault(make_arm: Make, bus: StandInBus) -> None:
     bus.motors[1].fault_bits = 0b100000
     with pytest.raises(HardwareError, match=r"shoulder_pan \(id 1\) .* reports overload"):
@@ -299,20 +312,42 @@ def test_reading_does_not_keep_it_moving(make_arm: Make, bus: StandInBus) -> Non
         assert step < 300
 
 
-def test_dynamixel_motors_stop_when_the_driver_dies(make_arm: Make, bus: StandInBus, kind: str) -> None:
-    if kind == "sts3215":
-        pytest.skip("has no bus watchdog: it finishes its last goal and holds")
-    arm = make_arm(command_timeout_s=0.2, max_speed_rad_s=1.0)
-    arm.connect()
+DRIVE = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from robolearn.robots.servo_arm import ServoArm, ServoArmConfig
+
+arm = ServoArm(ServoArmConfig(sys.argv[1], Path(sys.argv[2]), command_timeout_s=0.3, max_speed_rad_s=0.5))
+arm.connect()
+print("driving", flush=True)
+while True:
     arm.write(np.full(6, 1.4, np.float32))
-    arm.bus.close()  # as if killed: nothing is said to the motors any more
+    arm.read()
+    time.sleep(0.01)
+"""
+
+
+def test_a_driver_killed_in_motion(make_arm: Make, bus: StandInBus, kind: str) -> None:
+    arm = make_arm()
+    child = subprocess.Popen(
+        [sys.executable, "-c", DRIVE, bus.port, str(arm.config.calibration)], stdout=subprocess.PIPE
+    )
+    assert child.stdout is not None
+    with child:
+        assert child.stdout.readline() == b"driving\n"
+        wait_until(lambda: bool((np.abs(encoders(bus) - 2048) > 60).all()))
+        child.kill()
     time.sleep(0.5)
     stopped = encoders(bus)
-    assert (np.abs(stopped - 2048) < 700).all()
-    assert all(motor.get("watchdog") == 0xFF for motor in bus.motors.values())
-    arm.connect()
-    np.testing.assert_allclose(encoders(bus), stopped, atol=2.0)
-    run(arm, 10)
+    assert all(motor.get("torque") for motor in bus.motors.values())
+    if kind == "dynamixel_x":  # their bus watchdog stopped them; the others finish their last goal
+        assert all(motor.get("watchdog") == 0xFF for motor in bus.motors.values())
+        assert (np.abs(stopped - 2048) < 700).all()  # 1.4 rad would be 913
+        time.sleep(0.2)
+        np.testing.assert_allclose(encoders(bus), stopped, atol=1.0)
+    arm.connect()  # the port is free again
+    run(arm, 10, target=0.0)
 
 
 def test_closing_leaves_the_motors_holding(arm: ServoArm, bus: StandInBus) -> None:
