@@ -203,3 +203,10 @@ def set_parameter(target: str, name: str, text: str) -> tuple[bool, str]:
         request = SetParameters.Request(parameters=[ParameterMessage(name=name, value=get_parameter_value(text))])
         (outcome,) = _call(node, target, "set_parameters", request, SetParameters).results
         return bool(outcome.successful), str(outcome.reason)
+
+
+def transport_check() -> str:
+    """Open a participant on this machine's domain, close it again, and say what was opened. Raises TransportError."""
+    with observer(settle_s=0.0) as node:
+        client = "native rclpy" if robolearn.ros.is_native() else "embedded client"
+        return f"{client}, domain {node.context.get_domain_id()}"

@@ -1,0 +1,133 @@
+"""The command `robolearn`: parses, calls one library function, prints. No logic lives here.
+
+Exit codes: 0 done, 1 ran and the answer is no, 2 bad input (one line on stderr; `--debug` shows the traceback).
+Answers with data take `--json`: one JSON object on stdout, everything else on stderr.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import tyro
+from rich.console import Console
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes
+
+from robolearn.cli import data, graph, work
+from robolearn.cli.output import say
+from robolearn.errors import RobolearnError, UnknownNameError
+
+EXIT_INTERRUPTED = 130
+
+COMMANDS: dict[str, Callable[..., int]] = {
+    "demo": work.demo,
+    "doctor": work.doctor,
+    "tasks": work.tasks,
+    "launch": graph.launch,
+    "collect": work.collect,
+    "train": work.train,
+    "evaluate": work.evaluate,
+    "dataset info": data.dataset_info,
+    "dataset verify": data.dataset_verify,
+    "dataset repair": data.dataset_repair,
+    "topic list": graph.topic_list,
+    "topic echo": graph.topic_echo,
+    "topic hz": graph.topic_hz,
+    "node list": graph.node_list,
+    "param list": graph.param_list,
+    "param get": graph.param_get,
+    "param set": graph.param_set,
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point of the console script; exits the process."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        sys.exit(run(words))
+    except RobolearnError as error:
+        if debug:
+            raise
+        say(f"robolearn: {error}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        say("robolearn: interrupted; nothing is left running")
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output went away (`| head`)
+        sys.exit(0)
+
+
+def run(words: list[str]) -> int:
+    """Find the command that `words` begin with, parse the rest for it and call it."""
+    if not words or words[0] in ("-h", "--help"):
+        print_help()
+        return 0
+    if words[0] == "--version":
+        from robolearn import __version__
+
+        sys.stdout.write(f"robolearn {__version__}\n")
+        return 0
+    name = words[0]
+    in_group = any(known.startswith(name + " ") for known in COMMANDS)
+    if in_group:
+        if len(words) == 1 or words[1] in ("-h", "--help"):
+            print_help(name)
+            return 0
+        name = " ".join(words[:2])
+    if name not in COMMANDS:
+        raise UnknownNameError("command", name, COMMANDS)
+    call = parse(name, COMMANDS[name], words[len(name.split()) :])
+    return call()
+
+
+def parse(name: str, command: Callable[..., int], words: list[str]) -> Callable[[], int]:
+    """Bind `words` to the command's parameters; a mistake becomes a RobolearnError of one line."""
+
+    @functools.wraps(command)
+    def bind(*args: Any, **kwargs: Any) -> Callable[[], int]:
+        return functools.partial(command, *args, **kwargs)
+
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(bind, prog=f"robolearn {name}", args=words, config=(FlagCreatePairsOff, OmitArgPrefixes))
+    except SystemExit as exit_:
+        if exit_.code in (0, None):
+            raise
+        raise RobolearnError(f"{name}: {_one_line(complaint.getvalue())} (see: robolearn {name} --help)") from None
+
+
+def _one_line(box: str) -> str:
+    """The first paragraph of tyro's boxed message and the option it suggests, on one line."""
+    words: list[str] = []
+    for line in box.splitlines()[1:]:
+        text = line.strip("│ ")
+        if set(text) <= set("─╰╯ ") or text.startswith("Argument helptext"):
+            if words:
+                break
+            continue
+        words.append(text)
+    near = re.search(r"Perhaps you meant:\W*(--[\w-]+)", box)
+    words += [f"; did you mean {near[1]}?"] if near else []
+    return re.sub(r"\s+", " ", " ".join(words)).replace(" ;", ";") or "cannot be parsed"
+
+
+def print_help(group: str = "") -> None:
+    """List the commands with the first line of what they say of themselves."""
+    console = Console()
+    console.print(f"usage: robolearn {group + ' ' if group else ''}COMMAND [--help] [--debug] ...\n")
+    for name, command in COMMANDS.items():
+        if name.startswith(group):
+            console.print(
+                f"  [bold]{name:<16}[/] {(command.__doc__ or '').splitlines()[0]}", highlight=False, no_wrap=True
+            )

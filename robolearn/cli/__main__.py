@@ -1,0 +1,5 @@
+"""`python -m robolearn.cli`."""
+
+from robolearn.cli import main
+
+main()

@@ -1,0 +1,194 @@
+"""The commands that do the work: demo, collect, train, evaluate, and what tells of the machine and the tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from robolearn.cli.output import EXIT_NO, TaskId, print_json, print_table, say
+from robolearn.progress import ProgressBar
+
+
+def demo(fast: bool = False, out: Path = Path("runs/demo"), seed: int = 0) -> int:
+    """Record, train, serve and judge a policy on the twin's ROS 2 graph.
+
+    Example: robolearn demo --fast --out runs/smoke
+
+    Args:
+        fast: the smoke form: few episodes and updates, to see that everything works.
+        out: folder for the report, the video, the checkpoint and the dataset; its former content is replaced.
+        seed: fixes demonstrations, training and evaluation.
+    """
+    from robolearn.recipes.demo import DemoConfig, run_demo
+
+    config = DemoConfig.smoke() if fast else DemoConfig()
+    report = run_demo(config, out, seed)
+    rows = [
+        ("learned from images", f"{report['success_rate']:.2f}", report["loop_p50_ms"], report["loop_p99_ms"]),
+        ("untrained", f"{report['untrained_success_rate']:.2f}", "", ""),
+    ]
+    print_table(
+        f"{report['task']}: {report['episodes']} episodes that the demonstrations never showed",
+        ("policy", "success rate", "loop p50 [ms]", "loop p99 [ms]"),
+        rows,
+    )
+    say(f"report: {out / 'report.html'}   video: {out / 'episode.mp4'}   checkpoint: {report['checkpoint']}")
+    return 0 if fast or report["success_rate"] >= config.wanted_success_rate else EXIT_NO
+
+
+def doctor(json: bool = False) -> int:
+    """Check this machine and say how to mend what fails.
+
+    Looks at rendering, codecs, UDP buffers, ROS 2, GPU and disk.
+
+    Example: robolearn doctor --json
+    """
+    from robolearn.recipes.doctor import examine
+    from robolearn.ros import introspect
+
+    checks = examine(introspect.transport_check)
+    if json:
+        print_json({"ok": all(c.ok for c in checks), "checks": [c.to_json() for c in checks]})
+    else:
+        marks = {True: "[green]ok[/]", False: "[red]no[/]"}
+        rows = [(c.name, marks[c.ok] if c.required or c.ok else "[yellow]--[/]", c.found, c.remedy) for c in checks]
+        print_table("robolearn doctor", ("check", "", "found", "what to do"), rows)
+    return 0 if all(c.ok or not c.required for c in checks) else EXIT_NO
+
+
+def tasks(json: bool = False) -> int:
+    """List the tasks of the twin.
+
+    Example: robolearn tasks --json
+    """
+    from robolearn.tasks import TASKS, make_task
+
+    made = [make_task(name) for name in TASKS]
+    if json:
+        print_json({"tasks": [_task_json(task) for task in made]})
+    else:
+        rows = [(t.id, t.robot, t.instruction, " > ".join(t.stages)) for t in made]
+        print_table("tasks", ("id", "robot", "instruction", "stages"), rows)
+    return 0
+
+
+def _task_json(task: Any) -> dict[str, Any]:
+    return {
+        "id": task.id,
+        "instruction": task.instruction,
+        "stages": list(task.stages),
+        "robot": task.robot,
+        "max_steps": task.max_steps,
+        "control_hz": task.control_hz,
+        "backward_task": task.backward,
+    }
+
+
+def collect(
+    task: TaskId,
+    out: Path,
+    episodes: int = 10,
+    policy: str = "scripted",
+    graph: bool = False,
+    seed: int = 0,
+    image_size: int | None = None,
+    perturbation: float | None = None,
+) -> int:
+    """Collect episodes of the twin into a zarr dataset.
+
+    An existing dataset of the same kind is continued.
+
+    Example: robolearn collect pick_place-v1 --episodes 20 --out runs/demonstrations.zarr
+
+    Args:
+        task: id of a task, see `robolearn tasks`.
+        out: the dataset, a folder ending in .zarr.
+        episodes: how many to add.
+        policy: `scripted` or the path of a checkpoint.
+        graph: run as nodes on a ROS 2 graph instead of in this process.
+        seed: of the first episode; the next ones count up.
+        image_size: height and width of the camera images; the task's own by default.
+        perturbation: share of steps at which a scripted policy is pushed off its path, so that it shows how to recover.
+    """
+    from robolearn.recipes.collect import CollectConfig, collect_episodes
+
+    defaults = CollectConfig(task=task)
+    config = CollectConfig(
+        task=task,
+        policy=policy,
+        image_size=defaults.image_size if image_size is None else image_size,
+        perturbation=defaults.perturbation if perturbation is None else perturbation,
+    )
+    with ProgressBar("collect", episodes, "episode") as bar:
+        rows = collect_episodes(config, out, episodes, seed, graph=graph, progress=bar.update)
+    successes = sum(row["success"] for row in rows)
+    say(f"{len(rows)} episodes in {out}, {successes} of them successful")
+    return 0
+
+
+def train(
+    algorithm: Annotated[str, Positional, arg(metavar="ALGORITHM")],
+    dataset: Path,
+    out: Path = Path("runs/train"),
+    steps: int | None = None,
+    seed: int = 0,
+    resume: Path | None = None,
+) -> int:
+    """Train a policy on a dataset.
+
+    Example: robolearn train bc --dataset runs/demonstrations.zarr --steps 1500 --out runs/bc
+
+    Args:
+        algorithm: `bc`.
+        dataset: a zarr dataset of episodes.
+        out: the run: config.yaml, metrics.csv, TensorBoard events, checkpoints/ with `latest` and `best`.
+        steps: gradient steps; the algorithm's own number by default.
+        seed: fixes initial weights, batches and split.
+        resume: a run to continue.
+    """
+    from robolearn.recipes.train import default_steps, train_offline
+
+    total = steps or default_steps(algorithm)
+    with ProgressBar(f"train {algorithm}", total, "step") as bar:
+        result = train_offline(algorithm, dataset, out, steps=total, seed=seed, resume=resume, progress=bar.update)
+    say(f"checkpoint: {result['checkpoint']}")
+    return 0
+
+
+def evaluate(
+    checkpoint: Annotated[str, Positional, arg(metavar="CHECKPOINT")],
+    task: str,
+    episodes: int = 20,
+    seed: int = 1_000_000,
+    video: Path | None = None,
+    json: bool = False,
+) -> int:
+    """Run a policy in the twin and measure its success.
+
+    Example: robolearn evaluate runs/bc/checkpoints/best --task pick_place-v1 --episodes 50 --json
+
+    Args:
+        checkpoint: a checkpoint, or `scripted` for the task's expert.
+        task: id of a task, see `robolearn tasks`.
+        episodes: how many.
+        seed: of the first episode; demonstrations count up from 0, evaluations from a million.
+        video: write the first episode to this MP4 file.
+    """
+    from robolearn.recipes.evaluate import evaluate_policy
+
+    with ProgressBar("evaluate", episodes, "episode") as bar:
+        answer = evaluate_policy(checkpoint, task, episodes, seed=seed, video=video, progress=bar.update)
+    if json:
+        print_json(answer)
+    else:
+        low, high = answer["success_ci95"]
+        rows = [
+            ("success rate", f"{answer['success_rate']:.2f}  (95 % interval {low:.2f} to {high:.2f})"),
+            ("return", f"{answer['return_mean']:.2f} +- {answer['return_std']:.2f}"),
+            ("mean episode", f"{answer['mean_episode_steps']:.1f} steps"),
+            ("episodes", episodes),
+        ]
+        print_table(f"{checkpoint} on {task}", ("", ""), rows)
+    return 0
