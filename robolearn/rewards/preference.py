@@ -7,9 +7,9 @@ HERON (Bukharin et al. 2023): the rule by ordered factors, the first one that di
     p(second over first) = sigmoid(r(second) - r(first))        loss = -log p(answer)        r = mean of E members
 
 Differences: pairs called unsure are dropped before they count; each member sees its own bootstrap of the pairs; the
-values are normalised to mean 0 and std 1 over the dataset (`normalize_over`), the raw ones being kept; the output is not
-squashed by tanh, whose range of 2 cannot hold two factors that outrank each other; HERON's margin of the first factor
-is not left out. Legend: N pairs or steps, E members, D numbers of a state, B episodes, T steps.
+values are normalised to mean 0 and std 1 over the dataset (`normalize_over`), the raw ones being kept; the output is
+not squashed by tanh, whose range of 2 cannot hold two factors that outrank each other; HERON's margin of the first
+factor is not left out. Legend: N pairs or steps, E members, D numbers of a state, B episodes, T steps.
 """
 
 from __future__ import annotations
