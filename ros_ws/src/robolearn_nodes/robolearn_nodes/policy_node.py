@@ -108,7 +108,10 @@ class PolicyNode(Node):
         for name, spec in self._policy.spec.observation.items():
             if name not in observation:
                 raise SpecError(f"the policy needs {name}; the robot publishes {', '.join(observation)}")
-            observation[name] = spec.check(f"the robot's {name}", observation[name])
+            try:
+                observation[name] = spec.check(f"the robot's {name}", observation[name])
+            except SpecError as error:
+                raise SpecError(f"{error}; use the robot and the image size that the policy was made for") from None
         try:
             step = self._loop.step(observation, tick.stamp_ns)
         except Exception as error:  # noqa: BLE001  whatever a policy raises: no command, and the robot holds
