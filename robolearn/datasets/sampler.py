@@ -28,6 +28,7 @@ class SamplerConfig:
     observation_horizon: int = 1  # O: observations up to now; above 1 they get an axis of their own
     cache_bytes: int = 2 << 30  # of decoded images kept in memory
     images: Literal["uint8", "float32"] = "uint8"  # float32 in [0, 1] costs four times the memory traffic
+    imitable_start: bool = False  # begin only where the first action may be imitated, not just a later one
 
 
 class Sampler:
@@ -117,7 +118,8 @@ class Sampler:
             complete &= seen[np.maximum(steps - back, self._first)]
         # Usable actions in [t, min(t + K, end)), by differences of their running count.
         count = np.concatenate([[0], np.cumsum(usable)])
-        imitable = count[np.minimum(steps + self.config.action_horizon, self._last + 1)] - count[steps]
+        ahead = 1 if self.config.imitable_start else self.config.action_horizon
+        imitable = count[np.minimum(steps + ahead, self._last + 1)] - count[steps]
         return usable, np.flatnonzero(complete & (imitable > 0))
 
 

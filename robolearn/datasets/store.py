@@ -144,6 +144,7 @@ class EpisodeInfo:
     tags: Mapping[str, Any]
     masked: Mapping[str, int]  # steps without a valid value, by field; fields that lack none are left out
     dropped: Mapping[str, int]  # those of them that were lost because the writer could not keep up
+    hidden: bool = False  # deleted, until that is undone or the garbage collected
 
     @property
     def stop(self) -> int:

@@ -77,13 +77,9 @@ class Root:
     """The contents of the root file: the only truth about which steps belong to which episode."""
 
     spec: DatasetSpec
-    episodes: tuple[EpisodeInfo, ...]
+    episodes: tuple[EpisodeInfo, ...]  # hidden ones too
+    num_steps: int  # of every array; what one holds beyond them is not there
     attributes: Mapping[str, Any]  # everything else that was found, kept as it is
-
-    @property
-    def num_steps(self) -> int:
-        """Steps that belong to an episode; what an array holds beyond them is not there."""
-        return self.episodes[-1].stop if self.episodes else 0
 
 
 def read_root(path: Path) -> Root:
@@ -110,29 +106,37 @@ def read_root(path: Path) -> Root:
     try:
         spec = DatasetSpec.from_json(attributes.pop("spec"))
         episodes = tuple(EpisodeInfo(**row) for row in attributes.pop("episodes"))
+        num_steps = int(attributes.pop("num_steps"))
     except (KeyError, TypeError, ValueError, AttributeError, RobolearnError) as error:
         raise DatasetError(f"{file} is damaged: its spec or episode table cannot be read ({error})") from error
-    _check_table(file, episodes)
-    return Root(spec, episodes, attributes)
+    _check_table(file, episodes, num_steps)
+    return Root(spec, episodes, num_steps, attributes)
 
 
-def _check_table(file: Path, episodes: Sequence[EpisodeInfo]) -> None:
-    start = 0
+def _check_table(file: Path, episodes: Sequence[EpisodeInfo], num_steps: int) -> None:
+    """Episodes lie one after the other, with gaps where one was trimmed."""
+    free = 0
     for number, episode in enumerate(episodes):
         fits = isinstance(episode.start, int) and isinstance(episode.length, int)
-        if not fits or episode.start != start or episode.length < 0:
+        if not fits or episode.start < free or episode.length < 0 or episode.stop > num_steps:
             raise DatasetError(
                 f"{file} is damaged: episode {number} ({episode.id!r}) has start {episode.start} and length "
-                f"{episode.length}, expected start {start}"
+                f"{episode.length}, expected it within steps {free} to {num_steps}"
             )
-        start = episode.stop
+        free = episode.stop
 
 
 def write_root(path: Path, root: Root, disk: Disk) -> None:
     """Replace the root file in one atomic step."""
     # One episode a line: readable, and a difference between two versions is a line.
     rows = ",\n".join(episode.line for episode in root.episodes)
-    attributes = {**root.attributes, "format": FORMAT, "schema_version": SCHEMA_VERSION, "spec": root.spec.to_json()}
+    ours = {
+        "format": FORMAT,
+        "schema_version": SCHEMA_VERSION,
+        "num_steps": root.num_steps,
+        "spec": root.spec.to_json(),
+    }
+    attributes = {**root.attributes, **ours}
     head = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes})
     disk.replace({path / ROOT_FILE: f'{head[:-2]}, "episodes": [\n{rows}\n]}}}}\n'.encode()})
 

@@ -88,7 +88,7 @@ class Recording:
             masked=dict(self._masked),
             dropped=dict(self._dropped),
         )
-        root = replace(self._root, episodes=(*self._root.episodes, info))
+        root = replace(self._root, episodes=(*self._root.episodes, info), num_steps=info.stop)
         self._journal.outcome(outcome)
         self._disk.move([file for array in self._arrays.values() for file in array.seal()])
         lengths = {self._path / n / ROOT_FILE: array_metadata(x, root.num_steps) for n, x in self._layouts.items()}

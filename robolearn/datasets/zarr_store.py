@@ -36,6 +36,7 @@ class ZarrStore:
     def __init__(self, path: Path, root: Root) -> None:
         self.path = path
         self._root = root
+        self._episodes = [episode for episode in root.episodes if not episode.hidden]
         self._readers: dict[str, ArrayReader] = {}
         for name, layout in array_layouts(root.spec).items():
             found, num_rows = read_array(path, layout)
@@ -59,7 +60,7 @@ class ZarrStore:
                 (path / name).mkdir()
             with Disk(fsync=False) as disk:
                 disk.replace({path / name / ROOT_FILE: array_metadata(layout, 0) for name, layout in layouts.items()})
-                write_root(path, Root(spec, (), {}), disk)
+                write_root(path, Root(spec, (), 0, {}), disk)
         except OSError as error:
             raise DatasetError(f"{path} cannot be made: {os.strerror(error.errno or 0)}") from error
         return cls.open(path)
@@ -80,7 +81,7 @@ class ZarrStore:
 
     @property
     def episodes(self) -> list[EpisodeInfo]:
-        return list(self._root.episodes)
+        return list(self._episodes)
 
     @property
     def unfinished(self) -> list[UnfinishedEpisode]:
@@ -119,9 +120,10 @@ class ZarrStore:
         for reader in self._readers.values():
             reader.forget()
         self._root = root
+        self._episodes = [episode for episode in root.episodes if not episode.hidden]
 
     def _steps(self, index: int, start: int, stop: int | None) -> tuple[int, int]:
-        episodes = self._root.episodes
+        episodes = self._episodes
         if not -len(episodes) <= index < len(episodes):
             raise DatasetError(f"{self.path} has {len(episodes)} episodes; there is no episode {index}")
         episode = episodes[index]

@@ -12,7 +12,7 @@ import re
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -135,12 +135,12 @@ class ZarrWriter:
         self._enqueue_step(rows, pictures, usable)
         self._num_appended += 1
 
-    def append_record(self, record: StepRecord) -> None:
-        """Add a step of a journal, as it is."""
+    def append_record(self, record: StepRecord, dropped: Sequence[str] = ()) -> None:
+        """Add a step as a journal or another dataset holds it; `dropped` names what had been lost for want of time."""
         self._check_begun()
         size = sum(len(picture or b"") for picture in record.pictures.values())
         self._wait_for_room(size)
-        self._enqueue(Step(record.rows, record.pictures, num_bytes=size))
+        self._enqueue(Step(record.rows, record.pictures, tuple(dropped), size))
         self._num_appended += 1
 
     def commit(self, outcome: EpisodeOutcome) -> EpisodeInfo:

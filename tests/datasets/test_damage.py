@@ -45,7 +45,10 @@ def one_line(error: pytest.ExceptionInfo[DatasetError]) -> str:
         (lambda d: d["attributes"].update(format="else"), "no robolearn dataset"),
         (lambda d: d["attributes"].update(episodes=None), "damaged"),
         (lambda d: d["attributes"]["spec"].update(robot=None), "damaged"),
-        (lambda d: d["attributes"]["episodes"][1].update(start=4), "episode 1 .* has start 4 .* expected start 5"),
+        (
+            lambda d: d["attributes"]["episodes"][1].update(start=4),
+            "episode 1 .* start 4 .* within steps 5 to 10",
+        ),
         (lambda d: d["attributes"]["episodes"][0].update(length="5"), "damaged"),
         (lambda d: d["attributes"]["spec"]["interface"]["observation"].update({"../evil": {"shape": [1]}}), "evil"),
         (lambda d: [1], "no robolearn dataset"),

@@ -105,10 +105,10 @@ def test_what_is_not_to_be_imitated_is_masked_and_may_be_observed(tmp_path: Path
         [True, False, False],
     ]
     assert sampler.num_starts == 6
-    alone = Sampler(store, SamplerConfig(("proprio",), 1))
-    drawn = alone.sample(100, np.random.default_rng(0))
-    assert set(drawn["proprio"][:, 0]) == {0, 3, 5}
-    assert drawn["action_mask"].all()
+    for config in (SamplerConfig(("proprio",), 1), SamplerConfig(("proprio",), 3, imitable_start=True)):
+        drawn = Sampler(store, config).sample(100, np.random.default_rng(0))
+        assert set(drawn["proprio"][:, 0]) == {0, 3, 5}
+        assert drawn["action_mask"][:, 0].all()
 
 
 def test_steps_without_an_image_are_not_observed(tmp_path: Path) -> None:

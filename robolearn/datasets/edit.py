@@ -1,0 +1,246 @@
+"""Changing a dataset after the fact.
+
+Deleting, trimming and tagging change the episode table alone, in one atomic step, and can be undone: deleted episodes
+are hidden. `collect_garbage` frees their room, after which nothing can be undone. Splitting and merging write new
+datasets and copy images as they are coded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from robolearn.datasets.codecs import without_checksum
+from robolearn.datasets.disk import Disk
+from robolearn.datasets.journal import StepRecord
+from robolearn.datasets.lock import WriterLock
+from robolearn.datasets.store import EpisodeInfo, EpisodeMeta, WriterConfig
+from robolearn.datasets.zarr_layout import RECORDING, Root, read_root, write_root
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.datasets.zarr_writer import ZarrWriter
+from robolearn.errors import DatasetError
+from robolearn.types import EpisodeOutcome
+
+Episode = int | str
+"""Index among the visible episodes, or id. Ids stay what they are when others are deleted."""
+
+EDITS = "edits"  # attribute of the root file: what was done, and the rows as they were before
+RENAME_EXCHANGE = 2
+AT_FDCWD = -100
+
+
+def delete(path: Path, episodes: Sequence[Episode], dry_run: bool = False) -> list[str]:
+    """Hide episodes; their ids."""
+    return _edit(path, "delete", episodes, lambda row: replace(row, hidden=True), dry_run)
+
+
+def trim(path: Path, episode: Episode, start: int, stop: int | None = None, dry_run: bool = False) -> list[str]:
+    """Keep the steps [start, stop) of an episode."""
+
+    def trimmed(row: EpisodeInfo) -> EpisodeInfo:
+        end = row.length if stop is None else stop
+        if not 0 <= start < end <= row.length:
+            raise DatasetError(f"episode {row.id!r} has {row.length} steps; [{start}, {end}) is not a part of it")
+        store = ZarrStore.open(path)
+        valid = store.read_valid(_index(store, row.id))
+        masked = {name: int((~mask[start:end]).sum()) for name, mask in valid.items()}
+        # How many of them were dropped by the writer is known for the whole episode only.
+        masked = {name: number for name, number in masked.items() if number}
+        dropped = {name: min(number, masked[name]) for name, number in row.dropped.items() if name in masked}
+        return replace(row, start=row.start + start, length=end - start, masked=masked, dropped=dropped)
+
+    return _edit(path, "trim", [episode], trimmed, dry_run)
+
+
+def tag(path: Path, episodes: Sequence[Episode], tags: Mapping[str, Any], dry_run: bool = False) -> list[str]:
+    """Add tags to episodes; one of value None is removed."""
+    try:
+        json.dumps(dict(tags))
+    except (TypeError, ValueError) as error:
+        raise DatasetError(f"tags cannot be written as JSON: {error}") from error
+
+    def tagged(row: EpisodeInfo) -> EpisodeInfo:
+        merged = {**row.tags, **tags}
+        return replace(row, tags={key: value for key, value in merged.items() if value is not None})
+
+    return _edit(path, "tag", episodes, tagged, dry_run)
+
+
+def undo(path: Path, dry_run: bool = False) -> str:
+    """Take back the last edit; what it was."""
+    with _locked(path):
+        root = read_root(path)
+        edits = list(root.attributes.get(EDITS, []))
+        if not edits:
+            raise DatasetError(f"{path} has no edit to undo")
+        last = edits.pop()
+        before = {row["id"]: EpisodeInfo(**row) for row in last["before"]}
+        rows = tuple(before.get(row.id, row) for row in root.episodes)
+        if not dry_run:
+            _write(path, replace(root, episodes=rows, attributes={**root.attributes, EDITS: edits}))
+    return f"{last['what']} {', '.join(before)}"
+
+
+def collect_garbage(path: Path, dry_run: bool = False) -> int:
+    """Write the dataset anew without hidden episodes and trimmed steps; the bytes that this frees.
+
+    The new dataset takes the place of the old one in one atomic step.
+    """
+    with _locked(path):
+        root = read_root(path)
+        kept = sum(row.length for row in root.episodes if not row.hidden)
+        before = _folder_bytes(path)
+        if kept == root.num_steps or dry_run:
+            return round(before * (1 - kept / root.num_steps)) if root.num_steps else 0
+        if ZarrStore.open(path).unfinished:
+            raise DatasetError(f"{path} has unfinished episodes; first: robolearn dataset repair {path}")
+        new = path.with_name(f".{path.name}.gc")
+        shutil.rmtree(new, ignore_errors=True)
+        merge([path], new)
+        fresh = read_root(new)
+        others = {key: value for key, value in root.attributes.items() if key != EDITS}
+        _write(new, replace(fresh, attributes={**others, **fresh.attributes}))
+        after = _folder_bytes(new)
+        _exchange(new, path)
+    shutil.rmtree(new)
+    return before - after
+
+
+def split(path: Path, parts: Mapping[Path, Sequence[Episode]], dry_run: bool = False) -> dict[Path, list[str]]:
+    """Copy episodes into new datasets; the ids in each."""
+    store = ZarrStore.open(path)
+    chosen = {out: [_index(store, episode) for episode in episodes] for out, episodes in parts.items()}
+    for out in parts:
+        if out.exists():
+            raise DatasetError(f"{out} exists; name another folder")
+    if not dry_run:
+        for out, indices in chosen.items():
+            _copy([(store, index) for index in indices], out)
+    return {out: [store.episodes[index].id for index in indices] for out, indices in chosen.items()}
+
+
+def merge(paths: Sequence[Path], out: Path, dry_run: bool = False) -> list[str]:
+    """Copy the episodes of several datasets of one kind into a new one; their ids.
+
+    Raises DatasetError when robots, fields or codecs differ, or an id occurs twice.
+    """
+    stores = [ZarrStore.open(path) for path in paths]
+    if not stores:
+        raise DatasetError("merge wants at least one dataset")
+    if out.exists():
+        raise DatasetError(f"{out} exists; name another folder")
+    first = replace(stores[0].spec, tasks=(), cameras={})
+    for store in stores[1:]:
+        theirs = replace(store.spec, tasks=(), cameras={}).to_json()
+        for key, value in first.to_json().items():
+            if theirs[key] != value:
+                raise DatasetError(f"{store.path} cannot be merged with {stores[0].path}: they differ in {key}")
+        if dict(store.spec.cameras) != dict(stores[0].spec.cameras):
+            raise DatasetError(f"{store.path} cannot be merged with {stores[0].path}: they differ in cameras")
+    ids = [episode.id for store in stores for episode in store.episodes]
+    twice = sorted({name for name in ids if ids.count(name) > 1}) if len(set(ids)) < len(ids) else []
+    if twice:
+        raise DatasetError(f"episodes {', '.join(twice)} are in more than one of the datasets")
+    if not dry_run:
+        _copy([(store, index) for store in stores for index in range(len(store.episodes))], out, stores)
+    return ids
+
+
+def _copy(episodes: Sequence[tuple[ZarrStore, int]], out: Path, stores: Sequence[ZarrStore] = ()) -> None:
+    sources = list(stores) or [store for store, _ in episodes[:1]]
+    if not sources:
+        raise DatasetError(f"there are no episodes to copy into {out}")
+    tasks = dict.fromkeys(task for store in sources for task in store.spec.tasks)
+    with ZarrStore.create(out, replace(sources[0].spec, tasks=tuple(tasks))).writer(WriterConfig()) as writer:
+        for store, index in episodes:
+            copy_episode(store, index, writer)
+
+
+def copy_episode(store: ZarrStore, index: int, writer: ZarrWriter) -> None:
+    """Append an episode of a dataset to another one of the same fields and codec, images as they are coded."""
+    info = store.episodes[index]
+    images = store.spec.image_fields
+    rows = store.read(index, [name for name in store.spec.fields if name not in images])
+    rows |= {name: store.reader(name).read(info.start, info.stop) for name in ("stamp_ns", "valid")}
+    meta = {name: getattr(info, name) for name in EpisodeMeta.__dataclass_fields__}
+    writer.begin(EpisodeMeta(**meta))
+    columns = {name: column for column, name in enumerate(store.spec.stamped_fields)}
+    dropped = dict(info.dropped)
+    for step in range(info.length):
+        coded = {name: store.reader(name).read_coded(info.start + step) for name in images}
+        try:
+            pictures = {name: None if data is None else without_checksum(data) for name, data in coded.items()}
+        except ValueError as error:
+            raise DatasetError(f"{store.path}: episode {info.id!r}: picture {step} is damaged ({error})") from error
+        lost = [name for name, left in dropped.items() if left and not rows["valid"][step, columns[name]]]
+        dropped.update({name: dropped[name] - 1 for name in lost})
+        writer.append_record(StepRecord({name: values[step] for name, values in rows.items()}, pictures), lost)
+    writer.commit(EpisodeOutcome(info.success, info.terminated, info.truncated, info.reason))
+
+
+def _edit(
+    path: Path, what: str, episodes: Sequence[Episode], change: Callable[[EpisodeInfo], EpisodeInfo], dry_run: bool
+) -> list[str]:
+    with _locked(path):
+        root = read_root(path)
+        store = ZarrStore.open(path)
+        ids = list(dict.fromkeys(store.episodes[_index(store, episode)].id for episode in episodes))
+        before = [row for row in root.episodes if row.id in ids]
+        rows = tuple(change(row) if row.id in ids else row for row in root.episodes)
+        edit = {"what": what, "before": [row.to_json() for row in before]}
+        attributes = {**root.attributes, EDITS: [*root.attributes.get(EDITS, []), edit]}
+        if not dry_run and ids:
+            _write(path, replace(root, episodes=rows, attributes=attributes))
+    return ids
+
+
+def _index(store: ZarrStore, episode: Episode) -> int:
+    """Index of an episode among the visible ones."""
+    episodes = store.episodes
+    if isinstance(episode, str):
+        matches = [index for index, row in enumerate(episodes) if row.id == episode]
+        if not matches:
+            raise DatasetError(f"{store.path} has no episode of id {episode!r}; its table lists them")
+        return matches[0]
+    if not 0 <= episode < len(episodes):
+        raise DatasetError(f"{store.path} has {len(episodes)} episodes, counted from 0; there is no episode {episode}")
+    return episode
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """The writer's lock for as long as an edit takes."""
+    read_root(path)  # raises in words when this is no dataset
+    lock = WriterLock(path, path / RECORDING)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _write(path: Path, root: Root) -> None:
+    with Disk(fsync=True) as disk:
+        write_root(path, root, disk)
+
+
+def _exchange(first: Path, second: Path) -> None:
+    """Swap two folders in one atomic step."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    names = os.fsencode(first), os.fsencode(second)
+    if libc.renameat2(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE) != 0:
+        reason = os.strerror(ctypes.get_errno())
+        raise DatasetError(
+            f"{second} cannot be replaced in one step on this file system ({reason}); merge it elsewhere"
+        )
+
+
+def _folder_bytes(path: Path) -> int:
+    """Size on disk but for what is being recorded."""
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file() and RECORDING not in file.parts)
