@@ -74,7 +74,7 @@ def evaluate_policy(
     returns = [row["return"] for row in outcomes]
     return {
         "success_rate": successes / episodes,
-        "success_ci95": wilson_interval(successes, episodes),
+        "success_ci95": [round(bound, 4) for bound in wilson_interval(successes, episodes)],
         "return_mean": float(np.mean(returns)),
         "return_std": float(np.std(returns)),
         "mean_episode_steps": float(np.mean([row["steps"] for row in outcomes])),
