@@ -1,7 +1,8 @@
 """Configuration of Cyclone DDS, and one DDS domain object per domain id and process.
 
-Loopback is the default; `ROS_AUTOMATIC_DISCOVERY_RANGE=SUBNET` reaches the network. `CYCLONEDDS_URI` is read after our
-own settings and so overrides them.
+This host is the default range, found by unicast to localhost as native ROS 2 does with
+`ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST`; `SUBNET` reaches the network and peers of that range. `CYCLONEDDS_URI` is
+read after our own settings and so overrides them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from robolearn.errors import TransportError
 MAX_DOMAIN_ID = 232  # the last one whose ports are below 65536
 MAX_PARTICIPANTS = 32  # per host and domain, as rmw_cyclonedds_cpp has it
 LEASE_S = 2.5  # a dead process leaves the graph after this long; the default of DDS is 10 s
+RECEIVE_BUFFER = "8MB"  # room for several images while the process stalls; the kernel grants up to net.core.rmem_max
 DISCOVERY_RANGES = ("LOCALHOST", "SUBNET", "OFF", "SYSTEM_DEFAULT")
 
 
@@ -63,14 +65,13 @@ def configuration() -> str:
         peers = "".join(f'<Peer address="{name}"/>' for name in names)
         discovery += f"<Peers>{peers}</Peers>" if peers else ""
     if reach in ("LOCALHOST", "OFF"):
-        general = (
-            '<Interfaces><NetworkInterface address="127.0.0.1" multicast="false"/></Interfaces>'
+        general = (  # no interface is named: a peer on the loopback interface and a native one would not see each other
             "<AllowMulticast>false</AllowMulticast>"
             "<MaxMessageSize>65500B</MaxMessageSize><FragmentSize>65000B</FragmentSize>"
         )
     document = (
         f'<CycloneDDS><Domain id="any"><General>{general}</General><Discovery>{discovery}</Discovery>'
-        "</Domain></CycloneDDS>"
+        f'<Internal><SocketReceiveBufferSize max="{RECEIVE_BUFFER}"/></Internal></Domain></CycloneDDS>'
     )
     return ",".join(part for part in (document, os.environ.get("CYCLONEDDS_URI", "")) if part)
 
