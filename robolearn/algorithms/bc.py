@@ -29,7 +29,7 @@ class BCConfig:
 
     policy: ChunkPolicyConfig = field(default_factory=ChunkPolicyConfig)
     loss: Literal["l1", "mse"] = "l1"
-    steps: int = 3000  # of a run; the learning rate falls to nothing over them
+    steps: int = 2000  # of a run; the learning rate falls to nothing over them
     batch_size: int = 64
     learning_rate: float = 1e-3  # peak
     weight_decay: float = 1e-4
