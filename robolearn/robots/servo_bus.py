@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import select
 import termios
 import threading
 import time
@@ -27,9 +28,7 @@ import serial
 
 from robolearn.errors import HardwareError
 
-QUIET_S = (
-    0.002  # the line must be silent this long after a failed exchange, so that a late answer is not taken for ours
-)
+QUIET_S = 0.002  # the line must be silent this long after a failed exchange before it is used again
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ class BusConfig:
     """How long to wait for motors and how often to ask them."""
 
     baud_rate: int = 1_000_000
-    answer_timeout_s: float = 0.01  # for one answer, on top of its time on the wire
+    answer_timeout_s: float = 0.02  # for one answer, on top of its time on the wire
     retries: int = 2
 
 
@@ -122,6 +121,7 @@ class ServoBus:
         self._names = names
         self._lock = threading.Lock()
         self._serial: serial.Serial | None = None
+        self._late = False  # whether an answer that was given up may still come
 
     def open(self) -> None:
         """Open the port for this process alone (flock)."""
@@ -152,21 +152,28 @@ class ServoBus:
     def ping(self, motor_id: int) -> bool:
         """Whether the motor answers."""
         with self._lock:
+            self._settle()
             return motor_id in self._ask([motor_id], lambda ids: self.protocol.ping(ids[0]), None)
 
     def read(self, motor_id: int, register: Register) -> int:
         """One register of one motor."""
         with self._lock:
-            return register.decode(self._read_one(motor_id, register.address, register.length).data)
+            self._settle()
+            question = self.protocol.read(motor_id, register.address, register.length)
+            answers = self._ask([motor_id], lambda ids: question, register.length)
+        if motor_id not in answers:
+            raise self._silent([motor_id])
+        return register.decode(answers[motor_id].data)
 
     def write(self, motor_id: int, register: Register, value: int) -> None:
         """Write one register and wait until the motor has said that it did."""
-        data = register.encode(value)
         with self._lock:
-            answer = self._ask([motor_id], lambda ids: self.protocol.write(ids[0], register.address, data), 0)
-        if motor_id not in answer:
+            self._settle()
+            question = self.protocol.write(motor_id, register.address, register.encode(value))
+            answers = self._ask([motor_id], lambda ids: question, 0)
+        if motor_id not in answers:
             raise self._silent([motor_id])
-        refusal = self.protocol.refusal(answer[motor_id].error)
+        refusal = self.protocol.refusal(answers[motor_id].error)
         if refusal:
             raise HardwareError(
                 f"{self.describe([motor_id])} on {self.port} refused {value} at register {register.address}: {refusal}"
@@ -179,7 +186,7 @@ class ServoBus:
             missing = [i for i in motor_ids if i not in answers]
             for motor_id in missing if len(motor_ids) > 1 else ():
                 question = self.protocol.read(motor_id, address, length)
-                answers |= self._exchange([motor_id], question, length)
+                answers |= self._exchange([motor_id], question, length, first=False)
         missing = [i for i in motor_ids if i not in answers]
         if missing:
             raise self._silent(missing)
@@ -190,12 +197,6 @@ class ServoBus:
         with self._lock:
             self._send(self.protocol.sync_write(register.address, {i: register.encode(v) for i, v in values.items()}))
 
-    def _read_one(self, motor_id: int, address: int, length: int) -> Status:
-        answers = self._ask([motor_id], lambda ids: self.protocol.read(ids[0], address, length), length)
-        if motor_id not in answers:
-            raise self._silent([motor_id])
-        return answers[motor_id]
-
     def _ask(
         self, motor_ids: Sequence[int], question: Callable[[Sequence[int]], bytes], length: int | None
     ) -> dict[int, Status]:
@@ -204,14 +205,20 @@ class ServoBus:
         missing = list(motor_ids)
         for attempt in range(1 + self.config.retries):
             self.counts["retries"] += attempt > 0
-            answers |= self._exchange(missing, question(missing), length)
+            answers |= self._exchange(missing, question(missing), length, first=attempt == 0)
             missing = [i for i in motor_ids if i not in answers]
             if not missing:
                 break
         return answers
 
-    def _exchange(self, motor_ids: Sequence[int], question: bytes, length: int | None) -> dict[int, Status]:
-        """Send once and gather the answers that come in time."""
+    def _exchange(
+        self, motor_ids: Sequence[int], question: bytes, length: int | None, first: bool
+    ) -> dict[int, Status]:
+        """Send once and gather the answers that come in time.
+
+        On the `first` attempt a damaged packet is an answer that need not be waited for; on later ones it may be the
+        rest of an answer that came late.
+        """
         self._send(question)
         self.counts["exchanges"] += 1
         parser = self.protocol.parser()
@@ -226,15 +233,25 @@ class ServoBus:
                 if status.motor_id in motor_ids and length in (None, len(status.data)):
                     answers[status.motor_id] = status
                     deadline = time.monotonic() + patience_s
-            if not data or len(answers) + parser.corrupt >= len(motor_ids):  # nothing more will come
+            if not data or (first and len(answers) + parser.corrupt >= len(motor_ids)):  # nothing more will come
                 break
         self.counts["corrupt"] += parser.corrupt
         missing = len(motor_ids) - len(answers)
         if missing:
             self.counts["timeouts"] += missing
-            while self._receive(QUIET_S):
-                pass
+            self._late = True
+            self._drain(QUIET_S)
         return answers
+
+    def _settle(self) -> None:
+        """After an answer has failed to come, wait until it cannot come any more: registers of a length look alike."""
+        if self._late:
+            self._drain(self.config.answer_timeout_s)
+            self._late = False
+
+    def _drain(self, quiet_s: float) -> None:
+        while self._receive(quiet_s):
+            pass
 
     def _send(self, packet: bytes) -> None:
         try:
@@ -248,9 +265,9 @@ class ServoBus:
         """What has arrived; sleeps up to `wait_s` for the first byte, and returns nothing when none came."""
         try:
             port = self._require_port()
-            port.timeout = max(wait_s, 0.0)
-            first = port.read(1)
-            return first + port.read(port.in_waiting) if first else b""
+            if not select.select([port.fileno()], [], [], max(wait_s, 0.0))[0]:
+                return b""
+            return port.read(max(port.in_waiting, 1))
         except (serial.SerialException, OSError) as error:
             raise self._lost(error) from error
 
