@@ -1,0 +1,198 @@
+"""Transitions of running episodes, in a ring of a fixed number of slots. Legend: B batch.
+
+A slot holds an observation and, unless it is the last one of its episode, the action taken there. The next observation
+of a transition is the slot after it, so no observation is stored twice. An episode of T transitions takes T + 1 slots;
+its last observation is what a truncated episode bootstraps from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from robolearn.datasets.store import EpisodeMeta, EpisodeWriter, Store
+from robolearn.errors import DatasetError
+from robolearn.specs import InterfaceSpec
+from robolearn.types import ActionSource, EpisodeOutcome, Observation
+
+Rewards = Callable[[Store, int], NDArray]
+"""The rewards (T,) of an episode of a store."""
+
+
+@dataclass(frozen=True)
+class ReplayBufferConfig:
+    """Size, and how far a sampled transition reaches."""
+
+    capacity: int  # slots: observations
+    num_steps: int = 1  # n of n-step returns
+    discount: float = 0.99  # per step
+
+
+class ReplayBuffer:
+    """Uniform samples of the newest transitions. Not thread-safe."""
+
+    def __init__(self, spec: InterfaceSpec, config: ReplayBufferConfig) -> None:
+        if config.capacity < 2 or config.num_steps < 1 or not 0 <= config.discount <= 1:
+            raise DatasetError(
+                f"replay buffer wants 2 slots or more, 1 step or more, a discount in [0, 1]: got {config}"
+            )
+        self.spec, self.config = spec, config
+        # Memory is taken page by page as slots are filled.
+        self._observation = {
+            name: np.zeros((config.capacity, *field.shape), field.dtype) for name, field in spec.observation.items()
+        }
+        self._action = np.zeros((config.capacity, *spec.action.shape), spec.action.dtype)
+        self._reward = np.zeros(config.capacity, np.float32)
+        self._terminated = np.zeros(config.capacity, np.bool_)
+        self._acted = np.zeros(config.capacity, np.bool_)  # a transition begins in this slot
+        self._next = 0  # slot that is written next
+        self._filled = 0  # slots ever written, up to the capacity
+        self._running = False  # the newest slot waits for its action
+        self._number = 0
+
+    def __len__(self) -> int:
+        """Transitions that can be sampled."""
+        return self._number
+
+    @property
+    def full(self) -> bool:
+        """Whether every new observation overwrites the oldest one."""
+        return self._filled == self.config.capacity
+
+    def begin(self, observation: Observation) -> None:
+        """Begin an episode with its first observation. One that was not ended stops where it is, as if truncated."""
+        self._put(observation)
+        self._running = True
+
+    def append(
+        self, action: ArrayLike, reward: float, next_observation: Observation, terminated: bool, truncated: bool
+    ) -> None:
+        """Add the transition from the newest observation. After `terminated` or `truncated`, begin again."""
+        if not self._running:
+            raise DatasetError("replay buffer: no episode is running; call begin with its first observation")
+        checked = self.spec.action.check("action", action)
+        slot = (self._next - 1) % self.config.capacity
+        self._put(next_observation)
+        self._action[slot], self._reward[slot], self._terminated[slot] = checked, reward, terminated
+        self._acted[slot] = True
+        self._number += 1
+        self._running = not (terminated or truncated)
+
+    def sample(self, batch_size: int, rng: np.random.Generator) -> dict[str, NDArray]:
+        """A batch: observation fields (B, ...), the same under `next_<field>`, `action` (B, A), and all (B,) float32:
+
+        `reward`, the discounted sum over up to n steps; `bootstrap`, 0 where the task was over within them, else 1; and
+        `discount`, that of the next observation's value. An episode that was truncated, or is running, bootstraps from
+        the last observation it has.
+        """
+        if not self._number:
+            raise DatasetError("replay buffer: there is no transition to sample yet")
+        slots = np.zeros(0, np.int64)
+        while len(slots) < batch_size:
+            drawn = rng.integers(0, self._filled, batch_size + 16)
+            slots = np.concatenate([slots, drawn[self._acted[drawn]]])
+        return self.batch(slots[:batch_size])
+
+    def batch(self, slots: NDArray[np.int64]) -> dict[str, NDArray]:
+        """The transitions that begin in these slots (B,)."""
+        capacity, config = self.config.capacity, self.config
+        reward = np.zeros(len(slots), np.float32)
+        discount = np.ones(len(slots), np.float32)
+        over = np.zeros(len(slots), np.bool_)
+        going = np.ones(len(slots), np.bool_)
+        at = slots.copy()
+        for _ in range(config.num_steps):
+            reward += np.where(going, discount * self._reward[at], 0)
+            discount = np.where(going, discount * np.float32(config.discount), discount)
+            over |= going & self._terminated[at]
+            at = np.where(going, (at + 1) % capacity, at)
+            # A slot without an action ends the episode, or is the newest one: what lies beyond it is another story.
+            going &= ~over & self._acted[at]
+        batch: dict[str, NDArray] = {}
+        for name, values in self._observation.items():
+            batch[name] = values[slots]
+            batch[f"next_{name}"] = values[at]
+        bootstrap = (~over).astype(np.float32)
+        return {**batch, "action": self._action[slots], "reward": reward, "bootstrap": bootstrap, "discount": discount}
+
+    def extend(self, store: Store, index: int, rewards: Rewards) -> None:
+        """Add an episode of a store: what `EpisodeLog` wrote, or a demonstration.
+
+        A row whose action is masked adds no transition: it is where an episode log keeps the last observation. A
+        demonstration lacks that one, so its last action is used only where the task was over, and nothing bootstraps.
+        """
+        info = store.episodes[index]
+        fields = tuple(self.spec.observation)
+        episode = store.read(index, (*fields, "action"))
+        valid = store.read_valid(index)
+        seen = np.logical_and.reduce([valid[name] for name in fields])
+        reward = np.asarray(rewards(store, index), np.float32)
+        acted = np.flatnonzero(valid["action"])
+        last = int(acted[-1]) if len(acted) else -1
+        for row in range(info.length):
+            observation = {name: episode[name][row] for name in fields}
+            ends = row == last and info.terminated
+            after = min(row + 1, info.length - 1)
+            usable = valid["action"][row] and seen[row] and seen[after] and (after > row or ends)
+            if not usable:
+                self._running = False
+                continue
+            if not self._running:
+                self.begin(observation)
+            following = {name: episode[name][after] for name in fields}
+            self.append(episode["action"][row], float(reward[row]), following, ends, False)
+        self._running = False
+
+    def _put(self, observation: Observation) -> None:
+        """Write the next slot; the transition that began in it is gone."""
+        checked = {
+            name: field.check(name, observation[name]) for name, field in self.spec.observation.items()
+        }  # before anything changes
+        slot = self._next
+        self._number -= int(self._acted[slot])
+        self._acted[slot] = False
+        for name, value in checked.items():
+            self._observation[name][slot] = value
+        self._next = (slot + 1) % self.config.capacity
+        self._filled = max(self._filled, slot + 1)
+
+
+class EpisodeLog:
+    """Writes running episodes to a dataset, each with its last observation, from which a buffer is restored.
+
+    The dataset wants the extra field `reward`, `ArraySpec(())`.
+    """
+
+    def __init__(self, writer: EpisodeWriter) -> None:
+        self._writer = writer
+        self._observation: Observation = {}
+
+    def begin(self, meta: EpisodeMeta, observation: Observation) -> None:
+        self._writer.begin(meta)
+        self._observation = observation
+
+    def append(
+        self,
+        action: ArrayLike,
+        reward: float,
+        next_observation: Observation,
+        stamps_ns: Mapping[str, int],
+        source: ActionSource = ActionSource.POLICY,
+    ) -> None:
+        """Write the newest observation with the action taken there."""
+        step = {**self._observation, "action": action, "action_source": source, "reward": np.float32(reward)}
+        self._writer.append(step, stamps_ns)
+        self._observation = next_observation
+
+    def commit(self, outcome: EpisodeOutcome, stamps_ns: Mapping[str, int]) -> None:
+        """Write the last observation, with no action, and end the episode."""
+        self._writer.append(self._observation, stamps_ns)
+        self._writer.commit(outcome)
+
+
+def logged_rewards(store: Store, index: int) -> NDArray:
+    """The rewards that an `EpisodeLog` wrote."""
+    return store.read(index, ["reward"])["reward"]
