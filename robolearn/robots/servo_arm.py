@@ -104,6 +104,7 @@ class ServoArm:
         self._turn_ticks = np.zeros(len(joints), np.int64)  # of the turn that the encoder woke up on
         self._goal = np.zeros(len(joints), np.int64)  # as sent to the motors
         self._hot = self._fault = self._limp = ""  # why the arm holds
+        self._holding = False  # whether the torque is meant to be on
         self._sound = False  # whether the last read was without error
         self._health_due_ns = 0
         self._commanded_ns: int | None = None  # time of the last command, None once the arm was stopped
@@ -117,7 +118,8 @@ class ServoArm:
         try:
             check_motors(self.bus, self.model, self.calibration, self.config.calibration)
             ticks = self._locate()
-            if self.config.torque:
+            self._holding = self.config.torque
+            if self._holding:
                 self._hold_from(ticks)
             self._hot = self._fault = self._limp = ""
             self._sound, self._commanded_ns = False, None
@@ -153,8 +155,11 @@ class ServoArm:
         """Send joint targets (J,) [rad]; what lies outside the calibrated range is moved to its end."""
         target = self.spec.action_spec.check("action", action)
         with self._lock:
-            if not self.config.torque:
-                raise HardwareError(f"{self.spec.name} is led by hand (torque: false) and takes no commands")
+            if not self._holding and self.bus.is_open:
+                raise HardwareError(
+                    f"{self.spec.name} has its torque off and takes no commands; "
+                    + ("it was released: connect again" if self.config.torque else "it is led by hand (torque: false)")
+                )
             if self._limp or self._fault:
                 raise HardwareError(self._limp or self._fault)
             within = np.clip(target, self.spec.position_low, self.spec.position_high)
@@ -164,7 +169,7 @@ class ServoArm:
     def release(self) -> None:
         """Switch the torque off: the arm falls unless somebody holds it."""
         with self._lock:
-            self._commanded_ns = None
+            self._commanded_ns, self._holding = None, False
             for motor_id in self.ids:
                 self.bus.write(motor_id, self.model.torque_enable, 0)
 
@@ -175,7 +180,7 @@ class ServoArm:
             self._watcher.join()
             self._watcher = None
         watchdog = self.model.bus_watchdog
-        if self.bus.is_open and self.config.torque and watchdog is not None:
+        if self.bus.is_open and self._holding and watchdog is not None:
             try:
                 self.bus.sync_write(watchdog, dict.fromkeys(self.ids, 0))  # silence is what follows now
             except HardwareError as error:
@@ -229,7 +234,7 @@ class ServoArm:
                 f"{self.bus.describe([self.ids[hottest]])} on {self.bus.port} is at {heat[hottest]} C, at most "
                 f"{limit:g}: the arm holds; let it cool"
             )
-        if not self.config.torque:
+        if not self._holding:
             return
         torque = model.torque_enable
         limp = [i for i, a in self._ask_all(torque).items() if not torque.decode(a.data)]
@@ -261,7 +266,7 @@ class ServoArm:
 
     def _hold(self, ticks: NDArray[np.int64]) -> None:
         """Stop at `ticks` (J,). A joint that is near its goal keeps it: holding where it hangs would let it sag."""
-        if self.config.torque:
+        if self._holding:
             near = np.abs(self._goal - ticks) * self.model.rad_per_tick <= self.config.hold_tolerance_rad
             self._commanded_ns = None
             self._send_goal(np.where(near, self._goal, ticks))

@@ -364,6 +364,12 @@ def test_closing_leaves_the_motors_holding(arm: ServoArm, bus: StandInBus) -> No
 def test_release_makes_it_limp(arm: ServoArm, bus: StandInBus) -> None:
     arm.release()
     assert not any(motor.get("torque") for motor in bus.motors.values())
+    bus.motors[1].encoder = 2148.0  # by hand
+    assert arm.read().joint_position[0] > 0.1
+    with pytest.raises(HardwareError, match="it was released: connect again"):
+        arm.write(np.zeros(6, np.float32))
+    arm.connect()
+    run(arm, 5)
 
 
 def test_an_arm_led_by_hand_takes_no_commands(make_arm: Make, bus: StandInBus) -> None:

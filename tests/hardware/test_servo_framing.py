@@ -88,6 +88,18 @@ def test_a_damaged_packet_is_counted_and_the_next_one_found() -> None:
         assert parser.corrupt == 1
 
 
+@pytest.mark.parametrize("kind", sorted(KINDS))
+@given(data=st.binary(min_size=4, max_size=15), at=st.integers(0, 10**6), mask=st.integers(1, 255))
+def test_one_damaged_byte_never_passes_for_an_answer(kind: str, data: bytes, at: int, mask: int) -> None:
+    """Of the length that was asked for, which the bus checks: a shorter one may pass Feetech's 8-bit checksum."""
+    _, parser_class, wire = KINDS[kind]
+    packet = bytearray(wire.answer(3, 0, 0, data))
+    packet[at % len(packet)] ^= mask
+    parser = parser_class()
+    found = parser.feed(bytes(packet)) + parser.flush()
+    assert [status for status in found if len(status.data) == len(data)] == []
+
+
 def test_a_header_of_noise_does_not_swallow_the_answer() -> None:
     for _, parser_class, wire in KINDS.values():
         answer = wire.answer(3, 0, 0, b"\x01\x02")
