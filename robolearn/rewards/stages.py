@@ -116,3 +116,24 @@ def training_window(
     rewound = (np.arange(config.max_rewind) < count[:, None]) & (back >= 0)
     steps = np.concatenate([forward, np.where(rewound, back, 0)], axis=1)
     return steps, np.concatenate([np.ones_like(forward, dtype=bool), rewound], axis=1)
+
+
+def with_wrong_texts(
+    rng: np.random.Generator,
+    texts: Sequence[str],
+    others: Sequence[str],
+    stage: NDArray[np.int64],
+    tau: NDArray[np.float32],
+    config: WindowConfig,
+) -> tuple[list[str], NDArray[np.int64], NDArray[np.float32]]:
+    """Give some samples (B) the text of another task, and then stage 0 and tau 0 in the whole window (B, W).
+
+    Without this a model of one task learns to ignore the text. `others` must differ from every one of `texts`.
+    """
+    same = sorted(set(texts) & set(others))
+    if same or not others:
+        raise SpecError(f"the other texts hold {', '.join(same) or 'nothing'}; give instructions of other tasks")
+    wrong = rng.random(len(texts)) < config.wrong_text_probability
+    chosen = rng.integers(len(others), size=len(texts))
+    told = [others[i] if bad else text for text, i, bad in zip(texts, chosen, wrong, strict=True)]
+    return told, np.where(wrong[:, None], 0, stage), np.where(wrong[:, None], np.float32(0.0), tau)

@@ -16,6 +16,7 @@ from robolearn.rewards.stages import (
     targets_from_starts,
     training_window,
     window_steps,
+    with_wrong_texts,
 )
 
 WINDOW = WindowConfig(past=7, gap=5, max_rewind=4)
@@ -91,3 +92,18 @@ def test_every_sample_has_its_own_coin() -> None:
     assert set(count.tolist()) == {0, 1, 2, 3, 4}
     _, never = training_window(np.random.default_rng(0), np.full(100, 100), WindowConfig(rewind_probability=0.0))
     assert not never[:, WINDOW.size :].any()
+
+
+def test_a_wrong_text_comes_with_no_progress() -> None:
+    rng = np.random.default_rng(0)
+    stage, tau = np.ones((2000, 5), np.int64), np.full((2000, 5), 0.5, np.float32)
+    texts, told, progress = with_wrong_texts(rng, ["push"] * 2000, ["fold", "pour"], stage, tau, WINDOW)
+    wrong = np.array([text != "push" for text in texts])
+    assert wrong.mean() == pytest.approx(WINDOW.wrong_text_probability, abs=0.03)
+    assert set(texts) == {"push", "fold", "pour"}
+    assert (told[wrong] == 0).all()
+    assert (progress[wrong] == 0).all()
+    assert (told[~wrong] == 1).all()
+    assert (progress[~wrong] == 0.5).all()
+    with pytest.raises(SpecError, match="hold push"):
+        with_wrong_texts(rng, ["push"], ["push"], stage[:1], tau[:1], WINDOW)
