@@ -310,7 +310,7 @@ class CycloneWaiter:
         """Stop watching the source."""
         key = self._keys.pop(source, None)
         if key is not None:
-            del self._entities[key]
+            self._entities.pop(key, None)
             _waitset_detach(self._waitset._ref, source.condition._ref)
 
     def wait(self, timeout_ns: int) -> list[Any]:
@@ -325,8 +325,8 @@ class CycloneWaiter:
                 self._woken = False
             elif key == DISCOVERY_KEY:
                 self._owner.take_announcements()
-            elif key in self._entities:
-                found.append(self._entities[key])
+            elif (entity := self._entities.get(key)) is not None:  # another thread may have detached it
+                found.append(entity)
         return found
 
     def wake(self) -> None:

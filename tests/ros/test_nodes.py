@@ -443,3 +443,57 @@ def test_logger_levels_and_filters(node: Node, capfd: pytest.CaptureFixture[str]
     assert "[INFO]" in errors
     assert "[tested]: shown" in errors
     assert errors.count("only once") == errors.count("throttled") == 1
+
+
+def test_wait_for_message(node: Node) -> None:
+    from rclpy.wait_for_message import wait_for_message
+
+    publisher = node.create_publisher(String, "awaited", 10)
+    assert wait_for_message(String, node, "awaited", time_to_wait=0.05) == (False, None)
+    timer = threading.Timer(0.1, lambda: publisher.publish(String(data="here")))
+    timer.start()
+    found, message = wait_for_message(String, node, "awaited", time_to_wait=5.0)
+    timer.join()
+    assert found
+    assert message.data == "here"
+
+
+def test_entities_come_and_go_while_the_node_is_spun(node: Node) -> None:
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    thread = threading.Thread(target=executor.spin, daemon=True)
+    thread.start()
+    received: list[String] = []
+    for index in range(5):
+        publisher = node.create_publisher(String, f"topic_{index}", 10)
+        subscription = node.create_subscription(String, f"topic_{index}", received.append, 10)
+        publisher.publish(String())
+        end = time.monotonic() + 5
+        while len(received) <= index and time.monotonic() < end:
+            time.sleep(0.002)
+        node.destroy_subscription(subscription)
+        node.destroy_publisher(publisher)
+    executor.shutdown()
+    thread.join(timeout=5)
+    assert not thread.is_alive()
+    assert len(received) == 5
+
+
+def test_a_busy_group_does_not_make_the_executor_spin_idly(node: Node) -> None:
+    release = threading.Event()
+    polls = 0
+    executor = MultiThreadedExecutor(num_threads=2)
+
+    def block() -> None:
+        release.wait(timeout=5)
+
+    node.create_guard_condition(block).trigger()
+    node.create_timer(0.001, lambda: None)
+    executor.add_node(node)
+    end = time.monotonic() + 0.3
+    while time.monotonic() < end:
+        executor.spin_once(timeout_sec=0.05)
+        polls += 1
+    release.set()
+    executor.shutdown()
+    assert polls < 200

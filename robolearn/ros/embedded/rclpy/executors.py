@@ -134,11 +134,14 @@ class Executor:
                     yield entity
 
     def _next_timer_s(self) -> float:
-        nearest_ns = min(
-            (ns for node in self.get_nodes() for timer in node._timers if (ns := timer._wall_wait_ns()) is not None),
-            default=None,
-        )
-        return LONGEST_WAIT_S if nearest_ns is None else nearest_ns / 1e9
+        """Time until the next timer is due. One whose group is busy waits for the wake that comes when it is free."""
+        waits_ns = [
+            wait_ns
+            for node in self.get_nodes()
+            for timer in node._timers
+            if (wait_ns := timer._wall_wait_ns()) is not None and timer.callback_group.can_execute(timer)
+        ]
+        return min(waits_ns) / 1e9 if waits_ns else LONGEST_WAIT_S
 
     def _drain(self, timeout_ns: int) -> None:
         """Have every entity that something has arrived for take it over, once there is one or `wake` was called."""

@@ -377,7 +377,11 @@ class Node:
         return True
 
     def destroy_publisher(self, publisher: Publisher) -> bool:
-        return self._destroy(self._publishers, publisher)
+        if publisher not in self._publishers:
+            return False
+        self._publishers.remove(publisher)
+        publisher.destroy()
+        return True
 
     def destroy_subscription(self, subscription: Subscription) -> bool:
         return self._destroy(self._subscriptions, subscription)
@@ -418,7 +422,7 @@ class Node:
             for entity in list(entities):
                 self._destroy(entities, entity)
         for publisher in list(self._publishers):
-            self._destroy(self._publishers, publisher)
+            self.destroy_publisher(publisher)
         self._session.remove_node(self._record)
 
     def __enter__(self) -> Node:

@@ -1,0 +1,102 @@
+"""Actions. Written against rclpy's public API."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from action_msgs.msg import GoalStatus
+from action_msgs.srv import CancelGoal
+from example_interfaces.action import Fibonacci
+from rclpy.action import ActionClient, ActionServer, CancelResponse, GoalResponse
+from rclpy.executors import MultiThreadedExecutor
+from rclpy.node import Node
+
+SpinUntil = Callable[..., bool]
+
+
+def count(handle: Any) -> Fibonacci.Result:
+    """Succeed with the sequence, or stop when asked to."""
+    sequence = [0, 1]
+    for _ in range(handle.request.order):
+        if handle.is_cancel_requested:
+            handle.canceled()
+            return Fibonacci.Result(sequence=sequence)
+        sequence.append(sequence[-1] + sequence[-2])
+        handle.publish_feedback(Fibonacci.Feedback(sequence=sequence))
+        time.sleep(0.01)
+    handle.succeed()
+    return Fibonacci.Result(sequence=sequence)
+
+
+def test_goal_feedback_and_result(node: Node, spin_until: SpinUntil) -> None:
+    server = ActionServer(node, Fibonacci, "count", count)
+    client = ActionClient(node, Fibonacci, "count")
+    assert client.wait_for_server(timeout_sec=5.0)
+    feedback: list[list[int]] = []
+    sent = client.send_goal_async(
+        Fibonacci.Goal(order=3), feedback_callback=lambda m: feedback.append(list(m.feedback.sequence))
+    )
+    assert spin_until(sent.done, node)
+    handle = sent.result()
+    assert handle.accepted
+    result = handle.get_result_async()
+    assert spin_until(result.done, node)
+    assert result.result().status == GoalStatus.STATUS_SUCCEEDED
+    assert list(result.result().result.sequence) == [0, 1, 1, 2, 3]
+    assert spin_until(lambda: len(feedback) == 3, node)
+    assert feedback[-1] == [0, 1, 1, 2, 3]
+    server.destroy()
+    client.destroy()
+
+
+def test_rejected_goal_and_failed_execution(node: Node, spin_until: SpinUntil) -> None:
+    def fail(handle: Any) -> Fibonacci.Result:
+        raise ValueError("in the callback")
+
+    def judge(goal: Fibonacci.Goal) -> GoalResponse:
+        return GoalResponse.ACCEPT if goal.order > 0 else GoalResponse.REJECT
+
+    server = ActionServer(node, Fibonacci, "judge", fail, goal_callback=judge)
+    client = ActionClient(node, Fibonacci, "judge")
+    assert client.wait_for_server(timeout_sec=5.0)
+    sent = client.send_goal_async(Fibonacci.Goal(order=-1))
+    assert spin_until(sent.done, node)
+    assert not sent.result().accepted
+    sent = client.send_goal_async(Fibonacci.Goal(order=1))
+    assert spin_until(sent.done, node)
+    result = sent.result().get_result_async()
+    assert spin_until(result.done, node)
+    assert result.result().status == GoalStatus.STATUS_ABORTED
+    server.destroy()
+    client.destroy()
+
+
+@pytest.mark.parametrize("response", [CancelResponse.ACCEPT, CancelResponse.REJECT])
+def test_cancel(node: Node, response: CancelResponse) -> None:
+    from rclpy.callback_groups import ReentrantCallbackGroup
+
+    group = ReentrantCallbackGroup()
+    server = ActionServer(node, Fibonacci, "long", count, callback_group=group, cancel_callback=lambda handle: response)
+    client = ActionClient(node, Fibonacci, "long", callback_group=group)
+    executor = MultiThreadedExecutor(num_threads=3)
+    executor.add_node(node)
+    assert client.wait_for_server(timeout_sec=5.0)
+    sent = client.send_goal_async(Fibonacci.Goal(order=20))
+    executor.spin_until_future_complete(sent, timeout_sec=5.0)
+    handle = sent.result()
+    cancelled = handle.cancel_goal_async()
+    executor.spin_until_future_complete(cancelled, timeout_sec=5.0)
+    result = handle.get_result_async()
+    executor.spin_until_future_complete(result, timeout_sec=5.0)
+    if response is CancelResponse.ACCEPT:
+        assert len(cancelled.result().goals_canceling) == 1
+        assert result.result().status == GoalStatus.STATUS_CANCELED
+    else:
+        assert cancelled.result().return_code == CancelGoal.Response.ERROR_REJECTED
+        assert result.result().status == GoalStatus.STATUS_SUCCEEDED
+    server.destroy()
+    client.destroy()
+    executor.shutdown()
