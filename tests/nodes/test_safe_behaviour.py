@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -101,3 +102,14 @@ def test_dead_policy_in_real_time_holds_within_100_ms(graph: Any) -> None:
 def stamp_ns(message: Any) -> int:
 
     return convert.stamp_ns(message.header.stamp)
+
+
+def test_a_second_twin_on_the_domain_gives_way_with_one_line(graph: Any) -> None:
+    graph.start("twin", task="reach-v1", cameras=" ")
+    graph.spin_until(lambda: graph.node.count_publishers(topics.JOINT_STATES) == 1)
+    time.sleep(2.0)  # the first one has looked around by now
+    second = graph.start("twin", "second", task="reach-v1", cameras=" ")
+    assert second.wait(30) == 2
+    (line,) = graph.log("second").splitlines()
+    assert line.startswith("TransportError: another robot or twin publishes /joint_states on ROS domain")
+    assert graph.children["twin"].poll() is None

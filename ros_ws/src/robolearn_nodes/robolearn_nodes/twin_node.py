@@ -17,7 +17,7 @@ from sensor_msgs.msg import Image, JointState
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory
 
-from robolearn.errors import SpecError
+from robolearn.errors import SpecError, TransportError
 from robolearn.robots.safety import SafetyConfig, SafetyFilter
 from robolearn.tasks import make_task
 from robolearn.twin.twin import Twin
@@ -25,6 +25,8 @@ from robolearn.types import EpisodeOutcome
 from robolearn_nodes import convert, topics
 from robolearn_nodes.episode import RunningEpisode
 from robolearn_nodes.node import Diagnostics, parameter, run, unheard
+
+ALONE_CHECK_S = 1.0  # discovery on one host takes about a tenth of it
 
 
 class TwinNode(Node):
@@ -69,6 +71,19 @@ class TwinNode(Node):
             self._on_timeout if self._lockstep else self._on_tick,
         )
         self._timer.cancel()
+        self._alone_check = self.create_timer(ALONE_CHECK_S, self._check_alone)
+
+    def _check_alone(self) -> None:
+        """Once, when discovery has had its time: two robots must never answer to one command topic."""
+        self.destroy_timer(self._alone_check)
+        if self._has_rival():
+            raise TransportError(
+                f"another robot or twin publishes {topics.JOINT_STATES} on ROS domain {self.context.get_domain_id()}; "
+                "stop it, or set ROS_DOMAIN_ID to another number"
+            )
+
+    def _has_rival(self) -> bool:
+        return self.count_publishers(topics.JOINT_STATES) > 1
 
     def _on_start(self, request: StartEpisode.Request, response: StartEpisode.Response) -> StartEpisode.Response:
         task = self._twin.task
@@ -78,7 +93,7 @@ class TwinNode(Node):
                 f"asked for {request.task} with seed {request.seed}; this twin runs {task.id}, seeds from 0"
             )
             return response
-        response.message = unheard(self, [topics.COMMAND])
+        response.message = "two robots share this ROS domain" if self._has_rival() else unheard(self, [topics.COMMAND])
         if response.message:
             response.success = False
             return response
