@@ -8,7 +8,9 @@ EXTRAS = {
     "vlm": ["open-clip-torch==3.3.0", "torchvision>=0.28"],
     "bullet": ["pybullet>=3.2.7"],
     "web": ["fastapi", "uvicorn"],
+    "convert": ["h5py>=3.10"],
     "dev": [
+        "h5py>=3.10",
         "dynamixel-sdk",  # the vendors' SDKs, run against our stand-in motors
         "feetech-servo-sdk",
         "hypothesis",
@@ -21,7 +23,7 @@ EXTRAS = {
         "types-PyYAML",
     ],
 }
-EXTRAS["all"] = sorted({requirement for extra in ("vlm", "bullet", "web") for requirement in EXTRAS[extra]})
+EXTRAS["all"] = sorted({requirement for extra in ("vlm", "bullet", "web", "convert") for requirement in EXTRAS[extra]})
 
 ROOT = Path(__file__).parent
 
