@@ -1,0 +1,54 @@
+"""Encoders of the reward models: hashed words, and a frozen CLIP inside any model."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from robolearn.errors import UnknownNameError
+from robolearn.rewards import Episodes
+from robolearn.rewards.features import EncoderConfig, hashed_words, make_encoder
+from robolearn.rewards.fixture import save_untrained
+from robolearn.rewards.open_clip import OpenClipConfig
+from robolearn.rewards.progress import ProgressConfig, ProgressReward
+
+needs_open_clip = pytest.mark.skipif(
+    importlib.util.find_spec("open_clip") is None, reason="open_clip is not installed: pip install robolearn[vlm]"
+)
+
+
+def test_words_are_hashed_alike_in_every_process() -> None:
+    ours = hashed_words(["Push the cube, push!", ""], 16)
+    code = "from robolearn.rewards.features import hashed_words as h; print(h(['push the cube push'], 16)[0].tolist())"
+    child = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONHASHSEED": "7", "PATH": ""}
+    )
+    assert str(ours[0].tolist()) == child.stdout.strip(), child.stderr
+    assert float(ours[0].norm()) == pytest.approx(1.0)
+    assert float(ours[1].norm()) == 0.0
+
+
+def test_an_unknown_encoder_gets_the_near_misses() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean open_clip"):
+        make_encoder(EncoderConfig(name="openclip"))
+
+
+@needs_open_clip
+def test_a_frozen_clip_serves_any_model_and_stays_out_of_its_weights(tmp_path: Path) -> None:
+    models = []
+    for seed in (0, 0, 1):
+        directory = tmp_path / str(len(models))
+        save_untrained(directory, seed)
+        encoder = EncoderConfig("open_clip", open_clip=OpenClipConfig(model_dir=str(directory)))
+        models.append(ProgressReward(ProgressConfig(encoder=encoder)))
+    images = torch.randint(0, 256, (2, 4, 48, 80, 3), dtype=torch.uint8)  # any size: CLIP resizes
+    output = models[0].score(Episodes({"front": images}, ["point up", "point down"]))
+    assert output.value.shape == (2, 4)
+    assert not any(parameter.requires_grad for name, parameter in models[0].named_parameters() if "clip" in name)
+    assert sum(parameter.numel() for parameter in models[0].encoder.parameters()) == 0
+    assert models[0].version == models[1].version != models[2].version
