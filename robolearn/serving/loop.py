@@ -13,6 +13,7 @@ from robolearn.types import ActionChunk, ActionSource, Observation
 
 EXECUTE_STEPS = 4  # of a chunk: with 8, cloned policies failed several times as often on pick_place-v1
 
+
 @dataclass(frozen=True)
 class LoopStep:
     """Answer to one tick: action (A,) in the units of the action spec, and the chunk if this tick made a new one."""
