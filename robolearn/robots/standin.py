@@ -159,7 +159,9 @@ class StandInBus:
         os.close(self._wake_write)
 
     def plug_in(self) -> None:
-        """The port appears."""
+        """The port appears, unless it is there."""
+        if self._thread is not None:
+            return
         self._master, self._slave = os.openpty()
         tty.setraw(self._slave)
         self._port = os.ttyname(self._slave)
