@@ -14,6 +14,7 @@ import pytest
 
 from robolearn.errors import HardwareError, SpecError
 from robolearn.robots.servo_arm import ServoArm
+from robolearn.robots.servo_bus import BusConfig
 from robolearn.robots.standin import StandInBus
 
 from .conftest import DIRECTIONS, JOINTS, calibration_of
@@ -231,7 +232,7 @@ def test_an_arm_without_power(make_arm: Make, bus: StandInBus) -> None:
     for motor in bus.motors.values():
         motor.present = False
     with pytest.raises(HardwareError, match="is the arm's power on"):
-        make_arm().connect()
+        make_arm(bus=BusConfig(retries=0)).connect()
 
 
 def test_a_motor_of_another_kind(make_arm: Make, bus: StandInBus) -> None:
@@ -353,7 +354,7 @@ def test_a_driver_killed_in_motion(make_arm: Make, bus: StandInBus, kind: str) -
 def test_closing_leaves_the_motors_holding(arm: ServoArm, bus: StandInBus) -> None:
     run(arm, 20)
     arm.close()
-    time.sleep(0.8)
+    time.sleep(0.5)
     held = encoders(bus)
     assert all(motor.get("torque") for motor in bus.motors.values())
     assert not any("watchdog" in motor.wire.registers and motor.get("watchdog") for motor in bus.motors.values())
