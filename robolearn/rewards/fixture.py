@@ -41,6 +41,8 @@ PALETTES = {  # RGB of link 1, link 2, background
     "red": ((170, 40, 40), (225, 90, 70), (60, 60, 70)),
     "green": ((30, 120, 60), (90, 180, 90), (235, 225, 205)),
     "grey": ((70, 70, 75), (130, 130, 135), (180, 200, 220)),
+    "yellow": ((180, 150, 20), (230, 205, 60), (40, 50, 90)),
+    "black": ((25, 25, 25), (70, 60, 60), (170, 150, 130)),
 }
 UNSEEN_PALETTES = {"purple": ((100, 40, 140), (170, 100, 200), (200, 190, 170))}
 CONCENTRATION = 3.0  # k of the graded targets
@@ -107,7 +109,8 @@ def train_tiny_clip(directory: Path, config: TinyClipConfig, colour_words: bool 
     model.train()
     for _ in range(config.steps):
         rows = rng.integers(config.images, size=config.batch_size)
-        features, words, scale = model(pixels[rows], tokens)[:3]
+        colours = np.arange(3) if colour_words else rng.permutation(3)  # directions must not hang on the palette
+        features, words, scale = model(pixels[rows][:, colours], tokens)[:3]
         logits = scale * features @ words.T
         target = right[rows]
         loss = 0.5 * (_soft_cross_entropy(logits, target) + _soft_cross_entropy(logits.T, target.T))

@@ -198,6 +198,7 @@ def test_a_short_training_on_easy_images_already_points_the_right_way(tmp_path: 
 
 @needs_open_clip
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_fixture_passes_its_gates(trained: Callable[[TinyClipConfig], Path]) -> None:
     directory = trained(TinyClipConfig())
     auroc, spearman, opposite = gates(directory, draw_arms(np.random.default_rng(99), 1000))
@@ -210,6 +211,7 @@ def test_the_fixture_passes_its_gates(trained: Callable[[TinyClipConfig], Path])
 
 @needs_open_clip
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
 def test_hill_climbing_on_the_reward_alone_reaches_the_named_pose(
     trained: Callable[[TinyClipConfig], Path], alpha: float
@@ -240,6 +242,7 @@ def test_hill_climbing_on_the_reward_alone_reaches_the_named_pose(
 
 @needs_open_clip
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_baseline_removes_what_it_shares_with_the_goal(tmp_path: Path) -> None:
     """Goal prompts that carry a colour: projection helps if and only if the baseline carries it too."""
     train_tiny_clip(tmp_path, TinyClipConfig(), colour_words=True)
