@@ -49,7 +49,10 @@ def test_the_robots_computer_stays_light(module: str) -> None:
 def test_rules_of_the_contributing_guide() -> None:
     broken = []
     for path in LIBRARY:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for number, (before, line) in enumerate(zip(["", *lines], lines, strict=False), start=1):
+            if "fork_rng" in before:
+                continue  # a seed for one block, which leaves the caller's random numbers alone
             broken += [
                 f"{path.relative_to(ROOT)}:{number}: {why}"
                 for pattern, why in FORBIDDEN.items()
@@ -79,7 +82,7 @@ def test_exported_names_exist() -> None:
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         for path in LIBRARY
         if path.is_relative_to(ROOT / "robolearn")
-        and "__all__" in path.read_text(encoding="utf-8")
+        and re.search(r"^__all__ = ", path.read_text(encoding="utf-8"), re.MULTILINE)
         and "embedded" not in path.parts
     ]
     code = (

@@ -229,7 +229,7 @@ def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> Any:
         if key.value in mapping.lines:
             raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
         mapping.lines[key.value] = key.start_mark.line + 1
-    mapping.update(loader.construct_mapping(node))
+    mapping.update({str(key): value for key, value in loader.construct_mapping(node).items()})
 
 
 _Loader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
