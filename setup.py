@@ -20,6 +20,7 @@ EXTRAS = {
         "pytest-timeout",
         "pytest-xdist",
         "ruff",
+        "scipy",
         "types-PyYAML",
     ],
 }
