@@ -89,8 +89,8 @@ def _packages_in(folder: Path) -> dict[str, Path]:
 @lru_cache(maxsize=1)
 def search_path() -> dict[str, Path]:
     """Package name to folder, of every package with texts on disk that comes before the standard ones."""
-    checkout = Path(__file__).resolve().parents[2] / "ros_ws" / "src" / "robolearn_msgs"
-    installed = Path(sys.prefix) / "share" / "robolearn" / "robolearn_msgs"
+    ours = Path("ros_ws", "src", "robolearn_msgs")
+    checkout, installed = Path(__file__).resolve().parents[2] / ours, Path(sys.prefix) / "share" / "robolearn" / ours
     found: dict[str, Path] = {}
     override = [Path(entry) for entry in os.environ.get("ROBOLEARN_MSGS_PATH", "").split(os.pathsep) if entry]
     for folder in (*override, checkout, installed):
