@@ -25,13 +25,19 @@ def demo(fast: bool = False, out: Path = Path("runs/demo"), seed: int = 0) -> in
 
     config = DemoConfig.smoke() if fast else DemoConfig()
     report = run_demo(config, out, seed)
+    low, high = report["success_ci95"]
     rows = [
-        ("learned from images", f"{report['success_rate']:.2f}", report["loop_p50_ms"], report["loop_p99_ms"]),
+        (
+            "learned from images",
+            f"{report['success_rate']:.2f} ({low:.2f} to {high:.2f})",
+            report["loop_p50_ms"],
+            report["loop_p99_ms"],
+        ),
         ("untrained", f"{report['untrained_success_rate']:.2f}", "", ""),
     ]
     print_table(
-        f"{report['task']}: {report['episodes']} episodes that the demonstrations never showed",
-        ("policy", "success rate", "loop p50 [ms]", "loop p99 [ms]"),
+        f"{report['task']}, {report['episodes']} episodes not among the demonstrations",
+        ("policy", "success (95 % interval)", "loop p50 [ms]", "loop p99 [ms]"),
         rows,
     )
     say(f"report: {out / 'report.html'}   video: {out / 'episode.mp4'}   checkpoint: {report['checkpoint']}")

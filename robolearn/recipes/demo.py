@@ -17,11 +17,11 @@ from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
 from robolearn.progress import ProgressBar
 from robolearn.recipes import report as page
+from robolearn.recipes.evaluate import EVALUATION_SEED, wilson_interval
 from robolearn.recipes.graph import EpisodeResult, free_domain_id, run_graph
 from robolearn.recipes.train import train_offline
 from robolearn.tasks import make_task
 
-EVALUATION_SEED = 1_000_000  # demonstrations count up from `seed`, evaluations from here
 STRIP_IMAGES = 8  # images in a row of the montage
 STRIP_EPISODES = 5
 OUTPUTS = ("demonstrations.zarr", "evaluation.zarr", "run", "logs", "report.json", "report.html", "episode.mp4")
@@ -72,6 +72,7 @@ def run_demo(config: DemoConfig, out: Path, seed: int = 0) -> dict[str, Any]:
         "task": task.id,
         "instruction": task.instruction,
         "success_rate": _success_rate(learned),
+        "success_ci95": wilson_interval(sum(bool(row["success"]) for row in learned), len(learned)),
         "untrained_success_rate": _success_rate(untrained),
         "episodes": len(learned),
         "demonstrations": len(ZarrStore.open(dataset).episodes),
@@ -168,14 +169,16 @@ def _write_page(out: Path, report: Mapping[str, Any], metrics: Path, evaluation:
         report["control_hz"],
     )
     strips = []
-    for info, episode in list(zip(store.episodes, episodes, strict=True))[:STRIP_EPISODES]:
+    failures_first = sorted(zip(store.episodes, episodes, strict=True), key=lambda pair: bool(pair[0].success))
+    for info, episode in failures_first[:STRIP_EPISODES]:
         ticks = np.linspace(0, info.length - 1, STRIP_IMAGES).round().astype(int)
         strips.append(([episode[cameras[0]][t] for t in ticks], bool(info.success)))
     learned, untrained = report["learned_episodes"], report["untrained_episodes"]
     curves = page.read_metrics(metrics)
+    low, high = report["success_ci95"]
     success = (
-        f"<table><tr><th>policy<th>success<th>episodes</tr>"
-        f"<tr><td>learned from images<td>{report['success_rate']:.2f}<td>{len(learned)}</tr>"
+        f"<table><tr><th>policy<th>success rate (95 % interval)<th>episodes</tr>"
+        f"<tr><td>learned from images<td>{report['success_rate']:.2f} ({low:.2f} to {high:.2f})<td>{len(learned)}</tr>"
         f"<tr><td>untrained<td>{report['untrained_success_rate']:.2f}<td>{len(untrained)}</tr></table>"
     )
     latency = page.plot_latency(
@@ -195,7 +198,7 @@ def _write_page(out: Path, report: Mapping[str, Any], metrics: Path, evaluation:
             (
                 "Episodes",
                 f"<img alt='film strips' src='{page.png_data_uri(page.montage(strips))}'>",
-                "The first evaluation episodes as the front camera saw them; green succeeded, red failed.",
+                "Evaluation episodes as the front camera saw them, failures (red) first.",
             ),
             ("Video", "<video src='episode.mp4' controls muted></video>", "The first evaluation episode, all cameras."),
         ],

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
-MARK_PX = 4
+MARK_PX = 2
 GREEN, RED = (46, 160, 67), (207, 34, 46)
 
 STYLE = """
@@ -97,7 +97,7 @@ def plot_latency(latency_p50_ms: Sequence[float], latency_p99_ms: Sequence[float
         axes.axhline(period_ms, color="#1f2328", lw=1, ls="--", label=f"control period {period_ms:g} ms")
         axes.set(xlabel="episode", ylabel="observation to command [ms]", yscale="log")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend(frameon=False, ncols=3)
+        axes.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
 
     return _svg(draw, (7.0, 2.6))
 

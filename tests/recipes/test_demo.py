@@ -16,7 +16,8 @@ import pytest
 from robolearn.datasets.verify import verify
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.policies.checkpoint import load_policy
-from robolearn.recipes.demo import EVALUATION_SEED, OUTPUTS
+from robolearn.recipes.demo import OUTPUTS
+from robolearn.recipes.evaluate import EVALUATION_SEED
 
 PROMISED = {
     "success_rate", "untrained_success_rate", "episodes", "demonstrations", "collect_seconds", "train_seconds",

@@ -34,7 +34,7 @@ def test_video_holds_every_image_in_order(tmp_path: Path) -> None:
 
 def test_montage_frames_tell_success(tmp_path: Path) -> None:
     image = report.montage([([picture(50)] * 3, True), ([picture(90)] * 3, False)])
-    assert image.shape == (2 * (33 + 8), 3 * 33 + 8, 3)
+    assert image.shape == (2 * (33 + 2 * report.MARK_PX), 3 * 33 + 2 * report.MARK_PX, 3)
     assert tuple(image[0, 0]) == report.GREEN
     assert tuple(image[-1, 0]) == report.RED
     uri = report.png_data_uri(image)
