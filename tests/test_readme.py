@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.robots.robot import Robot
 
 ROOT = Path(__file__).parents[1]
@@ -39,7 +40,7 @@ def test_commands_run(tmp_path: Path) -> None:
 
 
 def test_your_robot_in_one_file() -> None:
-    (source,) = blocks("python")
+    (source,) = [block for block in blocks("python") if "class MyArm" in block]
     names: dict[str, object] = {}
     exec(source, names)
     robot = names["MyArm"]()  # type: ignore[operator]
@@ -49,6 +50,16 @@ def test_your_robot_in_one_file() -> None:
     robot.write(target)
     np.testing.assert_array_equal(robot.read().joint_position, target)
     robot.close()
+
+
+def test_three_lines_of_zarr_give_an_episode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (source,) = [block for block in blocks("python") if "zarr.open" in block]
+    out = tmp_path / "runs" / "demo" / "demonstrations.zarr"
+    collect_episodes(CollectConfig(task="reach-v1", image_size=16), out, 8)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(source, names)
+    assert names["images"].shape[1:] == (16, 16, 3)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
