@@ -1,0 +1,10 @@
+"""For every test: Ctrl-C means what it means on a terminal, also where the whole run was started in the background."""
+
+from __future__ import annotations
+
+import signal
+
+
+def pytest_configure() -> None:
+    # a shell starts background jobs with SIGINT ignored, and children inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
