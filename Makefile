@@ -45,16 +45,22 @@ $(VENV)/installed: setup.py
 	@test -n "$(PYTHON)" || { echo "robolearn needs Python 3.11 or 3.12 (MuJoCo 4 and zarr 3 have no older ones): \
 	install one, or name it: make PYTHON=/path/to/python3.12"; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(call apt,python3-venv)
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)"
-	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	@echo "installing into $(VENV); this takes a minute or two"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --upgrade pip
+	$(BIN)/python -m pip install -qq $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)"
+	$(BIN)/python -m pip install -qq -e ".[dev]"
 	@touch $@
 
-# What headless rendering needs from the system; checked by loading it.
-system: $(VENV)/installed
-	@$(BIN)/python -c 'import ctypes; ctypes.CDLL("libEGL.so.1"); ctypes.CDLL("libGL.so.1")' 2>/dev/null \
-	|| $(call apt,libegl1 libgl1 libgl1-mesa-dri)
+# What headless rendering needs from the system, checked by drawing a picture.
+system: $(VENV)/draws
+
+DRAWS := $(BIN)/python -c 'from robolearn.recipes.doctor import check_rendering as c; c().ok or exit(1)' 2>/dev/null
+
+$(VENV)/draws: $(VENV)/installed
+	@$(DRAWS) || $(call apt,libegl1 libgl1 libgl1-mesa-dri)
+	@$(DRAWS) || echo "robolearn: MuJoCo cannot draw on this machine; see: $(BIN)/robolearn doctor" >&2
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
