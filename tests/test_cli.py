@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from robolearn import cli
+from robolearn.cli.output import print_table
 from robolearn.errors import RobolearnError, UnknownNameError
 
 
@@ -69,3 +70,11 @@ def test_near_misses_are_named() -> None:
         == "unknown task 'psh-v1'; did you mean push-v1?"
     )
     assert str(UnknownNameError("task", "zzz", ["push-v1", "lift-v1"])) == "unknown task 'zzz'; known: lift-v1, push-v1"
+
+
+def test_tables_keep_brackets(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table("t", ("loop p50 [ms]",), [("[1, 2]",), ("[red]",)])
+    out = capsys.readouterr().out
+    assert "loop p50 [ms]" in out
+    assert "[1, 2]" in out
+    assert "[red]" in out

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from tyro.conf import Positional, arg
 
 EXIT_NO = 1  # ran, and the answer is no
@@ -24,9 +25,9 @@ def print_json(data: Any) -> None:
 def print_table(title: str, header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
     table = Table(title=title, title_justify="left", header_style="bold")
     for name in header:
-        table.add_column(name, overflow="fold")
+        table.add_column(Text(name), overflow="fold")
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
+        table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))  # `[ms]` is no markup
     Console().print(table)
 
 

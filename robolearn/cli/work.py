@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
+from rich.text import Text
 from tyro.conf import Positional, arg
 
 from robolearn.cli.output import EXIT_NO, TaskId, print_json, print_table, say
@@ -58,8 +59,8 @@ def doctor(json: bool = False) -> int:
     if json:
         print_json({"ok": all(c.ok for c in checks), "checks": [c.to_json() for c in checks]})
     else:
-        marks = {True: "[green]ok[/]", False: "[red]no[/]"}
-        rows = [(c.name, marks[c.ok] if c.required or c.ok else "[yellow]--[/]", c.found, c.remedy) for c in checks]
+        good, bad, noted = Text("ok", "green"), Text("no", "red"), Text("--", "yellow")
+        rows = [(c.name, good if c.ok else bad if c.required else noted, c.found, c.remedy) for c in checks]
         print_table("robolearn doctor", ("check", "", "found", "what to do"), rows)
     return 0 if all(c.ok or not c.required for c in checks) else EXIT_NO
 
