@@ -78,3 +78,15 @@ def test_tables_keep_brackets(capsys: pytest.CaptureFixture[str]) -> None:
     assert "loop p50 [ms]" in out
     assert "[1, 2]" in out
     assert "[red]" in out
+
+
+def test_resume_takes_no_other_steps_or_folder() -> None:
+    with pytest.raises(RobolearnError, match="leave out --steps and --out"):
+        cli.run(["train", "bc", "--dataset", "x", "--resume", "y", "--steps", "3"])
+
+
+def test_a_folder_that_cannot_be_made_is_one_line() -> None:
+    answer = robolearn("demo", "--fast", "--out", "/proc/nope")
+    assert answer.returncode == 2
+    assert answer.stderr.count("\n") == 1
+    assert "/proc/nope" in answer.stderr

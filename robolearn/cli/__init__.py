@@ -19,10 +19,8 @@ from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes
 
 from robolearn.cli import data, graph, work
-from robolearn.cli.output import say
+from robolearn.cli.output import EXIT_INTERRUPTED, say
 from robolearn.errors import RobolearnError, UnknownNameError
-
-EXIT_INTERRUPTED = 130
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "demo": work.demo,
@@ -72,6 +70,11 @@ def main(argv: list[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output went away (`| head`)
         sys.exit(0)
+    except OSError as error:
+        if debug:
+            raise
+        say(f"robolearn: {error.filename or ''}{': ' if error.filename else ''}{error.strerror or error}")
+        sys.exit(2)
 
 
 def run(words: list[str]) -> int:
@@ -136,5 +139,12 @@ def print_help(group: str = "") -> None:
     for name, command in COMMANDS.items():
         if name.startswith(group):
             console.print(
-                f"  [bold]{name:<16}[/] {(command.__doc__ or '').splitlines()[0]}", highlight=False, no_wrap=True
+                f"  [bold]{name:<16}[/] {(command.__doc__ or '').splitlines()[0]}",
+                highlight=False,
+                no_wrap=True,
+                overflow="ellipsis",
             )
+    if not group:
+        console.print(
+            "\nexit codes: 0 done, 1 ran and the answer is no, 2 bad input, 130 interrupted; --debug shows tracebacks"
+        )

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import select
+import signal
 import sys
+import threading
 from typing import Annotated
 
 import yaml
 from tyro.conf import Positional, arg
 
 from robolearn.cli.output import EXIT_NO, print_json, print_table, say
+from robolearn.errors import LaunchError
 
 Topic = Annotated[str, Positional, arg(metavar="TOPIC")]
 NodeName = Annotated[str, Positional, arg(metavar="NODE")]
@@ -18,6 +23,7 @@ def launch(
     file: Annotated[str, Positional, arg(metavar="FILE")],
     arguments: Annotated[tuple[str, ...], Positional, arg(metavar="NAME:=VALUE ...")] = (),
     show_args: bool = False,
+    parent: int | None = None,
 ) -> int:
     """Run a ROS 2 YAML launch file, with or without ROS 2.
 
@@ -27,9 +33,9 @@ def launch(
         file: path of a launch file, or the name of one that comes with robolearn ("twin").
         arguments: launch arguments as name:=value.
         show_args: list the arguments of the file and end.
+        parent: a process id; the nodes are stopped when that process is gone.
     """
     from robolearn.assets import launch_file
-    from robolearn.errors import LaunchError
     from robolearn.ros import launch as runner
 
     path = launch_file(file)
@@ -45,7 +51,23 @@ def launch(
         if not separator or not name:
             raise LaunchError(f"launch argument {text!r} is not of the form name:=value")
         pairs[name] = value
+    if parent is not None:
+        _interrupt_when_gone(parent)
     return runner.run(runner.load(path, pairs), log=say)
+
+
+def _interrupt_when_gone(parent: int) -> None:
+    """Interrupt this process, as Ctrl-C does, when the parent ends, however it ends."""
+    try:
+        process = os.pidfd_open(parent)
+    except ProcessLookupError:
+        raise LaunchError(f"process {parent} is gone; nothing is launched for it") from None
+
+    def wait() -> None:
+        select.select([process], [], [])
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
 
 
 def topic_list(json: bool = False) -> int:

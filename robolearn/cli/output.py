@@ -13,6 +13,7 @@ from rich.text import Text
 from tyro.conf import Positional, arg
 
 EXIT_NO = 1  # ran, and the answer is no
+EXIT_INTERRUPTED = 130
 
 TaskId = Annotated[str, Positional, arg(metavar="TASK")]
 Dataset = Annotated[Path, Positional, arg(metavar="DATASET")]

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 from rich.text import Text
 from tyro.conf import Positional, arg
 
-from robolearn.cli.output import EXIT_NO, TaskId, print_json, print_table, say
+from robolearn.cli.output import EXIT_INTERRUPTED, EXIT_NO, TaskId, print_json, print_table, say
+from robolearn.errors import RobolearnError
 from robolearn.progress import ProgressBar
 
 
@@ -57,7 +58,7 @@ def doctor(json: bool = False) -> int:
 
     checks = examine(introspect.transport_check)
     if json:
-        print_json({"ok": all(c.ok for c in checks), "checks": [c.to_json() for c in checks]})
+        print_json({"ok": all(c.ok or not c.required for c in checks), "checks": [c.to_json() for c in checks]})
     else:
         good, bad, noted = Text("ok", "green"), Text("no", "red"), Text("--", "yellow")
         rows = [(c.name, good if c.ok else bad if c.required else noted, c.found, c.remedy) for c in checks]
@@ -99,7 +100,7 @@ def collect(
     episodes: int = 10,
     policy: str = "scripted",
     graph: bool = False,
-    seed: int = 0,
+    seed: int | None = None,
     image_size: int | None = None,
     perturbation: float | None = None,
 ) -> int:
@@ -115,7 +116,7 @@ def collect(
         episodes: how many to add.
         policy: `scripted` or the path of a checkpoint.
         graph: run as nodes on a ROS 2 graph instead of in this process.
-        seed: of the first episode; the next ones count up.
+        seed: of the first episode, the next ones count up; by default the first one that the dataset does not hold.
         image_size: height and width of the camera images; the task's own by default.
         perturbation: share of steps at which a scripted policy is pushed off its path, so that it shows how to recover.
     """
@@ -138,7 +139,7 @@ def collect(
 def train(
     algorithm: Annotated[str, Positional, arg(metavar="ALGORITHM")],
     dataset: Path,
-    out: Path = Path("runs/train"),
+    out: Path | None = None,
     steps: int | None = None,
     seed: int = 0,
     resume: Path | None = None,
@@ -150,17 +151,26 @@ def train(
     Args:
         algorithm: `bc`.
         dataset: a zarr dataset of episodes.
-        out: the run: config.yaml, metrics.csv, TensorBoard events, checkpoints/ with `latest` and `best`.
+        out: the run, runs/train by default: config.yaml, metrics.csv, TensorBoard events, checkpoints/.
         steps: gradient steps; the algorithm's own number by default.
         seed: fixes initial weights, batches and split.
-        resume: a run to continue.
+        resume: a run to continue as it was begun.
     """
-    from robolearn.recipes.train import default_steps, train_offline
+    from robolearn.recipes.train import default_steps, steps_of_run, train_offline
 
-    total = steps or default_steps(algorithm)
+    if resume is not None and (steps is not None or out is not None):
+        raise RobolearnError("--resume continues a run as it was begun, where it is; leave out --steps and --out")
+    out = resume or out or Path("runs/train")
+    total = steps_of_run(resume) if resume else default_steps(algorithm) if steps is None else steps
     with ProgressBar(f"train {algorithm}", total, "step") as bar:
         result = train_offline(algorithm, dataset, out, steps=total, seed=seed, resume=resume, progress=bar.update)
     say(f"checkpoint: {result['checkpoint']}")
+    if result["interrupted"]:
+        say(
+            f"interrupted at step {result['steps']}; go on with: "
+            f"robolearn train {algorithm} --dataset {dataset} --resume {out}"
+        )
+        return EXIT_INTERRUPTED
     return 0
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from robolearn.datasets.store import DatasetSpec, EpisodeMeta, EpisodeWriter
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.robot_env import RobotEnv
-from robolearn.errors import SpecError
+from robolearn.errors import DatasetError, SpecError
 from robolearn.policies.checkpoint import load_policy
 from robolearn.policies.policy import Policy
 from robolearn.policies.scripted import ScriptedPolicy
@@ -45,17 +45,29 @@ def collect_episodes(
     config: CollectConfig,
     out: Path,
     episodes: int,
-    seed: int = 0,
+    seed: int | None = None,
     graph: bool = False,
     progress: Progress = lambda done, text: None,
 ) -> list[dict[str, Any]]:
     """Append `episodes` with the seeds from `seed` on to the dataset `out`, which is made when it is not there.
 
+    Without a seed they begin with the first one above those that the dataset holds.
+
     Returns a dict an episode with at least `seed`, `success`, `num_steps`, `held_steps` and `reason`.
     """
     if episodes < 1:
         raise SpecError(f"{episodes} episodes; expected at least 1")
-    make_task(config.task)  # an unknown task is told before anything is written
+    if seed is not None and seed < 0:
+        raise SpecError(f"seed is {seed}; expected at least 0")
+    task = make_task(config.task)  # what is wrong is told before anything is written
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        store = ZarrStore.open(out)
+        if store.spec.tasks and task.id not in store.spec.tasks:
+            raise DatasetError(
+                f"{out} holds episodes of {', '.join(store.spec.tasks)}, not of {task.id}; name another one"
+            )
+        seed = max((i.seed for i in store.episodes if i.seed is not None), default=-1) + 1 if seed is None else seed
+    seed = seed or 0
     if graph:
         return _collect_on_graph(config, out, episodes, seed, progress)
     return _collect_in_process(config, out, episodes, seed, progress)

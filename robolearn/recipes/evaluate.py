@@ -46,6 +46,10 @@ def evaluate_policy(
     """
     if episodes < 1:
         raise SpecError(f"{episodes} episodes; expected at least 1")
+    if seed < 0:
+        raise SpecError(f"seed is {seed}; expected at least 0")
+    if video is not None and (video.suffix != ".mp4" or not video.absolute().parent.is_dir()):
+        raise SpecError(f"the video {video} cannot be written; name a file ending in .mp4 in a folder that exists")
     task = make_task(task_id)
     policy: Policy
     demonstrated: set[int] = set()

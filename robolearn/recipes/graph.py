@@ -1,7 +1,7 @@
 """Run a launch file as a child and follow its episodes.
 
 The supervisor node appends one JSON line an episode to its `results` file; this recipe tails that file, so that it
-needs no ROS itself. Whatever happens here (an error, Ctrl-C), the launched nodes are stopped.
+needs no ROS itself. Whatever happens here (an error, Ctrl-C, a SIGKILL), the launched nodes are stopped.
 """
 
 from __future__ import annotations
@@ -61,8 +61,9 @@ def run_graph(
     """
     results.unlink(missing_ok=True)
     results.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "robolearn.cli", "launch", str(launch_file(name)), f"results:={results}"]
+    command = [sys.executable, "-P", "-m", "robolearn.cli", "launch", str(launch_file(name)), f"results:={results}"]
     command += [f"{key}:={value}" for key, value in arguments.items()]
+    command += ["--parent", str(os.getpid())]
     environment = dict(os.environ)
     if domain_id is not None:
         environment["ROS_DOMAIN_ID"] = str(domain_id)

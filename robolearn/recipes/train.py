@@ -19,7 +19,7 @@ from typing import Any
 from robolearn import __version__
 from robolearn.algorithms import Algorithm, algorithm_class
 from robolearn.algorithms.bc import BCConfig
-from robolearn.errors import CheckpointError, RobolearnError
+from robolearn.errors import CheckpointError, RobolearnError, SpecError
 from robolearn.policies.checkpoint import config_from_json
 from robolearn.recipes.run import Run, read_run_config, read_state
 from robolearn.recipes.training_data import TrainingData
@@ -35,6 +35,14 @@ Progress = Callable[[int, str], None]
 def default_steps(algorithm: str) -> int:
     """Gradient steps of a run unless somebody asks for others."""
     return algorithm_class(algorithm).config_type().steps
+
+
+def steps_of_run(run: Path) -> int:
+    """Gradient steps that a run was begun for. Raises CheckpointError when it is not a run."""
+    try:
+        return int(read_run_config(run)["config"]["steps"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{run} cannot be resumed; its config.yaml has no number of steps") from error
 
 
 def train_offline(
@@ -65,8 +73,10 @@ def train_offline(
             raise CheckpointError(f"{resume} cannot be resumed; config.yaml of another robolearn ({error})") from error
     else:
         settings = config or algorithm_class(algorithm).config_type()
-        settings = replace(settings, steps=steps or settings.steps)
+        settings = replace(settings, steps=settings.steps if steps is None else steps)
 
+    if settings.steps < 1 or seed < 0:
+        raise SpecError(f"{settings.steps} steps with seed {seed}; expected at least 1 step and a seed of at least 0")
     started_s = time.perf_counter()
     data = TrainingData(dataset, settings.policy.chunk_steps, seed, device)
     learner = algorithm_class(algorithm)(data.spec, data.statistics, settings, seed, device)

@@ -20,6 +20,7 @@ POSE_SPEC = ArraySpec(shape=(7,), unit="m, quaternion wxyz", names=("x", "y", "z
 NS_PER_S = 1_000_000_000
 RESET_PAUSE_NS = NS_PER_S  # simulated time between two episodes, so that their stamps cannot be confused
 DIVERGED = "simulation diverged"
+MIN_IMAGE_PX, MAX_IMAGE_PX = 8, 640  # the larger one is the off-screen buffer of the scenes
 MAX_SPEED = 1e3  # [rad/s or m/s]: nothing in these scenes moves as fast unless the solver failed
 
 
@@ -31,6 +32,11 @@ class Twin:
     """
 
     def __init__(self, task: Task, cameras: Mapping[str, tuple[int, int]] = DEFAULT_CAMERAS) -> None:
+        for name, size in cameras.items():
+            if not all(MIN_IMAGE_PX <= side <= MAX_IMAGE_PX for side in size):
+                raise SpecError(
+                    f"camera {name} is {size[0]} x {size[1]} pixels, expected {MIN_IMAGE_PX} to {MAX_IMAGE_PX}"
+                )
         self.task = task
         self.robot_spec = task.robot_spec
         self.control_hz = task.control_hz

@@ -65,3 +65,19 @@ def test_bad_input_writes_nothing(tmp_path: Path, config: CollectConfig, episode
     with pytest.raises(RobolearnError, match=wanted):
         collect_episodes(config, tmp_path / "demos.zarr", episodes)
     assert not (tmp_path / "demos.zarr").exists()
+
+
+def test_seeds_go_on_where_the_dataset_ends_and_other_tasks_are_refused(tmp_path: Path) -> None:
+    out = tmp_path / "demos.zarr"
+    collect_episodes(CONFIG, out, 2)
+    collect_episodes(CONFIG, out, 1)
+    assert [info.seed for info in ZarrStore.open(out).episodes] == [0, 1, 2]
+    with pytest.raises(RobolearnError, match=r"holds episodes of reach-v1, not of push-v1"):
+        collect_episodes(CollectConfig(task="push-v1", image_size=32), out, 1)
+
+
+@pytest.mark.parametrize("image_size", [0, 100000])
+def test_an_impossible_image_size_writes_nothing(tmp_path: Path, image_size: int) -> None:
+    with pytest.raises(RobolearnError, match="pixels, expected 8 to 640"):
+        collect_episodes(CollectConfig(task="reach-v1", image_size=image_size), tmp_path / "demos.zarr", 1)
+    assert not (tmp_path / "demos.zarr").exists()

@@ -112,3 +112,33 @@ def test_free_domain_is_one_where_nobody_listens() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", 7410 + 250 * domain))
         assert graph.free_domain_id() != domain
+
+
+def test_a_killed_parent_takes_the_graph_with_it(tmp_path: Path) -> None:
+    file = launch_yaml(tmp_path, 1, "time.sleep(100)")
+    code = (
+        "from pathlib import Path; from robolearn.recipes.graph import run_graph; "
+        f"run_graph({str(file)!r}, {{}}, Path({str(tmp_path / 'r.jsonl')!r}), 5, lambda d, r: print('go', flush=True), "
+        f"Path({str(tmp_path / 'log')!r}))"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "go\n"
+    pid = int((tmp_path / "pid").read_text())
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    for _ in range(150):
+        if not alive(pid):
+            break
+        time.sleep(0.1)
+    assert not alive(pid)
+
+
+def test_a_folder_named_like_the_package_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "robolearn").mkdir()
+    monkeypatch.chdir(tmp_path)
+    rows = graph.run_graph(
+        str(launch_yaml(tmp_path, 1, "")), {}, tmp_path / "r.jsonl", 1, lambda done, row: None, tmp_path / "log"
+    )
+    assert len(rows) == 1

@@ -146,8 +146,8 @@ def test_a_python_package_runs_as_a_module_without_being_imported(tmp_path: Path
     environment = {**ENVIRONMENT, "PYTHONPATH": str(package.parent)}
 
     (process,) = load(write(tmp_path, text % "arm_node"), {}, environment).processes
-    assert process.command[:3] == (sys.executable, "-m", "robot_cell.arm_node")
-    assert process.command[3] == str(package.parent)
+    assert process.command[:4] == (sys.executable, "-P", "-m", "robot_cell.arm_node")
+    assert process.command[4] == str(package.parent)
     with pytest.raises(
         LaunchError, match=r"a.launch.yaml:2: unknown node of package robot_cell, 'arm_nod'; did you mea"
     ):

@@ -30,7 +30,7 @@ def node_command(package: str, executable: str, environment: Mapping[str, str]) 
     """
     spec = _python_package(package, environment)
     if spec is not None and _is_program(spec, executable):
-        return [sys.executable, "-m", f"{package}.{executable}"]
+        return [sys.executable, "-P", "-m", f"{package}.{executable}"]
     prefix = _ament_prefix(package, environment)
     if prefix is not None and (path := shutil.which(executable, path=prefix / "lib" / package)):
         return [path]

@@ -24,7 +24,7 @@ def parameter(node: Node, name: str, default: T, description: str) -> T:
 
     Raises SpecError for a value of another kind.
     """
-    descriptor = ParameterDescriptor(description=description, dynamic_typing=True)
+    descriptor = ParameterDescriptor(description=description, dynamic_typing=True, read_only=True)
     value = node.declare_parameter(name, default, descriptor).value
     kind, came = type(default), type(value)
     if not (came is kind or (kind is float and came is int) or (kind is str and came in (int, float))):
@@ -65,9 +65,9 @@ def run(make_node: Callable[[], Node], work: Callable[[Any], None] = rclpy.spin)
 
     Ctrl-C and SIGTERM are a clean end (0); what was raised on purpose is one line on stderr (2).
     """
-    rclpy.init(args=sys.argv)
     node = None
     try:
+        rclpy.init(args=sys.argv)
         node = make_node()
         work(node)
     except (KeyboardInterrupt, ExternalShutdownException):

@@ -71,6 +71,7 @@ class TwinNode(Node):
             self._on_timeout if self._lockstep else self._on_tick,
         )
         self._timer.cancel()
+        self.get_logger().info(f"{task.id} is ready; it starts when {topics.START_EPISODE} is called")
         self._alone_check = self.create_timer(ALONE_CHECK_S, self._check_alone)
 
     def _check_alone(self) -> None:
