@@ -14,7 +14,7 @@ import numpy as np
 
 from robolearn import __version__
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.errors import DatasetError
+from robolearn.errors import DatasetError, SpecError
 from robolearn.progress import ProgressBar
 from robolearn.recipes import report as page
 from robolearn.recipes.evaluate import EVALUATION_SEED, wilson_interval
@@ -24,6 +24,7 @@ from robolearn.tasks import make_task
 
 STRIP_IMAGES = 8  # images in a row of the montage
 STRIP_EPISODES = 5
+MARKER = ".robolearn-demo"  # says that a demo wrote the folder and the next one may replace it
 OUTPUTS = ("demonstrations.zarr", "evaluation.zarr", "run", "logs", "report.json", "report.html", "episode.mp4")
 
 
@@ -48,6 +49,10 @@ class DemoConfig:
 def run_demo(config: DemoConfig, out: Path, seed: int = 0) -> dict[str, Any]:
     """Run all steps, write the files of `out` and return the report."""
     task = make_task(config.task)
+    if seed < EVALUATION_SEED + config.episodes and seed + config.demonstrations > EVALUATION_SEED:
+        raise SpecError(
+            f"seed {seed} would demonstrate what is judged, the seeds from {EVALUATION_SEED} on; name another"
+        )
     _clear(out)
     graph = _Graph(config, out, free_domain_id())
 
@@ -58,6 +63,8 @@ def run_demo(config: DemoConfig, out: Path, seed: int = 0) -> dict[str, Any]:
 
     started_s = time.monotonic()
     training = _train(config, dataset, out / "run", seed)
+    if training["interrupted"]:
+        raise KeyboardInterrupt
     train_seconds = time.monotonic() - started_s
 
     evaluation = out / "evaluation.zarr"
@@ -141,6 +148,9 @@ def _clear(out: Path) -> None:
     """Remove what an earlier demo wrote into `out`; never anything else."""
     if out.exists() and not out.is_dir():
         raise DatasetError(f"{out} is a file; --out wants a folder")
+    taken = [name for name in OUTPUTS if (out / name).exists()]
+    if taken and not (out / MARKER).exists():
+        raise DatasetError(f"{out} has {', '.join(taken)} that no demo wrote; name another --out")
     for name in OUTPUTS:
         path = out / name
         if path.is_dir():
@@ -148,6 +158,7 @@ def _clear(out: Path) -> None:
         else:
             path.unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
+    (out / MARKER).touch()
 
 
 def _success_rate(rows: Sequence[EpisodeResult]) -> float:

@@ -67,7 +67,7 @@ def run_graph(
     environment = dict(os.environ)
     if domain_id is not None:
         environment["ROS_DOMAIN_ID"] = str(domain_id)
-    with log.open("ab") as output:
+    with log.open("wb") as output:
         child = subprocess.Popen(
             command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
         )

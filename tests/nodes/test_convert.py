@@ -77,7 +77,11 @@ def test_command_survives_whatever_its_values(values: list[float], stamp: int) -
         (JointTrajectory(joint_names=list(JOINTS), points=[JointTrajectoryPoint(positions=[1.0])]), "has 1 positions"),
         (
             JointTrajectory(joint_names=[*JOINTS, "x"], points=[JointTrajectoryPoint(positions=[1.0] * 4)]),
-            "has 4 positions, expected 3",
+            "has 4 positions for 4 joints, expected 3",
+        ),
+        (
+            JointTrajectory(joint_names=["x", *JOINTS], points=[JointTrajectoryPoint(positions=[1.0] * 3)]),
+            "has 3 positions for 4 joints, expected 3",
         ),
     ],
 )

@@ -55,7 +55,7 @@ def test_refused_commands_hold_the_robot_and_mark_the_episode(graph: Any) -> Non
     for answer, reason, num_steps, held_steps in (  # noqa: B007  on_joint_states reads the answer
         (nan_in_the_elbow, "elbow_flex is nan rad, expected a finite number", 7, 4),
         (a_huge_step, "shoulder_pan is", 7, 4),
-        (too_few_joints, "the command has 5 positions, expected 6", 7, 4),
+        (too_few_joints, "the command has 5 positions for 6 joints, expected 6 of each", 7, 4),
         (nothing, "no command within 1 s", 4, 1),
     ):
         states.clear()

@@ -15,8 +15,9 @@ import pytest
 
 from robolearn.datasets.verify import verify
 from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.errors import RobolearnError
 from robolearn.policies.checkpoint import load_policy
-from robolearn.recipes.demo import OUTPUTS
+from robolearn.recipes.demo import MARKER, OUTPUTS, DemoConfig, run_demo
 from robolearn.recipes.evaluate import EVALUATION_SEED
 
 PROMISED = {
@@ -54,6 +55,7 @@ def test_smoke_form_does_all_that_the_demo_promises(tmp_path: Path) -> None:
     (out / "run").mkdir(parents=True)
     (out / "run" / "old").write_text("an earlier demo's")
     (out / "mine.txt").write_text("not the demo's")
+    (out / MARKER).touch()
     mark = uuid.uuid4().hex
     child = start_demo(out, mark)
     text, _ = child.communicate(timeout=280)
@@ -78,6 +80,19 @@ def test_smoke_form_does_all_that_the_demo_promises(tmp_path: Path) -> None:
     assert not demonstrated & set(judged)
     policy = load_policy(Path(report["checkpoint"]))
     assert sorted(policy.spec.observation) == ["image_front", "image_wrist", "proprio"]  # what a real cell would have
+
+
+def test_a_folder_that_no_demo_wrote_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "mine.txt").write_text("not the demo's")
+    with pytest.raises(RobolearnError, match="has logs that no demo wrote"):
+        run_demo(DemoConfig.smoke(), tmp_path)
+    assert (tmp_path / "logs" / "mine.txt").exists()
+
+
+def test_seeds_that_are_judged_are_never_demonstrated(tmp_path: Path) -> None:
+    with pytest.raises(RobolearnError, match="would demonstrate what is judged"):
+        run_demo(DemoConfig.smoke(), tmp_path, seed=EVALUATION_SEED - 3)
 
 
 @pytest.mark.timeout(120)

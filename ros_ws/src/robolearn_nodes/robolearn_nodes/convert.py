@@ -84,8 +84,11 @@ def command(message: JointTrajectory, joint_names: Sequence[str]) -> NDArray[np.
         raise SpecError(f"the command has {len(message.points)} points, expected 1")
     positions = np.array(message.points[0].positions, np.float64)
     order = _order("the command", list(message.joint_names), joint_names)
-    if len(positions) != len(joint_names):
-        raise SpecError(f"the command has {len(positions)} positions, expected {len(joint_names)}")
+    if not len(positions) == len(message.joint_names) == len(joint_names):
+        raise SpecError(
+            f"the command has {len(positions)} positions for {len(message.joint_names)} joints, "
+            f"expected {len(joint_names)} of each"
+        )
     return positions[order]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +143,9 @@ class RecorderNode(Node):
         if response.message:
             response.success = False
             return response
+        if self._ending is not None:
+            response.success, response.message = False, "the episode before is still being ended"
+            return response
         if self._recording is not None:
             self._writer.discard()  # its end was never told: the supervisor is another one
         now_ns = self.get_clock().now().nanoseconds
@@ -183,6 +186,8 @@ class RecorderNode(Node):
                 response.success, response.message = True, _describe(info.masked)
         except RobolearnError as error:
             response.success, response.message = False, str(error)
+            with suppress(RobolearnError):  # what was not committed must not stand in the way of the next one
+                self._writer.discard()
         return response
 
     async def _wait_for_samples(self, end_ns: int) -> None:
