@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 EXTRAS = {
-    "vlm": ["open-clip-torch==3.3.0", "torchvision>=0.28"],
+    "vlm": ["open-clip-torch==3.3.0", "torchvision==0.28.0"],  # that torchvision goes with torch 2.13
     "bullet": ["pybullet>=3.2.7"],
     "web": ["fastapi", "uvicorn"],
     "convert": ["h5py>=3.10"],
@@ -16,11 +16,13 @@ EXTRAS = {
         "hypothesis",
         "import-linter",
         "mypy",
+        "open-clip-torch==3.3.0",
         "pytest",
         "pytest-timeout",
         "pytest-xdist",
         "ruff",
         "scipy",
+        "torchvision==0.28.0",
         "types-PyYAML",
     ],
 }

@@ -20,7 +20,7 @@ from robolearn import __version__
 from robolearn.algorithms import Algorithm, algorithm_class
 from robolearn.algorithms.bc import BCConfig
 from robolearn.errors import CheckpointError, RobolearnError, SpecError
-from robolearn.policies.checkpoint import config_from_json
+from robolearn.networks.model_directory import config_from_json
 from robolearn.recipes.run import Run, read_run_config, read_state
 from robolearn.recipes.training_data import TrainingData
 

@@ -113,7 +113,7 @@ def test_another_config_is_told_in_one_line(
 
 def test_a_json_file_that_is_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("[1]")
-    with pytest.raises(CheckpointError, match="names no kind"):
+    with pytest.raises(CheckpointError, match="names no format"):
         load_policy(tmp_path)
 
 

@@ -1,0 +1,101 @@
+"""A trained model on disk: a directory with `config.json` and `weights.safetensors`, whole or not there at all.
+
+Nothing is ever unpickled. What config.json holds beyond `format` and `robolearn_version` is its owner's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from robolearn import __version__
+from robolearn.errors import CheckpointError
+
+Config = TypeVar("Config")
+
+FORMAT = 1
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "weights.safetensors"
+
+
+def write_model(path: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+    """Write the directory `path`; a model there is replaced whole or not at all."""
+    head = {"format": FORMAT, "robolearn_version": __version__}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    with _replacing(path) as partial:
+        save_file(tensors, partial / WEIGHTS_FILE)
+        (partial / CONFIG_FILE).write_text(json.dumps({**head, **config}, indent=2) + "\n", encoding="utf-8")
+
+
+def read_model_config(path: Path, what: str = "checkpoint") -> dict[str, Any]:
+    """The config.json of the `what` at `path`. Raises CheckpointError: absent, damaged, of another format."""
+    file = path / CONFIG_FILE
+    if not file.is_file():
+        inside = [name for name in ("best", "checkpoints/best") if (path / name / CONFIG_FILE).is_file()]
+        hint = f"did you mean {path / inside[0]}?" if inside else f"it has no {CONFIG_FILE}"
+        raise CheckpointError(f"{path} is not a {what}; {hint if path.exists() else 'it does not exist'}")
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{what} {path} is damaged: {CONFIG_FILE}: {error}; use another one") from error
+    if not isinstance(config, dict) or "format" not in config:
+        raise CheckpointError(f"{path} is not a {what}; its {CONFIG_FILE} names no format")
+    if config["format"] != FORMAT:
+        raise CheckpointError(
+            f"{what} {path} has format {config['format']}, this robolearn reads {FORMAT}; "
+            "use the version that wrote it or train again"
+        )
+    return config
+
+
+def read_weights(path: Path, what: str = "checkpoint") -> dict[str, Tensor]:
+    """The tensors of the model at `path`. Raises CheckpointError."""
+    try:
+        return load_file(path / WEIGHTS_FILE)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise damaged_weights(path, error, what) from error
+
+
+def damaged_weights(path: Path, error: Exception, what: str = "checkpoint") -> CheckpointError:
+    """The error to raise when the weights cannot be read or do not fit the network that the config describes."""
+    reason = str(error).splitlines()[0]
+    return CheckpointError(f"{what} {path} is damaged: {WEIGHTS_FILE}: {reason}; use another one")
+
+
+def config_from_json(config_class: type[Config], data: Mapping[str, Any]) -> Config:
+    """The config dataclass whose `asdict` this is. Raises TypeError for fields that it does not have."""
+    types = get_type_hints(config_class)
+    values: dict[str, Any] = {}
+    for name, value in data.items():
+        if is_dataclass(types.get(name)):
+            value = config_from_json(types[name], value)
+        values[name] = tuple(value) if isinstance(value, list) else value
+    return config_class(**values)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A new directory that takes the place of `path` once it is complete and on disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
+    for leftover in (partial, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    partial.mkdir()
+    yield partial
+    for file in [*partial.iterdir(), partial]:
+        descriptor = os.open(file, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+    if path.exists():
+        path.rename(old)
+    partial.rename(path)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,79 @@
+"""Reward models on disk: a model directory with name, version, settings, and how the model was trained and audited."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from robolearn import __version__
+from robolearn.errors import CheckpointError
+from robolearn.networks.model_directory import (
+    CONFIG_FILE,
+    config_from_json,
+    damaged_weights,
+    read_model_config,
+    read_weights,
+    write_model,
+)
+from robolearn.rewards import reward_class
+from robolearn.rewards.reward_model import RewardModel
+
+WHAT = "reward model"
+
+
+def save_reward(model: RewardModel, path: Path, provenance: Mapping[str, Any] | None = None) -> None:
+    """Write the model to the directory `path`; one that is there is replaced whole or not at all."""
+    config = {
+        "reward": model.id,
+        "version": model.version,
+        "config": asdict(model.config),  # type: ignore[attr-defined]
+        "provenance": dict(provenance or {}),
+    }
+    write_model(path, config, model.state_dict() if isinstance(model, nn.Module) else {})
+
+
+def load_reward(path: Path, device: str = "cpu") -> RewardModel:
+    """The model in the directory `path`, ready to score.
+
+    Raises CheckpointError when there is none, it is damaged, or its settings and weights are not those of its version.
+    """
+    config = read_model_config(path, WHAT)
+    if "reward" not in config:
+        raise CheckpointError(f"{path} is not a reward model; its {CONFIG_FILE} names none")
+    kind = reward_class(str(config["reward"]))
+    try:
+        model = kind(_on_device(config_from_json(kind.config_type, config["config"]), device))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{WHAT} {path}: {CONFIG_FILE} of robolearn {config.get('robolearn_version', 'an unknown version')} does "
+            f"not fit robolearn {__version__} ({error})"
+        ) from error
+    weights = read_weights(path, WHAT)
+    if isinstance(model, nn.Module):
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise damaged_weights(path, error, WHAT) from error
+        model = model.to(device).eval()
+    if model.version != config.get("version"):
+        raise CheckpointError(
+            f"{WHAT} {path} says version {config.get('version')}, its settings and weights are {model.version}; "
+            "one of its files was changed: save it again or take another one"
+        )
+    return model
+
+
+def _on_device(config: Any, device: str) -> Any:
+    """The config with every `device` inside it set."""
+    changes: dict[str, Any] = {}
+    for each in fields(config):
+        value = getattr(config, each.name)
+        if each.name == "device":
+            changes[each.name] = device
+        elif is_dataclass(value):
+            changes[each.name] = _on_device(value, device)
+    return replace(config, **changes)

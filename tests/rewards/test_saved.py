@@ -1,0 +1,65 @@
+"""Reward models come back from disk as they were, or say why not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from robolearn.errors import CheckpointError, UnknownNameError
+from robolearn.networks.model_directory import read_model_config
+from robolearn.rewards import REWARDS
+from robolearn.rewards.saved import load_reward, save_reward
+
+
+@pytest.mark.parametrize("name", sorted(set(REWARDS) - {"vlm"}))
+def test_a_model_comes_back_with_its_version(name: str, tmp_path: Path) -> None:
+    model = REWARDS[name](REWARDS[name].config_type())
+    if isinstance(model, torch.nn.Module):
+        with torch.no_grad():
+            next(iter(model.parameters())).add_(0.01)
+    save_reward(model, tmp_path / "model", {"dataset": "push.zarr"})
+    loaded = load_reward(tmp_path / "model")
+    assert (loaded.id, loaded.version) == (model.id, model.version)
+    assert read_model_config(tmp_path / "model")["provenance"] == {"dataset": "push.zarr"}
+
+
+def test_a_changed_file_is_found_out(tmp_path: Path) -> None:
+    model = REWARDS["success"](REWARDS["success"].config_type())
+    save_reward(model, tmp_path)
+    file = tmp_path / "config.json"
+    config = json.loads(file.read_text())
+    config["config"]["threshold"] = 0.1
+    file.write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="one of its files was changed"):
+        load_reward(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"reward": "sucess"}, UnknownNameError, "did you mean success"),
+        ({"config": {"thresh": 1}}, CheckpointError, "does not fit"),
+        ({"config": {"hidden_size": 8}}, CheckpointError, "damaged"),
+        ({"format": 7}, CheckpointError, "format 7, this robolearn reads 1"),
+    ],
+)
+def test_another_config_is_told_in_one_line(
+    tmp_path: Path, changes: dict[str, object], error: type[Exception], words: str
+) -> None:
+    save_reward(REWARDS["success"](REWARDS["success"].config_type()), tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    with pytest.raises(error, match=words) as caught:
+        load_reward(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_policy_is_no_reward_model(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"format": 1, "kind": "chunking"}')
+    with pytest.raises(CheckpointError, match="is not a reward model"):
+        load_reward(tmp_path)
+    with pytest.raises(CheckpointError, match="it does not exist"):
+        load_reward(tmp_path / "nowhere")
