@@ -1,0 +1,171 @@
+"""A language or vision model behind any OpenAI-compatible endpoint, over plain HTTP.
+
+Nothing is asked twice: answers are kept on disk by the hash of their question, so that labelling can be interrupted and
+repeated without paying again. The key comes from an environment variable and is never written anywhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.client
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from robolearn.errors import RobolearnError, SpecError
+from robolearn.rewards.code.client import Message
+
+RETRIED = (408, 409, 425, 429, 500, 502, 503, 504)
+MAX_ANSWER_BYTES = 8 << 20
+FIRST_PAUSE_S = 0.5  # before the first retry; each further one waits twice as long
+MAX_PAUSE_S = 30.0
+
+
+class EndpointError(RobolearnError):
+    """The endpoint cannot be reached, refuses, or answers what cannot be read."""
+
+
+@dataclass(frozen=True)
+class EndpointConfig:
+    """Where the model is and what an answer may cost."""
+
+    url: str = "http://127.0.0.1:8000/v1"  # up to and without `/chat/completions`
+    model: str = ""  # as the endpoint names it
+    key_variable: str = "OPENAI_API_KEY"  # environment variable with the key; no key is sent where it is not set
+    timeout_s: float = 60.0  # of one request
+    retries: int = 4  # after a failure that may pass
+    max_tokens: int = 512  # of one answer
+    temperature: float = 0.0
+    input_price: float = 0.0  # of a million tokens, in any currency
+    output_price: float = 0.0  # of a million tokens
+    max_cost: float = 0.0  # stop before a request once this much was spent; 0 for no limit
+    cache_dir: str = ""  # folder of answers; none are kept where empty
+
+
+class VisionClient(Protocol):
+    """Answers a question about pictures. Raises RobolearnError, in one line, when it cannot."""
+
+    def ask(self, question: str, images: Sequence[NDArray[np.uint8]] = ()) -> str:
+        """The answer to `question` about images (H, W, 3) uint8 RGB, which come before the words."""
+        ...
+
+
+class Endpoint:
+    """Both a ChatClient and a VisionClient. Counts what was sent, what came from the cache, and the cost."""
+
+    def __init__(self, config: EndpointConfig) -> None:
+        if not config.url.startswith(("http://", "https://")):
+            raise SpecError(f"the endpoint is {config.url!r}, expected a URL that begins with http:// or https://")
+        if not config.model:
+            raise SpecError(f"no model is named for the endpoint {config.url}; give the name that it goes by there")
+        self.config = config
+        self.requests = self.cached = self.input_tokens = self.output_tokens = 0
+
+    @property
+    def cost(self) -> float:
+        """What the answers cost so far, by the prices of the config."""
+        paid = self.input_tokens * self.config.input_price + self.output_tokens * self.config.output_price
+        return paid * 1e-6
+
+    def ask(self, question: str, images: Sequence[NDArray[np.uint8]] = ()) -> str:
+        parts: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": _data_url(one)}} for one in images]
+        return self._answer([{"role": "user", "content": [*parts, {"type": "text", "text": question}]}], 0)
+
+    def answers(self, messages: Sequence[Message], count: int) -> list[str]:
+        """`count` independent answers to one chat."""
+        return [self._answer(list(messages), number) for number in range(count)]
+
+    def _answer(self, messages: Sequence[Any], number: int) -> str:
+        config = self.config
+        body = {
+            "model": config.model,
+            "messages": messages,
+            "max_tokens": config.max_tokens,
+            "temperature": config.temperature,
+        }
+        if number:
+            body["seed"] = number
+        data = json.dumps(body, sort_keys=True).encode()
+        digest = hashlib.sha256(config.url.encode() + data).hexdigest()
+        file = Path(config.cache_dir) / digest[:2] / f"{digest}.json" if config.cache_dir else None
+        if file is not None and file.is_file():
+            self.cached += 1
+            return str(json.loads(file.read_text(encoding="utf-8"))["answer"])
+        if config.max_cost and self.cost >= config.max_cost:
+            raise EndpointError(
+                f"{self.cost:.2f} was spent on {self.requests} requests, {config.max_cost:.2f} was allowed; "
+                "raise max_cost to go on, what was answered is kept"
+            )
+        answer = self._text(self._post(data))
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            partial = file.with_suffix(f".{os.getpid()}")
+            partial.write_text(json.dumps({"model": config.model, "answer": answer}), encoding="utf-8")
+            partial.replace(file)
+        return answer
+
+    def _post(self, data: bytes) -> bytes:
+        config = self.config
+        headers = {"Content-Type": "application/json"}
+        key = os.environ.get(config.key_variable, "")
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
+        request = urllib.request.Request(f"{config.url}/chat/completions", data, headers)
+        for attempt in range(config.retries + 1):
+            pause_s = min(FIRST_PAUSE_S * 2**attempt, MAX_PAUSE_S)
+            try:
+                self.requests += 1
+                with urllib.request.urlopen(request, timeout=config.timeout_s) as response:
+                    answer = response.read(MAX_ANSWER_BYTES)
+                    if response.length:  # of a known length, and some of it did not come
+                        raise http.client.IncompleteRead(answer, response.length)
+                    return answer
+            except urllib.error.HTTPError as error:
+                error.close()
+                problem = f"answers {error.code} {error.reason}"
+                if error.code not in RETRIED:
+                    hint = f"; is {config.key_variable} set and valid?" if error.code in (401, 403) else ""
+                    raise EndpointError(f"{config.url} {problem}{hint}") from error
+                after = error.headers.get("Retry-After", "")
+                pause_s = min(float(after), MAX_PAUSE_S) if after.replace(".", "", 1).isdigit() else pause_s
+            except (OSError, http.client.HTTPException) as error:
+                problem = f"cannot be reached ({getattr(error, 'reason', None) or error or type(error).__name__})"
+            if attempt < config.retries:
+                time.sleep(pause_s)
+        raise EndpointError(
+            f"{config.url} {problem}, tried {config.retries + 1} times; check the address and the network"
+        )
+
+    def _text(self, data: bytes) -> str:
+        try:
+            answer = json.loads(data)
+            text = answer["choices"][0]["message"]["content"]
+            usage = answer.get("usage") or {}
+            self.input_tokens += int(usage.get("prompt_tokens", 0))
+            self.output_tokens += int(usage.get("completion_tokens", 0))
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            raise EndpointError(
+                f"{self.config.url} answers {data[:80]!r}..., expected a chat completion with choices; "
+                "is this an OpenAI-compatible endpoint?"
+            ) from error
+        if not isinstance(text, str):
+            raise EndpointError(f"{self.config.url} answers {type(text).__name__} for a text; take another model")
+        return text
+
+
+def _data_url(image: NDArray[np.uint8]) -> str:
+    ok, encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not ok:
+        raise SpecError(f"an image of shape {image.shape} cannot be sent; expected (H, W, 3) uint8")
+    return "data:image/png;base64," + base64.b64encode(encoded.tobytes()).decode()

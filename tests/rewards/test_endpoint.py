@@ -1,0 +1,208 @@
+"""The client of vision endpoints against a real HTTP server on loopback."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from robolearn.errors import SpecError
+from robolearn.rewards import endpoint as endpoint_module
+from robolearn.rewards.endpoint import Endpoint, EndpointConfig, EndpointError
+from robolearn.rewards.hop import HopConfig, HopReward
+from robolearn.rewards.preference import FIRST, SECOND, UNSURE
+from robolearn.rewards.reward_model import Episodes
+from robolearn.rewards.vlm_labels import AskedHops, compare, stage_starts
+
+DARK, LIGHT = np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 200, np.uint8)
+
+
+class Server:
+    """Answers by `reply`: a text, or (status, headers, body) as it is to go out."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, Any]] = []
+        self.keys: list[str | None] = []
+        self.reply: Callable[[dict[str, Any]], Any] = lambda body: "fine"
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                outer.seen.append(body)
+                outer.keys.append(self.headers.get("Authorization"))
+                reply = outer.reply(body)
+                if isinstance(reply, str):
+                    usage = {"prompt_tokens": 1000, "completion_tokens": 10}
+                    text = json.dumps({"choices": [{"message": {"content": reply}}], "usage": usage})
+                    reply = (200, {}, text)
+                status, headers, text = reply
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+    @property
+    def config(self) -> EndpointConfig:
+        url = f"http://127.0.0.1:{self.http.server_port}/v1"
+        return EndpointConfig(url=url, model="tiny", retries=2, input_price=2.0, output_price=100.0)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(endpoint_module, "FIRST_PAUSE_S", 0.01)
+    server = Server()
+    yield server
+    server.http.shutdown()
+    server.http.server_close()
+
+
+def test_a_question_with_pictures(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    client = Endpoint(server.config)
+    assert client.ask("what is it?", [DARK, LIGHT]) == "fine"
+    parts = server.seen[0]["messages"][0]["content"]
+    assert [part["type"] for part in parts] == ["image_url", "image_url", "text"]
+    assert parts[0]["image_url"]["url"].startswith("data:image/png;base64,")
+    assert server.keys == ["Bearer secret"]
+    assert client.cost == pytest.approx(1000 * 2e-6 + 10 * 100e-6)
+
+
+def test_nothing_is_asked_twice_even_by_another_process(server: Server, tmp_path: Path) -> None:
+    config = replace(server.config, cache_dir=str(tmp_path))
+    assert Endpoint(config).ask("one?", [DARK]) == "fine"
+    again = Endpoint(config)
+    assert again.ask("one?", [DARK]) == "fine"
+    assert (again.requests, again.cached, len(server.seen)) == (0, 1, 1)
+    again.ask("one?", [LIGHT])
+    assert len(server.seen) == 2
+    assert "secret" not in "".join(file.read_text() for file in tmp_path.rglob("*.json"))
+
+
+def test_several_answers_to_a_chat_differ_by_seed(server: Server) -> None:
+    server.reply = lambda body: str(body.get("seed", 0))
+    assert Endpoint(server.config).answers([{"role": "user", "content": "write"}], 3) == ["0", "1", "2"]
+
+
+def test_what_may_pass_is_tried_again(server: Server) -> None:
+    replies = iter([(503, {}, "busy"), (429, {"Retry-After": "0.01"}, "slow down"), "at last"])
+    server.reply = lambda body: next(replies)
+    assert Endpoint(server.config).ask("well?") == "at last"
+    assert len(server.seen) == 3
+
+
+@pytest.mark.parametrize(
+    ("reply", "words", "asked"),
+    [
+        ((503, {}, "busy"), "answers 503 .* tried 3 times", 3),
+        ((401, {}, "no"), "answers 401 .* is OPENAI_API_KEY set and valid", 1),
+        ((200, {}, "<html>"), "OpenAI-compatible", 1),
+        ((200, {}, '{"choices": []}'), "expected a chat completion", 1),
+        ((200, {}, '{"choices": [{"message": {"content": null}}]}'), "NoneType for a text", 1),
+        ((200, {"Content-Length": "50"}, "{}"), "cannot be reached", 3),
+    ],
+)
+def test_failures_are_one_line(server: Server, reply: Any, words: str, asked: int) -> None:
+    server.reply = lambda body: reply
+    with pytest.raises(EndpointError, match=words) as caught:
+        Endpoint(server.config).ask("well?")
+    assert "\n" not in str(caught.value)
+    assert len(server.seen) == asked
+
+
+def test_a_server_that_is_not_there() -> None:
+    with pytest.raises(EndpointError, match=r"cannot be reached .*refused"):
+        Endpoint(EndpointConfig(url="http://127.0.0.1:9/v1", model="tiny", retries=0)).ask("well?")
+
+
+def test_spending_stops_at_the_limit(server: Server) -> None:
+    client = Endpoint(replace(server.config, max_cost=0.005))
+    client.ask("one?")
+    client.ask("two?")
+    with pytest.raises(EndpointError, match=r"0\.01 was spent on 2 requests, 0\.01 was allowed"):
+        client.ask("three?")
+
+
+def test_a_bad_address_or_no_model() -> None:
+    with pytest.raises(SpecError, match="begins with http"):
+        Endpoint(EndpointConfig(url="file:///etc/passwd", model="tiny"))
+    with pytest.raises(SpecError, match="no model is named"):
+        Endpoint(EndpointConfig())
+
+
+class Canned:
+    def __init__(self, *answers: str) -> None:
+        self.left = list(answers)
+        self.asked: list[tuple[str, int]] = []
+
+    def ask(self, question: str, images: Any = ()) -> str:
+        self.asked.append((question, len(images)))
+        return self.left.pop(0)
+
+
+@pytest.mark.parametrize(
+    ("word", "answer"),
+    [
+        ("second", SECOND),
+        ("First.", FIRST),
+        ("unsure", UNSURE),
+        ("The first, not the second", UNSURE),
+        ("-1", UNSURE),
+        ("", UNSURE),
+    ],
+)
+def test_preferences_are_parsed_and_never_trusted(word: str, answer: int) -> None:
+    client = Canned("dark, then light", word)
+    assert compare(client, "be light", DARK, LIGHT) == answer
+    assert [images for _, images in client.asked] == [2, 0]
+    assert "dark, then light" in client.asked[1][0]
+
+
+def test_the_same_picture_is_never_asked_about() -> None:
+    assert compare(Canned(), "be light", DARK, DARK.copy()) == UNSURE
+
+
+def test_stages_of_a_film_strip() -> None:
+    images = np.zeros((31, 4, 4, 3), np.uint8)
+    client = Canned("The stages begin at [0, 5, 11].")
+    assert stage_starts(client, "stack", ("reach", "grasp", "place"), images) == (0, 10, 22)
+    assert client.asked[0][1] == 16
+
+
+@pytest.mark.parametrize("answer", ["no idea", "[0, 5]", "[0, 5, 5]", "[1, 2, 3]", "[0, 5, 99]", "[0, null, 3]"])
+def test_stages_that_cannot_be(answer: str) -> None:
+    with pytest.raises(SpecError, match="annotate this episode by hand"):
+        stage_starts(Canned(answer), "stack", ("reach", "grasp", "place"), np.zeros((31, 4, 4, 3), np.uint8))
+
+
+def test_hops_come_from_the_endpoint() -> None:
+    images = torch.zeros(1, 3, 32, 32, 3, dtype=torch.uint8)
+    images[0, 1:] = 100
+    images[0, 2:] = 200
+    config = HopConfig(every=1)
+    model = HopReward(config, AskedHops(Canned("50", "+50 %", "50", "75", "-100", "\N{MINUS SIGN}50", "-25.0")))
+    model.set_goal(torch.full((32, 32, 3), 255, dtype=torch.uint8))
+    output = model.score(Episodes({"front": images}, ["be light"]))
+    np.testing.assert_allclose(output.raw["incremental"][0], [0.0, 0.5, 0.75])
+    np.testing.assert_allclose(output.value[0], [0.0, 0.5, 0.75], atol=1e-6)
+
+
+@pytest.mark.parametrize("answer", ["no", "250"])
+def test_a_hop_that_cannot_be_read(answer: str) -> None:
+    with pytest.raises(SpecError, match="expected a number from -100 to 100"):
+        AskedHops(Canned(answer)).hops(torch.zeros(1, 2, 2, 3), torch.ones(1, 2, 2, 3), ["go"])
