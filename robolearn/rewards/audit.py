@@ -1,0 +1,190 @@
+"""How far can a reward model be trusted? Measures of its scores on episodes of known outcome, and gates.
+
+    AUROC       a success ends with a higher value than a failure does
+    VOC         value-order correlation: Spearman of value and time, over successes and over failures apart
+    progress    Spearman of the value and the task's true progress, where the episodes have it
+    FPR         share of failed episodes, and of near-misses, that a success classifier calls done
+    calibration expected calibration error of the probability of success, at the last step
+    EPIC        sqrt((1 - rho) / 2) of the value and a reference reward (state-only form, Gleave et al. 2021)
+    STARC       distance to the reference with the value function of the collecting policy (Skalse et al. 2024)
+
+What cannot be measured on the episodes at hand is None and passes no gate. Legend: N episodes, T steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robolearn.errors import SpecError
+from robolearn.rewards.compare import pearson_distance, starc_distance_sampled
+from robolearn.rewards.reward_model import Kind
+from robolearn.rewards.success import area_under_roc, calibration
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class AuditEpisode:
+    """What is known of one episode of T steps."""
+
+    success: bool
+    near_miss: bool = False  # failed, though it came close
+    terminated: bool = True  # else cut off, and the last state bootstraps
+    progress: Array | None = None  # (T,) true progress in [0, 1]
+    reference: Array | None = None  # (T,) a reward to compare with
+    features: Array | None = None  # (T, D) of the state, for STARC
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one model says: value (T,) per episode, and per episode whether a classifier decided that it was done."""
+
+    name: str
+    kind: Kind
+    value: Sequence[Array]
+    done: Sequence[bool] | None = None
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A bound on a metric; `least` says which side of it is good."""
+
+    metric: str
+    bound: float
+    least: bool = True
+
+    def passed(self, value: float | None) -> bool:
+        """Whether a measured value is good enough; one that could not be measured is not."""
+        return value is not None and (value >= self.bound if self.least else value <= self.bound)
+
+    def __str__(self) -> str:
+        return f"{self.metric} {'at least' if self.least else 'at most'} {self.bound:g}"
+
+
+GATES: dict[Kind, tuple[Gate, ...]] = {
+    "reward": (Gate("success_auroc", 0.9),),
+    "potential": (Gate("success_auroc", 0.9), Gate("voc_success", 0.8)),
+    "success": (
+        Gate("success_auroc", 0.95),
+        Gate("false_positive_rate", 0.01, least=False),
+        Gate("calibration_error", 0.1, least=False),
+    ),
+}
+"""What a model has to reach before a real robot learns from it, by kind."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The measures of one model; `missed` are the gates that it does not pass."""
+
+    name: str
+    kind: Kind
+    metrics: Mapping[str, float | None]
+    missed: tuple[Gate, ...] = field(default_factory=tuple)
+
+    @property
+    def passed(self) -> bool:
+        return not self.missed
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "passed": self.passed,
+            "missed": [str(gate) for gate in self.missed],
+            **self.metrics,
+        }
+
+
+def audit(scores: Scores, episodes: Sequence[AuditEpisode], discount: float = 0.99) -> Audit:
+    """Measure one model on N episodes. Raises SpecError when values and episodes do not belong together."""
+    if len(scores.value) != len(episodes):
+        raise SpecError(f"{scores.name} scored {len(scores.value)} episodes of {len(episodes)}; score all of them")
+    success = np.array([one.success for one in episodes], bool)
+    last = np.array([value[-1] for value in scores.value])
+    metrics: dict[str, float | None] = {
+        "success_auroc": area_under_roc(last, success) if 0 < success.sum() < len(success) else None,
+        "voc_success": _mean([order_correlation(v) for v, s in zip(scores.value, success, strict=True) if s]),
+        "voc_failure": _mean([order_correlation(v) for v, s in zip(scores.value, success, strict=True) if not s]),
+        "progress_spearman": _over_steps(
+            spearman, scores.value, [one.progress if one.success else None for one in episodes]
+        ),
+        "false_positive_rate": None,
+        "near_miss_false_positive_rate": None,
+        "calibration_error": None,
+        "epic_distance": _over_steps(_pearson, scores.value, [one.reference for one in episodes]),
+        "starc_distance": _starc(scores.value, episodes, discount),
+    }
+    if scores.kind == "success":
+        done = np.array(scores.done if scores.done is not None else last > 0.5, bool)
+        near = np.array([one.near_miss for one in episodes], bool)
+        metrics["false_positive_rate"] = _mean(done[~success])
+        metrics["near_miss_false_positive_rate"] = _mean(done[~success & near])
+        metrics["calibration_error"] = calibration(last, success)[0]
+    missed = tuple(gate for gate in GATES[scores.kind] if not gate.passed(metrics[gate.metric]))
+    return Audit(scores.name, scores.kind, metrics, missed)
+
+
+def agreement(models: Sequence[Scores]) -> dict[str, dict[str, float | None]]:
+    """Spearman of every two models over all steps of all episodes."""
+    flat = {one.name: np.concatenate(one.value) for one in models}
+    return {a: {b: spearman(x, y) for b, y in flat.items()} for a, x in flat.items()}
+
+
+def order_correlation(value: Array) -> float | None:
+    """Spearman of value (T,) and time."""
+    return spearman(value, np.arange(len(value), dtype=float))
+
+
+def spearman(a: Array, b: Array) -> float | None:
+    """Rank correlation of two arrays (N,), ties sharing their mean rank; None where one is constant."""
+    x, y = _ranks(a), _ranks(b)
+    x, y = x - x.mean(), y - y.mean()
+    scale = np.sqrt((x @ x) * (y @ y))
+    return float(x @ y / scale) if scale > 0 else None
+
+
+def _ranks(values: Array) -> Array:
+    _, group, count = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(count) - (count + 1) / 2.0)[group]
+
+
+def _mean(values: Sequence[float | None] | NDArray) -> float | None:
+    known = [float(value) for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _over_steps(
+    measure: Callable[[Array, Array], float | None], value: Sequence[Array], reference: Sequence[Array | None]
+) -> float | None:
+    """The measure over all steps of the episodes that have a reference."""
+    both = [(v, r) for v, r in zip(value, reference, strict=True) if r is not None]
+    return measure(np.concatenate([v for v, _ in both]), np.concatenate([r for _, r in both])) if both else None
+
+
+def _pearson(a: Array, b: Array) -> float | None:
+    return pearson_distance(a, b) if np.ptp(a) > 0 and np.ptp(b) > 0 else None
+
+
+def _starc(value: Sequence[Array], episodes: Sequence[AuditEpisode], discount: float) -> float | None:
+    """STARC over the transitions of the episodes that have features and a reference."""
+    mine, reference, features, ahead, bootstrap = [], [], [], [], []
+    for score, one in zip(value, episodes, strict=True):
+        if one.reference is None or one.features is None or len(score) < 2:
+            continue
+        mine.append(score[1:])  # the reward of a step is that of the state it led to
+        reference.append(one.reference[1:])
+        rows = np.concatenate([one.features, np.ones((len(score), 1))], axis=1)
+        features.append(rows[:-1])
+        ahead.append(rows[1:])
+        last = np.ones(len(score) - 1)
+        last[-1] = 0.0 if one.terminated else 1.0
+        bootstrap.append(last)
+    if not mine or np.ptp(np.concatenate(mine)) == 0 or np.ptp(np.concatenate(reference)) == 0:
+        return None
+    a, b, state, next_state, mask = (np.concatenate(each) for each in (mine, reference, features, ahead, bootstrap))
+    return starc_distance_sampled(a, b, state, next_state, mask, discount)

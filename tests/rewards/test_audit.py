@@ -1,0 +1,111 @@
+"""The audit's measures: equal to SciPy's where that has them, and on scores whose worth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from robolearn.errors import SpecError
+from robolearn.rewards.audit import AuditEpisode, Gate, Scores, agreement, audit, spearman
+
+RNG = np.random.default_rng(7)
+STEPS = 40
+
+
+def episodes() -> list[AuditEpisode]:
+    """Twelve successes that progress evenly, eight failures that come halfway and go back; two of them near-misses."""
+    rise, fall = np.linspace(0, 1, STEPS), 0.6 * np.sin(np.linspace(0, np.pi, STEPS))
+    out = []
+    for i in range(20):
+        progress = rise if i < 12 else fall
+        features = np.stack([progress, RNG.normal(size=STEPS)], 1)
+        reference = np.where(progress > 0.99, 1.0, 0.0) if i < 12 else np.zeros(STEPS)
+        out.append(AuditEpisode(i < 12, near_miss=i >= 18, progress=progress, reference=reference, features=features))
+    return out
+
+
+def progress_of(each: AuditEpisode) -> np.ndarray:
+    assert each.progress is not None
+    return each.progress
+
+
+@given(st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5)), min_size=3, max_size=40))
+def test_spearman_is_that_of_scipy(pairs: list[tuple[int, int]]) -> None:
+    a, b = (np.array(x, float) for x in zip(*pairs, strict=True))
+    mine = spearman(a, b)
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        assert mine is None
+    else:
+        assert mine == pytest.approx(stats.spearmanr(a, b).statistic, abs=1e-9)
+
+
+def test_true_progress_passes_and_noise_does_not() -> None:
+    known = episodes()
+    true = audit(Scores("true", "potential", [progress_of(one) + 0.01 for one in known]), known)
+    assert true.passed
+    assert true.metrics["success_auroc"] == 1.0
+    assert true.metrics["voc_success"] == pytest.approx(1.0)
+    assert true.metrics["progress_spearman"] == pytest.approx(1.0)
+    voc_failure = true.metrics["voc_failure"]
+    assert voc_failure is not None
+    assert abs(voc_failure) < 0.2
+    noise = audit(Scores("noise", "potential", [RNG.normal(size=STEPS) for _ in known]), known)
+    assert [gate.metric for gate in noise.missed] == ["success_auroc", "voc_success"]
+
+
+def test_counting_time_is_found_out_by_the_failures() -> None:
+    known = episodes()
+    clock = audit(Scores("clock", "potential", [np.linspace(0, 1, STEPS) for _ in known]), known)
+    assert clock.metrics["voc_failure"] == pytest.approx(1.0)
+    assert clock.metrics["success_auroc"] == 0.5
+    assert not clock.passed
+
+
+def test_a_classifier_that_is_fooled_by_near_misses() -> None:
+    known = episodes()
+    done = [one.success or one.near_miss for one in known]
+    value = [np.full(STEPS, 0.95 if each else 0.05) for each in done]
+    result = audit(Scores("success", "success", value, done), known)
+    assert result.metrics["false_positive_rate"] == pytest.approx(2 / 8)
+    assert result.metrics["near_miss_false_positive_rate"] == 1.0
+    assert "false_positive_rate at most 0.01" in result.to_json()["missed"]  # type: ignore[operator]
+    honest = [one.success for one in known]
+    value = [np.full(STEPS, 0.95 if each else 0.05) for each in honest]
+    assert audit(Scores("success", "success", value, honest), known).passed
+
+
+def test_distances_to_the_reference() -> None:
+    known = episodes()
+    reference = [one.reference for one in known]
+    same = audit(Scores("same", "reward", [3.0 * r for r in reference if r is not None]), known)
+    opposite = audit(Scores("opposite", "reward", [-r for r in reference if r is not None]), known)
+    assert same.metrics["epic_distance"] == pytest.approx(0.0, abs=1e-6)
+    assert opposite.metrics["epic_distance"] == pytest.approx(1.0)
+    near, far = same.metrics["starc_distance"], opposite.metrics["starc_distance"]
+    assert near is not None
+    assert far is not None
+    assert near < 0.1 < 0.9 < far
+
+
+def test_what_cannot_be_measured_passes_no_gate() -> None:
+    known = [AuditEpisode(success=True) for _ in range(3)]
+    result = audit(Scores("constant", "potential", [np.zeros(STEPS)] * 3), known)
+    assert set(result.metrics.values()) == {None}
+    assert len(result.missed) == 2
+    assert not Gate("x", 0.5).passed(None)
+
+
+def test_agreement_between_models() -> None:
+    up = Scores("up", "reward", [np.arange(5.0)])
+    down = Scores("down", "reward", [-(np.arange(5.0) ** 3)])
+    table = agreement([up, down])
+    assert table["up"]["down"] == pytest.approx(-1.0)
+    assert table["up"]["up"] == pytest.approx(1.0)
+
+
+def test_scores_of_other_episodes_are_refused() -> None:
+    with pytest.raises(SpecError, match="scored 1 episodes of 2"):
+        audit(Scores("x", "reward", [np.zeros(3)]), [AuditEpisode(True), AuditEpisode(False)])
