@@ -1,6 +1,6 @@
 """Changing a dataset after the fact.
 
-Deleting, trimming and tagging change the episode table alone, in one atomic step, and can be undone: deleted episodes
+Deleting, trimming, tagging and marking change the episode table alone, in one atomic step, and can be undone: deleted episodes
 are hidden. `collect_garbage` frees their room, after which nothing can be undone. Splitting and merging write new
 datasets and copy images as they are coded.
 """
@@ -71,6 +71,11 @@ def tag(path: Path, episodes: Sequence[Episode], tags: Mapping[str, Any], dry_ru
         return replace(row, tags={key: value for key, value in merged.items() if value is not None})
 
     return _edit(path, "tag", episodes, tagged, dry_run)
+
+
+def mark(path: Path, episodes: Sequence[Episode], success: bool | None, dry_run: bool = False) -> list[str]:
+    """Say whether episodes were a success; their ids."""
+    return _edit(path, "mark", episodes, lambda row: replace(row, success=success), dry_run)
 
 
 def undo(path: Path, dry_run: bool = False) -> str:

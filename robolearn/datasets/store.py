@@ -204,8 +204,8 @@ class EpisodeWriter(Protocol):
         """
         ...
 
-    def commit(self, outcome: EpisodeOutcome) -> EpisodeInfo:
-        """End the episode and make it visible, whole, by one atomic step."""
+    def commit(self, outcome: EpisodeOutcome, tags: Mapping[str, Any] | None = None) -> EpisodeInfo:
+        """End the episode and make it visible, whole, by one atomic step; `tags` (JSON) join those that it began with."""
         ...
 
     def discard(self) -> None:

@@ -75,10 +75,10 @@ class Recording:
         self._masked.update(name for name, column in self._columns.items() if not step.rows["valid"][column])
         self._dropped.update(step.dropped)
 
-    def commit(self, outcome: EpisodeOutcome) -> Root:
+    def commit(self, outcome: EpisodeOutcome, tags: Mapping[str, Any]) -> Root:
         """Move everything into place; the last step, and the only one that a reader notices, is the root file."""
         info = EpisodeInfo(
-            **asdict(self._meta),
+            **asdict(replace(self._meta, tags={**self._meta.tags, **tags})),
             success=None if outcome.success is None else bool(outcome.success),
             terminated=bool(outcome.terminated),
             truncated=bool(outcome.truncated),

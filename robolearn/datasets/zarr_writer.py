@@ -50,6 +50,13 @@ def _stop() -> None:
     """Ends the thread."""
 
 
+def _check_tags(episode_id: str, tags: Mapping[str, Any]) -> None:
+    try:
+        json.dumps(dict(tags))
+    except (TypeError, ValueError) as error:
+        raise DatasetError(f"tags of episode {episode_id!r} cannot be written as JSON: {error}") from error
+
+
 class ZarrWriter:
     """See EpisodeWriter. A context manager; leaving it with a begun episode leaves that one behind, unfinished."""
 
@@ -98,10 +105,7 @@ class ZarrWriter:
             raise DatasetError(f"episode id {meta.id!r} is not of letters, digits, '.', '_' and '-' (at most 100)")
         if any(episode.id == meta.id for episode in self._root.episodes):
             raise DatasetError(f"{self._path} has an episode {meta.id!r} already; ids are unique")
-        try:
-            json.dumps(dict(meta.tags))
-        except (TypeError, ValueError) as error:
-            raise DatasetError(f"tags of episode {meta.id!r} cannot be written as JSON: {error}") from error
+        _check_tags(meta.id, meta.tags)
         self._begun, self._num_appended, self._failure = meta, 0, None
         self._enqueue(lambda: self._open_episode(meta))
 
@@ -143,12 +147,14 @@ class ZarrWriter:
         self._enqueue(Step(record.rows, record.pictures, tuple(dropped), size))
         self._num_appended += 1
 
-    def commit(self, outcome: EpisodeOutcome) -> EpisodeInfo:
+    def commit(self, outcome: EpisodeOutcome, tags: Mapping[str, Any] | None = None) -> EpisodeInfo:
         if self._begun is not None and self._failure is None and self._num_appended == 0:
             raise DatasetError(f"{self._path}: the episode has no steps; discard it")
+        if self._begun is not None:
+            _check_tags(self._begun.id, tags or {})
         try:
             self._check_begun()
-            return self._in_thread(lambda: self._commit_episode(outcome))
+            return self._in_thread(lambda: self._commit_episode(outcome, tags or {}))
         finally:
             self._begun = None
 
@@ -275,12 +281,12 @@ class ZarrWriter:
         if self._recording is not None:  # else it failed, and its owner will be told
             self._recording.add(step)
 
-    def _commit_episode(self, outcome: EpisodeOutcome) -> EpisodeInfo:
+    def _commit_episode(self, outcome: EpisodeOutcome, tags: Mapping[str, Any]) -> EpisodeInfo:
         recording = self._recording
         if recording is None:
             raise DatasetError(f"{self._path}: the episode was not recorded: {self._failure}") from self._failure
         try:
-            root = recording.commit(outcome)
+            root = recording.commit(outcome, tags)
         except OSError as error:
             self._abandon(keep=True)
             self._root = read_root(self._path)  # whatever failed, this file tells whether the episode is there

@@ -78,6 +78,26 @@ def test_tagging(path: Path) -> None:
         edit.tag(path, [0], {"bad": object()})
 
 
+def test_marking(path: Path) -> None:
+    before = [row.success for row in ZarrStore.open(path).episodes]
+    assert edit.mark(path, [1], not before[1]) == [ZarrStore.open(path).episodes[1].id]
+    assert [row.success for row in ZarrStore.open(path).episodes] == [before[0], not before[1], *before[2:]]
+    edit.undo(path)
+    assert [row.success for row in ZarrStore.open(path).episodes] == before
+
+
+def test_tags_given_at_the_end_join_those_of_the_beginning(path: Path) -> None:
+    store = ZarrStore.open(path)
+    step = {name: values[0] for name, values in store.read(0).items()}
+    with store.writer() as writer:
+        writer.begin(EpisodeMeta(id="tagged", tags={"a": 1, "b": 1}))
+        writer.append(step, {})
+        with pytest.raises(DatasetError, match="cannot be written as JSON"):
+            writer.commit(EpisodeOutcome(True, True, False), {"bad": object()})
+        assert writer.commit(EpisodeOutcome(True, True, False), {"b": 2}).tags == {"a": 1, "b": 2}
+    assert ZarrStore.open(path).episodes[-1].tags == {"a": 1, "b": 2}
+
+
 def test_garbage(path: Path) -> None:
     edit.delete(path, [0])
     edit.trim(path, 1, 1, 4)
