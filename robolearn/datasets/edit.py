@@ -1,8 +1,8 @@
 """Changing a dataset after the fact.
 
-Deleting, trimming, tagging and marking change the episode table alone, in one atomic step, and can be undone: deleted episodes
-are hidden. `collect_garbage` frees their room, after which nothing can be undone. Splitting and merging write new
-datasets and copy images as they are coded.
+Deleting, trimming, tagging and marking change the episode table alone, in one atomic step, and can be undone: deleted
+episodes are hidden. `collect_garbage` frees their room, after which nothing can be undone. Splitting and merging write
+new datasets and copy images as they are coded.
 """
 
 from __future__ import annotations

@@ -205,7 +205,7 @@ class EpisodeWriter(Protocol):
         ...
 
     def commit(self, outcome: EpisodeOutcome, tags: Mapping[str, Any] | None = None) -> EpisodeInfo:
-        """End the episode and make it visible, whole, by one atomic step; `tags` (JSON) join those that it began with."""
+        """End the episode and make it visible, whole, by one atomic step; `tags` (JSON) join those it began with."""
         ...
 
     def discard(self) -> None:
