@@ -15,14 +15,15 @@ from robolearn.robots.safety import SafetyConfig, SafetyDecision, SafetyFilter
 from robolearn.specs import InterfaceSpec
 from robolearn.tasks import make_task
 from robolearn.tasks.task import TaskStatus
-from robolearn.twin.twin import DEFAULT_CAMERAS, Twin
+from robolearn.twin.twin import Twin
 from robolearn.types import Observation
 
 
 class RobotEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     """One twin of `task_id`. An action (J,) is joint targets; the reward is the task's dense reference reward.
 
-    cameras: size (H, W) by name. privileged: observations have the fields `pose_<body>` too, as scripted policies need.
+    cameras: size (H, W) by name; the task's own ones by default. privileged: observations have the fields `pose_<body>`
+    too, as scripted policies need.
     max_held_steps: refusals in a row by the safety filter that truncate the episode.
 
     An episode is terminated by success or a lost object, truncated after the task's `max_steps`, by refusals or by a
@@ -37,13 +38,13 @@ class RobotEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     def __init__(
         self,
         task_id: str,
-        cameras: Mapping[str, tuple[int, int]] = DEFAULT_CAMERAS,
+        cameras: Mapping[str, tuple[int, int]] | None = None,
         privileged: bool = False,
         safety: SafetyConfig = SafetyConfig(),  # noqa: B008, it is frozen
         max_held_steps: int = 10,
         render_mode: str | None = None,
     ) -> None:
-        if render_mode is not None and not cameras:
+        if render_mode is not None and cameras is not None and not cameras:
             raise SpecError(f"{task_id} has no cameras to render with; give at least one, or render_mode None")
         self.task = make_task(task_id)
         self.twin = Twin(self.task, cameras)

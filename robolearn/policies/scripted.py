@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from robolearn.errors import SpecError
 from robolearn.specs import ArraySpec, InterfaceSpec
 from robolearn.tasks import make_task
-from robolearn.tasks.kinematics import forward
 from robolearn.types import ActionChunk, ActionSource, Observation
 
 BURST_STEPS = (3, 8)  # shortest and longest burst
-PUSH_RAD = (0.08, 0.08, 0.08, 0.08, 0.12)  # largest lead of each arm joint's command over the joint during a burst
+PUSH_RAD, WRIST_PUSH_RAD = 0.08, 0.12  # largest lead of a command over an arm joint, and the last one, during a burst
 LOWEST_TOOL_M = 0.03  # a burst that would take the tool below this, or lower than it is, is drawn again
 MAX_DRAWS = 8
 
@@ -38,13 +37,17 @@ class ScriptedPolicy:
         mean_steps = sum(BURST_STEPS) / 2
         self._burst_chance = perturbation / (mean_steps * (1.0 - perturbation))
         self._period_ns = round(1e9 / self.task.control_hz)
+        self._largest_push = np.zeros(len(robot.joint_names))  # the grippers do what the expert wants
+        for arm in self.task.arms:
+            self._largest_push[arm.first : arm.first + arm.joints] = PUSH_RAD
+            self._largest_push[arm.first + arm.joints - 1] = WRIST_PUSH_RAD
         self.reset()
 
     def reset(self, seed: int = 0) -> None:
         """Start over; `seed` fixes when and how the bursts of the next episode push."""
         self._rng = np.random.default_rng(seed)
         self._steps_left = 0
-        self._push = np.zeros(len(PUSH_RAD))
+        self._push = np.zeros_like(self._largest_push)
 
     def act(self, observation: Observation, stamp_ns: int) -> ActionChunk:
         """One action (1, J); its source is SCRIPT, or PERTURBATION within a burst."""
@@ -62,14 +65,17 @@ class ScriptedPolicy:
     def _pushed(self, proprio: NDArray[np.float32], action: NDArray[np.float32]) -> NDArray[np.float32]:
         """The arm goes astray, the gripper does what the expert wants."""
         robot = self.task.robot_spec
-        astray = np.append(proprio[: len(PUSH_RAD)] + self._push, action[len(PUSH_RAD) :])
+        astray = np.where(self._largest_push > 0, proprio[: len(action)] + self._push, action)
         return np.clip(astray, robot.position_low, robot.position_high).astype(np.float32)
 
     def _draw_push(self, proprio: NDArray[np.float32]) -> NDArray[np.float64]:
-        q = proprio[: len(PUSH_RAD)]
-        height = forward(q)[0][2]
+        q = np.asarray(proprio[: len(self._largest_push)], dtype=np.float64)
+        lowest = self._lowest_tool_m(q)
         for _ in range(MAX_DRAWS):
-            push = self._rng.uniform(-1.0, 1.0, len(PUSH_RAD)) * PUSH_RAD
-            if forward(q + push * self._steps_left)[0][2] > min(height, LOWEST_TOOL_M):
+            push = self._rng.uniform(-1.0, 1.0, len(q)) * self._largest_push
+            if self._lowest_tool_m(q + push * self._steps_left) > min(lowest, LOWEST_TOOL_M):
                 return push
-        return np.zeros(len(PUSH_RAD))
+        return np.zeros_like(self._largest_push)
+
+    def _lowest_tool_m(self, q: NDArray[np.float64]) -> float:
+        return min(float(arm.forward(q[arm.first :])[0][2]) for arm in self.task.arms)

@@ -21,7 +21,6 @@ from robolearn.recipes.graph import free_domain_id, run_graph
 from robolearn.serving.loop import EXECUTE_STEPS, ControlLoop
 from robolearn.specs import POSE_SPEC
 from robolearn.tasks import make_task
-from robolearn.twin.twin import DEFAULT_CAMERAS
 from robolearn.types import EpisodeOutcome
 
 SCRIPTED = "scripted"
@@ -104,7 +103,7 @@ def _collect_in_process(
         ScriptedPolicy(config.task, perturbation=config.perturbation) if scripted else load_policy(Path(config.policy))
     )
     size = (config.image_size, config.image_size)
-    env = RobotEnv(config.task, dict.fromkeys(DEFAULT_CAMERAS, size), privileged=True)
+    env = RobotEnv(config.task, dict.fromkeys(make_task(config.task).cameras, size), privileged=True)
     try:
         policy.spec.require(env.interface, config.policy, config.task)
         store = _open_store(out, env)

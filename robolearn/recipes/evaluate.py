@@ -18,7 +18,7 @@ from robolearn.policies.scripted import ScriptedPolicy
 from robolearn.recipes.report import side_by_side, write_video
 from robolearn.serving.loop import EXECUTE_STEPS, ControlLoop
 from robolearn.tasks import make_task
-from robolearn.twin.twin import DEFAULT_CAMERAS
+from robolearn.twin.twin import IMAGE_SIZE
 
 EVALUATION_SEED = 1_000_000  # demonstrations count up from 0
 SCRIPTED = "scripted"
@@ -55,7 +55,7 @@ def evaluate_policy(
     demonstrated: set[int] = set()
     if str(checkpoint) == SCRIPTED:
         policy = ScriptedPolicy(task.id)
-        cameras = dict(DEFAULT_CAMERAS) if video else {}
+        cameras = dict.fromkeys(task.cameras, IMAGE_SIZE) if video else {}
     else:
         policy = load_policy(Path(checkpoint), device)
         demonstrated = set(read_config(Path(checkpoint))["provenance"].get("episode_seeds", ()))

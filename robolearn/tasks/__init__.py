@@ -1,21 +1,26 @@
-"""Tasks by id."""
+"""Tasks by id, and the robots that they can be done with."""
 
 from __future__ import annotations
 
 from robolearn.errors import UnknownNameError
-from robolearn.tasks.button import Button
+from robolearn.tasks.arm import Arm
+from robolearn.tasks.button import Button, ButtonRelease
 from robolearn.tasks.drawer import DrawerClose, DrawerOpen
-from robolearn.tasks.lift import Lift
+from robolearn.tasks.kinematics import SO101_ARM
+from robolearn.tasks.lift import Lift, Lower
 from robolearn.tasks.pick_place import PickPlace, PickPlaceBack
-from robolearn.tasks.push import Push
-from robolearn.tasks.reach import Reach
+from robolearn.tasks.push import Push, PushBack
+from robolearn.tasks.reach import Reach, ReachBack
 from robolearn.tasks.stack import Stack, Unstack
 from robolearn.tasks.task import Task
 
 TASKS: dict[str, type[Task]] = {
     "reach-v1": Reach,
+    "reach_back-v1": ReachBack,
     "push-v1": Push,
+    "push_back-v1": PushBack,
     "lift-v1": Lift,
+    "lower-v1": Lower,
     "pick_place-v1": PickPlace,
     "pick_place_back-v1": PickPlaceBack,
     "stack-v1": Stack,
@@ -23,11 +28,26 @@ TASKS: dict[str, type[Task]] = {
     "drawer_open-v1": DrawerOpen,
     "drawer_close-v1": DrawerClose,
     "button-v1": Button,
+    "button_release-v1": ButtonRelease,
+}
+ARMS: dict[str, Arm] = {
+    "so101": SO101_ARM,
 }
 
 
 def make_task(task_id: str) -> Task:
-    """The task of this id. Raises UnknownNameError with the near misses."""
-    if task_id not in TASKS:
-        raise UnknownNameError("task", task_id, TASKS)
-    return TASKS[task_id]()
+    """The task of this id: `push-v1`, or `push-v1@panda` for another robot than its first one.
+
+    Raises UnknownNameError with the near misses.
+    """
+    name, _, robot = task_id.partition("@")
+    if name not in TASKS:
+        raise UnknownNameError("task", name, TASKS)
+    made = TASKS[name]
+    if not robot or robot == made.robots[0]:
+        return made()
+    if robot not in ARMS:
+        raise UnknownNameError("robot", robot, ARMS)
+    task = made(ARMS[robot])
+    task.id, task.backward = f"{name}@{robot}", f"{task.backward}@{robot}"
+    return task

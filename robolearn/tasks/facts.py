@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
+from math import atan2
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robolearn.tasks.kinematics import inverse
-from robolearn.tasks.task import Facts
+from robolearn.tasks.arm import Arm, Facts
 
-GRIPPER = 5  # index of the gripper in the joint vector of a six-joint arm
-OPEN, CLOSED = 0.8, 0.0  # gripper positions [rad]: jaws 6 cm apart, and closed on anything that is between them
 TABLE_LOW, TABLE_HIGH = np.array([-0.10, -0.40]), np.array([0.50, 0.40])  # edges of the table [m]
+HOME, HOME_SPREAD_M = (0.19, 0.0, 0.12), 0.015  # where the tool starts, and how far from it on each axis
 
 
 def position(facts: Facts, body: str) -> NDArray[np.float64]:
     """Position (..., 3) [m] of a body."""
     return np.asarray(facts[f"pose_{body}"], dtype=np.float64)[..., :3]
-
-
-def gripper(facts: Facts) -> NDArray[np.float64]:
-    """Gripper joint position (...,) [rad]."""
-    return np.asarray(facts["proprio"], dtype=np.float64)[..., GRIPPER]
 
 
 def distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -39,14 +34,42 @@ def off_table(where: NDArray[np.float64]) -> NDArray[np.bool_]:
     return ((xy < TABLE_LOW) | (xy > TABLE_HIGH)).any(axis=-1) | (where[..., 2] < -0.01)
 
 
+def inside(xy: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether places (..., 2) lie in a rectangle (...,)."""
+    return np.asarray(((xy >= low) & (xy <= high)).all(axis=-1))
+
+
+def spread(
+    xy: NDArray[np.float64],
+    over: tuple[NDArray[np.float64], NDArray[np.float64]],
+    onto: tuple[NDArray[np.float64], NDArray[np.float64]],
+) -> NDArray[np.float64]:
+    """Places (..., 2) of the rectangle `over`, low and high corner, carried over to `onto`, a little off its rim.
+
+    Backward experts aim with it: what they put down is spread as evenly as what they started from.
+    """
+    share = 0.05 + 0.9 * np.clip((xy - over[0]) / (over[1] - over[0]), 0.0, 1.0)
+    return onto[0] + share * (onto[1] - onto[0])
+
+
 def standing(xy: ArrayLike, z: float, yaw: float = 0.0) -> NDArray[np.float64]:
     """Pose (7,) of a body that stands upright at xy (2,) and z [m], turned by yaw [rad]."""
     return np.array([*np.asarray(xy), z, np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)])
 
 
+def yaw_of(quaternion: ArrayLike) -> float:
+    """Rotation about the vertical [rad] of a quaternion wxyz."""
+    w, x, y, z = (float(v) for v in np.asarray(quaternion))
+    return atan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+
+
 def home(
-    rng: np.random.Generator, tool: ArrayLike = (0.19, 0.0, 0.12), gripper_rad: float = OPEN
+    arm: Arm, rng: np.random.Generator, tool: ArrayLike = HOME, gripper: float | None = None
 ) -> NDArray[np.float64]:
-    """Joint positions (6,) [rad] with the tool pointing down near `tool`, a little different every time."""
-    where = np.asarray(tool) + rng.uniform(-0.015, 0.015, 3)
-    return np.append(inverse(where, yaw=rng.uniform(-0.1, 0.1)), gripper_rad)
+    """Joint positions (N + 1,) with the tool pointing down near `tool` (3,) [m], a little different every time.
+
+    gripper: its position; open by default.
+    """
+    where = np.asarray(tool) + rng.uniform(-HOME_SPREAD_M, HOME_SPREAD_M, 3)
+    joints = arm.inverse(where, yaw=rng.uniform(-0.1, 0.1))
+    return np.append(joints, arm.gripper.open if gripper is None else gripper)

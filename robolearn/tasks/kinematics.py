@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from robolearn.specs import RobotSpec
+from robolearn.tasks.arm import Arm, Gripper
 
 SO101 = RobotSpec(
     name="so101",
@@ -60,8 +61,8 @@ def inverse(position: ArrayLike, yaw: float, pitch: float = DOWN) -> NDArray[np.
     """Joint positions (5,) [rad] that bring the tool to `position` (3,) [m], within the joint limits.
 
     yaw [rad]: direction in which the moving jaw opens, about the vertical, for a tool that points down; see
-    `grasp_yaw`. pitch [rad]: wanted; where the arm cannot hold it, the steepest one that it can. Out of reach gives the
-    nearest posture.
+    `Arm.grasp_yaw`. pitch [rad]: wanted; where the arm cannot hold it, the steepest one that it can. Out of reach gives
+    the nearest posture.
     """
     x, y, z = (float(v) for v in np.asarray(position)[:3])
     steep = next((p for p in pitch - _PITCH_SCAN if _posture(x, y, z, yaw, p)[1]), None)
@@ -101,26 +102,43 @@ def _corner(a: float, b: float, opposite: float) -> float:
     return acos(min(max((a * a + b * b - opposite * opposite) / (2 * a * b), -1.0), 1.0))
 
 
-def grasp_yaw(position: ArrayLike, object_yaw: float) -> float:
-    """Yaw [rad] at which the jaws meet two faces of a square object at `position`, with the wrist turned the least."""
-    ahead = azimuth(position)
-    return ahead + remainder(object_yaw - ahead, pi / 2)
-
-
-def across(position: ArrayLike, direction: ArrayLike) -> float:
-    """Yaw [rad] at which the jaws lie side by side across a direction (2,), with the wrist turned the least."""
-    ahead = azimuth(position)
-    x, y = (float(v) for v in np.asarray(direction))
-    return ahead + remainder(atan2(y, x) + pi / 2 - ahead, pi)
-
-
 def azimuth(position: ArrayLike) -> float:
     """Direction [rad] of a position seen from the pan axis."""
     x, y = (float(v) for v in np.asarray(position)[:2])
     return atan2(y, x - _PAN_X)
 
 
-def yaw_of(quaternion: ArrayLike) -> float:
-    """Rotation about the vertical [rad] of a quaternion wxyz."""
-    w, x, y, z = (float(v) for v in np.asarray(quaternion))
-    return atan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+class _So101Kinematics:
+    """These functions as `arm.Kinematics`."""
+
+    pan_x = _PAN_X
+
+    def forward(self, q: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return forward(q)
+
+    def inverse(self, position: ArrayLike, yaw: float, near: ArrayLike) -> NDArray[np.float64]:
+        return inverse(position, yaw)  # there is one posture with the elbow up
+
+    def kept_yaw(self, q: ArrayLike, position: ArrayLike) -> float:
+        return azimuth(position) + float(np.asarray(q)[4])
+
+
+SO101_ARM = Arm(
+    name="so101",
+    spec=SO101,
+    kinematics=_So101Kinematics(),
+    gripper=Gripper(
+        open=0.8,
+        closed=0.0,
+        fork=0.25,
+        block=(0.05, 0.45),
+        hold=0.215,
+        rest_speed=0.8,
+        lead=0.2,
+        gap_m=(-0.002, 0.014),
+        clearance_m=0.008,  # one jaw is fixed: the tool stands nearer to that one
+        tip_m=0.0125,
+    ),
+    rest=(0.0, 0.0, 0.0, 0.0, 0.0),
+    joints=5,
+)

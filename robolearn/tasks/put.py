@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from robolearn.tasks.facts import CLOSED, GRIPPER, OPEN, closeness, distance, gripper, position
-from robolearn.tasks.kinematics import forward, grasp_yaw, yaw_of
+from robolearn.tasks.arm import Arm
+from robolearn.tasks.facts import closeness, distance, position, yaw_of
 from robolearn.tasks.motion import TOOL_LEAD_M, grasp, holds, move
 from robolearn.tasks.task import Facts, Judgement
 
@@ -32,6 +32,7 @@ class Put:
 
 
 def judge_put(
+    arm: Arm,
     facts: Facts,
     put: Put,
     to_goal: NDArray[np.float64],
@@ -54,23 +55,23 @@ def judge_put(
         [closeness(to_tool, 0.1), np.clip(lifted / LIFTED_M, 0, 1), closeness(to_goal, 0.1)],
         closeness(drop, 0.05),
     )
-    success = above & (np.abs(drop) < RESTS_WITHIN_M) & (gripper(facts) > 0.6 * OPEN)
+    success = above & (np.abs(drop) < RESTS_WITHIN_M) & (arm.opened(facts) > 0.6 * arm.gripper.open)
     return Judgement(success, stage, stage_progress, lost, len(STAGES))
 
 
-def put_expert(facts: Facts, put: Put, goal: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Joint targets (6,) that work towards the block resting with its centre above `goal` (2,) [m]."""
-    here, _ = forward(facts["proprio"])
+def put_expert(arm: Arm, facts: Facts, put: Put, goal: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Joint targets (N + 1,) that work towards the block resting with its centre above `goal` (2,) [m]."""
+    here, jaws = arm.where(facts), arm.gripper
     block = position(facts, put.body)
     aside = float(distance(block[:2], goal))
     if aside < put.release_within_m and block[2] < put.rest_m + 0.004:  # it stands there: let go, then leave
-        opened = float(facts["proprio"][GRIPPER]) > 0.75 * OPEN
-        return move(facts, here + np.array([0.0, 0.0, 0.05 if opened else 0.0]), None, OPEN)
-    if not holds(facts, block):
-        return grasp(facts, block, grasp_yaw(block, yaw_of(facts[f"pose_{put.body}"][3:])))
+        opened = float(arm.opened(facts)) > 0.75 * jaws.open
+        return move(arm, facts, here + np.array([0.0, 0.0, 0.05 if opened else 0.0]), None, jaws.open)
+    if not holds(arm, facts, block):
+        return grasp(arm, facts, block, arm.grasp_yaw(block, yaw_of(facts[f"pose_{put.body}"][3:])))
     # Straight up first; then across; then down, slower.
     risen = float(np.clip((block[2] - put.from_m - LIFTED_M) / 0.035, 0.0, 1.0))
     across = risen if aside > 0.03 else 1.0
     height = put.rest_m + float(np.clip(2.0 * (aside - put.lower_within_m), 0.0, CARRY_CLEARANCE_M))
     target = np.array([*(here[:2] + across * (goal - block[:2])), here[2] + height - block[2]])
-    return move(facts, target, None, CLOSED, lead_m=TOOL_LEAD_M if aside > 0.02 else 0.010)
+    return move(arm, facts, target, None, jaws.closed, lead_m=TOOL_LEAD_M if aside > 0.02 else 0.010)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from robolearn.tasks.facts import distance, home, off_table, position, standing
-from robolearn.tasks.kinematics import SO101
+from robolearn.tasks.facts import distance, home, off_table, position, spread, standing
 from robolearn.tasks.put import BLOCK_HALF_M, STAGES, Put, judge_put, put_expert
-from robolearn.tasks.task import Facts, InitialState, Judgement
+from robolearn.tasks.task import Facts, InitialState, Judgement, Task
 
 START_LOW, START_HIGH = np.array([0.18, -0.12]), np.array([0.28, 0.00])  # region where the red cube starts [m]
 BASE_LOW, BASE_HIGH = np.array([0.19, 0.09]), np.array([0.25, 0.13])  # region of the blue cube [m]
@@ -19,64 +18,65 @@ ONTO_BASE = Put("cube", BLOCK_HALF_M, 3 * BLOCK_HALF_M, release_within_m=0.010, 
 ONTO_TABLE = Put("cube", 3 * BLOCK_HALF_M, BLOCK_HALF_M, release_within_m=0.012, lower_within_m=0.010)
 
 
-class Stack:
+class Stack(Task):
     """Stages and success as in `put.judge_put`: the red cube rests on the blue one, the jaws open."""
 
     id = "stack-v1"
     instruction = "put the red cube on top of the blue cube"
-    stages: tuple[str, ...] = STAGES
-    robot = SO101.name
-    robot_spec = SO101
+    stages = STAGES
+    robots = ("so101", "panda")
     scene = "stack"
-    bodies: tuple[str, ...] = ("tool", "cube", "base_cube")
+    bodies = ("tool", "cube", "base_cube")
     max_steps = 180
-    control_hz = 20.0
-    backward: str | None = "unstack-v1"
+    dwell_steps = 5
+    backward = "unstack-v1"
 
     def initial_state(self, rng: np.random.Generator) -> InitialState:
         yaws = rng.uniform(-MAX_YAW_RAD, MAX_YAW_RAD, 2)
         cube = standing(rng.uniform(START_LOW, START_HIGH), BLOCK_HALF_M, yaws[0])
         base = standing(rng.uniform(BASE_LOW, BASE_HIGH), BLOCK_HALF_M, yaws[1])
-        return InitialState(home(rng), {"cube": cube, "base_cube": base})
+        return InitialState(home(self.arm, rng), {"cube": cube, "base_cube": base})
 
     def judge(self, facts: Facts) -> Judgement:
         cube, base = position(facts, "cube"), position(facts, "base_cube")
         to_goal = distance(cube[..., :2], base[..., :2])
         left = np.zeros(to_goal.shape, dtype=bool)
-        return judge_put(facts, ONTO_BASE, to_goal, to_goal < ON_TOP_M, left, off_table(cube) | off_table(base))
+        return judge_put(
+            self.arm, facts, ONTO_BASE, to_goal, to_goal < ON_TOP_M, left, off_table(cube) | off_table(base)
+        )
 
     def expert(self, facts: Facts) -> NDArray[np.float32]:
-        return put_expert(facts, ONTO_BASE, position(facts, "base_cube")[:2])
+        return put_expert(self.arm, facts, ONTO_BASE, position(facts, "base_cube")[:2])
 
 
-class Unstack:
+class Unstack(Task):
     """The red cube comes off the blue one and rests in the region where it starts, the jaws open."""
 
     id = "unstack-v1"
     instruction = "take the red cube off the blue cube and put it on the table"
-    stages: tuple[str, ...] = STAGES
-    robot = SO101.name
-    robot_spec = SO101
+    stages = STAGES
+    robots = ("so101", "panda")
     scene = "stack"
-    bodies: tuple[str, ...] = ("tool", "cube", "base_cube")
+    bodies = ("tool", "cube", "base_cube")
     max_steps = 180
-    control_hz = 20.0
-    backward: str | None = Stack.id
+    dwell_steps = 5
+    backward = Stack.id
 
     def initial_state(self, rng: np.random.Generator) -> InitialState:
         base, yaw = rng.uniform(BASE_LOW, BASE_HIGH), rng.uniform(-MAX_YAW_RAD, MAX_YAW_RAD)
         cube = base + rng.uniform(-0.004, 0.004, 2)
         poses = {"cube": standing(cube, 3 * BLOCK_HALF_M, yaw), "base_cube": standing(base, BLOCK_HALF_M, yaw)}
-        return InitialState(home(rng), poses)
+        return InitialState(home(self.arm, rng), poses)
 
     def judge(self, facts: Facts) -> Judgement:
         cube, base = position(facts, "cube"), position(facts, "base_cube")
         to_region = distance(cube[..., :2], np.clip(cube[..., :2], START_LOW, START_HIGH))
         left = distance(cube[..., :2], base[..., :2]) > 2 * BLOCK_HALF_M
-        return judge_put(facts, ONTO_TABLE, to_region, to_region == 0.0, left, off_table(cube) | off_table(base))
+        return judge_put(
+            self.arm, facts, ONTO_TABLE, to_region, to_region == 0.0, left, off_table(cube) | off_table(base)
+        )
 
     def expert(self, facts: Facts) -> NDArray[np.float32]:
         """Where to: the blue cube's place in its region, in the start region of the red one."""
-        share = (position(facts, "base_cube")[:2] - BASE_LOW) / (BASE_HIGH - BASE_LOW)
-        inside = 0.05 + 0.9 * np.clip(share, 0.0, 1.0)
-        return put_expert(facts, ONTO_TABLE, START_LOW + inside * (START_HIGH - START_LOW))
+        goal = spread(position(facts, "base_cube")[:2], (BASE_LOW, BASE_HIGH), (START_LOW, START_HIGH))
+        return put_expert(self.arm, facts, ONTO_TABLE, goal)

@@ -7,17 +7,17 @@ Legend: J joints, S stages; (...) any leading batch shape.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias, runtime_checkable
+from dataclasses import dataclass, field, replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.specs import RobotSpec
+from robolearn.tasks.arm import Arm, Facts
+from robolearn.tasks.kinematics import SO101_ARM
 
-Facts: TypeAlias = Mapping[str, NDArray]
-"""`proprio` (..., 2J) and `pose_<body>` (..., 7) for each of the task's bodies and `tool`."""
+__all__ = ["Facts", "InitialState", "Judgement", "Task", "TaskStatus"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Judgement:
 
     @property
     def progress(self) -> NDArray[np.float64]:
-        """Of the whole task, in [0, 1]; 1 is success."""
+        """Of the whole task, in [0, 1]; 1 is success only."""
         share = (self.stage + np.minimum(self.stage_progress, 0.99)) / self.num_stages
         return np.where(self.success, 1.0, share)
 
@@ -51,6 +51,13 @@ class Judgement:
     def reward(self) -> NDArray[np.float64]:
         """The dense reference reward of one step: progress, and as much again for success."""
         return self.progress + self.success
+
+    def lasting(self, steps: NDArray[np.int64], wanted: int) -> Judgement:
+        """The same with success only where the goal has been reached for `wanted` control steps on end.
+
+        steps (...,): how many it has been, this one included: `np.where(judged.success, steps + 1, 0)` every step.
+        """
+        return replace(self, success=self.success & (np.asarray(steps) >= wanted))
 
 
 @dataclass(frozen=True)
@@ -67,27 +74,48 @@ class TaskStatus:
 
 @runtime_checkable
 class Task(Protocol):
-    """One manipulation task. Bodies are named as in its scene; `tool` is the robot's own tool frame."""
+    """One task with one robot. Bodies are named as in its scene and in its robot."""
 
-    id: str  # carries a version: push-v1
+    id: str  # carries a version: push-v1; with another robot than its first one: push-v1@panda
     instruction: str
     stages: tuple[str, ...]
-    robot: str
-    robot_spec: RobotSpec
+    robots: tuple[str, ...] = ("so101",)  # with which its expert has been measured
     scene: str  # a file of sim_assets/scenes, without .xml
-    bodies: tuple[str, ...]  # whose poses are published, `tool` among them
+    bodies: tuple[str, ...]  # whose poses are published, the robot's `tool` among them
     max_steps: int
-    control_hz: float
-    backward: str | None  # id of the task that undoes this one
+    dwell_steps: int = 1  # control steps for which the goal must be reached without a break
+    control_hz: float = 20.0
+    backward: str  # id of the task that undoes this one
+    arm: Arm
+
+    def __init__(self, arm: Arm = SO101_ARM) -> None:
+        self.arm = arm
+
+    @property
+    def robot(self) -> str:
+        return self.arm.name
+
+    @property
+    def robot_spec(self) -> RobotSpec:
+        return self.arm.spec
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        return (self.arm,)
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """What a policy may look through: the scene's camera and those on the robot."""
+        return ("front", *(camera for arm in self.arms for camera in arm.cameras))
 
     def initial_state(self, rng: np.random.Generator) -> InitialState:
         """Draw the start of an episode."""
         ...
 
     def judge(self, facts: Facts) -> Judgement:
-        """Stage, progress, success and loss from the facts alone."""
+        """Stage, progress, success and loss from the facts of an instant alone."""
         ...
 
     def expert(self, facts: Facts) -> NDArray[np.float32]:
-        """Joint targets (J,) [rad] that work towards the goal from wherever the facts are; it has no memory."""
+        """Joint targets (J,) that work towards the goal from wherever the facts are; it has no memory."""
         ...

@@ -11,11 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from robolearn.errors import AssetError, HardwareError, SpecError, UnknownNameError
 from robolearn.specs import ArraySpec, CameraSpec, InterfaceSpec, image_spec
 from robolearn.tasks import Task
-from robolearn.tasks.task import InitialState, Judgement, TaskStatus
+from robolearn.tasks.task import InitialState, TaskStatus
 from robolearn.twin.scene import find, load_model
 from robolearn.types import Observation, RobotState
 
-DEFAULT_CAMERAS: dict[str, tuple[int, int]] = {"front": (96, 96), "wrist": (96, 96)}
+IMAGE_SIZE = (96, 96)
 POSE_SPEC = ArraySpec(shape=(7,), unit="m, quaternion wxyz", names=("x", "y", "z", "qw", "qx", "qy", "qz"))
 NS_PER_S = 1_000_000_000
 RESET_PAUSE_NS = NS_PER_S  # simulated time between two episodes, so that their stamps cannot be confused
@@ -27,11 +27,12 @@ MAX_SPEED = 1e3  # [rad/s or m/s]: nothing in these scenes moves as fast unless 
 class Twin:
     """Simulated cell of one task. Time is simulated; nothing here reads a clock, and a seed fixes everything.
 
-    cameras: size (H, W) by camera name. Raises AssetError for a scene or robot that does not fit the task, and
-    UnknownNameError for a camera that is not in the scene.
+    cameras: size (H, W) by camera name; the task's own ones by default. Raises AssetError for a scene or robot that
+    does not fit the task, and UnknownNameError for a camera that is not in the scene.
     """
 
-    def __init__(self, task: Task, cameras: Mapping[str, tuple[int, int]] = DEFAULT_CAMERAS) -> None:
+    def __init__(self, task: Task, cameras: Mapping[str, tuple[int, int]] | None = None) -> None:
+        cameras = dict.fromkeys(task.cameras, IMAGE_SIZE) if cameras is None else cameras
         for name, size in cameras.items():
             if not all(MIN_IMAGE_PX <= side <= MAX_IMAGE_PX for side in size):
                 raise SpecError(
@@ -82,6 +83,7 @@ class Twin:
         self._diverged = False
         self._place(state)
         mujoco.mj_forward(self.model, self.data)
+        self._judge(reached_steps=0)
 
     def command(self, action: ArrayLike) -> None:
         """Set joint targets (J,). Raises SpecError for another shape or for anything that is not finite."""
@@ -100,6 +102,7 @@ class Twin:
             self.data.qpos, self.data.qvel = qpos, np.where(np.isfinite(qvel), qvel, 0.0)
         mujoco.mj_kinematics(self.model, self.data)  # poses belong to the state after the step
         mujoco.mj_camlight(self.model, self.data)
+        self._judge(self._reached_steps)
 
     def step(self, action: ArrayLike) -> None:
         """Command and advance: the action is applied from `stamp_ns` until one period later."""
@@ -168,15 +171,17 @@ class Twin:
         kind, _, what = name.partition("_")
         return poses[what] if kind == "pose" else self.render(what)
 
-    def judge(self) -> Judgement:
-        """The task's judgement of this instant."""
-        return self.task.judge(self.observe(["proprio", *(f"pose_{body}" for body in self._body_ids)]))
+    def _judge(self, reached_steps: int) -> None:
+        """reached_steps: for how many steps the goal had been reached before this one."""
+        judged = self.task.judge(self.observe(["proprio", *(f"pose_{body}" for body in self._body_ids)]))
+        self._reached_steps = reached_steps + 1 if judged.success else 0
+        self._judgement = judged.lasting(np.asarray(self._reached_steps), self.task.dwell_steps)
 
     def status(self) -> TaskStatus:
         """Success, stage, progress, and why the episode cannot succeed any more, if so."""
         if self._diverged:
             return TaskStatus(success=False, stage=0, progress=0.0, reward=0.0, failed=DIVERGED, diverged=True)
-        judged = self.judge()
+        judged = self._judgement
         return TaskStatus(
             success=bool(judged.success),
             stage=int(judged.stage),

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robolearn.tasks import make_task
-from robolearn.tasks.kinematics import DOWN, SO101, across, azimuth, forward, grasp_yaw, inverse, yaw_of
+from robolearn.tasks.facts import yaw_of
+from robolearn.tasks.kinematics import DOWN, SO101, SO101_ARM, azimuth, forward, inverse
 from robolearn.twin.scene import load_model
 
 LOW, HIGH = np.array(SO101.position_low), np.array(SO101.position_high)
@@ -64,10 +65,10 @@ def test_inverse_gives_a_posture_for_any_place(place: tuple[float, float, float]
 def test_yaws_of_a_grasp(object_yaw: float) -> None:
     place = (0.2, 0.1, 0.0)
     ahead = azimuth(place)
-    yaw = grasp_yaw(place, object_yaw)
+    yaw = SO101_ARM.grasp_yaw(place, object_yaw)
     assert abs(yaw - ahead) <= np.pi / 4 + 1e-9
     assert abs(np.sin(2 * (yaw - object_yaw))) < 1e-6  # along or across a face
-    sideways = across(place, (np.cos(object_yaw), np.sin(object_yaw)))
+    sideways = SO101_ARM.across(place, (np.cos(object_yaw), np.sin(object_yaw)))
     assert abs(sideways - ahead) <= np.pi / 2 + 1e-9
     assert abs(np.cos(sideways - object_yaw)) < 1e-6
 
