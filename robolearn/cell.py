@@ -30,8 +30,9 @@ from robolearn.cameras import CAMERAS
 from robolearn.cameras.camera import Camera
 from robolearn.errors import CellError, RobolearnError, UnknownNameError
 from robolearn.robots import ROBOTS
+from robolearn.robots.geometry import load_geometry
 from robolearn.robots.robot import Robot
-from robolearn.robots.safety import SafetyConfig
+from robolearn.robots.safety import SafetyConfig, SafetyFilter
 from robolearn.specs import RobotSpec
 from robolearn.teleop import TELEOPERATORS
 from robolearn.teleop.teleoperator import Teleoperator
@@ -60,6 +61,10 @@ class Cell:
 
     def make_robot(self, clock: Callable[[], int] = CLOCK) -> Robot:
         return ROBOTS[self.robot.driver](self.robot.config, clock=clock)
+
+    def make_safety(self, spec: RobotSpec) -> SafetyFilter:
+        """The filter that every command to the robot of `spec` goes through, with all limits of this cell."""
+        return SafetyFilter(spec, self.safety, 1.0 / self.control_hz, load_geometry(self.safety, spec))
 
     def make_cameras(self, clock: Callable[[], int] = CLOCK) -> dict[str, Camera]:
         return {name: CAMERAS[camera.driver](camera.config, clock=clock) for name, camera in self.cameras.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -9,6 +10,18 @@ from numpy.typing import NDArray
 
 from robolearn.specs import RobotSpec
 from robolearn.types import RobotState
+
+
+@dataclass(frozen=True)
+class Health:
+    """Slow measurements of a robot, (J,) each. Robots that make them have it as `health`.
+
+    load: thousandths as the motor reports them: of its torque (STS3215, XL430) or of an ampere (XL330)."""
+
+    load: NDArray[np.float32]
+    voltage_v: NDArray[np.float32]
+    temperature_c: NDArray[np.float32]
+    stamp_ns: int
 
 
 @runtime_checkable

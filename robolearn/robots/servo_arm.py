@@ -32,6 +32,7 @@ from robolearn.errors import HardwareError, UnknownNameError
 from robolearn.robots.calibration import Calibration
 from robolearn.robots.dynamixel import DYNAMIXEL_X
 from robolearn.robots.feetech import STS3215
+from robolearn.robots.robot import Health
 from robolearn.robots.servo_bus import BusConfig, Register, ServoBus, Status
 from robolearn.robots.servo_model import ServoModel
 from robolearn.robots.servo_setup import REMEDY, check_motors
@@ -62,18 +63,6 @@ class ServoArmConfig:
     bus: BusConfig = field(default_factory=BusConfig)
 
 
-@dataclass(frozen=True)
-class ServoHealth:
-    """Slow measurements, (J,) each.
-
-    load: thousandths as the motor reports them: of its torque (STS3215, XL430) or of an ampere (XL330)."""
-
-    load: NDArray[np.float32]
-    voltage_v: NDArray[np.float32]
-    temperature_c: NDArray[np.float32]
-    stamp_ns: int
-
-
 class ServoArm:
     """The driver. Its methods may be called from different threads."""
 
@@ -97,7 +86,7 @@ class ServoArm:
         )
         names = dict(zip(self.ids, self.spec.joint_names, strict=True))
         self.bus = ServoBus(config.port, self.model.protocol, config.bus, names)
-        self.health: ServoHealth | None = None
+        self.health: Health | None = None
         self.stops = 0  # times that the arm was stopped because no command came
         self._clock = clock
         self._lock = threading.RLock()
@@ -225,9 +214,7 @@ class ServoArm:
         load = self._column(answers, block, model.load) * model.load_unit
         voltage = self._column(answers, block, model.voltage) * model.voltage_unit_v
         heat = self._column(answers, block, model.temperature)
-        self.health = ServoHealth(
-            load.astype(np.float32), voltage.astype(np.float32), heat.astype(np.float32), stamp_ns
-        )
+        self.health = Health(load.astype(np.float32), voltage.astype(np.float32), heat.astype(np.float32), stamp_ns)
         self._hot, limit, hottest = "", self.config.max_temperature_c, int(np.argmax(heat))
         if heat[hottest] > limit:
             self._hot = (

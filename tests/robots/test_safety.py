@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robolearn.errors import SpecError
+from robolearn.robots.robot import Health
 from robolearn.robots.safety import SafetyConfig, SafetyDecision, SafetyFilter
 from robolearn.specs import RobotSpec
 from robolearn.types import RobotState
@@ -199,3 +200,141 @@ def test_a_command_that_stays_is_reached_at_full_speed(targets: list[float]) -> 
     for tick in range(len(targets), len(targets) + 8):  # 0.8 rad at most, 0.1 rad a tick
         decision = send(safety, 0.4, 0.0, 0.0, tick=tick)
     assert decision.command[0] == pytest.approx(0.4, abs=1e-6)  # eight roundings may leave a last unit to go
+
+
+SMOOTH = SafetyConfig(max_acceleration=15.0, max_jerk=400.0, max_command_age_s=0.08)
+
+
+def test_refused_command_brakes_within_its_limits_and_stops() -> None:
+    safety = started(SafetyConfig(max_acceleration=15.0))
+    for tick in range(10):
+        moving = send(safety, 0.08 * (tick + 1), 0.0, 0.0, tick=tick).command
+    sent = [moving[0]]
+    for tick in range(10, 18):
+        decision = safety.filter(None, 0, tick * PERIOD_NS)
+        assert decision.held
+        sent.append(decision.command[0])
+    steps = np.diff(sent)
+    assert steps[0] > 0.01  # no jolt
+    assert (np.diff(steps) >= -15.0 * 0.05**2 - 1e-6).all()
+    assert (steps[-3:] == 0).all()
+    assert safety.max_braking_s == pytest.approx(4.0 / 15.0)
+
+
+def test_soft_start_begins_at_a_tenth_of_the_speed() -> None:
+    safety = started(SafetyConfig(soft_start_s=1.0))
+    moves = np.diff([0.0] + [send(safety, 0.9, 0.0, 0.0, tick=tick).command[0] for tick in range(25)])
+    assert moves[0] == pytest.approx(0.1 * 2.0 * 0.05, abs=1e-6)
+    assert moves[9] == pytest.approx(0.5 * 2.0 * 0.05, abs=1e-6)
+    assert moves.max() <= 0.1 + 1e-6
+
+
+def test_a_stop_lasts_until_it_is_resumed_from_where_the_robot_is() -> None:
+    safety = started(SafetyConfig(max_acceleration=15.0))
+    send(safety, 0.05, 0.0, 0.0)
+    safety.stop("the red button")
+    safety.stop("later ones add nothing")
+    state = RobotState(np.float32([0.3, 0, 0]), np.zeros(3, np.float32), 4 * PERIOD_NS)
+    with pytest.raises(SpecError, match="still braking"):
+        safety.resume(state)
+    for tick in range(1, 4):
+        decision = send(safety, 0.05, 0.0, 0.0, tick=tick)
+        assert (decision.held, decision.reason) == (True, "the red button")
+    safety.resume(state)
+    decision = safety.filter(np.float32([0.31, 0, 0]), 5 * PERIOD_NS, 5 * PERIOD_NS)
+    assert decision.command[0] == pytest.approx(0.31, abs=0.002)
+
+
+def test_old_state_and_hot_motors_hold_and_load_stops() -> None:
+    safety = started(SafetyConfig(max_state_age_s=0.1, max_temperature_c=60, max_load=500))
+    still = np.zeros(3, np.float32)
+
+    def measure(tick: int, load: float = 0.0, heat: float = 40.0) -> str:
+        state = RobotState(still, still, tick * PERIOD_NS)
+        safety.watch(state, Health(np.float32([0, load, 0]), still, np.float32([30, 30, heat]), state.stamp_ns))
+        return send(safety, 0.0, 0.0, 0.0, tick=tick).reason
+
+    assert measure(0) == ""
+    assert send(safety, 0.0, 0.0, 0.0, tick=2).reason == ""
+    assert send(safety, 0.0, 0.0, 0.0, tick=3).reason == "arm has not measured for 0.150 s, at most 0.1 s"
+    assert measure(4, heat=61.0) == "gripper has a temperature of 61 C, at most 60"
+    assert measure(5, heat=np.nan) == "gripper has a temperature of nan C, at most 60"
+    assert measure(6, heat=59.0) == ""
+    assert measure(7, load=-600.0) == "lift has a load of 600, at most 500"
+    assert measure(8) == "lift has a load of 600, at most 500"
+    assert safety.stopped
+
+
+@pytest.mark.parametrize("config", [{"max_jerk": 5.0}, {"max_load": 0.0}, {"workspace_low": (0.0, 0.0, 0.0)}])
+def test_config_that_cannot_be_kept_is_refused(config: dict) -> None:
+    with pytest.raises(SpecError):
+        SafetyConfig(**config)
+
+
+STREAMS = {"plain": SafetyConfig(), "accelerated": SafetyConfig(max_acceleration=15.0), "smooth": SMOOTH}
+
+
+def drive(config: SafetyConfig, rng: np.random.Generator, steps: int) -> int:
+    """A filter through `steps` hostile commands, every promise checked at each. Returns how many it followed."""
+    safety = started(config, tuple(rng.uniform(LOW, HIGH)))
+    now_ns, followed, sent, was_ns, target = 0, 0, None, 0, rng.uniform(LOW, HIGH)
+    curve: list[tuple[float, np.ndarray]] = []  # (time that counts, what was sent)
+    for _ in range(steps):
+        kind = rng.integers(12)
+        if kind < 6:
+            target = (target if kind < 3 or sent is None else sent) + rng.normal(0, 0.08, 3)
+            action: object = target.astype(np.float32)
+        elif kind < 8:
+            target = rng.uniform(LOW - 0.3, HIGH + 0.3)
+            action = target
+        else:
+            action = (
+                None,
+                np.float32([rng.choice([np.nan, np.inf, -np.inf, 1e38]), 0, 0]),
+                np.zeros(rng.integers(0, 6), np.float32),
+                np.array([None, "x", 1], dtype=object),
+            )[kind - 8]
+        age_ns = int(rng.choice([0, 0, 0, PERIOD_NS, 81_000_000, -1, 10**15]))
+        decision = safety.filter(action, now_ns - age_ns, now_ns)  # type: ignore[arg-type]
+        command = decision.command.astype(np.float64)
+        rounding = 2.4e-7
+        assert np.isfinite(command).all()
+        assert (command >= LOW).all()
+        assert (command <= HIGH).all()
+        since_ns = now_ns - was_ns
+        elapsed_s = min(max(since_ns, 0), PERIOD_NS) * 1e-9
+        if since_ns > 80_000_000:
+            curve.clear()
+        if sent is not None:
+            tolerance = 1e-15 if config.max_acceleration is None else rounding
+            assert (np.abs(command - sent) <= SPEED * elapsed_s + tolerance).all()
+        if elapsed_s or not curve:
+            curve = [*curve[-3:], ((curve[-1][0] if curve else 0.0) + elapsed_s, command)]
+        if config.max_acceleration is not None and len(curve) >= 3:
+            (t0, p0), (t1, p1), (t2, p2) = curve[-3:]
+            change = (p2 - p1) / (t2 - t1) - (p1 - p0) / (t1 - t0)
+            allowed = config.max_acceleration * max(t2 - t1, (t2 - t0) / 2 if config.max_jerk else 0.0)
+            slack = 2 * rounding * (1 / (t2 - t1) + 1 / (t1 - t0))
+            assert (np.abs(change) <= allowed + slack).all()
+        if config.max_jerk is not None and len(curve) == 4 and np.ptp(np.diff([t for t, _ in curve])) < 1e-12:
+            third = np.diff([p for _, p in curve], n=3, axis=0)[0]
+            assert (np.abs(third) <= config.max_jerk * (PERIOD_NS * 1e-9) ** 3 + 8 * rounding).all()
+        followed += not decision.held
+        sent, was_ns = command, now_ns
+        now_ns += int(rng.choice([PERIOD_NS] * 12 + [PERIOD_NS // 3, 0, -PERIOD_NS, 3 * PERIOD_NS, 10**12]))
+    return followed
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_hostile_streams_keep_every_limit(name: str) -> None:
+    assert drive(STREAMS[name], np.random.default_rng(1), 2500) > 250
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_million_hostile_commands_keep_every_limit() -> None:
+    followed = 0
+    for name, steps in (("plain", 5000), ("accelerated", 4000), ("smooth", 1000)):
+        for seed in range(100):
+            followed += drive(STREAMS[name], np.random.default_rng(seed), steps)
+    assert followed > 100_000

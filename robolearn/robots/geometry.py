@@ -1,0 +1,97 @@
+"""The shape of an arm for the safety filter: where its tool is, and how near its links come to each other.
+
+The shape is that of an MJCF file, the twin's own for instance; nothing is simulated. MuJoCo is imported when a cell
+limits the workspace or the clearance, not before.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robolearn.errors import SpecError
+from robolearn.robots.safety import Geometry, SafetyConfig
+from robolearn.specs import RobotSpec
+
+
+def load_geometry(config: SafetyConfig, spec: RobotSpec) -> Geometry | None:
+    """The shape that `config` names, or None when it names none. Raises SpecError when it does not fit the robot."""
+    return None if config.model is None else MujocoGeometry(config, spec)
+
+
+class MujocoGeometry:
+    """Kinematics of an MJCF file whose joints are named as the robot's. Legend: J joints, G pairs of geoms.
+
+    The clearance counts between colliding geoms (`contype`) of links that no joint connects directly.
+    """
+
+    def __init__(self, config: SafetyConfig, spec: RobotSpec) -> None:
+        import mujoco
+
+        self._mujoco = mujoco
+        try:
+            self._model: Any = mujoco.MjModel.from_xml_path(str(config.model))
+        except ValueError as error:
+            raise SpecError(f"safety model {config.model}: {' '.join(str(error).split())}") from error
+        self._data: Any = mujoco.MjData(self._model)
+        joints = [mujoco.mj_name2id(self._model, mujoco.mjtObj.mjOBJ_JOINT, name) for name in spec.joint_names]
+        if -1 in joints:
+            missing = ", ".join(n for n, i in zip(spec.joint_names, joints, strict=True) if i < 0)
+            raise SpecError(f"safety model {config.model} has no joint {missing}, which {spec.name} has")
+        self._tool = mujoco.mj_name2id(self._model, mujoco.mjtObj.mjOBJ_BODY, config.tool)
+        if self._tool < 0:
+            raise SpecError(f"safety model {config.model} has no body {config.tool!r}; give the tool's body as `tool`")
+        self._qpos = self._model.jnt_qposadr[joints]
+        self._box = None
+        if config.workspace_low is not None and config.workspace_high is not None:
+            self._box = np.array(config.workspace_low), np.array(config.workspace_high)
+        self._clearance_m = config.min_clearance_m or 0.0
+        self._pairs = self._far_links()  # (G, 2)
+        self._reach = self._model.geom_rbound[self._pairs].sum(axis=1)
+
+    def tool_position(self, position: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Of the tool [m] (3,) in the model's frame, at joint positions (J,)."""
+        self._data.qpos[self._qpos] = position
+        self._mujoco.mj_kinematics(self._model, self._data)
+        return self._data.xpos[self._tool].copy()
+
+    def excess(self, position: NDArray[np.float64]) -> tuple[float, str]:
+        """See `Geometry`: the larger of the way out of the workspace and the missing clearance."""
+        tool = self.tool_position(position)
+        worst, what = 0.0, ""
+        if self._box is not None:
+            outside = np.maximum(self._box[0] - tool, tool - self._box[1])
+            axis = int(np.argmax(outside))
+            if outside[axis] > 0:
+                low, high = self._box[0][axis], self._box[1][axis]
+                worst = float(outside[axis])
+                what = f"the tool would be at {'xyz'[axis]} {tool[axis]:.3f} m, outside {low:g}..{high:g}"
+        for first, second in self._near_pairs():
+            gap = self._mujoco.mj_geomDistance(self._model, self._data, first, second, self._clearance_m, None)
+            if self._clearance_m - gap > worst:
+                worst = self._clearance_m - gap
+                links = " and ".join(self._model.body(self._model.geom_bodyid[i]).name for i in (first, second))
+                what = f"{links} would be {gap * 1e3:.0f} mm apart, at least {self._clearance_m * 1e3:g} mm"
+        return worst, what
+
+    def _near_pairs(self) -> NDArray[np.int64]:
+        """Those whose bounding spheres are near enough to look closer."""
+        if not self._clearance_m:
+            return self._pairs[:0]
+        centres = self._data.geom_xpos[self._pairs]
+        between = np.linalg.norm(centres[:, 0] - centres[:, 1], axis=1)
+        return self._pairs[between - self._reach < self._clearance_m]
+
+    def _far_links(self) -> NDArray[np.int64]:
+        model = self._model
+        solid = [i for i in range(model.ngeom) if model.geom_contype[i] or model.geom_conaffinity[i]]
+        body, parent = model.geom_bodyid, model.body_parentid
+        pairs = [
+            (i, j)
+            for n, i in enumerate(solid)
+            for j in solid[n + 1 :]
+            if body[i] != body[j] and parent[body[j]] != body[i] and parent[body[i]] != body[j]
+        ]
+        return np.array(pairs, np.int64).reshape(-1, 2)
