@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from robolearn.datasets.codecs import without_checksum
+from robolearn.datasets.columns import LABELLING, copy_columns
 from robolearn.datasets.disk import Disk
 from robolearn.datasets.journal import StepRecord
 from robolearn.datasets.lock import WriterLock
-from robolearn.datasets.store import EpisodeInfo, EpisodeMeta, WriterConfig
+from robolearn.datasets.store import Annotation, EpisodeInfo, EpisodeMeta, WriterConfig
 from robolearn.datasets.zarr_layout import RECORDING, Root, read_root, write_root
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.datasets.zarr_writer import ZarrWriter
@@ -54,7 +55,19 @@ def trim(path: Path, episode: Episode, start: int, stop: int | None = None, dry_
         # How many of them were dropped by the writer is known for the whole episode only.
         masked = {name: number for name, number in masked.items() if number}
         dropped = {name: min(number, masked[name]) for name, number in row.dropped.items() if name in masked}
-        return replace(row, start=row.start + start, length=end - start, masked=masked, dropped=dropped)
+        annotations = [
+            replace(note, start=max(note.start, start) - start, stop=min(note.stop, end) - start)
+            for note in row.annotations
+            if note.start < end and note.stop > start
+        ]
+        return replace(
+            row,
+            start=row.start + start,
+            length=end - start,
+            masked=masked,
+            dropped=dropped,
+            annotations=tuple(annotations),
+        )
 
     return _edit(path, "trim", [episode], trimmed, dry_run)
 
@@ -78,6 +91,20 @@ def mark(path: Path, episodes: Sequence[Episode], success: bool | None, dry_run:
     return _edit(path, "mark", episodes, lambda row: replace(row, success=success), dry_run)
 
 
+def annotate(path: Path, episode: Episode, annotations: Sequence[Annotation], dry_run: bool = False) -> list[str]:
+    """Replace an episode's annotations by those of the same authors and keep everybody else's; its id."""
+
+    def annotated(row: EpisodeInfo) -> EpisodeInfo:
+        for note in annotations:
+            if not 0 <= note.start < note.stop <= row.length or not note.label:
+                raise DatasetError(f"episode {row.id!r} has {row.length} steps; {note} is not a labelled part of it")
+        authors = {note.author for note in annotations}
+        kept = [note for note in row.annotations if note.author not in authors]
+        return replace(row, annotations=tuple(sorted([*kept, *annotations], key=lambda note: note.start)))
+
+    return _edit(path, "annotate", [episode], annotated, dry_run)
+
+
 def undo(path: Path, dry_run: bool = False) -> str:
     """Take back the last edit; what it was."""
     with _locked(path):
@@ -86,7 +113,7 @@ def undo(path: Path, dry_run: bool = False) -> str:
         if not edits:
             raise DatasetError(f"{path} has no edit to undo")
         last = edits.pop()
-        before = {row["id"]: EpisodeInfo(**row) for row in last["before"]}
+        before = {row["id"]: EpisodeInfo.from_json(row) for row in last["before"]}
         rows = tuple(before.get(row.id, row) for row in root.episodes)
         if not dry_run:
             _write(path, replace(root, episodes=rows, attributes={**root.attributes, EDITS: edits}))
@@ -98,7 +125,7 @@ def collect_garbage(path: Path, dry_run: bool = False) -> int:
 
     The new dataset takes the place of the old one in one atomic step.
     """
-    with _locked(path):
+    with _locked(path), _locked(path, LABELLING):
         root = read_root(path)
         kept = sum(row.length for row in root.episodes if not row.hidden)
         before = _folder_bytes(path)
@@ -163,9 +190,11 @@ def _copy(episodes: Sequence[tuple[ZarrStore, int]], out: Path, stores: Sequence
     if not sources:
         raise DatasetError(f"there are no episodes to copy into {out}")
     tasks = dict.fromkeys(task for store in sources for task in store.spec.tasks)
-    with ZarrStore.create(out, replace(sources[0].spec, tasks=tuple(tasks))).writer(WriterConfig()) as writer:
+    target = ZarrStore.create(out, replace(sources[0].spec, tasks=tuple(tasks)))
+    with target.writer(WriterConfig()) as writer:
         for store, index in episodes:
             copy_episode(store, index, writer)
+    copy_columns(episodes, target)
 
 
 def copy_episode(store: ZarrStore, index: int, writer: ZarrWriter) -> None:
@@ -187,7 +216,8 @@ def copy_episode(store: ZarrStore, index: int, writer: ZarrWriter) -> None:
         lost = [name for name, left in dropped.items() if left and not rows["valid"][step, columns[name]]]
         dropped.update({name: dropped[name] - 1 for name in lost})
         writer.append_record(StepRecord({name: values[step] for name, values in rows.items()}, pictures), lost)
-    writer.commit(EpisodeOutcome(info.success, info.terminated, info.truncated, info.reason))
+    outcome = EpisodeOutcome(info.success, info.terminated, info.truncated, info.reason)
+    writer.commit(outcome, annotations=info.annotations)
 
 
 def _edit(
@@ -220,10 +250,10 @@ def _index(store: ZarrStore, episode: Episode) -> int:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """The writer's lock for as long as an edit takes."""
+def _locked(path: Path, folder: str = RECORDING) -> Iterator[None]:
+    """The lock of those who record, or who label, for as long as an edit takes."""
     read_root(path)  # raises in words when this is no dataset
-    lock = WriterLock(path, path / RECORDING)
+    lock = WriterLock(path, path / folder)
     try:
         yield
     finally:
@@ -247,5 +277,6 @@ def _exchange(first: Path, second: Path) -> None:
 
 
 def _folder_bytes(path: Path) -> int:
-    """Size on disk but for what is being recorded."""
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file() and RECORDING not in file.parts)
+    """Size on disk but for what is being written."""
+    files = (file for file in path.rglob("*") if not {RECORDING, LABELLING} & set(file.parts))
+    return sum(file.stat().st_size for file in files if file.is_file())

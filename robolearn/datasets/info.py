@@ -48,6 +48,16 @@ def info(path: Path | str) -> dict[str, Any]:
             }
             for name, field in spec.fields.items()
         },
+        "columns": {
+            name: {
+                "shape": list(column.spec.shape),
+                "dtype": column.spec.dtype,
+                "episodes": sum(column.has(e.id, e.start, e.stop) for e in episodes),
+                "attributes": dict(column.attributes),
+            }
+            for name, column in store.columns.items()
+        },
+        "annotations": sum(len(episode.annotations) for episode in episodes),
         "image_codec": spec.to_json()["image_codec"],
         "cameras": dict(spec.cameras),
         "operators": sorted({episode.operator for episode in episodes if episode.operator}),

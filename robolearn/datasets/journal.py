@@ -27,7 +27,7 @@ from robolearn.types import EpisodeOutcome
 
 JOURNAL = "journal"
 MAGIC = b"robolearn-journal-1\n"
-META, STEP, OUTCOME = range(3)
+META, STEP, OUTCOME, MARK = range(4)
 HEADER = struct.Struct("<IBI")
 LENGTH = struct.Struct("<i")
 MISSING = -1  # length of a picture that is not there
@@ -39,6 +39,15 @@ class StepRecord:
 
     rows: Mapping[str, NDArray]
     pictures: Mapping[str, bytes | None]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A stage that begins with a step."""
+
+    step: int
+    label: str
+    author: str
 
 
 class JournalWriter:
@@ -63,6 +72,9 @@ class JournalWriter:
             parts.append(LENGTH.pack(MISSING if picture is None else len(picture)))
             parts.append(picture or b"")
         self._record(STEP, b"".join(parts))
+
+    def mark(self, mark: Mark) -> None:
+        self._record(MARK, json.dumps(asdict(mark)).encode())
 
     def outcome(self, outcome: EpisodeOutcome) -> None:
         self._record(OUTCOME, json.dumps(asdict(outcome)).encode())
@@ -93,8 +105,11 @@ class JournalReader:
                 raise DatasetError(f"{path} is damaged: its episode cannot be told; drop it") from error
             self.length = 0
             self.outcome: EpisodeOutcome | None = None
+            self.marks: list[Mark] = []
             for kind, payload in records:
                 self.length += kind == STEP
+                if kind == MARK:
+                    self.marks.append(Mark(**json.loads(payload)))
                 if kind == OUTCOME:
                     self.outcome = EpisodeOutcome(**json.loads(payload))
 

@@ -43,7 +43,8 @@ class WriterLock:
         os.pwrite(self._fd, str(os.getpid()).encode(), 0)
 
     def release(self) -> None:
-        self._file.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # unfinished episodes stay
-            self._folder.rmdir()
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.stat(self._file), os.fstat(self._fd)):  # else the dataset was replaced meanwhile
+                self._file.unlink()
+                self._folder.rmdir()  # unfinished episodes stay
         os.close(self._fd)

@@ -11,7 +11,15 @@ from robolearn.datasets.disk import Disk
 from robolearn.datasets.journal import JOURNAL, JournalReader
 from robolearn.datasets.lock import WriterLock
 from robolearn.datasets.store import UnfinishedEpisode, WriterConfig
-from robolearn.datasets.zarr_layout import RECORDING, ROOT_FILE, array_layouts, array_metadata, read_array, read_root
+from robolearn.datasets.zarr_layout import (
+    RECORDING,
+    ROOT_FILE,
+    array_layouts,
+    array_metadata,
+    open_files,
+    read_array,
+    read_root,
+)
 from robolearn.datasets.zarr_recording import recordings, unfinished_episode
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.datasets.zarr_writer import ZarrWriter
@@ -58,8 +66,8 @@ def repair(path: Path | str, action: Literal["drop", "salvage"] = "drop", dry_ru
         unfinished = _unfinished(path)
         if action == "drop":
             report.dropped = [episode.id for _, episode in unfinished]
-            for folder, _ in unfinished if not dry_run else ():
-                shutil.rmtree(folder)
+            for folder in recordings(path) if not dry_run else ():
+                shutil.rmtree(folder)  # those of committed or empty episodes too: nobody writes here
     finally:
         lock.release()
     if action == "salvage":
@@ -70,16 +78,20 @@ def repair(path: Path | str, action: Literal["drop", "salvage"] = "drop", dry_ru
             with ZarrStore.open(path).writer(WriterConfig()) as writer:
                 for folder, episode in whole:
                     _salvage(writer, folder, episode)
+            for folder in recordings(path):  # shorter remains of the same episodes
+                if (left := unfinished_episode(folder)) is not None and left.id in report.salvaged:
+                    shutil.rmtree(folder, ignore_errors=True)
     return report
 
 
 def _mend_metadata(path: Path, dry_run: bool) -> list[str]:
     """Write the zarr.json of arrays anew that are missing, damaged or of another length."""
-    root = read_root(path)
+    files = open_files(path)
+    root = read_root(files)
     mended: dict[str, bytes] = {}
     for name, layout in array_layouts(root.spec).items():
         try:
-            found, num_rows = read_array(path, layout)
+            found, num_rows = read_array(files, layout)
         except DatasetError:
             if (path / name / ROOT_FILE).exists():
                 raise
@@ -108,7 +120,12 @@ def _unfinished(path: Path) -> list[tuple[Path, UnfinishedEpisode]]:
 def _salvage(writer: ZarrWriter, folder: Path, episode: UnfinishedEpisode) -> None:
     assert episode.meta is not None
     writer.begin(episode.meta)
-    for record in JournalReader(folder / JOURNAL).steps():
+    journal = JournalReader(folder / JOURNAL)
+    marks = list(journal.marks)
+    for step, record in enumerate(journal.steps()):
+        while marks and marks[0].step <= step:
+            mark = marks.pop(0)
+            writer.mark(mark.label, mark.author)
         writer.append_record(record)
     writer.commit(episode.outcome or SALVAGED)
     shutil.rmtree(folder, ignore_errors=True)

@@ -8,7 +8,7 @@ its last observation is what a truncated episode bootstraps from.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,9 @@ from robolearn.datasets.store import EpisodeMeta, EpisodeWriter, Store
 from robolearn.errors import DatasetError
 from robolearn.specs import InterfaceSpec
 from robolearn.types import ActionSource, EpisodeOutcome, Observation
+
+CLOSING_ROW = "closing_row"
+"""Tag of episodes whose last row is the observation after their last action."""
 
 Rewards = Callable[[Store, int], NDArray]
 """The rewards (T,) of an episode of a store."""
@@ -121,8 +124,8 @@ class ReplayBuffer:
     def extend(self, store: Store, index: int, rewards: Rewards) -> None:
         """Add an episode of a store: what `EpisodeLog` wrote, or a demonstration.
 
-        A row whose action is masked adds no transition: it is where an episode log keeps the last observation. A
-        demonstration lacks that one, so its last action is used only where the task was over, and nothing bootstraps.
+        A row whose action is masked adds no transition: a command was missing, or an episode log keeps the last
+        observation there. A demonstration lacks that one, so its last action is used only where the task was over.
         """
         info = store.episodes[index]
         fields = tuple(self.spec.observation)
@@ -130,8 +133,8 @@ class ReplayBuffer:
         valid = store.read_valid(index)
         seen = np.logical_and.reduce([valid[name] for name in fields])
         reward = np.asarray(rewards(store, index), np.float32)
-        acted = np.flatnonzero(valid["action"])
-        last = int(acted[-1]) if len(acted) else -1
+        # The task is over after the last action, not after an earlier one because later ones are missing.
+        last = info.length - 1 - bool(info.tags.get(CLOSING_ROW))
         for row in range(info.length):
             observation = {name: episode[name][row] for name in fields}
             ends = row == last and info.terminated
@@ -171,7 +174,7 @@ class EpisodeLog:
         self._observation: Observation = {}
 
     def begin(self, meta: EpisodeMeta, observation: Observation) -> None:
-        self._writer.begin(meta)
+        self._writer.begin(replace(meta, tags={**meta.tags, CLOSING_ROW: True}))
         self._observation = observation
 
     def append(

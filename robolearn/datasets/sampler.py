@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.datasets.store import Store
-from robolearn.errors import DatasetError, UnknownNameError
+from robolearn.errors import DatasetError
 from robolearn.types import ActionSource
 
 
@@ -42,8 +42,7 @@ class Sampler:
         """
         spec = store.spec
         for name in config.fields:
-            if name not in spec.fields:
-                raise UnknownNameError("dataset field", name, spec.fields)
+            store.spec_of(name)  # raises where there is no such field
         if config.action_horizon < 1 or config.observation_horizon < 1:
             raise DatasetError(f"sampler wants horizons of at least 1, got {config}")
         self.config = config
@@ -140,7 +139,7 @@ class _ImageCache:
         self._cached: dict[str, tuple[NDArray, NDArray[np.bool_]]] = {}
         budget = config.cache_bytes
         for name in config.fields:
-            spec = store.spec.fields[name]
+            spec = store.spec_of(name)
             shape, dtype = (len(episode), *spec.shape), np.dtype(spec.dtype)
             num_bytes = math.prod(shape) * dtype.itemsize
             if name in image_fields and num_bytes <= budget:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from robolearn.datasets.codecs import BYTES, DECODE_ERRORS, Codec, with_checksum, without_checksum
 from robolearn.datasets.disk import NewFile, write_all
+from robolearn.datasets.files import Files, LocalFiles
 from robolearn.errors import DatasetError
 
 EMPTY = np.iinfo(np.uint64).max  # offset and length of a chunk that is not there
@@ -48,8 +49,9 @@ class ArrayLayout:
     def index_bytes(self) -> int:
         return 16 * self.chunks_per_shard + 4
 
-    def shard_name(self, shard: int) -> str:
-        return ".".join(["c", str(shard), *("0" * len(self.row_shape))])
+    def file(self, shard: int) -> str:
+        """Name of a shard's file, from the dataset's folder."""
+        return f"{self.name}/{'.'.join(['c', str(shard), *('0' * len(self.row_shape))])}"
 
     def empty_chunk(self) -> NDArray:
         return np.full((self.chunk_rows, *self.row_shape), self.fill_value, self.dtype)
@@ -69,7 +71,7 @@ class ArrayLayout:
             "data_type": self.dtype.name,
             "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [self.shard_rows, *self.row_shape]}},
             "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
-            "fill_value": self.fill_value,
+            "fill_value": "NaN" if self.fill_value != self.fill_value else self.fill_value,
             "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
             "dimension_names": list(self.dimension_names),
             "attributes": self.attributes,
@@ -79,37 +81,41 @@ class ArrayLayout:
 class _Shard:
     """An open shard file and its index (chunks, 2) of offsets and lengths."""
 
-    def __init__(self, path: Path, layout: ArrayLayout) -> None:
+    def __init__(self, files: Files, name: str, layout: ArrayLayout) -> None:
+        self.where = files.where(name)
         try:
-            self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self.file = files.open(name)
+            size = self.file.size
+            whole = size >= layout.index_bytes
+            data = self.file.read(layout.index_bytes, size - layout.index_bytes) if whole else b""
         except OSError as error:
-            raise DatasetError(f"{path}: field {layout.name} misses this shard ({error.strerror})") from error
-        size = os.fstat(self.fd).st_size
-        data = os.pread(self.fd, layout.index_bytes, size - layout.index_bytes) if size >= layout.index_bytes else b""
+            raise DatasetError(
+                f"{self.where}: field {layout.name} misses this shard ({error.strerror or error})"
+            ) from error
         try:
             self.index = np.frombuffer(without_checksum(data), "<u8").reshape(-1, 2)
         except ValueError as error:
             raise DatasetError(
-                f"{path}: field {layout.name}: this shard is cut off or damaged (index: {error})"
+                f"{self.where}: field {layout.name}: this shard is cut off or damaged (index: {error})"
             ) from error
-        self.path = path
-
-    def __del__(self) -> None:
-        if hasattr(self, "fd"):
-            os.close(self.fd)
 
     def chunk(self, number: int) -> bytes | None:
         """The coded chunk, or None when it was never written."""
         offset, length = int(self.index[number, 0]), int(self.index[number, 1])
-        return None if offset == EMPTY else os.pread(self.fd, length, offset)
+        if offset == EMPTY:
+            return None
+        try:
+            return self.file.read(length, offset)
+        except OSError as error:
+            raise DatasetError(f"{self.where}: chunk {number} cannot be read ({error.strerror or error})") from error
 
 
 class ArrayReader:
     """Reads rows. Safe to use from several threads; holds a bounded number of files open."""
 
-    def __init__(self, folder: Path, layout: ArrayLayout) -> None:
-        self.folder = folder
+    def __init__(self, files: Files, layout: ArrayLayout) -> None:
         self.layout = layout
+        self._files = files
         self._shards: OrderedDict[int, _Shard] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -141,7 +147,7 @@ class ArrayReader:
             self.layout.codec.decode(without_checksum(data), out)
         except DECODE_ERRORS as error:
             row = chunk * self.layout.chunk_rows
-            raise DatasetError(f"{shard.path}: field {self.layout.name}: row {row} is damaged ({error})") from error
+            raise DatasetError(f"{shard.where}: field {self.layout.name}: row {row} is damaged ({error})") from error
 
     def read_coded(self, chunk: int) -> bytes | None:
         """Chunk number `chunk` as it lies on disk, None where it was never written."""
@@ -158,7 +164,7 @@ class ArrayReader:
         with self._lock:
             shard = self._shards.get(number)
             if shard is None:
-                shard = self._shards[number] = _Shard(self.folder / self.layout.shard_name(number), self.layout)
+                shard = self._shards[number] = _Shard(self._files, self.layout.file(number), self.layout)
                 if len(self._shards) > OPEN_SHARDS:
                     self._shards.popitem(last=False)
             self._shards.move_to_end(number)
@@ -171,9 +177,9 @@ class ArrayWriter:
     Not thread-safe; does all its work in the thread that calls it.
     """
 
-    def __init__(self, folder: Path, layout: ArrayLayout, num_rows: int, scratch: Path) -> None:
-        self.folder = folder
+    def __init__(self, path: Path, layout: ArrayLayout, num_rows: int, scratch: Path) -> None:
         self.layout = layout
+        self._path = path
         self._scratch = scratch
         self._sealed: list[NewFile] = []
         self._fd = -1
@@ -214,24 +220,25 @@ class ArrayWriter:
 
     def _open_shard(self, shard: int) -> None:
         self._shard = shard
-        self._path = self._scratch / f"{self.layout.name}.{shard}"
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        self._source = self._scratch / f"{self.layout.name.replace('/', '+')}.{shard}"
+        self._fd = os.open(self._source, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         self._index = np.full((self.layout.chunks_per_shard, 2), EMPTY, "<u8")
         self._offset = 0
 
     def _continue_shard(self, number: int) -> None:
         """Copy the chunks of the last shard that are full, and take the rows of the one that is not."""
-        old = _Shard(self.folder / self.layout.shard_name(number), self.layout)
+        old = _Shard(LocalFiles(self._path), self.layout.file(number), self.layout)
         self._open_shard(number)
         full, rows = divmod(self._num_rows % self.layout.shard_rows, self.layout.chunk_rows)
         self._index[:full] = old.index[:full]
         there = self._index[self._index[:, 0] != EMPTY]
         end = int(there.sum(axis=1).max()) if len(there) else 0
-        while self._offset < end:
-            copied = os.copy_file_range(old.fd, self._fd, end - self._offset, self._offset, self._offset)
-            if copied == 0:
-                raise DatasetError(f"{old.path}: field {self.layout.name}: this shard is cut off")
-            self._offset += copied
+        with open(old.where, "rb") as source:
+            while self._offset < end:
+                copied = os.copy_file_range(source.fileno(), self._fd, end - self._offset, self._offset, self._offset)
+                if copied == 0:
+                    raise DatasetError(f"{old.where}: field {self.layout.name}: this shard is cut off")
+                self._offset += copied
         if rows:
             data = old.chunk(full)
             if data is not None:
@@ -239,7 +246,7 @@ class ArrayWriter:
                     self.layout.codec.decode(without_checksum(data), self._pending)
                 except DECODE_ERRORS as error:
                     raise DatasetError(
-                        f"{old.path}: field {self.layout.name}: its last rows are damaged ({error})"
+                        f"{old.where}: field {self.layout.name}: its last rows are damaged ({error})"
                     ) from error
             self._pending[rows:] = self.layout.fill_value
 
@@ -258,12 +265,27 @@ class ArrayWriter:
         if self._fd < 0:
             return
         self._write(with_checksum(self._index.tobytes()))
-        self._sealed.append(NewFile(self._fd, self._path, self.folder / self.layout.shard_name(self._shard)))
+        self._sealed.append(NewFile(self._fd, self._source, self._path / self.layout.file(self._shard)))
         self._fd = -1
 
     def _write(self, data: bytes) -> None:
         write_all(self._fd, data, self._offset)
         self._offset += len(data)
+
+
+def write_shard(layout: ArrayLayout, rows: NDArray) -> bytes:
+    """A whole shard file of these rows (shard_rows, ...). Chunks of nothing but the fill value are left out."""
+    index = np.full((layout.chunks_per_shard, 2), EMPTY, "<u8")
+    parts: list[bytes] = []
+    offset = 0
+    empty = layout.empty_chunk()
+    for chunk in range(layout.chunks_per_shard):
+        values = rows[chunk * layout.chunk_rows : (chunk + 1) * layout.chunk_rows]
+        if not np.array_equal(values, empty, equal_nan=layout.dtype.kind == "f"):
+            parts.append(with_checksum(layout.codec.encode(values)))
+            index[chunk] = offset, len(parts[-1])
+            offset += len(parts[-1])
+    return b"".join([*parts, with_checksum(index.tobytes())])
 
 
 def power_of_two(value: float, low: int, high: int) -> int:

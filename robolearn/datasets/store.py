@@ -125,6 +125,16 @@ class EpisodeMeta:
 
 
 @dataclass(frozen=True)
+class Annotation:
+    """What somebody said of the steps [start, stop) of an episode: a stage of the task, a mistake, a remark."""
+
+    start: int
+    stop: int
+    label: str
+    author: str = ""
+
+
+@dataclass(frozen=True)
 class EpisodeInfo:
     """A row of the episode table: steps [start, start + length) of every array."""
 
@@ -145,13 +155,20 @@ class EpisodeInfo:
     masked: Mapping[str, int]  # steps without a valid value, by field; fields that lack none are left out
     dropped: Mapping[str, int]  # those of them that were lost because the writer could not keep up
     hidden: bool = False  # deleted, until that is undone or the garbage collected
+    annotations: tuple[Annotation, ...] = ()  # in the order of their first steps
 
     @property
     def stop(self) -> int:
         return self.start + self.length
 
     def to_json(self) -> dict[str, Any]:
-        return {each.name: getattr(self, each.name) for each in dataclass_fields(self)}
+        row = {each.name: getattr(self, each.name) for each in dataclass_fields(self)}
+        return {**row, "annotations": [asdict(annotation) for annotation in self.annotations]}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> EpisodeInfo:
+        annotations = tuple(Annotation(**annotation) for annotation in row.get("annotations", ()))
+        return cls(**{**row, "annotations": annotations})
 
     @cached_property
     def line(self) -> str:
@@ -204,6 +221,10 @@ class EpisodeWriter(Protocol):
         """
         ...
 
+    def mark(self, label: str, author: str = "") -> None:
+        """A stage begins with the next step; it lasts until the next mark or the end of the episode."""
+        ...
+
     def commit(self, outcome: EpisodeOutcome, tags: Mapping[str, Any] | None = None) -> EpisodeInfo:
         """End the episode and make it visible, whole, by one atomic step; `tags` (JSON) join those it began with."""
         ...
@@ -232,7 +253,7 @@ class Store(Protocol):
     def read(
         self, index: int, fields: Sequence[str] | None = None, start: int = 0, stop: int | None = None
     ) -> dict[str, NDArray]:
-        """Steps [start, stop) of an episode: values (T, ...) by field, all fields unless named."""
+        """Steps [start, stop) of an episode: values (T, ...) by field, all fields unless named, or columns."""
         ...
 
     def read_stamps(self, index: int) -> dict[str, NDArray[np.int64]]:
@@ -243,6 +264,20 @@ class Store(Protocol):
         """Per stamped field (T,): whether the value was there and may be used."""
         ...
 
+    def spec_of(self, name: str) -> ArraySpec:
+        """Spec of a field, or of a column that was computed after recording. Raises UnknownNameError."""
+        ...
+
     def writer(self, config: WriterConfig | None = None) -> AbstractContextManager[EpisodeWriter]:
         """The only writer. Raises DatasetError while another one lives."""
         ...
+
+
+def ages_ns(stamps: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int64]]:
+    """How old each field was at its step [ns] (T,), from `read_stamps`; NO_STAMP where that is unknown.
+
+    The time of a step is the newest capture stamp of its fields.
+    """
+    captured = {name: stamp[:, 0] for name, stamp in stamps.items()}
+    newest = np.max(list(captured.values()), axis=0)
+    return {name: np.where(stamp == NO_STAMP, NO_STAMP, newest - stamp) for name, stamp in captured.items()}

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.datasets.store import NO_STAMP, EpisodeInfo
-from robolearn.datasets.zarr_layout import array_layouts, read_array, read_root
+from robolearn.datasets.zarr_layout import array_layouts, open_files, read_array, read_root
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
 
@@ -48,12 +48,13 @@ class VerifyReport:
 def verify(path: Path | str, progress: Progress = lambda done, total: None) -> VerifyReport:
     """Read all of a dataset. Raises DatasetError only when it cannot be opened as one at all."""
     path = Path(path)
-    root = read_root(path)
+    files = open_files(path)
+    root = read_root(files)
     problems: list[str] = []
     warnings: list[str] = []
     for name, layout in array_layouts(root.spec).items():
         try:
-            num_rows = read_array(path, layout)[1]
+            num_rows = read_array(files, layout)[1]
         except DatasetError as error:
             problems.append(str(error))
             continue
@@ -89,6 +90,15 @@ def _episode_problems(store: ZarrStore, index: int, episode: EpisodeInfo) -> Ite
         captured = captured[captured != NO_STAMP]
         if (np.diff(captured) < 0).any():
             yield f"the capture stamps of {name} run backwards after step {int(np.argmax(np.diff(captured) < 0))}"
+    for name, column in store.columns.items():
+        if column.has(episode.id, episode.start, episode.stop):
+            try:
+                numbers = store.read(index, [name])[name]
+            except DatasetError as error:
+                yield str(error)
+                continue
+            if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
+                yield f"column {name} holds numbers that are not finite"
     for name, field in spec.fields.items():
         try:
             values = _read_whole(store, index, name, episode)

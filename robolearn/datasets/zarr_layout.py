@@ -22,15 +22,17 @@ import numpy as np
 
 from robolearn.datasets.codecs import Zstd, image_codec
 from robolearn.datasets.disk import Disk
+from robolearn.datasets.files import Files, LocalFiles
 from robolearn.datasets.shards import ArrayLayout, power_of_two
 from robolearn.datasets.store import NO_STAMP, UNKNOWN_SOURCE, DatasetSpec, EpisodeInfo
 from robolearn.errors import DatasetError, RobolearnError
 from robolearn.specs import ArraySpec
 
 FORMAT = "robolearn-dataset"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2 added annotations; version 1 is read as it is
 RECORDING = ".recording"
 ROOT_FILE = "zarr.json"
+ADVICE = "name a folder that `robolearn collect` wrote"
 
 CHUNK_ROWS = 1024  # of arrays without images
 SHARD_ROWS = 65536
@@ -82,16 +84,28 @@ class Root:
     attributes: Mapping[str, Any]  # everything else that was found, kept as it is
 
 
-def read_root(path: Path) -> Root:
-    """Read the root file. Raises DatasetError in one line when this is no dataset of ours, damaged or newer."""
-    file = path / ROOT_FILE
+def open_files(path: Path) -> LocalFiles:
+    """The folder of a dataset. Raises DatasetError when there is none."""
     try:
-        data = json.loads(file.read_bytes())
-    except (FileNotFoundError, NotADirectoryError) as error:
-        what = "is not a dataset: it has no zarr.json" if path.exists() else "does not exist"
-        raise DatasetError(f"{path} {what}; name a folder that `robolearn collect` wrote") from error
+        return LocalFiles(path)
+    except NotADirectoryError as error:
+        raise DatasetError(f"{path} is not a dataset: it is no folder; {ADVICE}") from error
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path} does not exist; {ADVICE}") from error
     except OSError as error:
-        raise DatasetError(f"{file} cannot be read: {error.strerror}") from error
+        raise DatasetError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def read_root(source: Path | Files) -> Root:
+    """Read the root file. Raises DatasetError in one line when this is no dataset of ours, damaged or newer."""
+    files = open_files(source) if isinstance(source, Path) else source
+    path, file = files.where("").rstrip("/"), files.where(ROOT_FILE)
+    try:
+        data = json.loads(files.read(ROOT_FILE))
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path} is not a dataset: it has no zarr.json; {ADVICE}") from error
+    except OSError as error:
+        raise DatasetError(f"{file} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
         raise DatasetError(f"{file} is damaged: it is not JSON ({error})") from error
     attributes = data.get("attributes") if isinstance(data, dict) else None
@@ -105,7 +119,7 @@ def read_root(path: Path) -> Root:
     attributes = dict(attributes)
     try:
         spec = DatasetSpec.from_json(attributes.pop("spec"))
-        episodes = tuple(EpisodeInfo(**row) for row in attributes.pop("episodes"))
+        episodes = tuple(EpisodeInfo.from_json(row) for row in attributes.pop("episodes"))
         num_steps = int(attributes.pop("num_steps"))
     except (KeyError, TypeError, ValueError, AttributeError, RobolearnError) as error:
         raise DatasetError(f"{file} is damaged: its spec or episode table cannot be read ({error})") from error
@@ -113,7 +127,7 @@ def read_root(path: Path) -> Root:
     return Root(spec, episodes, num_steps, attributes)
 
 
-def _check_table(file: Path, episodes: Sequence[EpisodeInfo], num_steps: int) -> None:
+def _check_table(file: str, episodes: Sequence[EpisodeInfo], num_steps: int) -> None:
     """Episodes lie one after the other, with gaps where one was trimmed."""
     free = 0
     for number, episode in enumerate(episodes):
@@ -146,14 +160,14 @@ def array_metadata(layout: ArrayLayout, num_rows: int) -> bytes:
     return json.dumps(layout.to_zarr(num_rows)).encode()
 
 
-def read_array(path: Path, layout: ArrayLayout) -> tuple[ArrayLayout, int]:
+def read_array(files: Files, layout: ArrayLayout) -> tuple[ArrayLayout, int]:
     """The layout that an array was written with, and its number of rows.
 
     Chunk sizes may differ from those of `layout`, which this version would write; anything else raises DatasetError.
     """
-    file = path / layout.name / ROOT_FILE
+    file = files.where(f"{layout.name}/{ROOT_FILE}")
     try:
-        data = json.loads(file.read_bytes())
+        data = json.loads(files.read(f"{layout.name}/{ROOT_FILE}"))
         found = replace(
             layout,
             chunk_rows=int(data["codecs"][0]["configuration"]["chunk_shape"][0]),
@@ -167,7 +181,7 @@ def read_array(path: Path, layout: ArrayLayout) -> tuple[ArrayLayout, int]:
                     f"{file}: field {layout.name} has {key} {data[key]}, the dataset's spec wants {wanted[key]}"
                 )
     except OSError as error:
-        raise DatasetError(f"{file}: field {layout.name} cannot be read: {error.strerror}") from error
+        raise DatasetError(f"{file}: field {layout.name} cannot be read: {error.strerror or error}") from error
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise DatasetError(f"{file}: field {layout.name}: the array's metadata is damaged ({error!r})") from error
     if found.chunk_rows < 1 or found.shard_rows % found.chunk_rows:

@@ -10,7 +10,7 @@ import contextlib
 import shutil
 import uuid
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.datasets.disk import Disk
-from robolearn.datasets.journal import JOURNAL, JournalReader, JournalWriter, StepRecord, is_being_written
+from robolearn.datasets.journal import JOURNAL, JournalReader, JournalWriter, Mark, StepRecord, is_being_written
 from robolearn.datasets.shards import ArrayLayout, ArrayWriter
-from robolearn.datasets.store import EpisodeInfo, EpisodeMeta, UnfinishedEpisode
+from robolearn.datasets.store import Annotation, EpisodeInfo, EpisodeMeta, UnfinishedEpisode
 from robolearn.datasets.zarr_layout import RECORDING, ROOT_FILE, Root, array_metadata, write_root
 from robolearn.errors import DatasetError
 from robolearn.types import EpisodeOutcome
@@ -46,6 +46,7 @@ class Recording:
         self._path, self._root, self._layouts, self._meta, self._disk = path, root, layouts, meta, disk
         self._columns = {name: column for column, name in enumerate(root.spec.stamped_fields)}
         self._length = 0
+        self._marks: list[Mark] = []
         self._masked: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
         self._folder = path / RECORDING / uuid.uuid4().hex
@@ -56,7 +57,7 @@ class Recording:
         self._arrays: dict[str, ArrayWriter] = {}
         try:
             for name, layout in layouts.items():
-                self._arrays[name] = ArrayWriter(path / name, layout, root.num_steps, self._folder)
+                self._arrays[name] = ArrayWriter(path, layout, root.num_steps, self._folder)
         except BaseException:
             self.abandon(keep=False)
             raise
@@ -76,7 +77,13 @@ class Recording:
         self._masked.update(name for name, column in self._columns.items() if not step.rows["valid"][column])
         self._dropped.update(step.dropped)
 
-    def commit(self, outcome: EpisodeOutcome, tags: Mapping[str, Any]) -> Root:
+    def mark(self, label: str, author: str) -> None:
+        """A stage begins with the next step."""
+        mark = Mark(self._length, label, author)
+        self._journal.mark(mark)
+        self._marks.append(mark)
+
+    def commit(self, outcome: EpisodeOutcome, tags: Mapping[str, Any], annotations: Sequence[Annotation] = ()) -> Root:
         """Move everything into place; the last step, and the only one that a reader notices, is the root file."""
         info = EpisodeInfo(
             **asdict(replace(self._meta, tags={**self._meta.tags, **tags})),
@@ -88,6 +95,7 @@ class Recording:
             length=self._length,
             masked=dict(self._masked),
             dropped=dict(self._dropped),
+            annotations=tuple(sorted([*self._stages(), *annotations], key=lambda note: note.start)),
         )
         root = replace(self._root, episodes=(*self._root.episodes, info), num_steps=info.stop)
         self._journal.outcome(outcome)
@@ -96,6 +104,14 @@ class Recording:
         self._disk.replace(lengths)
         write_root(self._path, root, self._disk)
         return root
+
+    def _stages(self) -> list[Annotation]:
+        """The marks, each up to the next one of its author or the end. One without a step is no stage."""
+        stages = []
+        for number, mark in enumerate(self._marks):
+            after = [other.step for other in self._marks[number + 1 :] if other.author == mark.author]
+            stages.append(Annotation(mark.step, min([*after, self._length]), mark.label, mark.author))
+        return [stage for stage in stages if stage.start < stage.stop]
 
     def abandon(self, keep: bool) -> None:
         """Let go of the files. What is kept is the journal, if there is a step in it."""

@@ -7,13 +7,16 @@ group's attributes says. Steps that the table does not know of do not exist.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from robolearn.datasets.columns import Column, ColumnWriter, read_columns
 from robolearn.datasets.disk import Disk
+from robolearn.datasets.files import Files
 from robolearn.datasets.shards import ArrayReader
 from robolearn.datasets.store import DatasetSpec, EpisodeInfo, UnfinishedEpisode, WriterConfig
 from robolearn.datasets.zarr_layout import (
@@ -21,6 +24,7 @@ from robolearn.datasets.zarr_layout import (
     Root,
     array_layouts,
     array_metadata,
+    open_files,
     read_array,
     read_root,
     write_root,
@@ -28,24 +32,28 @@ from robolearn.datasets.zarr_layout import (
 from robolearn.datasets.zarr_recording import recordings, unfinished_episode
 from robolearn.datasets.zarr_writer import ZarrWriter
 from robolearn.errors import DatasetError, UnknownNameError
+from robolearn.specs import ArraySpec
 
 
 class ZarrStore:
     """A dataset folder. Reads are thread-safe and see the episodes that were committed when it was opened."""
 
-    def __init__(self, path: Path, root: Root) -> None:
+    def __init__(self, path: Path, files: Files) -> None:
         self.path = path
-        self._root = root
-        self._episodes = [episode for episode in root.episodes if not episode.hidden]
+        self._files = files
+        root = read_root(files)
+        self._committed(root)
         self._readers: dict[str, ArrayReader] = {}
         for name, layout in array_layouts(root.spec).items():
-            found, num_rows = read_array(path, layout)
+            found, num_rows = read_array(files, layout)
             if num_rows < root.num_steps:
                 raise DatasetError(
-                    f"{path / name / ROOT_FILE}: field {name} has {num_rows} steps, the episode table "
+                    f"{files.where(f'{name}/{ROOT_FILE}')}: field {name} has {num_rows} steps, the episode table "
                     f"{root.num_steps}; the array was cut or replaced"
                 )
-            self._readers[name] = ArrayReader(path / name, found)
+            self._readers[name] = ArrayReader(files, found)
+        self._columns: dict[str, Column] = {}
+        self._read_columns()
 
     @classmethod
     def create(cls, path: Path | str, spec: DatasetSpec) -> ZarrStore:
@@ -69,7 +77,7 @@ class ZarrStore:
     def open(cls, path: Path | str) -> ZarrStore:
         """Open a dataset. Raises DatasetError in one line: not a dataset, of a newer schema, or damaged."""
         path = Path(path)
-        return cls(path, read_root(path))
+        return cls(path, open_files(path))
 
     @property
     def spec(self) -> DatasetSpec:
@@ -92,12 +100,41 @@ class ZarrStore:
     def read(
         self, index: int, fields: Sequence[str] | None = None, start: int = 0, stop: int | None = None
     ) -> dict[str, NDArray]:
-        known = self.spec.fields
-        for name in fields or ():
-            if name not in known:
-                raise UnknownNameError("dataset field", name, known)
+        names = self.spec.fields if fields is None else fields
+        for name in names:
+            self.spec_of(name)
         low, high = self._steps(index, start, stop)
-        return {name: self._readers[name].read(low, high) for name in (known if fields is None else fields)}
+        for name in names:
+            if name in self._columns and not self._columns[name].has(self._episodes[index].id, low, high):
+                raise DatasetError(
+                    f"{self.path}: column {name} has no values for episode {self._episodes[index].id}; label it first"
+                )
+        return {name: self._readers[name].read(low, high) for name in names}
+
+    def spec_of(self, name: str) -> ArraySpec:
+        """Spec of a field or a column."""
+        if name in self._columns:
+            return self._columns[name].spec
+        if name not in self.spec.fields:
+            raise UnknownNameError("dataset field", name, [*self.spec.fields, *self._columns])
+        return self.spec.fields[name]
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        """What was computed after recording, by name; `read` knows these names too."""
+        return dict(self._columns)
+
+    @property
+    def num_steps(self) -> int:
+        """Rows of every array, those of hidden episodes included."""
+        return self._root.num_steps
+
+    def column_writer(self, name: str, spec: ArraySpec, attributes: Mapping[str, Any]) -> ColumnWriter:
+        """Make a column, or go on with it where it is there already; `attributes` say who makes it and how (JSON).
+
+        Raises DatasetError when one of this name was made otherwise, or somebody is writing columns.
+        """
+        return ColumnWriter(self, Column(name, spec, attributes, {}), self._read_columns)
 
     def read_stamps(self, index: int) -> dict[str, NDArray[np.int64]]:
         stamps = self._readers["stamp_ns"].read(*self._steps(index, 0, None))
@@ -114,13 +151,21 @@ class ZarrStore:
         return self._readers[field]
 
     def writer(self, config: WriterConfig | None = None) -> ZarrWriter:
-        return ZarrWriter(self.path, config or WriterConfig(), self._committed)
+        return ZarrWriter(self.path, config or WriterConfig(), self._wrote)
 
     def _committed(self, root: Root) -> None:
-        for reader in self._readers.values():
-            reader.forget()
         self._root = root
         self._episodes = [episode for episode in root.episodes if not episode.hidden]
+
+    def _wrote(self, root: Root) -> None:
+        for reader in self._readers.values():
+            reader.forget()
+        self._committed(root)
+
+    def _read_columns(self) -> None:
+        for name, (column, layout) in read_columns(self._files).items():
+            self._columns[name] = column
+            self._readers[name] = ArrayReader(self._files, layout)
 
     def _steps(self, index: int, start: int, stop: int | None) -> tuple[int, int]:
         episodes = self._episodes

@@ -26,13 +26,14 @@ from robolearn.datasets.disk import Disk
 from robolearn.datasets.journal import StepRecord
 from robolearn.datasets.lock import WriterLock
 from robolearn.datasets.shards import ArrayLayout
-from robolearn.datasets.store import NO_STAMP, EpisodeInfo, EpisodeMeta, WriterConfig
+from robolearn.datasets.store import NO_STAMP, Annotation, EpisodeInfo, EpisodeMeta, WriterConfig
 from robolearn.datasets.zarr_layout import (
     RECORDING,
     ROOT_FILE,
     Root,
     array_layouts,
     array_metadata,
+    open_files,
     read_array,
     read_root,
 )
@@ -92,6 +93,8 @@ class ZarrWriter:
     # --- the caller's side ---------------------------------------------------------------------------------------
 
     def begin(self, meta: EpisodeMeta) -> None:
+        if self._closed:
+            raise DatasetError(f"{self._path}: this writer is closed; open another one")
         if self._begun is not None:
             raise DatasetError(f"{self._path}: episode {self._begun.id!r} is not ended; commit or discard it first")
         meta = replace(
@@ -147,14 +150,26 @@ class ZarrWriter:
         self._enqueue(Step(record.rows, record.pictures, tuple(dropped), size))
         self._num_appended += 1
 
-    def commit(self, outcome: EpisodeOutcome, tags: Mapping[str, Any] | None = None) -> EpisodeInfo:
+    def mark(self, label: str, author: str = "") -> None:
+        self._check_begun()
+        if not label:
+            raise DatasetError(f"{self._path}: a mark wants a label")
+        self._enqueue(lambda: self._mark(label, author))
+
+    def commit(
+        self,
+        outcome: EpisodeOutcome,
+        tags: Mapping[str, Any] | None = None,
+        annotations: Sequence[Annotation] = (),
+    ) -> EpisodeInfo:
+        """See EpisodeWriter; `annotations` are added to the marks."""
         if self._begun is not None and self._failure is None and self._num_appended == 0:
             raise DatasetError(f"{self._path}: the episode has no steps; discard it")
         if self._begun is not None:
             _check_tags(self._begun.id, tags or {})
         try:
             self._check_begun()
-            return self._in_thread(lambda: self._commit_episode(outcome, tags or {}))
+            return self._in_thread(lambda: self._commit_episode(outcome, tags or {}, annotations))
         finally:
             self._begun = None
 
@@ -172,6 +187,7 @@ class ZarrWriter:
         if self._closed:
             return
         self._closed = True
+        self._begun = None
         try:
             self._in_thread(lambda: self._abandon(keep=True))
             with self._changed:
@@ -281,12 +297,18 @@ class ZarrWriter:
         if self._recording is not None:  # else it failed, and its owner will be told
             self._recording.add(step)
 
-    def _commit_episode(self, outcome: EpisodeOutcome, tags: Mapping[str, Any]) -> EpisodeInfo:
+    def _mark(self, label: str, author: str) -> None:
+        if self._recording is not None:
+            self._recording.mark(label, author)
+
+    def _commit_episode(
+        self, outcome: EpisodeOutcome, tags: Mapping[str, Any], annotations: Sequence[Annotation]
+    ) -> EpisodeInfo:
         recording = self._recording
         if recording is None:
             raise DatasetError(f"{self._path}: the episode was not recorded: {self._failure}") from self._failure
         try:
-            root = recording.commit(outcome, tags)
+            root = recording.commit(outcome, tags, annotations)
         except OSError as error:
             self._abandon(keep=True)
             self._root = read_root(self._path)  # whatever failed, this file tells whether the episode is there
@@ -308,9 +330,9 @@ class ZarrWriter:
         """Mend what a writer that died left half done; return the layout of every array."""
         path, root = self._path, self._root
         clean(path, {episode.id for episode in root.episodes})
-        layouts = {}
+        layouts, files = {}, open_files(path)
         for name, layout in array_layouts(root.spec).items():
-            layouts[name], num_rows = read_array(path, layout)
+            layouts[name], num_rows = read_array(files, layout)
             if num_rows < root.num_steps:
                 raise DatasetError(
                     f"{path / name}: field {name} has {num_rows} steps, the episodes have {root.num_steps}; "

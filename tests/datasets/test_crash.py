@@ -125,6 +125,7 @@ def test_unfinished_episode_is_reported_salvaged_or_dropped(tmp_path: Path) -> N
             assert "salvaged" in episodes[-1].reason
         else:
             assert len(episodes) == 2
+        assert repair(path, "drop").dropped == []
         assert not (path / ".recording").exists()
 
 

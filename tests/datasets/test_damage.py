@@ -41,7 +41,7 @@ def one_line(error: pytest.ExceptionInfo[DatasetError]) -> str:
 @pytest.mark.parametrize(
     ("edit", "says"),
     [
-        (lambda d: d["attributes"].update(schema_version=99), "schema version 99, this robolearn reads up to 1"),
+        (lambda d: d["attributes"].update(schema_version=99), "schema version 99, this robolearn reads up to 2"),
         (lambda d: d["attributes"].update(format="else"), "no robolearn dataset"),
         (lambda d: d["attributes"].update(episodes=None), "damaged"),
         (lambda d: d["attributes"]["spec"].update(robot=None), "damaged"),

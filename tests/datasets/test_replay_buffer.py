@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from painted import ROBOT, dataset, dataset_spec, paint, painted_number
+from painted import step as painted_step
 
 from robolearn.datasets.replay_buffer import EpisodeLog, ReplayBuffer, ReplayBufferConfig, logged_rewards
 from robolearn.datasets.store import EpisodeMeta, ImageCodec, Store
@@ -188,3 +189,19 @@ def test_a_demonstration_lacks_its_last_observation(tmp_path: Path) -> None:
     assert batch["bootstrap"].tolist() == [1, 1, 1, 0]
     assert batch["reward"].tolist() == [0, 0, 0, 1]
     assert batch["next_proprio"][:3, 0].tolist() == [1, 2, 3]
+
+
+def test_missing_commands_at_the_end_make_no_earlier_transition_terminal(tmp_path: Path) -> None:
+    store = ZarrStore.create(tmp_path / "d", dataset_spec())
+    with store.writer() as writer:
+        writer.begin(EpisodeMeta())
+        for number in range(5):
+            values = painted_step(number)
+            if number >= 3:
+                del values["action"]
+            writer.append(values, {})  # type: ignore[arg-type]
+        writer.commit(EpisodeOutcome(True, True, False))
+    buffer = ReplayBuffer(SPEC, ReplayBufferConfig(100, 1, DISCOUNT))
+    buffer.extend(store, 0, lambda store, index: np.zeros(5))
+    assert len(buffer) == 3
+    assert buffer.batch(np.arange(3))["bootstrap"].tolist() == [1, 1, 1]

@@ -1,0 +1,239 @@
+"""Columns written after recording: versioned, resumable, an episode at a time or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from painted import dataset, painted_number, record
+
+from robolearn.datasets import edit
+from robolearn.datasets.columns import remove_column
+from robolearn.datasets.info import info
+from robolearn.datasets.sampler import Sampler, SamplerConfig
+from robolearn.datasets.store import Annotation, EpisodeMeta, ages_ns
+from robolearn.datasets.verify import verify
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.errors import DatasetError, SpecError, UnknownNameError
+from robolearn.specs import ArraySpec
+from robolearn.types import EpisodeOutcome
+
+REWARD = "reward/vlm-1.2"
+ATTRIBUTES = {"model": "vlm", "version": "1.2", "settings": {"prompt": "push it", "alpha": 0.5}}
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    dataset(tmp_path / "d", [3, 4, 5])
+    return tmp_path / "d"
+
+
+def label(path: Path, episodes: list[int], name: str = REWARD) -> None:
+    """The reward of a step is the number painted in its images."""
+    store = ZarrStore.open(path)
+    with store.column_writer(name, ArraySpec(()), ATTRIBUTES) as writer:
+        for index in episodes:
+            writer.write(index, store.read(index, ["action"])["action"][:, 0])
+
+
+def check(path: Path, episodes: list[int]) -> None:
+    store = ZarrStore.open(path)
+    for index, row in enumerate(store.episodes):
+        if index in episodes:
+            read = store.read(index, [REWARD, "image_front"])
+            assert [painted_number(image) for image in read["image_front"]] == read[REWARD].tolist()
+        else:
+            with pytest.raises(DatasetError, match=f"{REWARD} has no values for episode {row.id}"):
+                store.read(index, [REWARD])
+
+
+def test_written_in_any_order_and_resumed(path: Path) -> None:
+    before = ZarrStore.open(path).read(1)
+    label(path, [2])
+    check(path, [2])
+    store = ZarrStore.open(path)
+    with store.column_writer(REWARD, ArraySpec(()), ATTRIBUTES) as writer:
+        assert writer.missing == [0, 1]
+        writer.write(0, [0.0, 1.0, 2.0])
+        assert store.columns[REWARD].has(store.episodes[0].id, 0, 3)
+        assert writer.missing == [1]
+    check(path, [0, 2])
+    with store.writer() as recorder:
+        record(recorder, 6, 12)
+    check(path, [0, 2])
+    label(path, [1, 3])
+    check(path, [0, 1, 2, 3])
+    for name, values in before.items():
+        np.testing.assert_array_equal(ZarrStore.open(path).read(1)[name], values)
+    column = ZarrStore.open(path).columns[REWARD]
+    assert (column.attributes, column.spec) == (ATTRIBUTES, ArraySpec(()))
+    group = zarr.open_group(path, mode="r")
+    np.testing.assert_array_equal(group[f"columns/{REWARD}"][:], np.arange(18))  # type: ignore[index]
+    assert verify(path).ok
+    assert info(path)["columns"][REWARD]["episodes"] == 4
+
+
+def test_versions_live_side_by_side_and_are_not_mixed(path: Path) -> None:
+    label(path, [0])
+    store = ZarrStore.open(path)
+    with pytest.raises(DatasetError, match=r"of other attributes.*another version"):
+        store.column_writer(REWARD, ArraySpec(()), {**ATTRIBUTES, "settings": {}})
+    with pytest.raises(DatasetError, match="of other spec"):
+        store.column_writer(REWARD, ArraySpec((2,)), ATTRIBUTES)
+    label(path, [0, 1, 2], "reward/vlm-2")
+    assert list(ZarrStore.open(path).columns) == [REWARD, "reward/vlm-2"]
+    check(path, [0])
+    remove_column(path, REWARD)
+    assert list(ZarrStore.open(path).columns) == ["reward/vlm-2"]
+    with pytest.raises(UnknownNameError, match=r"vlm-1\.2"):
+        remove_column(path, REWARD)
+
+
+def test_misuse_writes_nothing(path: Path) -> None:
+    store = ZarrStore.open(path)
+    for name in ("Reward", "reward/../../x", "/etc/x", "reward/", "a/b/c"):
+        with pytest.raises(DatasetError, match="is not named like"):
+            store.column_writer(name, ArraySpec(()), {})
+    with pytest.raises(DatasetError, match="JSON"):
+        store.column_writer(REWARD, ArraySpec(()), {"model": object()})
+    with store.column_writer(REWARD, ArraySpec(()), ATTRIBUTES) as writer:
+        with pytest.raises(SpecError, match=r"float64 \(2,\), expected float32 \(3,\)"):
+            writer.write(0, np.zeros(2))
+        with pytest.raises(SpecError, match="not all finite"):
+            writer.write(0, [0.0, np.nan, 1.0])
+        with pytest.raises(DatasetError, match="is being written to by process"):
+            store.column_writer("stage", ArraySpec((), "uint8"), {})
+        assert writer.missing == [0, 1, 2]
+    check(path, [])
+
+
+def test_columns_follow_their_episodes(path: Path, tmp_path: Path) -> None:
+    label(path, [0, 2])
+    reader = ZarrStore.open(path)
+    old = reader.read(2, [REWARD, "action"])
+    edit.trim(path, 2, 1, 4)
+    edit.delete(path, [1])
+    check(path, [0, 1])
+    edit.collect_garbage(path)
+    check(path, [0, 1])
+    assert ZarrStore.open(path).read(1, [REWARD])[REWARD].tolist() == [8, 9, 10]
+    # Who had it open keeps reading the dataset that it was, or is told.
+    np.testing.assert_array_equal(reader.read(2, ["action"])["action"], old["action"])
+    with pytest.raises(DatasetError, match="written anew since it was opened; open it again"):
+        reader.read(2, ["image_front"])
+    edit.split(path, {tmp_path / "part": [1]})
+    edit.merge([tmp_path / "part"], tmp_path / "all")
+    check(tmp_path / "all", [0])
+
+
+def test_a_sampler_draws_columns(path: Path) -> None:
+    label(path, [0, 1, 2])
+    batch = Sampler(ZarrStore.open(path), SamplerConfig(("proprio", REWARD))).sample(20, np.random.default_rng(0))
+    np.testing.assert_array_equal(batch[REWARD], batch["proprio"][:, 0])
+
+
+def test_damage_names_file_and_column(path: Path) -> None:
+    label(path, [0])
+    file = path / "columns" / REWARD / "zarr.json"
+    data = json.loads(file.read_text())
+    for key, value in (("episodes", {"x": [0, 99]}), ("episodes", 3), ("spec", {})):
+        file.write_text(json.dumps({**data, "attributes": {**data["attributes"], key: value}}))
+        with pytest.raises(DatasetError, match=f"column {REWARD}") as error:
+            ZarrStore.open(path)
+        assert str(file) in str(error.value)
+    file.write_text(json.dumps(data))
+    (shard,) = file.parent.glob("c.*")
+    shard.write_bytes(shard.read_bytes()[:-3])
+    found = verify(path)
+    assert any(str(shard) in problem for problem in found.problems)
+
+
+LABELLER = """
+import sys; sys.path.insert(0, {here!r})
+import test_columns
+print("begin", flush=True)
+test_columns.label(test_columns.Path(sys.argv[1]), list(range(60)))
+"""
+
+
+def test_killed_labellers_lose_nothing_that_they_finished(tmp_path: Path) -> None:
+    path = tmp_path / "d"
+    dataset(path, [2] * 60)
+    for milliseconds in (1, 5, 20, 50):
+        command = [sys.executable, "-c", LABELLER.format(here=str(HERE)), str(path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ)) as labeller:
+            assert labeller.stdout is not None
+            assert labeller.stdout.readline() == "begin\n"
+            signal.sigtimedwait([], milliseconds / 1000)
+            labeller.kill()
+        store = ZarrStore.open(path)
+        column = store.columns.get(REWARD)
+        done = [i for i, e in enumerate(store.episodes) if column and column.has(e.id, e.start, e.stop)]
+        if column:
+            check(path, done)
+    label(path, list(range(60)))
+    check(path, list(range(60)))
+
+
+def test_marks_and_annotations(path: Path) -> None:
+    with ZarrStore.open(path).writer() as writer:
+        writer.begin(EpisodeMeta(id="marked"))
+        writer.mark("reach", "ana")
+        for _ in range(4):
+            writer.append({}, {})
+        writer.mark("nothing", "ana")
+        writer.mark("push", "ana")
+        writer.append({}, {})
+        writer.mark("too late", "ana")
+        row = writer.commit(EpisodeOutcome(True, True, False))
+    assert row.annotations == (Annotation(0, 4, "reach", "ana"), Annotation(4, 5, "push", "ana"))
+    assert ZarrStore.open(path).episodes[3] == row
+    edit.annotate(path, "marked", [Annotation(1, 3, "slip", "bo")])
+    labels = lambda: [note.label for note in ZarrStore.open(path).episodes[-1].annotations]  # noqa: E731
+    assert labels() == ["reach", "slip", "push"]
+    edit.trim(path, "marked", 2, 5)
+    assert ZarrStore.open(path).episodes[3].annotations[:2] == (
+        Annotation(0, 2, "reach", "ana"),
+        Annotation(0, 1, "slip", "bo"),
+    )
+    edit.undo(path)
+    edit.undo(path)
+    assert labels() == ["reach", "push"]
+    with pytest.raises(DatasetError, match="not a labelled part"):
+        edit.annotate(path, "marked", [Annotation(3, 9, "slip")])
+
+
+def test_ages(path: Path) -> None:
+    store = ZarrStore.open(path)
+    with store.writer() as writer:
+        writer.begin(EpisodeMeta())
+        writer.append({}, {"proprio": 100, "image_front": 70})
+        writer.append({}, {"proprio": 200, "image_front": 230, "action": 200})
+        writer.commit(EpisodeOutcome(True, True, False))
+    ages = ages_ns(store.read_stamps(3))
+    assert ages["image_front"].tolist() == [30, 0]
+    assert ages["proprio"].tolist() == [0, 30]
+    assert ages["action"].tolist() == [-1, 30]
+
+
+def test_a_closed_writer_says_so(path: Path) -> None:
+    writer = ZarrStore.open(path).writer()
+    writer.begin(EpisodeMeta())
+    writer.close()
+    for call in (
+        lambda: writer.begin(EpisodeMeta()),
+        lambda: writer.append({}, {}),
+        lambda: writer.commit(EpisodeOutcome(True, True, False)),
+        writer.discard,
+        lambda: writer.mark("x"),
+    ):
+        with pytest.raises(DatasetError):
+            call()
