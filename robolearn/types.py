@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Observation: TypeAlias = dict[str, NDArray]
 """All that a policy may see at one step, by field name: `proprio` (P,) float32, `image_<camera>` (H, W, 3) uint8 RGB.
 Privileged fields (`pose_<body>` (7,) float32, position [m] then quaternion wxyz) exist in simulation only and are seen
-by scripted policies alone."""
+by scripted policies, and by learned ones that were asked to be privileged."""
 
 
 class ActionSource(IntEnum):

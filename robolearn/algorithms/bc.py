@@ -11,15 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from robolearn.algorithms.algorithm import Batch, Metrics
+from robolearn.algorithms.algorithm import Batch, DataKind, Metrics
+from robolearn.algorithms.compile import Wrapper, plain
 from robolearn.algorithms.optimizer import adamw, cosine_learning_rate, load_optimizer_tensors, optimizer_tensors
+from robolearn.algorithms.state import pack, unpack
 from robolearn.networks.augmentation import random_shift
-from robolearn.policies.chunking import ChunkPolicy, ChunkPolicyConfig, Statistics
+from robolearn.networks.normalizer import Statistics
+from robolearn.policies.chunking import ChunkPolicy, ChunkPolicyConfig
 from robolearn.specs import InterfaceSpec
 
 
@@ -41,7 +44,8 @@ class BCConfig:
 class BC:
     """Clones the actions of a dataset."""
 
-    config_type: ClassVar = BCConfig
+    config_type: ClassVar[Any] = BCConfig
+    learns_from: ClassVar[DataKind] = "chunks"
 
     def __init__(
         self,
@@ -50,6 +54,7 @@ class BC:
         config: BCConfig,
         seed: int = 0,
         device: str = "cpu",
+        wrapper: Wrapper = plain,
     ) -> None:
         self.config = config
         self.gradient_step = 0
@@ -95,20 +100,12 @@ class BC:
         return {**batch, **shifted}
 
     def state_dict(self) -> dict[str, Tensor]:
-        parts = {
-            "policy": self._policy.state_dict(),
-            "optimizer": optimizer_tensors(self._optimizer),
-            "": {"generator": self._generator.get_state(), "gradient_step": torch.tensor(self.gradient_step)},
-        }
-        return {
-            f"{part}.{name}".lstrip("."): tensor for part, tensors in parts.items() for name, tensor in tensors.items()
-        }
+        facts = {"generator": self._generator.get_state(), "gradient_step": torch.tensor(self.gradient_step)}
+        optimizer = optimizer_tensors(self._optimizer)
+        return pack({"policy": self._policy.state_dict(), "optimizer": optimizer, "": facts})
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
-
-        self._policy.load_state_dict(part("policy."))
-        load_optimizer_tensors(self._optimizer, part("optimizer."))
+        self._policy.load_state_dict(unpack(state, "policy"))
+        load_optimizer_tensors(self._optimizer, unpack(state, "optimizer"))
         self._generator.set_state(state["generator"].cpu())
         self.gradient_step = int(state["gradient_step"])

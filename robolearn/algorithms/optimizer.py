@@ -1,12 +1,69 @@
-"""AdamW with a warm-up and a cosine decay, and its state as flat tensors."""
+"""Optimizers and their state as flat tensors: Adam inside a compiled step, AdamW with a schedule outside of one."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+
+
+class Adam:
+    """Adam (Kingma and Ba 2015) as tensor operations on all parameters at once, so that a gradient step can be
+    compiled with its optimizer in it. `learning_rate` is a tensor: filling it changes the rate of a compiled step."""
+
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        learning_rate: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-8,
+    ) -> None:
+        self.parameters = list(parameters)
+        self.betas, self.epsilon = betas, epsilon
+        device = self.parameters[0].device
+        self.learning_rate = torch.tensor(learning_rate, device=device)
+        self.count = torch.zeros((), device=device)
+        self.mean = [torch.zeros_like(parameter, requires_grad=False) for parameter in self.parameters]
+        self.square = [torch.zeros_like(parameter, requires_grad=False) for parameter in self.parameters]
+
+    def step(self, loss: Tensor) -> None:
+        """Descend the gradient of the loss."""
+        gradients = torch.autograd.grad(loss, self.parameters)
+        first, second = self.betas
+        with torch.no_grad():
+            self.count += 1
+            torch._foreach_lerp_(self.mean, gradients, 1.0 - first)
+            torch._foreach_mul_(self.square, second)
+            torch._foreach_addcmul_(self.square, gradients, gradients, 1.0 - second)
+            scale = torch._foreach_sqrt(self.square)
+            torch._foreach_div_(scale, torch.sqrt(self._correction(second)))
+            torch._foreach_add_(scale, self.epsilon)
+            change = torch._foreach_div(self.mean, scale)
+            torch._foreach_mul_(change, -self.learning_rate / self._correction(first))
+            torch._foreach_add_(self.parameters, change)
+
+    def _correction(self, beta: float) -> Tensor:
+        """1 - beta^count, to the last digit in float32."""
+        return -torch.expm1(self.count * math.log(beta))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """`learning_rate`, `count`, and `mean.<i>` and `square.<i>` of every parameter."""
+        moments = {f"mean.{i}": value for i, value in enumerate(self.mean)}
+        moments |= {f"square.{i}": value for i, value in enumerate(self.square)}
+        return {"learning_rate": self.learning_rate, "count": self.count, **moments}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Undo `state_dict`."""
+        for name, value in self.state_dict().items():
+            value.copy_(state[name])
+
+
+def polyak_update(targets: Sequence[Tensor], sources: Sequence[Tensor], polyak: float) -> None:
+    """Move every target a share `polyak` of the way to its source."""
+    with torch.no_grad():
+        torch._foreach_lerp_(list(targets), list(sources), polyak)
 
 
 def adamw(parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float) -> torch.optim.AdamW:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,10 @@ class FieldStatistics:
         return FieldStatistics(
             *(tuple(values[i] for i in indices) for values in (self.mean, self.std, self.low, self.high))
         )
+
+
+Statistics: TypeAlias = Mapping[str, FieldStatistics]
+"""By field name."""
 
 
 class Normalizer(nn.Module):

@@ -24,13 +24,15 @@ from robolearn.networks.model_directory import (
 )
 from robolearn.networks.normalizer import FieldStatistics
 from robolearn.policies.chunking import ChunkPolicy
+from robolearn.policies.gaussian import GaussianPolicy
+from robolearn.policies.policy import TrainablePolicy
 from robolearn.specs import InterfaceSpec
 
-POLICIES: dict[str, type[ChunkPolicy]] = {"chunking": ChunkPolicy}
+POLICIES: dict[str, Any] = {"chunking": ChunkPolicy, "gaussian": GaussianPolicy}
 """Every policy class that a checkpoint can hold, by kind."""
 
 
-def save_policy(policy: ChunkPolicy, path: Path, provenance: Mapping[str, Any] | None = None) -> None:
+def save_policy(policy: TrainablePolicy, path: Path, provenance: Mapping[str, Any] | None = None) -> None:
     """Write the policy to the directory `path`; a checkpoint there is replaced whole or not at all."""
     config = {
         "kind": next(kind for kind, policy_class in POLICIES.items() if type(policy) is policy_class),
@@ -42,7 +44,7 @@ def save_policy(policy: ChunkPolicy, path: Path, provenance: Mapping[str, Any] |
     write_model(path, config, policy.state_dict())
 
 
-def load_policy(path: Path, device: str = "cpu", interface: InterfaceSpec | None = None) -> ChunkPolicy:
+def load_policy(path: Path, device: str = "cpu", interface: InterfaceSpec | None = None) -> TrainablePolicy:
     """The policy in the directory `path`, ready to act.
 
     With `interface`, the environment or robot it is meant for, raises SpecError unless the two fit. Raises

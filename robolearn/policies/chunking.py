@@ -10,19 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from robolearn.errors import SpecError
 from robolearn.networks.encoders import ImageEncoder
 from robolearn.networks.mlp import mlp
-from robolearn.networks.normalizer import FieldStatistics, Normalizer
+from robolearn.networks.normalizer import Normalizer, Statistics
+from robolearn.policies.tensors import action_chunk, observation_tensors
 from robolearn.specs import InterfaceSpec
 from robolearn.types import ActionChunk, Observation
-
-Statistics = Mapping[str, FieldStatistics]
-"""By field name: `proprio` and `action`."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +34,8 @@ class ChunkPolicyConfig:
 
 class ChunkPolicy(nn.Module):
     """Deterministic action chunks. Implements `Policy`; freshly made, it is the untrained policy.
+
+    `statistics` are of the fields `proprio` and `action`.
 
     The perceptron's output is added to the measured joint positions, so that it starts at "stay where you are" and
     has only to learn where to go. `seed` fixes the initial weights.
@@ -83,19 +82,8 @@ class ChunkPolicy(nn.Module):
     @torch.no_grad()
     def act(self, observation: Observation, stamp_ns: int) -> ActionChunk:
         """Actions (K, A) within the limits of the action spec. Raises SpecError for a wrong observation."""
-        device = self.get_buffer("position_index").device
-        batch = {}
-        for name, spec in self.spec.observation.items():
-            if name not in observation:
-                raise SpecError(f"the policy needs {name!r}, the observation has {', '.join(observation) or 'nothing'}")
-            batch[name] = torch.from_numpy(np.ascontiguousarray(spec.check(name, observation[name])))[None].to(device)
-        actions = self.action_normalizer.inverse(self(batch))[0].cpu().numpy()
-        if self.spec.action.low is not None and self.spec.action.high is not None:
-            actions = actions.clip(
-                np.asarray(self.spec.action.low, np.float32), np.asarray(self.spec.action.high, np.float32)
-            )
-        period_ns = round(1e9 / self.spec.control_hz)
-        return ActionChunk(actions=actions, stamp_ns=stamp_ns, start_ns=stamp_ns, period_ns=period_ns)
+        batch = observation_tensors(self.spec, observation, self.get_buffer("position_index").device)
+        return action_chunk(self.spec, self.action_normalizer.inverse(self(batch))[0], stamp_ns)
 
 
 def policy_spec(spec: InterfaceSpec) -> InterfaceSpec:

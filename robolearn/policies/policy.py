@@ -1,11 +1,14 @@
-"""The Policy protocol: observation in, action chunk out."""
+"""The Policy protocol: observation in, action chunk out; and what a policy owes that learns."""
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from robolearn.specs import InterfaceSpec
 from robolearn.types import ActionChunk, Observation
+
+if TYPE_CHECKING:  # a robot that runs a scripted policy needs no torch
+    from robolearn.networks.normalizer import FieldStatistics
 
 
 @runtime_checkable
@@ -21,3 +24,18 @@ class Policy(Protocol):
     def act(self, observation: Observation, stamp_ns: int) -> ActionChunk:
         """Actions (K, A) from the observation captured at `stamp_ns`; the first one is due at `stamp_ns`."""
         ...
+
+
+class TrainablePolicy(Policy, Protocol):
+    """A torch module that is a policy: made from a spec, statistics and a config, which its checkpoint holds."""
+
+    config: Any
+    statistics: dict[str, FieldStatistics]
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: Any) -> Any: ...
+
+    def to(self, device: Any) -> Any: ...
+
+    def eval(self) -> Any: ...

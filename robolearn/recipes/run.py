@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from robolearn.errors import CheckpointError
 from robolearn.policies.checkpoint import save_policy
-from robolearn.policies.chunking import ChunkPolicy
+from robolearn.policies.policy import TrainablePolicy
 
 CONFIG_FILE, METRICS_FILE, RESUME_FILE = "config.yaml", "metrics.csv", "resume.safetensors"
 
@@ -63,7 +63,7 @@ class Run:
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
 
-    def save(self, policy: ChunkPolicy, step: int, provenance: Mapping[str, Any], names: Sequence[str]) -> Path:
+    def save(self, policy: TrainablePolicy, step: int, provenance: Mapping[str, Any], names: Sequence[str]) -> Path:
         """Write a checkpoint and point each of `names` (`latest`, `best`, `untrained`) to it."""
         checkpoints = self.path / "checkpoints"
         checkpoint = checkpoints / f"step_{step:07d}"

@@ -68,7 +68,7 @@ def train_offline(
         out = resume
         try:
             algorithm, dataset, seed = begun["algorithm"], Path(begun["dataset"]), int(begun["seed"])
-            settings = config_from_json(algorithm_class(algorithm).config_type, begun["config"])
+            settings: Any = config_from_json(algorithm_class(algorithm).config_type, begun["config"])
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{resume} cannot be resumed; config.yaml of another robolearn ({error})") from error
     else:

@@ -1,0 +1,161 @@
+"""A policy that answers vectors with a Gaussian over the next action: what reinforcement learning improves.
+
+Legend: B batch, S entries of all the vectors, A action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from robolearn.errors import SpecError
+from robolearn.networks.distributions import gaussian_log_prob, tanh_gaussian_log_prob, tanh_gaussian_sample
+from robolearn.networks.mlp import mlp
+from robolearn.networks.normalizer import Normalizer, Statistics
+from robolearn.policies.tensors import action_chunk, observation_tensors
+from robolearn.specs import InterfaceSpec
+from robolearn.types import ActionChunk, Observation
+
+
+@dataclass(frozen=True)
+class GaussianPolicyConfig:
+    """Shape of a GaussianPolicy.
+
+    distribution: `squashed`, tanh of a Gaussian; `clipped`, a Gaussian about tanh(mean) of a learned width that is the
+    same everywhere; `deterministic`, tanh(mean) alone.
+    """
+
+    hidden_sizes: tuple[int, ...] = (256, 256)
+    layer_norm: bool = False
+    privileged: bool = False  # see the fields `pose_<body>` too, which simulation alone has
+    distribution: Literal["squashed", "clipped", "deterministic"] = "squashed"
+    log_std_low: float = -20.0
+    log_std_high: float = 2.0
+
+
+class GaussianPolicy(nn.Module):
+    """Implements `Policy` by its most likely action; `sample` explores. Actions are in [-1, 1] inside, and in the
+    limits of the action spec outside.
+
+    `statistics` normalise the fields that they name; the others go in as they are. `seed` fixes the initial weights.
+    """
+
+    config_type: ClassVar = GaussianPolicyConfig
+
+    def __init__(
+        self, spec: InterfaceSpec, statistics: Statistics, config: GaussianPolicyConfig, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.spec = vector_spec(spec, config.privileged)
+        self.statistics = {name: statistics[name] for name in self.spec.observation if name in statistics}
+        self.config = config
+        self.state_size = sum(field.shape[0] for field in self.spec.observation.values())
+        self.action_size = self.spec.action.shape[0]
+        self.normalizers = nn.ModuleDict({name: Normalizer(each) for name, each in self.statistics.items()})
+        low, high = torch.tensor(self.spec.action.low), torch.tensor(self.spec.action.high)
+        self.register_buffer("action_middle", (low + high) / 2, persistent=False)
+        self.register_buffer("action_half", (high - low) / 2, persistent=False)
+        with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they were
+            torch.manual_seed(seed)
+            outputs = 2 * self.action_size if config.distribution == "squashed" else self.action_size
+            self.network = mlp((self.state_size, *config.hidden_sizes, outputs), layer_norm=config.layer_norm)
+        if config.distribution == "clipped":
+            self.log_std = nn.Parameter(torch.zeros(self.action_size))
+
+    def features(self, observation: Mapping[str, Tensor], prefix: str = "") -> Tensor:
+        """Normalised vectors (B, S) of a batch whose fields are named `<prefix><field>`."""
+        fields = [
+            self.normalizers[name](observation[prefix + name])
+            if name in self.statistics
+            else observation[prefix + name]
+            for name in self.spec.observation
+        ]
+        return fields[0] if len(fields) == 1 else torch.cat(fields, dim=-1)
+
+    def forward(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and logarithm of the standard deviation (B, A) from `features`."""
+        low, high = self.config.log_std_low, self.config.log_std_high
+        if self.config.distribution == "squashed":
+            mean, log_std = self.network(state).chunk(2, dim=-1)
+            return mean, log_std.clamp(low, high)
+        mean = torch.tanh(self.network(state))
+        if self.config.distribution == "clipped":
+            return mean, self.log_std.clamp(low, high).expand_as(mean)
+        return mean, torch.full_like(mean, -torch.inf)
+
+    def draw(self, state: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Actions in [-1, 1] (B, A) made from standard normal noise (B, A), with their log-probabilities (B,)."""
+        mean, log_std = self(state)
+        if self.config.distribution == "squashed":
+            return tanh_gaussian_sample(mean, log_std, noise)
+        action = mean + torch.exp(log_std) * noise
+        return action.clamp(-1.0, 1.0), gaussian_log_prob(mean, log_std, action)
+
+    def log_prob(self, state: Tensor, action: Tensor) -> Tensor:
+        """Log-probability (B,) of actions in [-1, 1] (B, A)."""
+        mean, log_std = self(state)
+        return (
+            tanh_gaussian_log_prob(mean, log_std, action)
+            if self.config.distribution == "squashed"
+            else gaussian_log_prob(mean, log_std, action)
+        )
+
+    def mode(self, state: Tensor) -> Tensor:
+        """The most likely actions in [-1, 1] (B, A)."""
+        mean, _ = self(state)
+        return torch.tanh(mean) if self.config.distribution == "squashed" else mean
+
+    def normalized_action(self, action: Tensor) -> Tensor:
+        """From the units of the action spec to [-1, 1]."""
+        return (action - self.get_buffer("action_middle")) / self.get_buffer("action_half")
+
+    def spec_action(self, action: Tensor) -> Tensor:
+        """Undo `normalized_action`."""
+        return action * self.get_buffer("action_half") + self.get_buffer("action_middle")
+
+    @torch.no_grad()
+    def best(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """The most likely actions (B, A) in the units of the action spec."""
+        return self.spec_action(self.mode(self.features(observation)))
+
+    @torch.no_grad()
+    def sample(self, observation: Mapping[str, Tensor], generator: torch.Generator) -> Tensor:
+        """Random actions (B, A) in the units of the action spec, as exploration wants."""
+        state = self.features(observation)
+        noise = torch.randn(len(state), self.action_size, generator=generator, device=state.device)
+        return self.spec_action(self.draw(state, noise)[0])
+
+    def reset(self, seed: int = 0) -> None:
+        """Nothing to forget: every action follows from one observation."""
+
+    def act(self, observation: Observation, stamp_ns: int) -> ActionChunk:
+        """One action (1, A) within the limits of the action spec. Raises SpecError for a wrong observation."""
+        batch = observation_tensors(self.spec, observation, self.get_buffer("action_half").device)
+        return action_chunk(self.spec, self.best(batch), stamp_ns)
+
+
+def vector_spec(spec: InterfaceSpec, privileged: bool = False) -> InterfaceSpec:
+    """The part of a spec that a policy of vectors reads. Raises SpecError when it has none, or unlimited actions."""
+    fields = {
+        name: field
+        for name, field in spec.observation.items()
+        if len(field.shape) == 1 and (privileged or not name.startswith("pose_"))
+    }
+    if not fields:
+        raise SpecError(f"a policy of vectors needs one to look at; the spec has {', '.join(spec.observation)}")
+    low, high = spec.action.low, spec.action.high
+    if (
+        len(spec.action.shape) != 1
+        or low is None
+        or high is None
+        or not all(a < b for a, b in zip(low, high, strict=True))
+    ):
+        raise SpecError(
+            f"reinforcement learning needs limits of every action; the spec has shape {spec.action.shape} from {low} "
+            f"to {high}"
+        )
+    return replace(spec, observation=fields)

@@ -1,0 +1,29 @@
+"""Between the NumPy arrays of an observation and the tensors of a network."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robolearn.errors import SpecError
+from robolearn.specs import InterfaceSpec
+from robolearn.types import ActionChunk, Observation
+
+
+def observation_tensors(spec: InterfaceSpec, observation: Observation, device: torch.device) -> dict[str, Tensor]:
+    """The fields of the spec with a leading axis of 1. Raises SpecError where one is missing or does not fit."""
+    batch = {}
+    for name, field in spec.observation.items():
+        if name not in observation:
+            raise SpecError(f"the policy needs {name!r}, the observation has {', '.join(observation) or 'nothing'}")
+        batch[name] = torch.from_numpy(np.ascontiguousarray(field.check(name, observation[name])))[None].to(device)
+    return batch
+
+
+def action_chunk(spec: InterfaceSpec, actions: Tensor, stamp_ns: int) -> ActionChunk:
+    """Actions (K, A) in the units of the action spec as a chunk within its limits."""
+    values = actions.cpu().numpy()
+    if spec.action.low is not None and spec.action.high is not None:
+        values = values.clip(np.asarray(spec.action.low, np.float32), np.asarray(spec.action.high, np.float32))
+    return ActionChunk(values, stamp_ns, stamp_ns, round(1e9 / spec.control_hz))
