@@ -13,13 +13,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robolearn.datasets.store import EpisodeMeta, EpisodeWriter, Store
+from robolearn.datasets.returns import copy, n_step_returns, take
+from robolearn.datasets.store import CLOSING_ROW, EpisodeMeta, EpisodeWriter, Store
 from robolearn.errors import DatasetError
 from robolearn.specs import InterfaceSpec
 from robolearn.types import ActionSource, EpisodeOutcome, Observation
-
-CLOSING_ROW = "closing_row"
-"""Tag of episodes whose last row is the observation after their last action."""
 
 Rewards = Callable[[Store, int], NDArray]
 """The rewards (T,) of an episode of a store."""
@@ -84,42 +82,42 @@ class ReplayBuffer:
         self._number += 1
         self._running = not (terminated or truncated)
 
-    def sample(self, batch_size: int, rng: np.random.Generator) -> dict[str, NDArray]:
+    def sample(
+        self, batch_size: int, rng: np.random.Generator, out: dict[str, NDArray] | None = None
+    ) -> dict[str, NDArray]:
         """A batch: observation fields (B, ...), the same under `next_<field>`, `action` (B, A), and all (B,) float32:
 
         `reward`, the discounted sum over up to n steps; `bootstrap`, 0 where the task was over within them, else 1; and
         `discount`, that of the next observation's value. An episode that was truncated, or is running, bootstraps from
         the last observation it has.
         """
+        return self.batch(self.draw(batch_size, rng), out)
+
+    def draw(self, number: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Slots (number,) that transitions begin in, all alike. Raises DatasetError when there is none."""
         if not self._number:
             raise DatasetError("replay buffer: there is no transition to sample yet")
-        slots = np.zeros(0, np.int64)
-        while len(slots) < batch_size:
-            drawn = rng.integers(0, self._filled, batch_size + 16)
-            slots = np.concatenate([slots, drawn[self._acted[drawn]]])
-        return self.batch(slots[:batch_size])
+        slots = rng.integers(0, self._filled, number)
+        while len(wrong := np.flatnonzero(~self._acted.take(slots))):
+            slots[wrong] = rng.integers(0, self._filled, len(wrong))
+        return slots
 
-    def batch(self, slots: NDArray[np.int64]) -> dict[str, NDArray]:
-        """The transitions that begin in these slots (B,)."""
-        capacity, config = self.config.capacity, self.config
-        reward = np.zeros(len(slots), np.float32)
-        discount = np.ones(len(slots), np.float32)
-        over = np.zeros(len(slots), np.bool_)
-        going = np.ones(len(slots), np.bool_)
-        at = slots.copy()
-        for _ in range(config.num_steps):
-            reward += np.where(going, discount * self._reward[at], 0)
-            discount = np.where(going, discount * np.float32(config.discount), discount)
-            over |= going & self._terminated[at]
-            at = np.where(going, (at + 1) % capacity, at)
-            # A slot without an action ends the episode, or is the newest one: what lies beyond it is another story.
-            going &= ~over & self._acted[at]
+    def batch(self, slots: NDArray[np.int64], out: dict[str, NDArray] | None = None) -> dict[str, NDArray]:
+        """The transitions that begin in these slots (B,), written into `out` when given."""
+        at, returns = n_step_returns(
+            slots,
+            self._reward,
+            self._terminated,
+            self._acted,
+            self.config.num_steps,
+            self.config.discount,
+        )
         batch: dict[str, NDArray] = {}
-        for name, values in self._observation.items():
-            batch[name] = values[slots]
-            batch[f"next_{name}"] = values[at]
-        bootstrap = (~over).astype(np.float32)
-        return {**batch, "action": self._action[slots], "reward": reward, "bootstrap": bootstrap, "discount": discount}
+        for name, values in self._observation.items():  # `take` is three times as fast as indexing
+            batch[name] = take(values, slots, out, name)
+            batch[f"next_{name}"] = take(values, at, out, f"next_{name}")
+        batch["action"] = take(self._action, slots, out, "action")
+        return batch | {name: copy(values, out, name) for name, values in returns.items()}
 
     def extend(self, store: Store, index: int, rewards: Rewards) -> None:
         """Add an episode of a store: what `EpisodeLog` wrote, or a demonstration.

@@ -6,29 +6,47 @@ beyond it. The draws depend on the generator alone.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robolearn.datasets.store import Store
+from robolearn.datasets.goals import GoalConfig, draw_goals
+from robolearn.datasets.image_cache import ImageCache
+from robolearn.datasets.returns import copy, n_step_returns, take
+from robolearn.datasets.store import CLOSING_ROW, Store
 from robolearn.errors import DatasetError
 from robolearn.types import ActionSource
+
+SUCCESS = "success"
+
+
+@dataclass(frozen=True)
+class TransitionConfig:
+    """Adds what reinforcement learning wants: `next_<field>`, `reward`, `bootstrap` and `discount`, as ReplayBuffer."""
+
+    reward: str = SUCCESS  # field or column; `success`: 1 at the last step of an episode that succeeded, else 0
+    num_steps: int = 1  # n of n-step returns
+    discount: float = 0.99  # per step
 
 
 @dataclass(frozen=True)
 class SamplerConfig:
     """What a batch holds."""
 
-    fields: tuple[str, ...]  # observation fields
+    fields: tuple[str, ...]  # of the observation, and columns, such as weights of imitation
     action_horizon: int = 1  # K: actions from the observation on
     observation_horizon: int = 1  # O: observations up to now; above 1 they get an axis of their own
-    cache_bytes: int = 2 << 30  # of decoded images kept in memory
+    cache_bytes: int = 2 << 30  # of decoded images that are kept
     images: Literal["uint8", "float32"] = "uint8"  # float32 in [0, 1] costs four times the memory traffic
     imitable_start: bool = False  # begin only where the first action may be imitated, not just a later one
+    cache_folder: Path | None = None  # where the images are kept in files, else in memory
+    transition: TransitionConfig | None = None
+    goals: GoalConfig | None = None  # adds `goal_<field>` and `goal_reached`; rewards then are -1 until it is
+    draw_weights: str = ""  # field or column by which steps are drawn in proportion; all alike unless given
 
 
 class Sampler:
@@ -38,62 +56,122 @@ class Sampler:
         """`episodes` are indices of `store.episodes`, all of them unless given.
 
         Raises DatasetError when they hold no step to learn from: one where every field is there and at least one
-        action of the chunk may be imitated.
+        action of the chunk may be imitated; with a transition, where there is an action and what came of it.
         """
         spec = store.spec
         for name in config.fields:
             store.spec_of(name)  # raises where there is no such field
         if config.action_horizon < 1 or config.observation_horizon < 1:
             raise DatasetError(f"sampler wants horizons of at least 1, got {config}")
+        if config.goals is not None and config.transition is not None and config.transition.num_steps != 1:
+            raise DatasetError("sampler: goals go with transitions of one step; set num_steps to 1")
         self.config = config
         self.episodes = list(range(len(store.episodes)) if episodes is None else episodes)
         infos = [store.episodes[index] for index in self.episodes]
         lengths = np.array([info.length for info in infos], np.int64)
-        ends = np.cumsum(lengths)
+        self._ends = ends = np.cumsum(lengths)
         self._episode = np.repeat(np.array(self.episodes, np.int64), lengths)  # of every step
         self._first = np.repeat(ends - lengths, lengths)  # step of that episode
         self._last = np.repeat(ends - 1, lengths)
-        vectors = [name for name in config.fields if name not in spec.image_fields]
+        images = [name for name in config.fields if name in spec.image_fields]
+        vectors = [name for name in config.fields if name not in images]
         self._vectors = self._read_vectors(store, dict.fromkeys((*vectors, "action")))
-        self._images = _ImageCache(store, spec.image_fields, self._episode, self._first, config)
+        self._images = ImageCache(
+            store, images, self._episode, self._first, config.images, config.cache_bytes, config.cache_folder
+        )
         self._usable, self._starts = self._choose_steps(store)
         if not len(self._starts):
             raise DatasetError(
                 f"there is nothing to learn from in {len(infos)} episodes of {len(self._episode)} steps: none has "
                 f"{', '.join(config.fields)} and an action that may be imitated; see: robolearn dataset info"
             )
+        self._weights = self._cumulated_weights(store)
 
     @property
     def num_starts(self) -> int:
         """Steps that a sample can begin at."""
         return len(self._starts)
 
-    def sample(self, batch_size: int, rng: np.random.Generator) -> dict[str, NDArray]:
+    def sample(
+        self, batch_size: int, rng: np.random.Generator, out: dict[str, NDArray] | None = None
+    ) -> dict[str, NDArray]:
         """A batch: the fields (B, ...) or (B, O, ...), `action` (B, K, A), `action_mask` (B, K) bool.
 
         Beyond the end of the episode the last action is repeated and the mask false, as it is where an action was a
-        perturbation, was held back by the safety filter, or is missing.
+        perturbation, was held back by the safety filter, or is missing. With a transition and a horizon of 1, `action`
+        is (B, A), as that of a ReplayBuffer. Written into `out` when given.
         """
-        return self.batch(self._starts[rng.integers(0, len(self._starts), batch_size)])
+        steps = self.draw(batch_size, rng)
+        goals = None
+        if self.config.goals is not None:
+            goals = draw_goals(steps, self._last[steps], len(self._episode), self.config.goals, rng)
+        return self.batch(steps, goals, out)
 
-    def batch(self, steps: NDArray[np.int64]) -> dict[str, NDArray]:
-        """The batch of these steps (B,), which count through the sampler's episodes."""
+    def draw(self, number: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Steps (number,) that a sample can begin at. They count through the sampler's episodes."""
+        if self._weights is None:
+            return self._starts.take(rng.integers(0, len(self._starts), number))
+        at = np.searchsorted(self._weights, rng.random(number) * self._weights[-1], side="right")
+        return self._starts.take(np.minimum(at, len(self._starts) - 1))
+
+    def batch(
+        self, steps: NDArray[np.int64], goals: NDArray[np.int64] | None = None, out: dict[str, NDArray] | None = None
+    ) -> dict[str, NDArray]:
+        """The batch of these steps (B,), with the observations of the steps `goals` (B,) as goals."""
         config = self.config
-        if config.observation_horizon == 1:
-            observed = steps
-        else:
-            past = np.arange(1 - config.observation_horizon, 1)
-            observed = np.maximum(steps[:, None] + past, self._first[steps, None])
-        batch = {}
+        batch: dict[str, NDArray] = {}
+        observed = self._past(steps)
         for name in config.fields:
-            vectors = self._vectors.get(name)
-            batch[name] = self._images.get(name, observed) if vectors is None else vectors.take(observed, axis=0)
+            batch[name] = self._get(name, observed, out, name)
         ahead = steps[:, None] + np.arange(config.action_horizon)
-        last = self._last[steps, None]
+        last = self._last.take(steps)[:, None]
         inside = np.minimum(ahead, last)
-        batch["action"] = self._vectors["action"].take(inside, axis=0)
-        batch["action_mask"] = self._usable.take(inside) & (ahead <= last)
+        flat = config.transition is not None and config.action_horizon == 1
+        batch["action"] = take(self._vectors["action"], steps if flat else inside, out, "action")
+        mask = None if out is None else out["action_mask"]
+        batch["action_mask"] = np.logical_and(self._usable.take(inside), ahead <= last, out=mask)
+        if config.transition is not None:
+            self._add_transition(batch, steps, config.transition, out)
+        if goals is not None and config.goals is not None:
+            self._add_goals(batch, steps, goals, config.goals, out)
         return batch
+
+    def _add_transition(
+        self, batch: dict[str, NDArray], steps: NDArray, config: TransitionConfig, out: dict[str, NDArray] | None
+    ) -> None:
+        reward, terminated, acted = self._reward, self._terminated, self._acted
+        after, returns = n_step_returns(steps, reward, terminated, acted, config.num_steps, config.discount)
+        last = self._last.take(steps)
+        following = self._past(np.where((after > last) | (after < steps), last, after))  # there nothing bootstraps
+        for name in self.config.fields:
+            batch[f"next_{name}"] = self._get(name, following, out, f"next_{name}")
+        for name, values in returns.items():
+            batch[name] = copy(values, out, name)
+
+    def _add_goals(
+        self, batch: dict[str, NDArray], steps: NDArray, goals: NDArray, config: GoalConfig, out: dict | None
+    ) -> None:
+        seen = self._past(goals)
+        for name in self.config.fields:
+            batch[f"goal_{name}"] = self._get(name, seen, out, f"goal_{name}")
+        reached = goals == (steps if config.reached == "now" else np.minimum(steps + 1, self._last.take(steps)))
+        batch["goal_reached"] = copy(reached, out, "goal_reached")
+        if self.config.transition is not None:
+            batch["reward"] = copy(reached.astype(np.float32) - np.float32(1), out, "reward")
+            batch["bootstrap"] = copy((~reached).astype(np.float32), out, "bootstrap")
+
+    def _past(self, steps: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The steps (B,) or (B, O) that are observed at these; before its first one an episode shows that one."""
+        if self.config.observation_horizon == 1:
+            return steps
+        past = np.arange(1 - self.config.observation_horizon, 1)
+        return np.maximum(steps[:, None] + past, self._first.take(steps)[:, None])
+
+    def _get(self, name: str, steps: NDArray[np.int64], out: dict[str, NDArray] | None, key: str) -> NDArray:
+        vectors = self._vectors.get(name)
+        if vectors is None:
+            return self._images.get(name, steps, None if out is None else out[key])
+        return take(vectors, steps, out, key)
 
     def _read_vectors(self, store: Store, names: Iterable[str]) -> dict[str, NDArray]:
         episodes = [store.read(index, list(names)) for index in self.episodes]
@@ -116,56 +194,42 @@ class Sampler:
         for back in range(1, self.config.observation_horizon):
             complete &= seen[np.maximum(steps - back, self._first)]
         # Usable actions in [t, min(t + K, end)), by differences of their running count.
+        if self.config.transition is not None:
+            acted = self._read_transitions(store, self.config.transition, valid["action"], seen)
+            return usable, np.flatnonzero(complete & acted)
         count = np.concatenate([[0], np.cumsum(usable)])
         ahead = 1 if self.config.imitable_start else self.config.action_horizon
         imitable = count[np.minimum(steps + ahead, self._last + 1)] - count[steps]
         return usable, np.flatnonzero(complete & (imitable > 0))
 
+    def _read_transitions(
+        self, store: Store, config: TransitionConfig, commanded: NDArray[np.bool_], seen: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """Rewards and ends; the steps (steps,) that have an action and show what came of it."""
+        infos = [store.episodes[index] for index in self.episodes]
+        steps = np.arange(len(self._episode))
+        self._terminated = np.zeros(len(steps), np.bool_)
+        self._reward = np.zeros(len(steps), np.float32)
+        for info, end in zip(infos, self._ends, strict=True):
+            final = end - 1 - bool(info.tags.get(CLOSING_ROW))
+            self._terminated[final] = info.terminated
+            if config.reward == SUCCESS:
+                self._reward[final] = bool(info.success)
+        if config.reward != SUCCESS:
+            self._reward = self._read_vectors(store, [config.reward])[config.reward].astype(np.float32)
+        # The observation after a step is the next one; where the task was over, none is needed.
+        follows = (steps < self._last) & seen[np.minimum(steps + 1, self._last)]
+        self._acted = commanded & seen & (follows | self._terminated)
+        return self._acted
 
-class _ImageCache:
-    """Images of the sampler's steps, kept as raw pixels while the budget lasts."""
-
-    def __init__(
-        self,
-        store: Store,
-        image_fields: Sequence[str],
-        episode: NDArray[np.int64],
-        first: NDArray[np.int64],
-        config: SamplerConfig,
-    ) -> None:
-        self._store = store
-        self._episode, self._first = episode, first
-        self._as_float = config.images == "float32"
-        self._cached: dict[str, tuple[NDArray, NDArray[np.bool_]]] = {}
-        budget = config.cache_bytes
-        for name in config.fields:
-            spec = store.spec_of(name)
-            shape, dtype = (len(episode), *spec.shape), np.dtype(spec.dtype)
-            num_bytes = math.prod(shape) * dtype.itemsize
-            if name in image_fields and num_bytes <= budget:
-                # Memory is taken page by page as images are decoded into it.
-                self._cached[name] = np.empty(shape, dtype), np.zeros(len(episode), np.bool_)
-                budget -= num_bytes
-
-    def get(self, name: str, steps: NDArray[np.int64]) -> NDArray:
-        """Images (*steps.shape, H, W, C) of a field."""
-        cached = self._cached.get(name)
-        if cached is None:
-            images = np.stack([self._decode(name, step) for step in steps.reshape(-1).tolist()])
-            images = images.reshape(*steps.shape, *images.shape[1:])
-        else:
-            pixels, there = cached
-            for step in np.unique(steps[np.logical_not(there[steps])]).tolist():
-                pixels[step] = self._decode(name, step)
-                there[step] = True
-            images = pixels.take(steps, axis=0)
-        if self._as_float:
-            images = np.multiply(images, np.float32(1 / np.iinfo(images.dtype).max), dtype=np.float32)
-        return images
-
-    def _decode(self, name: str, step: int) -> NDArray:
-        within = step - int(self._first[step])
-        return self._store.read(int(self._episode[step]), (name,), within, within + 1)[name][0]
+    def _cumulated_weights(self, store: Store) -> NDArray[np.float64] | None:
+        name = self.config.draw_weights
+        if not name:
+            return None
+        weights = self._read_vectors(store, [name])[name][self._starts].astype(np.float64)
+        if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
+            raise DatasetError(f"sampler: {name} has weights below 0, not finite or all 0; wanted weights to draw by")
+        return np.cumsum(weights)
 
 
 def split_episodes(num_episodes: int, validation_fraction: float, seed: int) -> tuple[list[int], list[int]]:

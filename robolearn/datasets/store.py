@@ -21,6 +21,9 @@ from robolearn.types import EpisodeOutcome
 UNKNOWN_SOURCE = 255  # of `action_source`, where a step came without one
 NO_STAMP = -1  # where a step came without a stamp
 
+CLOSING_ROW = "closing_row"
+"""Tag of episodes whose last row is the observation after their last action."""
+
 FIELD_NAME = re.compile(r"[a-z][a-z0-9_]*")
 RESERVED_NAMES = ("stamp_ns", "valid")
 
@@ -251,9 +254,17 @@ class Store(Protocol):
         ...
 
     def read(
-        self, index: int, fields: Sequence[str] | None = None, start: int = 0, stop: int | None = None
+        self,
+        index: int,
+        fields: Sequence[str] | None = None,
+        start: int = 0,
+        stop: int | None = None,
+        out: Mapping[str, NDArray] | None = None,
     ) -> dict[str, NDArray]:
-        """Steps [start, stop) of an episode: values (T, ...) by field, all fields unless named, or columns."""
+        """Steps [start, stop) of an episode: values (T, ...) by field, all fields unless named, or columns.
+
+        Written into the arrays of `out` where it has one.
+        """
         ...
 
     def read_stamps(self, index: int) -> dict[str, NDArray[np.int64]]:

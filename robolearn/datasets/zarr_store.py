@@ -98,7 +98,12 @@ class ZarrStore:
         return [episode for episode in left if episode is not None and episode.id not in committed]
 
     def read(
-        self, index: int, fields: Sequence[str] | None = None, start: int = 0, stop: int | None = None
+        self,
+        index: int,
+        fields: Sequence[str] | None = None,
+        start: int = 0,
+        stop: int | None = None,
+        out: Mapping[str, NDArray] | None = None,
     ) -> dict[str, NDArray]:
         names = self.spec.fields if fields is None else fields
         for name in names:
@@ -109,7 +114,7 @@ class ZarrStore:
                 raise DatasetError(
                     f"{self.path}: column {name} has no values for episode {self._episodes[index].id}; label it first"
                 )
-        return {name: self._readers[name].read(low, high) for name in names}
+        return {name: self._readers[name].read(low, high, (out or {}).get(name)) for name in names}
 
     def spec_of(self, name: str) -> ArraySpec:
         """Spec of a field or a column."""
