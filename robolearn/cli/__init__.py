@@ -18,7 +18,7 @@ import tyro
 from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes
 
-from robolearn.cli import data, graph, work
+from robolearn.cli import data, graph, rewards, work
 from robolearn.cli.output import EXIT_INTERRUPTED, say
 from robolearn.errors import RobolearnError, UnknownNameError
 
@@ -40,6 +40,10 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "dataset gc": data.dataset_gc,
     "dataset split": data.dataset_split,
     "dataset merge": data.dataset_merge,
+    "label": rewards.label,
+    "reward train": rewards.reward_train,
+    "reward audit": rewards.reward_audit,
+    "reward leaderboard": rewards.reward_leaderboard,
     "topic list": graph.topic_list,
     "topic echo": graph.topic_echo,
     "topic hz": graph.topic_hz,

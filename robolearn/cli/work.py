@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from rich.text import Text
 from tyro.conf import Positional, arg
@@ -99,6 +99,7 @@ def collect(
     out: Path,
     episodes: int = 10,
     policy: str = "scripted",
+    manner: Literal["expert", "slow", "hesitating", "failing", "play", "mixed"] = "expert",
     graph: bool = False,
     seed: int | None = None,
     image_size: int | None = None,
@@ -115,6 +116,7 @@ def collect(
         out: the dataset, a folder ending in .zarr.
         episodes: how many to add.
         policy: `scripted` or the path of a checkpoint.
+        manner: how the scripted policy works: for data of mixed quality, as people record it.
         graph: run as nodes on a ROS 2 graph instead of in this process.
         seed: of the first episode, the next ones count up; by default the first one that the dataset does not hold.
         image_size: height and width of the camera images; the task's own by default.
@@ -126,6 +128,7 @@ def collect(
     config = CollectConfig(
         task=task,
         policy=policy,
+        manner=manner,
         image_size=defaults.image_size if image_size is None else image_size,
         perturbation=defaults.perturbation if perturbation is None else perturbation,
     )

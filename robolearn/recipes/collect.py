@@ -15,6 +15,7 @@ from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.robot_env import RobotEnv
 from robolearn.errors import DatasetError, SpecError
 from robolearn.policies.checkpoint import load_policy
+from robolearn.policies.demonstrator import Demonstrator, Manner
 from robolearn.policies.policy import Policy
 from robolearn.policies.scripted import ScriptedPolicy
 from robolearn.recipes.graph import free_domain_id, run_graph
@@ -35,6 +36,7 @@ class CollectConfig:
 
     task: str
     policy: str = SCRIPTED  # or the path of a checkpoint
+    manner: Manner = "expert"  # in which a scripted policy works, see policies/demonstrator.py
     image_size: int = 64  # [pixels], height and width
     perturbation: float = 0.2  # share of steps at which the expert is pushed off its path
     execute_steps: int = EXECUTE_STEPS  # of a chunk, before the policy is asked again
@@ -67,6 +69,10 @@ def collect_episodes(
             )
         seed = max((i.seed for i in store.episodes if i.seed is not None), default=-1) + 1 if seed is None else seed
     seed = seed or 0
+    if config.manner != "expert" and (graph or config.policy != SCRIPTED):
+        raise SpecError(
+            f"a manner ({config.manner}) is for the scripted policy, in this process; leave out one of them"
+        )
     if graph:
         return _collect_on_graph(config, out, episodes, seed, progress)
     return _collect_in_process(config, out, episodes, seed, progress)
@@ -98,10 +104,7 @@ def _collect_on_graph(
 def _collect_in_process(
     config: CollectConfig, out: Path, episodes: int, seed: int, progress: Progress
 ) -> list[dict[str, Any]]:
-    scripted = config.policy == SCRIPTED
-    policy: Policy = (
-        ScriptedPolicy(config.task, perturbation=config.perturbation) if scripted else load_policy(Path(config.policy))
-    )
+    policy = _policy(config)
     size = (config.image_size, config.image_size)
     env = RobotEnv(config.task, dict.fromkeys(make_task(config.task).cameras, size), privileged=True)
     try:
@@ -116,6 +119,14 @@ def _collect_in_process(
     finally:
         env.close()
     return rows
+
+
+def _policy(config: CollectConfig) -> Policy:
+    if config.policy != SCRIPTED:
+        return load_policy(Path(config.policy))
+    if config.manner != "expert":
+        return Demonstrator(config.task, config.manner)
+    return ScriptedPolicy(config.task, perturbation=config.perturbation)
 
 
 def _open_store(out: Path, env: RobotEnv) -> ZarrStore:

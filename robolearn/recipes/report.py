@@ -84,7 +84,7 @@ def read_metrics(path: Path) -> dict[str, tuple[NDArray[np.float64], NDArray[np.
 
 def plot_curves(curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]], names: Sequence[str]) -> str:
     """SVG of the named curves over gradient steps."""
-    return _svg(lambda axes: _draw_curves(axes, curves, names), (7.0, 3.0))
+    return figure_svg(lambda axes: _draw_curves(axes, curves, names), (7.0, 3.0))
 
 
 def plot_latency(latency_p50_ms: Sequence[float], latency_p99_ms: Sequence[float], period_ms: float) -> str:
@@ -99,7 +99,7 @@ def plot_latency(latency_p50_ms: Sequence[float], latency_p99_ms: Sequence[float
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
 
-    return _svg(draw, (7.0, 2.6))
+    return figure_svg(draw, (7.0, 2.6))
 
 
 def _draw_curves(
@@ -112,7 +112,8 @@ def _draw_curves(
     axes.legend(frameon=False)
 
 
-def _svg(draw: Any, size: tuple[float, float]) -> str:
+def figure_svg(draw: Any, size: tuple[float, float]) -> str:
+    """SVG text of a plot of `size` [inches]; `draw` gets the axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")

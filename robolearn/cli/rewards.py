@@ -1,0 +1,253 @@
+"""`robolearn label` and `robolearn reward ...`."""
+
+from __future__ import annotations
+
+import json as json_module
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+from robolearn.cli.output import EXIT_NO, Dataset, print_json, print_table, say
+from robolearn.errors import RobolearnError
+from robolearn.progress import ProgressBar
+
+RewardName = Annotated[str, Positional, arg(metavar="MODEL")]
+As = Annotated[str, arg(name="as")]
+
+
+def label(
+    dataset: Dataset,
+    reward: str,
+    as_: As = "",
+    goal: tuple[str, ...] = (),
+    baseline: tuple[str, ...] = (),
+    alpha: float = 0.0,
+    model: str = "ViT-B-32",
+    pretrained: str = "laion2b_s34b_b79k",
+    model_dir: Path | None = None,
+    camera: str = "front",
+    config: Path | None = None,
+    device: str = "cpu",
+    json: bool = False,
+) -> int:
+    """Score every episode of a dataset with a reward model.
+
+    The values become columns beside the recorded data, which is not touched. An interrupted run goes on where it was.
+
+    Example: robolearn label demos.zarr --reward vlm --goal "a cube on a plate" --baseline "a table" --alpha 0.5
+
+    Args:
+        dataset: a zarr dataset of episodes with images.
+        reward: `vlm`, `keypoints`, or the folder of a model that `robolearn reward train` made.
+        as_: the column; by default <kind>/<model>-<version>, and what is missing of that is added.
+        goal: of vlm: prompts that describe success; the episodes' instructions when left out.
+        baseline: of vlm: prompts that describe the scene whatever happens.
+        alpha: of vlm: strength of the goal-baseline projection, 0 to 1.
+        model: of vlm: architecture, as open_clip names it.
+        pretrained: of vlm: tag of the weights.
+        model_dir: of vlm: a local open_clip directory, in the place of both names.
+        camera: of vlm: whose images are scored.
+        config: of other models: a JSON file with their settings.
+        device: where the model runs: cpu or cuda.
+    """
+    from robolearn.recipes.rewards.label import label_dataset
+
+    clip = {"model": model, "pretrained": pretrained, "model_dir": str(model_dir or ""), "device": device}
+    scorer = _model(
+        reward, config, device, {"goal": goal, "baseline": baseline, "alpha": alpha, "camera": camera}, clip
+    )
+    from robolearn.datasets.zarr_store import ZarrStore
+
+    images = sum(info.length for info in ZarrStore.open(dataset).episodes)
+    with ProgressBar("label", images, "image") as bar:
+        answer = label_dataset(dataset, scorer, as_, progress=bar.update)
+    if json:
+        print_json(answer)
+    else:
+        say(
+            f"{dataset}: {answer['column']} for {answer['episodes']} episodes ({answer['skipped']} had it), "
+            f"{answer['images_per_s']:.0f} images/s"
+        )
+    return 0
+
+
+def reward_train(
+    name: RewardName,
+    dataset: Path,
+    out: Path,
+    steps: int = 600,
+    seed: int = 0,
+    camera: tuple[str, ...] = ("front",),
+    encoder: Literal["small", "open_clip"] = "small",
+    model_dir: Path | None = None,
+    proprio: bool = True,
+    labeller: Literal["task", "outcome", "endpoint"] = "task",
+    pairs: int = 1000,
+    wrong_answers: float = 0.0,
+    goal: str = "",
+    endpoint: str = "http://127.0.0.1:8000/v1",
+    endpoint_model: str = "",
+    cache: Path = Path("runs/answers"),
+    device: str = "cpu",
+    json: bool = False,
+) -> int:
+    """Train a reward model on a dataset and audit it on episodes that it did not see.
+
+    Example: robolearn reward train progress --dataset demos.zarr --out runs/progress
+
+    Args:
+        name: progress, success, preference, hop, matching or perceptual_steps.
+        dataset: a zarr dataset of episodes with images.
+        out: folder of the model.
+        steps: gradient steps.
+        seed: fixes initial weights, batches and which episodes are held out.
+        camera: cameras that the model looks at.
+        encoder: a small one that is trained, or a frozen CLIP.
+        model_dir: of open_clip: a local directory.
+        proprio: whether models that may look at proprio do.
+        labeller: of preference: who compares: the task's predicates, the outcome of the episode, or a model.
+        pairs: of preference: comparisons to make.
+        wrong_answers: of preference: share of the rule's answers that are turned round.
+        goal: of preference: what the model at the endpoint is told; the instruction by default.
+        endpoint: of preference: an OpenAI-compatible endpoint.
+        endpoint_model: of preference: the model's name there.
+        cache: of preference: folder of answers, so that none is paid for twice.
+        device: cpu or cuda.
+    """
+    from robolearn.recipes.rewards.settings import TrainingSettings
+    from robolearn.recipes.rewards.training import train_reward
+    from robolearn.rewards.endpoint import EndpointConfig
+    from robolearn.rewards.features import EncoderConfig
+    from robolearn.rewards.open_clip import OpenClipConfig
+
+    settings = TrainingSettings(
+        cameras=camera,
+        encoder=EncoderConfig(encoder, open_clip=OpenClipConfig(model_dir=str(model_dir or ""), device=device)),
+        proprio=proprio,
+        steps=steps,
+        seed=seed,
+        device=device,
+        pairs=pairs,
+        labeller=labeller,
+        goal=goal,
+        wrong_answers=wrong_answers,
+        endpoint=EndpointConfig(url=endpoint, model=endpoint_model, cache_dir=str(cache)),
+    )
+    with ProgressBar(f"train {name}", 2 * steps if name == "progress" else steps, "step") as bar:
+        trained = train_reward(name, dataset, out, settings, bar.update)
+    if json:
+        print_json(trained.to_json())
+    else:
+        rows = [(key, _short(value)) for key, value in trained.audit.items() if value is not None]
+        print_table(
+            f"{out}: {trained.id} {trained.version}, on {trained.held_out_episodes} episodes held out", ("", ""), rows
+        )
+    return 0
+
+
+def reward_audit(
+    dataset: Dataset, reward: tuple[str, ...], out: Path | None = None, device: str = "cpu", json: bool = False
+) -> int:
+    """Measure how far a reward model can be trusted; exit code 1 when it misses a gate.
+
+    Example: robolearn reward audit demos.zarr --reward runs/progress --out runs/audit
+
+    Args:
+        dataset: episodes of known outcome; poses in it give true progress too.
+        reward: folders of models, or columns of the dataset.
+        out: folder for audit.json and audit.html.
+        device: cpu or cuda.
+    """
+    audits = _audit(dataset, reward, out, device, json, f"audit of {dataset}")
+    return 0 if all(one.passed for one in audits.models) else EXIT_NO
+
+
+def reward_leaderboard(
+    dataset: Dataset, reward: tuple[str, ...] = (), out: Path | None = None, device: str = "cpu", json: bool = False
+) -> int:
+    """All models, and all columns that the dataset has, on the same episodes, best first.
+
+    Example: robolearn reward leaderboard demos.zarr --reward runs/progress runs/success
+
+    Args:
+        dataset: episodes of known outcome.
+        reward: folders of models that are not columns of the dataset yet.
+        out: folder for audit.json and audit.html.
+        device: cpu or cuda.
+    """
+    from robolearn.datasets.zarr_store import ZarrStore
+
+    labelled = [name for name, column in ZarrStore.open(dataset).columns.items() if _scored(name, column)]
+    _audit(dataset, (*reward, *labelled), out, device, json, f"leaderboard of {dataset}")
+    return 0
+
+
+def _scored(name: str, column: Any) -> bool:
+    return "kind" in column.attributes and name.partition("/")[0] not in ("confidence", "stage")
+
+
+def _audit(dataset: Path, reward: tuple[str, ...], out: Path | None, device: str, json: bool, title: str) -> Any:
+    from robolearn.datasets.zarr_store import ZarrStore
+    from robolearn.recipes.rewards.audit import audit_dataset
+    from robolearn.recipes.rewards.data import RewardData
+    from robolearn.recipes.rewards.page import write_audit_page
+
+    columns = ZarrStore.open(dataset).columns
+    named = [name for name in reward if name in columns]
+    models = {}
+    for name in reward:
+        if name not in columns:
+            model = _model(name, None, device, {}, {})
+            models[f"{model.id}-{model.version}"] = model
+    if not reward:
+        raise RobolearnError(f"there is nothing to audit; {dataset} has no labelled columns: give --reward MODEL")
+    with ProgressBar("audit", len(reward), "model") as bar:
+        audits = audit_dataset(dataset, models, named, bar.update)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "audit.json").write_text(json_module.dumps(audits.to_json(), indent=2) + "\n", encoding="utf-8")
+        write_audit_page(out / "audit.html", RewardData(dataset), audits)
+    if json:
+        print_json(audits.to_json())
+    else:
+        header = ("model", "AUROC", "order +", "order -", "rank", "false +", "gates")
+        keys = ("success_auroc", "voc_success", "voc_failure", "progress_spearman", "false_positive_rate")
+        rows = [
+            (one.name, *(_short(one.metrics[key]) for key in keys), "; ".join(map(str, one.missed)) or "passed")
+            for one in audits.models
+        ]
+        print_table(title, header, rows)
+        if out is not None:
+            say(f"page: {out / 'audit.html'}")
+    return audits
+
+
+def _model(name: str, config: Path | None, device: str, vlm: dict[str, Any], clip: dict[str, Any]) -> Any:
+    """A trained model by its folder, or one that needs no training by name."""
+    from robolearn.networks.model_directory import config_from_json
+    from robolearn.rewards import REWARDS, reward_class
+    from robolearn.rewards.open_clip import OpenClipConfig
+    from robolearn.rewards.saved import load_reward
+    from robolearn.rewards.vlm import VLMConfig
+
+    if name not in REWARDS and Path(name).exists():
+        return load_reward(Path(name), device)
+    kind = reward_class(name)
+    if config is not None:
+        try:
+            return kind(config_from_json(kind.config_type, json_module.loads(config.read_text(encoding="utf-8"))))
+        except (ValueError, TypeError) as error:
+            raise RobolearnError(f"{config} does not hold the settings of {name}: {error}") from error
+    if name == "vlm":
+        return kind(replace(VLMConfig(**vlm), clip=OpenClipConfig(**clip)))
+    if name == "keypoints":
+        raise RobolearnError("keypoints needs waypoints: give --config with a JSON file, see docs/rewards.md")
+    raise RobolearnError(f"{name} has to be trained first: robolearn reward train {name} --dataset ... --out MODEL")
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

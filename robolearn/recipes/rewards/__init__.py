@@ -1,0 +1,1 @@
+"""Reward models at work: train them, label datasets with them, audit them."""

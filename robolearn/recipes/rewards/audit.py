@@ -1,0 +1,118 @@
+"""Audit reward models on the episodes of a dataset, one or many beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robolearn.errors import DatasetError
+from robolearn.recipes.rewards.data import RewardData, cameras_of
+from robolearn.recipes.rewards.settings import Report
+from robolearn.rewards.audit import Audit, AuditEpisode, Scores, agreement, audit
+from robolearn.rewards.reward_model import RewardModel
+
+NEAR_MISS = "near_miss"  # tag of a failed episode that came close
+NEAR_PROGRESS = 0.5  # a failure whose true progress came this far is one, too
+
+
+@dataclass(frozen=True)
+class Audits:
+    """Audits of some models on the same episodes, best first, with what a page needs to show them."""
+
+    episodes: list[int]
+    facts: list[AuditEpisode]
+    scores: list[Scores]
+    models: list[Audit]
+    agreement: dict[str, dict[str, float | None]]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "episodes": len(self.episodes),
+            "successes": sum(one.success for one in self.facts),
+            "near_misses": sum(one.near_miss for one in self.facts),
+            "models": [one.to_json() for one in self.models],
+            "agreement": self.agreement,
+        }
+
+
+def audit_dataset(
+    dataset: Path,
+    models: Mapping[str, RewardModel],
+    columns: Sequence[str] = (),
+    progress: Report = lambda done, text: None,
+) -> Audits:
+    """Audit models, and columns that the dataset was labelled with, on all of its episodes.
+
+    Raises DatasetError for a column that is not there or lacks an episode.
+    """
+    data = RewardData(dataset)
+    return audit_models(data, range(len(data.store.episodes)), models, columns, progress)
+
+
+def audit_models(
+    data: RewardData,
+    indices: Sequence[int],
+    models: Mapping[str, RewardModel],
+    columns: Sequence[str] = (),
+    progress: Report = lambda done, text: None,
+) -> Audits:
+    """The same on the episodes of these indices. `progress` counts models."""
+    facts = [_facts(data, index) for index in indices]
+    scores: list[Scores] = []
+    for name, model in models.items():
+        progress(len(scores), name)
+        scores.append(_scores(data, indices, name, model))
+    scores += [_column(data, indices, name) for name in columns]
+    progress(len(scores), "")
+    audits = [audit(one, facts) for one in scores]
+    order = sorted(range(len(audits)), key=lambda i: (not audits[i].passed, -(audits[i].metrics["success_auroc"] or 0)))
+    scores = [scores[i] for i in order]
+    return Audits(list(indices), facts, scores, [audits[i] for i in order], agreement(scores))
+
+
+def _facts(data: RewardData, index: int) -> AuditEpisode:
+    info = data.store.episodes[index]
+    truth = data.truth(index)
+    near = bool(info.tags.get(NEAR_MISS, truth is not None and float(truth.progress.max()) >= NEAR_PROGRESS))
+    poses = [name for name in data.store.spec.fields if name.startswith("pose_")]
+    features = None
+    if poses:
+        values = data.store.read(index, ["proprio", *poses])
+        features = np.concatenate(list(values.values()), axis=1).astype(np.float64)
+    return AuditEpisode(
+        success=bool(info.success),
+        near_miss=near and not info.success,
+        terminated=info.terminated,
+        progress=None if truth is None else truth.progress,
+        reference=None if truth is None else truth.reward,
+        features=features,
+    )
+
+
+def _scores(data: RewardData, indices: Sequence[int], name: str, model: RewardModel) -> Scores:
+    value: list[NDArray[np.float64]] = []
+    done: list[bool] = []
+    for group, episodes in data.batches(indices, cameras_of(model)):
+        output = model.score(episodes)
+        for row, index in enumerate(group):
+            length = data.store.episodes[index].length
+            value.append(output.value[row, :length].double().cpu().numpy())
+            if "done" in output.raw:
+                done.append(bool(output.raw["done"][row, :length].any()))
+    return Scores(name, model.kind, value, done or None)
+
+
+def _column(data: RewardData, indices: Sequence[int], name: str) -> Scores:
+    columns = data.store.columns
+    if name not in columns:
+        raise DatasetError(f"{data.path} has no column {name!r}; it has {', '.join(columns) or 'none'}")
+    missing = [data.store.episodes[i].id for i in indices if not columns[name].has_episode(data.store.episodes[i])]
+    if missing:
+        raise DatasetError(f"column {name} of {data.path} lacks episode {missing[0]}; label it first")
+    kind = columns[name].attributes.get("kind", "reward")
+    return Scores(name, kind, [data.store.read(i, [name])[name].astype(np.float64) for i in indices])

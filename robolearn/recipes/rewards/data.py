@@ -1,0 +1,149 @@
+"""Episodes as reward models take them, and what the task itself says of them. Legend: T steps, H W image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.errors import DatasetError, SpecError
+from robolearn.rewards.reward_model import Episodes, RewardModel
+from robolearn.rewards.stages import StageTargets, starts_from_labels, targets_from_starts
+from robolearn.tasks import TASKS, make_task
+
+IMAGES_AT_ONCE = 1024  # of one camera, decoded and scored together
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What a task's predicates say of one episode of T steps: stage (T,) int64, progress (T,) and reward (T,)."""
+
+    stages: tuple[str, ...]
+    stage: NDArray[np.int64]
+    progress: NDArray[np.float64]
+    reward: NDArray[np.float64]
+
+
+class RewardData:
+    """A dataset, episode by episode. Raises DatasetError when it has no images."""
+
+    def __init__(self, dataset: Path) -> None:
+        self.store = ZarrStore.open(dataset)
+        self.path = dataset
+        observation = self.store.spec.interface.observation
+        self.cameras = tuple(name.removeprefix("image_") for name in observation if name.startswith("image_"))
+        if not self.cameras:
+            raise DatasetError(f"{dataset} has no camera images; reward models look at pictures")
+        if not self.store.episodes:
+            raise DatasetError(f"{dataset} has no episodes")
+        self.proprio_size = observation["proprio"].shape[0] if "proprio" in observation else 0
+
+    def image_size(self, camera: str) -> tuple[int, int]:
+        """(H, W) of a camera. Raises DatasetError for one that is not there."""
+        if camera not in self.cameras:
+            raise DatasetError(f"{self.path} has no camera {camera!r}; it has {', '.join(self.cameras)}")
+        height, width, _ = self.store.spec.interface.observation[f"image_{camera}"].shape
+        return height, width
+
+    def images(self, index: int, camera: str) -> NDArray[np.uint8]:
+        """Images (T, H, W, 3) of an episode; where one was lost, the last one before it, as a robot would still see."""
+        name = f"image_{camera}"
+        images = self.store.read(index, [name])[name]
+        valid = self.store.read_valid(index)[name]
+        if valid.all():
+            return images
+        newest = np.maximum.accumulate(np.where(valid, np.arange(len(valid)), -1))
+        first = int(valid.argmax())  # what came before the first image is shown as that one
+        return images[np.where(newest < 0, first, newest)]
+
+    def episodes(self, indices: Sequence[int], cameras: Sequence[str] | None = None) -> Episodes:
+        """These episodes, padded to the longest of them."""
+        infos = [self.store.episodes[index] for index in indices]
+        longest = max(info.length for info in infos)
+        images = {}
+        for camera in self.cameras if cameras is None else cameras:
+            rows = np.zeros((len(infos), longest, *self.image_size(camera), 3), np.uint8)
+            for row, index in enumerate(indices):
+                rows[row, : infos[row].length] = self.images(index, camera)
+            images[camera] = torch.from_numpy(rows)
+        proprio = None
+        if self.proprio_size:
+            values = np.zeros((len(infos), longest, self.proprio_size), np.float32)
+            for row, index in enumerate(indices):
+                values[row, : infos[row].length] = self.store.read(index, ["proprio"])["proprio"]
+            proprio = torch.from_numpy(np.nan_to_num(values))
+        length = torch.tensor([info.length for info in infos])
+        return Episodes(images, [info.instruction for info in infos], proprio, length)
+
+    def batches(
+        self, indices: Sequence[int], cameras: Sequence[str] | None = None
+    ) -> Iterator[tuple[list[int], Episodes]]:
+        """Groups of consecutive episodes of about IMAGES_AT_ONCE steps; the next one is read while one is used."""
+        groups: list[list[int]] = []
+        room = 0
+        for index in indices:
+            length = self.store.episodes[index].length
+            if not groups or (len(groups[-1]) + 1) * max(length, room) > IMAGES_AT_ONCE:
+                groups.append([])
+                room = 0
+            groups[-1].append(index)
+            room = max(room, length)
+        with ThreadPoolExecutor(1, "read") as pool:
+            waiting = [pool.submit(self.episodes, group, cameras) for group in groups[:1]]
+            for number, group in enumerate(groups):
+                current = waiting.pop()
+                if number + 1 < len(groups):
+                    waiting.append(pool.submit(self.episodes, groups[number + 1], cameras))
+                yield group, current.result()
+
+    def truth(self, index: int) -> Truth | None:
+        """The task's own judgement of every step; None where the poses that it looks at were not recorded."""
+        info = self.store.episodes[index]
+        if info.task not in TASKS:
+            return None
+        task = make_task(info.task)
+        wanted = ["proprio", *(f"pose_{body}" for body in task.bodies)]
+        if any(name not in self.store.spec.fields for name in wanted):
+            return None
+        judged = task.judge(self.store.read(index, wanted))
+        return Truth(
+            task.stages,
+            np.asarray(judged.stage, np.int64),
+            np.asarray(judged.progress, np.float64),
+            np.asarray(judged.reward, np.float64),
+        )
+
+    def stage_targets(self, index: int) -> tuple[tuple[str, ...], StageTargets] | None:
+        """Stages of a successful episode, from its annotations or else from the task's predicates.
+
+        None where there are none, or where the episode does not pass each stage once and in order.
+        """
+        info = self.store.episodes[index]
+        if info.annotations:
+            marks = sorted(info.annotations, key=lambda mark: mark.start)
+            try:
+                return tuple(m.label for m in marks), targets_from_starts([m.start for m in marks], info.length)
+            except SpecError:
+                return None
+        truth = self.truth(index) if info.success else None
+        if truth is None:
+            return None
+        try:
+            starts = starts_from_labels(truth.stage, len(truth.stages))
+        except DatasetError:
+            return None
+        return truth.stages, targets_from_starts(starts, info.length)
+
+
+def cameras_of(model: RewardModel) -> tuple[str, ...]:
+    """The cameras that a model looks at, so that no others are decoded."""
+    config = getattr(model, "config", None)
+    if hasattr(config, "cameras"):
+        return tuple(config.cameras)  # type: ignore[union-attr]
+    return (config.camera,) if hasattr(config, "camera") else ()  # type: ignore[union-attr]

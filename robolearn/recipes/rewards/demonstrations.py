@@ -1,0 +1,103 @@
+"""Make the reward models that follow demonstrations: hops, matching and perceptual steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from robolearn.errors import DatasetError
+from robolearn.recipes.rewards.data import RewardData
+from robolearn.recipes.rewards.encoding import encoder_config, image_pool, pretrain
+from robolearn.recipes.rewards.settings import Report, TrainingSettings
+from robolearn.rewards.hop import HopConfig, HopReward, hop
+from robolearn.rewards.matching import MatchingConfig, MatchingReward
+from robolearn.rewards.perceptual_steps import PerceptualStepsConfig, PerceptualStepsReward
+
+Model = TypeVar("Model", MatchingReward, PerceptualStepsReward)
+
+
+def successes(data: RewardData, indices: Sequence[int]) -> list[int]:
+    """The successful episodes among these. Raises DatasetError when there are none."""
+    found = [index for index in indices if data.store.episodes[index].success]
+    if not found:
+        raise DatasetError(f"{data.path}: none of {len(indices)} episodes succeeded; there is nothing to follow")
+    return found
+
+
+def make_hop(data: RewardData, indices: Sequence[int], settings: TrainingSettings, report: Report) -> HopReward:
+    """Train on pairs of moments of one episode. Progress is the task's, or else the share of a success's time."""
+    good = successes(data, indices)
+    known = [index for index in indices if data.truth(index) is not None] or good
+    progress = []
+    for index in known:
+        truth = data.truth(index)
+        length = data.store.episodes[index].length
+        progress.append(np.linspace(0.0, 1.0, length) if truth is None else truth.progress)
+    model = HopReward(HopConfig(settings.cameras[0], encoder=encoder_config(data, settings), seed=settings.seed))
+    model.to(settings.device)
+    last = data.images(good[0], settings.cameras[0])[-1]
+    model.set_goal(torch.from_numpy(last))
+    images = image_pool(data, known, settings.cameras[:1])[settings.cameras[0]]
+    lengths = np.array([len(one) for one in progress])
+    first = np.cumsum([0, *lengths[:-1]])
+    flat = torch.from_numpy(np.concatenate(progress)).float()
+    texts = [data.store.episodes[index].instruction for index in known]
+    rng = np.random.default_rng(settings.seed)
+    net = model.model
+    assert isinstance(net, nn.Module)
+    optimizer = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], settings.learning_rate)
+    net.train()
+    for step in range(settings.steps):
+        episode = rng.integers(len(known), size=settings.batch_size)
+        before, after = (torch.from_numpy(first[episode] + rng.integers(0, lengths[episode])) for _ in range(2))
+        told = net.hops(images[before], images[after], [texts[i] for i in episode])
+        loss = (told - hop(flat[before], flat[after]).to(told.device)).square().mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        if step % 20 == 19:
+            report(step + 1, f"loss {float(loss.detach()):.4f}")
+    return model.eval()
+
+
+def make_matching(
+    data: RewardData, indices: Sequence[int], settings: TrainingSettings, report: Report
+) -> MatchingReward:
+    """Follow the shortest successful episode."""
+    good = successes(data, indices)
+    best = min(good, key=lambda index: data.store.episodes[index].length)
+    config = MatchingConfig(settings.cameras[0], encoder=encoder_config(data, settings), seed=settings.seed)
+    model = _told_time(MatchingReward(config), data, good, settings, report)
+    model.set_demonstration(torch.from_numpy(data.images(best, settings.cameras[0])))
+    return model.eval()
+
+
+def make_perceptual_steps(
+    data: RewardData, indices: Sequence[int], settings: TrainingSettings, report: Report
+) -> PerceptualStepsReward:
+    """Find the steps in all successful episodes."""
+    good = successes(data, indices)
+    config = PerceptualStepsConfig(settings.cameras[0], encoder=encoder_config(data, settings), seed=settings.seed)
+    model = _told_time(PerceptualStepsReward(config), data, good, settings, report)
+    model.fit([torch.from_numpy(data.images(index, settings.cameras[0])) for index in good])
+    return model.eval()
+
+
+def _told_time(
+    model: Model, data: RewardData, good: Sequence[int], settings: TrainingSettings, report: Report
+) -> Model:
+    """A small encoder first learns to tell early from late in the successes, which needs no labels."""
+    time = torch.cat([torch.linspace(0.0, 1.0, data.store.episodes[index].length) for index in good])
+
+    def draw(generator: torch.Generator) -> Tensor:
+        return torch.randint(len(time), (settings.batch_size,), generator=generator)
+
+    def loss(told: Tensor, rows: Tensor) -> Tensor:
+        return (told[:, 0] - time[rows].to(told.device)).square().mean()
+
+    pretrain(model.encoder, image_pool(data, good, settings.cameras[:1]), draw, loss, 1, settings, report)
+    return model.to(settings.device)

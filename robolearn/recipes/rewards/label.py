@@ -1,0 +1,86 @@
+"""Label a dataset: what a reward model says of every step becomes columns; what was recorded stays as it was."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robolearn.errors import SpecError
+from robolearn.recipes.rewards.data import RewardData, cameras_of
+from robolearn.recipes.rewards.settings import Report
+from robolearn.rewards.reward_model import Kind, RewardModel
+from robolearn.specs import ArraySpec
+
+COLUMN_KINDS: dict[Kind, str] = {"reward": "reward", "potential": "progress", "success": "success"}
+"""First part of a column's name: what its values mean."""
+
+
+def column_name(model: RewardModel, wanted: str = "") -> str:
+    """`reward/vlm-<version>`; of `wanted`, what is missing: the version behind `reward/vlm`, model and version behind
+    `reward`. A full name is taken as it is."""
+    kind, _, name = wanted.partition("/")
+    if name and name.endswith(model.version):
+        return wanted
+    return f"{kind or COLUMN_KINDS[model.kind]}/{name or model.id}-{model.version}"
+
+
+def label_dataset(
+    dataset: Path, model: RewardModel, column: str = "", progress: Report = lambda done, text: None
+) -> dict[str, Any]:
+    """Write the column `column_name(model, column)`, and beside it `confidence/...` and, of stages, `stage/...`.
+
+    Episodes that are labelled already are skipped, so a run that was interrupted goes on. The answer has `column`,
+    `columns`, `episodes` and `images` (of this run), `skipped`, `images_per_s` and `kind`. `progress` counts images.
+    """
+    data = RewardData(dataset)
+    cameras = cameras_of(model)
+    for camera in cameras:
+        data.image_size(camera)
+    name = column_name(model, column)
+    suffix = name.partition("/")[2]
+    attributes = {
+        "model": model.id,
+        "version": model.version,
+        "kind": model.kind,
+        "causal": model.causal,
+        "settings": asdict(model.config),  # type: ignore[attr-defined]
+    }
+    wanted = {name: ("value", "float32"), f"confidence/{suffix}": ("confidence", "float32")}
+    if hasattr(model.config, "stages"):  # type: ignore[attr-defined]
+        wanted[f"stage/{suffix}"] = ("stage", "int32")
+    started_s, images, episodes = time.perf_counter(), 0, 0
+    with data.store.column_writer(
+        {key: (ArraySpec((), dtype), attributes) for key, (_, dtype) in wanted.items()}
+    ) as writer:
+        missing = writer.missing
+        total = sum(data.store.episodes[index].length for index in missing)
+        for group, batch in data.batches(missing, cameras):
+            output = model.score(batch)
+            arrays = {
+                key: (output.raw[what] if what in output.raw else getattr(output, what)).cpu().numpy().astype(dtype)
+                for key, (what, dtype) in wanted.items()
+            }
+            for row, index in enumerate(group):
+                length = data.store.episodes[index].length
+                values = {key: array[row, :length] for key, array in arrays.items()}
+                if not all(np.isfinite(value).all() for value in values.values()):
+                    raise SpecError(f"{model.id} gives values that are not finite in episode {index} of {dataset}")
+                writer.write(index, values)
+                images += length * max(len(cameras), 1)
+                episodes += 1
+            progress(images, f"{episodes} episodes")
+    wall_s = time.perf_counter() - started_s
+    return {
+        "column": name,
+        "columns": list(wanted),
+        "kind": model.kind,
+        "episodes": episodes,
+        "skipped": len(data.store.episodes) - episodes,
+        "images": images,
+        "steps": total,
+        "images_per_s": images / wall_s if images else 0.0,
+    }

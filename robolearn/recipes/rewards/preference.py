@@ -1,0 +1,170 @@
+"""Train a reward from comparisons: pairs of steps, an answer to each, a Bradley-Terry ensemble.
+
+RL-VLM-F (Wang et al. 2024) and its offline form: pairs of single images of an unlabelled dataset, answered by a vision
+model behind an endpoint, or by a rule that stands for one or for a person. Legend: N pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from robolearn.errors import DatasetError, SpecError
+from robolearn.recipes.rewards.data import RewardData
+from robolearn.recipes.rewards.encoding import encoder_config, pretrain
+from robolearn.recipes.rewards.settings import Report, TrainingSettings
+from robolearn.rewards.endpoint import Endpoint
+from robolearn.rewards.preference import (
+    FIRST,
+    SECOND,
+    UNSURE,
+    FitConfig,
+    PreferenceConfig,
+    PreferenceReward,
+    fit_bradley_terry,
+)
+from robolearn.rewards.vlm_labels import compare
+
+LEAST_DIFFERENCE = 0.02  # of progress; what differs less, the rule is unsure about
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Compared steps: (episode, step) of the first and of the second (N, 2), and the answers (N,)."""
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    answer: NDArray[np.int64]
+
+
+def draw_pairs(data: RewardData, indices: Sequence[int], settings: TrainingSettings, report: Report) -> Pairs:
+    """Random pairs of steps, with the labeller's answers. Raises DatasetError when it cannot say anything."""
+    rng = np.random.default_rng(settings.seed)
+    lengths = np.array([data.store.episodes[index].length for index in indices])
+
+    def draw() -> NDArray[np.int64]:
+        episode = rng.choice(len(lengths), settings.pairs, p=lengths / lengths.sum())
+        return np.stack([np.asarray(indices)[episode], rng.integers(0, lengths[episode])], 1)
+
+    first, second = draw(), draw()
+    if settings.labeller == "endpoint":
+        answer = _asked(data, first, second, settings, report)
+    else:
+        answer = _by_rule(data, indices, first, second, settings)
+        turned = rng.random(len(answer)) < settings.wrong_answers
+        answer = np.where(turned & (answer != UNSURE), 1 - answer, answer)
+    if (answer == UNSURE).all():
+        raise DatasetError(f"{data.path}: the labeller is unsure about all {settings.pairs} pairs")
+    return Pairs(first, second, answer)
+
+
+def _by_rule(
+    data: RewardData,
+    indices: Sequence[int],
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    settings: TrainingSettings,
+) -> NDArray[np.int64]:
+    """The later step of a success and the earlier one of a failure win (`outcome`), or the greater progress does."""
+    worth: dict[int, NDArray[np.float64]] = {}
+    for index in indices:
+        info = data.store.episodes[index]
+        if settings.labeller == "outcome":
+            worth[index] = np.linspace(0.0, 1.0, info.length) * (1.0 if info.success else 0.3)
+            continue
+        truth = data.truth(index)
+        if truth is None:
+            raise DatasetError(
+                f"{data.path}: episode {index} lacks the poses that the task judges by; take --labeller outcome or "
+                "endpoint"
+            )
+        worth[index] = truth.progress
+    a, b = (np.array([worth[int(index)][int(step)] for index, step in side]) for side in (first, second))
+    return np.where(np.abs(b - a) < LEAST_DIFFERENCE, UNSURE, np.where(b > a, SECOND, FIRST))
+
+
+def _asked(
+    data: RewardData, first: NDArray[np.int64], second: NDArray[np.int64], settings: TrainingSettings, report: Report
+) -> NDArray[np.int64]:
+    client = Endpoint(settings.endpoint)
+    camera = settings.cameras[0]
+    answers = []
+    for number, (a, b) in enumerate(zip(first, second, strict=True)):
+        images = [data.images(int(index), camera)[int(step)] for index, step in (a, b)]
+        goal = settings.goal or data.store.episodes[int(a[0])].instruction
+        answers.append(compare(client, goal, *images))
+        report(number + 1, f"{client.requests} requests, cost {client.cost:.2f}")
+    return np.array(answers, np.int64)
+
+
+def train_preference(
+    data: RewardData, indices: Sequence[int], settings: TrainingSettings, report: Report
+) -> PreferenceReward:
+    """The encoder, unless it is frozen, first learns from the same answers; then the ensemble on its features."""
+    pairs = draw_pairs(data, indices, settings, report)
+    config = PreferenceConfig(
+        settings.cameras,
+        data.proprio_size if settings.proprio else 0,
+        encoder_config(data, settings),
+        seed=settings.seed,
+    )
+    model = PreferenceReward(config).to(settings.device)
+    _pretrain(model, data, pairs, settings, report)
+    first, second = _features(model, data, pairs.first), _features(model, data, pairs.second)
+    answer = torch.from_numpy(pairs.answer).to(settings.device)
+    try:
+        figures = fit_bradley_terry(model.net, first, second, answer, FitConfig(seed=settings.seed))
+    except SpecError as error:
+        raise DatasetError(f"{data.path}: {error}") from error
+    report(settings.steps, f"{figures['pairs']:.0f} pairs, {figures['accuracy']:.2f} of them as answered")
+    model.normalize_over(episodes for _, episodes in data.batches(indices, settings.cameras))
+    return model.eval()
+
+
+def _features(model: PreferenceReward, data: RewardData, side: NDArray[np.int64]) -> Tensor:
+    """Features (N, D) of the steps of one side."""
+    rows: Tensor | None = None
+    for index in np.unique(side[:, 0]):
+        which = np.flatnonzero(side[:, 0] == index)
+        with torch.no_grad():
+            found = model.encode(data.episodes([int(index)], model.config.cameras))[0]
+        rows = found.new_zeros(len(side), found.shape[1]) if rows is None else rows
+        rows[torch.from_numpy(which)] = found[torch.from_numpy(side[which, 1])]
+    assert rows is not None
+    return rows
+
+
+def _pretrain(
+    model: PreferenceReward, data: RewardData, pairs: Pairs, settings: TrainingSettings, report: Report
+) -> None:
+    """Teach the encoder what the answers are about: a linear score of each image orders the answered pairs."""
+    sure = pairs.answer != UNSURE
+    count = int(sure.sum())
+    answer = torch.from_numpy(pairs.answer[sure]).float()
+    pool = {camera: _images(data, camera, [pairs.first[sure], pairs.second[sure]]) for camera in settings.cameras}
+
+    def draw(generator: torch.Generator) -> Tensor:
+        pair = torch.randint(count, (settings.batch_size // 2,), generator=generator)
+        return torch.cat([pair, pair + count])
+
+    def pair_loss(score: Tensor, rows: Tensor) -> Tensor:
+        half = len(rows) // 2
+        wanted = answer[rows[:half]].to(score.device)
+        return nn.functional.binary_cross_entropy_with_logits(score[half:, 0] - score[:half, 0], wanted)
+
+    pretrain(model.encoder, pool, draw, pair_loss, 1, settings, report)
+
+
+def _images(data: RewardData, camera: str, sides: Sequence[NDArray[np.int64]]) -> Tensor:
+    """Images of the steps of all sides, one after the other; each episode is decoded once."""
+    steps = np.concatenate(sides)
+    images = np.empty((len(steps), *data.image_size(camera), 3), np.uint8)
+    for index in np.unique(steps[:, 0]):
+        which = np.flatnonzero(steps[:, 0] == index)
+        images[which] = data.images(int(index), camera)[steps[which, 1]]
+    return torch.from_numpy(images)

@@ -1,0 +1,34 @@
+"""What all trainers of reward models are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from robolearn.rewards.endpoint import EndpointConfig
+from robolearn.rewards.features import EncoderConfig
+
+Report = Callable[[int, str], None]
+"""Called with the steps done and a short text."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Settings of one training."""
+
+    cameras: tuple[str, ...] = ("front",)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)  # `small` takes the size of the dataset's images
+    proprio: bool = True  # models that may look at proprio do
+    steps: int = 600  # gradient steps
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    held_out: float = 0.2  # share of episodes that is only audited on
+    seed: int = 0
+    device: str = "cpu"
+    pairs: int = 1000  # preference: comparisons to make
+    labeller: Literal["task", "outcome", "endpoint"] = "task"  # preference: who compares; `task` goes by its progress
+    goal: str = ""  # preference: what `endpoint` is told; the instruction where empty
+    wrong_answers: float = 0.0  # preference: share of the rule's answers that are turned round, to see what noise does
+    endpoint: EndpointConfig = field(default_factory=EndpointConfig)  # preference: where `endpoint` asks
+    false_positive_rate: float = 0.01  # success: which the threshold is chosen for on episodes that were not trained on

@@ -1,0 +1,101 @@
+"""Train a reward model on a dataset, audit it on episodes that it did not see, and save it.
+
+`TRAINERS` says how each is made from data; what has nothing to learn (`vlm`, `keypoints`) needs no training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robolearn.errors import DatasetError, RobolearnError, UnknownNameError
+from robolearn.recipes.rewards.audit import audit_models
+from robolearn.recipes.rewards.data import RewardData
+from robolearn.recipes.rewards.demonstrations import make_hop, make_matching, make_perceptual_steps
+from robolearn.recipes.rewards.preference import train_preference
+from robolearn.recipes.rewards.progress import train_progress
+from robolearn.recipes.rewards.settings import Report, TrainingSettings
+from robolearn.recipes.rewards.success import train_success
+from robolearn.rewards.reward_model import RewardModel
+from robolearn.rewards.saved import save_reward
+
+Trainer = Callable[[RewardData, Sequence[int], TrainingSettings, Report], RewardModel]
+"""Makes a model from the episodes of these indices."""
+
+TRAINERS: dict[str, Trainer] = {
+    "progress": train_progress,
+    "success": train_success,
+    "preference": train_preference,
+    "hop": make_hop,
+    "matching": make_matching,
+    "perceptual_steps": make_perceptual_steps,
+}
+"""Every reward model that is made from data, by name."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model that was trained and saved: where, and its audit on the held-out episodes."""
+
+    path: Path
+    id: str
+    version: str
+    train_episodes: int
+    held_out_episodes: int
+    audit: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "path": str(self.path)}
+
+
+def train_reward(
+    name: str,
+    dataset: Path,
+    out: Path,
+    settings: TrainingSettings = TrainingSettings(),  # noqa: B008, it is frozen
+    progress: Report = lambda done, text: None,
+) -> Trained:
+    """Train the model `name` on `dataset` and write it to `out`.
+
+    Raises UnknownNameError for a model without a trainer and DatasetError when the dataset has nothing to learn from,
+    before anything is written.
+    """
+    if name not in TRAINERS:
+        raise UnknownNameError("trainable reward model", name, TRAINERS)
+    if out.exists() and not (out / "config.json").is_file():
+        raise RobolearnError(f"{out} is there and is no reward model; name another folder")
+    data = RewardData(dataset)
+    learn, held_out = split_episodes(data, settings)
+    model = TRAINERS[name](data, learn, settings, progress)
+    audits = audit_models(data, held_out, {f"{model.id}-{model.version}": model})
+    facts = {
+        "dataset": str(dataset),
+        "settings": asdict(settings),
+        "train_episodes": [data.store.episodes[index].id for index in learn],
+        "audit": audits.models[0].to_json(),
+    }
+    save_reward(model, out, facts)
+    return Trained(out, model.id, model.version, len(learn), len(held_out), facts["audit"])  # type: ignore[arg-type]
+
+
+def split_episodes(data: RewardData, settings: TrainingSettings) -> tuple[list[int], list[int]]:
+    """Indices to learn from and held-out ones, successes and failures apart, by the seed alone."""
+    rng = np.random.default_rng(settings.seed)
+    learn: list[int] = []
+    held_out: list[int] = []
+    for outcome in (True, False):
+        rows = [i for i, info in enumerate(data.store.episodes) if bool(info.success) is outcome]
+        rows = [rows[i] for i in rng.permutation(len(rows))]
+        count = round(len(rows) * settings.held_out)
+        held_out += rows[:count]
+        learn += rows[count:]
+    if not learn or not held_out:
+        raise DatasetError(
+            f"{data.path} has {len(data.store.episodes)} episodes, too few to hold {settings.held_out:.0%} of them "
+            "out; record more"
+        )
+    return sorted(learn), sorted(held_out)
