@@ -60,8 +60,7 @@ def label(
     )
     from robolearn.datasets.zarr_store import ZarrStore
 
-    images = sum(info.length for info in ZarrStore.open(dataset).episodes)
-    with ProgressBar("label", images, "image") as bar:
+    with ProgressBar("label", len(ZarrStore.open(dataset).episodes), "episode") as bar:
         answer = label_dataset(dataset, scorer, as_, progress=bar.update)
     if json:
         print_json(answer)
@@ -140,10 +139,11 @@ def reward_train(
     if json:
         print_json(trained.to_json())
     else:
-        rows = [(key, _short(value)) for key, value in trained.audit.items() if value is not None]
-        print_table(
-            f"{out}: {trained.id} {trained.version}, on {trained.held_out_episodes} episodes held out", ("", ""), rows
-        )
+        shown = {key: value for key, value in trained.audit.items() if isinstance(value, float)}
+        gates = ", ".join(trained.audit["missed"]) or "passed"
+        rows = [*((key, _short(value)) for key, value in shown.items()), ("gates", gates)]
+        title = f"{out}: {trained.id} {trained.version}, on {trained.held_out_episodes} episodes held out"
+        print_table(title, ("measure", "value"), rows)
     return 0
 
 

@@ -28,7 +28,7 @@ MIXTURE: tuple[Manner, ...] = ("expert", "slow", "hesitating", "failing")
 SPEED = (0.3, 0.6)  # share of the commanded way that a slow one goes
 PAUSE_STEPS = (8, 20)
 TAKEN_BACK_STEPS = (12, 30)
-GIVES_UP_STEPS = (15, 45)  # when a failing one does
+GIVES_UP = (0.05, 0.25)  # when a failing one does, as a share of the task's time
 WANDER_STEPS = (15, 40)  # from one posture to the next
 WANDER_SHARE = 0.5  # of the joint ranges around the start
 
@@ -52,7 +52,7 @@ class Demonstrator:
             self.manner = MIXTURE[seed % len(MIXTURE)]
         self._expert.reset(seed)
         self._speed = self._rng.uniform(*SPEED)
-        self._gives_up = int(self._rng.integers(*GIVES_UP_STEPS))
+        self._gives_up = int(self._rng.uniform(*GIVES_UP) * self.task.max_steps)
         self._next_whim = int(self._rng.integers(*PAUSE_STEPS))
         self._whims_left = int(self._rng.integers(2, 4))
         self._path: list[NDArray[np.float32]] = []  # joints so far, as they may be taken back

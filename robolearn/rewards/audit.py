@@ -2,7 +2,8 @@
 
     AUROC       a success ends with a higher value than a failure does
     VOC         value-order correlation: Spearman of value and time, over successes and over failures apart
-    progress    Spearman of the value and the task's true progress, where the episodes have it
+    progress    Spearman of the value and the task's true progress over successes, where the episodes have it
+    stage       share of the steps of successes whose stage is right, where model and episodes have one
     FPR         share of failed episodes, and of near-misses, that a success classifier calls done
     calibration expected calibration error of the probability of success, at the last step
     EPIC        sqrt((1 - rho) / 2) of the value and a reference reward (state-only form, Gleave et al. 2021)
@@ -35,18 +36,20 @@ class AuditEpisode:
     near_miss: bool = False  # failed, though it came close
     terminated: bool = True  # else cut off, and the last state bootstraps
     progress: Array | None = None  # (T,) true progress in [0, 1]
+    stage: NDArray[np.int64] | None = None  # (T,) true stage
     reference: Array | None = None  # (T,) a reward to compare with
     features: Array | None = None  # (T, D) of the state, for STARC
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What one model says: value (T,) per episode, and per episode whether a classifier decided that it was done."""
+    """What one model says of each episode: value (T,), whether a classifier decided that it was done, stage (T,)."""
 
     name: str
     kind: Kind
     value: Sequence[Array]
     done: Sequence[bool] | None = None
+    stage: Sequence[NDArray[np.int64]] | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ def audit(scores: Scores, episodes: Sequence[AuditEpisode], discount: float = 0.
         "progress_spearman": _over_steps(
             spearman, scores.value, [one.progress if one.success else None for one in episodes]
         ),
+        "stage_accuracy": _stage_accuracy(scores.stage, episodes),
         "false_positive_rate": None,
         "near_miss_false_positive_rate": None,
         "calibration_error": None,
@@ -164,6 +168,13 @@ def _over_steps(
     """The measure over all steps of the episodes that have a reference."""
     both = [(v, r) for v, r in zip(value, reference, strict=True) if r is not None]
     return measure(np.concatenate([v for v, _ in both]), np.concatenate([r for _, r in both])) if both else None
+
+
+def _stage_accuracy(stage: Sequence[NDArray[np.int64]] | None, episodes: Sequence[AuditEpisode]) -> float | None:
+    if stage is None:
+        return None
+    both = [(s, one.stage) for s, one in zip(stage, episodes, strict=True) if one.success and one.stage is not None]
+    return _mean(np.concatenate([s == true for s, true in both])) if both else None
 
 
 def _pearson(a: Array, b: Array) -> float | None:

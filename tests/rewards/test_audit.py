@@ -98,6 +98,14 @@ def test_what_cannot_be_measured_passes_no_gate() -> None:
     assert not Gate("x", 0.5).passed(None)
 
 
+def test_stages_are_counted_on_successes() -> None:
+    stage = np.array([0, 0, 1, 1])
+    known = [AuditEpisode(True, stage=stage), AuditEpisode(False, stage=stage), AuditEpisode(True, stage=stage)]
+    said = [stage, 1 - stage, np.array([0, 1, 1, 1])]
+    result = audit(Scores("x", "potential", [np.arange(4.0)] * 3, stage=said), known)
+    assert result.metrics["stage_accuracy"] == pytest.approx(7 / 8)
+
+
 def test_agreement_between_models() -> None:
     up = Scores("up", "reward", [np.arange(5.0)])
     down = Scores("down", "reward", [-(np.arange(5.0) ** 3)])

@@ -89,6 +89,7 @@ def _facts(data: RewardData, index: int) -> AuditEpisode:
         near_miss=near and not info.success,
         terminated=info.terminated,
         progress=None if truth is None else truth.progress,
+        stage=None if truth is None else truth.stage,
         reference=None if truth is None else truth.reward,
         features=features,
     )
@@ -97,6 +98,7 @@ def _facts(data: RewardData, index: int) -> AuditEpisode:
 def _scores(data: RewardData, indices: Sequence[int], name: str, model: RewardModel) -> Scores:
     value: list[NDArray[np.float64]] = []
     done: list[bool] = []
+    stage: list[NDArray[np.int64]] = []
     for group, episodes in data.batches(indices, cameras_of(model)):
         output = model.score(episodes)
         for row, index in enumerate(group):
@@ -104,15 +106,17 @@ def _scores(data: RewardData, indices: Sequence[int], name: str, model: RewardMo
             value.append(output.value[row, :length].double().cpu().numpy())
             if "done" in output.raw:
                 done.append(bool(output.raw["done"][row, :length].any()))
-    return Scores(name, model.kind, value, done or None)
+            if "stage" in output.raw:
+                stage.append(output.raw["stage"][row, :length].cpu().numpy())
+    return Scores(name, model.kind, value, done or None, stage or None)
 
 
 def _column(data: RewardData, indices: Sequence[int], name: str) -> Scores:
     columns = data.store.columns
     if name not in columns:
         raise DatasetError(f"{data.path} has no column {name!r}; it has {', '.join(columns) or 'none'}")
-    missing = [data.store.episodes[i].id for i in indices if not columns[name].has_episode(data.store.episodes[i])]
-    if missing:
-        raise DatasetError(f"column {name} of {data.path} lacks episode {missing[0]}; label it first")
     kind = columns[name].attributes.get("kind", "reward")
-    return Scores(name, kind, [data.store.read(i, [name])[name].astype(np.float64) for i in indices])
+    value = [data.store.read(i, [name])[name].astype(np.float64) for i in indices]
+    stages = f"stage/{name.partition('/')[2]}"
+    stage = [data.store.read(i, [stages])[stages] for i in indices] if stages in columns else None
+    return Scores(name, kind, value, stage=stage)

@@ -7,9 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from robolearn.errors import SpecError
 from robolearn.recipes.rewards.data import RewardData, cameras_of
 from robolearn.recipes.rewards.settings import Report
 from robolearn.rewards.reward_model import Kind, RewardModel
@@ -28,13 +25,24 @@ def column_name(model: RewardModel, wanted: str = "") -> str:
     return f"{kind or COLUMN_KINDS[model.kind]}/{name or model.id}-{model.version}"
 
 
+def made_by(model: RewardModel) -> dict[str, Any]:
+    """Attributes of the columns that a model writes."""
+    return {
+        "model": model.id,
+        "version": model.version,
+        "kind": model.kind,
+        "causal": model.causal,
+        "settings": asdict(model.config),  # type: ignore[attr-defined]
+    }
+
+
 def label_dataset(
     dataset: Path, model: RewardModel, column: str = "", progress: Report = lambda done, text: None
 ) -> dict[str, Any]:
     """Write the column `column_name(model, column)`, and beside it `confidence/...` and, of stages, `stage/...`.
 
     Episodes that are labelled already are skipped, so a run that was interrupted goes on. The answer has `column`,
-    `columns`, `episodes` and `images` (of this run), `skipped`, `images_per_s` and `kind`. `progress` counts images.
+    `columns`, `episodes` and `images` (of this run), `skipped`, `images_per_s` and `kind`. `progress` counts episodes.
     """
     data = RewardData(dataset)
     cameras = cameras_of(model)
@@ -42,37 +50,24 @@ def label_dataset(
         data.image_size(camera)
     name = column_name(model, column)
     suffix = name.partition("/")[2]
-    attributes = {
-        "model": model.id,
-        "version": model.version,
-        "kind": model.kind,
-        "causal": model.causal,
-        "settings": asdict(model.config),  # type: ignore[attr-defined]
-    }
-    wanted = {name: ("value", "float32"), f"confidence/{suffix}": ("confidence", "float32")}
+    attributes = made_by(model)
+    wanted = {f"confidence/{suffix}": ("confidence", "float32")}
     if hasattr(model.config, "stages"):  # type: ignore[attr-defined]
         wanted[f"stage/{suffix}"] = ("stage", "int32")
+    wanted[name] = ("value", "float32")  # the last one, for an episode that has it is not scored again
     started_s, images, episodes = time.perf_counter(), 0, 0
-    with data.store.column_writer(
-        {key: (ArraySpec((), dtype), attributes) for key, (_, dtype) in wanted.items()}
-    ) as writer:
+    with data.store.column_writer(name, ArraySpec(()), attributes) as writer:
         missing = writer.missing
-        total = sum(data.store.episodes[index].length for index in missing)
-        for group, batch in data.batches(missing, cameras):
-            output = model.score(batch)
-            arrays = {
-                key: (output.raw[what] if what in output.raw else getattr(output, what)).cpu().numpy().astype(dtype)
-                for key, (what, dtype) in wanted.items()
-            }
-            for row, index in enumerate(group):
-                length = data.store.episodes[index].length
-                values = {key: array[row, :length] for key, array in arrays.items()}
-                if not all(np.isfinite(value).all() for value in values.values()):
-                    raise SpecError(f"{model.id} gives values that are not finite in episode {index} of {dataset}")
-                writer.write(index, values)
-                images += length * max(len(cameras), 1)
-                episodes += 1
-            progress(images, f"{episodes} episodes")
+    for group, batch in data.batches(missing, cameras):
+        output = model.score(batch)
+        for key, (what, dtype) in wanted.items():
+            values = (output.raw[what] if what in output.raw else getattr(output, what)).cpu().numpy()
+            with data.store.column_writer(key, ArraySpec((), dtype), attributes) as writer:
+                for row, index in enumerate(group):
+                    writer.write(index, values[row, : data.store.episodes[index].length].astype(dtype))
+        episodes += len(group)
+        images += sum(data.store.episodes[index].length for index in group) * max(len(cameras), 1)
+        progress(episodes, f"{images / (time.perf_counter() - started_s):.0f} images/s")
     wall_s = time.perf_counter() - started_s
     return {
         "column": name,
@@ -81,6 +76,5 @@ def label_dataset(
         "episodes": episodes,
         "skipped": len(data.store.episodes) - episodes,
         "images": images,
-        "steps": total,
         "images_per_s": images / wall_s if images else 0.0,
     }

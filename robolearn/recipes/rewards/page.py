@@ -20,12 +20,17 @@ COLUMNS = (
     ("voc_success", "order on successes"),
     ("voc_failure", "order on failures"),
     ("progress_spearman", "rank with true progress"),
+    ("stage_accuracy", "stage accuracy"),
     ("false_positive_rate", "false positives"),
     ("near_miss_false_positive_rate", "on near-misses"),
     ("calibration_error", "calibration error"),
     ("epic_distance", "EPIC to reference"),
     ("starc_distance", "STARC to reference"),
 )
+AUDIT_STYLE = """
+body{max-width:76rem}td.bad{color:#cf222e}th small{color:#59636e;font-weight:400}h3{font-size:1rem;margin-bottom:.3rem}
+div.w{overflow-x:auto}
+"""
 COLOURS = ("#0969da", "#bc4c00", "#1a7f37", "#8250df", "#cf222e", "#9a6700")
 
 
@@ -51,28 +56,30 @@ def write_audit_page(path: Path, data: RewardData, audits: Audits) -> None:
     head = f"{len(audits.facts)} episodes of {data.path.name}: {success} successes, {near} near-misses"
     path.write_text(
         "<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>Reward audit</title><style>{STYLE}td.bad{{color:#cf222e}}h3{{font-size:1rem;margin-bottom:.3rem}}"
-        "div.w{overflow-x:auto}</style></head><body><h1>Reward audit</h1>"
+        f"<title>Reward audit</title><style>{STYLE}{AUDIT_STYLE}</style></head><body><h1>Reward audit</h1>"
         f"<p class=d>{html.escape(head)}</p>{''.join(sections)}</body></html>\n",
         encoding="utf-8",
     )
 
 
 def _leaderboard(audits: Audits) -> str:
-    head = "".join(f"<th>{html.escape(title)}</th>" for _, title in COLUMNS)
+    """Models side by side, a row for each measure; what misses its gate is red and says which."""
+    names = "".join(f"<th>{html.escape(one.name)}<br><small>{one.kind}</small></th>" for one in audits.models)
+    missed = [{gate.metric: str(gate) for gate in one.missed} for one in audits.models]
     rows = []
-    for one in audits.models:
-        missed = {gate.metric: str(gate) for gate in one.missed}
+    for key, title in COLUMNS:
         cells = "".join(
-            f"<td class='n{' bad' if key in missed else ''}' title='{html.escape(missed.get(key, ''))}'>"
+            f"<td class='n{' bad' if key in gates else ''}' title='{html.escape(gates.get(key, ''))}'>"
             f"{_number(one.metrics[key])}</td>"
-            for key, _ in COLUMNS
+            for one, gates in zip(audits.models, missed, strict=True)
         )
-        verdict = "passed" if one.passed else "missed: " + "; ".join(missed.values())
-        rows.append(
-            f"<tr><td>{html.escape(one.name)}</td><td>{one.kind}</td>{cells}<td>{html.escape(verdict)}</td></tr>"
-        )
-    return f"<div class=w><table><tr><th>model</th><th>kind</th>{head}<th>gates</th></tr>{''.join(rows)}</table></div>"
+        rows.append(f"<tr><td>{html.escape(title)}</td>{cells}</tr>")
+    verdicts = "".join(
+        f"<td class='{'bad' if gates else ''}'>{html.escape('; '.join(gates.values()) or 'passed')}</td>"
+        for gates in missed
+    )
+    rows.append(f"<tr><td>gates</td>{verdicts}</tr>")
+    return f"<div class=w><table><tr><th></th>{names}</tr>{''.join(rows)}</table></div>"
 
 
 def _agreement(audits: Audits) -> str:

@@ -20,7 +20,7 @@ from robolearn.recipes.rewards.preference import train_preference
 from robolearn.recipes.rewards.progress import train_progress
 from robolearn.recipes.rewards.settings import Report, TrainingSettings
 from robolearn.recipes.rewards.success import train_success
-from robolearn.rewards.reward_model import RewardModel
+from robolearn.rewards.reward_model import RewardModel, initial_weights
 from robolearn.rewards.saved import save_reward
 
 Trainer = Callable[[RewardData, Sequence[int], TrainingSettings, Report], RewardModel]
@@ -70,7 +70,8 @@ def train_reward(
         raise RobolearnError(f"{out} is there and is no reward model; name another folder")
     data = RewardData(dataset)
     learn, held_out = split_episodes(data, settings)
-    model = TRAINERS[name](data, learn, settings, progress)
+    with initial_weights(settings.seed):  # dropout draws from the global generator
+        model = TRAINERS[name](data, learn, settings, progress)
     audits = audit_models(data, held_out, {f"{model.id}-{model.version}": model})
     facts = {
         "dataset": str(dataset),

@@ -1,0 +1,39 @@
+"""SARM from images of the twin: 60 episodes of mixed quality, judged on episodes that were held out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from robolearn.recipes.collect import CollectConfig, collect_episodes
+from robolearn.recipes.rewards.data import RewardData
+from robolearn.recipes.rewards.settings import TrainingSettings
+from robolearn.recipes.rewards.training import split_episodes, train_reward
+from robolearn.rewards.saved import load_reward
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def test_progress_ranks_with_the_tasks_own_and_falls_with_undone_work(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    dataset = tmp_path / "mixed.zarr"
+    collect_episodes(CollectConfig("pick_place-v1", manner="mixed", image_size=64), dataset, 60)
+    settings = TrainingSettings(cameras=("front", "wrist"), steps=400)
+    audit = train_reward("progress", dataset, tmp_path / "model", settings).audit
+    assert audit["progress_spearman"] >= 0.95
+    assert audit["stage_accuracy"] >= 0.95
+    assert audit["passed"]
+
+    data, model = RewardData(dataset), load_reward(tmp_path / "model")
+    _, held_out = split_episodes(data, settings)
+    failed = [index for index in held_out if not data.store.episodes[index].success]
+    for index in failed:
+        truth = data.truth(index)
+        assert truth is not None
+        value = model.score(data.episodes([index])).value[0].numpy()
+        best = int(np.argmax(truth.progress))
+        if truth.progress[best] > 0.3:
+            assert value[-1] < 0.5 * value[best]

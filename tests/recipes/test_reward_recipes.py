@@ -1,0 +1,251 @@
+"""Reward models from data: trained, saved, a dataset labelled, audited, through the command line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robolearn.cli import run
+from robolearn.datasets.edit import tag
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.errors import DatasetError, RobolearnError, UnknownNameError
+from robolearn.networks.model_directory import read_model_config
+from robolearn.recipes.collect import CollectConfig, collect_episodes
+from robolearn.recipes.rewards.audit import NEAR_MISS, audit_dataset
+from robolearn.recipes.rewards.data import RewardData
+from robolearn.recipes.rewards.label import column_name, label_dataset
+from robolearn.recipes.rewards.preference import draw_pairs
+from robolearn.recipes.rewards.settings import TrainingSettings
+from robolearn.recipes.rewards.training import TRAINERS, split_episodes, train_reward
+from robolearn.rewards.features import EncoderConfig
+from robolearn.rewards.preference import UNSURE
+from robolearn.rewards.saved import load_reward
+
+SETTINGS = TrainingSettings(
+    encoder=EncoderConfig(channels=(8, 8)), steps=4, batch_size=8, held_out=0.25, pairs=60, false_positive_rate=0.2
+)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight episodes of mixed quality: of each four one is by a failing demonstrator."""
+    path = tmp_path_factory.mktemp("recorded") / "mixed.zarr"
+    collect_episodes(CollectConfig("reach-v1", manner="mixed", image_size=24), path, 8)
+    return path
+
+
+@pytest.fixture
+def dataset(recorded: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(recorded, tmp_path / "mixed.zarr"))
+
+
+@pytest.fixture(scope="module")
+def success_model(recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("model") / "success"
+    train_reward("success", recorded, out, SETTINGS)
+    return out
+
+
+@pytest.mark.parametrize("name", sorted(TRAINERS))
+def test_every_trainer_makes_a_model_that_labels(name: str, dataset: Path, tmp_path: Path) -> None:
+    said: list[int] = []
+    trained = train_reward(name, dataset, tmp_path / "model", SETTINGS, lambda done, text: said.append(done))
+    assert (trained.train_episodes, trained.held_out_episodes) == (6, 2)
+    model = load_reward(tmp_path / "model")
+    assert (model.id, model.version) == (name, trained.version)
+    provenance = read_model_config(tmp_path / "model")["provenance"]
+    assert provenance["audit"]["name"] == f"{name}-{trained.version}"
+    assert len(provenance["train_episodes"]) == 6
+    answer = label_dataset(dataset, model)
+    store = ZarrStore.open(dataset)
+    values = store.read(0, [answer["column"]])[answer["column"]]
+    assert values.shape == (store.episodes[0].length,)
+    assert store.columns[answer["column"]].attributes["version"] == trained.version
+
+
+def test_the_same_seed_makes_the_same_model(dataset: Path, tmp_path: Path) -> None:
+    versions = {train_reward("progress", dataset, tmp_path / str(i), SETTINGS).version for i in range(2)}
+    assert len(versions) == 1
+
+
+def test_a_labelling_that_was_interrupted_goes_on(dataset: Path, success_model: Path) -> None:
+    model = load_reward(success_model)
+    before = ZarrStore.open(dataset).read(1)
+
+    class Stop(Exception):
+        pass
+
+    original, calls = model.score, []
+
+    def score(episodes):  # type: ignore[no-untyped-def]
+        calls.append(len(episodes.text))
+        return original(episodes)
+
+    model.score = score  # type: ignore[method-assign]
+    name = column_name(model)
+    store = ZarrStore.open(dataset)
+    with store.column_writer(name, **_made_by(model)) as writer:
+        writer.write(0, np.zeros(store.episodes[0].length, np.float32))
+    answer = label_dataset(dataset, model)
+    assert (answer["episodes"], answer["skipped"]) == (7, 1)
+    assert sum(calls) == 7
+    assert (ZarrStore.open(dataset).read(0, [name])[name] == 0).all()
+    assert label_dataset(dataset, model)["episodes"] == 0
+    for field, values in before.items():
+        np.testing.assert_array_equal(ZarrStore.open(dataset).read(1)[field], values)
+
+
+def _made_by(model):  # type: ignore[no-untyped-def]
+    from robolearn.recipes.rewards.label import made_by
+    from robolearn.specs import ArraySpec
+
+    return {"spec": ArraySpec(()), "attributes": made_by(model)}
+
+
+def test_column_names_say_who_made_them(success_model: Path) -> None:
+    model = load_reward(success_model)
+    version = model.version
+    assert column_name(model) == f"success/success-{version}"
+    assert column_name(model, "reward") == f"reward/success-{version}"
+    assert column_name(model, "reward/mine") == f"reward/mine-{version}"
+    assert column_name(model, f"reward/mine-{version}") == f"reward/mine-{version}"
+
+
+def test_labelled_values_do_not_depend_on_what_is_scored_together(
+    dataset: Path, success_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_reward(success_model)
+    column = label_dataset(dataset, model, "success/together")["column"]
+    monkeypatch.setattr("robolearn.recipes.rewards.data.IMAGES_AT_ONCE", 1)
+    alone = label_dataset(dataset, model, "success/alone")["column"]
+    store = ZarrStore.open(dataset)
+    for index in range(8):
+        both = store.read(index, [column, alone])
+        np.testing.assert_allclose(both[column], both[alone], atol=1e-5)
+
+
+def test_lost_images_are_seen_as_the_last_one_before_them(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = RewardData(dataset)
+    whole = data.images(0, "front")
+    lost = np.ones(len(whole), bool)
+    lost[[0, 4, 5]] = False
+    monkeypatch.setattr(data.store, "read_valid", lambda index: {"image_front": lost})
+    seen = data.images(0, "front")
+    np.testing.assert_array_equal(seen[4], whole[3])
+    np.testing.assert_array_equal(seen[5], whole[3])
+    np.testing.assert_array_equal(seen[0], whole[1])
+    np.testing.assert_array_equal(seen[6], whole[6])
+
+
+def test_stages_come_from_predicates_and_annotations_go_first(dataset: Path) -> None:
+    from robolearn.datasets.edit import annotate
+    from robolearn.datasets.store import Annotation
+
+    data = RewardData(dataset)
+    by_task = data.stage_targets(0)
+    assert by_task is not None
+    assert by_task[0] == data.truth(0).stages  # type: ignore[union-attr]
+    length = data.store.episodes[0].length
+    annotate(dataset, 0, [Annotation(0, 5, "go"), Annotation(5, length, "stay")])
+    stages, targets = RewardData(dataset).stage_targets(0)  # type: ignore[misc]
+    assert stages == ("go", "stay")
+    assert targets.stage.tolist() == [0] * 5 + [1] * (length - 5)
+    assert RewardData(dataset).stage_targets(3) is None  # by a failing demonstrator
+
+
+def test_wrong_answers_are_as_many_as_asked_for(dataset: Path) -> None:
+    data = RewardData(dataset)
+    settings = replace(SETTINGS, pairs=400)
+    right = draw_pairs(data, range(8), settings, lambda done, text: None)
+    some_wrong = draw_pairs(data, range(8), replace(settings, wrong_answers=0.2), lambda done, text: None)
+    np.testing.assert_array_equal(right.first, some_wrong.first)
+    sure = right.answer != UNSURE
+    assert (some_wrong.answer[~sure] == UNSURE).all()
+    assert (some_wrong.answer != right.answer)[sure].mean() == pytest.approx(0.2, abs=0.06)
+
+
+def test_split_holds_out_successes_and_failures(dataset: Path) -> None:
+    data = RewardData(dataset)
+    learn, held_out = split_episodes(data, TrainingSettings(held_out=0.5))
+    assert sorted(learn + held_out) == list(range(8))
+    assert {data.store.episodes[index].success for index in held_out} == {True, False}
+
+
+def test_near_misses_are_tagged_or_known_by_progress(dataset: Path, success_model: Path) -> None:
+    failed = [i for i, info in enumerate(ZarrStore.open(dataset).episodes) if not info.success]
+    tag(dataset, failed[:1], {NEAR_MISS: True})
+    tag(dataset, failed[1:], {NEAR_MISS: False})
+    audits = audit_dataset(dataset, {"m": load_reward(success_model)})
+    assert [one.near_miss for one in audits.facts].count(True) == 1
+    assert audits.to_json()["near_misses"] == 1
+
+
+def test_the_command_line(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tmp_path / "model"
+    train = ["reward", "train", "hop", "--dataset", str(dataset), "--out", str(model), "--steps", "2", "--json"]
+    assert run(train) == 0
+    trained = json.loads(capsys.readouterr().out)
+    assert run(["label", str(dataset), "--reward", str(model), "--as", "progress/mine", "--json"]) == 0
+    column = json.loads(capsys.readouterr().out)["column"]
+    assert column == f"progress/mine-{trained['version']}"
+    code = run(
+        ["reward", "audit", str(dataset), "--reward", column, str(model), "--out", str(tmp_path / "a"), "--json"]
+    )
+    audits = json.loads(capsys.readouterr().out)
+    assert code == (0 if all(one["passed"] for one in audits["models"]) else 1)
+    assert {one["name"] for one in audits["models"]} == {column, f"hop-{trained['version']}"}
+    assert audits["agreement"][column][f"hop-{trained['version']}"] == pytest.approx(1.0)
+    assert json.loads((tmp_path / "a" / "audit.json").read_text()) == audits
+    page = (tmp_path / "a" / "audit.html").read_text()
+    assert column in page
+    assert "<svg" in page
+    assert run(["reward", "leaderboard", str(dataset), "--json"]) == 0
+    names = [one["name"] for one in json.loads(capsys.readouterr().out)["models"]]
+    assert names == [column]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["label", "{d}", "--reward", "sucess"], "did you mean success"),
+        (["label", "{d}", "--reward", "progress"], "has to be trained first: robolearn reward train progress"),
+        (["label", "{d}", "--reward", "keypoints"], "needs waypoints"),
+        (["label", "{d}", "--reward", "vlm", "--alpha", "0.5", "--goal", "x"], "without a baseline"),
+        (["reward", "audit", "{d}", "--reward", "reward/none"], "unknown reward model"),
+        (["reward", "leaderboard", "{d}"], "there is nothing to audit"),
+        (["reward", "train", "vlm", "--dataset", "{d}", "--out", "x"], "unknown trainable reward model 'vlm'"),
+        (["reward", "train", "hop", "--dataset", "{d}", "--out", "{d}"], "is there and is no reward model"),
+        (["reward", "train", "hop", "--dataset", "{d}", "--out", "x", "--camera", "top"], "has no camera 'top'"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(
+    words: list[str], message: str, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(dataset.rglob("*"))
+    with pytest.raises(RobolearnError, match=message) as error:
+        run([word.format(d=dataset) for word in words])
+    assert "\n" not in str(error.value)
+    assert sorted(dataset.rglob("*")) == before
+    assert not (tmp_path / "x").exists()
+
+
+def test_datasets_that_cannot_be_learned_from(dataset: Path, tmp_path: Path) -> None:
+    from robolearn.datasets.edit import split
+
+    split(dataset, {tmp_path / "one.zarr": [3]})
+    with pytest.raises(DatasetError, match="too few to hold 25% of them out"):
+        train_reward("success", tmp_path / "one.zarr", tmp_path / "x", SETTINGS)
+    split(dataset, {tmp_path / "failed.zarr": [3, 7]})
+    half = replace(SETTINGS, held_out=0.5)
+    with pytest.raises(DatasetError, match="none of 1 episodes succeeded"):
+        train_reward("matching", tmp_path / "failed.zarr", tmp_path / "x", half)
+    with pytest.raises(DatasetError, match="passes its stages once and in order"):
+        train_reward("progress", tmp_path / "failed.zarr", tmp_path / "x", half)
+    with pytest.raises(UnknownNameError):
+        train_reward("progres", dataset, tmp_path / "x", SETTINGS)
