@@ -1,12 +1,144 @@
-"""Formats of others, in and out. A converter returns what its format could not hold, a line each."""
+"""Formats of others, in and out: a table of them, and the two functions that convert.
+
+A conversion streams, a step at a time; its output appears whole or not at all; and it tells, a line each, what the
+other side has no place for.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from robolearn.datasets.convert.robomimic import export_robomimic, import_robomimic
+from robolearn.datasets.convert import lerobot, lerobot_write, robomimic
+from robolearn.datasets.convert.guard import moved_when_whole
+from robolearn.datasets.convert.source import ImportSettings, Progress, Source, SourceEpisode
+from robolearn.datasets.store import WriterConfig
 from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.datasets.zarr_writer import ZarrWriter
+from robolearn.errors import DatasetError, RobolearnError, UnknownNameError
 
-EXPORTERS: dict[str, Callable[[ZarrStore, Path], list[str]]] = {"robomimic": export_robomimic}
-IMPORTERS: dict[str, Callable[[Path, Path], list[str]]] = {"robomimic": import_robomimic}
+
+@dataclass(frozen=True)
+class Format:
+    """How a format is read and written; None where it is not."""
+
+    what: str
+    read: Callable[[Path, ImportSettings], AbstractContextManager[Source]] | None = None
+    write: Callable[[ZarrStore, Path, Progress], list[str]] | None = None
+
+
+FORMATS: dict[str, Format] = {
+    "lerobot": Format("LeRobot v3.0 or v2.1 folder", lerobot.read, lerobot_write.write_videos),
+    "lerobot-images": Format("LeRobot v3.0 folder with PNG pictures", lerobot.read, lerobot_write.write_images),
+    "robomimic": Format("robomimic HDF5 file", robomimic.read, robomimic.write),
+}
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was converted, or would be, and what was lost on the way."""
+
+    format: str
+    out: str
+    episodes: int
+    steps: int
+    lost: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def no_progress(done: int, total: int) -> None:
+    """The default of whoever does not want to know."""
+
+
+def export_dataset(
+    store: ZarrStore, name: str, out: Path, dry_run: bool = False, progress: Progress = no_progress
+) -> Conversion:
+    """Write a dataset in the format of that name. Raises DatasetError; nothing is left at `out` then."""
+    write = _format(name).write
+    if write is None:
+        raise DatasetError(f"robolearn reads {name}, but does not write it; it writes {', '.join(writable())}")
+    if not store.episodes:
+        raise DatasetError(f"{store.path} has no episodes; there is nothing to convert")
+    lost: list[str] = []
+    if not dry_run:
+        with moved_when_whole(out) as temporary:
+            lost = write(store, temporary, progress)
+    return Conversion(name, str(out), len(store.episodes), sum(row.length for row in store.episodes), lost)
+
+
+def import_dataset(
+    name: str,
+    source: Path,
+    out: Path,
+    settings: ImportSettings | None = None,
+    dry_run: bool = False,
+    progress: Progress = no_progress,
+) -> Conversion:
+    """Make a dataset of a file or folder in the format of that name.
+
+    Raises DatasetError naming file and field when something in it is damaged, hostile or does not fit; nothing is left
+    at `out` then. A dry run reads what the episodes are, but not their steps.
+    """
+    read = _format(name).read
+    if read is None:
+        raise DatasetError(f"robolearn writes {name}, but does not read it; it reads {', '.join(readable())}")
+    if not source.exists():
+        raise DatasetError(f"{source} does not exist; name a {FORMATS[name].what}")
+    if out.exists():
+        raise DatasetError(f"{out} exists; name another folder")
+    try:
+        with read(source, settings or ImportSettings()) as opened:
+            if dry_run:
+                return Conversion(name, str(out), 0, opened.num_steps, opened.lost)
+            with moved_when_whole(out) as temporary:
+                episodes, steps = _write(opened, temporary, source, progress)
+            return Conversion(name, str(out), episodes, steps, opened.lost)
+    except RobolearnError:
+        raise
+    except Exception as error:
+        reason = (str(error) or repr(error)).splitlines()[0]
+        raise DatasetError(f"{source} cannot be read as {name}: {reason}") from error
+
+
+def _write(source: Source, path: Path, origin: Path, progress: Progress) -> tuple[int, int]:
+    """Make the dataset; the number of its episodes and steps."""
+    done = 0
+    # What is written here becomes durable as a whole, before it is moved into place.
+    with ZarrStore.create(path, source.spec).writer(WriterConfig(fsync=False)) as writer:
+        number = -1
+        for number, episode in enumerate(source.episodes):
+            try:
+                done = _write_episode(writer, episode, done, source.num_steps, progress)
+            except RobolearnError as error:
+                raise DatasetError(f"{origin}: episode {number}: {error}") from error
+    if number < 0:
+        raise DatasetError(f"{origin} has no episodes; there is nothing to convert")
+    return number + 1, done
+
+
+def _write_episode(writer: ZarrWriter, episode: SourceEpisode, done: int, total: int, progress: Progress) -> int:
+    writer.begin(episode.meta)
+    for values, stamps, received, valid in episode.steps:
+        writer.append(values, stamps, received, valid)
+        progress(done := done + 1, total)
+    writer.commit(episode.outcome)
+    return done
+
+
+def readable() -> list[str]:
+    return [name for name, each in FORMATS.items() if each.read]
+
+
+def writable() -> list[str]:
+    return [name for name, each in FORMATS.items() if each.write]
+
+
+def _format(name: str) -> Format:
+    if name not in FORMATS:
+        raise UnknownNameError("dataset format", name, FORMATS)
+    return FORMATS[name]
