@@ -8,9 +8,12 @@ EXTRAS = {
     "vlm": ["open-clip-torch==3.3.0", "torchvision==0.28.0"],  # that torchvision goes with torch 2.13
     "bullet": ["pybullet>=3.2.7"],
     "web": ["fastapi", "uvicorn"],
-    "convert": ["h5py>=3.10"],
+    "convert": ["h5py>=3.10", "pyarrow>=15"],
+    "view": ["rerun-sdk>=0.23"],
     "dev": [
         "h5py>=3.10",
+        "pyarrow>=15",
+        "minari>=0.5",  # whose own reader has to open what we export
         "dynamixel-sdk",  # the vendors' SDKs, run against our stand-in motors
         "feetech-servo-sdk",
         "hypothesis",
@@ -26,7 +29,9 @@ EXTRAS = {
         "types-PyYAML",
     ],
 }
-EXTRAS["all"] = sorted({requirement for extra in ("vlm", "bullet", "web", "convert") for requirement in EXTRAS[extra]})
+EXTRAS["all"] = sorted(
+    {requirement for extra in ("vlm", "bullet", "web", "convert", "view") for requirement in EXTRAS[extra]}
+)
 
 ROOT = Path(__file__).parent
 

@@ -18,7 +18,7 @@ import tyro
 from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes
 
-from robolearn.cli import data, graph, rewards, work
+from robolearn.cli import data, edits, graph, rewards, work
 from robolearn.cli.output import EXIT_INTERRUPTED, say
 from robolearn.errors import RobolearnError, UnknownNameError
 
@@ -33,13 +33,18 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "dataset info": data.dataset_info,
     "dataset verify": data.dataset_verify,
     "dataset repair": data.dataset_repair,
-    "dataset delete": data.dataset_delete,
-    "dataset trim": data.dataset_trim,
-    "dataset tag": data.dataset_tag,
-    "dataset undo": data.dataset_undo,
-    "dataset gc": data.dataset_gc,
-    "dataset split": data.dataset_split,
-    "dataset merge": data.dataset_merge,
+    "dataset stats": data.dataset_stats,
+    "dataset view": data.dataset_view,
+    "dataset diff": data.dataset_diff,
+    "dataset delete": edits.dataset_delete,
+    "dataset trim": edits.dataset_trim,
+    "dataset tag": edits.dataset_tag,
+    "dataset relabel": edits.dataset_relabel,
+    "dataset undo": edits.dataset_undo,
+    "dataset gc": edits.dataset_gc,
+    "dataset split": edits.dataset_split,
+    "dataset merge": edits.dataset_merge,
+    "dataset convert": edits.dataset_convert,
     "label": rewards.label,
     "reward train": rewards.reward_train,
     "reward audit": rewards.reward_audit,

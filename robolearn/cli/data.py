@@ -1,4 +1,4 @@
-"""`robolearn dataset ...`."""
+"""`robolearn dataset ...` that look at datasets and mend them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from robolearn.cli.output import EXIT_NO, Dataset, print_json, print_table, say
-from robolearn.progress import ProgressBar
-
-Episode = Annotated[str, Positional, arg(metavar="EPISODE")]
-Episodes = Annotated[tuple[str, ...], Positional, arg(metavar="EPISODE ...")]
+from robolearn.cli.output import EXIT_NO, Dataset, named, print_json, print_table, progress, say
 
 
 def dataset_info(dataset: Dataset, json: bool = False) -> int:
@@ -30,124 +26,129 @@ def dataset_info(dataset: Dataset, json: bool = False) -> int:
     return 0
 
 
-def dataset_verify(dataset: Dataset, json: bool = False) -> int:
+def dataset_verify(dataset: Dataset, strict: bool = False, json: bool = False) -> int:
     """Check that a dataset is whole; exit code 1 when it is not.
 
-    Every episode is read: lengths, stamps, masks, limits.
+    Every byte is read: checksums, lengths, stamps, masks, limits. Gaps in time, lost images, cameras that stand still
+    and entries that never move are warnings, which count as failure with --strict.
 
     Example: robolearn dataset verify runs/demonstrations.zarr
     """
     from robolearn.datasets.verify import verify
 
-    with ProgressBar("verify", 1, "dataset") as bar:
-        report = verify(dataset)
-        bar.update(1)
+    with progress("verify", "episode") as update:
+        report = verify(dataset, update)
     if json:
         print_json(report.to_json())
     else:
         for problem in report.problems:
             say(f"problem: {problem}")
-        say(f"{dataset}: whole" if report.ok else f"{dataset}: NOT whole; try: robolearn dataset repair {dataset}")
-    return 0 if report.ok else EXIT_NO
+        for warning in report.warnings:
+            say(f"warning: {warning}")
+        noticed = f", {len(report.warnings)} warnings" if report.warnings else ""
+        bad = f"{dataset}: NOT whole{noticed}; try: robolearn dataset repair {dataset}"
+        say(f"{dataset}: whole{noticed}" if report.ok else bad)
+    return 0 if report.ok and not (strict and report.warnings) else EXIT_NO
 
 
-def dataset_repair(dataset: Dataset, action: Literal["drop", "salvage"] = "drop", dry_run: bool = False) -> int:
+def dataset_repair(
+    dataset: Dataset, action: Literal["drop", "salvage"] = "drop", dry_run: bool = False, json: bool = False
+) -> int:
     """Drop or salvage the episode whose writer died.
 
     Example: robolearn dataset repair runs/demonstrations.zarr --action salvage
     """
     from robolearn.datasets.repair import repair
 
-    say(str(repair(dataset, action, dry_run)))
+    report = repair(dataset, action, dry_run)
+    if json:
+        print_json(report.to_json())
+    else:
+        say(str(report))
     return 0
 
 
-def dataset_delete(dataset: Dataset, episodes: Episodes, dry_run: bool = False) -> int:
-    """Hide episodes; `undo` brings them back, `gc` frees the disk.
+def dataset_stats(dataset: Dataset, fields: tuple[str, ...] = (), image_stride: int = 10, json: bool = False) -> int:
+    """Mean, deviation, extremes and quantiles of every field, over the steps that are valid.
 
-    Example: robolearn dataset delete runs/demonstrations.zarr 3 4 --dry-run
+    Example: robolearn dataset stats runs/demonstrations.zarr --fields proprio action
+
+    Args:
+        fields: fields to look at; all but flags unless named
+        image_stride: of images, every so many-th counts
     """
-    from robolearn.datasets.edit import delete
+    from robolearn.datasets.stats import QUANTILES, summarize
+    from robolearn.datasets.zarr_store import ZarrStore
 
-    return _told("hidden", delete(dataset, _named(episodes), dry_run), dry_run)
-
-
-def dataset_trim(
-    dataset: Dataset, episode: Episode, start: int = 0, stop: int | None = None, dry_run: bool = False
-) -> int:
-    """Keep the steps from start up to stop of an episode.
-
-    Example: robolearn dataset trim runs/demonstrations.zarr 3 --start 10 --stop 60
-    """
-    from robolearn.datasets.edit import trim
-
-    return _told("trimmed", trim(dataset, _named((episode,))[0], start, stop, dry_run), dry_run)
-
-
-def dataset_tag(dataset: Dataset, episodes: Episodes, name: str, value: str = "true", dry_run: bool = False) -> int:
-    """Tag episodes with a name and a JSON value; the value null takes the tag away.
-
-    Example: robolearn dataset tag runs/demonstrations.zarr 0 1 --name quality --value 0.9
-    """
-    from robolearn.datasets.edit import tag
-
-    try:
-        tags = {name: json_module.loads(value)}
-    except json_module.JSONDecodeError:
-        tags = {name: value}  # a plain word
-    return _told("tagged", tag(dataset, _named(episodes), tags, dry_run), dry_run)
-
-
-def dataset_undo(dataset: Dataset, dry_run: bool = False) -> int:
-    """Take back the last delete, trim or tag.
-
-    Example: robolearn dataset undo runs/demonstrations.zarr
-    """
-    from robolearn.datasets.edit import undo
-
-    return _told("taken back", [undo(dataset, dry_run)], dry_run)
-
-
-def dataset_gc(dataset: Dataset, dry_run: bool = False) -> int:
-    """Free the disk of hidden episodes and trimmed steps; there is no undo behind it.
-
-    Example: robolearn dataset gc runs/demonstrations.zarr --dry-run
-    """
-    from robolearn.datasets.edit import collect_garbage
-
-    return _told("freed", [f"{collect_garbage(dataset, dry_run) / 2**20:.1f} MiB"], dry_run)
-
-
-def dataset_split(dataset: Dataset, episodes: Episodes, out: Path, dry_run: bool = False) -> int:
-    """Copy episodes into a new dataset.
-
-    Example: robolearn dataset split runs/demonstrations.zarr 0 1 2 --out runs/first_three.zarr
-    """
-    from robolearn.datasets.edit import split
-
-    return _told(f"copied to {out}", split(dataset, {out: _named(episodes)}, dry_run)[out], dry_run)
-
-
-def dataset_merge(
-    datasets: Annotated[tuple[Path, ...], Positional, arg(metavar="DATASET ...")], out: Path, dry_run: bool = False
-) -> int:
-    """Copy the episodes of several datasets of one kind into a new one.
-
-    Example: robolearn dataset merge runs/monday.zarr runs/tuesday.zarr --out runs/week.zarr
-    """
-    from robolearn.datasets.edit import merge
-
-    return _told(f"copied to {out}", merge(datasets, out, dry_run), dry_run)
-
-
-def _named(episodes: tuple[str, ...]) -> list[int | str]:
-    """Episodes by index where the word is a number, else by id."""
-    return [int(word) if word.isdecimal() else word for word in episodes]
-
-
-def _told(what: str, items: list[str], dry_run: bool) -> int:
-    say(f"{'would be ' if dry_run else ''}{what}: {', '.join(items) or 'nothing'}")
+    store = ZarrStore.open(dataset)
+    valid = [store.read_valid(index) for index in range(len(store.episodes))]
+    empty = {name for name in store.spec.stamped_fields if not any(mask[name].any() for mask in valid)}
+    asked = fields or [n for n, s in store.spec.fields.items() if s.dtype != "bool" and n not in empty]
+    summaries = summarize(store, asked, image_stride=max(image_stride, 1))
+    if json:
+        print_json({name: summary.to_json() for name, summary in summaries.items()})
+        return 0
+    median = QUANTILES.index(0.5)
+    header = ("", "mean", "std", "low", f"{QUANTILES[0]:.0%}", "50%", f"{QUANTILES[-1]:.0%}", "high")
+    for name, summary in summaries.items():
+        spec = store.spec.fields[name]
+        entries = spec.names or (("red", "green", "blue") if len(summary.mean) == 3 else ("",) * len(summary.mean))
+        quantiles = summary.quantiles[0], summary.quantiles[median], summary.quantiles[-1]
+        figures = zip(summary.mean, summary.std, summary.low, *quantiles, summary.high, strict=True)
+        rows = [(entry, *(f"{value:.3g}" for value in values)) for entry, values in zip(entries, figures, strict=True)]
+        print_table(f"{name}{f' [{spec.unit}]' if spec.unit else ''}, {summary.count} steps", header, rows)
     return 0
+
+
+def dataset_view(
+    dataset: Dataset,
+    episode: Annotated[str, Positional, arg(metavar="EPISODE")] = "0",
+    out: Path | None = None,
+) -> int:
+    """Look at an episode: in Rerun when it is installed, else as a video with plots.
+
+    Example: robolearn dataset view runs/demonstrations.zarr 3 --out episode.mp4
+
+    Args:
+        out: file to write, a video (.mp4) or a recording for Rerun (.rrd)
+    """
+    from robolearn.datasets.edit import episode_index
+    from robolearn.datasets.view import has_rerun, show_in_rerun, write_video
+    from robolearn.datasets.zarr_store import ZarrStore
+    from robolearn.errors import RobolearnError
+
+    store = ZarrStore.open(dataset)
+    index = episode_index(store, named((episode,))[0])
+    if out is not None and out.suffix not in (".mp4", ".rrd"):
+        raise RobolearnError(f"{out} ends in {out.suffix or 'nothing'}; view writes .mp4, or .rrd for Rerun")
+    if out is not None and out.suffix == ".rrd" and not has_rerun():
+        raise RobolearnError(f"{out} wants Rerun, which is not installed: pip install rerun-sdk")
+    if has_rerun() and (out is None or out.suffix == ".rrd"):
+        show_in_rerun(store, index, out)
+        return 0
+    file = out or Path("runs") / f"{dataset.stem}_episode_{index}.mp4"
+    with progress("view", "step") as update:
+        write_video(store, index, file, update)
+    say(f"written: {file}")
+    return 0
+
+
+def dataset_diff(dataset: Dataset, other: Annotated[Path, Positional, arg(metavar="OTHER")], json: bool = False) -> int:
+    """Tell two datasets apart, by episode and field; exit code 1 when they differ.
+
+    Example: robolearn dataset diff runs/monday.zarr runs/copy.zarr
+    """
+    from robolearn.datasets.diff import diff
+
+    with progress("diff", "episode") as update:
+        found = diff(dataset, other, update)
+    if json:
+        print_json({"equal": not found, "differences": [difference.to_json() for difference in found]})
+    else:
+        for difference in found:
+            say(str(difference))
+        say("equal" if not found else f"{len(found)} differences")
+    return 0 if not found else EXIT_NO
 
 
 def _short(value: Any) -> str:

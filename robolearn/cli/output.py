@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,11 +14,19 @@ from rich.table import Table
 from rich.text import Text
 from tyro.conf import Positional, arg
 
+from robolearn.progress import ProgressBar
+
 EXIT_NO = 1  # ran, and the answer is no
 EXIT_INTERRUPTED = 130
 
 TaskId = Annotated[str, Positional, arg(metavar="TASK")]
 Dataset = Annotated[Path, Positional, arg(metavar="DATASET")]
+Episodes = Annotated[tuple[str, ...], Positional, arg(metavar="EPISODE ...")]
+
+
+def named(episodes: tuple[str, ...]) -> list[int | str]:
+    """Episodes by index where the word is a number, else by id."""
+    return [int(word) if word.isdecimal() else word for word in episodes]
 
 
 def print_json(data: Any) -> None:
@@ -24,7 +34,7 @@ def print_json(data: Any) -> None:
 
 
 def print_table(title: str, header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(title=Text(title), title_justify="left", header_style="bold")
     for name in header:
         table.add_column(Text(name), overflow="fold")
     for row in rows:
@@ -34,3 +44,17 @@ def print_table(title: str, header: tuple[str, ...], rows: list[tuple[Any, ...]]
 
 def say(text: str) -> None:
     sys.stderr.write(text + "\n")
+
+
+@contextlib.contextmanager
+def progress(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A function for what calls back with (done, total): it shows a bar from the first call on."""
+    with contextlib.ExitStack() as stack:
+        bars: list[ProgressBar] = []
+
+        def update(done: int, total: int) -> None:
+            if not bars:
+                bars.append(stack.enter_context(ProgressBar(title, total, unit)))
+            bars[0].update(done)
+
+        yield update

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+from robolearn.errors import DatasetError
 
 SYNC_THREADS = 16  # files that are made durable at once; a disk answers many in the time of one
 
@@ -99,3 +102,36 @@ def _closed_after(fds: Iterable[int]) -> Iterator[list[int]]:
     finally:
         for fd in opened:
             os.close(fd)
+
+
+@contextlib.contextmanager
+def moved_when_whole(path: Path) -> Iterator[Path]:
+    """A path beside the wanted one: moved there, on the disk for good, when all went well, and removed when not."""
+    if path.exists() or path.is_symlink():
+        raise DatasetError(f"{path} exists; name another one")
+    temporary = path.with_name(f".{path.name}.converting")
+    _remove(temporary)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield temporary
+        for file in (temporary, *temporary.rglob("*")):
+            _sync(file)
+        os.rename(temporary, path)
+        _sync(path.parent)
+    finally:
+        _remove(temporary)
+
+
+def _sync(file: Path) -> None:
+    fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

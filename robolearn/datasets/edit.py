@@ -1,8 +1,8 @@
 """Changing a dataset after the fact.
 
-Deleting, trimming, tagging and marking change the episode table alone, in one atomic step, and can be undone: deleted
-episodes are hidden. `collect_garbage` frees their room, after which nothing can be undone. Splitting and merging write
-new datasets and copy images as they are coded.
+Deleting, trimming, tagging and relabelling change the episode table alone, in one atomic step, and can be undone:
+deleted episodes are hidden. `collect_garbage` frees their room, after which nothing can be undone. Splitting and
+merging write new datasets, whole or not at all, and copy images as they are coded.
 """
 
 from __future__ import annotations
@@ -19,22 +19,38 @@ from typing import Any
 
 from robolearn.datasets.codecs import without_checksum
 from robolearn.datasets.columns import LABELLING, copy_columns
-from robolearn.datasets.disk import Disk
+from robolearn.datasets.disk import Disk, moved_when_whole
 from robolearn.datasets.journal import StepRecord
 from robolearn.datasets.lock import WriterLock
 from robolearn.datasets.store import Annotation, EpisodeInfo, EpisodeMeta, WriterConfig
 from robolearn.datasets.zarr_layout import RECORDING, Root, read_root, write_root
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.datasets.zarr_writer import ZarrWriter
-from robolearn.errors import DatasetError
+from robolearn.errors import DatasetError, UnknownNameError
 from robolearn.types import EpisodeOutcome
 
 Episode = int | str
 """Index among the visible episodes, or id. Ids stay what they are when others are deleted."""
 
+LABELS: dict[str, Any] = {  # what `relabel` changes, and of which type it is
+    "task": str,
+    "instruction": str,
+    "success": bool | None,
+    "terminated": bool,
+    "truncated": bool,
+    "reason": str,
+    "operator": str,
+}
 EDITS = "edits"  # attribute of the root file: what was done, and the rows as they were before
 RENAME_EXCHANGE = 2
 AT_FDCWD = -100
+
+Progress = Callable[[int, int], None]
+"""Called with the episodes done and their number."""
+
+
+def no_progress(done: int, total: int) -> None:
+    """The default of whoever does not want to know."""
 
 
 def delete(path: Path, episodes: Sequence[Episode], dry_run: bool = False) -> list[str]:
@@ -50,7 +66,7 @@ def trim(path: Path, episode: Episode, start: int, stop: int | None = None, dry_
         if not 0 <= start < end <= row.length:
             raise DatasetError(f"episode {row.id!r} has {row.length} steps; [{start}, {end}) is not a part of it")
         store = ZarrStore.open(path)
-        valid = store.read_valid(_index(store, row.id))
+        valid = store.read_valid(episode_index(store, row.id))
         masked = {name: int((~mask[start:end]).sum()) for name, mask in valid.items()}
         # How many of them were dropped by the writer is known for the whole episode only.
         masked = {name: number for name, number in masked.items() if number}
@@ -91,6 +107,18 @@ def mark(path: Path, episodes: Sequence[Episode], success: bool | None, dry_run:
     return _edit(path, "mark", episodes, lambda row: replace(row, success=success), dry_run)
 
 
+def relabel(path: Path, episodes: Sequence[Episode], changes: Mapping[str, Any], dry_run: bool = False) -> list[str]:
+    """Change what is said of episodes: any of LABELS; their ids. A task that is new to the dataset joins its list."""
+    for name, value in changes.items():
+        if name not in LABELS:
+            raise UnknownNameError("label", name, LABELS)
+        if not isinstance(value, LABELS[name]):
+            raise DatasetError(f"label {name} is {value!r}; wanted {LABELS[name]}")
+    if not changes:
+        raise DatasetError(f"{path}: nothing is to be relabelled; name one of {', '.join(LABELS)}")
+    return _edit(path, "relabel", episodes, lambda row: replace(row, **changes), dry_run)
+
+
 def annotate(path: Path, episode: Episode, annotations: Sequence[Annotation], dry_run: bool = False) -> list[str]:
     """Replace an episode's annotations by those of the same authors and keep everybody else's; its id."""
 
@@ -120,7 +148,7 @@ def undo(path: Path, dry_run: bool = False) -> str:
     return f"{last['what']} {', '.join(before)}"
 
 
-def collect_garbage(path: Path, dry_run: bool = False) -> int:
+def collect_garbage(path: Path, dry_run: bool = False, progress: Progress = no_progress) -> int:
     """Write the dataset anew without hidden episodes and trimmed steps; the bytes that this frees.
 
     The new dataset takes the place of the old one in one atomic step.
@@ -135,7 +163,7 @@ def collect_garbage(path: Path, dry_run: bool = False) -> int:
             raise DatasetError(f"{path} has unfinished episodes; first: robolearn dataset repair {path}")
         new = path.with_name(f".{path.name}.gc")
         shutil.rmtree(new, ignore_errors=True)
-        merge([path], new)
+        merge([path], new, progress=progress)
         fresh = read_root(new)
         others = {key: value for key, value in root.attributes.items() if key != EDITS}
         _write(new, replace(fresh, attributes={**others, **fresh.attributes}))
@@ -145,20 +173,22 @@ def collect_garbage(path: Path, dry_run: bool = False) -> int:
     return before - after
 
 
-def split(path: Path, parts: Mapping[Path, Sequence[Episode]], dry_run: bool = False) -> dict[Path, list[str]]:
+def split(
+    path: Path, parts: Mapping[Path, Sequence[Episode]], dry_run: bool = False, progress: Progress = no_progress
+) -> dict[Path, list[str]]:
     """Copy episodes into new datasets; the ids in each."""
     store = ZarrStore.open(path)
-    chosen = {out: [_index(store, episode) for episode in episodes] for out, episodes in parts.items()}
+    chosen = {out: [episode_index(store, episode) for episode in episodes] for out, episodes in parts.items()}
     for out in parts:
         if out.exists():
             raise DatasetError(f"{out} exists; name another folder")
     if not dry_run:
         for out, indices in chosen.items():
-            _copy([(store, index) for index in indices], out)
+            _copy([(store, index) for index in indices], out, (), progress)
     return {out: [store.episodes[index].id for index in indices] for out, indices in chosen.items()}
 
 
-def merge(paths: Sequence[Path], out: Path, dry_run: bool = False) -> list[str]:
+def merge(paths: Sequence[Path], out: Path, dry_run: bool = False, progress: Progress = no_progress) -> list[str]:
     """Copy the episodes of several datasets of one kind into a new one; their ids.
 
     Raises DatasetError when robots, fields or codecs differ, or an id occurs twice.
@@ -181,20 +211,24 @@ def merge(paths: Sequence[Path], out: Path, dry_run: bool = False) -> list[str]:
     if twice:
         raise DatasetError(f"episodes {', '.join(twice)} are in more than one of the datasets")
     if not dry_run:
-        _copy([(store, index) for store in stores for index in range(len(store.episodes))], out, stores)
+        _copy([(store, index) for store in stores for index in range(len(store.episodes))], out, stores, progress)
     return ids
 
 
-def _copy(episodes: Sequence[tuple[ZarrStore, int]], out: Path, stores: Sequence[ZarrStore] = ()) -> None:
+def _copy(
+    episodes: Sequence[tuple[ZarrStore, int]], out: Path, stores: Sequence[ZarrStore], progress: Progress
+) -> None:
     sources = list(stores) or [store for store, _ in episodes[:1]]
     if not sources:
         raise DatasetError(f"there are no episodes to copy into {out}")
     tasks = dict.fromkeys(task for store in sources for task in store.spec.tasks)
-    target = ZarrStore.create(out, replace(sources[0].spec, tasks=tuple(tasks)))
-    with target.writer(WriterConfig()) as writer:
-        for store, index in episodes:
-            copy_episode(store, index, writer)
-    copy_columns(episodes, target)
+    with moved_when_whole(out) as temporary:
+        target = ZarrStore.create(temporary, replace(sources[0].spec, tasks=tuple(tasks)))
+        with target.writer(WriterConfig(fsync=False)) as writer:  # all of it becomes durable before it is moved
+            for number, (store, index) in enumerate(episodes):
+                copy_episode(store, index, writer)
+                progress(number + 1, len(episodes))
+        copy_columns(episodes, target)
 
 
 def copy_episode(store: ZarrStore, index: int, writer: ZarrWriter) -> None:
@@ -223,20 +257,24 @@ def copy_episode(store: ZarrStore, index: int, writer: ZarrWriter) -> None:
 def _edit(
     path: Path, what: str, episodes: Sequence[Episode], change: Callable[[EpisodeInfo], EpisodeInfo], dry_run: bool
 ) -> list[str]:
+    if not episodes:
+        raise DatasetError(f"{path}: there is no episode to {what}; name at least one, by index or id")
     with _locked(path):
         root = read_root(path)
         store = ZarrStore.open(path)
-        ids = list(dict.fromkeys(store.episodes[_index(store, episode)].id for episode in episodes))
+        ids = list(dict.fromkeys(store.episodes[episode_index(store, episode)].id for episode in episodes))
         before = [row for row in root.episodes if row.id in ids]
         rows = tuple(change(row) if row.id in ids else row for row in root.episodes)
+        tasks = dict.fromkeys([*root.spec.tasks, *(row.task for row in rows if row.id in ids and row.task)])
+        spec = replace(root.spec, tasks=tuple(tasks)) if root.spec.tasks else root.spec
         edit = {"what": what, "before": [row.to_json() for row in before]}
         attributes = {**root.attributes, EDITS: [*root.attributes.get(EDITS, []), edit]}
         if not dry_run and ids:
-            _write(path, replace(root, episodes=rows, attributes=attributes))
+            _write(path, replace(root, spec=spec, episodes=rows, attributes=attributes))
     return ids
 
 
-def _index(store: ZarrStore, episode: Episode) -> int:
+def episode_index(store: ZarrStore, episode: Episode) -> int:
     """Index of an episode among the visible ones."""
     episodes = store.episodes
     if isinstance(episode, str):

@@ -21,6 +21,7 @@ from robolearn.errors import DatasetError
 
 GAP_PERIODS = 2.5  # control periods between two steps that count as a gap
 FROZEN_S = 1.0  # identical images for longer than this are a camera that stands still
+REPEATED_SHARE = 0.2  # of images that equal the one before, from which on a camera is slower than the steps
 LIMIT_TOLERANCE = 1e-5  # of the range of a joint, by which float32 may pass its limit
 
 Progress = Callable[[int, int], None]
@@ -71,6 +72,7 @@ def verify(path: Path | str, progress: Progress = lambda done, total: None) -> V
         problems += [f"{where}: {text}" for text in _episode_problems(store, index, episode)]
         warnings += [f"{where}: {text}" for text in _episode_warnings(store, index, episode)]
         progress(index + 1, len(store.episodes))
+    warnings += _dataset_warnings(store)
     # A shard serves several episodes; one message for each is enough.
     return VerifyReport(str(path), len(store.episodes), root.num_steps, list(dict.fromkeys(problems)), warnings)
 
@@ -141,22 +143,49 @@ def _episode_warnings(store: ZarrStore, index: int, episode: EpisodeInfo) -> Ite
                 longest_s = float(np.diff(captured).max()) * 1e-9
                 yield f"{name} has {int(gaps.sum())} gaps in time, the longest of {longest_s:.3f} s"
         for name in spec.image_fields:
-            run = _longest_standstill(store, index, name)
+            run, repeated = _standstill(store, index, name)
             if run * period_ns > FROZEN_S * 1e9:
                 yield f"{name} shows one and the same picture for {run} steps"
+            elif repeated > REPEATED_SHARE * episode.length:
+                yield f"{name} shows the picture of the step before in {repeated} of {episode.length} steps"
     except DatasetError:
         return  # it is among the problems
 
 
-def _longest_standstill(store: ZarrStore, index: int, name: str) -> int:
-    """Most steps in a row whose pictures are coded alike."""
+def _standstill(store: ZarrStore, index: int, name: str) -> tuple[int, int]:
+    """Most steps in a row whose pictures are coded alike, and the number of steps that repeat the one before."""
     episode = store.episodes[index]
     reader = store.reader(name)
-    longest = run = 0
+    longest = run = repeated = 0
     before: bytes | None = None
     for step in range(episode.start, episode.stop):
         coded = reader.read_coded(step)
-        run = run + 1 if coded is not None and coded == before else 1
+        same = coded is not None and coded == before
+        run = run + 1 if same else 1
+        repeated += same
         before = coded
         longest = max(longest, run)
-    return longest
+    return longest, repeated
+
+
+def _dataset_warnings(store: ZarrStore) -> Iterator[str]:
+    """What shows over all episodes only: entries of vectors that never move."""
+    for name in ("proprio", "action"):
+        spec = store.spec.fields.get(name)
+        if spec is None or len(spec.shape) != 1:
+            continue
+        low, high = np.full(spec.shape, np.inf), np.full(spec.shape, -np.inf)
+        steps = 0
+        try:
+            for index in range(len(store.episodes)):
+                there = store.read(index, [name])[name][store.read_valid(index)[name]]
+                steps += len(there)
+                low, high = (
+                    np.minimum(low, there.min(0, initial=np.inf)),
+                    np.maximum(high, there.max(0, initial=-np.inf)),
+                )
+        except DatasetError:
+            continue  # it is among the problems
+        still = [spec.names[entry] if spec.names else str(entry) for entry in np.flatnonzero(low == high)]
+        if still and steps > 1:
+            yield f"{name}: {', '.join(still)} never moves in any of {steps} steps"

@@ -27,12 +27,13 @@ class VideoWriter:
     def __init__(self, path: Path, fps: float, shape: tuple[int, ...], codec: str = "h264") -> None:
         encoder, options = CODECS[codec]
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.path, self.num_frames = path, 0
+        self.num_frames = self.num_bytes = 0
         self._container = av.open(str(path), "w")
         self._rate = Fraction(fps).limit_denominator(1001)
         stream: Any = self._container.add_stream(encoder, self._rate, options=options)
         stream.height, stream.width = shape[:2]
-        stream.pix_fmt = "yuv420p"
+        odd = shape[0] % 2 or shape[1] % 2
+        stream.pix_fmt = "yuv444p" if odd else "yuv420p"  # whose colours have half the resolution
         stream.codec_context.thread_count = 1
         self._stream = stream
         self._format = "rgb24" if len(shape) == 3 else "gray"
@@ -41,12 +42,16 @@ class VideoWriter:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), self._format)
         frame.pts = self.num_frames
         frame.time_base = 1 / self._rate
-        self._container.mux(self._stream.encode(frame))
+        self._mux(self._stream.encode(frame))
         self.num_frames += 1
+
+    def _mux(self, packets: list[Any]) -> None:
+        self._container.mux(packets)
+        self.num_bytes += sum(packet.size for packet in packets)
 
     def close(self) -> None:
         if self._container is not None:
-            self._container.mux(self._stream.encode())
+            self._mux(self._stream.encode())
             self._container.close()
             self._container = None  # type: ignore[assignment]
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
-from painted import dataset
+from painted import SUCCESS, dataset, paint, painted_number, stamps, step
 
 from robolearn import cli
+from robolearn.datasets.store import EpisodeMeta
+from robolearn.datasets.video import VideoReader
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import RobolearnError
 
@@ -56,3 +59,81 @@ def test_an_episode_that_is_not_there_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(RobolearnError, match="7"):
         cli.run(["dataset", "delete", str(path), "7"])
     assert lengths(path) == [4]
+
+
+def test_no_episode_named_changes_nothing_and_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "demos.zarr"
+    dataset(path, [4])
+    for words in (["delete"], ["tag", "--name", "good"], ["relabel", "--task", "push-v1"]):
+        with pytest.raises(RobolearnError, match="name at least one"):
+            cli.run(["dataset", words[0], str(path), *words[1:]])
+    assert lengths(path) == [4]
+
+
+def test_relabel_and_diff(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, copy = tmp_path / "demos.zarr", tmp_path / "copy.zarr"
+    dataset(path, [4, 5])
+    ids = [info.id for info in ZarrStore.open(path).episodes]
+    assert cli.run(["dataset", "split", str(path), "0", "1", "--out", str(copy)]) == 0
+    assert cli.run(["dataset", "diff", str(path), str(copy), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"equal": True, "differences": []}
+    words = ["--success", "unknown", "--task", "lift-v1", "--instruction", "lift it"]
+    assert cli.run(["dataset", "relabel", str(copy), ids[1], *words]) == 0
+    row = ZarrStore.open(copy).episodes[1]
+    assert (row.success, row.task, row.instruction) == (None, "lift-v1", "lift it")
+    assert ZarrStore.open(copy).spec.tasks == ("push-v1", "lift-v1")
+    capsys.readouterr()
+    assert cli.run(["dataset", "diff", str(path), str(copy), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)["differences"]
+    assert [(each["episode"], each["field"]) for each in found] == [
+        ("", "tasks"),
+        (ids[1], "task"),
+        (ids[1], "instruction"),
+        (ids[1], "success"),
+    ]
+    assert cli.run(["dataset", "undo", str(copy)]) == 0
+    assert ZarrStore.open(copy).episodes[1].task == "push-v1"
+
+
+def test_stats_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset(tmp_path / "demos.zarr", [3])
+    assert cli.run(["dataset", "stats", str(tmp_path / "demos.zarr"), "--image-stride", "1", "--json"]) == 0
+    stats = json.loads(capsys.readouterr().out)
+    assert stats["action"]["mean"] == [1.0, 1.0]
+    assert stats["image_front"]["high"] == [255.0] * 3
+    assert cli.run(["dataset", "stats", str(tmp_path / "demos.zarr"), "--fields", "action"]) == 0
+    assert "action [rad], 3 steps" in capsys.readouterr().out
+
+
+def test_strict_verification_and_a_camera_that_stood_still(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "demos.zarr"
+    store = dataset(path, [8])
+    assert cli.run(["dataset", "verify", str(path), "--strict"]) == 0
+    with store.writer() as writer:
+        writer.begin(EpisodeMeta(task="push-v1"))
+        for number in range(40):
+            writer.append(step(number) | {"image_front": paint(7)}, stamps(number))
+        writer.commit(SUCCESS)
+    capsys.readouterr()
+    assert cli.run(["dataset", "verify", str(path)]) == 0
+    assert "image_front shows one and the same picture for 40 steps" in capsys.readouterr().err
+    assert cli.run(["dataset", "verify", str(path), "--strict"]) == 1
+
+
+def test_view_writes_a_video_of_every_step(tmp_path: Path) -> None:
+    path = tmp_path / "demos.zarr"
+    store = dataset(path, [7])
+    video = tmp_path / "episode.mp4"
+    assert cli.run(["dataset", "view", str(path), "0", "--out", str(video)]) == 0
+    with VideoReader("the video") as reader:
+        frames = [reader.read(video, number / 30, 0.01) for number in range(7)]
+        assert reader.read(video, 7 / 30, 0.01) is None
+    for number, frame in enumerate(frames):
+        assert frame is not None
+        left = frame[28 : 28 + 240, 120:360]  # the front camera, enlarged to 240 pixels
+        assert painted_number(left[7::15, 7::15]) == painted_number(store.read(0)["image_front"][number])
+    with pytest.raises(RobolearnError, match="exists"):
+        cli.run(["dataset", "view", str(path), "0", "--out", str(video)])
+    with pytest.raises(RobolearnError, match="view writes"):
+        cli.run(["dataset", "view", str(path), "0", "--out", str(tmp_path / "episode.gif")])
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["demos.zarr", "episode.mp4"]

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from painted import SUCCESS, dataset_spec, stamps, step
 
-from robolearn.datasets.convert.robomimic import export_robomimic, import_robomimic
+from robolearn.datasets.convert import export_dataset, import_dataset
+from robolearn.datasets.convert.source import ImportSettings
 from robolearn.datasets.store import EpisodeMeta, ImageCodec
 from robolearn.datasets.verify import verify
 from robolearn.datasets.zarr_store import ZarrStore
@@ -28,8 +29,8 @@ def test_there_and_back_loses_nothing(tmp_path: Path) -> None:
                     del values["image_wrist"]
                 writer.append(values, stamps(number), stamps(number + 1))  # type: ignore[arg-type]
             writer.commit(SUCCESS if first else EpisodeOutcome(None, False, True, "stopped"))
-    assert export_robomimic(store, tmp_path / "d.hdf5", 0.5) == []
-    assert import_robomimic(tmp_path / "d.hdf5", tmp_path / "back") == []
+    assert export_dataset(store, "robomimic", tmp_path / "d.hdf5").lost == []
+    assert import_dataset("robomimic", tmp_path / "d.hdf5", tmp_path / "back").lost == []
     back = ZarrStore.open(tmp_path / "back")
     assert verify(back.path).ok
     assert back.spec == store.spec
@@ -61,8 +62,10 @@ def foreign(file: Path, demos: int = 12) -> None:
 
 def test_a_file_of_somebody_else(tmp_path: Path) -> None:
     foreign(tmp_path / "lift.hdf5")
-    lost = import_robomimic(tmp_path / "lift.hdf5", tmp_path / "d", codec=ImageCodec("jpegxl"))
-    assert any("20 Hz is assumed" in line for line in lost)
+    settings = ImportSettings(image_codec=ImageCodec("jpegxl"))
+    done = import_dataset("robomimic", tmp_path / "lift.hdf5", tmp_path / "d", settings)
+    assert any("20 Hz is assumed" in line for line in done.lost)
+    assert (done.episodes, done.steps) == (12, 60)
     store = ZarrStore.open(tmp_path / "d")
     assert verify(store.path).ok
     assert store.spec.tasks == ("Lift",)
@@ -71,6 +74,7 @@ def test_a_file_of_somebody_else(tmp_path: Path) -> None:
     for index in range(12):  # demo_10 comes after demo_9, not after demo_1
         read = store.read(index)
         assert (read["image_agentview"] == index).all()
+        assert read["reward"].tolist() == [0, 0, 0, 0, index % 2]
         assert (read["proprio"][:, :3] == index).all()
 
 
@@ -99,7 +103,7 @@ def test_hostile_and_broken_files(tmp_path: Path) -> None:
     with h5py.File(broken("wide"), "a") as file:
         del file["data/demo_1/obs/robot0_eef_pos"]
         file["data/demo_1/obs/robot0_eef_pos"] = np.zeros((5, 9))
-        files["wide"] = "demo_1: proprio is float32"
+        files["wide"] = "episode 1: proprio is float32"
     with h5py.File(broken("text"), "a") as file:
         del file["data/demo_0/actions"]
         file["data/demo_0/actions"] = np.array([b"rm -rf"] * 5)
@@ -107,12 +111,16 @@ def test_hostile_and_broken_files(tmp_path: Path) -> None:
     with h5py.File(broken("empty"), "a") as file:
         del file["data"]
         files["empty"] = "/data is missing"
+    with h5py.File(broken("huge"), "a") as file:
+        del file["data/demo_1/obs/robot0_eef_pos"]
+        file["data/demo_1/obs"].create_dataset("robot0_eef_pos", (10**9, 3), "f8", chunks=(1024, 3))
+        files["huge"] = "demo_1/obs/robot0_eef_pos declares 22.4 GiB, but holds"
     (tmp_path / "cut").write_bytes((tmp_path / "victim.hdf5").read_bytes()[:500])
     (tmp_path / "no").write_text("not HDF5")
-    files |= {"cut": "cannot be read", "no": "cannot be read", "nowhere": "cannot be read"}
+    files |= {"cut": "cannot be read", "no": "cannot be read", "nowhere": "does not exist"}
     for name, says in files.items():
         with pytest.raises(DatasetError, match=says) as error:
-            import_robomimic(tmp_path / name, tmp_path / "out")
+            import_dataset("robomimic", tmp_path / name, tmp_path / "out")
         assert str(tmp_path / name) in str(error.value)
         assert "\n" not in str(error.value)
         assert not (tmp_path / "out").exists()

@@ -6,15 +6,16 @@ other side has no place for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from robolearn.datasets.convert import lerobot, lerobot_write, robomimic
-from robolearn.datasets.convert.guard import moved_when_whole
 from robolearn.datasets.convert.source import ImportSettings, Progress, Source, SourceEpisode
+from robolearn.datasets.disk import moved_when_whole
 from robolearn.datasets.store import WriterConfig
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.datasets.zarr_writer import ZarrWriter
@@ -64,10 +65,10 @@ def export_dataset(
         raise DatasetError(f"robolearn reads {name}, but does not write it; it writes {', '.join(writable())}")
     if not store.episodes:
         raise DatasetError(f"{store.path} has no episodes; there is nothing to convert")
-    lost: list[str] = []
+    lost = [f"column {column} is not kept" for column in store.columns]
     if not dry_run:
-        with moved_when_whole(out) as temporary:
-            lost = write(store, temporary, progress)
+        with _needs(name), moved_when_whole(out) as temporary:
+            lost += write(store, temporary, progress)
     return Conversion(name, str(out), len(store.episodes), sum(row.length for row in store.episodes), lost)
 
 
@@ -92,7 +93,7 @@ def import_dataset(
     if out.exists():
         raise DatasetError(f"{out} exists; name another folder")
     try:
-        with read(source, settings or ImportSettings()) as opened:
+        with _needs(name), read(source, settings or ImportSettings()) as opened:
             if dry_run:
                 return Conversion(name, str(out), 0, opened.num_steps, opened.lost)
             with moved_when_whole(out) as temporary:
@@ -103,6 +104,15 @@ def import_dataset(
     except Exception as error:
         reason = (str(error) or repr(error)).splitlines()[0]
         raise DatasetError(f"{source} cannot be read as {name}: {reason}") from error
+
+
+@contextlib.contextmanager
+def _needs(name: str) -> Iterator[None]:
+    """Tell in words when the library that a format takes is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise DatasetError(f"format {name} wants {error.name}: pip install 'robolearn[convert]'") from error
 
 
 def _write(source: Source, path: Path, origin: Path, progress: Progress) -> tuple[int, int]:
@@ -126,7 +136,7 @@ def _write_episode(writer: ZarrWriter, episode: SourceEpisode, done: int, total:
     for values, stamps, received, valid in episode.steps:
         writer.append(values, stamps, received, valid)
         progress(done := done + 1, total)
-    writer.commit(episode.outcome)
+    writer.commit(episode.outcome, annotations=episode.annotations)
     return done
 
 

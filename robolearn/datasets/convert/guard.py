@@ -1,12 +1,9 @@
-"""What a file from elsewhere may not do: lead out of its folder, declare more than it holds, leave half an output."""
+"""What a file from elsewhere may not do: lead out of its folder, or declare more than it holds."""
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from robolearn.errors import DatasetError
@@ -40,36 +37,3 @@ def check_size(where: str, shape: tuple[int, ...], itemsize: int, stored: int) -
     declared = math.prod(shape) * itemsize
     if declared > max(MAX_UNPACKED_BYTES, MAX_RATIO * stored):
         raise DatasetError(f"{where} declares {declared / 2**30:.1f} GiB, but holds {stored / 2**20:.1f} MiB; refused")
-
-
-@contextlib.contextmanager
-def moved_when_whole(path: Path) -> Iterator[Path]:
-    """A path beside the wanted one: moved there, on the disk for good, when all went well, and removed when not."""
-    if path.exists() or path.is_symlink():
-        raise DatasetError(f"{path} exists; name another one")
-    temporary = path.with_name(f".{path.name}.converting")
-    _remove(temporary)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield temporary
-        for file in (temporary, *temporary.rglob("*")):
-            _sync(file)
-        os.rename(temporary, path)
-        _sync(path.parent)
-    finally:
-        _remove(temporary)
-
-
-def _sync(file: Path) -> None:
-    fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

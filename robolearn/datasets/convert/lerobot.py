@@ -28,8 +28,8 @@ from robolearn.datasets.convert.source import (
     our_step,
     picture_shape,
 )
-from robolearn.datasets.video import VideoReader
 from robolearn.datasets.store import DatasetSpec, EpisodeMeta
+from robolearn.datasets.video import VideoReader
 from robolearn.errors import DatasetError, RobolearnError
 from robolearn.specs import ArraySpec
 from robolearn.types import EpisodeOutcome

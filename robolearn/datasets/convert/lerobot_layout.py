@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from robolearn.datasets.convert.guard import check_links, inside
 from robolearn.datasets.convert.source import picture_shape
-from robolearn.datasets.video import MAX_PIXELS, VideoReader
 from robolearn.datasets.store import DatasetSpec
+from robolearn.datasets.video import MAX_PIXELS, VideoReader
 from robolearn.errors import DatasetError
 
 OURS_FILE = "meta/robolearn.json"  # spec and episode table of a dataset that we wrote

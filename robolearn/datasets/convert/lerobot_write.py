@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from robolearn.datasets.convert.lerobot_layout import INDICES, OURS_FILE, lerobot_name
 from robolearn.datasets.convert.lerobot_stats import PictureStats, Stats, column_stats, joined, to_json
 from robolearn.datasets.convert.source import Progress
-from robolearn.datasets.video import VideoWriter
 from robolearn.datasets.store import DatasetSpec, EpisodeInfo
+from robolearn.datasets.video import VideoWriter
 from robolearn.datasets.zarr_store import ZarrStore
 
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
@@ -168,7 +168,7 @@ class _Writer:
             self._data = _Table(self._root / DATA_PATH.format(**_chunk(self._data_file)), self._schema)
         for name in self._pictures if self._as_video else ():
             key = lerobot_name(self._spec, name)
-            if key in self._videos and self._videos[key].path.stat().st_size < VIDEO_BYTES:
+            if key in self._videos and self._videos[key].num_bytes < VIDEO_BYTES:
                 continue
             if key in self._videos:
                 self._videos[key].close()

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from robolearn.datasets.store import DatasetSpec, EpisodeInfo, EpisodeMeta, ImageCodec
+from robolearn.datasets.store import Annotation, DatasetSpec, EpisodeInfo, EpisodeMeta, ImageCodec
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
 from robolearn.specs import ArraySpec, InterfaceSpec, RobotSpec, image_spec
@@ -46,6 +46,7 @@ class SourceEpisode:
     meta: EpisodeMeta
     steps: Iterator[Step]
     outcome: EpisodeOutcome
+    annotations: tuple[Annotation, ...] = ()
 
 
 @dataclass
@@ -195,6 +196,7 @@ def our_steps(spec: DatasetSpec, rows: Mapping[str, Rows]) -> Iterator[Step]:
 
 def our_episode(row: Mapping[str, Any], steps: Iterator[Step]) -> SourceEpisode:
     """An episode by its row in our table, as JSON."""
-    info = EpisodeInfo(**row)
+    info = EpisodeInfo.from_json(row)
     meta = EpisodeMeta(**{key: getattr(info, key) for key in EpisodeMeta.__dataclass_fields__})
-    return SourceEpisode(meta, steps, EpisodeOutcome(info.success, info.terminated, info.truncated, info.reason))
+    outcome = EpisodeOutcome(info.success, info.terminated, info.truncated, info.reason)
+    return SourceEpisode(meta, steps, outcome, info.annotations)

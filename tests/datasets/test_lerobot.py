@@ -1,0 +1,349 @@
+"""LeRobot folders: against facts about their layout, against their own library where there is one, hostile ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from painted import CAMERAS, SUCCESS, dataset, dataset_spec, paint, painted_number, record, stamps, step
+
+from robolearn.datasets.convert import export_dataset, import_dataset
+from robolearn.datasets.convert.source import ImportSettings
+from robolearn.datasets.store import EpisodeMeta, ImageCodec
+from robolearn.datasets.verify import verify
+from robolearn.datasets.video import VideoReader, VideoWriter
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.errors import DatasetError
+from robolearn.types import EpisodeOutcome
+
+parquet = pytest.importorskip("pyarrow.parquet")
+pyarrow = pytest.importorskip("pyarrow")
+
+LEROBOT = os.environ.get("ROBOLEARN_LEROBOT_PYTHON")  # an interpreter that has lerobot 0.4.x
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ZarrStore:
+    """Two episodes; in the second one a picture and an action are lost."""
+    store = ZarrStore.create(tmp_path / "d", dataset_spec(ImageCodec("jpegxl")))
+    with store.writer() as writer:
+        for first, length in ((0, 3), (3, 300)):
+            writer.begin(EpisodeMeta("push-v1", f"push it {first}", first, tags={"table": 3}))
+            for number in range(first, first + length):
+                values = step(number)
+                if number == 6:
+                    del values["image_wrist"]
+                if number == 9:
+                    del values["action"]
+                writer.append(values, stamps(number), stamps(number + 1))  # type: ignore[arg-type]
+            writer.commit(SUCCESS if first else EpisodeOutcome(None, False, True, "stopped"))
+    return store
+
+
+@pytest.mark.parametrize("name", ["lerobot", "lerobot-images"])
+def test_there_and_back(store: ZarrStore, tmp_path: Path, name: str) -> None:
+    lost = export_dataset(store, name, tmp_path / "out").lost
+    assert any(line.startswith("action: 1 masked") for line in lost)
+    assert ("pictures are coded as video (h264), which changes them" in lost) == (name == "lerobot")
+    assert import_dataset("lerobot", tmp_path / "out", tmp_path / "back").lost == []
+    back = ZarrStore.open(tmp_path / "back")
+    assert verify(back.path).ok
+    assert back.spec == store.spec
+    assert back.episodes == store.episodes
+    for index in range(2):
+        valid = store.read_valid(index)
+        for read in ("read_stamps", "read_valid"):
+            for field, values in getattr(store, read)(index).items():
+                np.testing.assert_array_equal(getattr(back, read)(index)[field], values, err_msg=field)
+        theirs = back.read(index)
+        for field, values in store.read(index).items():
+            there = valid.get(field, np.ones(len(values), bool))
+            if field in CAMERAS and name == "lerobot":
+                assert [painted_number(p) for p in theirs[field][there]] == [painted_number(p) for p in values[there]]
+            else:
+                np.testing.assert_array_equal(theirs[field][there], values[there], err_msg=field)
+
+
+def test_layout_is_that_of_v3(store: ZarrStore, tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    export_dataset(store, "lerobot", root)
+    info = json.loads((root / "meta/info.json").read_text())
+    assert (info["codebase_version"], info["fps"], info["total_episodes"], info["total_frames"]) == ("v3.0", 30, 2, 303)
+    assert info["features"]["observation.images.front"]["dtype"] == "video"
+    assert info["features"]["action"] == {"dtype": "float32", "shape": [2], "names": ["shoulder", "gripper"]}
+    table = parquet.read_table(root / "data/chunk-000/file-000.parquet")
+    assert table.column("index").to_pylist() == list(range(303))
+    assert table.column("frame_index").to_pylist() == [*range(3), *range(300)]
+    np.testing.assert_allclose(table.column("timestamp").to_pylist(), [f / 30 for f in [*range(3), *range(300)]], 1e-6)
+    assert table.schema.field("action").type == pyarrow.list_(pyarrow.float32(), 2)
+    assert table.column("action").to_pylist()[9] == [8.0, 8.0]  # where it is missing: what came before
+    rows = parquet.read_table(root / "meta/episodes/chunk-000/file-000.parquet").to_pylist()
+    assert [(row["dataset_from_index"], row["dataset_to_index"], row["length"]) for row in rows] == [
+        (0, 3, 3),
+        (3, 303, 300),
+    ]
+    assert rows[1]["videos/observation.images.wrist/from_timestamp"] == pytest.approx(3 / 30)
+    assert rows[1]["tasks"] == ["push it 3"]
+    tasks = parquet.read_table(root / "meta/tasks.parquet").to_pylist()
+    assert tasks[1] == {"task_index": 1, "__index_level_0__": "push it 3"}
+    stats = json.loads((root / "meta/stats.json").read_text())
+    assert np.shape(stats["observation.images.front"]["q99"]) == (3, 1, 1)
+    assert stats["observation.state"]["max"] == [302.0] * 4
+    assert stats["observation.state"]["mean"] == pytest.approx([151.0] * 4)
+    assert stats["observation.state"]["std"] == pytest.approx([np.arange(303).std()] * 4)
+    with VideoReader("front") as reader:
+        video = root / "videos/observation.images.front/chunk-000/file-000.mp4"
+        for number in range(303):
+            frame = reader.read(video, number / 30, 0.01)
+            assert frame is not None
+            assert painted_number(frame) == number
+
+
+def foreign(root: Path, version: str = "v3.0") -> None:
+    """Two episodes of three steps as LeRobot writes them, v3.0 or v2.1; every value is the step's number."""
+    features = {
+        "observation.state": {"dtype": "float32", "shape": [2], "names": ["a.pos", "b.pos"]},
+        "observation.effort": {"dtype": "float32", "shape": [1], "names": None},
+        "observation.images.top": {"dtype": "video", "shape": [16, 16, 3], "names": ["height", "width", "channels"]},
+        "action": {"dtype": "float32", "shape": [2], "names": {"motors": ["a", "b"]}},
+        "next.reward": {"dtype": "float32", "shape": [1], "names": None},
+        "next.done": {"dtype": "bool", "shape": [1], "names": None},
+        "next.success": {"dtype": "bool", "shape": [1], "names": None},
+        "note": {"dtype": "string", "shape": [1], "names": None},
+        "timestamp": {"dtype": "float32", "shape": [1], "names": None},
+        **{n: {"dtype": "int64", "shape": [1], "names": None} for n in ("frame_index", "episode_index", "index")},
+        "task_index": {"dtype": "int64", "shape": [1], "names": None},
+    }
+    v3 = version == "v3.0"
+    place = "chunk-{chunk_index:03d}/file-{file_index:03d}"
+    data = f"data/{place}.parquet" if v3 else "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
+    video = "videos/{video_key}/" + place + ".mp4"
+    if not v3:
+        video = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
+    info = {"codebase_version": version, "robot_type": "so101", "fps": 30, "chunks_size": 1000, "features": features}
+    info |= {"data_path": data, "video_path": video}
+    (root / "meta").mkdir(parents=True)
+    (root / "meta/info.json").write_text(json.dumps(info))
+    numbers = np.arange(6, dtype=np.float32)
+    pair = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(np.repeat(numbers, 2)), 2)
+    ends = np.isin(numbers, [2, 5])
+    table = pyarrow.table(
+        {
+            "observation.state": pair,
+            "observation.effort": numbers,
+            "action": pair,
+            "next.reward": numbers,
+            "next.done": ends,
+            "next.success": numbers == 5,
+            "note": ["x"] * 6,
+            "timestamp": (numbers % 3 / 30).astype(np.float32),
+            "frame_index": numbers.astype(np.int64) % 3,
+            "episode_index": numbers.astype(np.int64) // 3,
+            "index": numbers.astype(np.int64),
+            "task_index": np.zeros(6, np.int64),
+        }
+    )
+    key = "observation.images.top"
+    if v3:
+        (root / "data/chunk-000").mkdir(parents=True)
+        parquet.write_table(table, root / "data/chunk-000/file-000.parquet")
+        with VideoWriter(root / f"videos/{key}/chunk-000/file-000.mp4", 30, (16, 16, 3)) as writer:
+            for number in range(6):
+                writer.append(paint(number))
+        rows = [
+            {
+                "episode_index": e,
+                "tasks": [f"task {e}"],
+                "length": 3,
+                **{f"{what}/{part}_index": 0 for what in ("data", f"videos/{key}") for part in ("chunk", "file")},
+                f"videos/{key}/from_timestamp": e * 3 / 30,
+                f"videos/{key}/to_timestamp": (e + 1) * 3 / 30,
+            }
+            for e in range(2)
+        ]
+        (root / "meta/episodes/chunk-000").mkdir(parents=True)
+        parquet.write_table(pyarrow.Table.from_pylist(rows), root / "meta/episodes/chunk-000/file-000.parquet")
+        return
+    (root / "data/chunk-000").mkdir(parents=True)
+    lines = []
+    for episode in range(2):
+        parquet.write_table(table.slice(3 * episode, 3), root / f"data/chunk-000/episode_{episode:06d}.parquet")
+        with VideoWriter(root / f"videos/chunk-000/{key}/episode_{episode:06d}.mp4", 30, (16, 16, 3)) as writer:
+            for number in range(3 * episode, 3 * episode + 3):
+                writer.append(paint(number))
+        lines.append(json.dumps({"episode_index": episode, "tasks": [f"task {episode}"], "length": 3}))
+    (root / "meta/episodes.jsonl").write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize("version", ["v3.0", "v2.1"])
+def test_a_dataset_of_somebody_else(tmp_path: Path, version: str) -> None:
+    foreign(tmp_path / "in", version)
+    settings = ImportSettings(image_codec=ImageCodec("jpegxl"))
+    done = import_dataset("lerobot", tmp_path / "in", tmp_path / "d", settings)
+    assert done.lost[0] == "note (string [1]) is not kept"
+    store = ZarrStore.open(tmp_path / "d")
+    assert verify(store.path).ok
+    assert store.spec.robot.joint_names == ("a", "b")
+    assert store.spec.interface.observation["proprio"].names == ("a.pos", "b.pos", "observation.effort.0")
+    assert [(row.instruction, row.success, row.terminated) for row in store.episodes] == [
+        ("task 0", False, False),
+        ("task 1", True, True),
+    ]
+    for index in range(2):
+        numbers = [3 * index + k for k in range(3)]
+        read = store.read(index)
+        assert [painted_number(image) for image in read["image_top"]] == numbers
+        assert read["reward"].tolist() == read["action"][:, 1].tolist() == read["proprio"][:, 2].tolist() == numbers
+        np.testing.assert_allclose(store.read_stamps(index)["action"][:, 0], [0, 1e9 / 30, 2e9 / 30], atol=20)
+
+
+def test_frames_that_a_video_lacks_are_masked_and_told(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    foreign(root, "v2.1")
+    file = root / "videos/chunk-000/observation.images.top/episode_000001.mp4"
+    file.unlink()
+    with VideoWriter(file, 30, (16, 16, 3)) as writer:
+        writer.append(np.zeros((16, 16, 3), np.uint8))
+    lost = import_dataset("lerobot", root, tmp_path / "d").lost
+    assert "observation.images.top: 2 steps have no frame in the video; they are masked" in lost
+    assert ZarrStore.open(tmp_path / "d").read_valid(1)["image_top"].tolist() == [True, False, False]
+
+
+def edited_info(change: Callable[[dict], object]) -> Callable[[Path], None]:  # type: ignore[type-arg]
+    def edit(root: Path) -> None:
+        info = json.loads((root / "meta/info.json").read_text())
+        change(info)
+        (root / "meta/info.json").write_text(json.dumps(info))
+
+    return edit
+
+
+def linked(root: Path) -> None:
+    file = root / "data/chunk-000/file-000.parquet"
+    file.rename(root.parent / "elsewhere.parquet")
+    file.symlink_to(root.parent / "elsewhere.parquet")
+
+
+def cut(name: str, size: int) -> Callable[[Path], None]:
+    return lambda root: (root / name).write_bytes((root / name).read_bytes()[:size]) and None
+
+
+def longer(root: Path) -> None:
+    file = root / "meta/episodes/chunk-000/file-000.parquet"
+    rows = parquet.read_table(file).to_pylist()
+    parquet.write_table(pyarrow.Table.from_pylist([rows[0] | {"length": 9}, rows[1]]), file)
+
+
+VIDEO = "videos/observation.images.top/chunk-000/file-000.mp4"
+HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "up": (
+        edited_info(lambda i: i.update(data_path="../../{chunk_index:03d}{file_index:03d}.parquet")),
+        "outside of it",
+    ),
+    "absolute": (edited_info(lambda i: i.update(video_path="/etc/passwd")), "video_path names '/etc/passwd'"),
+    "format": (edited_info(lambda i: i.update(data_path="{chunk_index.__class__}")), "there is no file"),
+    "link": (linked, "a link names 'data/chunk-000/file-000.parquet', which lies outside"),
+    "version": (edited_info(lambda i: i.update(codebase_version="v9.0")), "codebase_version 'v9.0'"),
+    "features": (edited_info(lambda i: i["features"].pop("action")), "features lack action"),
+    "wide": (edited_info(lambda i: i["features"]["action"].update(shape=[7])), "column action has 12 numbers"),
+    "column": (edited_info(lambda i: i["features"].update(speed={"dtype": "float32", "shape": [1]})), "column speed"),
+    "json": (cut("meta/info.json", 40), "info.json is damaged"),
+    "parquet": (cut("data/chunk-000/file-000.parquet", 300), "cannot be read as lerobot"),
+    "video": (cut(VIDEO, 200), "observation.images.top cannot be decoded"),
+    "length": (longer, "episode_index 0 has 3 rows, the table of episodes 9"),
+    "gone": (lambda root: (root / VIDEO).unlink(), "there is no file videos/"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_and_broken_folders(tmp_path: Path, name: str) -> None:
+    root = tmp_path / "in"
+    foreign(root)
+    spoil, says = HOSTILE[name]
+    spoil(root)
+    with pytest.raises(DatasetError) as error:
+        import_dataset("lerobot", root, tmp_path / "out")
+    assert says in str(error.value)
+    assert str(root) in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not [entry for entry in tmp_path.iterdir() if entry.name not in ("in", "elsewhere.parquet")]
+
+
+def test_a_table_that_somebody_edited_is_not_taken_for_ours(tmp_path: Path) -> None:
+    store = dataset(tmp_path / "d", [3, 4])
+    export_dataset(store, "lerobot-images", tmp_path / "out")
+    ours = json.loads((tmp_path / "out/meta/robolearn.json").read_text())
+    ours["episodes"][1]["length"] = 5
+    (tmp_path / "out/meta/robolearn.json").write_text(json.dumps(ours))
+    lost = import_dataset("lerobot", tmp_path / "out", tmp_path / "back").lost
+    assert any("somebody edited them" in line for line in lost)
+    assert [row.length for row in ZarrStore.open(tmp_path / "back").episodes] == [3, 4]
+
+
+LOAD = """
+import sys, numpy as np
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+dataset = LeRobotDataset("me/test", root=sys.argv[1], video_backend="pyav")
+keys = ("observation.images.front", "observation.state", "action", "episode_index", "timestamp")
+np.savez(sys.argv[2], tasks=[dataset[i]["task"] for i in range(len(dataset))],
+         **{k: np.stack([dataset[i][k].numpy() for i in range(len(dataset))]) for k in keys})
+"""
+RECORD = """
+import sys, numpy as np
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+shape, kind = (64, 64, 3), sys.argv[2]
+features = {"observation.state": {"dtype": "float32", "shape": (2,), "names": ["a", "b"]},
+            "action": {"dtype": "float32", "shape": (2,), "names": ["a", "b"]},
+            "observation.images.front": {"dtype": kind, "shape": shape, "names": ["height", "width", "channels"]}}
+dataset = LeRobotDataset.create("me/test", 30, features, root=sys.argv[1], use_videos=kind == "video")
+for episode in range(2):
+    for step in range(5):
+        n = np.float32(5 * episode + step)
+        picture = np.full(shape, 20 * n, np.uint8)
+        dataset.add_frame({"observation.state": np.full(2, n), "action": np.full(2, -n),
+                           "observation.images.front": picture, "task": f"task {episode}"})
+    dataset.save_episode()
+dataset.finalize()
+"""
+
+
+def lerobot(code: str, *words: str) -> None:
+    assert LEROBOT is not None
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
+    subprocess.run([LEROBOT, "-c", code, *words], check=True, env=environment, capture_output=True)
+
+
+@pytest.mark.skipif(LEROBOT is None, reason="ROBOLEARN_LEROBOT_PYTHON names no interpreter with lerobot")
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", ["video", "image"])
+def test_lerobot_reads_ours_and_we_read_lerobots(tmp_path: Path, kind: str) -> None:
+    store = ZarrStore.create(tmp_path / "d", dataset_spec(ImageCodec("jpegxl")))
+    with store.writer() as writer:
+        record(writer, 5), record(writer, 4, 5)
+    export_dataset(store, "lerobot" if kind == "video" else "lerobot-images", tmp_path / "out")
+    lerobot(LOAD, str(tmp_path / "out"), str(tmp_path / "seen.npz"))
+    seen = np.load(tmp_path / "seen.npz")
+    pictures = np.round(seen["observation.images.front"].transpose(0, 2, 3, 1) * 255).astype(np.uint8)
+    assert [painted_number(picture) for picture in pictures] == list(range(9))
+    assert seen["action"][:, 1].tolist() == seen["observation.state"][:, 3].tolist() == list(range(9))
+    assert set(seen["tasks"]) == {"push it"}
+
+    lerobot(RECORD, str(tmp_path / "theirs"), kind)
+    settings = ImportSettings(image_codec=ImageCodec("jpegxl"))
+    import_dataset("lerobot", tmp_path / "theirs", tmp_path / "back", settings)
+    lerobot(LOAD, str(tmp_path / "theirs"), str(tmp_path / "theirs.npz"))
+    seen = np.load(tmp_path / "theirs.npz")
+    back = ZarrStore.open(tmp_path / "back")
+    read = [back.read(index) for index in range(2)]
+    pictures = np.round(seen["observation.images.front"].transpose(0, 2, 3, 1) * 255)
+    distance = np.abs(np.concatenate([each["image_front"] for each in read]).astype(float) - pictures)
+    assert distance.max() <= (2 if kind == "video" else 0)  # two ways from YUV to RGB
+    np.testing.assert_array_equal(np.concatenate([each["action"] for each in read]), seen["action"])
+    assert [row.instruction for row in back.episodes] == ["task 0", "task 1"]
+    shutil.rmtree(tmp_path / "theirs")
