@@ -171,13 +171,7 @@ def _plots(store: ZarrStore, index: int) -> NDArray[np.uint8]:
                 axes.plot(sent, linewidth=0.7, linestyle=":", color=line.get_color())
         names = fields[name].names or (name,)
         size = 6 if len(names) < 9 else 4.5
-        beside: dict[str, Any] = {
-            "loc": "center left",
-            "bbox_to_anchor": (1.005, 0.5),
-            "frameon": False,
-            "labelspacing": 0.3,
-        }
-        axes.legend(lines, names, fontsize=size, **beside)
+        axes.legend(lines, names, fontsize=size, loc="center left", bbox_to_anchor=(1.005, 0.5), frameon=False)
         unit = f" [{fields[name].unit}]" if fields[name].unit else ""
         dotted = ", sent dotted" if name == "action" and valid["action_sent"].any() else ""
         axes.set_title(f"{name}{unit}{dotted}", fontsize=8, loc="left", pad=2)
