@@ -10,21 +10,23 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from robolearn.envs.control import make_control
+from robolearn.envs.spaces import box, flatten, observation_space
 from robolearn.errors import SpecError
 from robolearn.robots.safety import SafetyConfig, SafetyDecision, SafetyFilter
 from robolearn.specs import InterfaceSpec
 from robolearn.tasks import make_task
 from robolearn.tasks.task import TaskStatus
 from robolearn.twin.twin import Twin
-from robolearn.types import Observation
 
 
-class RobotEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
-    """One twin of `task_id`. An action (J,) is joint targets; the reward is the task's dense reference reward.
+class RobotEnv(gymnasium.Env[Any, NDArray]):
+    """One twin of `task_id`. The reward is the task's dense reference reward.
 
     cameras: size (H, W) by name; the task's own ones by default. privileged: observations have the fields `pose_<body>`
-    too, as scripted policies need.
-    max_held_steps: refusals in a row by the safety filter that truncate the episode.
+    too, as scripted policies need. flat: the observation is one vector (D,) of all fields in the order of `interface`, then without pictures.
+    control: what an action means, see `control.CONTROLS`; by default it is joint targets (J,). max_held_steps: refusals
+    in a row by the safety filter that truncate the episode.
 
     An episode is terminated by success or a lost object, truncated after the task's `max_steps`, by refusals or by a
     diverged simulation. Every `info` has success, stage, progress, held (the filter refused the action), reason (why it
@@ -40,6 +42,8 @@ class RobotEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         task_id: str,
         cameras: Mapping[str, tuple[int, int]] | None = None,
         privileged: bool = False,
+        flat: bool = False,
+        control: str = "joint_position",
         safety: SafetyConfig = SafetyConfig(),  # noqa: B008, it is frozen
         max_held_steps: int = 10,
         render_mode: str | None = None,
@@ -47,38 +51,40 @@ class RobotEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         if render_mode is not None and cameras is not None and not cameras:
             raise SpecError(f"{task_id} has no cameras to render with; give at least one, or render_mode None")
         self.task = make_task(task_id)
-        self.twin = Twin(self.task, cameras)
+        self.twin = Twin(self.task, {} if flat and cameras is None else cameras)
         self.metadata = {**self.metadata, "render_fps": self.task.control_hz}
         self.render_mode = render_mode
+        robot, period_s = self.twin.robot_spec, self.twin.period_ns * 1e-9
+        self.control = make_control(control, robot, period_s)
         fields = {k: v for k, v in self.twin.spec.observation.items() if privileged or not k.startswith("pose_")}
-        self.interface = InterfaceSpec(fields, self.twin.spec.action, self.twin.control_hz)
-        self.observation_space = spaces.Dict({name: _space(spec.shape, spec.dtype) for name, spec in fields.items()})
-        robot = self.twin.robot_spec
-        self.action_space = spaces.Box(
-            np.array(robot.position_low, np.float32), np.array(robot.position_high, np.float32), dtype=np.float32
-        )
-        self._filter = SafetyFilter(robot, safety, self.twin.period_ns * 1e-9)
+        self._seen = tuple(fields)
+        if self.control.relative:
+            fields["command"] = robot.action_spec
+        self.interface = InterfaceSpec(fields, self.control.spec, self.twin.control_hz)
+        self._flat = flat
+        self.observation_space = observation_space(fields, flat)
+        self.action_space: spaces.Box = box(self.control.spec)
+        self._filter = SafetyFilter(robot, safety, period_s)
+        self._sent = np.zeros(0, np.float32)
         self._max_held_steps = max_held_steps
         self._start_ns = self.twin.stamp_ns
         self._steps = self._held_steps = self._held_in_a_row = 0
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start the episode of `seed`; without one, of the next seed that this environment draws."""
         super().reset(seed=seed)
         self.twin.reset(int(self.np_random.integers(2**31)) if seed is None else seed)
         self._start_ns = self.twin.stamp_ns
-        state = self.twin.robot_state()
-        self._filter.reset(state)
+        self._sent = self._filter.reset(self.twin.robot_state())
         self._steps = self._held_steps = self._held_in_a_row = 0
-        return self._observe(), self._info(self.twin.status(), state.joint_position)
+        return self._observe(), self._info(self.twin.status())
 
-    def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def step(self, action: NDArray[np.float32]) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Filter the action and apply what is left of it for one control period."""
         now_ns = self.twin.stamp_ns
-        decision = self._filter.filter(action, now_ns, now_ns)
+        decision = self._filter.filter(self._targets(action), now_ns, now_ns)
         self.twin.step(decision.command)
+        self._sent = decision.command
         self._steps += 1
         self._held_steps += decision.held
         self._held_in_a_row = self._held_in_a_row + 1 if decision.held else 0
@@ -86,7 +92,7 @@ class RobotEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         terminated = status.success or (bool(status.failed) and not status.diverged)
         gave_up = self._held_in_a_row >= self._max_held_steps
         truncated = not terminated and (status.diverged or gave_up or self._steps >= self.task.max_steps)
-        info = self._info(status, decision.command, decision)
+        info = self._info(status, decision)
         return self._observe(), status.reward, terminated, truncated, info
 
     def render(self) -> NDArray[np.uint8] | None:
@@ -96,12 +102,25 @@ class RobotEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     def close(self) -> None:
         self.twin.close()
 
-    def _observe(self) -> Observation:
-        return self.twin.observe(self.interface.observation)
+    def _targets(self, action: NDArray) -> NDArray | None:
+        """Joint targets of an action; None, which the filter refuses, for what is no relative action."""
+        if not self.control.relative:
+            return action
+        if (
+            not isinstance(action, np.ndarray)
+            or action.dtype.kind not in "fiu"
+            or action.shape != self.action_space.shape
+        ):
+            return None
+        return self.control.targets(action, self._sent)
 
-    def _info(
-        self, status: TaskStatus, sent: NDArray[np.float32], decision: SafetyDecision | None = None
-    ) -> dict[str, Any]:
+    def _observe(self) -> Any:
+        seen = self.twin.observe(self._seen)
+        if self.control.relative:
+            seen["command"] = self._sent.copy()
+        return flatten(seen) if self._flat else seen
+
+    def _info(self, status: TaskStatus, decision: SafetyDecision | None = None) -> dict[str, Any]:
         return {
             "success": status.success,
             "stage": status.stage,
@@ -109,12 +128,6 @@ class RobotEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             "held": decision is not None and decision.held,
             "reason": status.failed or (decision.reason if decision is not None else ""),
             "stamp_ns": self.twin.stamp_ns - self._start_ns,
-            "action_sent": sent,
+            "action_sent": self._sent.copy(),
             "held_steps": self._held_steps,
         }
-
-
-def _space(shape: tuple[int, ...], dtype: str) -> spaces.Box:
-    if dtype == "uint8":
-        return spaces.Box(0, 255, shape, np.uint8)
-    return spaces.Box(-np.inf, np.inf, shape, np.float32)

@@ -111,40 +111,17 @@ class SafetyFilter:
     """Stands between whoever commands and one robot, and remembers what was sent last.
 
     `stopped` says why nothing may move, and is empty while things may. geometry: wanted where `config` limits the
-    workspace or the clearance; `geometry.load_geometry` makes it.
-
-    Raises SpecError when the limits leave a joint no room, or when a command would be stale before its period is over.
+    workspace or the clearance; `geometry.load_geometry` makes it. Raises what `motion_limits` raises.
     """
 
     def __init__(
         self, spec: RobotSpec, config: SafetyConfig, period_s: float, geometry: Geometry | None = None
     ) -> None:
-        low, high, speed = (np.asarray(v, np.float64) for v in (spec.position_low, spec.position_high, spec.max_speed))
-        width = high - low
-        for i, joint in enumerate(spec.joint_names):
-            if not 2 * config.position_margin < width[i] < np.inf:
-                raise SpecError(
-                    f"{spec.name} {joint} has the range {low[i]:g}..{high[i]:g} {spec.unit}, expected a finite one "
-                    f"wider than two margins of {config.position_margin:g}"
-                )
-            if not 0 < speed[i] < np.inf:
-                raise SpecError(f"{spec.name} {joint} has max_speed {speed[i]:g} {spec.unit}/s, expected more than 0")
-        if not 0 < period_s <= config.max_command_age_s:
-            raise SpecError(
-                f"the control period is {period_s:g} s, expected more than 0 and at most max_command_age_s "
-                f"{config.max_command_age_s:g} s; raise max_command_age_s or the control rate"
-            )
         if geometry is None and config.model is not None:
             raise SpecError(f"safety limits the shape of {spec.name}, but no geometry was given; see load_geometry")
         self.stopped = ""
         self._spec, self._config, self._geometry = spec, config, geometry
-        acceleration, jerk = (
-            np.full_like(low, np.inf if v is None else v) for v in (config.max_acceleration, config.max_jerk)
-        )
-        margin = config.position_margin
-        self._limits = MotionLimits(low + margin, high - margin, speed, acceleration, jerk)
-        self._overshoot = config.max_overshoot * width
-        self._hard_step = np.maximum(config.max_jump * width, speed * period_s)
+        self._limits, self._overshoot, self._hard_step = motion_limits(spec, config, period_s)
         self._max_age_ns = round(config.max_command_age_s * 1e9)
         self._period_ns = round(period_s * 1e9)
         self._motion: Motion | None = None
@@ -161,8 +138,11 @@ class SafetyFilter:
         full = Motion(np.zeros_like(self._limits.speed), self._limits.speed, np.zeros_like(self._limits.speed))
         return float(braking_time_s(full, self._limits).max())
 
-    def reset(self, state: RobotState) -> None:
-        """Start from where the robot is. Raises SpecError when it stands outside its range or did not measure."""
+    def reset(self, state: RobotState) -> NDArray[np.float32]:
+        """Start from where the robot is, and return that as the command that counts as sent (J,).
+
+        Raises SpecError when it stands outside its range or did not measure.
+        """
         position = self._spec.action_spec.check(f"{self._spec.name} measured position", state.joint_position)
         far = np.maximum(self._limits.low - position, position - self._limits.high) > self._overshoot
         outside = _first(far)
@@ -171,11 +151,12 @@ class SafetyFilter:
                 f"{self._at(outside, position)}, outside {self._range(outside)}; move it inside by hand or mend its "
                 "calibration"
             )
-        self._sent = np.clip(position, *_inward(self._limits.low, self._limits.high))
+        self._sent = np.clip(position, *inward(self._limits.low, self._limits.high))
         self._motion, self._wanted, self._active_s = at_rest(self._sent), None, 0.0
         self._last_ns = state.stamp_ns - self._period_ns
         self.stopped = ""
         self.watch(state)
+        return self._sent.copy()
 
     def watch(self, state: RobotState, health: Health | None = None) -> None:
         """What the robot measured last; wanted every tick where the state's age, the load or the heat is limited."""
@@ -247,14 +228,8 @@ class SafetyFilter:
         return replace(self._limits, speed=share * self._limits.speed)
 
     def _send(self, motion: Motion, limits: MotionLimits, elapsed_s: float) -> None:
-        """Round to float32 without leaving a limit."""
-        low, high = limits.low, limits.high
-        if not np.isfinite(limits.acceleration).all():
-            step, sent = limits.speed * elapsed_s, self._sent.astype(np.float64)
-            low, high = np.maximum(low, sent - step), np.minimum(high, sent + step)
-        self._sent = np.clip(motion.position.astype(np.float32), *_inward(low, high))
-        # With a speed limit alone the next step starts from what was sent; with acceleration, rounding would add up.
-        self._motion = motion if np.isfinite(limits.acceleration).all() else at_rest(self._sent)
+        self._sent = rounded(motion, self._sent, limits, elapsed_s)
+        self._motion = goes_on(motion, self._sent, limits)
 
     def _refuse_timing(self, action: NDArray | None, stamp_ns: int, now_ns: int, elapsed_ns: int) -> str:
         if elapsed_ns < 0:
@@ -317,11 +292,56 @@ class SafetyFilter:
         return f"{self._limits.low[joint]:.4g}..{self._limits.high[joint]:.4g}"
 
 
+def motion_limits(
+    spec: RobotSpec, config: SafetyConfig, period_s: float
+) -> tuple[MotionLimits, NDArray[np.float64], NDArray[np.float64]]:
+    """The limits of a robot's motion, how far a target may lie outside its range, and how far from the last (J,).
+
+    Raises SpecError when the limits leave a joint no room, or when a command would be stale before its period is over.
+    """
+    low, high, speed = (np.asarray(v, np.float64) for v in (spec.position_low, spec.position_high, spec.max_speed))
+    width = high - low
+    for i, joint in enumerate(spec.joint_names):
+        if not 2 * config.position_margin < width[i] < np.inf:
+            raise SpecError(
+                f"{spec.name} {joint} has the range {low[i]:g}..{high[i]:g} {spec.unit}, expected a finite one "
+                f"wider than two margins of {config.position_margin:g}"
+            )
+        if not 0 < speed[i] < np.inf:
+            raise SpecError(f"{spec.name} {joint} has max_speed {speed[i]:g} {spec.unit}/s, expected more than 0")
+    if not 0 < period_s <= config.max_command_age_s:
+        raise SpecError(
+            f"the control period is {period_s:g} s, expected more than 0 and at most max_command_age_s "
+            f"{config.max_command_age_s:g} s; raise max_command_age_s or the control rate"
+        )
+    acceleration, jerk = (
+        np.full_like(low, np.inf if v is None else v) for v in (config.max_acceleration, config.max_jerk)
+    )
+    margin = config.position_margin
+    limits = MotionLimits(low + margin, high - margin, speed, acceleration, jerk)
+    return limits, config.max_overshoot * width, np.maximum(config.max_jump * width, speed * period_s)
+
+
+def rounded(motion: Motion, sent: NDArray[np.float32], limits: MotionLimits, elapsed_s: float) -> NDArray[np.float32]:
+    """The motion's position (..., J) as a command after `sent` (..., J): in float32, without leaving a limit."""
+    low, high = limits.low, limits.high
+    if not np.isfinite(limits.acceleration).all():
+        step, before = limits.speed * elapsed_s, sent.astype(np.float64)
+        low, high = np.maximum(low, before - step), np.minimum(high, before + step)
+    return np.clip(motion.position.astype(np.float32), *inward(low, high))
+
+
+def goes_on(motion: Motion, sent: NDArray[np.float32], limits: MotionLimits) -> Motion:
+    """The motion that the next step starts from when `sent` (..., J) was sent for this one."""
+    # With a speed limit alone that is what was sent; with acceleration, rounding would add up.
+    return motion if np.isfinite(limits.acceleration).all() else at_rest(sent)
+
+
 def _first(bad: NDArray[np.bool_]) -> int | None:
     return int(np.argmax(bad)) if bad.any() else None
 
 
-def _inward(low: NDArray[np.float64], high: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def inward(low: NDArray[np.float64], high: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The bounds as float32, rounded to the inside: casting a command must not carry it over a limit."""
     low32, high32 = low.astype(np.float32), high.astype(np.float32)
     low32 = np.where(low32 < low, np.nextafter(low32, np.float32(np.inf)), low32)

@@ -32,9 +32,9 @@ def test_observes_what_its_spec_says(twin: Twin) -> None:
 def test_pictures_are_drawn_only_when_asked_for() -> None:
     twin = Twin(make_task("pick_place-v1"))
     twin.observe(["proprio", "pose_cube"])
-    assert not twin._renderers
+    assert not twin._pictures._renderers
     twin.observe(["image_wrist"])
-    assert list(twin._renderers) == [(96, 96)]
+    assert list(twin._pictures._renderers) == [(96, 96)]
     twin.close()
     twin.close()
 

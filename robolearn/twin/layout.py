@@ -1,0 +1,114 @@
+"""Where a task's things are in the state of its MuJoCo model; one twin and a batch of twins share it.
+
+Legend: J joints, N twins; (...) any leading batch shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from robolearn.errors import AssetError, SpecError, UnknownNameError
+from robolearn.specs import POSE_SPEC, ArraySpec, CameraSpec, InterfaceSpec, image_spec
+from robolearn.tasks import Task
+from robolearn.tasks.task import InitialState
+from robolearn.twin.scene import find, load_model
+
+IMAGE_SIZE = (96, 96)
+NS_PER_S = 1_000_000_000
+RESET_PAUSE_NS = NS_PER_S  # simulated time between two episodes, so that their stamps cannot be confused
+DIVERGED = "simulation diverged"
+LOST = "object lost"
+MIN_IMAGE_PX, MAX_IMAGE_PX = 8, 640  # the larger one is the off-screen buffer of the scenes
+MAX_SPEED = 1e3  # [rad/s or m/s]: nothing in these scenes moves as fast unless the solver failed
+
+
+class Layout:
+    """A task's compiled model, its interface, and the addresses of its robot, bodies and cameras.
+
+    cameras: size (H, W) by camera name; the task's own ones by default. Raises AssetError for a scene or robot that
+    does not fit the task, SpecError for a picture size out of range, and UnknownNameError for a camera that is not in the scene.
+    """
+
+    def __init__(self, task: Task, cameras: Mapping[str, tuple[int, int]] | None) -> None:
+        cameras = dict.fromkeys(task.cameras, IMAGE_SIZE) if cameras is None else cameras
+        for name, size in cameras.items():
+            if not all(MIN_IMAGE_PX <= side <= MAX_IMAGE_PX for side in size):
+                raise SpecError(
+                    f"camera {name} is {size[0]} x {size[1]} pixels, expected {MIN_IMAGE_PX} to {MAX_IMAGE_PX}"
+                )
+        self.task = task
+        self.model = load_model(task)
+        self.period_ns = round(NS_PER_S / task.control_hz)
+        self.camera_specs = {name: CameraSpec(name, *size, task.control_hz) for name, size in cameras.items()}
+        self.camera_ids = {name: self._camera_id(name) for name in cameras}
+        self.substeps = round(1 / (task.control_hz * self.model.opt.timestep))
+        if abs(self.substeps * self.model.opt.timestep * task.control_hz - 1) > 1e-9:
+            raise AssetError(
+                f"scene {task.scene} steps by {self.model.opt.timestep:g} s, which does not divide the control period "
+                f"of {task.id}, {1 / task.control_hz:g} s; change one of them"
+            )
+        joints = self.model.actuator_trnid[:, 0]
+        self.qpos_address, self.qvel_address = self.model.jnt_qposadr[joints], self.model.jnt_dofadr[joints]
+        self.body_ids = {body: find(self.model, mujoco.mjtObj.mjOBJ_BODY, body) for body in task.bodies}
+        self.facts = ("proprio", *(f"pose_{body}" for body in task.bodies))  # what a task may judge from
+        self.spec = InterfaceSpec(self._observation_specs(), task.robot_spec.action_spec, task.control_hz)
+
+    def _camera_id(self, name: str) -> int:
+        index = find(self.model, mujoco.mjtObj.mjOBJ_CAMERA, name)
+        if index < 0:
+            known = [self.model.camera(i).name.rpartition("/")[2] for i in range(self.model.ncam)]
+            raise UnknownNameError("camera", name, known)
+        return index
+
+    def _observation_specs(self) -> dict[str, ArraySpec]:
+        images = {f"image_{c.name}": image_spec(c.height, c.width) for c in self.camera_specs.values()}
+        poses = {f"pose_{body}": POSE_SPEC for body in self.body_ids}
+        return {"proprio": self.task.robot_spec.proprio_spec, **images, **poses}
+
+    def place(
+        self,
+        state: InitialState,
+        qpos: NDArray[np.float64],
+        ctrl: NDArray[np.float64],
+        mocap_pos: NDArray[np.float64],
+        mocap_quat: NDArray[np.float64],
+    ) -> None:
+        """Write the start of an episode into one simulation's arrays, which hold the model's defaults.
+
+        Raises AssetError for a body of the task that the scene holds fast.
+        """
+        model = self.model
+        qpos[self.qpos_address] = state.joint_position
+        ctrl[:] = state.joint_position
+        for joint, value in state.joints.items():
+            qpos[model.joint(joint).qposadr[0]] = value
+        for body, pose in state.poses.items():
+            index = self.body_ids[body]
+            mocap, joint_id = model.body_mocapid[index], model.body_jntadr[index]
+            if mocap >= 0:
+                mocap_pos[mocap], mocap_quat[mocap] = pose[:3], pose[3:]
+            elif joint_id >= 0 and model.jnt_type[joint_id] == mujoco.mjtJoint.mjJNT_FREE:
+                address = model.jnt_qposadr[joint_id]
+                qpos[address : address + 7] = pose
+            else:
+                raise AssetError(
+                    f"{self.task.id} places {body}, which is neither free nor mocap in its scene; make it so"
+                )
+
+    def wanted(self, fields: Iterable[str] | None) -> tuple[str, ...]:
+        """These observation fields, or all. Raises UnknownNameError for one that is not there."""
+        names = tuple(self.spec.observation) if fields is None else tuple(fields)
+        for name in names:
+            if name not in self.spec.observation:
+                raise UnknownNameError("observation field", name, self.spec.observation)
+        return names
+
+    @staticmethod
+    def diverged(qpos: NDArray[np.float64], qvel: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether a state (..., nq), (..., nv) cannot be the physics' any more, (...,)."""
+        slow = np.abs(qvel).max(axis=-1, initial=0.0) < MAX_SPEED  # a NaN speed compares false
+        return ~(np.isfinite(qpos).all(axis=-1) & slow)

@@ -1,0 +1,56 @@
+"""Pictures of a scene, one off-screen renderer a size. Nothing is drawn, and no OpenGL context made, before somebody
+asks."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from robolearn.errors import HardwareError, SpecError, UnknownNameError
+from robolearn.twin.layout import Layout
+
+
+class Pictures:
+    """Draws the cameras of a layout. The OpenGL contexts belong to the thread that drew first."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._renderers: dict[tuple[int, int], mujoco.Renderer] = {}
+
+    def draw(self, camera: str, data: mujoco.MjData, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """Picture (H, W, 3) uint8 RGB of one camera, into `out` if that is given; poses in `data` are up to date.
+
+        Raises UnknownNameError for a camera that is not in the layout, and HardwareError without OpenGL.
+        """
+        if camera not in self._layout.camera_specs:
+            raise UnknownNameError("camera", camera, self._layout.camera_specs)
+        spec = self._layout.camera_specs[camera]
+        size = (spec.height, spec.width)
+        if size not in self._renderers:
+            self._renderers[size] = _renderer(self._layout.model, *size)
+        renderer = self._renderers[size]
+        renderer.update_scene(data, self._layout.camera_ids[camera])
+        return renderer.render(out=out)
+
+    def close(self) -> None:
+        """Free the OpenGL contexts. May be called twice."""
+        for renderer in self._renderers.values():
+            renderer.close()
+        self._renderers.clear()
+
+
+def _renderer(model: mujoco.MjModel, height: int, width: int) -> mujoco.Renderer:
+    try:
+        renderer = mujoco.Renderer(model, height, width)
+    except ValueError as error:
+        raise SpecError(f"cannot render {height} x {width}: {' '.join(str(error).split())}") from error
+    except mujoco.FatalError as error:
+        raise HardwareError(
+            f"cannot render, no OpenGL ({error}); run `robolearn doctor`, and where mujoco is imported before "
+            "robolearn.twin set MUJOCO_GL=egl"
+        ) from error
+    # Both cost a second pass over the scene, shadows thirty times the picture on software GL.
+    renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
+    renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
+    return renderer

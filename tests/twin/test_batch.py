@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from robolearn.errors import SpecError, UnknownNameError
+from robolearn.tasks import make_task
+from robolearn.twin.batch import TwinBatch
+from robolearn.twin.twin import Twin
+
+CAMERAS = {"front": (24, 32)}
+
+
+@pytest.mark.parametrize("task_id", ["push-v1", "drawer_open-v1"])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_is_bit_for_bit_what_single_twins_are(task_id: str, threads: int) -> None:
+    seeds = (3, 1, 4, 1, 5)
+    batch = TwinBatch(make_task(task_id), len(seeds), CAMERAS, threads)
+    twins = [Twin(make_task(task_id), CAMERAS) for _ in seeds]
+    batch.reset(seeds)
+    for twin, seed in zip(twins, seeds, strict=True):
+        twin.reset(seed)
+    for step in range(25):
+        if step == 12:  # a part of them starts anew in the middle
+            batch.reset([9, 2], which=[3, 0])
+            twins[3].reset(9)
+            twins[0].reset(2)
+        observation = batch.observe()
+        for name, rows in observation.items():
+            for i, twin in enumerate(twins):
+                np.testing.assert_array_equal(rows[i], twin.observe([name])[name])
+                assert rows.dtype == twin.spec.observation[name].dtype
+        status = batch.status()
+        for i, twin in enumerate(twins):
+            assert status.reward[i] == twin.status().reward
+            assert batch.stamp_ns[i] == twin.stamp_ns
+        actions = np.stack([twin.task.expert(twin.observe()) for twin in twins])
+        batch.step(actions)
+        for twin, action in zip(twins, actions, strict=True):
+            twin.step(action)
+    batch.close()
+    for twin in twins:
+        twin.close()
+
+
+def test_a_diverged_twin_says_so_and_leaves_the_others_alone() -> None:
+    batch, alone = TwinBatch(make_task("lift-v1"), 3, {}), TwinBatch(make_task("lift-v1"), 3, {})
+    hold = batch.joint_positions()
+    batch.batch.bind("qvel")[1, 0] = 1e20
+    before = batch.observe()
+    for _ in range(3):
+        batch.step(hold)
+        alone.step(hold)
+        assert batch.diverged.tolist() == [False, True, False]
+    after, others = batch.observe(), alone.observe()
+    for name in after:
+        assert np.isfinite(after[name]).all()
+        np.testing.assert_array_equal(after[name][[0, 2]], others[name][[0, 2]])
+    np.testing.assert_array_equal(after["pose_tool"][1], before["pose_tool"][1])
+    batch.reset([1], which=[1])
+    assert not batch.diverged.any()
+
+
+def test_renders_all_into_one_array_that_is_given() -> None:
+    batch = TwinBatch(make_task("push-v1"), 3, CAMERAS)
+    out = np.zeros((3, 24, 32, 3), np.uint8)
+    assert batch.render("front", out) is out
+    np.testing.assert_array_equal(out, batch.render("front"))
+    assert len({picture.tobytes() for picture in out}) == 3
+    batch.close()
+
+
+def test_bad_arguments() -> None:
+    with pytest.raises(SpecError, match="0 twins"):
+        TwinBatch(make_task("push-v1"), 0, {})
+    batch = TwinBatch(make_task("push-v1"), 2, {})
+    with pytest.raises(SpecError, match=r"\(6,\), expected \(2, 6\)"):
+        batch.step(np.zeros(6))
+    with pytest.raises(SpecError, match="finite"):
+        batch.step(np.full((2, 6), np.nan))
+    with pytest.raises(UnknownNameError):
+        batch.render("front")
+    with pytest.raises(UnknownNameError, match="did you mean pose_puck"):
+        batch.observe(["pose_pukc"])
