@@ -24,9 +24,9 @@ class RobotEnv(gymnasium.Env[Any, NDArray]):
     """One twin of `task_id`. The reward is the task's dense reference reward.
 
     cameras: size (H, W) by name; the task's own ones by default. privileged: observations have the fields `pose_<body>`
-    too, as scripted policies need. flat: the observation is one vector (D,) of all fields in the order of `interface`, then without pictures.
-    control: what an action means, see `control.CONTROLS`; by default it is joint targets (J,). max_held_steps: refusals
-    in a row by the safety filter that truncate the episode.
+    too, as scripted policies need. flat: the observation is one vector (D,) of all fields in the order of `interface`,
+    without pictures. control: what an action means, see `control.CONTROLS`; by default it is joint targets (J,).
+    max_held_steps: refusals in a row by the safety filter that truncate the episode.
 
     An episode is terminated by success or a lost object, truncated after the task's `max_steps`, by refusals or by a
     diverged simulation. Every `info` has success, stage, progress, held (the filter refused the action), reason (why it

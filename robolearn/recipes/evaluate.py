@@ -18,7 +18,7 @@ from robolearn.policies.scripted import ScriptedPolicy
 from robolearn.recipes.report import side_by_side, write_video
 from robolearn.serving.loop import EXECUTE_STEPS, ControlLoop
 from robolearn.tasks import make_task
-from robolearn.twin.twin import IMAGE_SIZE
+from robolearn.twin.layout import IMAGE_SIZE
 
 EVALUATION_SEED = 1_000_000  # demonstrations count up from 0
 SCRIPTED = "scripted"

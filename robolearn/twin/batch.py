@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from robolearn.errors import SpecError
 from robolearn.tasks import Task
-from robolearn.tasks.task import Judgement
 from robolearn.twin.layout import DIVERGED, LOST, RESET_PAUSE_NS, Layout
 from robolearn.twin.pictures import Pictures
 from robolearn.types import Observation
