@@ -67,7 +67,7 @@ class BatchSafetyFilter:
         limits = self._limits_now()
         wanted = actions.astype(np.float64)
         verdict = judge(wanted, self.sent, self._limits, self._overshoot, self._hard_step)
-        held = (verdict > 0).any(axis=-1)
+        held: NDArray[np.bool_] = np.logical_or.reduce(verdict > 0, axis=-1)
         wanted = np.where(held[:, None], self.sent, wanted)
         speed = np.nan_to_num((wanted - self._wanted) / self._period_s)
         motion = advance(self._motion, wanted, speed, limits, self._period_s)
@@ -78,7 +78,7 @@ class BatchSafetyFilter:
         self.sent = rounded(motion, self.sent, limits, self._period_s)
         self._motion = goes_on(motion, self.sent, limits)
         moved = (np.abs(self.sent - wanted) > 1e-6) & ~held[:, None]
-        limited = np.logical_or.reduce(moved, axis=-1)
+        limited: NDArray[np.bool_] = np.logical_or.reduce(moved, axis=-1)
         return BatchDecision(self.sent.copy(), held, limited, self._explain(verdict, moved))
 
     def _limits_now(self) -> MotionLimits:
