@@ -6,6 +6,7 @@ repeat, and its joint moves at a constant speed as long.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
@@ -105,7 +106,8 @@ class Keyboard:
     def close(self) -> None:
         """Give the terminal back as it was."""
         if self._before is not None:
-            termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
+            with contextlib.suppress(termios.error):  # the terminal is gone
+                termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
             self._before = None
 
     def _move(self, now_ns: int) -> NDArray[np.float32] | None:

@@ -106,6 +106,15 @@ class Graph:
 
 
 @pytest.fixture
+def ros(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The client, on a domain of its own."""
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
+    rclpy.init()
+    yield
+    rclpy.shutdown()
+
+
+@pytest.fixture
 def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Graph]:
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):

@@ -122,9 +122,9 @@ def test_killed_recorder_leaves_every_finished_episode_and_reports_the_other(gra
 def test_supervisor_ends_with_one_line_when_the_twin_dies(graph: Any) -> None:
     twin = graph.start("twin", cameras="", realtime_factor=1.0)
     graph.start("policy")
-    supervisor = graph.start("supervisor")
+    supervisor = graph.start("supervisor", task=TASK)
     graph.spin_until(lambda: graph.events)
     twin.send_signal(signal.SIGKILL)
     graph.spin_until(lambda: supervisor.poll() is not None)
     assert supervisor.returncode == 2
-    assert "LaunchError: the node of /twin/start_episode is gone (episode pick_place-v1-0-" in graph.log("supervisor")
+    assert "LaunchError: the node of /robot/start_episode is gone (episode pick_place-v1-0-" in graph.log("supervisor")

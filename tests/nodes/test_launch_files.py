@@ -9,10 +9,12 @@ import pytest
 import robolearn_nodes
 import yaml
 
+from robolearn.ros.launch import load
 from robolearn.serving.loop import EXECUTE_STEPS
 
 NODES = Path(robolearn_nodes.__file__).parent
 LAUNCH = Path(__file__).parents[2] / "launch"
+NAMES = sorted(path.name.removesuffix(".launch.yaml") for path in LAUNCH.glob("*.launch.yaml"))
 
 
 def entries(name: str, kind: str) -> list[dict]:
@@ -20,17 +22,37 @@ def entries(name: str, kind: str) -> list[dict]:
     return [entry[kind] for entry in description if kind in entry]
 
 
-@pytest.mark.parametrize("name", ["twin", "collect", "evaluate"])
+def declared(node: str) -> set[str]:
+    """Parameters that a node declares: in its own file, and in those modules of the package that it reads them with."""
+    found = set()
+    source = (NODES / f"{node}.py").read_text(encoding="utf-8")
+    for module in [node, *re.findall(r"from robolearn_nodes\.(interface|simulation|mirror) import", source)]:
+        text = (NODES / f"{module}.py").read_text(encoding="utf-8")
+        found |= set(re.findall(r'parameter\(\s*(?:self|node), "(\w+)"', text))
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_is_declared_and_every_argument_used_and_described(name: str) -> None:
-    nodes, arguments = entries(name, "node"), entries(name, "arg")
+    nodes, includes, arguments = entries(name, "node"), entries(name, "include"), entries(name, "arg")
     assert nodes
     for node in nodes:
-        source = (NODES / f"{node['exec']}.py").read_text(encoding="utf-8")
-        declared = set(re.findall(r'parameter\(\s*self, "(\w+)"', source))
-        assert {parameter["name"] for parameter in node["param"]} <= declared
-    used = set(re.findall(r"\$\(var (\w+)\)", str(nodes)))
+        assert {parameter["name"] for parameter in node["param"]} <= declared(node["exec"])
+    for include in includes:
+        included = re.fullmatch(r"\$\(dirname\)/(\w+)\.launch\.yaml", include["file"])
+        assert included is not None
+        theirs = {argument["name"] for argument in entries(included.group(1), "arg")}
+        assert {argument["name"] for argument in include["arg"]} <= theirs
+    used = set(re.findall(r"\$\(var (\w+)\)", str([nodes, includes])))
     assert used == {argument["name"] for argument in arguments}
     assert all(len(argument["description"]) > 10 for argument in arguments)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_launcher_reads_it(name: str) -> None:
+    wanted = [a["name"] for a in entries(name, "arg") if "default" not in a]
+    description = load(LAUNCH / f"{name}.launch.yaml", dict.fromkeys(wanted, "something"))
+    assert description is not None
 
 
 def test_launched_and_in_process_evaluations_execute_the_same_part_of_a_chunk() -> None:

@@ -111,5 +111,5 @@ def test_a_second_twin_on_the_domain_gives_way_with_one_line(graph: Any) -> None
     second = graph.start("twin", "second", task="reach-v1", cameras=" ")
     assert second.wait(30) == 2
     *_, line = graph.log("second").splitlines()
-    assert line.startswith("TransportError: another robot or twin publishes /joint_states on ROS domain")
+    assert line.startswith("TransportError: another robot or twin answers to /joint_command on ROS domain")
     assert graph.children["twin"].poll() is None

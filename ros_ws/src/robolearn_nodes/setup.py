@@ -2,7 +2,7 @@
 
 from setuptools import setup
 
-NODES = ("twin", "policy", "recorder", "supervisor")
+NODES = ("camera", "policy", "recorder", "replay", "robot", "supervisor", "teleop", "twin")
 
 setup(
     name="robolearn_nodes",

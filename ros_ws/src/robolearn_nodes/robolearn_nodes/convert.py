@@ -9,6 +9,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -16,12 +17,13 @@ from geometry_msgs.msg import TransformStamped
 from numpy.typing import NDArray
 from robolearn_msgs.msg import ActionChunk as ActionChunkMessage
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import Image, JointState
-from std_msgs.msg import Header
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
+from std_msgs.msg import Float64MultiArray, Header
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from robolearn.errors import SpecError
+from robolearn.specs import CameraSpec
 from robolearn.types import ActionChunk, ActionSource, RobotState
 
 NS = 1_000_000_000
@@ -92,6 +94,18 @@ def command(message: JointTrajectory, joint_names: Sequence[str]) -> NDArray[np.
     return positions[order]
 
 
+def forward_command(action: NDArray) -> Float64MultiArray:
+    """Joint targets (J,) as ros2_control's forward_command_controller takes them, in the order of its joints."""
+    return Float64MultiArray(data=action.tolist())
+
+
+def trajectory_command(action: NDArray, joint_names: Sequence[str], reach_in_ns: int) -> JointTrajectory:
+    """Joint targets (J,) as the joint_trajectory_controller of ros2_control takes them: to be reached in so long."""
+    seconds, nanoseconds = divmod(reach_in_ns, NS)
+    point = JointTrajectoryPoint(positions=action.tolist(), time_from_start=Duration(sec=seconds, nanosec=nanoseconds))
+    return JointTrajectory(joint_names=list(joint_names), points=[point])  # stamp 0 is now
+
+
 def _order(what: str, names: list[str], wanted: Sequence[str]) -> list[int]:
     missing = [joint for joint in wanted if joint not in names]
     if missing:
@@ -118,6 +132,21 @@ def image_message(image: NDArray[np.uint8], stamp: int, camera: str) -> Image:
         step=3 * width,
         data=array("B", image.tobytes()),
     )
+
+
+def compressed_image_message(image: NDArray[np.uint8], stamp: int, camera: str, quality: int = 90) -> CompressedImage:
+    """As JPEG."""
+    jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return CompressedImage(
+        header=header(stamp, f"{camera}_optical_frame"),
+        format="rgb8; jpeg compressed bgr8",
+        data=array("B", jpeg.tobytes()),
+    )
+
+
+def camera_info_message(spec: CameraSpec, stamp: int) -> CameraInfo:
+    """Size alone: a K of zeros says that the camera is not calibrated."""
+    return CameraInfo(header=header(stamp, f"{spec.name}_optical_frame"), height=spec.height, width=spec.width)
 
 
 def image(message: Image) -> NDArray[np.uint8]:

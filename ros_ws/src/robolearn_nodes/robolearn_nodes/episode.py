@@ -1,4 +1,4 @@
-"""The episode that runs on the twin: what is counted, and the events that tell of it."""
+"""The episode that runs on the robot or the twin: what is counted, and the events that tell of it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from robolearn_msgs.msg import EpisodeEvent
 
 from robolearn.types import EpisodeOutcome
 from robolearn_nodes import convert
+
+
+def asked_outcome(event: EpisodeEvent) -> EpisodeOutcome:
+    """How an episode is to end that somebody stops: as the event of the request says."""
+    success = bool(event.success) if event.judged or event.success else None
+    return EpisodeOutcome(success, event.terminated, event.truncated or not event.terminated, event.reason)
 
 
 @dataclass
@@ -41,7 +47,7 @@ class RunningEpisode:
         self.held_in_a_row = self.held_in_a_row + 1 if held else 0
         self.last_refusal = refusal or self.last_refusal
 
-    def ended(self, stamp_ns: int, outcome: EpisodeOutcome) -> EpisodeEvent:
+    def ended(self, stamp_ns: int, outcome: EpisodeOutcome, discarded: bool = False) -> EpisodeEvent:
         """The ENDED event; its reason tells of refused commands too."""
         p50_ms, p99_ms = np.percentile(self._latency_ms or [0.0], [50, 99])
         held = f"the robot held in {self.held_steps} steps: {self.last_refusal}" if self.held_steps else ""
@@ -53,9 +59,11 @@ class RunningEpisode:
             instruction=self.started.instruction,
             seed=self.started.seed,
             num_steps=self.num_steps,
+            judged=outcome.success is not None,
             success=bool(outcome.success),
             terminated=outcome.terminated,
             truncated=outcome.truncated,
+            discarded=discarded,
             reason="; ".join(filter(None, (outcome.reason, held))),
             loop_p50_ms=float(p50_ms),
             loop_p99_ms=float(p99_ms),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -16,7 +17,9 @@ from robolearn.errors import RobolearnError, SpecError
 from robolearn_nodes import convert, topics
 
 T = TypeVar("T", str, int, float, bool)
+E = TypeVar("E", str, float)
 DIAGNOSTICS_PERIOD_S = 1.0
+ALONE_CHECK_S = 1.0  # discovery on one host takes about a tenth of it
 
 
 def parameter(node: Node, name: str, default: T, description: str) -> T:
@@ -32,10 +35,51 @@ def parameter(node: Node, name: str, default: T, description: str) -> T:
     return kind(value)
 
 
+def list_parameter(node: Node, name: str, kind: type[E], description: str) -> tuple[E, ...]:
+    """Declare and read a list of texts or numbers; empty when it is not given. Raises SpecError."""
+    descriptor = ParameterDescriptor(description=description, dynamic_typing=True, read_only=True)
+    value = node.declare_parameter(name, "", descriptor).value
+    if isinstance(value, str) and not value:
+        return ()
+    items = [] if isinstance(value, str) or not hasattr(value, "__iter__") else list(value)
+    if not items or not all(isinstance(item, (int, float) if kind is float else kind) for item in items):
+        raise SpecError(f"{node.get_name()} parameter {name} is {value!r}, expected a list: {description}")
+    return tuple(kind(item) for item in items)
+
+
 def unheard(node: Node, topics_to_hear: Iterable[str]) -> str:
     """Which of these topics nobody publishes yet, in words, or nothing. What starts too early misses its first tick."""
     silent = [topic for topic in topics_to_hear if not node.count_publishers(topic)]
     return f"nobody publishes {', '.join(silent)} yet; is its node running?" if silent else ""
+
+
+def rival(node: Node) -> str:
+    """Whether another robot or twin answers to the same commands, in words: two must never do."""
+    if node.count_publishers(topics.COMMAND_SENT) < 2:
+        return ""
+    return (
+        f"another robot or twin answers to {topics.COMMAND} on ROS domain {node.context.get_domain_id()}; stop it, or "
+        "set ROS_DOMAIN_ID to another number"
+    )
+
+
+class Meter:
+    """How a stream fares: its rate, and how old its newest sample was when it came. Times in nanoseconds."""
+
+    def __init__(self, over: int = 50) -> None:
+        self._samples: deque[tuple[int, int]] = deque(maxlen=over)
+
+    def note(self, now_ns: int, stamp_ns: int) -> None:
+        """A sample with that stamp came now."""
+        self._samples.append((now_ns, stamp_ns))
+
+    def figures(self, stream: str) -> dict[str, str]:
+        if len(self._samples) < 2:
+            return {f"{stream}_hz": "0"}
+        first_ns, last_ns = self._samples[0][0], self._samples[-1][0]
+        rate = (len(self._samples) - 1) * 1e9 / max(last_ns - first_ns, 1)
+        age_ms = max((now_ns - stamp_ns) * 1e-6 for now_ns, stamp_ns in self._samples)
+        return {f"{stream}_hz": f"{rate:.1f}", f"{stream}_worst_age_ms": f"{age_ms:.1f}"}
 
 
 class Diagnostics:

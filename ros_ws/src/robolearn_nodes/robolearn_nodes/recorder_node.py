@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-import numpy as np
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from rclpy.task import Future
-from robolearn_msgs.srv import StartEpisode, StopEpisode
-from sensor_msgs.msg import Image, JointState
-from tf2_msgs.msg import TFMessage
-from trajectory_msgs.msg import JointTrajectory
+from robolearn_msgs.msg import DatasetInfo, EpisodeEvent
+from robolearn_msgs.srv import AnnotateEpisode, DiscardEpisode, StartEpisode, StopEpisode
+from std_srvs.srv import SetBool
 
-from robolearn.datasets.store import DatasetSpec, EpisodeMeta
-from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.datasets import edit
+from robolearn.datasets.store import EpisodeMeta, WriterConfig
 from robolearn.errors import DatasetError, RobolearnError, SpecError
-from robolearn.specs import POSE_SPEC, InterfaceSpec, image_spec
-from robolearn.tasks import make_task
-from robolearn.tasks.task import Task
+from robolearn.sync import ExactJoin
 from robolearn.types import EpisodeOutcome
 from robolearn_nodes import convert, topics
+from robolearn_nodes.interface import robot_interface
 from robolearn_nodes.node import Diagnostics, parameter, run, unheard
-from robolearn_nodes.recording import Recording
+from robolearn_nodes.recording import DEPTH, GridTicks, Join, Recording
+from robolearn_nodes.streams import Streams, open_store
+
+RULES = ("exact", "grid")
 
 
 class RecorderNode(Node):
@@ -38,79 +40,61 @@ class RecorderNode(Node):
     def __init__(self) -> None:
         super().__init__("recorder")
         path = parameter(self, "dataset", "", "path of the dataset, a folder ending in .zarr")
-        self._task = make_task(parameter(self, "task", "pick_place-v1", "task id, see `robolearn tasks`"))
-        size = parameter(self, "image_size", 96, "height and width of the images [pixels]")
+        self._interface = robot_interface(self)
+        self._instruction = parameter(self, "instruction", "", "what the robot is told to do; empty: the task's own")
+        size = parameter(self, "image_size", 96, "height and width of the images [pixels]; a cell says it itself")
+        width = parameter(self, "image_width", 0, "their width, where it is another one")
         cameras = parameter(self, "cameras", "front,wrist", "cameras that are recorded, comma separated; may be empty")
+        self._rule = parameter(self, "sync", "", "`exact` or `grid`, see recording.py; empty: exact for a twin")
+        max_image_age_s = parameter(self, "max_image_age_s", 0.2, "grid: an older picture is masked")
+        self._wait_for_started = parameter(
+            self,
+            "wait_for_started",
+            True,
+            "whether an episode begins with the STARTED event; else, when it is asked for",
+        )
         self._stop_timeout_s = parameter(
             self, "stop_timeout_s", 5.0, "how long to wait for samples at an episode's end"
         )
+        self._rule = self._rule or ("exact" if self._interface.task else "grid")
+        if self._rule not in RULES or max_image_age_s <= 0:
+            raise SpecError(
+                f"recorder: sync is {self._rule!r} and max_image_age_s {max_image_age_s:g}, expected one of "
+                f"{', '.join(RULES)}, and more than 0"
+            )
         if not path:
             raise DatasetError("the recorder has no dataset; set its parameter dataset to a path ending in .zarr")
-        store = _open_store(Path(path), self._task, [name.strip() for name in cameras.split(",") if name.strip()], size)
-        fields = store.spec.fields
-        self._joints = store.spec.robot.joint_names
-        self._period_ns = round(convert.NS / store.spec.interface.control_hz)
+        self._max_image_age_ns = round(max_image_age_s * 1e9)
+        names = [name.strip() for name in cameras.split(",") if name.strip()]
+        self._store = open_store(Path(path), self._interface, names, (size, width or size))
         self._open = ExitStack()
-        self._writer = self._open.enter_context(store.writer())
+        self._writer = self._open_writer()
         self._recording: Recording | None = None
+        self._episode = EpisodeMeta()
+        self._any_episode = False  # whether the STARTED event of any episode is the one that is waited for
+        self._notes: dict[str, Any] = {}  # tags of the running episode
+        self._success: bool | None = None  # of the running episode, where somebody marked it
         self._problem = ""  # why the episode cannot be kept
         self._ending: tuple[int, Future] | None = None  # last stamp of the episode, and what its end waits for
-        self._after_ns = -1
-        self._episodes = 0
 
-        self._streams = [topics.JOINT_STATES]
-        self.create_subscription(JointState, topics.JOINT_STATES, self._on_joint_states, topics.STREAM)
-        for camera in [name.removeprefix("image_") for name in fields if name.startswith("image_")]:
-            self._streams.append(topics.image_topic(camera))
-            self.create_subscription(Image, topics.image_topic(camera), self._on_image(camera), topics.STREAM)
-        self._bodies = [name.removeprefix("pose_") for name in fields if name.startswith("pose_")]
-        if self._bodies:
-            self._streams.append(topics.GROUND_TRUTH)
-            self.create_subscription(TFMessage, topics.GROUND_TRUTH, self._on_ground_truth, topics.STREAM)
-        self.create_subscription(JointTrajectory, topics.COMMAND, self._on_command, topics.STREAM)
-        self.create_subscription(JointTrajectory, topics.COMMAND_SENT, self._on_sent, topics.STREAM)
+        self._streams = Streams(self, self._store.spec, self._push)
+        self._info = self.create_publisher(DatasetInfo, topics.DATASET, topics.LATCHED)
+        self.create_subscription(EpisodeEvent, topics.EPISODE, self._on_event, topics.LATCHED)
         self.create_service(StartEpisode, topics.START_RECORDING, self._on_start)
         # a stop waits for samples; in the samples' own callback group they could not come in meanwhile
         stopping = MutuallyExclusiveCallbackGroup()
         self.create_service(StopEpisode, topics.STOP_RECORDING, self._on_stop, callback_group=stopping)
+        self.create_service(DiscardEpisode, topics.DISCARD_RECORDING, self._on_discard)
+        self.create_service(AnnotateEpisode, topics.ANNOTATE_RECORDING, self._on_annotate)
+        self.create_service(SetBool, topics.MARK_RECORDING, self._on_mark)
         self._diagnostics = Diagnostics(self, self._figures)
+        self._tell()
+
+    def _open_writer(self) -> Any:
+        # a real robot does not wait for a slow disk: pictures are dropped, masked and counted
+        return self._open.enter_context(self._store.writer(WriterConfig(drop_when_full=self._rule == "grid")))
 
     # --- streams ---
-
-    def _on_joint_states(self, message: JointState) -> None:
-        def read() -> dict[str, Any]:
-            return {"proprio": convert.robot_state(message, self._joints).proprio()}
-
-        self._push(topics.JOINT_STATES, message.header, read)
-
-    def _on_image(self, camera: str) -> Callable[[Image], None]:
-        def on_image(message: Image) -> None:
-            self._push(topics.image_topic(camera), message.header, lambda: {f"image_{camera}": convert.image(message)})
-
-        return on_image
-
-    def _on_ground_truth(self, message: TFMessage) -> None:
-        def read() -> dict[str, Any]:
-            poses = convert.ground_truth(message)[1]
-            return {f"pose_{body}": poses[body] for body in self._bodies if body in poses}
-
-        if message.transforms:
-            self._push(topics.GROUND_TRUTH, message.transforms[0].header, read)
-
-    def _on_command(self, message: JointTrajectory) -> None:
-        def read() -> dict[str, Any]:
-            source = convert.action_source(message.header.frame_id)
-            known = {} if source is None else {"action_source": np.uint8(source)}
-            return {"action": _float32(convert.command(message, self._joints)), **known}
-
-        self._push(topics.COMMAND, message.header, read)
-
-    def _on_sent(self, message: JointTrajectory) -> None:
-        def read() -> dict[str, Any]:
-            held = bool(message.header.frame_id)
-            return {"action_sent": _float32(convert.command(message, self._joints)), "held": np.bool_(held)}
-
-        self._push(topics.COMMAND_SENT, message.header, read)
 
     def _push(self, stream: str, header: Any, read: Callable[[], dict[str, Any]]) -> None:
         recording = self._recording
@@ -121,73 +105,99 @@ class RecorderNode(Node):
         except SpecError as error:
             fields = {}  # the tick goes on without it: masked and counted
             self._diagnostics.report(f"unusable sample of {stream}: {error}")
-        try:
-            recording.push(stream, convert.stamp_ns(header.stamp), fields)
-        except RobolearnError as error:
-            self._problem = f"{stream}: {error}"
-            self._diagnostics.report(f"the episode is lost: {self._problem}")
+        received_ns = self.get_clock().now().nanoseconds if self._rule == "grid" else -1
+        self._spoil_unless(lambda: recording.push(stream, convert.stamp_ns(header.stamp), fields, received_ns), stream)
         self._check_end()
+
+    def _spoil_unless(self, step: Callable[[], None], what: str) -> None:
+        try:
+            step()
+        except RobolearnError as error:
+            self._problem = f"{what}: {error}"
+            self._diagnostics.report(f"the episode is lost: {self._problem}")
+
+    def _on_event(self, event: EpisodeEvent) -> None:
+        recording, start_ns = self._recording, convert.stamp_ns(event.header.stamp)
+        if recording is None or recording.started or event.event != EpisodeEvent.STARTED:
+            return
+        if self._any_episode or event.episode_id == self._episode.id:
+            self._spoil_unless(lambda: recording.begin(start_ns), "first samples")
 
     def _check_end(self) -> None:
         """Let a waiting stop go on when nothing more is to come."""
         if self._ending is None or self._recording is None:
             return
         end_ns, arrived = self._ending
-        if not arrived.done() and (self._problem or self._recording.reached(end_ns, self._period_ns)):
+        if not arrived.done() and (self._problem or self._recording.reached(end_ns, self._interface.period_ns)):
             arrived.set_result(None)
 
     # --- services ---
 
     def _on_start(self, request: StartEpisode.Request, response: StartEpisode.Response) -> StartEpisode.Response:
-        response.message = unheard(self, [*self._streams, topics.COMMAND, topics.COMMAND_SENT])
+        response.message = unheard(self, self._streams.topics)
         if response.message:
-            response.success = False
             return response
         if self._ending is not None:
-            response.success, response.message = False, "the episode before is still being ended"
+            response.message = "the episode before is still being ended"
             return response
         if self._recording is not None:
             self._writer.discard()  # its end was never told: the supervisor is another one
-        now_ns = self.get_clock().now().nanoseconds
-        meta = EpisodeMeta(
-            task=request.task or self._task.id,
-            instruction=self._task.instruction,
+            self._recording = None
+        task = self._interface.task
+        self._episode = EpisodeMeta(
+            task=request.task or self._interface.task_id,
+            instruction=request.instruction or self._instruction or (task.instruction if task else ""),
             seed=request.seed,
-            created_ns=now_ns,
-            id=request.episode_id,
+            operator=request.operator,
+            created_ns=self.get_clock().now().nanoseconds,
+            id=request.episode_id or f"{self._interface.task_id}-{uuid4().hex[:12]}",
         )
         try:
-            self._writer.begin(meta)
+            self._writer.begin(self._episode)
         except RobolearnError as error:
-            response.success, response.message = False, str(error)
+            response.message = str(error)
             return response
-        self._recording, self._problem = Recording(self._writer, self._streams, self._after_ns), ""
+        self._recording = Recording(self._writer, self._streams.observed, self._make_join())
+        self._problem, self._notes, self._success = "", {}, None
+        self._any_episode = not request.episode_id
+        if not self._wait_for_started:
+            self._recording.begin(0)
         self._diagnostics.report("")
-        response.success = True
+        self._tell()
+        response.success, response.episode_id = True, self._episode.id
         return response
+
+    def _make_join(self) -> Join:
+        if self._rule == "exact":
+            return ExactJoin(self._streams.topics, DEPTH)
+        images = self._streams.images
+        others = [stream for stream in self._streams.topics if stream not in images]
+        return GridTicks(images, others, self._interface.period_ns, self._max_image_age_ns)
 
     async def _on_stop(self, request: StopEpisode.Request, response: StopEpisode.Response) -> StopEpisode.Response:
         recording, event = self._recording, request.event
         if recording is None or self._ending is not None:
-            response.success, response.message = False, "no episode is being recorded; call start_episode first"
+            response.message = "no episode is being recorded; call start_episode first"
             return response
         end_ns = convert.stamp_ns(event.header.stamp)
         if not request.discard:
             await self._wait_for_samples(end_ns)
-        self._recording, self._ending, self._after_ns = None, None, max(self._after_ns, end_ns)
-        outcome = EpisodeOutcome(event.success, event.terminated, event.truncated, event.reason)
+        self._recording, self._ending = None, None
+        success = self._success if self._success is not None else bool(event.success) if event.judged else None
+        outcome = EpisodeOutcome(success, event.terminated, event.truncated, event.reason)
         try:
             if self._problem or request.discard:
                 self._writer.discard()
                 response.success, response.message = request.discard, self._problem
             else:
-                info = recording.commit(end_ns, outcome)
-                self._episodes += 1
+                tags = {"sync": self._rule, **recording.counts, **self._notes}
+                info = recording.commit(end_ns, outcome, {key: value for key, value in tags.items() if value})
                 response.success, response.message = True, _describe(info.masked)
         except RobolearnError as error:
             response.success, response.message = False, str(error)
             with suppress(RobolearnError):  # what was not committed must not stand in the way of the next one
                 self._writer.discard()
+        self._tell()
         return response
 
     async def _wait_for_samples(self, end_ns: int) -> None:
@@ -198,34 +208,92 @@ class RecorderNode(Node):
         await arrived
         self.destroy_timer(timer)
 
+    def _on_discard(self, request: Any, response: Any) -> Any:
+        def running() -> None:
+            self._writer.discard()
+            self._recording = None
+
+        return self._answer(request.episode_id, response, running, lambda path, name: edit.delete(path, [name]))
+
+    def _on_annotate(self, request: Any, response: Any) -> Any:
+        try:
+            value = json.loads(request.value) if request.value else None
+        except ValueError:
+            value = request.value
+
+        def running() -> None:
+            self._notes[request.key] = value
+
+        return self._answer(
+            request.episode_id, response, running, lambda path, name: edit.tag(path, [name], {request.key: value})
+        )
+
+    def _on_mark(self, request: Any, response: Any) -> Any:
+        def running() -> None:
+            self._success = request.data
+
+        return self._answer("", response, running, lambda path, name: edit.mark(path, [name], request.data))
+
+    def _answer(
+        self, episode_id: str, response: Any, running: Callable[[], None], kept: Callable[[Path, str], Any]
+    ) -> Any:
+        """Do it to the episode that is being recorded, or to one that was kept, for which the writer is put aside."""
+        try:
+            if self._ending is not None:
+                raise DatasetError(f"episode {self._episode.id} is just being ended; ask again")
+            if self._recording is not None and episode_id in ("", self._episode.id):
+                running()
+            elif self._recording is not None:
+                raise DatasetError(f"episode {self._episode.id} is being recorded; change {episode_id} when it is over")
+            elif not (episode_id or self._store.episodes):
+                raise DatasetError(f"{self._store.path} has no episodes yet")
+            else:
+                self._open.close()
+                try:
+                    kept(self._store.path, episode_id or self._store.episodes[-1].id)
+                finally:
+                    self._store = type(self._store).open(self._store.path)
+                    self._writer = self._open_writer()
+        except RobolearnError as error:
+            response.success, response.message = False, str(error)
+            return response
+        self._tell()
+        response.success = True
+        return response
+
+    # --- what it tells ---
+
+    def _tell(self) -> None:
+        episodes, spec = self._store.episodes, self._store.spec
+        self._info.publish(
+            DatasetInfo(
+                header=convert.header(self.get_clock().now().nanoseconds),
+                path=str(self._store.path),
+                tasks=list(spec.tasks),
+                fields=list(spec.fields),
+                control_hz=spec.interface.control_hz,
+                episodes=len(episodes),
+                steps=sum(episode.length for episode in episodes),
+                recording=self._episode.id if self._recording else "",
+                last_episode=episodes[-1].id if episodes else "",
+            )
+        )
+
     def _figures(self) -> dict[str, Any]:
-        return {"episodes": self._episodes, "steps": self._recording.num_steps if self._recording else 0}
+        figures: dict[str, Any] = {"episodes": len(self._store.episodes), **self._streams.figures()}
+        if self._recording is not None:
+            figures["steps"] = self._recording.num_steps
+            for what, count in self._recording.counts.items():
+                figures |= {f"{what}_{stream}": number for stream, number in count.items()}
+        return figures
 
     def destroy_node(self) -> None:
         self._open.close()
         super().destroy_node()
 
 
-def _open_store(path: Path, task: Task, cameras: Sequence[str], size: int) -> ZarrStore:
-    """The dataset at `path`, which says itself what is recorded; a new one takes all that the twin publishes."""
-    robot = task.robot_spec
-    images = {f"image_{camera}": image_spec(size, size) for camera in cameras}
-    interface = InterfaceSpec({"proprio": robot.proprio_spec, **images}, robot.action_spec, task.control_hz)
-    if path.is_file() or (path.is_dir() and any(path.iterdir())):
-        store = ZarrStore.open(path)
-        store.spec.interface.require(interface, f"dataset {path}", "the robot")
-        return store
-    poses = {f"pose_{body}": POSE_SPEC for body in task.bodies}
-    return ZarrStore.create(path, DatasetSpec(robot, interface, tasks=(task.id,), extra=poses))
-
-
 def _describe(masked: Any) -> str:
     return ", ".join(f"{count} steps lack {name}" for name, count in masked.items())
-
-
-def _float32(values: Any) -> np.ndarray:
-    with np.errstate(over="ignore"):  # too large for a float is infinite, and the store masks it
-        return np.asarray(values).astype(np.float32)
 
 
 def main() -> int:

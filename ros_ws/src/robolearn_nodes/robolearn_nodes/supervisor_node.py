@@ -1,4 +1,7 @@
-"""Runs episodes, one after the other, in the order of ARCHITECTURE.md, and writes one JSON line for each."""
+"""Runs episodes, one after the other, in the order of ARCHITECTURE.md, and writes one JSON line for each.
+
+The robot, or the twin that stands in for it, ends an episode; so does the operator, or `max_episode_s`.
+"""
 
 from __future__ import annotations
 
@@ -28,32 +31,43 @@ RETRY_S = 0.05
 
 
 class SupervisorNode(Node):
-    """Talks to the services of twin, policy and recorder. Raises LaunchError when one is absent, refuses or dies."""
+    """Talks to the services of robot, policy and recorder. Raises LaunchError when one is absent, refuses or dies."""
 
     def __init__(self) -> None:
         super().__init__("supervisor")
-        self._task = parameter(self, "task", "pick_place-v1", "task id, see `robolearn tasks`")
+        self._task = parameter(self, "task", "", "task id, see `robolearn tasks`; empty: that of the robot")
+        self._instruction = parameter(self, "instruction", "", "what the robot is told to do; empty: the task's own")
         self._episodes = parameter(self, "episodes", 1, "how many to run")
         self._first_seed = parameter(self, "first_seed", 0, "seed of the first episode; the next ones count up")
         results = parameter(self, "results", "", "JSON lines file to which each episode's outcome is appended")
         record = parameter(self, "record", False, "whether the recorder keeps the episodes")
-        reset = parameter(self, "reset_service", topics.RESET_POLICY, "Trigger service that resets who controls")
+        reset = parameter(
+            self, "reset_service", topics.RESET_POLICY, "Trigger service that resets who controls; empty for a person"
+        )
+        self._ask_operator = parameter(
+            self, "ask_operator", False, f"whether each episode waits until {topics.NEXT_EPISODE} is called"
+        )
+        self._max_episode_s = parameter(
+            self, "max_episode_s", 0.0, "an episode that is longer is stopped [s of wall time]; 0: any length"
+        )
         self._timeout_s = parameter(self, "service_timeout_s", 60.0, "how long a service may take to appear or answer")
         if self._episodes < 1 or self._first_seed < 0:
             raise SpecError(
                 f"supervisor: episodes {self._episodes} and first_seed {self._first_seed}, expected at least 1 and 0"
             )
         self._results = Path(results) if results else None
-        self._reset = self.create_client(Trigger, reset)
-        self._start_twin = self.create_client(StartEpisode, topics.START_EPISODE)
-        self._needed = [self._reset, self._start_twin]
+        self._reset = self.create_client(Trigger, reset) if reset else None
+        self._start_robot = self.create_client(StartEpisode, topics.START_EPISODE)
+        self._stop_robot = self.create_client(StopEpisode, topics.STOP_EPISODE)
+        self._needed = [*([self._reset] if self._reset else []), self._start_robot, self._stop_robot]
         if record:
             self._start_recorder = self.create_client(StartEpisode, topics.START_RECORDING)
             self._stop_recorder = self.create_client(StopEpisode, topics.STOP_RECORDING)
             self._needed += [self._start_recorder, self._stop_recorder]
         self._recorded = record
         self._waiting_for = ""
-        self._ended = Future()
+        self._ended, self._asked = Future(), Future()
+        self.create_service(Trigger, topics.NEXT_EPISODE, self._on_next)
         self.create_subscription(EpisodeEvent, topics.EPISODE, self._on_event, topics.LATCHED)
 
     def run_episodes(self) -> None:
@@ -66,7 +80,7 @@ class SupervisorNode(Node):
         if self._results:
             self._results.parent.mkdir(parents=True, exist_ok=True)
         for seed in range(self._first_seed, self._first_seed + self._episodes):
-            outcome = self._run_episode(f"{self._task}-{seed}-{uuid4().hex[:8]}", seed)
+            outcome = self._run_episode("-".join(filter(None, (self._task, str(seed), uuid4().hex[:8]))), seed)
             self.get_logger().info(
                 f"episode {outcome['episode_id']}: {'success' if outcome['success'] else 'no success'}"
             )
@@ -75,15 +89,19 @@ class SupervisorNode(Node):
                     file.write(json.dumps(outcome) + "\n")
 
     def _run_episode(self, episode_id: str, seed: int) -> dict[str, Any]:
-        start = StartEpisode.Request(episode_id=episode_id, task=self._task, seed=seed)
-        self._waiting_for, self._ended = episode_id, Future()
-        self._call(self._reset, Trigger.Request(), CONNECT_S)
+        start = StartEpisode.Request(episode_id=episode_id, task=self._task, instruction=self._instruction, seed=seed)
+        self._waiting_for, self._ended, self._asked = episode_id, Future(), Future()
+        if self._ask_operator:
+            self.get_logger().info("ready for the next episode; it waits for the operator")
+            self._wait_for(self._asked, self._start_robot)
+        if self._reset:
+            self._call(self._reset, Trigger.Request(), CONNECT_S)
         if self._recorded:
             self._call(self._start_recorder, start, CONNECT_S)
-        self._call(self._start_twin, start, CONNECT_S)
-        event = self._wait_for(self._ended, self._start_twin)
+        self._call(self._start_robot, start, CONNECT_S)
+        event = self._wait_for_end()
         if self._recorded:
-            self._call(self._stop_recorder, StopEpisode.Request(event=event, discard=False))
+            self._call(self._stop_recorder, StopEpisode.Request(event=event, discard=event.discarded))
         return {
             "episode_id": episode_id,
             "seed": seed,
@@ -95,8 +113,26 @@ class SupervisorNode(Node):
             "loop_p50_ms": event.loop_p50_ms,
             "loop_p99_ms": event.loop_p99_ms,
             "held_steps": event.held_steps,
-            "recorded": self._recorded,
+            "recorded": self._recorded and not event.discarded,
         }
+
+    def _wait_for_end(self) -> EpisodeEvent:
+        timer = None
+        if self._max_episode_s > 0:
+            reason = f"longer than {self._max_episode_s:g} s"
+            request = StopEpisode.Request(event=EpisodeEvent(truncated=True, reason=reason))
+            timer = self.create_timer(self._max_episode_s, lambda: self._stop_robot.call_async(request))
+        event: EpisodeEvent = self._wait_for(self._ended, self._start_robot)
+        if timer is not None:
+            self.destroy_timer(timer)
+        return event
+
+    def _on_next(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success = self._ask_operator and not self._asked.done()
+        response.message = "" if response.success else "no episode waits to be started"
+        if response.success:
+            self._asked.set_result(None)
+        return response
 
     def _on_event(self, event: EpisodeEvent) -> None:
         if event.event == EpisodeEvent.ENDED and event.episode_id == self._waiting_for and not self._ended.done():

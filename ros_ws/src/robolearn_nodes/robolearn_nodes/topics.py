@@ -16,16 +16,48 @@ GROUND_TRUTH = "/twin/ground_truth"
 EPISODE = "/episode"
 ACTION_CHUNK = "/policy/action_chunk"
 DIAGNOSTICS = "/diagnostics"
+DATASET = "/recorder/dataset"
+REPLAY_ERROR = "/replay/error"
+RESIDUAL = "/twin/residual"
+REWARD = "/reward"
+STAGE_PROGRESS = "/reward/stage_progress"
 
-START_EPISODE = "/twin/start_episode"
+# Of the robot, or of the twin that stands in for it.
+START_EPISODE = "/robot/start_episode"
+STOP_EPISODE = "/robot/stop_episode"
+EMERGENCY_STOP = "/robot/emergency_stop"
+RESUME_ROBOT = "/robot/resume"
 RESET_POLICY = "/policy/reset"
 START_RECORDING = "/recorder/start_episode"
 STOP_RECORDING = "/recorder/stop_episode"
+DISCARD_RECORDING = "/recorder/discard_episode"
+ANNOTATE_RECORDING = "/recorder/annotate_episode"
+MARK_RECORDING = "/recorder/mark_success"
+NEXT_EPISODE = "/supervisor/next_episode"
+RESUME_TELEOP = "/teleop/resume"
 
 STREAM = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 NEWEST = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
+IMAGE_QOS = {
+    "reliable": QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE),
+    "sensor": QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT),
+}
+VIEW = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)  # of who may lag and must hold up nobody
 LATCHED = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 def image_topic(camera: str) -> str:
     return f"/camera/{camera}/image_raw"
+
+
+def compressed_topic(camera: str) -> str:
+    return f"{image_topic(camera)}/compressed"
+
+
+def camera_info_topic(camera: str) -> str:
+    return f"/camera/{camera}/camera_info"
+
+
+def mirror_topic(camera: str) -> str:
+    """A picture of the twin that mirrors a robot, beside the real camera's."""
+    return f"/twin/camera/{camera}/image_raw"

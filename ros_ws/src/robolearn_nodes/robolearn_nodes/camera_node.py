@@ -1,0 +1,116 @@
+"""The cameras of a cell on the graph: each frame once, stamped with its capture."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from robolearn.cameras.camera import Camera
+from robolearn.cell import load_cell
+from robolearn.errors import CellError, HardwareError, UnknownNameError
+from robolearn_nodes import convert, topics
+from robolearn_nodes.node import Diagnostics, Meter, parameter, run
+
+POLL_S = 0.002  # while the next frame is due
+EARLY = 0.9  # of a period after a frame, from when on the next one is asked for
+RETRY_S = 0.5  # after a camera has failed
+
+
+class CameraNode(Node):
+    """A thread a camera reads and publishes, so that no camera waits for another one."""
+
+    def __init__(self) -> None:
+        super().__init__("camera")
+        cell = load_cell(Path(parameter(self, "cell", "", "YAML file of the physical cell, see hardware/cells")))
+        names = parameter(self, "cameras", "", "which of its cameras, comma separated; empty: all")
+        compressed = parameter(self, "compressed", False, "whether JPEG images are published, too")
+        quality = parameter(self, "qos", "reliable", "`reliable`, or `sensor`: lossy, and never waits for a reader")
+        if quality not in topics.IMAGE_QOS:
+            raise UnknownNameError("qos", quality, topics.IMAGE_QOS)
+        cameras = cell.make_cameras(clock=lambda: int(self.get_clock().now().nanoseconds))
+        wanted = [name.strip() for name in names.split(",") if name.strip()] or list(cameras)
+        for name in wanted:
+            if name not in cameras:
+                raise UnknownNameError("camera", name, cameras)
+        if not wanted:
+            raise CellError(f"cell {cell.name} has no cameras; add one to its file")
+        self._cameras = {name: cameras[name] for name in wanted}
+        qos = topics.IMAGE_QOS[quality]
+        self._images = {name: self.create_publisher(Image, topics.image_topic(name), qos) for name in wanted}
+        self._infos = {name: self.create_publisher(CameraInfo, topics.camera_info_topic(name), qos) for name in wanted}
+        self._jpegs = {
+            name: self.create_publisher(CompressedImage, topics.compressed_topic(name), qos)
+            for name in (wanted if compressed else ())
+        }
+        self._meters = {name: Meter() for name in wanted}
+        self._problems = dict.fromkeys(wanted, "")
+        self._diagnostics = Diagnostics(self, self._figures)
+        self._closing = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=item, daemon=True) for item in self._cameras.items()]
+
+    def work(self) -> None:
+        """Open the cameras and publish until asked to stop. Raises HardwareError when one is absent at the start."""
+        for camera in self._cameras.values():
+            camera.connect()
+        self.get_logger().info(f"publishes {', '.join(map(topics.image_topic, self._cameras))}")
+        for thread in self._threads:
+            thread.start()
+        self.create_timer(RETRY_S, self._report)
+        rclpy.spin(self)
+
+    def _run(self, name: str, camera: Camera) -> None:
+        last_ns, period_ns = 0, round(1e9 / camera.spec.rate_hz)
+        while not self._closing.is_set():
+            try:
+                frame = camera.read()
+            except HardwareError as error:
+                self._problems[name] = str(error)
+                self._closing.wait(RETRY_S)
+                continue
+            self._problems[name] = ""
+            now_ns = int(self.get_clock().now().nanoseconds)
+            if frame.stamp_ns > last_ns:
+                last_ns = frame.stamp_ns
+                self._publish(name, camera, frame.image, last_ns)
+                self._meters[name].note(now_ns, last_ns)
+            self._closing.wait(max((last_ns + round(EARLY * period_ns) - now_ns) * 1e-9, POLL_S))
+
+    def _publish(self, name: str, camera: Camera, image: Any, stamp_ns: int) -> None:
+        self._images[name].publish(convert.image_message(image, stamp_ns, name))
+        self._infos[name].publish(convert.camera_info_message(camera.spec, stamp_ns))
+        jpegs = self._jpegs.get(name)
+        if jpegs is not None and jpegs.get_subscription_count():
+            jpegs.publish(convert.compressed_image_message(image, stamp_ns, name))
+
+    def _report(self) -> None:
+        self._diagnostics.report("; ".join(filter(None, self._problems.values())))
+
+    def _figures(self) -> dict[str, Any]:
+        figures: dict[str, Any] = {}
+        for name, camera in self._cameras.items():
+            figures |= self._meters[name].figures(name)
+            for what, count in getattr(camera, "counts", {}).items():  # of drivers that count: dropped, late, lost
+                figures[f"{name}_{what}"] = count
+        return figures
+
+    def destroy_node(self) -> None:
+        self._closing.set()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
+        for camera in self._cameras.values():
+            camera.close()
+        super().destroy_node()
+
+
+def main() -> int:
+    return run(CameraNode, CameraNode.work)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

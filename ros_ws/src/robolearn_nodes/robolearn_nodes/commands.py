@@ -1,0 +1,64 @@
+"""Which states a controller answers, and the newest command that came for a robot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from numpy.typing import NDArray
+from trajectory_msgs.msg import JointTrajectory
+
+from robolearn.errors import SpecError
+from robolearn_nodes import convert
+
+
+class Pace:
+    """Which samples of a stream are to be answered: all of one at the control rate, every so many of a faster one."""
+
+    def __init__(self, period_ns: int) -> None:
+        self._period_ns = period_ns
+        self._due_ns = 0
+
+    def due(self, stamp_ns: int) -> bool:
+        """Whether the sample of that stamp is one of them. A jitter of a quarter period is no matter."""
+        early_ns = self._due_ns - stamp_ns
+        if self._period_ns // 4 < early_ns <= 2 * self._period_ns:  # what is earlier still is of another clock
+            return False
+        follows = 0 < early_ns <= self._period_ns // 4 or -self._period_ns // 2 <= early_ns <= 0
+        self._due_ns = (self._due_ns if follows else stamp_ns) + self._period_ns
+        return True
+
+
+class NewestCommand:
+    """Keeps the command with the newest stamp, well-formed or not; one that is stamped ahead of the clock is not taken.
+
+    Were it taken, no later command would be newer, and all of them would be lost until the clock has caught up.
+    """
+
+    def __init__(self, joint_names: Sequence[str]) -> None:
+        self._joints = joint_names
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all commands."""
+        self._stamp_ns, self._action, self._refusal, self._ahead = 0, None, "", ""
+        self.count = 0
+
+    def put(self, message: JointTrajectory, now_ns: int) -> bool:
+        """A command came. Whether it is the newest one now."""
+        self.count += 1
+        stamp_ns = convert.stamp_ns(message.header.stamp)
+        if stamp_ns > now_ns:
+            self._ahead = f"the command is stamped {(stamp_ns - now_ns) * 1e-9:.3f} s ahead of the clock"
+            return False
+        if stamp_ns < self._stamp_ns:
+            return False
+        self._stamp_ns, self._action, self._refusal, self._ahead = stamp_ns, None, "", ""
+        try:
+            self._action = convert.command(message, self._joints)
+        except SpecError as error:
+            self._refusal = str(error)
+        return True
+
+    def get(self) -> tuple[int, NDArray | None, str]:
+        """Its stamp, the joint targets (J,) or None, and what was wrong with what came last."""
+        return self._stamp_ns, self._action, self._refusal or self._ahead

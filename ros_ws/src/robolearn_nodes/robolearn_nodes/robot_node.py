@@ -1,0 +1,273 @@
+"""A robot on the graph: publishes what it measures, and moves it by what the safety filter lets through.
+
+A command is applied when it comes. When none has come for `max_command_age_s`, the robot holds, and the graph is told
+why. A lifecycle node: configured it measures, active it takes commands.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from uuid import uuid4
+
+import rclpy
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from robolearn_msgs.msg import EpisodeEvent
+from robolearn_msgs.srv import StartEpisode, StopEpisode
+from sensor_msgs.msg import JointState
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from robolearn.errors import HardwareError, RobolearnError, TransportError
+from robolearn.robots.robot import Robot
+from robolearn.types import EpisodeOutcome, RobotState
+from robolearn_nodes import convert, topics
+from robolearn_nodes.commands import NewestCommand
+from robolearn_nodes.episode import RunningEpisode, asked_outcome
+from robolearn_nodes.interface import robot_interface
+from robolearn_nodes.node import ALONE_CHECK_S, Diagnostics, Meter, parameter, rival, run
+from robolearn_nodes.ros2_control import Ros2ControlRobot
+
+
+class RobotNode(LifecycleNode):
+    """One robot behind its safety filter."""
+
+    def __init__(self) -> None:
+        super().__init__("robot")
+        self._interface = robot_interface(self)
+        self._controller = parameter(
+            self, "controller", "", "`forward` or `trajectory`: use a robot that ros2_control drives, by its topics"
+        )
+        self._command_topic = parameter(self, "command_topic", "", "of that controller")
+        self._state_topic = parameter(self, "state_topic", topics.JOINT_STATES, "where that robot's joint states are")
+        self._autostart = parameter(self, "autostart", True, "whether it configures and activates itself")
+        self._max_held_steps = parameter(
+            self, "max_held_steps", 0, "refusals in a row that truncate an episode; 0: any number"
+        )
+        self._joints = self._interface.spec.joint_names
+        self._safety = self._interface.make_safety()
+        self._command = NewestCommand(self._joints)
+        self._robot: Robot | None = None
+        self._measured: RobotState | None = None
+        self._active = self._decided = False
+        self._held = self._failure = ""
+        self._running: RunningEpisode | None = None
+        self._meters = {name: Meter() for name in ("states", "commands")}
+
+        theirs = bool(self._controller) and self._state_topic == topics.JOINT_STATES  # they are published already
+        self._joint_states = None if theirs else self.create_publisher(JointState, topics.JOINT_STATES, topics.STREAM)
+        self._sent = self.create_publisher(JointTrajectory, topics.COMMAND_SENT, topics.STREAM)
+        self._events = self.create_publisher(EpisodeEvent, topics.EPISODE, topics.LATCHED)
+        self._diagnostics = Diagnostics(self, self._figures)
+        self.create_subscription(JointTrajectory, topics.COMMAND, self._on_command, topics.NEWEST)
+        self.create_service(StartEpisode, topics.START_EPISODE, self._on_start)
+        self.create_service(StopEpisode, topics.STOP_EPISODE, self._on_stop)
+        self.create_service(Trigger, topics.EMERGENCY_STOP, self._on_emergency_stop)
+        self.create_service(Trigger, topics.RESUME_ROBOT, self._on_resume)
+        self.create_timer(self._interface.period_ns * 1e-9, self._on_tick)
+        self._deadman = self.create_timer(self._interface.safety.max_command_age_s, self._on_silence)
+        self._deadman.cancel()
+        self._alone_check = self.create_timer(ALONE_CHECK_S, self._check_alone)
+
+    def work(self) -> None:
+        """Start by itself unless told otherwise, then serve. Raises HardwareError when it cannot start."""
+        for trigger in (self.trigger_configure, self.trigger_activate) if self._autostart else ():
+            end_s = time.monotonic() + 5.0  # joint states of another node take a moment to be found
+            while trigger() != TransitionCallbackReturn.SUCCESS:
+                if not self._controller or time.monotonic() > end_s:
+                    raise HardwareError(self._failure)
+                rclpy.spin_once(self, timeout_sec=0.1)
+        rclpy.spin(self)
+
+    # --- lifecycle ---
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._attempt(self._connect)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._attempt(self._take_over)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._active = False
+        self._end(EpisodeOutcome(None, False, True, "the robot was deactivated"))
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._attempt(self._disconnect)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.on_deactivate(state)
+        return self._attempt(self._disconnect)
+
+    def _attempt(self, step: Any) -> TransitionCallbackReturn:
+        try:
+            step()
+        except RobolearnError as error:
+            self._failure = str(error)
+            self._diagnostics.report(self._failure)
+            return TransitionCallbackReturn.FAILURE
+        self._diagnostics.report("")
+        return TransitionCallbackReturn.SUCCESS
+
+    def _connect(self) -> None:
+        interface = self._interface
+        if self._controller:
+            robot: Robot = self._robot or Ros2ControlRobot(
+                self, interface.spec, self._controller, self._state_topic, self._command_topic, interface.period_ns
+            )
+        elif interface.cell is None:
+            raise HardwareError("the robot node has no robot; set cell, or controller with joint_names and limits")
+        else:
+            robot = interface.cell.make_robot(clock=self._now_ns)
+        robot.connect()
+        self._robot = robot
+
+    def _take_over(self) -> None:
+        assert self._robot is not None
+        self._measured = self._robot.read()
+        self._safety.reset(self._measured)
+        self._command.clear()
+        self._active, self._held = True, ""
+        self.get_logger().info(f"{self._interface.spec.name} takes commands on {topics.COMMAND}")
+
+    def _disconnect(self) -> None:
+        robot, self._robot = self._robot, None
+        if robot is not None:
+            robot.close()
+
+    # --- the control path ---
+
+    def _now_ns(self) -> int:
+        return int(self.get_clock().now().nanoseconds)
+
+    def _on_tick(self) -> None:
+        """Measure and publish; where no command came since the last tick, decide without one."""
+        if self._robot is None:
+            return
+        try:
+            self._measured = self._robot.read()
+        except HardwareError as error:
+            self._mark(str(error))
+        else:
+            self._safety.watch(self._measured, getattr(self._robot, "health", None))
+            if self._running is not None:
+                self._running.observed(self._measured.stamp_ns, time.perf_counter_ns())
+            if self._joint_states is not None:
+                self._joint_states.publish(convert.joint_state_message(self._measured, self._joints))
+            self._meters["states"].note(self._now_ns(), self._measured.stamp_ns)
+            if self._active and not self._decided:
+                self._decide()
+        self._decided = False
+        if self._running is not None:
+            self._running.stepped(self._held)
+            if 0 < self._max_held_steps <= self._running.held_in_a_row:
+                self._end(EpisodeOutcome(None, False, True))
+
+    def _on_command(self, message: JointTrajectory) -> None:
+        stamp_ns, now_ns = convert.stamp_ns(message.header.stamp), self._now_ns()
+        if self._running is not None:
+            self._running.answered(stamp_ns, time.perf_counter_ns())
+        self._meters["commands"].note(now_ns, stamp_ns)
+        if self._command.put(message, now_ns) and self._active:
+            self._decide()
+            silent_ns = stamp_ns + round(self._interface.safety.max_command_age_s * 1e9) - now_ns
+            self._deadman.timer_period_ns = max(silent_ns, 1)
+            self._deadman.reset()
+
+    def _on_silence(self) -> None:
+        self._deadman.cancel()
+        if self._active:
+            self._decide()
+
+    def _decide(self) -> None:
+        """Let the filter judge the newest command, and send what it says."""
+        self._decided = True
+        stamp_ns, action, refusal = self._command.get()
+        decision = self._safety.filter(action, stamp_ns, self._now_ns())
+        held = (refusal or decision.reason) if decision.held else ""
+        if self._command.count and self._robot is not None:
+            try:
+                self._robot.write(decision.command)
+            except HardwareError as error:
+                held = str(error)
+        self._mark(held, decision.command)
+
+    def _mark(self, held: str, command: Any = None) -> None:
+        """Tell the graph what was sent, and why the robot holds if it does."""
+        self._held = held
+        if command is not None:
+            self._sent.publish(convert.command_message(command, self._now_ns(), self._joints, held))
+        if self._command.count or command is None:  # before the first command nobody wants it to move
+            self._diagnostics.report(f"the robot holds: {held}" if held else "")
+
+    def _check_alone(self) -> None:
+        """Once, when discovery has had its time: two robots must never answer to one command topic."""
+        self.destroy_timer(self._alone_check)
+        if problem := rival(self):
+            raise TransportError(problem)
+
+    def _on_emergency_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._safety.stop("emergency stop")
+        response.success = True
+        return response
+
+    def _on_resume(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        try:
+            if self._measured is None:
+                raise HardwareError("the robot has not measured yet")
+            self._safety.resume(self._measured)
+            response.success = True
+        except RobolearnError as error:
+            response.message = str(error)
+        return response
+
+    # --- episodes ---
+
+    def _on_start(self, request: StartEpisode.Request, response: StartEpisode.Response) -> StartEpisode.Response:
+        if not self._active or self._measured is None:
+            response.message = "the robot is not active"
+            return response
+        self._end(EpisodeOutcome(None, False, True, "another episode was started"))
+        started = EpisodeEvent(
+            header=convert.header(self._measured.stamp_ns + 1),  # the next observation is its first
+            event=EpisodeEvent.STARTED,
+            episode_id=request.episode_id or uuid4().hex[:12],
+            task=request.task,
+            instruction=request.instruction,
+            seed=request.seed,
+        )
+        self._running = RunningEpisode(started)
+        self._events.publish(started)
+        response.success, response.episode_id = True, started.episode_id
+        return response
+
+    def _on_stop(self, request: StopEpisode.Request, response: StopEpisode.Response) -> StopEpisode.Response:
+        response.success = self._running is not None
+        response.message = "" if response.success else "no episode is running"
+        self._end(asked_outcome(request.event), request.discard)
+        return response
+
+    def _end(self, outcome: EpisodeOutcome, discarded: bool = False) -> None:
+        running, self._running = self._running, None
+        if running is not None and self._measured is not None:
+            self._events.publish(running.ended(self._measured.stamp_ns, outcome, discarded))
+
+    def _figures(self) -> dict[str, Any]:
+        figures: dict[str, Any] = {"active": self._active, "commands": self._command.count}
+        for name, meter in self._meters.items():
+            figures |= meter.figures(name)
+        if self._running is not None:
+            figures |= {"episode": self._running.started.episode_id, "held_steps": self._running.held_steps}
+        return figures
+
+    def destroy_node(self) -> None:
+        self._disconnect()
+        super().destroy_node()
+
+
+def main() -> int:
+    return run(RobotNode, RobotNode.work)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,159 @@
+"""A person's hands on the graph: one command for each joint state, and what the person says of the episode.
+
+With `with_policy` the person intervenes: the policy's commands come in on `policy_command`, and go on to the robot
+while nobody is at the controls.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from rclpy.node import Node
+from robolearn_msgs.msg import EpisodeEvent
+from robolearn_msgs.srv import StopEpisode
+from sensor_msgs.msg import JointState
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from robolearn.errors import CellError, HardwareError, SpecError
+from robolearn.teleop import TELEOPERATORS
+from robolearn.teleop.intervention import Intervention, InterventionConfig
+from robolearn.teleop.teleoperator import Teleoperator, TeleopEvent
+from robolearn_nodes import convert, topics
+from robolearn_nodes.commands import NewestCommand, Pace
+from robolearn_nodes.interface import RobotInterface, robot_interface
+from robolearn_nodes.node import Diagnostics, Meter, parameter, run
+
+ENDINGS = {
+    TeleopEvent.SUCCESS: EpisodeEvent(judged=True, success=True, terminated=True),
+    TeleopEvent.FAILURE: EpisodeEvent(judged=True, success=False, terminated=True),
+    TeleopEvent.DISCARD: EpisodeEvent(truncated=True, reason="discarded by the operator"),
+}
+
+
+class TeleopNode(Node):
+    """Between two episodes, the key that ends one as a success begins the next, or lets a stopped robot go on."""
+
+    def __init__(self) -> None:
+        super().__init__("teleop")
+        self._interface = robot_interface(self)
+        driver = parameter(self, "teleop", "", "device, see TELEOPERATORS; empty: that of the cell")
+        terminal = parameter(
+            self, "terminal", "", "keyboard: the terminal to listen to, as /dev/pts/3; empty: this one"
+        )
+        with_policy = parameter(self, "with_policy", False, "whether a policy acts while nobody is at the controls")
+        policy_topic = parameter(self, "policy_command", "/policy/joint_command", "where that policy's commands are")
+        self._joints = self._interface.spec.joint_names
+        self._terminal = os.open(terminal, os.O_RDWR | os.O_NOCTTY) if terminal else None
+        self._device = _make(driver, self._interface, self._terminal)
+        self._intervention = Intervention(InterventionConfig(), with_policy)
+        self._policy = NewestCommand(self._joints)
+        self._pace = Pace(self._interface.period_ns)
+        self._in_episode = False
+        self._commands = 0
+        self._states = Meter()
+
+        self._command = self.create_publisher(JointTrajectory, topics.COMMAND, topics.STREAM)
+        self._diagnostics = Diagnostics(self, self._figures)
+        self._stop = self.create_client(StopEpisode, topics.STOP_EPISODE)
+        self._emergency_stop = self.create_client(Trigger, topics.EMERGENCY_STOP)
+        self._resume_robot = self.create_client(Trigger, topics.RESUME_ROBOT)
+        self._next = self.create_client(Trigger, topics.NEXT_EPISODE)
+        self._replan = self.create_client(Trigger, topics.RESET_POLICY)
+        self.create_service(Trigger, topics.RESUME_TELEOP, self._on_resume)
+        self.create_subscription(EpisodeEvent, topics.EPISODE, self._on_event, topics.LATCHED)
+        self._device.connect()
+        if with_policy:
+            self.create_subscription(JointTrajectory, policy_topic, self._on_policy, topics.NEWEST)
+        self.create_subscription(JointState, topics.JOINT_STATES, self._on_state, topics.NEWEST)
+
+    def _on_state(self, message: JointState) -> None:
+        """Answer the state with a command; of a faster stream, those states that the control rate asks for."""
+        now_ns = convert.stamp_ns(message.header.stamp)
+        if not self._pace.due(now_ns):
+            return
+        self._states.note(int(self.get_clock().now().nanoseconds), now_ns)
+        try:
+            state = convert.robot_state(message, self._joints)
+            said = self._device.read(state, now_ns)
+        except (SpecError, HardwareError) as error:
+            self._diagnostics.report(f"no command: {error}")
+            return
+        if TeleopEvent.STOP in said.events and self._emergency_stop.service_is_ready():
+            self._emergency_stop.call_async(Trigger.Request())
+        if TeleopEvent.SUCCESS in said.events and self._intervention.stopped:
+            self._resume()
+        else:
+            for event in said.events:
+                self._say(event)
+        stamp_ns, policy_action, _ = self._policy.get()
+        fresh = 0 <= now_ns - stamp_ns <= self._interface.safety.max_command_age_s * 1e9
+        verdict = self._intervention.decide(policy_action if fresh else None, said, now_ns)
+        self._diagnostics.report(said.reason or (verdict.reason if self._intervention.stopped else ""))
+        if verdict.policy_returns and self._replan.service_is_ready():
+            self._replan.call_async(Trigger.Request())
+        if verdict.action is None or verdict.source is None:
+            return
+        source = convert.source_name(verdict.source)
+        self._command.publish(convert.command_message(verdict.action, now_ns, self._joints, source))
+        self._commands += 1
+
+    def _on_policy(self, message: JointTrajectory) -> None:
+        self._policy.put(message, convert.stamp_ns(message.header.stamp))
+
+    def _say(self, event: TeleopEvent) -> None:
+        """Pass on what the person said of the episode."""
+        if event is TeleopEvent.SUCCESS and not self._in_episode:
+            if self._next.service_is_ready():
+                self._next.call_async(Trigger.Request())
+        elif event in ENDINGS and self._in_episode and self._stop.service_is_ready():
+            request = StopEpisode.Request(event=ENDINGS[event], discard=event is TeleopEvent.DISCARD)
+            self._stop.call_async(request)
+            self._in_episode = False  # a key that repeats says it once
+
+    def _on_event(self, event: EpisodeEvent) -> None:
+        self._in_episode = event.event == EpisodeEvent.STARTED
+        self.get_logger().info(f"episode {event.episode_id} {'begins' if self._in_episode else 'is over'}")
+
+    def _on_resume(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._resume()
+        response.success = True
+        return response
+
+    def _resume(self) -> None:
+        self._intervention.resume()
+        if self._resume_robot.service_is_ready():
+            self._resume_robot.call_async(Trigger.Request())
+
+    def _figures(self) -> dict[str, Any]:
+        return {"commands": self._commands, "stopped": self._intervention.stopped, **self._states.figures("states")}
+
+    def destroy_node(self) -> None:
+        self._device.close()
+        if self._terminal is not None:
+            os.close(self._terminal)
+        super().destroy_node()
+
+
+def _make(driver: str, interface: RobotInterface, terminal: int | None) -> Teleoperator:
+    cell = interface.cell
+    if cell is not None and cell.teleop is not None and driver in ("", cell.teleop.driver):
+        driver, config = cell.teleop.driver, cell.teleop.config
+    elif driver in TELEOPERATORS:
+        try:
+            config = TELEOPERATORS[driver].config_type()
+        except TypeError:
+            raise CellError(f"teleop {driver} needs settings; give them in a cell's file") from None
+    else:
+        raise SpecError(f"teleop is {driver!r}, expected one of {', '.join(TELEOPERATORS)}, or a cell that has one")
+    options = {} if terminal is None or driver != "keyboard" else {"fd": terminal}
+    return TELEOPERATORS[driver](config, interface.spec, **options)
+
+
+def main() -> int:
+    return run(TeleopNode)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

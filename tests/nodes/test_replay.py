@@ -1,0 +1,89 @@
+"""An episode played again: at its own timing, onto the twin it equals what was recorded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from robolearn_nodes.replay import AT_START_RAD, Replay
+
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.recipes.collect import CollectConfig, collect_episodes
+from robolearn.types import RobotState
+
+PERIOD = 50_000_000
+
+
+def replay(actions: list[float], ramp_rad_s: float = 0.5) -> Replay:
+    """An episode of two joints that do the same, each where it was commanded to be, stamped from 7 s on."""
+    column = np.float32(actions)[:, None].repeat(2, 1)
+    stamps = 7_000_000_000 + PERIOD * np.arange(len(actions))
+    return Replay(column, column, stamps, ramp_rad_s, 0.05, PERIOD)
+
+
+def state(position: float, stamp_ns: int) -> RobotState:
+    return RobotState(np.float32([position, position]), np.zeros(2, np.float32), stamp_ns)
+
+
+@given(st.lists(st.integers(-9_000_000, 9_000_000), min_size=5, max_size=5), st.integers(0, 10**12))
+def test_each_tick_gets_the_command_of_its_time(jitter: list[int], start_ns: int) -> None:
+    player = replay([0.0, 0.1, 0.2, 0.3, 0.4])
+    given_out = [player.answer(state(0.0, start_ns))]
+    for k in range(1, 5):
+        given_out.append(player.answer(state(0.1 * k + 0.01, start_ns + k * PERIOD + jitter[k])))
+    np.testing.assert_allclose([command[0] for command in given_out], [0.0, 0.1, 0.2, 0.3, 0.4], atol=1e-6)
+    assert player.answer(state(0.0, start_ns + 5 * PERIOD)) is None
+    assert player.done
+    assert player.steps == 5
+    assert player.figures()["error_max_rad"] == pytest.approx(0.01, abs=1e-5)
+
+
+def test_robot_elsewhere_is_brought_to_the_start_slowly_and_the_episode_waits() -> None:
+    player = replay([0.5, 0.6])
+    position, stamps, commands = 0.0, 0, []
+    while player.phase != "playing":
+        command = player.answer(state(position, stamps))
+        assert command is not None
+        commands.append(float(command[0]))
+        position, stamps = commands[-1], stamps + PERIOD
+    assert np.abs(np.diff(commands[:-1])).max() <= 0.5 * PERIOD * 1e-9 + 1e-6
+    assert stamps >= 0.5 / 0.5 * 1e9
+    assert commands[-1] == pytest.approx(0.5)
+
+
+def test_robot_that_does_not_come_to_the_start_is_not_played_to() -> None:
+    player = replay([0.5, 0.6])
+    for k in range(1000):
+        if player.answer(state(0.0, k * PERIOD)) is None:
+            break
+    assert player.done
+    assert player.problem == "the start was not reached: joint 0 is 0.500 rad off"
+    assert player.steps == 0
+
+
+def test_steps_without_an_action_keep_the_one_before_and_an_empty_episode_is_done() -> None:
+    player = replay([0.0, np.nan, 0.2])
+    commands = [player.answer(state(0.0, k * PERIOD)) for k in range(3)]
+    np.testing.assert_allclose([command[0] for command in commands if command is not None], [0.0, 0.0, 0.2], atol=1e-6)
+    assert replay([np.nan]).done
+    assert AT_START_RAD < 0.05
+
+
+def test_episode_replayed_onto_the_twin_through_the_graph_is_the_same(graph: Any, tmp_path: Path) -> None:
+    dataset, results = tmp_path / "demos.zarr", tmp_path / "results.jsonl"
+    (row,) = collect_episodes(CollectConfig("reach-v1", image_size=32, perturbation=0.0), dataset, 1, seed=3)
+    assert row["success"]
+    graph.start("twin", task="reach-v1", cameras=" ")
+    node = graph.start("replay", dataset=dataset, results=results)
+    graph.spin_until(lambda: node.poll() is not None)
+    assert node.returncode == 0, graph.log("replay")
+    outcome = json.loads(results.read_text())
+    assert outcome["success"]
+    assert outcome["steps"] == row["num_steps"] == ZarrStore.open(dataset).episodes[0].length
+    assert outcome["error_max_rad"] < 1e-4
+    assert (outcome["held_steps"], outcome["reason"]) == (0, "")
