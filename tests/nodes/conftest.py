@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cells import Typist
 
 import robolearn.ros  # noqa: F401  supplies rclpy and the messages where ROS 2 is not installed
 
@@ -46,6 +47,16 @@ class Graph:
         with (self.folder / f"{name}.log").open("wb") as log:
             child = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         self.children[name] = child
+        return child
+
+    def launch(self, name: str, **arguments: Any) -> subprocess.Popen[bytes]:
+        """Run a launch file of the repository; its output is the log `launch`."""
+        file = Path(__file__).parents[2] / "launch" / f"{name}.launch.yaml"
+        command = [sys.executable, "-m", "robolearn.cli", "launch", str(file)]
+        command += [f"{key}:={value}" for key, value in arguments.items()]
+        with (self.folder / "launch.log").open("wb") as log:
+            child = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+        self.children["launch"] = child
         return child
 
     def log(self, name: str) -> str:
@@ -127,3 +138,10 @@ def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Graph]:
             running.stop()
         finally:
             running.close()
+
+
+@pytest.fixture
+def typist() -> Iterator[Typist]:
+    someone = Typist()
+    yield someone
+    someone.close()

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from cells import Typist, standin_cell
 from diagnostic_msgs.msg import DiagnosticArray
 from robolearn_nodes import convert, topics
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
-
-
-@pytest.fixture
-def typist() -> Iterator[Typist]:
-    someone = Typist()
-    yield someone
-    someone.close()
 
 
 class Ears:
