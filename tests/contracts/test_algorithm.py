@@ -75,6 +75,7 @@ def test_update_learns_and_tells_in_scalars(name: str) -> None:
     metrics = algorithm.update(batch(algorithm))
     assert algorithm.gradient_step == 1
     assert not same(weights(algorithm), before)
+    assert set(metrics) == set(ALGORITHMS[name].metrics)
     assert all(isinstance(value, torch.Tensor) and value.shape == () for value in metrics.values())
     assert all(torch.isfinite(value) and not value.requires_grad for value in metrics.values())
 
