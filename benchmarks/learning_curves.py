@@ -40,7 +40,12 @@ def run(args: argparse.Namespace, seed: int) -> dict:
             rows = [row for row in csv.DictReader(file) if row["return_mean"]]
     names = ("return_mean", "return_std", "success_rate")
     curve = [{"step": int(row["step"]), **{n: float(row[n]) for n in names if row[n]}} for row in rows]
-    return {"seed": seed, "curve": curve, "train_seconds": result["train_seconds"], "time_shares": result["time_shares"]}
+    return {
+        "seed": seed,
+        "curve": curve,
+        "train_seconds": result["train_seconds"],
+        "time_shares": result["time_shares"],
+    }
 
 
 def main() -> None:

@@ -171,7 +171,7 @@ def train(
         resume: a run to continue as it was begun.
         init_from: a run whose networks to begin with.
         offline_data: a dataset of demonstrations that half of every batch is drawn from, in a task.
-        reward: in a task `task`, `sparse` or `progress`; on a dataset `sparse`, a field or a column.
+        reward: in a task `task`, `success` or `progress`; on a dataset `success`, a field or a column.
         num_envs: environments that are stepped together.
         compile: compile the updates; takes up to a minute, then they run about three times as fast.
         precision: of matrix products in float32: `medium` rounds their factors to bfloat16.
@@ -209,7 +209,7 @@ def evaluate(
 
     Args:
         checkpoint: a checkpoint, or `scripted` for the task's expert.
-        task: id of a task, see `robolearn tasks`.
+        task: id of a task, see `robolearn tasks`, or `gym:<id>` for an environment of Gymnasium.
         episodes: how many.
         seed: of the first episode; demonstrations count up from 0, evaluations from a million.
         video: write the first episode to this MP4 file.
@@ -218,12 +218,16 @@ def evaluate(
 
     with ProgressBar("evaluate", episodes, "episode") as bar:
         answer = evaluate_policy(checkpoint, task, episodes, seed=seed, video=video, progress=bar.update)
+    if answer["remark"]:
+        say(f"remark: {answer['remark']}")
     if json:
         print_json(answer)
     else:
-        low, high = answer["success_ci95"]
-        rows = [
-            ("success rate", f"{answer['success_rate']:.2f}  (95 % interval {low:.2f} to {high:.2f})"),
+        rows: list[tuple[Any, ...]] = []
+        if answer["success_rate"] is not None:
+            low, high = answer["success_ci95"]
+            rows.append(("success rate", f"{answer['success_rate']:.2f}  (95 % interval {low:.2f} to {high:.2f})"))
+        rows += [
             ("return", f"{answer['return_mean']:.2f} +- {answer['return_std']:.2f}"),
             ("mean episode", f"{answer['mean_episode_steps']:.1f} steps"),
             ("episodes", episodes),

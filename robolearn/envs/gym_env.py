@@ -53,6 +53,7 @@ class GymVectorEnv(VectorEnv[dict[str, NDArray], NDArray[np.float32], NDArray]):
         if not isinstance(state, spaces.Box) or len(state.shape) != 1 or not isinstance(action, spaces.Box):
             self._envs.close()
             raise SpecError(f"{task_id} has observation {state} and action {action}; wanted vectors of numbers")
+        self._name = task_id
         self.num_envs = num_envs
         self._image_size = image_size
         first = self._envs.envs[0]  # type: ignore[attr-defined]
@@ -91,7 +92,10 @@ class GymVectorEnv(VectorEnv[dict[str, NDArray], NDArray[np.float32], NDArray]):
 
     def render(self) -> tuple[NDArray[np.uint8], ...]:
         """Pictures (H, W, 3), one an environment, of the size that the environment chooses."""
-        return tuple(np.asarray(picture, np.uint8) for picture in self._envs.render() or ())
+        try:
+            return tuple(np.asarray(picture, np.uint8) for picture in self._envs.render() or ())
+        except gymnasium.error.Error as error:  # a renderer that is not installed
+            raise SpecError(f"{self._name} cannot be drawn here: {str(error).splitlines()[0]}") from error
 
     def close_extras(self, **kwargs: Any) -> None:
         self._envs.close()

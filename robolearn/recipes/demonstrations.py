@@ -6,41 +6,66 @@ what explores must move by little. Both say the same: the velocity is the differ
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
-from robolearn.datasets.store import EpisodeInfo, Store
+from robolearn.datasets.sampler import SUCCESS, TransitionConfig
+from robolearn.datasets.store import Store
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, SpecError
-from robolearn.recipes.training_data import transitions
+from robolearn.networks.normalizer import FieldStatistics, Statistics
+from robolearn.recipes.training_data import Transitions, field_statistics
 from robolearn.specs import InterfaceSpec
 
 
-def demonstration_buffer(
-    dataset: Path, task: str, spec: InterfaceSpec, discount: float, num_steps: int, reward: str
-) -> ReplayBuffer:
-    """All transitions of the dataset for a policy of this spec. Raises DatasetError or SpecError when they do not fit.
+class Source(Protocol):
+    """Draws transitions."""
 
-    Demonstrations of joint positions are read as joint velocities when the spec wants those.
+    def sample(self, batch_size: int, rng: np.random.Generator) -> dict[str, NDArray]: ...
+
+
+def demonstrations(
+    dataset: Path, task: str, spec: InterfaceSpec, discount: float, num_steps: int
+) -> tuple[Source, Statistics]:
+    """All transitions of the dataset for a policy of this spec, and the statistics of what it sees.
+
+    The reward is the field `reward` where there is one, else 1 at the end of a success. Raises DatasetError or
+    SpecError when they do not fit.
     """
     store = ZarrStore.open(dataset)
-    tasks = {info.task for info in store.episodes if info.length and info.task}
-    if tasks - {task}:
-        raise DatasetError(f"{dataset} has episodes of {', '.join(sorted(tasks - {task}))}; expected {task} alone")
-    if "command" in spec.observation:
-        return _relative(dataset, store, spec, discount, num_steps)
-    held = {name: each for name, each in store.spec.fields.items() if name in spec.observation}
-    InterfaceSpec(spec.observation, spec.action, spec.control_hz).require(
-        InterfaceSpec(held, store.spec.interface.action, store.spec.interface.control_hz), "the policy", str(dataset)
-    )
     usable = [index for index, info in enumerate(store.episodes) if info.length]
-    return transitions(dataset, store, spec, usable, discount, reward)
+    tasks = {store.episodes[index].task for index in usable} - {task, ""}
+    if not usable or tasks:
+        raise DatasetError(f"{dataset} has {len(usable)} episodes of {', '.join(sorted(tasks)) or task}; wanted {task}")
+    if "command" in spec.observation:
+        buffer = _relative(dataset, store, spec, ReplayBufferConfig(2, num_steps, discount), usable)
+        return buffer, buffer_statistics(buffer)
+    held = {name: field for name, field in store.spec.fields.items() if name in spec.observation}
+    spec.require(replace(store.spec.interface, observation=held), "the task", str(dataset))
+    reward = "reward" if "reward" in store.spec.fields else SUCCESS
+    source = Transitions(dataset, store, spec, TransitionConfig(reward, num_steps, discount), usable)
+    return source, field_statistics(store, tuple(spec.observation), usable)
 
 
-def _relative(dataset: Path, store: Store, spec: InterfaceSpec, discount: float, num_steps: int) -> ReplayBuffer:
+def buffer_statistics(*buffers: ReplayBuffer) -> Statistics:
+    """Of all observations in the buffers."""
+    states = [buffer.state_dict() for buffer in buffers]
+    answer = {}
+    for name in buffers[0].spec.observation:
+        values = np.concatenate([state[f"observation.{name}"] for state in states]).astype(np.float64)
+        numbers = (values.mean(0), values.std(0), values.min(0), values.max(0))
+        answer[name] = FieldStatistics(*(tuple(map(float, number)) for number in numbers))
+    return answer
+
+
+def _relative(
+    dataset: Path, store: Store, spec: InterfaceSpec, config: ReplayBufferConfig, usable: list[int]
+) -> ReplayBuffer:
     """Joint velocities as shares of each joint's max_speed; the reward is 1 at the end of a success."""
     robot = store.spec.robot
     names = tuple(f"{joint}.velocity" for joint in robot.joint_names)
@@ -50,17 +75,15 @@ def _relative(dataset: Path, store: Store, spec: InterfaceSpec, discount: float,
     if missing:
         raise SpecError(f"{dataset} lacks {', '.join(missing)}, which the policy sees; collect demonstrations anew")
     step = np.asarray(robot.max_speed) / spec.control_hz
-    usable = [index for index, info in enumerate(store.episodes) if info.length and info.success is not None]
-    if not usable:
-        raise DatasetError(f"{dataset} has no episode of which is known whether it succeeded")
     length = sum(store.episodes[index].length + 1 for index in usable)
-    buffer = ReplayBuffer(spec, ReplayBufferConfig(length + 1, num_steps, discount))
+    buffer = ReplayBuffer(spec, replace(config, capacity=length + 1))
     for index in usable:
-        _add(buffer, store, index, store.episodes[index], step)
+        _add(buffer, store, index, step)
     return buffer
 
 
-def _add(buffer: ReplayBuffer, store: Store, index: int, info: EpisodeInfo, step: NDArray) -> None:
+def _add(buffer: ReplayBuffer, store: Store, index: int, step: NDArray) -> None:
+    info = store.episodes[index]
     fields = [name for name in buffer.spec.observation if name != "command"]
     episode = store.read(index, [*fields, "action_sent"])
     sent = episode["action_sent"].astype(np.float64)

@@ -37,7 +37,7 @@ Reward = Callable[[NDArray, Info, Info], NDArray]
 """Rewards (N,) from those of the environment (N,) and the infos before and after the step."""
 
 
-def _sparse(reward: NDArray, before: Info, after: Info) -> NDArray:
+def _success(reward: NDArray, before: Info, after: Info) -> NDArray:
     return np.asarray(after["success"], np.float32)
 
 
@@ -48,7 +48,7 @@ def _progress(reward: NDArray, before: Info, after: Info) -> NDArray:
 
 REWARDS: Mapping[str, Reward] = {
     "task": lambda reward, before, after: reward,
-    "sparse": _sparse,
+    "success": _success,
     "progress": _progress,
 }
 """What a step is worth: as the environment says, 1 for success, or the progress that was made and 1 for success."""

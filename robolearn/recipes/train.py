@@ -11,11 +11,11 @@ import torch
 
 from robolearn.algorithms import algorithm_class
 from robolearn.algorithms.compile import compiled, plain
+from robolearn.datasets.sampler import SUCCESS
 from robolearn.errors import SpecError, UnknownNameError
 from robolearn.recipes.run import read_run_config
 from robolearn.recipes.train_offline import train_offline
 from robolearn.recipes.train_online import OnlineConfig, train_online
-from robolearn.recipes.training_data import SPARSE
 from robolearn.recipes.training_loop import Progress, begun_config
 
 DEFAULT_RUN = Path("runs/train")
@@ -88,7 +88,7 @@ def train_policy(request: TrainRequest, progress: Progress = lambda done, text: 
     if dataset is not None:
         if request.offline_data is not None or request.num_envs != 1:
             raise SpecError("--offline-data and --num-envs go with --task")
-        return train_offline(dataset=dataset, reward=request.reward or SPARSE, **common)
+        return train_offline(dataset=dataset, reward=request.reward or SUCCESS, **common)
     assert task is not None
     online = replace(online, num_envs=request.num_envs, reward=request.reward or online.reward)
     return train_online(task=task, online=online, offline_data=request.offline_data, **common)

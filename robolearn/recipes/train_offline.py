@@ -10,9 +10,10 @@ from typing import Any
 
 from robolearn.algorithms import Algorithm, algorithm_class
 from robolearn.algorithms.compile import Wrapper, plain
+from robolearn.datasets.sampler import SUCCESS
 from robolearn.errors import CheckpointError
 from robolearn.recipes.run import Run, read_state
-from robolearn.recipes.training_data import SPARSE, Data, training_data
+from robolearn.recipes.training_data import Data, training_data
 from robolearn.recipes.training_loop import (
     SAVES,
     Progress,
@@ -38,14 +39,14 @@ def train_offline(
     config: Any = None,
     resume: Path | None = None,
     init_from: Path | None = None,
-    reward: str = SPARSE,
+    reward: str = SUCCESS,
     device: str = "cpu",
     wrapper: Wrapper = plain,
     progress: Progress = lambda done, text: None,
 ) -> dict[str, Any]:
     """Train on the dataset and write the run `out`, or continue the run `resume` as it was begun.
 
-    reward: of transitions, a field or column of the dataset, or `sparse`. init_from: a run whose networks to begin
+    reward: of transitions, a field or column of the dataset, or `success`. init_from: a run whose networks to begin
     with. wrapper: compiles the gradient steps. Ctrl-C saves and returns.
 
     The result has `checkpoint` (of chunks the best by validation loss, else the latest), `latest_checkpoint`,
@@ -59,7 +60,7 @@ def train_offline(
         if "dataset" not in begun:
             raise CheckpointError(f"{resume} was not trained on a dataset; resume it with --task")
         algorithm, dataset, seed, out = begun["algorithm"], Path(begun["dataset"]), begun["seed"], resume
-        split, reward = begun.get("episodes"), begun.get("reward", SPARSE)
+        split, reward = begun.get("episodes"), begun.get("reward", SUCCESS)
     else:
         settings = config or algorithm_class(algorithm).config_type()
         settings = replace(settings, steps=settings.steps if steps is None else steps)

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from robolearn.algorithms import Algorithm, algorithm_class
 from robolearn.algorithms.algorithm import Batch, Metrics
 from robolearn.algorithms.compile import Wrapper, plain
-from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
+from robolearn.datasets.replay_buffer import ReplayBufferConfig
 from robolearn.errors import CheckpointError, SpecError
 from robolearn.networks.normalizer import FieldStatistics, Statistics
 from robolearn.policies.checkpoint import read_config
 from robolearn.policies.gaussian import GaussianPolicy, vector_spec
 from robolearn.recipes.collector import Collector
-from robolearn.recipes.demonstrations import demonstration_buffer
+from robolearn.recipes.demonstrations import Source, buffer_statistics, demonstrations
 from robolearn.recipes.environments import REWARDS, is_gym, make_environments
 from robolearn.recipes.evaluate import EVALUATION_SEED
 from robolearn.recipes.judge import judge, summary
@@ -56,7 +56,7 @@ class OnlineConfig:
     """How experience is gathered and mixed."""
 
     num_envs: int = 1
-    reward: str = ""  # `task`, `sparse` or `progress`; empty for `task` of a gym environment and `sparse` of a twin
+    reward: str = ""  # `task`, `success` or `progress`; empty for `task` of a gym environment and `success` of a twin
     random_steps: int = 1000  # environment steps before learning, by uniform actions
     warmup_steps: int = 0  # environment steps before learning, by the policy as it is: for one that was trained before
     replay_capacity: int = 1_000_000  # observations
@@ -102,7 +102,7 @@ def train_online(
     else:
         settings = config or algorithm_class(algorithm).config_type()
         settings = replace(settings, steps=settings.steps if steps is None else steps)
-        online = replace(online, reward=online.reward or ("task" if is_gym(task) else "sparse"))
+        online = replace(online, reward=online.reward or ("task" if is_gym(task) else "success"))
         online = replace(online, random_steps=0) if init_from is not None else online
     made = algorithm_class(algorithm)
     _check(algorithm, task, settings, online, seed)
@@ -114,16 +114,16 @@ def train_online(
     with contextlib.ExitStack() as stack:
         envs = stack.enter_context(contextlib.closing(make_environments(task, online.num_envs)))
         spec = vector_spec(envs.interface, settings.policy.privileged)
-        offline: ReplayBuffer | None = None
+        offline: Source | None = None
         with watch("open"):
+            statistics: Statistics | None = None
             if offline_data is not None:
-                offline = demonstration_buffer(
-                    offline_data, task, spec, settings.discount, online.num_steps, online.reward
-                )
+                offline, statistics = demonstrations(offline_data, task, spec, settings.discount, online.num_steps)
             buffer = ReplayBufferConfig(online.replay_capacity, online.num_steps, settings.discount)
             collector = Collector(envs, buffer, REWARDS[online.reward], seed)
             source = resume or init_from
-            statistics = _statistics_of(source) if source else _statistics(task, offline)
+            statistics = _statistics_of(source) if source else statistics
+            statistics = _random_statistics(task) if statistics is None else statistics
             learner = made(spec, statistics, settings, seed, device, wrapper)
         columns = (*made.metrics, *EPISODE_COLUMNS, *EVALUATION_COLUMNS)
         facts = {"step": 0.0, "wall_s": 0.0, "best_return": -np.inf}
@@ -219,7 +219,7 @@ def _actions(
 
 
 def _batch(
-    collector: Collector, offline: ReplayBuffer | None, settings: Any, online: OnlineConfig, rng: np.random.Generator
+    collector: Collector, offline: Source | None, settings: Any, online: OnlineConfig, rng: np.random.Generator
 ) -> Batch:
     """Rows for the updates of one step of all environments, each update with its share of offline data (symmetric
     sampling: Ball et al. 2023, section 4.1)."""
@@ -246,28 +246,16 @@ def _evaluate(learner: Algorithm, task: str, online: OnlineConfig, device: str) 
     return {name: value for name, value in answer.items() if name in EVALUATION_COLUMNS}
 
 
-def _statistics(task: str, offline: ReplayBuffer | None) -> Statistics:
-    """Of the demonstrations, or of random actions in a twin; the state of a gym environment goes in as it is."""
+def _random_statistics(task: str) -> Statistics:
+    """Of random actions in a twin; the state of a gym environment goes in as it is."""
     if is_gym(task):
         return {}
-    if offline is not None:
-        return _summed(offline)
     with contextlib.closing(make_environments(task, JUDGES)) as envs:
-        collector = Collector(envs, ReplayBufferConfig(JUDGES * STATISTICS_STEPS * 2), REWARDS["sparse"], seed=0)
+        collector = Collector(envs, ReplayBufferConfig(JUDGES * STATISTICS_STEPS * 2), REWARDS["success"], seed=0)
         rng = np.random.default_rng(0)
         for _ in range(STATISTICS_STEPS):
             collector.step(collector.random_actions(rng))
-        return _summed(*collector.buffers)
-
-
-def _summed(*buffers: ReplayBuffer) -> Statistics:
-    states = [buffer.state_dict() for buffer in buffers]
-    answer = {}
-    for name in buffers[0].spec.observation:
-        values = np.concatenate([state[f"observation.{name}"] for state in states]).astype(np.float64)
-        numbers = (values.mean(0), values.std(0), values.min(0), values.max(0))
-        answer[name] = FieldStatistics(*(tuple(map(float, number)) for number in numbers))
-    return answer
+        return buffer_statistics(*collector.buffers)
 
 
 def _statistics_of(run: Path) -> Statistics:

@@ -15,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from robolearn.algorithms.algorithm import Batch, DataKind
-from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
-from robolearn.datasets.sampler import Sampler, SamplerConfig, split_episodes
+from robolearn.datasets.sampler import SUCCESS, Sampler, SamplerConfig, TransitionConfig, split_episodes
 from robolearn.datasets.stats import summarize
 from robolearn.datasets.store import EpisodeInfo, Store
 from robolearn.datasets.zarr_store import ZarrStore
@@ -28,8 +27,7 @@ from robolearn.specs import InterfaceSpec
 
 VALIDATION_FRACTION = 0.1  # of the episodes, at least one, held out from learning
 VALIDATION_BATCHES, VALIDATION_BATCH_SIZE = 4, 128
-SPARSE = "sparse"
-"""The reward that needs no column: 1 at the last step of a successful episode, else 0."""
+LIMIT_MARGIN = 1e-3  # of the range of an action, for rounding
 
 Split = Mapping[str, Sequence[str]]
 """Ids of the episodes under `train` and `validation`."""
@@ -83,7 +81,7 @@ class ChunkData:
         self.train_episodes = _indices(store, split["train"])
         self.validation_episodes = _indices(store, split["validation"])
         self.seeds, self.tasks = _provenance(store.episodes)
-        self.statistics = _statistics(store, ("proprio", "action"), self.train_episodes)
+        self.statistics = field_statistics(store, ("proprio", "action"), self.train_episodes)
 
         self._seed, self._device = seed, device
         config = SamplerConfig(fields=tuple(self.spec.observation), action_horizon=chunk_steps)
@@ -108,7 +106,7 @@ class ChunkData:
 
 
 class TransitionData:
-    """All episodes of a dataset, good and bad, as transitions with the reward of a field or column, or `sparse`."""
+    """All episodes of a dataset, good and bad, as transitions with the reward of a field or column, or `success`."""
 
     def __init__(
         self,
@@ -127,62 +125,50 @@ class TransitionData:
         self.split = split
         self.train_episodes = _indices(store, split["train"])
         self.seeds, self.tasks = _provenance(store.episodes)
-        self.buffer = transitions(dataset, store, self.spec, self.train_episodes, discount, reward)
-        self.statistics = _statistics(store, tuple(self.spec.observation), self.train_episodes)
+        config = TransitionConfig(reward, discount=discount)
+        self.source = Transitions(dataset, store, self.spec, config, self.train_episodes)
+        self.statistics = field_statistics(store, tuple(self.spec.observation), self.train_episodes)
         self.validation_batches: list[Batch] = []
         self._seed, self._device = seed, device
 
     def batch(self, step: int, size: int) -> Batch:
-        return tensors(self.buffer.sample(size, np.random.default_rng((self._seed, step))), self._device)
+        return tensors(self.source.sample(size, np.random.default_rng((self._seed, step))), self._device)
 
 
-def transitions(
-    dataset: Path, store: Store, spec: InterfaceSpec, episodes: Sequence[int], discount: float, reward: str
-) -> ReplayBuffer:
-    """A buffer that holds all transitions of these episodes.
+class Transitions:
+    """Draws transitions of a dataset, `action` (B, A).
 
-    Raises DatasetError when there are none, when the reward is not there or not finite, or when an action lies outside
-    the limits of its spec.
+    Raises DatasetError when there are none, when a reward is absent or not finite, or when an action lies outside the
+    limits of its spec.
     """
-    if not episodes:
-        raise DatasetError(f"{dataset} has no episode with a step in it; collect some")
-    length = sum(store.episodes[index].length + 1 for index in episodes)
-    buffer = ReplayBuffer(spec, ReplayBufferConfig(max(length, 2), discount=discount))
-    low, high = np.asarray(spec.action.low), np.asarray(spec.action.high)
-    margin = 1e-3 * (high - low)
-    for index in episodes:
-        action = store.read(index, ["action"])["action"][store.read_valid(index)["action"]]
-        if ((action < low - margin) | (action > high + margin)).any():
-            raise DatasetError(
-                f"{dataset}: episode {index} has actions outside the limits of their spec; repair or delete it"
-            )
-        buffer.extend(store, index, lambda store, index: _rewards(dataset, store, index, reward))
-    if not len(buffer):
-        raise DatasetError(f"{dataset} has no step with an action and all of {', '.join(spec.observation)}")
-    return buffer
+
+    def __init__(
+        self, dataset: Path, store: Store, spec: InterfaceSpec, config: TransitionConfig, episodes: Sequence[int]
+    ) -> None:
+        low, high = np.asarray(spec.action.low), np.asarray(spec.action.high)
+        margin = LIMIT_MARGIN * (high - low)
+        for index in episodes:
+            info, acted = store.episodes[index], store.read_valid(index)["action"]
+            action = store.read(index, ["action"])["action"][acted]
+            if ((action < low - margin) | (action > high + margin)).any():
+                raise DatasetError(f"{dataset}: episode {info.id} has actions outside their limits; delete or trim it")
+            if config.reward == SUCCESS and info.success is None:
+                raise DatasetError(f"{dataset}: nobody said whether episode {info.id} succeeded; name a reward column")
+            if config.reward != SUCCESS and not np.isfinite(store.read(index, [config.reward])[config.reward]).all():
+                raise DatasetError(f"{dataset}: {config.reward} of episode {info.id} is not finite; label it again")
+        self._sampler = Sampler(store, SamplerConfig(tuple(spec.observation), transition=config), episodes)
+
+    def sample(self, batch_size: int, rng: np.random.Generator) -> dict[str, NDArray]:
+        batch = self._sampler.sample(batch_size, rng)
+        del batch["action_mask"]
+        return {**batch, "action": batch["action"][:, 0]}
 
 
 def tensors(batch: Mapping[str, NDArray], device: str) -> Batch:
     return {name: torch.from_numpy(values).to(device) for name, values in batch.items()}
 
 
-def _rewards(dataset: Path, store: Store, index: int, reward: str) -> NDArray:
-    """Rewards (T,) of an episode."""
-    info = store.episodes[index]
-    if reward == SPARSE:
-        if info.success is None:
-            raise DatasetError(f"{dataset}: nobody said whether episode {index} succeeded; name a reward column")
-        values = np.zeros(info.length, np.float32)
-        values[-1] = info.success
-        return values
-    values = np.asarray(store.read(index, [reward])[reward], np.float32)
-    acted = store.read_valid(index)["action"]
-    if values.ndim != 1 or not np.isfinite(values[acted]).all():
-        raise DatasetError(f"{dataset}: {reward} of episode {index} is no finite number a step; label it again")
-    return values
-
-
-def _statistics(store: Store, fields: Sequence[str], episodes: Sequence[int]) -> dict[str, FieldStatistics]:
+def field_statistics(store: Store, fields: Sequence[str], episodes: Sequence[int]) -> dict[str, FieldStatistics]:
     summary = summarize(store, fields, episodes)
     return {name: FieldStatistics(s.mean, s.std, s.low, s.high) for name, s in summary.items()}
 

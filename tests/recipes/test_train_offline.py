@@ -221,7 +221,7 @@ def test_an_unknown_algorithm_a_taken_folder_a_strange_run(dataset: Path, tmp_pa
 
 def test_divergence_stops_and_keeps_what_was_good(dataset: Path, tmp_path: Path) -> None:
     wild = replace(CONFIG, learning_rate=1e30, warmup_steps=0, max_grad_norm=1e30, loss="mse")
-    with pytest.raises(RobolearnError, match="training diverged: the loss is"):
+    with pytest.raises(RobolearnError, match="training diverged: loss is"):
         train_offline("bc", dataset, tmp_path / "run", steps=20, config=wild)
     best = load_policy(tmp_path / "run" / "checkpoints" / "best")
     assert all(torch.isfinite(parameter).all() for parameter in best.parameters())
