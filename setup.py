@@ -63,6 +63,7 @@ setup(
         "google-crc32c",
         "gymnasium>=1.1",
         "imagecodecs>=2025.3",
+        "imageio",  # Gymnasium draws its MuJoCo environments with it
         "matplotlib",
         "mujoco>=4.0,<5",
         "numpy>=2",

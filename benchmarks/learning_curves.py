@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from robolearn.algorithms.compile import Compute
 from robolearn.recipes.train import TrainRequest, train_policy
 
 RESULTS = Path(__file__).parent / "results"
@@ -31,8 +32,7 @@ def run(args: argparse.Namespace, seed: int) -> dict:
             seed=seed,
             offline_data=args.offline_data,
             num_envs=args.num_envs,
-            compile=args.compile,
-            precision=args.precision,
+            compute=Compute("cpu", args.compile, args.precision),
             settings=args.set,
         )
         result = train_policy(request, lambda step, text: print(f"seed {seed}: {step} {text}", file=sys.stderr))

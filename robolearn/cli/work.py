@@ -179,10 +179,11 @@ def train(
         set: settings of the algorithm, such as `--set batch_size=128 policy.hidden_sizes=64,64`.
         json: print the result as JSON.
     """
+    from robolearn.algorithms.compile import Compute
     from robolearn.recipes.train import TrainRequest, train_policy
 
     request = TrainRequest(algorithm, dataset, task, out, steps, seed, resume, init_from, offline_data, reward)
-    request = replace(request, num_envs=num_envs, compile=compile, precision=precision, device=device, settings=set)
+    request = replace(request, num_envs=num_envs, compute=Compute(device, compile, precision), settings=set)
     with ProgressBar(f"train {algorithm}", request.total_steps, "step") as bar:
         result = train_policy(request, bar.update)
     if json:

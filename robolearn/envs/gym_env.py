@@ -94,7 +94,7 @@ class GymVectorEnv(VectorEnv[dict[str, NDArray], NDArray[np.float32], NDArray]):
         """Pictures (H, W, 3), one an environment, of the size that the environment chooses."""
         try:
             return tuple(np.asarray(picture, np.uint8) for picture in self._envs.render() or ())
-        except gymnasium.error.Error as error:  # a renderer that is not installed
+        except (gymnasium.error.Error, ImportError) as error:  # a renderer that is not installed
             raise SpecError(f"{self._name} cannot be drawn here: {str(error).splitlines()[0]}") from error
 
     def close_extras(self, **kwargs: Any) -> None:

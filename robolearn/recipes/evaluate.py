@@ -57,6 +57,8 @@ def evaluate_policy(
         raise SpecError(f"seed is {seed}; expected at least 0")
     if video is not None and (video.suffix != ".mp4" or not video.absolute().parent.is_dir()):
         raise SpecError(f"the video {video} cannot be written; name a file ending in .mp4 in a folder that exists")
+    if not is_gym(task):
+        make_task(task)  # an unknown one is told first
     policy: Policy | None = None
     provenance: dict[str, Any] = {}
     if str(checkpoint) != SCRIPTED:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import torch
 
 from robolearn.algorithms import algorithm_class
-from robolearn.algorithms.compile import compiled, plain
+from robolearn.algorithms.compile import Compute
 from robolearn.datasets.sampler import SUCCESS
 from robolearn.errors import SpecError, UnknownNameError
 from robolearn.recipes.run import read_run_config
@@ -36,9 +36,7 @@ class TrainRequest:
     offline_data: Path | None = None
     reward: str | None = None
     num_envs: int = 1
-    compile: bool = False
-    precision: str = "highest"
-    device: str = "cpu"
+    compute: Compute = field(default_factory=Compute)
     settings: Sequence[str] = ()  # `name=value` of the algorithm's config or of OnlineConfig as `online.name=value`
 
     @property
@@ -47,31 +45,34 @@ class TrainRequest:
 
     @property
     def total_steps(self) -> int:
-        """Steps of the run. Raises what a wrong algorithm or run raises."""
+        """Steps of the run. Raises what a wrong request, algorithm or run raises."""
+        self.check()
         if self.resume is not None:
             return int(begun_config(self.resume)[1].steps)
         return int(algorithm_class(self.algorithm).config_type().steps if self.steps is None else self.steps)
 
+    def check(self) -> None:
+        """Raises SpecError for a request that contradicts itself."""
+        if self.resume is not None and (self.steps is not None or self.out is not None or self.settings):
+            raise SpecError("--resume continues a run as it was begun, where it is; leave out --steps, --out and --set")
+        if self.resume is None and (self.dataset is None) == (self.task is None):
+            raise SpecError("train wants either --dataset to learn from or --task to learn in")
+        if self.dataset is not None and (self.offline_data is not None or self.num_envs != 1):
+            raise SpecError("--offline-data and --num-envs go with --task")
+        if self.compute.device.startswith("cuda") and not torch.cuda.is_available():
+            raise SpecError(f"device is {self.compute.device} and torch sees no GPU; leave --device out")
+
 
 def train_policy(request: TrainRequest, progress: Progress = lambda done, text: None) -> dict[str, Any]:
     """Train as requested. Raises SpecError for a request that contradicts itself."""
+    request.check()
     dataset, task = request.dataset, request.task
     if request.resume is not None:
-        if request.steps is not None or request.out is not None or request.settings or request.init_from:
-            raise SpecError(
-                "--resume continues a run as it was begun, where it is; leave out --steps, --out, --set and --init-from"
-            )
         begun = read_run_config(request.resume)
         dataset = Path(begun["dataset"]) if "dataset" in begun else None
         task = begun.get("task")
         if begun.get("algorithm") != request.algorithm:
             raise SpecError(f"{request.resume} is a run of {begun.get('algorithm')}, not of {request.algorithm}")
-    if (dataset is None) == (task is None):
-        raise SpecError("train wants either --dataset to learn from or --task to learn in; see robolearn train --help")
-    if request.device.startswith("cuda") and not torch.cuda.is_available():
-        raise SpecError(f"device is {request.device} and torch sees no GPU; leave --device out")
-    torch.set_float32_matmul_precision(request.precision)
-    wrapper = compiled(request.device) if request.compile else plain
     config, online = configure(request)
     common = {
         "algorithm": request.algorithm,
@@ -81,13 +82,10 @@ def train_policy(request: TrainRequest, progress: Progress = lambda done, text: 
         "config": config,
         "resume": request.resume,
         "init_from": request.init_from,
-        "device": request.device,
-        "wrapper": wrapper,
+        "compute": request.compute,
         "progress": progress,
     }
     if dataset is not None:
-        if request.offline_data is not None or request.num_envs != 1:
-            raise SpecError("--offline-data and --num-envs go with --task")
         return train_offline(dataset=dataset, reward=request.reward or SUCCESS, **common)
     assert task is not None
     online = replace(online, num_envs=request.num_envs, reward=request.reward or online.reward)

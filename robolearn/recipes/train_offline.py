@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from robolearn.algorithms import Algorithm, algorithm_class
-from robolearn.algorithms.compile import Wrapper, plain
+from robolearn.algorithms.compile import Compute
 from robolearn.datasets.sampler import SUCCESS
 from robolearn.errors import CheckpointError
 from robolearn.recipes.run import Run, read_state
@@ -25,6 +25,7 @@ from robolearn.recipes.training_loop import (
     interruptible,
     run_config,
     scalars,
+    statistics_of,
 )
 
 LOG_STEPS = 20
@@ -40,14 +41,13 @@ def train_offline(
     resume: Path | None = None,
     init_from: Path | None = None,
     reward: str = SUCCESS,
-    device: str = "cpu",
-    wrapper: Wrapper = plain,
+    compute: Compute = Compute(),  # noqa: B008, it is frozen
     progress: Progress = lambda done, text: None,
 ) -> dict[str, Any]:
     """Train on the dataset and write the run `out`, or continue the run `resume` as it was begun.
 
     reward: of transitions, a field or column of the dataset, or `success`. init_from: a run whose networks to begin
-    with. wrapper: compiles the gradient steps. Ctrl-C saves and returns.
+    with. Ctrl-C saves and returns.
 
     The result has `checkpoint` (of chunks the best by validation loss, else the latest), `latest_checkpoint`,
     `untrained_checkpoint`, `steps`, `interrupted`, `validation_loss` (of the best), `train_episodes`,
@@ -56,7 +56,7 @@ def train_offline(
     """
     split = None
     if resume is not None:
-        begun, settings = begun_config(resume)
+        begun, settings, compute = begun_config(resume)
         if "dataset" not in begun:
             raise CheckpointError(f"{resume} was not trained on a dataset; resume it with --task")
         algorithm, dataset, seed, out = begun["algorithm"], Path(begun["dataset"]), begun["seed"], resume
@@ -70,8 +70,9 @@ def train_offline(
     watch = Stopwatch()
     made = algorithm_class(algorithm)
     with watch("open"):
-        data = training_data(made.learns_from, dataset, settings, seed, device, reward, split)
-        learner = made(data.spec, data.statistics, settings, seed, device, wrapper)
+        data = training_data(made.learns_from, dataset, settings, seed, compute.device, reward, split)
+        statistics = data.statistics if init_from is None else statistics_of(init_from)
+        learner = made(data.spec, statistics, settings, seed, compute.device, compute.wrapper())
     columns = ("train_loss" if name == "loss" else name for name in made.metrics)
     facts = {"step": 0.0, "wall_s": 0.0, "best_loss": math.inf}
     if resume is not None:
@@ -81,7 +82,9 @@ def train_offline(
     else:
         if init_from is not None:
             initialise(learner, init_from, read_state(init_from)[0])
-        about = run_config(algorithm, seed, settings, dataset=str(dataset), reward=reward, episodes=dict(data.split))
+        about = run_config(
+            algorithm, seed, settings, compute, dataset=str(dataset), reward=reward, episodes=dict(data.split)
+        )
         run = Run.create(out, about, (*columns, "validation_loss"))
 
     provenance = {"algorithm": algorithm, "dataset": str(dataset), "seed": seed}

@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 
 from robolearn.algorithms import Algorithm, algorithm_class
 from robolearn.algorithms.algorithm import Batch, Metrics
-from robolearn.algorithms.compile import Wrapper, plain
+from robolearn.algorithms.compile import Compute
 from robolearn.datasets.replay_buffer import ReplayBufferConfig
 from robolearn.errors import CheckpointError, SpecError
-from robolearn.networks.normalizer import FieldStatistics, Statistics
-from robolearn.policies.checkpoint import read_config
+from robolearn.networks.normalizer import Statistics
 from robolearn.policies.gaussian import GaussianPolicy, vector_spec
 from robolearn.recipes.collector import Collector
 from robolearn.recipes.demonstrations import Source, buffer_statistics, demonstrations
@@ -42,6 +41,7 @@ from robolearn.recipes.training_loop import (
     interruptible,
     run_config,
     scalars,
+    statistics_of,
 )
 
 LOG_STEPS = 500
@@ -77,8 +77,7 @@ def train_online(
     resume: Path | None = None,
     init_from: Path | None = None,
     offline_data: Path | None = None,
-    device: str = "cpu",
-    wrapper: Wrapper = plain,
+    compute: Compute = Compute(),  # noqa: B008, it is frozen
     progress: Progress = lambda done, text: None,
 ) -> dict[str, Any]:
     """Train in `task`, a twin or `gym:<id>`, for `steps` environment steps and write the run `out`, or continue the run
@@ -93,7 +92,7 @@ def train_online(
     diverges.
     """
     if resume is not None:
-        begun, settings = begun_config(resume)
+        begun, settings, compute = begun_config(resume)
         if "task" not in begun:
             raise CheckpointError(f"{resume} was not trained in a task; resume it with --dataset")
         algorithm, task, seed, out = begun["algorithm"], begun["task"], begun["seed"], resume
@@ -122,9 +121,9 @@ def train_online(
             buffer = ReplayBufferConfig(online.replay_capacity, online.num_steps, settings.discount)
             collector = Collector(envs, buffer, REWARDS[online.reward], seed)
             source = resume or init_from
-            statistics = _statistics_of(source) if source else statistics
+            statistics = statistics_of(source) if source else statistics
             statistics = _random_statistics(task) if statistics is None else statistics
-            learner = made(spec, statistics, settings, seed, device, wrapper)
+            learner = made(spec, statistics, settings, seed, compute.device, compute.wrapper())
         columns = (*made.metrics, *EPISODE_COLUMNS, *EVALUATION_COLUMNS)
         facts = {"step": 0.0, "wall_s": 0.0, "best_return": -np.inf}
         if resume is not None:
@@ -135,7 +134,7 @@ def train_online(
             if init_from is not None:
                 initialise(learner, init_from, read_state(init_from)[0])
             about = {"task": task, "online": dict(vars(online)), "offline_data": str(offline_data or "")}
-            run = Run.create(out, run_config(algorithm, seed, settings, **about), columns)
+            run = Run.create(out, run_config(algorithm, seed, settings, compute, **about), columns)
         provenance = {"algorithm": algorithm, "tasks": [task], "seed": seed}
         step, best, evaluated = int(facts["step"]), facts["best_return"], float("nan")
         metrics: Metrics = {}
@@ -147,7 +146,7 @@ def train_online(
         while step < settings.steps and not stop:
             before = step
             with watch("act"):
-                actions = _actions(learner, collector, online, seed, step, device)
+                actions = _actions(learner, collector, online, seed, step, compute.device)
             with watch("environment"):
                 collector.step(actions)
             step += online.num_envs
@@ -155,7 +154,7 @@ def train_online(
                 with watch("sample"):
                     batch = _batch(collector, offline, settings, online, np.random.default_rng((seed, step, 1)))
                 with watch("update"):
-                    metrics = learner.update({name: values.to(device) for name, values in batch.items()})
+                    metrics = learner.update({name: values.to(compute.device) for name, values in batch.items()})
             stop = interrupted.is_set()
             evaluate = due(step, before, max(settings.steps // online.evaluations, 1), settings.steps)
             if not (evaluate or stop or due(step, before, LOG_STEPS, settings.steps)):
@@ -165,7 +164,7 @@ def train_online(
             names: tuple[str, ...] = ("latest",)
             if evaluate:
                 with watch("evaluate"):
-                    row |= _evaluate(learner, task, online, device)
+                    row |= _evaluate(learner, task, online, compute.device)
                 evaluated = row["return_mean"]
                 if evaluated > best:
                     best, names = evaluated, ("latest", "best")
@@ -256,12 +255,6 @@ def _random_statistics(task: str) -> Statistics:
         for _ in range(STATISTICS_STEPS):
             collector.step(collector.random_actions(rng))
         return buffer_statistics(*collector.buffers)
-
-
-def _statistics_of(run: Path) -> Statistics:
-    """Those that a run normalises with."""
-    config = read_config(run / "checkpoints" / "latest")
-    return {name: FieldStatistics.from_json(field) for name, field in config["statistics"].items()}
 
 
 def _state(learner: Algorithm, collector: Collector) -> dict[str, torch.Tensor]:

@@ -18,8 +18,11 @@ import torch
 from robolearn import __version__
 from robolearn.algorithms import Algorithm, algorithm_class
 from robolearn.algorithms.algorithm import Metrics
+from robolearn.algorithms.compile import Compute
 from robolearn.errors import CheckpointError, RobolearnError, SpecError
 from robolearn.networks.model_directory import config_from_json
+from robolearn.networks.normalizer import FieldStatistics, Statistics
+from robolearn.policies.checkpoint import read_config
 from robolearn.recipes.run import read_run_config
 
 SAVES = 10  # checkpoints, with a validation or evaluation, in a run
@@ -70,18 +73,18 @@ def scalars(metrics: Metrics, out: Path, step: int) -> dict[str, float]:
     return values
 
 
-def run_config(algorithm: str, seed: int, config: Any, **facts: Any) -> dict[str, Any]:
+def run_config(algorithm: str, seed: int, config: Any, compute: Compute, **facts: Any) -> dict[str, Any]:
     """config.yaml of a run: enough to begin it again."""
     about = {"algorithm": algorithm, **facts, "seed": seed, "robolearn_version": __version__}
-    return {**about, "config": _plain(asdict(config))}
+    return {**about, "compute": asdict(compute), "config": _plain(asdict(config))}
 
 
-def begun_config(run: Path) -> tuple[dict[str, Any], Any]:
-    """config.yaml of a run and the algorithm's config in it. Raises CheckpointError."""
+def begun_config(run: Path) -> tuple[dict[str, Any], Any, Compute]:
+    """config.yaml of a run, the algorithm's config in it, and how it computed. Raises CheckpointError."""
     begun = read_run_config(run)
     try:
         config = config_from_json(algorithm_class(begun["algorithm"]).config_type, begun["config"])
-        return {**begun, "seed": int(begun["seed"])}, config
+        return {**begun, "seed": int(begun["seed"])}, config, Compute(**begun.get("compute", {}))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{run} cannot be resumed; config.yaml of another robolearn ({error})") from error
 
@@ -101,12 +104,18 @@ def check_settings(steps: int, seed: int) -> None:
         raise SpecError(f"{steps} steps with seed {seed}; expected at least 1 step and a seed of at least 0")
 
 
+def statistics_of(run: Path) -> Statistics:
+    """Those that a run normalises with."""
+    config = read_config(run / "checkpoints" / "latest")
+    return {name: FieldStatistics.from_json(field) for name, field in config["statistics"].items()}
+
+
 def initialise(learner: Algorithm, run: Path, state: Mapping[str, torch.Tensor]) -> None:
     """Begin with the networks of another run; optimizers, generators and counts stay new. Raises CheckpointError."""
     mine = learner.state_dict()
     networks = [name for name in mine if name.split(".")[0] in NETWORKS]
     fits = [name for name in networks if name in state and state[name].shape == mine[name].shape]
-    unfit = sorted({name.split(".")[0] for name in networks if name in state} - {name.split(".")[0] for name in fits})
+    unfit = sorted({name.split(".")[0] for name in networks if name in state and name not in fits})
     if not fits or unfit:
         raise CheckpointError(
             f"{run} does not fit: its {', '.join(unfit) or 'networks'} are of another kind or shape; use the same "

@@ -12,6 +12,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from robolearn.algorithms.compile import Compute
 from robolearn.algorithms.sac import SACConfig
 from robolearn.errors import CheckpointError, RobolearnError, SpecError, UnknownNameError
 from robolearn.policies.checkpoint import load_policy, read_config, save_policy
@@ -115,13 +116,13 @@ def test_divergence_stops_and_says_what_to_look_at(tmp_path: Path) -> None:
         ({"settings": ("discont=1",)}, UnknownNameError, "discount"),
         ({"settings": ("discount=x",)}, SpecError, "discount is 'x'"),
         ({"settings": ("discount",)}, SpecError, "write name=value"),
-        ({"device": "cuda"}, SpecError, "no GPU"),
+        ({"compute": Compute("cuda")}, SpecError, "no GPU"),
     ],
 )
 def test_bad_input_is_one_line_before_anything_is_written(
     tmp_path: Path, change: dict[str, Any], error: type[RobolearnError], words: str
 ) -> None:
-    if change.get("device") == "cuda" and torch.cuda.is_available():
+    if "compute" in change and torch.cuda.is_available():
         pytest.skip("there is a GPU")
     request = replace(TrainRequest("sac", task=TASK, out=tmp_path / "run", steps=10), **change)
     with pytest.raises(error, match=words) as caught:
