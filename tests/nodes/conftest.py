@@ -85,6 +85,9 @@ class Graph:
             assert time.monotonic() < end_s, f"waited {timeout_s} s in vain; {self._logs()}"
             rclpy.spin_once(self.node, timeout_sec=0.05)
 
+    def spin_once(self) -> None:
+        rclpy.spin_once(self.node, timeout_sec=0.02)
+
     def run_episode(self, seed: int = 0, episode_id: str = "episode") -> Any:
         """Start an episode of the twin and spin until it ended. Returns the ENDED event."""
         self.events.clear()
