@@ -85,6 +85,7 @@ setup(
         "zarr.codecs": [  # so that zarr.open reads the images of our datasets
             "imagecodecs_jpeg = robolearn.datasets.zarr_codecs:Jpeg",
             "imagecodecs_jpegxl = robolearn.datasets.zarr_codecs:Jpegxl",
+            "robolearn_video = robolearn.datasets.zarr_codecs:VideoGroups",
         ],
     },
 )
