@@ -37,7 +37,7 @@ class Push(Task):
     def initial_state(self, rng: np.random.Generator) -> InitialState:
         puck = standing(rng.uniform(START_LOW, START_HIGH), PUCK_HALF_HEIGHT_M)
         goal = standing(rng.uniform(GOAL_LOW, GOAL_HIGH), 0.0)
-        return InitialState(home(self.arm, rng, gripper=self.arm.gripper.fork), {"puck": puck, "goal": goal})
+        return InitialState(home(self.arm, rng, gripper=fork_for(self.arm)), {"puck": puck, "goal": goal})
 
     def judge(self, facts: Facts) -> Judgement:
         goal = position(facts, "goal")[..., :2]
@@ -65,7 +65,7 @@ class PushBack(Task):
         goal = rng.uniform(GOAL_LOW, GOAL_HIGH)
         puck = goal + rng.uniform(-0.012, 0.012, 2)
         poses = {"puck": standing(puck, PUCK_HALF_HEIGHT_M), "goal": standing(goal, 0.0)}
-        return InitialState(home(self.arm, rng, gripper=self.arm.gripper.fork), poses)
+        return InitialState(home(self.arm, rng, gripper=fork_for(self.arm)), poses)
 
     def judge(self, facts: Facts) -> Judgement:
         puck = position(facts, "puck")[..., :2]
@@ -97,11 +97,16 @@ def judge_push(facts: Facts, goal: NDArray[np.float64], there: NDArray[np.bool_]
     return Judgement(there & flat, stage, stage_progress, off_table(puck), 3)
 
 
+def fork_for(arm: Arm, radius_m: float = PUCK_RADIUS_M) -> float:
+    """Position of the gripper at which a puck rests against both jaws."""
+    return arm.gripper.fork * (1.0 if radius_m >= PUCK_RADIUS_M else 0.5)
+
+
 def push(
     arm: Arm, facts: Facts, puck: NDArray[np.float64], goal: ArrayLike, radius_m: float = PUCK_RADIUS_M
 ) -> NDArray[np.float32]:
     """Joint targets (N + 1,) that push a puck at `puck` (3,) to `goal` (2,) [m] with the jaws as a fork, then rest."""
-    here, fork = arm.where(facts), arm.gripper.fork
+    here, fork = arm.where(facts), fork_for(arm, radius_m)
     way = np.asarray(goal) - puck[:2]
     left = float(np.linalg.norm(way))
     if left < 0.004:
