@@ -8,6 +8,7 @@ from robolearn.tasks.button import Button, ButtonRelease
 from robolearn.tasks.drawer import DrawerClose, DrawerOpen
 from robolearn.tasks.kinematics import SO101_ARM
 from robolearn.tasks.lift import Lift, Lower
+from robolearn.tasks.panda import PANDA_ARM
 from robolearn.tasks.peg import PegExtract, PegInsert
 from robolearn.tasks.pick_place import PickPlace, PickPlaceBack
 from robolearn.tasks.push import Push, PushBack
@@ -38,6 +39,7 @@ TASKS: dict[str, type[Task]] = {
 }
 ARMS: dict[str, Arm] = {
     "so101": SO101_ARM,
+    "panda": PANDA_ARM,
 }
 
 

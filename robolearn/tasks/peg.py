@@ -97,9 +97,7 @@ def judge_peg(arm: Arm, facts: Facts, aside: NDArray[np.float64], there: NDArray
     return Judgement(success, stage, stage_progress, off_table(peg), len(STAGES))
 
 
-def carry(
-    arm: Arm, facts: Facts, goal: NDArray[np.float64], turn: float, lower_within_m: float
-) -> NDArray[np.float32]:
+def carry(arm: Arm, facts: Facts, goal: NDArray[np.float64], turn: float, lower_within_m: float) -> NDArray[np.float32]:
     """Joint targets (N + 1,) that work towards the peg standing at `goal` (2,) [m], turned by `turn` [rad] more."""
     here, jaws, peg = arm.where(facts), arm.gripper, position(facts, "peg")
     aside, foot = float(distance(peg[:2], goal)), float(peg[2]) - HALF_HEIGHT_M

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from robolearn.tasks.arm import Arm
-from robolearn.tasks.facts import closeness, distance, home, inside, off_table, position, spread, standing
+from robolearn.tasks.facts import closeness, distance, home, off_table, position, spread, standing
 from robolearn.tasks.motion import move
 from robolearn.tasks.task import Facts, InitialState, Judgement, Task
 
@@ -49,7 +49,7 @@ class Push(Task):
 
 
 class PushBack(Task):
-    """Stages and success as in `judge_push`: the puck is where pucks start, on the table."""
+    """Stages and success as in `judge_push`: the puck is where pucks start, on the table; where there, the mark tells."""
 
     id = "push_back-v1"
     instruction = "push the blue puck off the orange mark, back to the middle of the table"
@@ -68,8 +68,8 @@ class PushBack(Task):
         return InitialState(home(self.arm, rng, gripper=fork_for(self.arm)), poses)
 
     def judge(self, facts: Facts) -> Judgement:
-        puck = position(facts, "puck")[..., :2]
-        return judge_push(facts, _start(facts), inside(puck, START_LOW, START_HIGH))
+        start = _start(facts)
+        return judge_push(facts, start, distance(position(facts, "puck")[..., :2], start) < IN_MARK_M)
 
     def expert(self, facts: Facts) -> NDArray[np.float32]:
         return push(self.arm, facts, position(facts, "puck"), _start(facts))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from robolearn.tasks.facts import closeness, distance, home, inside, off_table, position, spread, standing
+from robolearn.tasks.facts import closeness, distance, home, inside, off_table, position, standing
 from robolearn.tasks.push import fork_for, push
 from robolearn.tasks.task import Facts, InitialState, Judgement, Task
 
 PELLETS = ("pellet_a", "pellet_b", "pellet_c")
-RADIUS_M, HALF_HEIGHT_M = 0.015, 0.010
-LANE_X = (0.17, 0.22, 0.265)  # each pellet has its lane [m]
-LANE_HALF_M = 0.012
+RADIUS_M, HALF_HEIGHT_M = 0.015, 0.008
+LANE_X = (0.165, 0.215, 0.265)  # each pellet has its lane [m]
+LANE_HALF_M = 0.008
 START_LOW, START_HIGH = np.array([0.155, -0.10]), np.array([0.280, 0.00])  # region where pellets start [m]
 ZONE_LOW, ZONE_HIGH = np.array([0.135, 0.07]), np.array([0.305, 0.15])  # the green zone [m]
 GOAL_LOW, GOAL_HIGH = ZONE_LOW + RADIUS_M, ZONE_HIGH - RADIUS_M  # of a centre whose pellet lies in it entirely
@@ -43,7 +43,8 @@ class Sweep(Task):
         for name, x in zip(PELLETS, LANE_X, strict=True):
             pellet = position(facts, name)
             if not inside(pellet[:2], GOAL_LOW, GOAL_HIGH):
-                return push(self.arm, facts, pellet, (x, GOAL_LOW[1] + 0.02), RADIUS_M)
+                lane = float(np.clip(pellet[0], x - LANE_HALF_M, x + LANE_HALF_M))
+                return push(self.arm, facts, pellet, (lane, GOAL_LOW[1] + 0.02), RADIUS_M)
         return push(self.arm, facts, pellet, pellet[:2], RADIUS_M)
 
 
@@ -69,10 +70,14 @@ class Unsweep(Task):
         return judge_sweep(facts, START_LOW, START_HIGH)
 
     def expert(self, facts: Facts) -> NDArray[np.float32]:
+        """Each pellet goes as far as it lies to one side of its lane, so that they end as spread as they start."""
         for name, x in zip(PELLETS, LANE_X, strict=True):
             pellet = position(facts, name)
-            if not inside(pellet[:2], START_LOW, START_HIGH):
-                return push(self.arm, facts, pellet, (x, -0.05), RADIUS_M)
+            lane = float(np.clip(pellet[0], x - LANE_HALF_M, x + LANE_HALF_M))
+            share = 0.1 + 0.8 * (lane - x + LANE_HALF_M) / (2 * LANE_HALF_M)
+            y = START_LOW[1] + share * (START_HIGH[1] - START_LOW[1])
+            if pellet[1] > y + 0.01 or not inside(pellet[:2], START_LOW, START_HIGH):
+                return push(self.arm, facts, pellet, (lane, y), RADIUS_M)
         return push(self.arm, facts, pellet, pellet[:2], RADIUS_M)
 
 
@@ -93,7 +98,7 @@ def judge_sweep(facts: Facts, low: NDArray[np.float64], high: NDArray[np.float64
     count = there.sum(axis=-1)
     nearest = np.where(there, np.inf, left + 0.3 * to_tool).min(axis=-1)  # of those that still have to go
     lying = np.abs(pellets[..., 2] - HALF_HEIGHT_M) < 0.004
-    success = (there & lying).all(axis=-1)
+    success = np.asarray((there & lying).all(axis=-1))
     stage = np.minimum(count, len(STAGES) - 1)
     stage_progress = np.where(count == len(STAGES), 0.99, closeness(nearest, 0.1))
     return Judgement(success, stage, stage_progress, np.asarray(off_table(pellets).any(axis=-1)), len(STAGES))
