@@ -18,7 +18,7 @@ GOAL_LOW, GOAL_HIGH = np.array([0.19, 0.09]), np.array([0.25, 0.13])  # region o
 CONTACT_M = 0.026  # from the puck's centre to the tool's when they touch
 STANDOFF_M = 0.025  # between them before the push
 HOVER_M = 0.07
-TOOL_HEIGHT_M = 0.017
+TIP_HEIGHT_M = 0.0045  # of the fingertips above the table
 
 
 class Push(Task):
@@ -37,7 +37,7 @@ class Push(Task):
     def initial_state(self, rng: np.random.Generator) -> InitialState:
         puck = standing(rng.uniform(START_LOW, START_HIGH), PUCK_HALF_HEIGHT_M)
         goal = standing(rng.uniform(GOAL_LOW, GOAL_HIGH), 0.0)
-        return InitialState(home(self.arm, rng, gripper=fork_for(self.arm)), {"puck": puck, "goal": goal})
+        return InitialState(home(self.arm, rng, gripper=self.arm.gripper.fork), {"puck": puck, "goal": goal})
 
     def judge(self, facts: Facts) -> Judgement:
         goal = position(facts, "goal")[..., :2]
@@ -49,7 +49,7 @@ class Push(Task):
 
 
 class PushBack(Task):
-    """Stages and success as in `judge_push`: the puck is where pucks start, on the table; where there, the mark tells."""
+    """Stages and success as in `judge_push`: the puck is where pucks start; where there, the mark tells."""
 
     id = "push_back-v1"
     instruction = "push the blue puck off the orange mark, back to the middle of the table"
@@ -65,7 +65,7 @@ class PushBack(Task):
         goal = rng.uniform(GOAL_LOW, GOAL_HIGH)
         puck = goal + rng.uniform(-0.012, 0.012, 2)
         poses = {"puck": standing(puck, PUCK_HALF_HEIGHT_M), "goal": standing(goal, 0.0)}
-        return InitialState(home(self.arm, rng, gripper=fork_for(self.arm)), poses)
+        return InitialState(home(self.arm, rng, gripper=self.arm.gripper.fork), poses)
 
     def judge(self, facts: Facts) -> Judgement:
         start = _start(facts)
@@ -97,16 +97,11 @@ def judge_push(facts: Facts, goal: NDArray[np.float64], there: NDArray[np.bool_]
     return Judgement(there & flat, stage, stage_progress, off_table(puck), 3)
 
 
-def fork_for(arm: Arm, radius_m: float = PUCK_RADIUS_M) -> float:
-    """Position of the gripper at which a puck rests against both jaws."""
-    return arm.gripper.fork * (1.0 if radius_m >= PUCK_RADIUS_M else 0.5)
-
-
 def push(
     arm: Arm, facts: Facts, puck: NDArray[np.float64], goal: ArrayLike, radius_m: float = PUCK_RADIUS_M
 ) -> NDArray[np.float32]:
     """Joint targets (N + 1,) that push a puck at `puck` (3,) to `goal` (2,) [m] with the jaws as a fork, then rest."""
-    here, fork = arm.where(facts), fork_for(arm, radius_m)
+    here, fork = arm.where(facts), arm.gripper.fork
     way = np.asarray(goal) - puck[:2]
     left = float(np.linalg.norm(way))
     if left < 0.004:
@@ -116,12 +111,13 @@ def push(
     contact = radius_m + CONTACT_M - PUCK_RADIUS_M
     relative = here[:2] - puck[:2]
     behind, aside = -float(relative @ way), abs(float(relative[0] * way[1] - relative[1] * way[0]))
-    low = here[2] < TOOL_HEIGHT_M + 0.02
+    height = arm.gripper.tip_m + TIP_HEIGHT_M
+    low = here[2] < height + 0.02
     if low and behind > 0.7 * contact and aside < 0.012:
         ahead = min(0.02, left)
-        return move(arm, facts, (*(puck[:2] - way * (contact - ahead)), TOOL_HEIGHT_M), yaw, fork, lead_m=0.01)
+        return move(arm, facts, (*(puck[:2] - way * (contact - ahead)), height), yaw, fork, lead_m=0.01)
     start = puck[:2] - way * (contact + STANDOFF_M)
     off = float(np.hypot(*(here[:2] - start)))
     if low and off > 0.02:  # up before going around the puck
         return move(arm, facts, (*here[:2], HOVER_M), yaw, fork)
-    return move(arm, facts, (*start, TOOL_HEIGHT_M + float(np.clip(4 * (off - 0.008), 0.0, HOVER_M))), yaw, fork)
+    return move(arm, facts, (*start, height + float(np.clip(4 * (off - 0.008), 0.0, HOVER_M))), yaw, fork)

@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.tasks.facts import closeness, distance, home, inside, off_table, position, standing
-from robolearn.tasks.push import fork_for, push
+from robolearn.tasks.push import push
 from robolearn.tasks.task import Facts, InitialState, Judgement, Task
 
 PELLETS = ("pellet_a", "pellet_b", "pellet_c")
-RADIUS_M, HALF_HEIGHT_M = 0.015, 0.008
+RADIUS_M, HALF_HEIGHT_M = 0.019, 0.008
 LANE_X = (0.165, 0.215, 0.265)  # each pellet has its lane [m]
-LANE_HALF_M = 0.008
+LANE_HALF_M = 0.005
 START_LOW, START_HIGH = np.array([0.155, -0.10]), np.array([0.280, 0.00])  # region where pellets start [m]
 ZONE_LOW, ZONE_HIGH = np.array([0.135, 0.07]), np.array([0.305, 0.15])  # the green zone [m]
 GOAL_LOW, GOAL_HIGH = ZONE_LOW + RADIUS_M, ZONE_HIGH - RADIUS_M  # of a centre whose pellet lies in it entirely
@@ -34,7 +34,7 @@ class Sweep(Task):
 
     def initial_state(self, rng: np.random.Generator) -> InitialState:
         poses = {name: standing(place, HALF_HEIGHT_M) for name, place in lanes(rng, -0.10, 0.0).items()}
-        return InitialState(home(self.arm, rng, gripper=fork_for(self.arm, RADIUS_M)), poses)
+        return InitialState(home(self.arm, rng, gripper=self.arm.gripper.fork), poses)
 
     def judge(self, facts: Facts) -> Judgement:
         return judge_sweep(facts, GOAL_LOW, GOAL_HIGH)
@@ -64,7 +64,7 @@ class Unsweep(Task):
     def initial_state(self, rng: np.random.Generator) -> InitialState:
         places = lanes(rng, GOAL_LOW[1], GOAL_LOW[1] + 0.035)
         poses = {name: standing(place, HALF_HEIGHT_M) for name, place in places.items()}
-        return InitialState(home(self.arm, rng, gripper=fork_for(self.arm, RADIUS_M)), poses)
+        return InitialState(home(self.arm, rng, gripper=self.arm.gripper.fork), poses)
 
     def judge(self, facts: Facts) -> Judgement:
         return judge_sweep(facts, START_LOW, START_HIGH)
