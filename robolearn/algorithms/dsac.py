@@ -9,13 +9,15 @@ smaller; n standard normal noise, at most 3.
     z      = r + discount * bootstrap * (q'_m + sigma'_m * n - alpha * log pi(a' | s'))      a draw of the return
     z_e    = q_e + clip(z - q_e, -3 b_e, 3 b_e),      b_e a running mean of sigma_e
     w_e    = clip(b_e^2 / (sigma_e^2 + 0.1), 0.1, 10)
-    critic = mean over B, sum over E of w_e * (huber(q_e - y) + sigma_e * [(sigma_e^2 - huber(q_e - z_e)) /
+    critic = mean over B, sum over E of w_e * (huber(q_e - y) + sigma_e * [(sigma_e^2 - 2 huber(q_e - z_e)) /
              (sigma_e + 0.1)]),  nothing is differentiated through [...] and w_e
     actor  = mean of alpha * log pi(a | s) - min_e q_e(s, a)
     alpha  = mean of -log(alpha) * (log pi(a | s) + target_entropy)
 
 huber(x) is x^2 / 2 up to 50 and linear beyond. Actor, temperature and targets move every `policy_delay` steps.
-Differences from the authors' code: layers (ReLU, 2 x 256) and learning rates are those of SAC here.
+Differences from the authors' code: layers (ReLU, 2 x 256) and learning rates are those of SAC here; and their code has
+no 2 before the huber of the spread, which is in the paper's gradient, and without which sigma tends to the standard
+deviation of the return divided by the square root of 2.
 """
 
 from __future__ import annotations
@@ -139,7 +141,7 @@ class DSAC:
         bounded = fixed_mean + (drawn - fixed_mean).clamp(-limit, limit)
         weight = (running.square() / (fixed_spread.square() + SOFTENING)).clamp(0.1, 10.0)
         of_mean = functional.huber_loss(mean, target.expand_as(mean), reduction="none", delta=HUBER_DELTA)
-        distance = functional.huber_loss(fixed_mean, bounded, reduction="none", delta=HUBER_DELTA)
+        distance = 2.0 * functional.huber_loss(fixed_mean, bounded, reduction="none", delta=HUBER_DELTA)
         of_spread = spread * (fixed_spread.square() - distance) / (fixed_spread + SOFTENING)
         loss = (weight * (of_mean + of_spread)).mean(-1).sum()
         metrics = {"critic_loss": of_mean.detach().mean(-1).sum()}
