@@ -129,6 +129,23 @@ def ros(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs the main function of a node, which ends with exit code 2 and one line; returns the line."""
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
+
+    def run(main: Callable[[], int], **parameters: Any) -> str:
+        argv = ["node", "--ros-args"]
+        for key, value in parameters.items():
+            argv += ["-p", f"{key}:={value}"]
+        monkeypatch.setattr(sys, "argv", argv)
+        assert main() == 2
+        *_, line = capsys.readouterr().err.splitlines()
+        return line
+
+    return run
+
+
+@pytest.fixture
 def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Graph]:
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):

@@ -55,7 +55,7 @@ def joint_state_message(state: RobotState, joint_names: Sequence[str]) -> JointS
 
 
 def robot_state(message: JointState, joint_names: Sequence[str]) -> RobotState:
-    """The joints of `joint_names`, in that order. Raises SpecError when one is absent or has no velocity."""
+    """The joints of `joint_names`, in that order. Raises SpecError when one is absent, has no velocity, or is NaN."""
     order = _order("joint states", list(message.name), joint_names)
     if not len(message.position) == len(message.velocity) == len(message.name):
         raise SpecError(
@@ -63,6 +63,8 @@ def robot_state(message: JointState, joint_names: Sequence[str]) -> RobotState:
             f"{len(message.velocity)} velocities; expected as many of each"
         )
     position, velocity = (np.array(v, np.float32)[order] for v in (message.position, message.velocity))
+    if not (np.isfinite(position).all() and np.isfinite(velocity).all()):
+        raise SpecError("joint states are not finite")
     return RobotState(position, velocity, stamp_ns(message.header.stamp))
 
 
