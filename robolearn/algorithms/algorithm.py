@@ -60,7 +60,6 @@ class AlgorithmClass(Protocol):
 
     config_type: Any
     learns_from: DataKind
-    metrics: tuple[str, ...]  # names of what `update` answers
 
     def __call__(
         self,

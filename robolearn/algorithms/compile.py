@@ -8,8 +8,7 @@ GPU it is captured as a CUDA graph.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 
@@ -34,17 +33,3 @@ def compiled(device: str = "cpu") -> Wrapper:
         return torch.compile(step, fullgraph=True, dynamic=False, options=OPTIONS[torch.device(device).type])
 
     return wrapper
-
-
-@dataclass(frozen=True)
-class Compute:
-    """Where and how a training computes. Another choice gives other roundings, so a run is resumed with its own."""
-
-    device: str = "cpu"
-    compile: bool = False
-    precision: Literal["highest", "high", "medium"] = "highest"  # of products of float32; `medium` has bfloat16 factors
-
-    def wrapper(self) -> Wrapper:
-        """What to make algorithms with. Sets the precision, which torch keeps for the whole process."""
-        torch.set_float32_matmul_precision(self.precision)
-        return compiled(self.device) if self.compile else plain

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -92,7 +90,7 @@ def _collect_on_graph(
         "episodes": episodes,
         "first_seed": seed,
     }
-    folder = Path(tempfile.mkdtemp(prefix="robolearn-collect-"))  # kept when the graph fails: its error names the log
+    results, log = out.with_suffix(".jsonl"), out.with_suffix(".log")
     successes = 0
 
     def on_episode(done: int, row: dict[str, Any]) -> None:
@@ -100,10 +98,7 @@ def _collect_on_graph(
         successes += bool(row["success"])
         progress(done, f"{successes} succeeded")
 
-    results, log = folder / "results.jsonl", folder / "graph.log"
-    rows = run_graph("collect", arguments, results, episodes, on_episode, log, free_domain_id())
-    shutil.rmtree(folder)
-    return rows
+    return run_graph("collect", arguments, results, episodes, on_episode, log, free_domain_id())
 
 
 def _collect_in_process(

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from robolearn_nodes.recording import GridTicks, Recording
+from robolearn_nodes.recording import Recording
 from robolearn_nodes.topics import COMMAND, COMMAND_SENT, JOINT_STATES
 
-from robolearn.sync import ExactJoin
+from robolearn.sync import ExactJoin, GridJoin, StreamRule
 from robolearn.types import EpisodeOutcome
 
 PERIOD, FIRST, STEPS = 10, 100, 6
@@ -130,8 +130,9 @@ def test_end_is_not_reached_without_the_last_command_of_a_step_that_was_not_held
 TICK, AGE = 100, 90  # [ns]: period of the dataset, greatest age of a picture
 
 
-def grid() -> GridTicks:
-    return GridTicks(["front"], [JOINT_STATES, COMMAND, COMMAND_SENT], TICK, AGE)
+def grid(others: tuple[str, ...] = (JOINT_STATES, COMMAND, COMMAND_SENT), tick: int = TICK, age: int = AGE) -> GridJoin:
+    rules = {"front": StreamRule(age, "hold")} | dict.fromkeys(others, StreamRule(tick // 2, "nearest"))
+    return GridJoin(rules, JOINT_STATES, tick)
 
 
 @given(st.lists(st.integers(-40, 40), min_size=5, max_size=30), st.integers(0, 60), st.integers(30, 80))
@@ -160,10 +161,10 @@ def test_every_tick_of_the_grid_has_the_sample_that_the_rule_names(
 
 def test_a_camera_that_dies_is_masked_and_holds_up_nobody() -> None:
     writer = Notebook()
-    recording = Recording(writer, OBSERVED, GridTicks(["front"], [JOINT_STATES], TICK, AGE))
+    recording = Recording(writer, OBSERVED, grid((JOINT_STATES,)))
     recording.begin(0)
     period = 600_000_000 // 20  # the patience is half a second
-    recording = Recording(writer, OBSERVED, GridTicks(["front"], [JOINT_STATES], period, period))
+    recording = Recording(writer, OBSERVED, grid((JOINT_STATES,), period, period))
     recording.begin(0)
     recording.push("front", 0, {"image_front": 0})
     for k in range(40):
@@ -175,7 +176,7 @@ def test_a_camera_that_dies_is_masked_and_holds_up_nobody() -> None:
 
 
 def test_late_and_dropped_samples_are_counted() -> None:
-    recording = Recording(Notebook(), OBSERVED, GridTicks(["front"], [JOINT_STATES], TICK, AGE))
+    recording = Recording(Notebook(), OBSERVED, grid((JOINT_STATES,)))
     recording.begin(0)
     for stamp in (0, 100, 200, 300, 300):
         recording.push(JOINT_STATES, stamp, {})

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from robolearn.datasets.convert import lerobot, lerobot_write, robomimic
+from robolearn.datasets.convert import lerobot, lerobot_write, robomimic, rosbag
 from robolearn.datasets.convert.source import ImportSettings, Progress, Source, SourceEpisode
 from robolearn.datasets.disk import moved_when_whole
 from robolearn.datasets.store import WriterConfig
@@ -35,6 +35,7 @@ FORMATS: dict[str, Format] = {
     "lerobot": Format("LeRobot v3.0 or v2.1 folder", lerobot.read, lerobot_write.write_videos),
     "lerobot-images": Format("LeRobot v3.0 folder with PNG pictures", lerobot.read, lerobot_write.write_images),
     "robomimic": Format("robomimic HDF5 file", robomimic.read, robomimic.write),
+    "rosbag": Format("rosbag2 folder or file, MCAP or sqlite3", rosbag.read),
 }
 
 

@@ -1,6 +1,7 @@
 """Messages to the library's types and back: the only file that knows both worlds.
 
-Stamps are integer nanoseconds inside. Quaternions are wxyz inside and xyzw in messages.
+Reading them is `robolearn.messages`, which converters of bags use too; making them is here. Stamps are integer
+nanoseconds inside. Quaternions are wxyz inside and xyzw in messages.
 """
 
 from __future__ import annotations
@@ -22,19 +23,17 @@ from std_msgs.msg import Float64MultiArray, Header
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from robolearn.errors import SpecError
+from robolearn.messages import action_source, command, ground_truth, image, robot_state, stamp_ns
 from robolearn.specs import CameraSpec
 from robolearn.types import ActionChunk, ActionSource, RobotState
+
+__all__ = ["action_source", "command", "ground_truth", "image", "robot_state", "stamp_ns"]  # and all that is made here
 
 NS = 1_000_000_000
 
 
 def time_message(stamp_ns: int) -> Time:
     return Time(sec=stamp_ns // NS, nanosec=stamp_ns % NS)
-
-
-def stamp_ns(time: Time) -> int:
-    return time.sec * NS + time.nanosec
 
 
 def header(stamp: int, frame_id: str = "") -> Header:
@@ -54,20 +53,6 @@ def joint_state_message(state: RobotState, joint_names: Sequence[str]) -> JointS
     )
 
 
-def robot_state(message: JointState, joint_names: Sequence[str]) -> RobotState:
-    """The joints of `joint_names`, in that order. Raises SpecError when one is absent, has no velocity, or is NaN."""
-    order = _order("joint states", list(message.name), joint_names)
-    if not len(message.position) == len(message.velocity) == len(message.name):
-        raise SpecError(
-            f"joint states have {len(message.name)} names, {len(message.position)} positions and "
-            f"{len(message.velocity)} velocities; expected as many of each"
-        )
-    position, velocity = (np.array(v, np.float32)[order] for v in (message.position, message.velocity))
-    if not (np.isfinite(position).all() and np.isfinite(velocity).all()):
-        raise SpecError("joint states are not finite")
-    return RobotState(position, velocity, stamp_ns(message.header.stamp))
-
-
 def command_message(
     action: NDArray, stamp: int, joint_names: Sequence[str], source_or_reason: str = ""
 ) -> JointTrajectory:
@@ -77,23 +62,6 @@ def command_message(
         joint_names=list(joint_names),
         points=[JointTrajectoryPoint(positions=action.tolist())],
     )
-
-
-def command(message: JointTrajectory, joint_names: Sequence[str]) -> NDArray[np.float64]:
-    """Joint targets (J,) in the order of `joint_names`, as they came: whether they are sane, the SafetyFilter judges.
-
-    Raises SpecError unless the message has one point with one position for each of these joints.
-    """
-    if len(message.points) != 1:
-        raise SpecError(f"the command has {len(message.points)} points, expected 1")
-    positions = np.array(message.points[0].positions, np.float64)
-    order = _order("the command", list(message.joint_names), joint_names)
-    if not len(positions) == len(message.joint_names) == len(joint_names):
-        raise SpecError(
-            f"the command has {len(positions)} positions for {len(message.joint_names)} joints, "
-            f"expected {len(joint_names)} of each"
-        )
-    return positions[order]
 
 
 def forward_command(action: NDArray) -> Float64MultiArray:
@@ -108,20 +76,8 @@ def trajectory_command(action: NDArray, joint_names: Sequence[str], reach_in_ns:
     return JointTrajectory(joint_names=list(joint_names), points=[point])  # stamp 0 is now
 
 
-def _order(what: str, names: list[str], wanted: Sequence[str]) -> list[int]:
-    missing = [joint for joint in wanted if joint not in names]
-    if missing:
-        raise SpecError(f"{what} lacks {', '.join(missing)}; it has {', '.join(names) or 'no joints'}")
-    return [names.index(joint) for joint in wanted]
-
-
 def source_name(source: ActionSource) -> str:
     return source.name.lower()
-
-
-def action_source(name: str) -> ActionSource | None:
-    """None for a name that is none."""
-    return ActionSource.__members__.get(name.upper())
 
 
 def image_message(image: NDArray[np.uint8], stamp: int, camera: str) -> Image:
@@ -151,21 +107,6 @@ def camera_info_message(spec: CameraSpec, stamp: int) -> CameraInfo:
     return CameraInfo(header=header(stamp, f"{spec.name}_optical_frame"), height=spec.height, width=spec.width)
 
 
-def image(message: Image) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB. Raises SpecError for another encoding than rgb8 and bgr8, or when bytes are missing."""
-    if message.encoding not in ("rgb8", "bgr8"):
-        raise SpecError(f"image of {message.header.frame_id} is {message.encoding!r}, expected rgb8 or bgr8")
-    data = np.frombuffer(message.data, np.uint8)
-    height, width, step = message.height, message.width, message.step
-    if step < 3 * width or data.size < height * step:
-        raise SpecError(
-            f"image of {message.header.frame_id} has {data.size} bytes in rows of {step}, "
-            f"expected {height} rows of {3 * width}"
-        )
-    pixels = data[: height * step].reshape(height, step)[:, : 3 * width].reshape(height, width, 3)
-    return pixels[..., ::-1] if message.encoding == "bgr8" else pixels
-
-
 def ground_truth_message(poses: Mapping[str, NDArray], stamp: int) -> TFMessage:
     """Poses (7,) of bodies in the world, by name."""
     transforms = []
@@ -175,17 +116,6 @@ def ground_truth_message(poses: Mapping[str, NDArray], stamp: int) -> TFMessage:
         to.x, to.y, to.z, turn.w, turn.x, turn.y, turn.z = (float(value) for value in pose)
         transforms.append(moved)
     return TFMessage(transforms=transforms)
-
-
-def ground_truth(message: TFMessage) -> tuple[int, dict[str, NDArray[np.float32]]]:
-    """Stamp, and poses (7,) by body. Raises SpecError when there are none."""
-    if not message.transforms:
-        raise SpecError("the ground truth names no body")
-    poses = {}
-    for moved in message.transforms:
-        to, turn = moved.transform.translation, moved.transform.rotation
-        poses[moved.child_frame_id] = np.array([to.x, to.y, to.z, turn.w, turn.x, turn.y, turn.z], np.float32)
-    return stamp_ns(message.transforms[0].header.stamp), poses
 
 
 def chunk_message(chunk: ActionChunk, joint_names: Sequence[str]) -> ActionChunkMessage:

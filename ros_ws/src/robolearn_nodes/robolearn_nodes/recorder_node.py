@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -17,14 +17,14 @@ from robolearn_msgs.srv import AnnotateEpisode, DiscardEpisode, StartEpisode, St
 from std_srvs.srv import SetBool
 
 from robolearn.datasets import edit
+from robolearn.datasets.contract import graph_contract
 from robolearn.datasets.store import EpisodeMeta, WriterConfig
 from robolearn.errors import DatasetError, RobolearnError, SpecError
-from robolearn.sync import ExactJoin
 from robolearn.types import EpisodeOutcome
 from robolearn_nodes import convert, topics
 from robolearn_nodes.interface import robot_interface
 from robolearn_nodes.node import Diagnostics, parameter, run, unheard
-from robolearn_nodes.recording import DEPTH, GridTicks, Join, Recording
+from robolearn_nodes.recording import Recording
 from robolearn_nodes.streams import Streams, open_store
 
 RULES = ("exact", "grid")
@@ -64,7 +64,6 @@ class RecorderNode(Node):
             )
         if not path:
             raise DatasetError("the recorder has no dataset; set its parameter dataset to a path ending in .zarr")
-        self._max_image_age_ns = round(max_image_age_s * 1e9)
         names = [name.strip() for name in cameras.split(",") if name.strip()]
         self._store = open_store(Path(path), self._interface, names, (size, width or size))
         self._open = ExitStack()
@@ -77,7 +76,9 @@ class RecorderNode(Node):
         self._problem = ""  # why the episode cannot be kept
         self._ending: tuple[int, Future] | None = None  # last stamp of the episode, and what its end waits for
 
-        self._streams = Streams(self, self._store.spec, self._push)
+        rule: Literal["exact", "grid"] = "exact" if self._rule == "exact" else "grid"
+        self._contract = graph_contract(self._store.spec, rule, max_image_age_s)
+        self._streams = Streams(self, self._contract, self._push)
         self._info = self.create_publisher(DatasetInfo, topics.DATASET, topics.LATCHED)
         self.create_subscription(EpisodeEvent, topics.EPISODE, self._on_event, topics.LATCHED)
         self.create_service(StartEpisode, topics.START_RECORDING, self._on_start)
@@ -96,7 +97,7 @@ class RecorderNode(Node):
 
     # --- streams ---
 
-    def _push(self, stream: str, header: Any, read: Callable[[], dict[str, Any]]) -> None:
+    def _push(self, stream: str, stamp_ns: int, read: Callable[[], dict[str, Any]]) -> None:
         recording = self._recording
         if recording is None or self._problem:
             return
@@ -106,7 +107,7 @@ class RecorderNode(Node):
             fields = {}  # the tick goes on without it: masked and counted
             self._diagnostics.report(f"unusable sample of {stream}: {error}")
         received_ns = self.get_clock().now().nanoseconds if self._rule == "grid" else -1
-        self._spoil_unless(lambda: recording.push(stream, convert.stamp_ns(header.stamp), fields, received_ns), stream)
+        self._spoil_unless(lambda: recording.push(stream, stamp_ns, fields, received_ns), stream)
         self._check_end()
 
     def _spoil_unless(self, step: Callable[[], None], what: str) -> None:
@@ -157,7 +158,7 @@ class RecorderNode(Node):
         except RobolearnError as error:
             response.message = str(error)
             return response
-        self._recording = Recording(self._writer, self._streams.observed, self._make_join())
+        self._recording = Recording(self._writer, self._contract.observed, self._contract.make_join())
         self._problem, self._notes, self._success = "", {}, None
         self._any_episode = not request.episode_id
         if not self._wait_for_started:
@@ -166,13 +167,6 @@ class RecorderNode(Node):
         self._tell()
         response.success, response.episode_id = True, self._episode.id
         return response
-
-    def _make_join(self) -> Join:
-        if self._rule == "exact":
-            return ExactJoin(self._streams.topics, DEPTH)
-        images = self._streams.images
-        others = [stream for stream in self._streams.topics if stream not in images]
-        return GridTicks(images, others, self._interface.period_ns, self._max_image_age_ns)
 
     async def _on_stop(self, request: StopEpisode.Request, response: StopEpisode.Response) -> StopEpisode.Response:
         recording, event = self._recording, request.event
@@ -189,9 +183,6 @@ class RecorderNode(Node):
             if self._problem or request.discard:
                 self._writer.discard()
                 response.success, response.message = request.discard, self._problem
-            elif not recording.started:
-                self._writer.discard()
-                response.message = f"no {topics.EPISODE} event told that episode {self._episode.id} has started"
             else:
                 tags = {"sync": self._rule, **recording.counts, **self._notes}
                 info = recording.commit(end_ns, outcome, {key: value for key, value in tags.items() if value})

@@ -1,0 +1,223 @@
+"""Which message of which ROS topic becomes which field of a dataset, and how streams are joined to steps.
+
+One contract serves the recorder of a running graph and the converter of bags (`robolearn.sync` has the rules), so that
+a bag that is converted equals what was recorded live. Messages are read by their attributes alone: nothing of ROS is
+imported, and messages of rclpy, of the embedded client and of `rosbags` do alike. A contract as YAML:
+
+    task: pick_place-v1
+    control_hz: 20
+    robot: {name: so101, joints: [shoulder_pan, ...], position_low: [...], position_high: [...], max_speed: [...]}
+    sync: grid                  # or exact: everything of a tick has one and the same stamp
+    clock: /joint_states        # grid: its first sample begins the grid
+    episodes: /episode          # robolearn_msgs/EpisodeEvent; without it all is one episode
+    streams:
+      /joint_states: {field: proprio}
+      /camera/front/image_raw: {field: image_front, align: hold, tolerance_s: 0.2}
+      /wrench: {field: wrench, select: [wrench.force.x, wrench.force.y, wrench.force.z], unit: N}
+      /leader/joint_states: {field: action}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from robolearn.datasets.store import DatasetSpec
+from robolearn.errors import DatasetError, RobolearnError, UnknownNameError
+from robolearn.messages import ACTIONS, READERS, read_path
+from robolearn.specs import POSE_SPEC, ArraySpec, InterfaceSpec, RobotSpec, image_spec
+from robolearn.sync import ExactJoin, GridJoin, Join, StreamRule
+
+JOINT_STATES = "/joint_states"
+COMMAND = "/joint_command"
+COMMAND_SENT = "/joint_command_sent"
+GROUND_TRUTH = "/twin/ground_truth"
+EPISODE = "/episode"
+DEPTH = 64  # ticks that may wait for a sample before they are written without it
+MAX_IMAGE_AGE_S = 0.2  # of a picture that is held
+
+Look = Callable[[str], tuple[int, int]]
+"""Called with a topic of pictures whose size the contract does not say: (H, W)."""
+
+
+def image_topic(camera: str) -> str:
+    return f"/camera/{camera}/image_raw"
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One topic."""
+
+    topic: str
+    field: str  # `pose` of a TFMessage fills pose_<body>, for every body of `select`
+    type: str = ""  # of its messages, such as sensor_msgs/msg/Image; empty: as the bag or graph has it
+    select: tuple[str, ...] = ()  # joints, bodies, or paths of numbers in the message such as `wrench.force.x`
+    align: Literal["hold", "nearest", ""] = ""  # grid; empty: pictures are held, all else is nearest
+    tolerance_s: float | None = None  # grid; none: half a period, for pictures MAX_IMAGE_AGE_S
+    time: Literal["header", "receive"] = "header"  # which stamp is the capture stamp
+    size: tuple[int, int] | None = None  # (H, W) of pictures
+    unit: str = ""  # of a field that is made by paths
+
+    @property
+    def is_image(self) -> bool:
+        return self.field.startswith("image_")
+
+    def rule(self, period_ns: int) -> StreamRule:
+        """The rule by which a grid takes its samples."""
+        default_s = MAX_IMAGE_AGE_S if self.is_image else 0.5e-9 * period_ns
+        tolerance_s = default_s if self.tolerance_s is None else self.tolerance_s
+        return StreamRule(int(tolerance_s * 1e9), self.align or ("hold" if self.is_image else "nearest"))
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What is recorded, from where, and by which rule it is joined."""
+
+    spec: DatasetSpec
+    streams: Mapping[str, Stream]
+    sync: Literal["exact", "grid"] = "exact"
+    clock: str = JOINT_STATES
+    episodes: str = EPISODE
+    instruction: str = ""
+
+    def make_join(self) -> Join:
+        """The join of one episode."""
+        if self.sync == "exact":
+            return ExactJoin(self.streams, DEPTH)
+        period_ns = round(1e9 / self.spec.interface.control_hz)
+        return GridJoin({t: stream.rule(period_ns) for t, stream in self.streams.items()}, self.clock, period_ns)
+
+    @property
+    def observed(self) -> list[str]:
+        """Topics of what is observed, not commanded."""
+        return [topic for topic, stream in self.streams.items() if stream.field not in ACTIONS]
+
+    def topic_of(self, name: str) -> str:
+        """The topic that fills a field; empty where none does."""
+        return next((topic for topic, stream in self.streams.items() if stream.field == name), "")
+
+    def read(self, topic: str, message: Any, kind: str) -> dict[str, Any]:
+        """The fields that a message of type `kind` brings. Raises SpecError when it does not fit."""
+        stream = self.streams[topic]
+        reader = READERS.get(kind)
+        if reader is None or any("." in path for path in stream.select):
+            return {stream.field: read_path(message, stream.select)}
+        return reader(message, stream.field, stream.select or self.spec.robot.joint_names)
+
+
+def graph_contract(
+    spec: DatasetSpec, sync: Literal["exact", "grid"] = "exact", max_image_age_s: float = MAX_IMAGE_AGE_S
+) -> Contract:
+    """The contract of robolearn's own graph, for a dataset of this spec."""
+    bodies = tuple(name.removeprefix("pose_") for name in spec.fields if name.startswith("pose_"))
+    cameras = [name.removeprefix("image_") for name in spec.fields if name.startswith("image_")]
+    trajectory = "trajectory_msgs/msg/JointTrajectory"
+    streams = [Stream(JOINT_STATES, "proprio", "sensor_msgs/msg/JointState")]
+    streams += [
+        Stream(image_topic(name), f"image_{name}", "sensor_msgs/msg/Image", tolerance_s=max_image_age_s)
+        for name in cameras
+    ]
+    streams += [Stream(GROUND_TRUTH, "pose", "tf2_msgs/msg/TFMessage", bodies)] if bodies else []
+    streams += [Stream(COMMAND, "action", trajectory), Stream(COMMAND_SENT, "action_sent", trajectory)]
+    return Contract(spec, {stream.topic: stream for stream in streams}, sync)
+
+
+@dataclass(frozen=True)
+class _File:
+    """The keys of a contract's file."""
+
+    control_hz: float
+    robot: Mapping[str, Any]
+    streams: Mapping[str, Mapping[str, Any]]
+    task: str = ""
+    instruction: str = ""
+    sync: str = "grid"
+    clock: str = JOINT_STATES
+    episodes: str = ""
+
+
+def load_contract(file: Path, look: Look) -> Contract:
+    """Read a contract's YAML file. Raises DatasetError naming the key that is wrong."""
+    try:
+        data = yaml.safe_load(file.read_text())
+    except OSError as error:
+        raise DatasetError(f"{file} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{file} is no YAML: {str(error).splitlines()[0]}") from error
+    try:
+        return _contract(_checked(_File, data, "contract"), look)
+    except RobolearnError as error:
+        raise DatasetError(f"{file}: {error}") from error
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise DatasetError(f"{file}: a value has the wrong type ({error})") from error
+
+
+def _contract(data: Any, look: Look) -> Contract:
+    joints = tuple(str(name) for name in data.robot["joints"])
+    low, high, speed = (
+        tuple(float(number) for number in data.robot[key]) for key in ("position_low", "position_high", "max_speed")
+    )
+    if not joints or not len(joints) == len(low) == len(high) == len(speed):
+        raise DatasetError("robot: joints, position_low, position_high and max_speed want one entry a joint each")
+    robot = RobotSpec(
+        str(data.robot.get("name", "robot")), joints, low, high, speed, str(data.robot.get("unit", "rad"))
+    )
+    streams = {str(topic): _stream(str(topic), entry) for topic, entry in data.streams.items()}
+    names = [stream.field for stream in streams.values()]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise DatasetError(f"streams: {', '.join(sorted(twice))} is filled by more than one topic")
+    if data.sync not in ("exact", "grid"):
+        raise UnknownNameError("sync", data.sync, ("exact", "grid"))
+    if data.sync == "grid" and data.clock not in streams:
+        raise DatasetError(f"clock: {data.clock} is none of the streams: {', '.join(streams)}")
+    observation: dict[str, ArraySpec] = {}
+    extra: dict[str, ArraySpec] = {}
+    for topic, stream in streams.items():
+        if stream.field == "proprio":
+            observation["proprio"] = _proprio(robot, stream)
+        elif stream.is_image:
+            observation[stream.field] = image_spec(*(stream.size or look(topic)))
+        elif stream.field == "pose":
+            extra |= {f"pose_{body}": POSE_SPEC for body in stream.select}
+        elif stream.field not in ACTIONS:
+            extra[stream.field] = ArraySpec((len(stream.select),), unit=stream.unit, names=stream.select)
+    interface = InterfaceSpec(observation, robot.action_spec, float(data.control_hz))
+    spec = DatasetSpec(robot, interface, (data.task,) if data.task else (), extra=extra)
+    return Contract(spec, streams, data.sync, data.clock, data.episodes or "", data.instruction)
+
+
+def _proprio(robot: RobotSpec, stream: Stream) -> ArraySpec:
+    """Joint positions and velocities of the robot; or the numbers that paths select."""
+    if any("." in path for path in stream.select):
+        return ArraySpec((len(stream.select),), unit=stream.unit, names=stream.select)
+    return robot.proprio_spec
+
+
+def _stream(topic: str, entry: Any) -> Stream:
+    stream = _checked(Stream, {"topic": topic, **(entry or {})}, f"streams: {topic}")
+    if stream.align not in ("hold", "nearest", ""):
+        raise UnknownNameError("align", stream.align, ("hold", "nearest"))
+    if stream.time not in ("header", "receive"):
+        raise UnknownNameError("time", stream.time, ("header", "receive"))
+    known = stream.is_image or stream.field in ("proprio", *ACTIONS)
+    if not stream.select and not known:
+        raise DatasetError(f"streams: {topic}: select names no numbers of the message for the field {stream.field}")
+    return stream
+
+
+def _checked(kind: type, data: Any, where: str) -> Any:
+    """Make a dataclass of a mapping; lists become tuples."""
+    known = {each.name: each for each in fields(kind)}
+    if not isinstance(data, Mapping):
+        raise DatasetError(f"{where} is no mapping of keys to values")
+    for key in data:
+        if key not in known:
+            raise UnknownNameError(f"key of {where}", str(key), known)
+    try:
+        return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})
+    except TypeError as error:
+        raise DatasetError(f"{where} lacks a key ({error})") from error

@@ -1,0 +1,263 @@
+"""Bags: what is converted equals what the recorder makes of the same messages; contracts; hostile and broken files."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from bags import PERIOD_NS, Sample, header, joint_states, message, picture, twin_episode, write_bag
+from painted import SUCCESS, dataset_spec, painted_number
+from robolearn_nodes import topics
+from robolearn_nodes.recording import Recording
+
+from robolearn.datasets import contract as contracts
+from robolearn.datasets.contract import Contract, graph_contract, load_contract
+from robolearn.datasets.convert import import_dataset
+from robolearn.datasets.convert.source import ImportSettings
+from robolearn.datasets.diff import diff
+from robolearn.datasets.store import EpisodeMeta, ImageCodec
+from robolearn.datasets.verify import verify
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.errors import DatasetError
+from robolearn.messages import header_ns
+
+LOSSLESS = ImageCodec("jpegxl")
+
+
+def two_episodes(jitter: Any = lambda: 0) -> Iterator[Sample]:
+    yield from twin_episode("first", 0, 6, jitter)
+    yield from twin_episode("second", 20, 4, jitter)
+
+
+def record_live(path: Path, contract: Contract, samples: list[Sample]) -> ZarrStore:
+    """What the recorder's node does with the messages of a graph."""
+    store = ZarrStore.create(path, contract.spec)
+    period_ns = round(1e9 / contract.spec.interface.control_hz)
+    with store.writer() as writer:
+        recording: Recording | None = None
+        for topic, kind, received, body in samples:
+            if topic == contracts.EPISODE and body.event == 0:
+                meta = EpisodeMeta("push-v1", "push it", 7, id=body.episode_id)
+                writer.begin(meta)
+                recording = Recording(writer, contract.observed, contract.make_join())
+                recording.begin(header_ns(body))
+            elif topic == contracts.EPISODE:
+                assert recording is not None
+                if contract.sync == "exact":
+                    assert recording.reached(header_ns(body), period_ns)
+                recording.commit(header_ns(body), SUCCESS)
+                recording = None
+            elif recording is not None:
+                stamp = received if contract.sync == "grid" else -1
+                recording.push(topic, header_ns(body), contract.read(topic, body, kind), stamp)
+    return store
+
+
+def test_topics_are_those_of_the_graph() -> None:
+    for name in ("JOINT_STATES", "COMMAND", "COMMAND_SENT", "GROUND_TRUTH", "EPISODE"):
+        assert getattr(contracts, name) == getattr(topics, name)
+    assert contracts.image_topic("front") == topics.image_topic("front")
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_bag_of_the_twin_becomes_what_was_recorded_live(tmp_path: Path, storage: str) -> None:
+    contract = graph_contract(dataset_spec(LOSSLESS))
+    samples = list(two_episodes())
+    live = record_live(tmp_path / "live", contract, samples)
+    write_bag(tmp_path / "bag", iter(samples), storage, packed=storage == "sqlite3")
+    settings = ImportSettings(contract=tmp_path / "live", image_codec=LOSSLESS)
+    done = import_dataset("rosbag", tmp_path / "bag", tmp_path / "d", settings)
+    assert (done.episodes, done.steps, done.lost) == (2, 10, [])
+    assert diff(live.path, tmp_path / "d") == []
+    store = ZarrStore.open(tmp_path / "d")
+    assert verify(store.path).ok
+    assert [row.id for row in store.episodes] == ["first", "second"]
+    assert [painted_number(image) for image in store.read(0)["image_front"]] == list(range(6))
+    assert store.read(0)["action"][:, 0].tolist() == list(range(6))
+    assert store.read(0)["action_source"].tolist() == [2] * 6
+    assert store.read_valid(0)["image_wrist"].tolist() == [True, True, False, True, True, True]
+    one_file = next((tmp_path / "bag").glob("*.mcap" if storage == "mcap" else "*.db3"))
+    if storage == "mcap":
+        import_dataset("rosbag", one_file, tmp_path / "again", settings)
+        assert diff(tmp_path / "again", tmp_path / "d") == []
+
+
+def test_a_bag_of_unequal_clocks_becomes_what_was_recorded_live(tmp_path: Path) -> None:
+    draw = random.Random(0)
+    samples = list(two_episodes(lambda: draw.randrange(-12_000_000, 12_000_000)))
+    contract = graph_contract(dataset_spec(LOSSLESS), "grid")
+    live = record_live(tmp_path / "live", contract, samples)
+    write_bag(tmp_path / "bag", iter(samples))
+    (tmp_path / "contract.yaml").write_text(CONTRACT + "episodes: /episode\n")
+    settings = ImportSettings(contract=tmp_path / "contract.yaml", image_codec=LOSSLESS)
+    import_dataset("rosbag", tmp_path / "bag", tmp_path / "d", settings)
+    rows = {(each.episode, each.field) for each in diff(live.path, tmp_path / "d")}
+    assert not rows & {(name, field) for name in ("first", "second") for field in contract.spec.fields}
+    assert not {field for name, field in rows if name}, rows
+    assert ZarrStore.open(tmp_path / "d").read_stamps(0)["proprio"][0, 1] > 0
+
+
+CONTRACT = """
+task: push-v1
+control_hz: 30
+robot: {name: arm, joints: [shoulder, gripper], position_low: [-1.0e+5, -1.0e+5], position_high: [1.0e+5, 1.0e+5],
+        max_speed: [1, 1]}
+sync: grid
+clock: /joint_states
+streams:
+  /joint_states: {field: proprio}
+  /camera/front/image_raw: {field: image_front}
+  /camera/wrist/image_raw: {field: image_wrist, size: [16, 16]}
+  /joint_command: {field: action}
+  /joint_command_sent: {field: action_sent}
+"""
+
+FORCE = CONTRACT.replace(
+    "  /camera/wrist/image_raw: {field: image_wrist, size: [16, 16]}\n",
+    """
+  /force: {field: force, select: [wrench.force.x, wrench.force.z], unit: N, align: nearest, tolerance_s: 0.02}
+""",
+)
+
+
+def a_minute_of_a_robot() -> Iterator[Sample]:
+    """30 Hz joints, a camera of 10 Hz, a force sensor of 300 Hz that pauses, commands without a header."""
+    wrench = "geometry_msgs/msg/WrenchStamped"
+    zero = message("geometry_msgs/msg/Vector3", x=0.0, y=0.0, z=0.0)
+    samples: list[Sample] = []
+    for step in range(60):
+        stamp = 10**12 + step * PERIOD_NS
+        samples.append(("/joint_states", "sensor_msgs/msg/JointState", stamp + 500, joint_states(step, stamp)))
+        if step % 3 == 0:
+            samples.append(("/camera/front/image_raw", "sensor_msgs/msg/Image", stamp + 600, picture(step, stamp)))
+        targets = message("std_msgs/msg/Float64MultiArray", data=np.full(2, step, np.float64),
+                          layout=message("std_msgs/msg/MultiArrayLayout", dim=[], data_offset=0))  # fmt: skip
+        samples.append(("/targets", "std_msgs/msg/Float64MultiArray", stamp + 700, targets))
+    for number in range(600):
+        stamp = 10**12 + number * PERIOD_NS // 10
+        if not 200 <= number < 300:
+            force = message("geometry_msgs/msg/Vector3", x=float(number), y=0.0, z=-float(number))
+            body = message(
+                wrench, header=header(stamp), wrench=message("geometry_msgs/msg/Wrench", force=force, torque=zero)
+            )
+            samples.append(("/force", wrench, stamp + 100, body))
+    yield from sorted(samples, key=lambda sample: sample[2])
+
+
+def test_a_bag_of_somebody_else(tmp_path: Path) -> None:
+    write_bag(tmp_path / "bag", a_minute_of_a_robot())
+    text = FORCE.replace("/joint_command: {field: action}", "/targets: {field: action, time: receive}")
+    (tmp_path / "contract.yaml").write_text(text.replace("  /joint_command_sent: {field: action_sent}\n", ""))
+    settings = ImportSettings(contract=tmp_path / "contract.yaml", image_codec=LOSSLESS)
+    import_dataset("rosbag", tmp_path / "bag", tmp_path / "d", settings)
+    store = ZarrStore.open(tmp_path / "d")
+    assert verify(store.path).ok
+    assert store.spec.fields["force"].names == ("wrench.force.x", "wrench.force.z")
+    read, valid, stamps = store.read(0), store.read_valid(0), store.read_stamps(0)
+    assert read["proprio"][:, 0].tolist() == list(range(60))
+    assert read["action"][:, 0].tolist() == list(range(60))
+    assert [painted_number(p) for p in read["image_front"]] == [step // 3 * 3 for step in range(60)]  # held
+    assert (
+        stamps["proprio"][3:, 0] - stamps["image_front"][3:, 0] == [(s % 3) * PERIOD_NS for s in range(3, 60)]
+    ).all()
+    lost = [step for step in range(60) if not valid["force"][step]]
+    assert lost == list(range(21, 30))  # nothing within 20 ms
+    assert read["force"][~np.isin(np.arange(60), [*lost, 20, 30]), 0].tolist() == [
+        10 * step for step in range(60) if step not in (*lost, 20, 30)
+    ]
+
+
+BROKEN_CONTRACTS = {
+    "not a mapping": ("[1, 2]", "no mapping"),
+    "no YAML": ("a: [", "no YAML"),
+    "no robot": (CONTRACT.replace("robot:", "machine:"), "'machine'"),
+    "unknown key": (CONTRACT.replace("field: proprio", "field: proprio, speed: 3"), "'speed'"),
+    "twice": (CONTRACT.replace("image_wrist", "image_front"), "filled by more than one"),
+    "clock": (CONTRACT.replace("clock: /joint_states", "clock: /tick"), "/tick is none of the streams"),
+    "align": (CONTRACT.replace("{field: image_front}", "{field: image_front, align: newest}"), "'newest'"),
+    "limits": (CONTRACT.replace("max_speed: [1, 1]", "max_speed: [1]"), "one entry a joint"),
+    "select": (CONTRACT.replace("field: proprio", "field: effort"), "select names no numbers"),
+    "type": (CONTRACT.replace("control_hz: 30", "control_hz: fast"), "wrong type"),
+    "topic": (CONTRACT.replace("/camera/front", "/camera/top"), "no picture"),
+    "message type": (
+        CONTRACT.replace("{field: proprio}", "{field: proprio, type: a/msg/B}"),
+        "the contract says a/msg/B",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_CONTRACTS)
+def test_broken_contracts(tmp_path: Path, name: str) -> None:
+    text, says = BROKEN_CONTRACTS[name]
+    write_bag(tmp_path / "bag", two_episodes())
+    (tmp_path / "contract.yaml").write_text(text)
+    with pytest.raises(DatasetError) as error:
+        import_dataset("rosbag", tmp_path / "bag", tmp_path / "d", ImportSettings(contract=tmp_path / "contract.yaml"))
+    assert says in str(error.value)
+    assert not (tmp_path / "d").exists()
+
+
+def test_hostile_and_broken_bags(tmp_path: Path) -> None:
+    (tmp_path / "contract.yaml").write_text(CONTRACT)
+    settings = ImportSettings(contract=tmp_path / "contract.yaml")
+    samples = list(two_episodes())
+
+    def bag(name: str, storage: str = "mcap") -> Path:
+        write_bag(tmp_path / name, iter(samples), storage)
+        return tmp_path / name
+
+    cases = {}
+    for storage in ("mcap", "sqlite3"):
+        file = next(bag(f"cut_{storage}", storage).glob("*[mdb][cb][a3]*"))
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 3])
+        cases[f"cut_{storage}"] = "cannot be read as rosbag"
+    file = next(bag("linked").glob("*.mcap"))
+    file.rename(tmp_path / "elsewhere")
+    file.symlink_to(tmp_path / "elsewhere")
+    cases["linked"] = "lies outside of it"
+    metadata = bag("gone") / "metadata.yaml"
+    metadata.write_text(metadata.read_text().replace("gone.mcap", "../../etc/passwd"))
+    cases["gone"] = "cannot be read as rosbag"
+    (tmp_path / "empty").mkdir()
+    cases["empty"] = "cannot be read as rosbag"
+    (tmp_path / "text").write_text("no bag")
+    cases["text"] = "cannot be read as rosbag"
+    for name, says in cases.items():
+        with pytest.raises(DatasetError) as error:
+            import_dataset("rosbag", tmp_path / name, tmp_path / "out", settings)
+        assert says in str(error.value), name
+        assert str(tmp_path) in str(error.value)
+        assert "\n" not in str(error.value)
+        assert not (tmp_path / "out").exists()
+    with pytest.raises(DatasetError, match="needs a contract"):
+        import_dataset("rosbag", tmp_path / "linked", tmp_path / "out")
+
+
+def test_messages_of_rubbish_are_counted_and_nothing_shifts(tmp_path: Path) -> None:
+    samples = list(two_episodes())
+    (tmp_path / "contract.yaml").write_text(CONTRACT)
+    number = next(n for n, sample in enumerate(samples) if sample[0] == "/camera/front/image_raw" and n > 6)
+    samples[number][3].height = 9  # says less than it holds
+    samples[number + 1][3].encoding = "yuv"
+    write_bag(tmp_path / "bag", iter(samples))
+    settings = ImportSettings(contract=tmp_path / "contract.yaml")
+    with pytest.raises(DatasetError, match=r"image_front is uint8 \(9, 16, 3\), the dataset wants uint8 \(16, 16, 3\)"):
+        import_dataset("rosbag", tmp_path / "bag", tmp_path / "d", settings)
+    samples[number][3].encoding = "16UC1"
+    write_bag(tmp_path / "second", iter(samples))
+    done = import_dataset("rosbag", tmp_path / "second", tmp_path / "d", settings)
+    assert any("1 messages do not fit: image of  is '16UC1', expected rgb8 or bgr8" in line for line in done.lost)
+
+
+def test_contract_of_a_file_is_that_of_the_graph(tmp_path: Path) -> None:
+    (tmp_path / "contract.yaml").write_text(CONTRACT + "episodes: /episode\n")
+    read = load_contract(tmp_path / "contract.yaml", lambda topic: (16, 16))
+    graph = graph_contract(dataset_spec(), "grid")
+    assert read.spec == graph.spec
+    period = round(1e9 / 30)
+    assert {t: s.rule(period) for t, s in read.streams.items()} == {t: s.rule(period) for t, s in graph.streams.items()}
+    assert (read.sync, read.clock, read.episodes) == (graph.sync, graph.clock, graph.episodes)
