@@ -16,7 +16,7 @@ from robolearn.cell import load_cell
 from robolearn.errors import CellError, RobolearnError
 from robolearn.recipes.report import write_video
 from robolearn.robots.calibration import Calibration
-from robolearn.robots.safety import SafetyConfig, SafetyFilter
+from robolearn.robots.safety import SafetyConfig
 from robolearn.robots.servo_arm import ServoArm, ServoArmConfig
 from robolearn.robots.standin import StandInBus
 from robolearn.teleop.leader_arm import LeaderArmConfig
@@ -124,9 +124,11 @@ def test_a_dry_run_of_the_stand_in_cell(tmp_path: Path) -> None:
     write_video(tmp_path / "front.mp4", [np.full((48, 64, 3), 9, np.uint8)] * 10, 20.0, scale=1)
     text = (HARDWARE / "cells" / "so101_standin.yaml").read_text()
     text = text.replace("/tmp/robolearn-arm", str(tmp_path / "arm"))
-    text = text.replace("../calibration", str(HARDWARE / "calibration"))
+    text = text.replace("/tmp/robolearn-front", str(tmp_path / "front")).replace("  wrist:", "  #")
+    for folder in ("../../sim_assets", "../calibration", "../teleop"):
+        text = text.replace(folder, str((HARDWARE / "cells" / folder).resolve()))
     path = tmp_path / "cell.yaml"
-    path.write_text(text + "cameras:\n  front: {driver: video, path: front.mp4}\n")
+    path.write_text(text)
     cell = load_cell(path)
     with StandInBus("sts3215", path=tmp_path / "arm"):
         robot, cameras = cell.make_robot(), cell.make_cameras()
@@ -135,7 +137,7 @@ def test_a_dry_run_of_the_stand_in_cell(tmp_path: Path) -> None:
         robot.connect()
         cameras["front"].connect()
         state = robot.read()
-        safety = SafetyFilter(robot.spec, cell.safety, 1 / cell.control_hz)
+        safety = cell.make_safety(robot.spec)
         safety.reset(state)
         decision = safety.filter(state.joint_position + np.float32(0.05), state.stamp_ns, state.stamp_ns)
         assert not decision.held

@@ -1,9 +1,17 @@
-"""A stand-in for a network camera: JPEG frames over HTTP on the loopback. It can be unplugged and can freeze."""
+"""Stand-ins for cameras: one of the network that serves JPEG frames over HTTP on the loopback, and videos.
+
+The network camera can be unplugged and can freeze. Videos:
+
+    python -m robolearn.cameras.standin /tmp/robolearn-front.mp4 /tmp/robolearn-wrist.mp4
+"""
 
 from __future__ import annotations
 
+import argparse
 import socket
 import threading
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -76,3 +84,34 @@ class MjpegServer:
                     client.sendall(jpeg + b"\r\n")
             except (OSError, TimeoutError):
                 return
+
+
+def write_videos(paths: Sequence[Path], seconds: float, height: int = 120, width: int = 160, rate_hz: int = 30) -> None:
+    """Videos of a square that goes round, for cells whose cameras are files (driver `video`)."""
+    import av
+
+    for n, path in enumerate(paths):
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("mpeg4", rate=rate_hz)
+            stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+            count = round(seconds * rate_hz)
+            for i in range(count):
+                image = np.full((height, width, 3), (60 + 60 * n, 110, 150), np.uint8)
+                angle = 2 * np.pi * i / count
+                y, x = height / 2 + height / 4 * np.sin(angle), width / 2 + width / 4 * np.cos(angle)
+                image[int(y) - 8 : int(y) + 8, int(x) - 8 : int(x) + 8] = (240, 200, 40)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            container.mux(stream.encode(None))
+
+
+def main() -> None:
+    """Write videos that stand in for cameras."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("videos", nargs="+", type=Path, help="MP4 files to write")
+    parser.add_argument("--seconds", type=float, default=10.0)
+    args = parser.parse_args()
+    write_videos(args.videos, args.seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -18,7 +18,7 @@ import tyro
 from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes
 
-from robolearn.cli import data, edits, graph, rewards, work
+from robolearn.cli import bench, data, edits, graph, rewards, work
 from robolearn.cli.output import EXIT_INTERRUPTED, say
 from robolearn.errors import RobolearnError, UnknownNameError
 
@@ -28,6 +28,8 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "tasks": work.tasks,
     "launch": graph.launch,
     "collect": work.collect,
+    "record": bench.record,
+    "replay": bench.replay,
     "train": work.train,
     "evaluate": work.evaluate,
     "dataset info": data.dataset_info,

@@ -1,0 +1,130 @@
+"""The commands at the bench: `record` and `replay`, by a person's hands and on a robot."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from robolearn.cli.output import EXIT_NO, Dataset, print_json, print_table, say
+from robolearn.errors import RobolearnError
+
+
+def record(
+    out: Path,
+    cell: Path | None = None,
+    twin: str | None = None,
+    teleop: str = "",
+    episodes: int = 10,
+    task: str = "",
+    instruction: str = "",
+    terminal: str = "",
+) -> int:
+    """Record demonstrations by hand, on a cell or on the twin.
+
+    Launches `launch/record.launch.yaml`. Enter begins an episode and ends it as a success, x ends it as a failure,
+    backspace throws it away, space stops the robot; Ctrl-C ends the recording, and what is finished is kept.
+
+    Example: robolearn record --cell hardware/cells/so101.yaml --episodes 20 --task pick --out runs/demos.zarr
+
+    Args:
+        out: the dataset, a folder ending in .zarr; an existing one of the same kind is continued.
+        cell: YAML file of a physical cell; either this or `twin`.
+        twin: id of a task, see `robolearn tasks`, that the twin stands in for robot and cameras with.
+        teleop: device to drive with; that of the cell by default, the keyboard for the twin.
+        episodes: how many.
+        task: what is done, a name of yours; the twin's own by default.
+        instruction: the same in a sentence.
+        terminal: whose keys are read, as /dev/pts/3; this one by default.
+    """
+    if (cell is None) == (twin is None):
+        raise RobolearnError("record wants either --cell FILE or --twin TASK")
+    _check_parent(out)
+    arguments = {"dataset": str(out.absolute()), "episodes": str(episodes), "instruction": instruction}
+    arguments["terminal"] = terminal or _terminal()
+    if cell is not None:
+        from robolearn.cell import load_cell
+
+        load_cell(cell)  # so that a mistake is told before anything starts
+        arguments |= {"cell": str(cell.absolute()), "task": task, "teleop": teleop}
+    else:
+        from robolearn.tasks import make_task
+
+        arguments |= {"twin": "true", "task": make_task(str(twin)).id, "teleop": teleop or "keyboard"}
+    from robolearn.assets import launch_file
+    from robolearn.ros import launch as runner
+
+    if cell is None:
+        _use_a_domain_of_its_own()
+    code = runner.run(runner.load(launch_file("record"), arguments), log=say)
+    from robolearn.datasets.zarr_store import ZarrStore
+
+    if out.exists():
+        store = ZarrStore.open(out)
+        say(f"{len(store.episodes)} episodes in {out}, {sum(bool(e.success) for e in store.episodes)} successful")
+    return code
+
+
+def replay(
+    dataset: Dataset,
+    episode: int = 0,
+    on: str = "twin",
+    ramp_rad_s: float = 0.5,
+    json: bool = False,
+) -> int:
+    """Play a recorded episode again, and tell how well it was followed.
+
+    The robot is first brought to where the episode starts. Every command goes through the safety filter.
+
+    Example: robolearn replay runs/demos.zarr --episode 3 --on hardware/cells/so101.yaml
+
+    Args:
+        dataset: a zarr dataset of episodes.
+        episode: which of them.
+        on: `twin`, or the YAML file of a cell.
+        ramp_rad_s: how fast the robot is brought to the start.
+    """
+    from robolearn.datasets.zarr_store import ZarrStore
+    from robolearn.recipes.graph import free_domain_id
+    from robolearn.recipes.replay import replay_episode
+
+    store = ZarrStore.open(dataset)
+    if not 0 <= episode < len(store.episodes):
+        raise RobolearnError(f"{dataset} has {len(store.episodes)} episodes; there is no episode {episode}")
+    if on == "twin":
+        where: dict[str, Any] = {"twin": "true", "task": store.episodes[episode].task}
+        domain_id = free_domain_id()
+    else:
+        from robolearn.cell import load_cell
+
+        load_cell(Path(on))
+        where, domain_id = {"cell": Path(on).absolute()}, None
+    row = replay_episode(dataset, episode, {**where, "ramp_rad_s": ramp_rad_s}, domain_id)
+    if json:
+        print_json(row)
+    else:
+        print_table(f"episode {episode} of {dataset} on {on}", ("", ""), [(k, _short(v)) for k, v in row.items()])
+    return 0 if row["complete"] else EXIT_NO
+
+
+def _short(value: Any) -> Any:
+    return f"{value:.4g}" if isinstance(value, float) else value
+
+
+def _terminal() -> str:
+    """This terminal, by a name that children of another session can open."""
+    return os.ttyname(sys.stdin.fileno()) if sys.stdin.isatty() else "/dev/null"
+
+
+def _check_parent(out: Path) -> None:
+    if out.suffix != ".zarr":
+        raise RobolearnError(f"the dataset {out} does not end in .zarr; name it so, as in runs/demos.zarr")
+    out.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _use_a_domain_of_its_own() -> None:
+    """The twin must not meet a robot of the lab; whoever has set a domain has chosen."""
+    from robolearn.recipes.graph import free_domain_id
+
+    os.environ.setdefault("ROS_DOMAIN_ID", str(free_domain_id()))
