@@ -63,6 +63,7 @@ setup(
         "google-crc32c",
         "gymnasium>=1.1",
         "imagecodecs>=2025.3",
+        "imageio",  # Gymnasium draws its MuJoCo environments with it
         "matplotlib",
         "mujoco>=4.0,<5",
         "numpy>=2",
@@ -84,6 +85,7 @@ setup(
         "zarr.codecs": [  # so that zarr.open reads the images of our datasets
             "imagecodecs_jpeg = robolearn.datasets.zarr_codecs:Jpeg",
             "imagecodecs_jpegxl = robolearn.datasets.zarr_codecs:Jpegxl",
+            "robolearn_video = robolearn.datasets.zarr_codecs:VideoGroups",
         ],
     },
 )

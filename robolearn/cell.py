@@ -9,8 +9,9 @@
     teleop: {driver: keyboard}
 
 `driver` is a name of ROBOTS, CAMERAS or TELEOPERATORS; the other keys are the fields of that driver's `config_type`,
-and those of `safety` are SafetyConfig's. Paths are relative to the file. Whatever is wrong is a CellError that names
-file, line and key.
+and those of `safety` are SafetyConfig's. A device may have a file of its own, and stands for it by its path
+(`teleop: ../teleop/gamepad.yaml`). Paths are relative to the file that they stand in. Whatever is wrong is a CellError
+that names file, line and key.
 """
 
 from __future__ import annotations
@@ -78,17 +79,21 @@ class Cell:
 
 def load_cell(path: Path) -> Cell:
     """Read a cell's file. Raises CellError."""
+    reader, data = _read(path)
+    return reader.cell(data)
+
+
+def _read(path: Path) -> tuple[_Reader, Any]:
+    """A YAML file, and who turns it into configurations."""
     try:
         text = path.read_text(encoding="utf-8")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError) as error:
-        raise CellError(
-            f"cannot read the cell {path}: {error.strerror if isinstance(error, OSError) else error}"
-        ) from error
+        raise CellError(f"cannot read {path}: {error.strerror if isinstance(error, OSError) else error}") from error
     except yaml.YAMLError as error:
         raise CellError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    return _Reader(path, node).cell(data)
+    return _Reader(path, node), data
 
 
 class _Reader:
@@ -120,6 +125,10 @@ class _Reader:
         )
 
     def _device(self, table: Mapping[str, Any], data: Any, where: str, **known: str) -> Device:
+        if isinstance(data, str):
+            path = self._path.parent / data
+            reader, keys = _read(path)
+            return reader._device(table, keys, "", **known)
         keys = dict(self._mapping(data, where))
         drivers = {name: driver.config_type for name, driver in table.items() if hasattr(driver, "config_type")}
         if "driver" not in keys:

@@ -36,7 +36,7 @@ def header_ns(message: Any) -> int:
 
 
 def robot_state(message: Any, joint_names: Sequence[str]) -> RobotState:
-    """The joints of `joint_names`, in that order. Raises SpecError when one is absent or has no velocity."""
+    """The joints of `joint_names`, in that order. Raises SpecError when one is absent, has no velocity, or is NaN."""
     order = _order("joint states", list(message.name), joint_names)
     if not len(message.position) == len(message.velocity) == len(message.name):
         raise SpecError(
@@ -44,6 +44,8 @@ def robot_state(message: Any, joint_names: Sequence[str]) -> RobotState:
             f"{len(message.velocity)} velocities; expected as many of each"
         )
     position, velocity = (float32(values)[order] for values in (message.position, message.velocity))
+    if not (np.isfinite(position).all() and np.isfinite(velocity).all()):
+        raise SpecError("joint states are not finite")
     return RobotState(position, velocity, stamp_ns(message.header.stamp))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 
+import robolearn.twin  # noqa: F401, settles which OpenGL is used before a test imports mujoco
+
 
 def pytest_configure() -> None:
     # a shell starts background jobs with SIGINT ignored, and children inherit that

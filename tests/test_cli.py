@@ -81,7 +81,7 @@ def test_tables_keep_brackets(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_resume_takes_no_other_steps_or_folder() -> None:
-    with pytest.raises(RobolearnError, match="leave out --steps and --out"):
+    with pytest.raises(RobolearnError, match="leave out --steps, --out and --set"):
         cli.run(["train", "bc", "--dataset", "x", "--resume", "y", "--steps", "3"])
 
 

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from robolearn.algorithms.algorithm import Algorithm, AlgorithmClass
 from robolearn.algorithms.bc import BC
+from robolearn.algorithms.calql import CalQL
+from robolearn.algorithms.cql import CQL
+from robolearn.algorithms.dsac import DSAC
+from robolearn.algorithms.iql import IQL
+from robolearn.algorithms.rlpd import RLPD
 from robolearn.algorithms.sac import SAC
+from robolearn.algorithms.td3_bc import TD3BC
 from robolearn.errors import UnknownNameError
 
 ALGORITHMS: dict[str, AlgorithmClass] = {
     "bc": BC,
+    "calql": CalQL,
+    "cql": CQL,
+    "dsac": DSAC,
+    "iql": IQL,
+    "rlpd": RLPD,
     "sac": SAC,
+    "td3_bc": TD3BC,
 }
 """Every algorithm by name. Its config class is `config_type`."""
 

@@ -60,6 +60,7 @@ class AlgorithmClass(Protocol):
 
     config_type: Any
     learns_from: DataKind
+    metrics: tuple[str, ...]  # names of what `update` answers
 
     def __call__(
         self,

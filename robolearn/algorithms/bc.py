@@ -46,6 +46,7 @@ class BC:
 
     config_type: ClassVar[Any] = BCConfig
     learns_from: ClassVar[DataKind] = "chunks"
+    metrics: ClassVar[tuple[str, ...]] = ("loss", "grad_norm", "learning_rate")
 
     def __init__(
         self,

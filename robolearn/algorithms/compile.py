@@ -8,7 +8,8 @@ GPU it is captured as a CUDA graph.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
 
 import torch
 
@@ -33,3 +34,17 @@ def compiled(device: str = "cpu") -> Wrapper:
         return torch.compile(step, fullgraph=True, dynamic=False, options=OPTIONS[torch.device(device).type])
 
     return wrapper
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how a training computes. Another choice gives other roundings, so a run is resumed with its own."""
+
+    device: str = "cpu"
+    compile: bool = False
+    precision: Literal["highest", "high", "medium"] = "highest"  # of products of float32; `medium` has bfloat16 factors
+
+    def wrapper(self) -> Wrapper:
+        """What to make algorithms with. Sets the precision, which torch keeps for the whole process."""
+        torch.set_float32_matmul_precision(self.precision)
+        return compiled(self.device) if self.compile else plain

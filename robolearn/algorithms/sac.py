@@ -39,7 +39,8 @@ class SACConfig:
     policy: GaussianPolicyConfig = field(default_factory=GaussianPolicyConfig)
     critic_hidden_sizes: tuple[int, ...] = (256, 256)
     steps: int = 100_000  # of a run: environment steps online, gradient steps offline
-    batch_size: int = 256
+    batch_size: int = 256  # of each update
+    utd: int = 1  # updates per environment step
     discount: float = 0.99  # per environment step
     polyak: float = 0.005  # share of the way that the target critics move each step
     actor_learning_rate: float = 3e-4
@@ -55,6 +56,7 @@ class SAC:
 
     config_type: ClassVar[Any] = SACConfig
     learns_from: ClassVar[DataKind] = "transitions"
+    metrics: ClassVar[tuple[str, ...]] = ("critic_loss", "value", "actor_loss", "entropy", "temperature")
 
     def __init__(
         self,

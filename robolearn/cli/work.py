@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,7 +10,6 @@ from rich.text import Text
 from tyro.conf import Positional, arg
 
 from robolearn.cli.output import EXIT_INTERRUPTED, EXIT_NO, TaskId, print_json, print_table, say
-from robolearn.errors import RobolearnError
 from robolearn.progress import ProgressBar
 
 
@@ -141,38 +141,57 @@ def collect(
 
 def train(
     algorithm: Annotated[str, Positional, arg(metavar="ALGORITHM")],
-    dataset: Path,
+    dataset: Path | None = None,
+    task: str | None = None,
     out: Path | None = None,
     steps: int | None = None,
     seed: int = 0,
     resume: Path | None = None,
+    init_from: Path | None = None,
+    offline_data: Path | None = None,
+    reward: str | None = None,
+    num_envs: int = 1,
+    compile: bool = False,
+    precision: Literal["highest", "high", "medium"] = "highest",
+    device: str = "cpu",
+    set: tuple[str, ...] = (),
+    json: bool = False,
 ) -> int:
-    """Train a policy on a dataset.
+    """Train a policy: on a dataset, or in a task by its own experience.
 
-    Example: robolearn train bc --dataset runs/demonstrations.zarr --steps 1500 --out runs/bc
+    Example: robolearn train sac --task gym:Pendulum-v1 --steps 10000 --compile --out runs/pendulum
 
     Args:
-        algorithm: `bc`.
-        dataset: a zarr dataset of episodes.
+        algorithm: see docs/learning.md.
+        dataset: a zarr dataset of episodes to learn from.
+        task: a task of the twin, or `gym:HalfCheetah-v5` for one of Gymnasium, to learn in.
         out: the run, runs/train by default: config.yaml, metrics.csv, TensorBoard events, checkpoints/.
-        steps: gradient steps; the algorithm's own number by default.
-        seed: fixes initial weights, batches and split.
+        steps: of the gradient on a dataset, of the environment in a task; the algorithm's own number by default.
+        seed: fixes initial weights, batches, exploration and split.
         resume: a run to continue as it was begun.
+        init_from: a run whose networks to begin with.
+        offline_data: a dataset of demonstrations that half of every batch is drawn from, in a task.
+        reward: in a task `task`, `success` or `progress`; on a dataset `success`, a field or a column.
+        num_envs: environments that are stepped together.
+        compile: compile the updates; takes up to a minute, then they run about three times as fast.
+        precision: of matrix products in float32: `medium` rounds their factors to bfloat16.
+        device: `cpu` or `cuda`.
+        set: settings of the algorithm, such as `--set batch_size=128 policy.hidden_sizes=64,64`.
+        json: print the result as JSON.
     """
-    from robolearn.recipes.train import default_steps, steps_of_run, train_offline
+    from robolearn.algorithms.compile import Compute
+    from robolearn.recipes.train import TrainRequest, train_policy
 
-    if resume is not None and (steps is not None or out is not None):
-        raise RobolearnError("--resume continues a run as it was begun, where it is; leave out --steps and --out")
-    out = resume or out or Path("runs/train")
-    total = steps_of_run(resume) if resume else default_steps(algorithm) if steps is None else steps
-    with ProgressBar(f"train {algorithm}", total, "step") as bar:
-        result = train_offline(algorithm, dataset, out, steps=total, seed=seed, resume=resume, progress=bar.update)
+    request = TrainRequest(algorithm, dataset, task, out, steps, seed, resume, init_from, offline_data, reward)
+    request = replace(request, num_envs=num_envs, compute=Compute(device, compile, precision), settings=set)
+    with ProgressBar(f"train {algorithm}", request.total_steps, "step") as bar:
+        result = train_policy(request, bar.update)
+    if json:
+        print_json(result)
+    say("time: " + ", ".join(f"{part} {share:.0%}" for part, share in result["time_shares"].items()))
     say(f"checkpoint: {result['checkpoint']}")
     if result["interrupted"]:
-        say(
-            f"interrupted at step {result['steps']}; go on with: "
-            f"robolearn train {algorithm} --dataset {dataset} --resume {out}"
-        )
+        say(f"interrupted at step {result['steps']}; go on with: robolearn train {algorithm} --resume {request.run}")
         return EXIT_INTERRUPTED
     return 0
 
@@ -191,7 +210,7 @@ def evaluate(
 
     Args:
         checkpoint: a checkpoint, or `scripted` for the task's expert.
-        task: id of a task, see `robolearn tasks`.
+        task: id of a task, see `robolearn tasks`, or `gym:<id>` for an environment of Gymnasium.
         episodes: how many.
         seed: of the first episode; demonstrations count up from 0, evaluations from a million.
         video: write the first episode to this MP4 file.
@@ -200,12 +219,16 @@ def evaluate(
 
     with ProgressBar("evaluate", episodes, "episode") as bar:
         answer = evaluate_policy(checkpoint, task, episodes, seed=seed, video=video, progress=bar.update)
+    if answer["remark"]:
+        say(f"remark: {answer['remark']}")
     if json:
         print_json(answer)
     else:
-        low, high = answer["success_ci95"]
-        rows = [
-            ("success rate", f"{answer['success_rate']:.2f}  (95 % interval {low:.2f} to {high:.2f})"),
+        rows: list[tuple[Any, ...]] = []
+        if answer["success_rate"] is not None:
+            low, high = answer["success_ci95"]
+            rows.append(("success rate", f"{answer['success_rate']:.2f}  (95 % interval {low:.2f} to {high:.2f})"))
+        rows += [
             ("return", f"{answer['return_mean']:.2f} +- {answer['return_std']:.2f}"),
             ("mean episode", f"{answer['mean_episode_steps']:.1f} steps"),
             ("episodes", episodes),

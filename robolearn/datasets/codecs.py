@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.datasets.store import ImageCodec
+from robolearn.datasets.video_codec import Video
+from robolearn.specs import ArraySpec
 
 BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
 
@@ -82,27 +84,40 @@ class Jpeg:
 
 @dataclass(frozen=True)
 class Jpegxl:
-    """One picture (1, H, W, 3) or (1, H, W), uint8 or uint16. Lossless."""
+    """One picture (1, H, W, 3) or (1, H, W), uint8 or uint16. Lossless at distance 0."""
 
     effort: int = 1
+    distance: float = 0.0
 
     def encode(self, chunk: NDArray) -> bytes:
-        return bytes(imagecodecs.jpegxl_encode(chunk[0], lossless=True, effort=self.effort, numthreads=1))
+        return bytes(imagecodecs.jpegxl_encode(chunk[0], numthreads=1, **self._settings))
 
     def decode(self, data: bytes, out: NDArray) -> None:
         imagecodecs.jpegxl_decode(data, out=out[0], numthreads=1)
 
     def to_zarr(self) -> list[dict[str, Any]]:
-        return [{"name": "imagecodecs_jpegxl", "configuration": {"effort": self.effort, "lossless": True}}]
+        return [{"name": "imagecodecs_jpegxl", "configuration": self._settings}]
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        if self.distance:
+            return {"effort": self.effort, "distance": self.distance}
+        return {"effort": self.effort, "lossless": True}
 
 
+LOSSY_EFFORT = 3  # of JPEG-XL
 DECODE_ERRORS = (ValueError, RuntimeError)
 
 
-def image_codec(settings: ImageCodec, dtype: np.dtype) -> tuple[Codec, int]:
-    """The codec, and how many times it is expected to shrink a picture. JPEG has 8 bit: more get JPEG-XL."""
+def image_codec(settings: ImageCodec, spec: ArraySpec) -> tuple[Codec, int]:
+    """The codec, and how many times it is expected to shrink a picture. Depth is lossless, see ImageCodec."""
     if settings.name == "zstd":
         return Zstd(), 1
-    if settings.name == "jpegxl" or dtype != np.uint8:
-        return Jpegxl(), 2
-    return Jpeg(settings.quality), 8
+    eight_bit = spec.dtype == "uint8"
+    if settings.name == "jpegxl" and settings.distance and eight_bit:
+        return Jpegxl(LOSSY_EFFORT, settings.distance), 12
+    if settings.is_video and eight_bit and spec.shape[2:] == (3,):
+        return Video(settings.name, settings.crf, settings.group), 100
+    if settings.name == "jpeg" and eight_bit:
+        return Jpeg(settings.quality), 8
+    return Jpegxl(), 2

@@ -22,6 +22,7 @@ from robolearn.datasets.columns import LABELLING, copy_columns
 from robolearn.datasets.disk import Disk, moved_when_whole
 from robolearn.datasets.journal import StepRecord
 from robolearn.datasets.lock import WriterLock
+from robolearn.datasets.shards import ArrayReader
 from robolearn.datasets.store import Annotation, EpisodeInfo, EpisodeMeta, WriterConfig
 from robolearn.datasets.zarr_layout import RECORDING, Root, read_root, write_root
 from robolearn.datasets.zarr_store import ZarrStore
@@ -157,8 +158,8 @@ def collect_garbage(path: Path, dry_run: bool = False, progress: Progress = no_p
         root = read_root(path)
         kept = sum(row.length for row in root.episodes if not row.hidden)
         before = _folder_bytes(path)
-        if kept == root.num_steps or dry_run:
-            return round(before * (1 - kept / root.num_steps)) if root.num_steps else 0
+        if dry_run or not _has_garbage(root):
+            return round(before * (1 - kept / root.num_steps)) if _has_garbage(root) else 0
         if ZarrStore.open(path).unfinished:
             raise DatasetError(f"{path} has unfinished episodes; first: robolearn dataset repair {path}")
         new = path.with_name(f".{path.name}.gc")
@@ -238,11 +239,11 @@ def copy_episode(store: ZarrStore, index: int, writer: ZarrWriter) -> None:
     rows = store.read(index, [name for name in store.spec.fields if name not in images])
     rows |= {name: store.reader(name).read(info.start, info.stop) for name in ("stamp_ns", "valid")}
     meta = {name: getattr(info, name) for name in EpisodeMeta.__dataclass_fields__}
-    writer.begin(EpisodeMeta(**meta))
+    writer.begin(EpisodeMeta(**meta), info.start % store.spec.alignment)
     columns = {name: column for column, name in enumerate(store.spec.stamped_fields)}
     dropped = dict(info.dropped)
     for step in range(info.length):
-        coded = {name: store.reader(name).read_coded(info.start + step) for name in images}
+        coded = {name: _coded(store.reader(name), info.start, step) for name in images}
         try:
             pictures = {name: None if data is None else without_checksum(data) for name, data in coded.items()}
         except ValueError as error:
@@ -252,6 +253,21 @@ def copy_episode(store: ZarrStore, index: int, writer: ZarrWriter) -> None:
         writer.append_record(StepRecord({name: values[step] for name, values in rows.items()}, pictures), lost)
     outcome = EpisodeOutcome(info.success, info.terminated, info.truncated, info.reason)
     writer.commit(outcome, annotations=info.annotations)
+
+
+def _has_garbage(root: Root) -> bool:
+    """Whether there are hidden episodes or trimmed steps, more than what groups of frames leave free."""
+    rows = root.episodes
+    ends = [0, *(row.stop for row in rows)]
+    gaps = [row.start - end for row, end in zip(rows, ends, strict=False)]
+    free = 2 * (root.spec.alignment - 1)
+    return any(row.hidden for row in rows) or max(gaps, default=0) > free or root.num_steps > ends[-1]
+
+
+def _coded(reader: ArrayReader, start: int, step: int) -> bytes | None:
+    """The picture of a step as it lies on disk; of video the whole group, with its first step in the episode."""
+    group, place = divmod(start + step, reader.layout.chunk_rows)
+    return reader.read_coded(group) if place == 0 or step == 0 else None
 
 
 def _edit(

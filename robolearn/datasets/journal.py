@@ -2,7 +2,9 @@
 
 A file of records, each a header (length, kind, CRC-32 of the payload) and a payload: first the episode's meta and the
 layout of a step, then the steps in order, at last the outcome. A record that the death of the writer cut off fails its
-check, and what comes before it counts. The writer holds a lock on the file, so that others can tell whether it lives.
+check, and what comes before it counts. Fields stored as video have their groups of frames here once they are complete,
+and the frames of the running group raw, in a file each with a place for every frame of a group. The writer holds a lock
+on the journal, so that others can tell whether it lives.
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ from robolearn.errors import DatasetError
 from robolearn.types import EpisodeOutcome
 
 JOURNAL = "journal"
+FRAMES = ".frames"  # of the file of the running group of a video field
 MAGIC = b"robolearn-journal-1\n"
-META, STEP, OUTCOME, MARK = range(4)
+META, STEP, OUTCOME, MARK, GROUP = range(5)
 HEADER = struct.Struct("<IBI")
 LENGTH = struct.Struct("<i")
 MISSING = -1  # length of a picture that is not there
@@ -35,10 +38,13 @@ MISSING = -1  # length of a picture that is not there
 
 @dataclass(frozen=True)
 class StepRecord:
-    """A step as it goes to disk: rows by array name, pictures already coded (None: not there)."""
+    """A step as it goes to disk: rows by array name, pictures already coded (None: not there).
+
+    Of a field stored as video the first step of a group brings the whole group, coded, or each step its raw frame.
+    """
 
     rows: Mapping[str, NDArray]
-    pictures: Mapping[str, bytes | None]
+    pictures: Mapping[str, NDArray | bytes | None]
 
 
 @dataclass(frozen=True)
@@ -53,14 +59,26 @@ class Mark:
 class JournalWriter:
     """Appends records. Every record is handed to the operating system at once, so that SIGKILL costs nothing."""
 
-    def __init__(self, path: Path, meta: EpisodeMeta, rows: Mapping[str, NDArray], pictures: Sequence[str]) -> None:
-        """`rows` are arrays of the shape and dtype that every step has."""
+    def __init__(
+        self,
+        path: Path,
+        meta: EpisodeMeta,
+        rows: Mapping[str, NDArray],
+        pictures: Sequence[str],
+        videos: Mapping[str, tuple[int, tuple[int, ...]]],
+        phase: int,
+    ) -> None:
+        """`rows` are arrays of the shape and dtype that every step has; `videos` frames a group and shape of a frame.
+
+        The episode begins with frame `phase` of a group.
+        """
         begun = path.with_suffix(".tmp")
         self._fd = os.open(begun, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         fcntl.flock(self._fd, fcntl.LOCK_EX)
         self._rows, self._pictures = tuple(rows), tuple(pictures)
         layout = {name: [row.dtype.name, list(row.shape)] for name, row in rows.items()}
-        header = {"meta": asdict(meta), "rows": layout, "pictures": list(pictures)}
+        header = {"meta": asdict(meta), "rows": layout, "pictures": list(pictures), "videos": videos, "phase": phase}
+        self._folder, self._videos, self._frames = path.parent, tuple(videos), dict[str, int]()
         write_all(self._fd, MAGIC)
         self._record(META, json.dumps(header).encode())
         os.rename(begun, path)
@@ -70,8 +88,19 @@ class JournalWriter:
         for name in self._pictures:
             picture = record.pictures[name]
             parts.append(LENGTH.pack(MISSING if picture is None else len(picture)))
-            parts.append(picture or b"")
+            parts.append(bytes(picture or b""))
         self._record(STEP, b"".join(parts))
+
+    def frame(self, field: str, place: int, frame: NDArray) -> None:
+        """Keep a raw frame of the running group, before its step is noted."""
+        if field not in self._frames:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+            self._frames[field] = os.open(self._folder / f"{field}{FRAMES}", flags, 0o644)
+        write_all(self._frames[field], frame.tobytes(), place * frame.nbytes)
+
+    def group(self, field: str, data: bytes) -> None:
+        """Note a complete group, after its last step."""
+        self._record(GROUP, bytes([self._videos.index(field)]) + data)
 
     def mark(self, mark: Mark) -> None:
         self._record(MARK, json.dumps(asdict(mark)).encode())
@@ -80,9 +109,10 @@ class JournalWriter:
         self._record(OUTCOME, json.dumps(asdict(outcome)).encode())
 
     def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        for fd in [*self._frames.values(), self._fd]:
+            if fd >= 0:
+                os.close(fd)
+        self._fd, self._frames = -1, {}
 
     def _record(self, kind: int, payload: bytes) -> None:
         write_all(self._fd, HEADER.pack(len(payload), kind, zlib.crc32(payload)) + payload)
@@ -101,25 +131,48 @@ class JournalReader:
                 self.meta = EpisodeMeta(**header["meta"])
                 self._rows = {n: (np.dtype(dtype), tuple(shape)) for n, (dtype, shape) in header["rows"].items()}
                 self._pictures: list[str] = header["pictures"]
+                self._videos = {n: (int(rows), tuple(shape)) for n, (rows, shape) in header.get("videos", {}).items()}
+                self.phase = int(header.get("phase", 0))
             except (StopIteration, KeyError, TypeError, ValueError, AttributeError) as error:
                 raise DatasetError(f"{path} is damaged: its episode cannot be told; drop it") from error
             self.length = 0
             self.outcome: EpisodeOutcome | None = None
             self.marks: list[Mark] = []
+            self._groups: dict[str, list[bytes]] = {name: [] for name in self._videos}
             for kind, payload in records:
                 self.length += kind == STEP
                 if kind == MARK:
                     self.marks.append(Mark(**json.loads(payload)))
+                if kind == GROUP:
+                    self._groups[list(self._videos)[payload[0]]].append(payload[1:])
                 if kind == OUTCOME:
                     self.outcome = EpisodeOutcome(**json.loads(payload))
 
     def steps(self) -> Iterator[StepRecord]:
         with self._open() as file:
-            yield from (self._parse(payload) for kind, payload in self._records(file) if kind == STEP)
+            steps = (self._parse(payload) for kind, payload in self._records(file) if kind == STEP)
+            for number, step in enumerate(steps):
+                videos = {name: self._video(name, number) for name in self._videos if step.pictures[name] is None}
+                yield StepRecord(step.rows, {**step.pictures, **videos})
+
+    def _video(self, name: str, step: int) -> NDArray | bytes | None:
+        """Of the first step of a complete group all of it, of a step of the last group its frame."""
+        rows, shape = self._videos[name]
+        group, place = divmod(step + self.phase, rows)
+        if group < len(self._groups[name]):
+            return self._groups[name][group] if place == 0 else None
+        size = int(np.prod(shape))
+        try:
+            with open(self.path.parent / f"{name}{FRAMES}", "rb") as file:
+                file.seek(place * size)
+                data = file.read(size)
+        except OSError:
+            return None
+        return np.frombuffer(data, np.uint8).reshape(shape) if len(data) == size else None
 
     def _parse(self, payload: bytes) -> StepRecord:
         rows: dict[str, NDArray] = {}
-        pictures: dict[str, bytes | None] = {}
+        pictures: dict[str, NDArray | bytes | None] = {}
         at = 0
         for name, (dtype, shape) in self._rows.items():
             number = int(np.prod(shape))

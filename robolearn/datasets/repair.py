@@ -119,8 +119,8 @@ def _unfinished(path: Path) -> list[tuple[Path, UnfinishedEpisode]]:
 
 def _salvage(writer: ZarrWriter, folder: Path, episode: UnfinishedEpisode) -> None:
     assert episode.meta is not None
-    writer.begin(episode.meta)
     journal = JournalReader(folder / JOURNAL)
+    writer.begin(episode.meta, journal.phase)
     marks = list(journal.marks)
     for step, record in enumerate(journal.steps()):
         while marks and marks[0].step <= step:

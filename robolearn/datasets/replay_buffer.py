@@ -49,6 +49,7 @@ class ReplayBuffer:
         self._reward = np.zeros(config.capacity, np.float32)
         self._terminated = np.zeros(config.capacity, np.bool_)
         self._acted = np.zeros(config.capacity, np.bool_)  # a transition begins in this slot
+        self._return = np.full(config.capacity, -np.inf, np.float32)  # to the end of the episode
         self._next = 0  # slot that is written next
         self._filled = 0  # slots ever written, up to the capacity
         self._running = False  # the newest slot waits for its action
@@ -65,6 +66,7 @@ class ReplayBuffer:
 
     def begin(self, observation: Observation) -> None:
         """Begin an episode with its first observation. One that was not ended stops where it is, as if truncated."""
+        self._end()
         self._put(observation)
         self._running = True
 
@@ -80,16 +82,18 @@ class ReplayBuffer:
         self._action[slot], self._reward[slot], self._terminated[slot] = checked, reward, terminated
         self._acted[slot] = True
         self._number += 1
-        self._running = not (terminated or truncated)
+        if terminated or truncated:
+            self._end()
 
     def sample(
         self, batch_size: int, rng: np.random.Generator, out: dict[str, NDArray] | None = None
     ) -> dict[str, NDArray]:
         """A batch: observation fields (B, ...), the same under `next_<field>`, `action` (B, A), and all (B,) float32:
 
-        `reward`, the discounted sum over up to n steps; `bootstrap`, 0 where the task was over within them, else 1; and
-        `discount`, that of the next observation's value. An episode that was truncated, or is running, bootstraps from
-        the last observation it has.
+        `reward`, the discounted sum over up to n steps; `bootstrap`, 0 where the task was over within them, else 1;
+        `discount`, that of the next observation's value; and `return_to_go`, the discounted sum to the end of the
+        episode, minus infinity while it is running. An episode that was truncated, or is running, bootstraps from the
+        last observation it has.
         """
         return self.batch(self.draw(batch_size, rng), out)
 
@@ -117,6 +121,7 @@ class ReplayBuffer:
             batch[name] = take(values, slots, out, name)
             batch[f"next_{name}"] = take(values, at, out, f"next_{name}")
         batch["action"] = take(self._action, slots, out, "action")
+        batch["return_to_go"] = take(self._return, slots, out, "return_to_go")
         return batch | {name: copy(values, out, name) for name, values in returns.items()}
 
     def extend(self, store: Store, index: int, rewards: Rewards) -> None:
@@ -139,13 +144,41 @@ class ReplayBuffer:
             after = min(row + 1, info.length - 1)
             usable = valid["action"][row] and seen[row] and seen[after] and (after > row or ends)
             if not usable:
-                self._running = False
+                self._end()
                 continue
             if not self._running:
                 self.begin(observation)
             following = {name: episode[name][after] for name in fields}
             self.append(episode["action"][row], float(reward[row]), following, ends, False)
+        self._end()
+
+    def state_dict(self) -> dict[str, NDArray]:
+        """All that was written, by name."""
+        written = {name: values[: self._filled] for name, values in self._arrays().items()}
+        return {**written, "position": np.array([self._next, self._filled, self._running, self._number])}
+
+    def load_state_dict(self, state: Mapping[str, NDArray]) -> None:
+        """Become the buffer of the same spec and config whose `state_dict` this is."""
+        self._next, self._filled, running, self._number = (int(value) for value in state["position"])
+        self._running = bool(running)
+        for name, values in self._arrays().items():
+            values[: self._filled] = state[name]
+
+    def _arrays(self) -> dict[str, NDArray]:
+        facts = {"reward": self._reward, "terminated": self._terminated, "acted": self._acted, "return": self._return}
+        return {**{f"observation.{n}": v for n, v in self._observation.items()}, "action": self._action, **facts}
+
+    def _end(self) -> None:
+        """End the running episode, if any, and sum up its rewards from the last one back."""
+        if not self._running:
+            return
         self._running = False
+        total = 0.0
+        slot = (self._next - 2) % self.config.capacity
+        while self._acted[slot] and self._return[slot] == -np.inf:
+            total = float(self._reward[slot]) + self.config.discount * total
+            self._return[slot] = total
+            slot = (slot - 1) % self.config.capacity
 
     def _put(self, observation: Observation) -> None:
         """Write the next slot; the transition that began in it is gone."""
@@ -155,6 +188,7 @@ class ReplayBuffer:
         slot = self._next
         self._number -= int(self._acted[slot])
         self._acted[slot] = False
+        self._return[slot] = -np.inf
         for name, value in checked.items():
             self._observation[name][slot] = value
         self._next = (slot + 1) % self.config.capacity

@@ -38,6 +38,17 @@ def n_step_returns(
     return following, {"reward": total, "bootstrap": np.logical_not(over).astype(np.float32), "discount": factor}
 
 
+def returns_to_go(reward: NDArray[np.float32], ends: NDArray[np.int64], discount: float) -> NDArray[np.float32]:
+    """Discounted rewards (N,) from every step to the end of its episode; `ends` are the steps behind the last ones."""
+    total = np.zeros(len(reward), np.float64)
+    last = set((ends - 1).tolist())
+    running = 0.0
+    for step in range(len(reward) - 1, -1, -1):
+        running = float(reward[step]) + (0.0 if step in last else discount * running)
+        total[step] = running
+    return total.astype(np.float32)
+
+
 def take(values: NDArray, steps: NDArray[np.int64], out: dict[str, NDArray] | None, key: str) -> NDArray:
     """Rows of `values`, in `out[key]` when given; three times as fast as indexing."""
     return values.take(steps, axis=0) if out is None else np.take(values, steps, axis=0, out=out[key], mode="clip")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from robolearn.datasets.goals import GoalConfig, draw_goals
 from robolearn.datasets.image_cache import ImageCache
-from robolearn.datasets.returns import copy, n_step_returns, take
+from robolearn.datasets.returns import copy, n_step_returns, returns_to_go, take
 from robolearn.datasets.store import CLOSING_ROW, Store
 from robolearn.errors import DatasetError
 from robolearn.types import ActionSource
@@ -26,7 +26,8 @@ SUCCESS = "success"
 
 @dataclass(frozen=True)
 class TransitionConfig:
-    """Adds what reinforcement learning wants: `next_<field>`, `reward`, `bootstrap` and `discount`, as ReplayBuffer."""
+    """Adds what reinforcement learning wants, as ReplayBuffer: `next_<field>`, `reward`, `bootstrap`, `discount` and
+    `return_to_go`."""
 
     reward: str = SUCCESS  # field or column; `success`: 1 at the last step of an episode that succeeded, else 0
     num_steps: int = 1  # n of n-step returns
@@ -147,6 +148,7 @@ class Sampler:
             batch[f"next_{name}"] = self._get(name, following, out, f"next_{name}")
         for name, values in returns.items():
             batch[name] = copy(values, out, name)
+        batch["return_to_go"] = take(self._return, steps, out, "return_to_go")
 
     def _add_goals(
         self, batch: dict[str, NDArray], steps: NDArray, goals: NDArray, config: GoalConfig, out: dict | None
@@ -220,6 +222,7 @@ class Sampler:
         # The observation after a step is the next one; where the task was over, none is needed.
         follows = (steps < self._last) & seen[np.minimum(steps + 1, self._last)]
         self._acted = commanded & seen & (follows | self._terminated)
+        self._return = returns_to_go(self._reward, self._ends, config.discount)
         return self._acted
 
     def _cumulated_weights(self, store: Store) -> NDArray[np.float64] | None:

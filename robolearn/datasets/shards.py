@@ -24,6 +24,7 @@ from robolearn.datasets.files import Files, LocalFiles
 from robolearn.errors import DatasetError
 
 EMPTY = np.iinfo(np.uint64).max  # offset and length of a chunk that is not there
+KEPT_GROUPS = 4  # of frames, decoded
 OPEN_SHARDS = 64  # files that a reader keeps open, with their index tables
 
 
@@ -40,6 +41,7 @@ class ArrayLayout:
     dimension_names: tuple[str, ...]
     fill_value: int | bool | float = 0
     attributes: dict[str, Any] = field(default_factory=dict)
+    grouped: bool = False  # a chunk is a group of frames: coded once, never continued
 
     @property
     def chunks_per_shard(self) -> int:
@@ -117,6 +119,7 @@ class ArrayReader:
         self.layout = layout
         self._files = files
         self._shards: OrderedDict[int, _Shard] = OrderedDict()
+        self._groups: OrderedDict[int, NDArray] = OrderedDict()
         self._lock = threading.Lock()
 
     def read(self, start: int, stop: int, out: NDArray | None = None) -> NDArray:
@@ -130,6 +133,8 @@ class ArrayReader:
             target = rows[low - start : high - start]
             if chunk_rows == 1:
                 self.read_chunk(chunk, target)
+            elif layout.grouped:
+                target[...] = self._group(chunk, high - first)[low - first : high - first]
             else:
                 whole = layout.empty_chunk()
                 self.read_chunk(chunk, whole)
@@ -149,6 +154,20 @@ class ArrayReader:
             row = chunk * self.layout.chunk_rows
             raise DatasetError(f"{shard.where}: field {self.layout.name}: row {row} is damaged ({error})") from error
 
+    def _group(self, chunk: int, number: int) -> NDArray:
+        """The first `number` frames of a group, or more. The last groups are kept: neighbours are often wanted next."""
+        with self._lock:
+            found = self._groups.get(chunk)
+        if found is None or len(found) < number:
+            found = np.empty((number, *self.layout.row_shape), self.layout.dtype)
+            self.read_chunk(chunk, found)
+            with self._lock:
+                self._groups[chunk] = found
+                self._groups.move_to_end(chunk)
+                if len(self._groups) > KEPT_GROUPS:
+                    self._groups.popitem(last=False)
+        return found
+
     def read_coded(self, chunk: int) -> bytes | None:
         """Chunk number `chunk` as it lies on disk, None where it was never written."""
         shard, number = self._shard_of(chunk)
@@ -158,6 +177,7 @@ class ArrayReader:
         """Close the files, because newer ones may have taken their names."""
         with self._lock:
             self._shards.clear()
+            self._groups.clear()
 
     def _shard_of(self, chunk: int) -> tuple[_Shard, int]:
         number, within = divmod(chunk, self.layout.chunks_per_shard)
@@ -184,11 +204,11 @@ class ArrayWriter:
         self._sealed: list[NewFile] = []
         self._fd = -1
         self._pending = layout.empty_chunk()  # rows of the chunk that is being filled
-        self._num_rows = num_rows
-        if num_rows % layout.shard_rows:
-            self._continue_shard(num_rows // layout.shard_rows)
+        self._num_rows = -(-num_rows // layout.chunk_rows) * layout.chunk_rows if layout.grouped else num_rows
+        if self._num_rows % layout.shard_rows:
+            self._continue_shard(self._num_rows // layout.shard_rows)
 
-    def append(self, row: NDArray | int | bool) -> None:
+    def append(self, row: NDArray | int | bool | float) -> None:
         """Add a row."""
         within = self._num_rows % self.layout.chunk_rows
         self._pending[within] = row
@@ -202,10 +222,30 @@ class ArrayWriter:
         self._num_rows += 1
         self._write_chunk(self._num_rows - 1, data)
 
+    def append_group(self, data: bytes | None, rows: int) -> None:
+        """Add the rows of a coded group; None leaves it out."""
+        chunk = self._num_rows // self.layout.chunk_rows
+        self._num_rows += rows
+        self._write_chunk(chunk, data)
+
+    def skip_to(self, row: int) -> None:
+        """Leave out the rows before this one."""
+        while self._num_rows < row:
+            if self.layout.grouped:
+                end = (self._num_rows // self.layout.chunk_rows + 1) * self.layout.chunk_rows
+                if end <= row:
+                    self.append_group(None, end - self._num_rows)
+                else:
+                    self._num_rows = row
+            elif self.layout.chunk_rows == 1:
+                self.append_coded(None)
+            else:
+                self.append(self.layout.fill_value)
+
     def seal(self) -> list[NewFile]:
         """Complete the files and hand them over, to be closed by whoever moves them."""
         chunk, within = divmod(self._num_rows, self.layout.chunk_rows)
-        if within:
+        if within and not self.layout.grouped:
             self._write_chunk(chunk, self.layout.codec.encode(self._pending))
         self._end_shard()
         sealed, self._sealed = self._sealed, []

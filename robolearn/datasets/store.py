@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robolearn.errors import DatasetError
+from robolearn.errors import DatasetError, UnknownNameError
 from robolearn.specs import ArraySpec, InterfaceSpec, RobotSpec
 from robolearn.types import EpisodeOutcome
 
@@ -28,20 +28,35 @@ FIELD_NAME = re.compile(r"[a-z][a-z0-9_]*")
 RESERVED_NAMES = ("stamp_ns", "valid")
 
 
+IMAGE_CODECS = ("jpeg", "jpegxl", "zstd", "h264", "av1")
+
+
 @dataclass(frozen=True)
 class ImageCodec:
-    """How images are stored, one frame a chunk.
+    """How images are stored.
 
-    jpeg: lossy, quality 1 to 100, 8 bit. jpegxl: lossless, 8 and 16 bit. zstd: lossless, larger, read by every zarr
-    reader without a plug-in.
+    One frame a chunk: `jpeg` (lossy), `jpegxl` (lossless, or lossy by distance), `zstd` (lossless, larger, read by
+    every zarr reader without a plug-in). A group of frames a chunk, small archives: `h264`, `av1` (lossy, by crf).
+    What a lossy codec is not made for, such as depth of 16 bit, is stored losslessly as JPEG-XL.
     """
 
-    name: Literal["jpeg", "jpegxl", "zstd"] = "jpeg"
-    quality: int = 90  # of jpeg
+    name: Literal["jpeg", "jpegxl", "zstd", "h264", "av1"] = "jpeg"
+    quality: int = 90  # of jpeg, 1 to 100
+    distance: float = 0.0  # of jpegxl: 0 lossless, 1 hardly to be seen, up to 15
+    crf: int = 24  # of video: constant rate factor, 0 best to 51 (h264) or 63 (av1)
+    group: int = 16  # of video: frames a group, a power of two up to 256; each episode begins with a new one
 
     def __post_init__(self) -> None:
-        if self.name not in ("jpeg", "jpegxl", "zstd") or not 1 <= self.quality <= 100:
-            raise DatasetError(f"image codec is {self}; wanted jpeg with a quality of 1 to 100, jpegxl or zstd")
+        known = self.name in IMAGE_CODECS and 1 <= self.quality <= 100 and 0 <= self.distance <= 15
+        if not known or not 0 <= self.crf <= 63 or self.group not in [2**n for n in range(1, 9)]:
+            raise DatasetError(
+                f"image codec is {self}; wanted jpeg with a quality of 1 to 100, jpegxl with a distance of 0 to 15, "
+                "zstd, or h264 or av1 with a crf of 0 to 63 and a group of 2, 4, ... 256 frames"
+            )
+
+    @property
+    def is_video(self) -> bool:
+        return self.name in ("h264", "av1")
 
 
 @dataclass(frozen=True)
@@ -56,7 +71,8 @@ class DatasetSpec:
     interface: InterfaceSpec
     tasks: tuple[str, ...] = ()  # ids of the tasks that may occur
     cameras: Mapping[str, Any] = field(default_factory=dict)  # calibration by camera name, JSON
-    image_codec: ImageCodec = field(default_factory=ImageCodec)
+    image_codec: ImageCodec = field(default_factory=ImageCodec)  # of every image field, but for those of
+    image_codecs: Mapping[str, ImageCodec] = field(default_factory=dict)  # with one of their own, by field
     extra: Mapping[str, ArraySpec] = field(default_factory=dict)  # more fields, such as `pose_<body>`
 
     def __post_init__(self) -> None:
@@ -64,6 +80,15 @@ class DatasetSpec:
         for name in names:
             if not FIELD_NAME.fullmatch(name) or name in RESERVED_NAMES or names.count(name) > 1:
                 raise DatasetError(f"dataset field {name!r} is reserved, repeated or not a lower-case word; rename it")
+        for name in self.image_codecs:
+            if name not in self.image_fields:
+                raise UnknownNameError("image field", name, self.image_fields)
+        for name in self.video_fields:
+            height, width, _ = self.fields[name].shape
+            if self.codec_of(name).name == "av1" and (height % 2 or width % 2 or min(height, width) < 64):
+                raise DatasetError(
+                    f"{name} is {height}x{width}; av1 wants even sizes of at least 64 pixels, so choose another codec"
+                )
 
     @property
     def fields(self) -> dict[str, ArraySpec]:
@@ -90,6 +115,21 @@ class DatasetSpec:
         """Fields stored by the image codec: 8 or 16 bit integers of two axes or more."""
         return tuple(n for n, s in self.fields.items() if s.dtype in ("uint8", "uint16") and len(s.shape) >= 2)
 
+    @property
+    def video_fields(self) -> tuple[str, ...]:
+        """Image fields stored in groups of frames."""
+        fields = self.fields
+        colour = [n for n in self.image_fields if fields[n].dtype == "uint8" and fields[n].shape[2:] == (3,)]
+        return tuple(name for name in colour if self.codec_of(name).is_video)
+
+    @property
+    def alignment(self) -> int:
+        """Rows by whose multiples an episode begins, so that no group of frames has two episodes in it."""
+        return max([self.codec_of(name).group for name in self.video_fields], default=1)
+
+    def codec_of(self, image_field: str) -> ImageCodec:
+        return self.image_codecs.get(image_field, self.image_codec)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "robot": asdict(self.robot),
@@ -97,6 +137,7 @@ class DatasetSpec:
             "tasks": list(self.tasks),
             "cameras": dict(self.cameras),
             "image_codec": asdict(self.image_codec),
+            "image_codecs": {name: asdict(codec) for name, codec in self.image_codecs.items()},
             "extra": {name: spec.to_json() for name, spec in self.extra.items()},
         }
 
@@ -109,6 +150,7 @@ class DatasetSpec:
             tasks=tuple(data["tasks"]),
             cameras=data["cameras"],
             image_codec=ImageCodec(**data["image_codec"]),
+            image_codecs={name: ImageCodec(**codec) for name, codec in data.get("image_codecs", {}).items()},
             extra={name: ArraySpec.from_json(spec) for name, spec in data["extra"].items()},
         )
 

@@ -159,7 +159,7 @@ def _standstill(store: ZarrStore, index: int, name: str) -> tuple[int, int]:
     longest = run = repeated = 0
     before: bytes | None = None
     for step in range(episode.start, episode.stop):
-        coded = reader.read_coded(step)
+        coded = reader.read(step, step + 1).tobytes() if reader.layout.grouped else reader.read_coded(step)
         same = coded is not None and coded == before
         run = run + 1 if same else 1
         repeated += same

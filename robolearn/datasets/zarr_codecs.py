@@ -16,6 +16,8 @@ from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import Buffer, NDBuffer
 from zarr.core.common import JSON, parse_named_configuration
 
+from robolearn.datasets.video_codec import Video
+
 
 class _ImageCodec(ArrayBytesCodec):
     """A chunk of one picture, coded by a pair of functions of imagecodecs."""
@@ -58,6 +60,37 @@ class _Jpeg(_ImageCodec):
 class _Jpegxl(_ImageCodec):
     name = "imagecodecs_jpegxl"
     functions = ("jpegxl_encode", "jpegxl_decode")
+
+
+class VideoGroups(ArrayBytesCodec):
+    """A group of frames, see `video_codec`."""
+
+    is_fixed_size = False
+
+    def __init__(self, codec: str = "h264", crf: int = 24) -> None:
+        self.codec, self.crf = codec, crf
+
+    @classmethod
+    def from_dict(cls, data: dict[str, JSON]) -> Self:
+        _, configuration = parse_named_configuration(data, "robolearn_video", require_configuration=False)
+        return cls(**(configuration or {}))  # type: ignore[arg-type]
+
+    def to_dict(self) -> dict[str, JSON]:
+        return {"name": "robolearn_video", "configuration": {"codec": self.codec, "crf": self.crf}}
+
+    def compute_encoded_size(self, input_byte_length: int, chunk_spec: ArraySpec) -> int:
+        raise NotImplementedError("the size of a coded group is not known beforehand")
+
+    async def _decode_single(self, chunk_data: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
+        frames = np.empty(chunk_spec.shape, np.uint8)
+        video = Video(self.codec, self.crf, chunk_spec.shape[0])
+        await asyncio.to_thread(video.decode, chunk_data.to_bytes(), frames)
+        return chunk_spec.prototype.nd_buffer.from_numpy_array(frames)
+
+    async def _encode_single(self, chunk_data: NDBuffer, chunk_spec: ArraySpec) -> Buffer | None:
+        video = Video(self.codec, self.crf, chunk_spec.shape[0])
+        data = await asyncio.to_thread(video.encode, chunk_data.as_numpy_array())
+        return chunk_spec.prototype.buffer.from_bytes(data)
 
 
 try:

@@ -66,10 +66,12 @@ def _field_layout(spec: DatasetSpec, name: str, field: ArraySpec) -> ArrayLayout
     axes = tuple(f"{name}_{axis}" for axis in range(len(field.shape)))
     attributes = {"unit": field.unit, "names": list(field.names)}
     if name in spec.image_fields:
-        codec, ratio = image_codec(spec.image_codec, dtype)
+        codec, ratio = image_codec(spec.codec_of(name), field)
+        grouped = name in spec.video_fields
+        chunk = spec.codec_of(name).group if grouped else 1
         rows = power_of_two(SHARD_BYTES * ratio / (dtype.itemsize * max(math.prod(field.shape), 1)), 64, 4096)
         axes = ("height", "width", "channel")[: len(field.shape)]
-        return ArrayLayout(name, field.shape, dtype, codec, 1, rows, ("time", *axes), 0, attributes)
+        return ArrayLayout(name, field.shape, dtype, codec, chunk, rows, ("time", *axes), 0, attributes, grouped)
     fill = {"action_source": UNKNOWN_SOURCE, "held": False}.get(name, False if dtype.kind == "b" else 0)
     return ArrayLayout(name, field.shape, dtype, Zstd(), CHUNK_ROWS, SHARD_ROWS, ("time", *axes), fill, attributes)
 

@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.datasets.disk import Disk
-from robolearn.datasets.journal import JOURNAL, JournalReader, JournalWriter, Mark, StepRecord, is_being_written
+from robolearn.datasets.journal import FRAMES, JOURNAL, JournalReader, JournalWriter, Mark, StepRecord, is_being_written
 from robolearn.datasets.shards import ArrayLayout, ArrayWriter
 from robolearn.datasets.store import Annotation, EpisodeInfo, EpisodeMeta, UnfinishedEpisode
+from robolearn.datasets.video_codec import Video, VideoEncoder
 from robolearn.datasets.zarr_layout import RECORDING, ROOT_FILE, Root, array_metadata, write_root
 from robolearn.errors import DatasetError
 from robolearn.types import EpisodeOutcome
@@ -37,12 +38,56 @@ class Step:
     num_bytes: int = 0  # of the raw pictures
 
 
+class VideoTrack:
+    """The frames of a video field on their way into groups."""
+
+    def __init__(self, array: ArrayWriter, journal: JournalWriter, row: int) -> None:
+        self._array, self._journal, self._row = array, journal, row
+        self._name, self._rows = array.layout.name, array.layout.chunk_rows
+        self._in_group = 0  # rows of the running group that are of this episode
+        self._coded: bytes | None = None  # the running group, where it came coded
+        self._encoder: VideoEncoder | None = None
+        self._last = np.zeros(array.layout.row_shape, np.uint8)
+
+    def frame(self, value: NDArray | bytes | None) -> None:
+        """Take the frame of the next step, or the group that it begins. One that is missing repeats the one before."""
+        if isinstance(value, bytes):
+            self._coded = value
+        elif isinstance(value, np.ndarray):
+            self._journal.frame(self._name, self._row % self._rows, value)
+            self._last = value
+        if self._coded is None:
+            if self._encoder is None:
+                codec = self._array.layout.codec
+                assert isinstance(codec, Video)
+                self._encoder = VideoEncoder(codec, *self._last.shape[:2])
+            self._encoder.add(self._last)
+        self._row += 1
+        self._in_group += 1
+
+    def end_step(self) -> None:
+        """To be called when the step is in the journal."""
+        if self._row % self._rows == 0:
+            self.end_group()
+
+    def end_group(self) -> None:
+        if self._in_group == 0:
+            return
+        data = self._coded
+        if self._encoder is not None:
+            data = self._encoder.finish()
+            self._journal.group(self._name, data)
+        self._array.append_group(data, self._in_group)
+        self._coded, self._encoder, self._in_group = None, None, 0
+
+
 class Recording:
     """The begun episode of a writer. Used by one thread."""
 
     def __init__(
-        self, path: Path, root: Root, layouts: Mapping[str, ArrayLayout], meta: EpisodeMeta, disk: Disk
+        self, path: Path, root: Root, layouts: Mapping[str, ArrayLayout], meta: EpisodeMeta, disk: Disk, phase: int
     ) -> None:
+        """The first step lies in row `phase` of a group of frames, where there are some."""
         self._path, self._root, self._layouts, self._meta, self._disk = path, root, layouts, meta, disk
         self._columns = {name: column for column, name in enumerate(root.spec.stamped_fields)}
         self._length = 0
@@ -53,26 +98,38 @@ class Recording:
         self._folder.mkdir()
         images = root.spec.image_fields
         rows = {name: layout.empty_chunk()[0] for name, layout in layouts.items() if name not in images}
-        self._journal = JournalWriter(self._folder / JOURNAL, meta, rows, images)
+        videos = {name: (layouts[name].chunk_rows, layouts[name].row_shape) for name in root.spec.video_fields}
+        self._journal = JournalWriter(self._folder / JOURNAL, meta, rows, images, videos, phase)
+        alignment = root.spec.alignment
+        self._start = -(-root.num_steps // alignment) * alignment + phase
         self._arrays: dict[str, ArrayWriter] = {}
         try:
             for name, layout in layouts.items():
                 self._arrays[name] = ArrayWriter(path, layout, root.num_steps, self._folder)
+                self._arrays[name].skip_to(self._start)
         except BaseException:
             self.abandon(keep=False)
             raise
+        self._videos = {name: VideoTrack(self._arrays[name], self._journal, self._start) for name in videos}
 
     def add(self, step: Step) -> None:
         """Code the images, note the step in the journal, and add it to the shards."""
-        pictures = {
-            name: self._layouts[name].codec.encode(value[None]) if isinstance(value, np.ndarray) else value
-            for name, value in step.pictures.items()
-        }
+        pictures: dict[str, bytes | None] = {}
+        for name, value in step.pictures.items():
+            if name in self._videos:
+                self._videos[name].frame(value)
+                pictures[name] = value if isinstance(value, bytes) else None
+            else:
+                coded = self._layouts[name].codec.encode(value[None]) if isinstance(value, np.ndarray) else value
+                pictures[name] = coded
         self._journal.step(StepRecord(step.rows, pictures))
         for name, row in step.rows.items():
             self._arrays[name].append(row)
         for name, data in pictures.items():
-            self._arrays[name].append_coded(data)
+            if name in self._videos:
+                self._videos[name].end_step()
+            else:
+                self._arrays[name].append_coded(data)
         self._length += 1
         self._masked.update(name for name, column in self._columns.items() if not step.rows["valid"][column])
         self._dropped.update(step.dropped)
@@ -91,13 +148,15 @@ class Recording:
             terminated=bool(outcome.terminated),
             truncated=bool(outcome.truncated),
             reason=outcome.reason,
-            start=self._root.num_steps,
+            start=self._start,
             length=self._length,
             masked=dict(self._masked),
             dropped=dict(self._dropped),
             annotations=tuple(sorted([*self._stages(), *annotations], key=lambda note: note.start)),
         )
         root = replace(self._root, episodes=(*self._root.episodes, info), num_steps=info.stop)
+        for video in self._videos.values():
+            video.end_group()
         self._journal.outcome(outcome)
         self._disk.move([file for array in self._arrays.values() for file in array.seal()])
         lengths = {self._path / n / ROOT_FILE: array_metadata(x, root.num_steps) for n, x in self._layouts.items()}
@@ -157,8 +216,8 @@ def clean(path: Path, committed: Collection[str]) -> None:
 
 
 def remove_shards(folder: Path) -> None:
-    """Leave nothing but the journal, which has it all."""
+    """Leave nothing but the journal and the last frames, which are all there is."""
     for file in folder.iterdir():
-        if file.name != JOURNAL:
+        if file.name != JOURNAL and not file.name.endswith(FRAMES):
             with contextlib.suppress(OSError):
                 file.unlink()

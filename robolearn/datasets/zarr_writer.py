@@ -92,7 +92,8 @@ class ZarrWriter:
 
     # --- the caller's side ---------------------------------------------------------------------------------------
 
-    def begin(self, meta: EpisodeMeta) -> None:
+    def begin(self, meta: EpisodeMeta, phase: int = 0) -> None:
+        """See EpisodeWriter. `phase` is for copies of episodes that begin in the midst of a group of frames."""
         if self._closed:
             raise DatasetError(f"{self._path}: this writer is closed; open another one")
         if self._begun is not None:
@@ -110,7 +111,7 @@ class ZarrWriter:
             raise DatasetError(f"{self._path} has an episode {meta.id!r} already; ids are unique")
         _check_tags(meta.id, meta.tags)
         self._begun, self._num_appended, self._failure = meta, 0, None
-        self._enqueue(lambda: self._open_episode(meta))
+        self._enqueue(lambda: self._open_episode(meta, phase))
 
     def append(
         self,
@@ -145,7 +146,10 @@ class ZarrWriter:
     def append_record(self, record: StepRecord, dropped: Sequence[str] = ()) -> None:
         """Add a step as a journal or another dataset holds it; `dropped` names what had been lost for want of time."""
         self._check_begun()
-        size = sum(len(picture or b"") for picture in record.pictures.values())
+        size = sum(
+            picture.nbytes if isinstance(picture, np.ndarray) else len(picture or b"")
+            for picture in record.pictures.values()
+        )
         self._wait_for_room(size)
         self._enqueue(Step(record.rows, record.pictures, tuple(dropped), size))
         self._num_appended += 1
@@ -290,8 +294,8 @@ class ZarrWriter:
                     self._waiting_bytes = max(self._waiting_bytes - work.num_bytes, 0)
                     self._changed.notify_all()
 
-    def _open_episode(self, meta: EpisodeMeta) -> None:
-        self._recording = Recording(self._path, self._root, self._layouts, meta, self._disk)
+    def _open_episode(self, meta: EpisodeMeta, phase: int) -> None:
+        self._recording = Recording(self._path, self._root, self._layouts, meta, self._disk, phase)
 
     def _add(self, step: Step) -> None:
         if self._recording is not None:  # else it failed, and its owner will be told

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -90,7 +92,7 @@ def _collect_on_graph(
         "episodes": episodes,
         "first_seed": seed,
     }
-    results, log = out.with_suffix(".jsonl"), out.with_suffix(".log")
+    folder = Path(tempfile.mkdtemp(prefix="robolearn-collect-"))  # kept when the graph fails: its error names the log
     successes = 0
 
     def on_episode(done: int, row: dict[str, Any]) -> None:
@@ -98,7 +100,10 @@ def _collect_on_graph(
         successes += bool(row["success"])
         progress(done, f"{successes} succeeded")
 
-    return run_graph("collect", arguments, results, episodes, on_episode, log, free_domain_id())
+    results, log = folder / "results.jsonl", folder / "graph.log"
+    rows = run_graph("collect", arguments, results, episodes, on_episode, log, free_domain_id())
+    shutil.rmtree(folder)
+    return rows
 
 
 def _collect_in_process(

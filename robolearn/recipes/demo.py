@@ -19,7 +19,7 @@ from robolearn.progress import ProgressBar
 from robolearn.recipes import report as page
 from robolearn.recipes.evaluate import EVALUATION_SEED, wilson_interval
 from robolearn.recipes.graph import EpisodeResult, free_domain_id, run_graph
-from robolearn.recipes.train import train_offline
+from robolearn.recipes.train_offline import train_offline
 from robolearn.tasks import make_task
 
 STRIP_IMAGES = 8  # images in a row of the montage
@@ -137,7 +137,7 @@ class _Graph:
 
 
 def _train(config: DemoConfig, dataset: Path, run: Path, seed: int) -> Mapping[str, Any]:
-    from robolearn.recipes.train import default_steps
+    from robolearn.recipes.training_loop import default_steps
 
     steps = config.train_steps or default_steps("bc")
     with ProgressBar("train bc", steps, "step") as bar:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,11 @@ from numpy.typing import NDArray
 from robolearn.envs.robot_env import RobotEnv
 from robolearn.errors import SpecError
 from robolearn.policies.checkpoint import load_policy, read_config
+from robolearn.policies.gaussian import GaussianPolicy
 from robolearn.policies.policy import Policy
 from robolearn.policies.scripted import ScriptedPolicy
+from robolearn.recipes.environments import REWARDS, is_gym, make_environments
+from robolearn.recipes.judge import NORMAL_95, judge, summary
 from robolearn.recipes.report import side_by_side, write_video
 from robolearn.serving.loop import EXECUTE_STEPS, ControlLoop
 from robolearn.tasks import make_task
@@ -22,7 +26,7 @@ from robolearn.twin.layout import IMAGE_SIZE
 
 EVALUATION_SEED = 1_000_000  # demonstrations count up from 0
 SCRIPTED = "scripted"
-NORMAL_95 = 1.959964
+SIDE_BY_SIDE = 10  # environments that judge a policy of vectors
 
 Progress = Callable[[int, str], None]
 """Called with the episodes done and a short text."""
@@ -30,7 +34,7 @@ Progress = Callable[[int, str], None]
 
 def evaluate_policy(
     checkpoint: str | Path,
-    task_id: str,
+    task: str,
     episodes: int,
     seed: int = EVALUATION_SEED,
     execute_steps: int = EXECUTE_STEPS,
@@ -38,11 +42,14 @@ def evaluate_policy(
     device: str = "cpu",
     progress: Progress = lambda done, text: None,
 ) -> dict[str, Any]:
-    """Run `episodes` with the seeds from `seed` on. `checkpoint` is a path, or `scripted` for the task's expert.
+    """Run `episodes` with the seeds from `seed` on. `checkpoint` is a path, or `scripted` for the task's expert; `task`
+    a twin's, or `gym:<id>`.
 
-    The answer has `success_rate`, `success_ci95` (Wilson), `return_mean`, `return_std`, `mean_episode_steps`,
-    `episodes`, `demonstrated_episodes` (those whose seed was in the training data: wanted 0), `held_steps`, `seed`,
-    `task`, `checkpoint`, and `outcomes`, one dict an episode. `video` gets the first episode, all cameras.
+    The answer has `success_rate`, `success_ci95` (Wilson; both None where the environment knows no success),
+    `return_mean`, `return_std`, `return_ci95`, `mean_episode_steps`, `episodes`, `demonstrated_episodes` (those whose
+    seed was in the training data: wanted 0), `held_steps`, `seed`, `task`, `checkpoint`, `trained_for` (tasks),
+    `remark` (why the numbers may mislead, else empty) and `outcomes`, one dict an episode. `video` gets the first
+    episode, all cameras.
     """
     if episodes < 1:
         raise SpecError(f"{episodes} episodes; expected at least 1")
@@ -50,20 +57,86 @@ def evaluate_policy(
         raise SpecError(f"seed is {seed}; expected at least 0")
     if video is not None and (video.suffix != ".mp4" or not video.absolute().parent.is_dir()):
         raise SpecError(f"the video {video} cannot be written; name a file ending in .mp4 in a folder that exists")
+    if not is_gym(task):
+        make_task(task)  # an unknown one is told first
+    policy: Policy | None = None
+    provenance: dict[str, Any] = {}
+    if str(checkpoint) != SCRIPTED:
+        policy = load_policy(Path(checkpoint), device)
+        provenance = read_config(Path(checkpoint))["provenance"]
+    if isinstance(policy, GaussianPolicy):
+        outcomes = _judge_vectors(policy, str(checkpoint), task, episodes, seed, video, device, progress)
+    elif is_gym(task):
+        raise SpecError(f"{checkpoint} is no policy of vectors; {task} shows nothing else")
+    else:
+        outcomes = _judge_in_loop(policy, str(checkpoint), task, episodes, seed, execute_steps, video, progress)
+
+    returns = summary(outcomes)
+    known = [row["success"] for row in outcomes if row["success"] is not None]
+    trained_for = list(provenance.get("tasks", ()))
+    demonstrated = set(provenance.get("episode_seeds", ())) if task in trained_for or not trained_for else set()
+    return {
+        "success_rate": sum(known) / len(known) if known else None,
+        "success_ci95": [round(bound, 4) for bound in wilson_interval(sum(known), len(known))] if known else None,
+        "return_mean": returns["return_mean"],
+        "return_std": returns["return_std"],
+        "return_ci95": [returns["return_low"], returns["return_high"]] if episodes > 1 else None,
+        "mean_episode_steps": returns["mean_episode_steps"],
+        "episodes": episodes,
+        "demonstrated_episodes": sum(row["seed"] in demonstrated for row in outcomes),
+        "held_steps": sum(row.get("held_steps", 0) for row in outcomes),
+        "seed": seed,
+        "task": task,
+        "checkpoint": str(checkpoint),
+        "trained_for": trained_for,
+        "remark": f"trained for {', '.join(trained_for)}, judged on {task}" if {*trained_for} - {task} else "",
+        "outcomes": outcomes,
+    }
+
+
+def _judge_vectors(
+    policy: GaussianPolicy,
+    name: str,
+    task: str,
+    episodes: int,
+    seed: int,
+    video: Path | None,
+    device: str,
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """A policy of vectors, in as many environments as it takes; the reward is the environment's."""
+    pictures: list[NDArray[np.uint8]] = []
+    film = (lambda shown: pictures.append(np.asarray(shown[0]))) if video else None
+    count = 1 if video else min(episodes, SIDE_BY_SIDE)
+    with contextlib.closing(make_environments(task, count, render=video is not None)) as envs:
+        policy.spec.require(envs.interface, f"checkpoint {name}", task)
+        outcomes = judge(policy, envs, episodes, seed, REWARDS["task"], device, film, progress)
+        if video:
+            write_video(video, pictures, envs.interface.control_hz, scale=1)
+    return outcomes
+
+
+def _judge_in_loop(
+    policy: Policy | None,
+    name: str,
+    task_id: str,
+    episodes: int,
+    seed: int,
+    execute_steps: int,
+    video: Path | None,
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """A policy of chunks, or without one the expert, one episode after another through the control loop."""
     task = make_task(task_id)
-    policy: Policy
-    demonstrated: set[int] = set()
-    if str(checkpoint) == SCRIPTED:
-        policy = ScriptedPolicy(task.id)
+    if policy is None:
         cameras = dict.fromkeys(task.cameras, IMAGE_SIZE) if video else {}
     else:
-        policy = load_policy(Path(checkpoint), device)
-        demonstrated = set(read_config(Path(checkpoint))["provenance"].get("episode_seeds", ()))
         images = {k.removeprefix("image_"): v.shape for k, v in policy.spec.observation.items() if k != "proprio"}
-        cameras = {name: (shape[0], shape[1]) for name, shape in images.items()}
-    env = RobotEnv(task.id, cameras, privileged=str(checkpoint) == SCRIPTED)
+        cameras = {camera: (shape[0], shape[1]) for camera, shape in images.items()}
+    env = RobotEnv(task.id, cameras, privileged=policy is None)
     try:
-        policy.spec.require(env.interface, f"checkpoint {checkpoint}", task.id)
+        policy = policy or ScriptedPolicy(task.id)
+        policy.spec.require(env.interface, f"checkpoint {name}", task.id)
         loop = ControlLoop(policy, execute_steps)
         outcomes: list[dict[str, Any]] = []
         for episode in range(episodes):
@@ -72,24 +145,9 @@ def evaluate_policy(
             if video and pictures:
                 write_video(video, pictures, task.control_hz)
             progress(episode + 1, f"{sum(row['success'] for row in outcomes)} succeeded")
+        return outcomes
     finally:
         env.close()
-    successes = sum(row["success"] for row in outcomes)
-    returns = [row["return"] for row in outcomes]
-    return {
-        "success_rate": successes / episodes,
-        "success_ci95": [round(bound, 4) for bound in wilson_interval(successes, episodes)],
-        "return_mean": float(np.mean(returns)),
-        "return_std": float(np.std(returns)),
-        "mean_episode_steps": float(np.mean([row["steps"] for row in outcomes])),
-        "episodes": episodes,
-        "demonstrated_episodes": sum(row["seed"] in demonstrated for row in outcomes),
-        "held_steps": sum(row["held_steps"] for row in outcomes),
-        "seed": seed,
-        "task": task.id,
-        "checkpoint": str(checkpoint),
-        "outcomes": outcomes,
-    }
 
 
 def wilson_interval(successes: int, episodes: int) -> tuple[float, float]:

@@ -1,45 +1,87 @@
-"""A dataset as a learner sees it: checked, split into training and held-out episodes, with statistics and batches."""
+"""A dataset as a learner sees it: checked, with statistics and batches; chunks to imitate, or transitions with rewards.
+
+The batch of a gradient step depends on the seed and the step alone, so a resumed run repeats an uninterrupted one. The
+episodes are named in config.yaml, so a dataset that has grown meanwhile changes nothing.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from robolearn.algorithms.algorithm import Batch
-from robolearn.datasets.sampler import Sampler, SamplerConfig, split_episodes
+from robolearn.algorithms.algorithm import Batch, DataKind
+from robolearn.datasets.sampler import SUCCESS, Sampler, SamplerConfig, TransitionConfig, split_episodes
 from robolearn.datasets.stats import summarize
+from robolearn.datasets.store import EpisodeInfo, Store
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
 from robolearn.networks.normalizer import FieldStatistics
 from robolearn.policies.chunking import policy_spec
+from robolearn.policies.gaussian import vector_spec
+from robolearn.specs import InterfaceSpec
 
 VALIDATION_FRACTION = 0.1  # of the episodes, at least one, held out from learning
 VALIDATION_BATCHES, VALIDATION_BATCH_SIZE = 4, 128
+LIMIT_MARGIN = 1e-3  # of the range of an action, for rounding
+
+Split = Mapping[str, Sequence[str]]
+"""Ids of the episodes under `train` and `validation`."""
 
 
-class TrainingData:
-    """The episodes of a dataset that are worth imitating: not empty, and not known to have failed.
+class Data(Protocol):
+    """What an offline training draws from. `split` names the episodes, `seeds` and `tasks` are theirs."""
 
-    Raises DatasetError or SpecError in one line when they cannot be learned from.
+    spec: InterfaceSpec
+    statistics: dict[str, FieldStatistics]
+    split: Split
+    seeds: list[int]
+    tasks: list[str]
+    validation_batches: list[Batch]
+
+    def batch(self, step: int, size: int) -> Batch:
+        """The batch of a gradient step, which the seed and the step alone decide."""
+        ...
+
+
+def training_data(
+    kind: DataKind, dataset: Path, config: Any, seed: int, device: str, reward: str, split: Split | None = None
+) -> Data:
+    """The data that an algorithm of this kind learns from. `split` is that of the run to resume.
+
+    Raises DatasetError or SpecError in one line when the dataset cannot be learned from.
     """
+    if kind == "chunks":
+        return ChunkData(dataset, config.policy.chunk_steps, seed, device, split)
+    return TransitionData(dataset, config.discount, config.policy.privileged, reward, seed, device, split)
 
-    def __init__(self, dataset: Path, chunk_steps: int, seed: int, device: str = "cpu") -> None:
+
+class ChunkData:
+    """The episodes of a dataset that are worth imitating: not empty, and not known to have failed."""
+
+    def __init__(
+        self, dataset: Path, chunk_steps: int, seed: int, device: str = "cpu", split: Split | None = None
+    ) -> None:
         store = ZarrStore.open(dataset)
         self.spec = policy_spec(store.spec.interface)
-        usable = [i for i, info in enumerate(store.episodes) if info.length > 0 and info.success is not False]
-        if len(usable) < 2:
-            raise DatasetError(
-                f"{dataset} has {len(usable)} successful episodes of {len(store.episodes)}; training wants at least 2, "
-                "one to learn from and one to hold out; collect more"
-            )
-        train, validation = split_episodes(len(usable), VALIDATION_FRACTION, seed)
-        self.train_episodes = [usable[i] for i in train]
-        self.validation_episodes = [usable[i] for i in validation]
-        self.episode_seeds = [info.seed for info in store.episodes if info.seed is not None]
-        summary = summarize(store, ("proprio", "action"), self.train_episodes)
-        self.statistics = {name: FieldStatistics(s.mean, s.std, s.low, s.high) for name, s in summary.items()}
+        if split is None:
+            usable = [info for info in store.episodes if info.length > 0 and info.success is not False]
+            if len(usable) < 2:
+                raise DatasetError(
+                    f"{dataset} has {len(usable)} successful episodes of {len(store.episodes)}; training wants at "
+                    "least 2, one to learn from and one to hold out; collect more"
+                )
+            train, validation = split_episodes(len(usable), VALIDATION_FRACTION, seed)
+            split = {"train": [usable[i].id for i in train], "validation": [usable[i].id for i in validation]}
+        self.split = split
+        self.train_episodes = _indices(store, split["train"])
+        self.validation_episodes = _indices(store, split["validation"])
+        self.seeds, self.tasks = _provenance(store.episodes)
+        self.statistics = field_statistics(store, ("proprio", "action"), self.train_episodes)
 
         self._seed, self._device = seed, device
         config = SamplerConfig(fields=tuple(self.spec.observation), action_horizon=chunk_steps)
@@ -49,7 +91,6 @@ class TrainingData:
         self.validation_batches = [self._draw(held_out, VALIDATION_BATCH_SIZE, rng) for _ in range(VALIDATION_BATCHES)]
 
     def batch(self, step: int, size: int) -> Batch:
-        """The batch of a gradient step, which the seed and the step alone decide."""
         return self._draw(self._sampler, size, np.random.default_rng((self._seed, step)))
 
     def _draw(self, sampler: Sampler, size: int, rng: np.random.Generator) -> Batch:
@@ -62,3 +103,86 @@ class TrainingData:
         sample["action_mask"] = np.logical_and.accumulate(sample["action_mask"], axis=1)
         rows = np.flatnonzero(sample["action_mask"][:, 0])[:size]
         return {name: torch.from_numpy(values[rows]).to(self._device) for name, values in sample.items()}
+
+
+class TransitionData:
+    """All episodes of a dataset, good and bad, as transitions with the reward of a field or column, or `success`."""
+
+    def __init__(
+        self,
+        dataset: Path,
+        discount: float,
+        privileged: bool,
+        reward: str,
+        seed: int,
+        device: str = "cpu",
+        split: Split | None = None,
+    ) -> None:
+        store = ZarrStore.open(dataset)
+        self.spec = vector_spec(store.spec.interface, privileged)
+        if split is None:
+            split = {"train": [info.id for info in store.episodes if info.length > 0], "validation": []}
+        self.split = split
+        self.train_episodes = _indices(store, split["train"])
+        self.seeds, self.tasks = _provenance(store.episodes)
+        config = TransitionConfig(reward, discount=discount)
+        self.source = Transitions(dataset, store, self.spec, config, self.train_episodes)
+        self.statistics = field_statistics(store, tuple(self.spec.observation), self.train_episodes)
+        self.validation_batches: list[Batch] = []
+        self._seed, self._device = seed, device
+
+    def batch(self, step: int, size: int) -> Batch:
+        return tensors(self.source.sample(size, np.random.default_rng((self._seed, step))), self._device)
+
+
+class Transitions:
+    """Draws transitions of a dataset, `action` (B, A).
+
+    Raises DatasetError when there are none, when a reward is absent or not finite, or when an action lies outside the
+    limits of its spec.
+    """
+
+    def __init__(
+        self, dataset: Path, store: Store, spec: InterfaceSpec, config: TransitionConfig, episodes: Sequence[int]
+    ) -> None:
+        low, high = np.asarray(spec.action.low), np.asarray(spec.action.high)
+        margin = LIMIT_MARGIN * (high - low)
+        for index in episodes:
+            info, acted = store.episodes[index], store.read_valid(index)["action"]
+            action = store.read(index, ["action"])["action"][acted]
+            if ((action < low - margin) | (action > high + margin)).any():
+                raise DatasetError(f"{dataset}: episode {info.id} has actions outside their limits; delete or trim it")
+            if config.reward == SUCCESS and info.success is None:
+                raise DatasetError(f"{dataset}: nobody said whether episode {info.id} succeeded; name a reward column")
+            if config.reward != SUCCESS and not np.isfinite(store.read(index, [config.reward])[config.reward]).all():
+                raise DatasetError(f"{dataset}: {config.reward} of episode {info.id} is not finite; label it again")
+        self._sampler = Sampler(store, SamplerConfig(tuple(spec.observation), transition=config), episodes)
+
+    def sample(self, batch_size: int, rng: np.random.Generator) -> dict[str, NDArray]:
+        batch = self._sampler.sample(batch_size, rng)
+        del batch["action_mask"]
+        return {**batch, "action": batch["action"][:, 0]}
+
+
+def tensors(batch: Mapping[str, NDArray], device: str) -> Batch:
+    return {name: torch.from_numpy(values).to(device) for name, values in batch.items()}
+
+
+def field_statistics(store: Store, fields: Sequence[str], episodes: Sequence[int]) -> dict[str, FieldStatistics]:
+    summary = summarize(store, fields, episodes)
+    return {name: FieldStatistics(s.mean, s.std, s.low, s.high) for name, s in summary.items()}
+
+
+def _indices(store: Store, ids: Sequence[str]) -> list[int]:
+    known = {info.id: index for index, info in enumerate(store.episodes)}
+    missing = [name for name in ids if name not in known]
+    if missing:
+        raise DatasetError(
+            f"{len(missing)} episodes that the run was begun with are gone ({missing[0]}); undo that, or train anew"
+        )
+    return [known[name] for name in ids]
+
+
+def _provenance(episodes: Sequence[EpisodeInfo]) -> tuple[list[int], list[str]]:
+    """Seeds and tasks of the episodes."""
+    return [info.seed for info in episodes if info.seed is not None], sorted({i.task for i in episodes if i.task})

@@ -6,12 +6,10 @@ limits the workspace or the clearance, not before.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from robolearn.errors import SpecError
+from robolearn.robots.kinematics import Kinematics
 from robolearn.robots.safety import Geometry, SafetyConfig
 from robolearn.specs import RobotSpec
 
@@ -22,28 +20,18 @@ def load_geometry(config: SafetyConfig, spec: RobotSpec) -> Geometry | None:
 
 
 class MujocoGeometry:
-    """Kinematics of an MJCF file whose joints are named as the robot's. Legend: J joints, G pairs of geoms.
+    """The clearance counts between colliding geoms (`contype`) of links that no joint connects. Legend: G pairs.
 
-    The clearance counts between colliding geoms (`contype`) of links that no joint connects directly.
+    Raises SpecError when the model does not fit the robot.
     """
 
     def __init__(self, config: SafetyConfig, spec: RobotSpec) -> None:
         import mujoco
 
-        self._mujoco = mujoco
-        try:
-            self._model: Any = mujoco.MjModel.from_xml_path(str(config.model))
-        except ValueError as error:
-            raise SpecError(f"safety model {config.model}: {' '.join(str(error).split())}") from error
-        self._data: Any = mujoco.MjData(self._model)
-        joints = [mujoco.mj_name2id(self._model, mujoco.mjtObj.mjOBJ_JOINT, name) for name in spec.joint_names]
-        if -1 in joints:
-            missing = ", ".join(n for n, i in zip(spec.joint_names, joints, strict=True) if i < 0)
-            raise SpecError(f"safety model {config.model} has no joint {missing}, which {spec.name} has")
-        self._tool = mujoco.mj_name2id(self._model, mujoco.mjtObj.mjOBJ_BODY, config.tool)
-        if self._tool < 0:
-            raise SpecError(f"safety model {config.model} has no body {config.tool!r}; give the tool's body as `tool`")
-        self._qpos = self._model.jnt_qposadr[joints]
+        assert config.model is not None
+        self._distance = mujoco.mj_geomDistance
+        self._kinematics = Kinematics(config.model, spec, config.tool)
+        self._model, self._data = self._kinematics.model, self._kinematics.data
         self._box = None
         if config.workspace_low is not None and config.workspace_high is not None:
             self._box = np.array(config.workspace_low), np.array(config.workspace_high)
@@ -51,15 +39,9 @@ class MujocoGeometry:
         self._pairs = self._far_links()  # (G, 2)
         self._reach = self._model.geom_rbound[self._pairs].sum(axis=1)
 
-    def tool_position(self, position: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Of the tool [m] (3,) in the model's frame, at joint positions (J,)."""
-        self._data.qpos[self._qpos] = position
-        self._mujoco.mj_kinematics(self._model, self._data)
-        return self._data.xpos[self._tool].copy()
-
     def excess(self, position: NDArray[np.float64]) -> tuple[float, str]:
         """See `Geometry`: the larger of the way out of the workspace and the missing clearance."""
-        tool = self.tool_position(position)
+        tool, _ = self._kinematics.tool(position)
         worst, what = 0.0, ""
         if self._box is not None:
             outside = np.maximum(self._box[0] - tool, tool - self._box[1])
@@ -69,7 +51,7 @@ class MujocoGeometry:
                 worst = float(outside[axis])
                 what = f"the tool would be at {'xyz'[axis]} {tool[axis]:.3f} m, outside {low:g}..{high:g}"
         for first, second in self._near_pairs():
-            gap = self._mujoco.mj_geomDistance(self._model, self._data, first, second, self._clearance_m, None)
+            gap = self._distance(self._model, self._data, first, second, self._clearance_m, None)
             if self._clearance_m - gap > worst:
                 worst = self._clearance_m - gap
                 links = " and ".join(self._model.body(self._model.geom_bodyid[i]).name for i in (first, second))

@@ -8,10 +8,13 @@ from robolearn.tasks.button import Button, ButtonRelease
 from robolearn.tasks.drawer import DrawerClose, DrawerOpen
 from robolearn.tasks.kinematics import SO101_ARM
 from robolearn.tasks.lift import Lift, Lower
+from robolearn.tasks.panda import PANDA_ARM
+from robolearn.tasks.peg import PegExtract, PegInsert
 from robolearn.tasks.pick_place import PickPlace, PickPlaceBack
 from robolearn.tasks.push import Push, PushBack
 from robolearn.tasks.reach import Reach, ReachBack
 from robolearn.tasks.stack import Stack, Unstack
+from robolearn.tasks.sweep import Sweep, Unsweep
 from robolearn.tasks.task import Task
 
 TASKS: dict[str, type[Task]] = {
@@ -27,11 +30,16 @@ TASKS: dict[str, type[Task]] = {
     "unstack-v1": Unstack,
     "drawer_open-v1": DrawerOpen,
     "drawer_close-v1": DrawerClose,
+    "peg_insert-v1": PegInsert,
+    "peg_extract-v1": PegExtract,
+    "sweep-v1": Sweep,
+    "unsweep-v1": Unsweep,
     "button-v1": Button,
     "button_release-v1": ButtonRelease,
 }
 ARMS: dict[str, Arm] = {
     "so101": SO101_ARM,
+    "panda": PANDA_ARM,
 }
 
 

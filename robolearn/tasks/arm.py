@@ -24,7 +24,10 @@ Facts: TypeAlias = Mapping[str, NDArray]
 class Kinematics(Protocol):
     """Where the tool is, and which joints bring it somewhere, in the base frame."""
 
-    pan_x: float  # of the first axis, which is vertical [m]
+    @property
+    def pan_x(self) -> float:
+        """Of the first axis, which is vertical [m]."""
+        ...
 
     def forward(self, q: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Tool position (3,) [m] and rotation (3, 3) for joint positions (N,) or longer."""

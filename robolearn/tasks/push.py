@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from robolearn.tasks.arm import Arm
-from robolearn.tasks.facts import closeness, distance, home, inside, off_table, position, spread, standing
+from robolearn.tasks.facts import closeness, distance, home, off_table, position, spread, standing
 from robolearn.tasks.motion import move
 from robolearn.tasks.task import Facts, InitialState, Judgement, Task
 
@@ -18,7 +18,7 @@ GOAL_LOW, GOAL_HIGH = np.array([0.19, 0.09]), np.array([0.25, 0.13])  # region o
 CONTACT_M = 0.026  # from the puck's centre to the tool's when they touch
 STANDOFF_M = 0.025  # between them before the push
 HOVER_M = 0.07
-TOOL_HEIGHT_M = 0.017
+TIP_HEIGHT_M = 0.0045  # of the fingertips above the table
 
 
 class Push(Task):
@@ -49,7 +49,7 @@ class Push(Task):
 
 
 class PushBack(Task):
-    """Stages and success as in `judge_push`: the puck is where pucks start, on the table."""
+    """Stages and success as in `judge_push`: the puck is where pucks start; where there, the mark tells."""
 
     id = "push_back-v1"
     instruction = "push the blue puck off the orange mark, back to the middle of the table"
@@ -68,8 +68,8 @@ class PushBack(Task):
         return InitialState(home(self.arm, rng, gripper=self.arm.gripper.fork), poses)
 
     def judge(self, facts: Facts) -> Judgement:
-        puck = position(facts, "puck")[..., :2]
-        return judge_push(facts, _start(facts), inside(puck, START_LOW, START_HIGH))
+        start = _start(facts)
+        return judge_push(facts, start, distance(position(facts, "puck")[..., :2], start) < IN_MARK_M)
 
     def expert(self, facts: Facts) -> NDArray[np.float32]:
         return push(self.arm, facts, position(facts, "puck"), _start(facts))
@@ -111,12 +111,13 @@ def push(
     contact = radius_m + CONTACT_M - PUCK_RADIUS_M
     relative = here[:2] - puck[:2]
     behind, aside = -float(relative @ way), abs(float(relative[0] * way[1] - relative[1] * way[0]))
-    low = here[2] < TOOL_HEIGHT_M + 0.02
+    height = arm.gripper.tip_m + TIP_HEIGHT_M
+    low = here[2] < height + 0.02
     if low and behind > 0.7 * contact and aside < 0.012:
         ahead = min(0.02, left)
-        return move(arm, facts, (*(puck[:2] - way * (contact - ahead)), TOOL_HEIGHT_M), yaw, fork, lead_m=0.01)
+        return move(arm, facts, (*(puck[:2] - way * (contact - ahead)), height), yaw, fork, lead_m=0.01)
     start = puck[:2] - way * (contact + STANDOFF_M)
     off = float(np.hypot(*(here[:2] - start)))
     if low and off > 0.02:  # up before going around the puck
         return move(arm, facts, (*here[:2], HOVER_M), yaw, fork)
-    return move(arm, facts, (*start, TOOL_HEIGHT_M + float(np.clip(4 * (off - 0.008), 0.0, HOVER_M))), yaw, fork)
+    return move(arm, facts, (*start, height + float(np.clip(4 * (off - 0.008), 0.0, HOVER_M))), yaw, fork)

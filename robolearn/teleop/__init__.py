@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from robolearn.teleop.gamepad import Gamepad
 from robolearn.teleop.keyboard import Keyboard
 from robolearn.teleop.leader_arm import LeaderArm
+from robolearn.teleop.phone import Phone
 from robolearn.teleop.scripted import ScriptedTeleop
+from robolearn.teleop.spacemouse import SpaceMouse
 from robolearn.teleop.teleoperator import Teleoperator
 
 TELEOPERATORS: dict[str, Callable[..., Teleoperator]] = {
+    "gamepad": Gamepad,
     "keyboard": Keyboard,
     "leader_arm": LeaderArm,
+    "phone": Phone,
     "scripted": ScriptedTeleop,
+    "spacemouse": SpaceMouse,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mujoco
+import numpy as np
 
 from robolearn.assets import asset
 from robolearn.errors import AssetError
@@ -25,6 +26,7 @@ def load_model(task: Task) -> mujoco.MjModel:
         mount = scene.site(MOUNT)
         if mount is None:
             raise AssetError(f"{scene_file} has no site {MOUNT!r}; add one where the robot stands")
+        mount.pos = mount.pos + np.array(task.arm.mount)
         scene.attach(robot, site=mount, prefix=ROBOT_PREFIX)
         model = scene.compile()
     except ValueError as error:

@@ -27,6 +27,8 @@ TRANSITION_ALGORITHMS = sorted(name for name, made in ALGORITHMS.items() if made
 
 def make(name: str, seed: int = 0, **settings: Any) -> Algorithm:
     algorithm = ALGORITHMS[name]
+    if algorithm.learns_from == "transitions":
+        settings = {"utd": 1, **settings}
     return algorithm(SPEC, STATISTICS, algorithm.config_type(steps=10, batch_size=SIZE, **settings), seed=seed)
 
 
@@ -75,6 +77,7 @@ def test_update_learns_and_tells_in_scalars(name: str) -> None:
     metrics = algorithm.update(batch(algorithm))
     assert algorithm.gradient_step == 1
     assert not same(weights(algorithm), before)
+    assert set(metrics) == set(ALGORITHMS[name].metrics)
     assert all(isinstance(value, torch.Tensor) and value.shape == () for value in metrics.values())
     assert all(torch.isfinite(value) and not value.requires_grad for value in metrics.values())
 
@@ -154,9 +157,8 @@ def test_rows_for_two_steps_are_two_steps(name: str) -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", TRANSITION_ALGORITHMS)
 def test_compiled_equals_plain(name: str) -> None:
-    plain, made = make(name), ALGORITHMS[name]
-    config = made.config_type(steps=10, batch_size=SIZE)
-    fast = made(SPEC, STATISTICS, config, seed=0, wrapper=compiled())
+    plain = make(name)
+    fast = ALGORITHMS[name](SPEC, STATISTICS, plain.config, seed=0, wrapper=compiled())
     for i in range(5):
         plain.update(batch(plain, i))
         fast.update(batch(plain, i))

@@ -17,9 +17,13 @@ from robolearn.robots.servo_bus import BusConfig
 from robolearn.robots.standin import StandInBus
 from robolearn.tasks.kinematics import SO101
 from robolearn.teleop import TELEOPERATORS
+from robolearn.teleop.gamepad import GamepadConfig
 from robolearn.teleop.keyboard import KeyboardConfig
 from robolearn.teleop.leader_arm import LeaderArmConfig
+from robolearn.teleop.phone import PhoneConfig
 from robolearn.teleop.scripted import ScriptedTeleopConfig
+from robolearn.teleop.spacemouse import SpaceMouseConfig
+from robolearn.teleop.standin import StandInGamepad, StandInSpaceMouse
 from robolearn.teleop.teleoperator import TeleopCommand, Teleoperator
 from robolearn.types import RobotState
 
@@ -51,6 +55,35 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[]
         with StandInBus("sts3215") as bus:
             arm = ServoArmConfig(bus.port, tmp_path / "leader.json", bus=BusConfig(answer_timeout_s=0.05))
             yield lambda: teleoperator(LeaderArmConfig(arm), SO101)
+    elif request.param == "gamepad":
+        pad = StandInGamepad()
+
+        class Clutched(teleoperator):  # type: ignore[misc]
+            def connect(self) -> None:
+                super().connect()
+                pad.button(5)
+                pad.axis(1, -1.0)
+
+        yield lambda: Clutched(GamepadConfig(device=pad.path), SO101)
+        pad.unplug()
+    elif request.param == "spacemouse":
+        mouse = StandInSpaceMouse()
+
+        class Pushed(teleoperator):  # type: ignore[misc]
+            def connect(self) -> None:
+                super().connect()
+                mouse.along(0, 100, 0)
+
+        yield lambda: Pushed(SpaceMouseConfig(device=mouse.path), SO101)
+        mouse.unplug()
+    elif request.param == "phone":
+
+        class Touched(teleoperator):  # type: ignore[misc]
+            def connect(self) -> None:
+                super().connect()
+                self.feed({"engaged": True, "position": [0, 1, 0], "orientation": [1, 0, 0, 0]}, 1_000_000_000)
+
+        yield lambda: Touched(PhoneConfig(), SO101)
     else:
         raise NotImplementedError(f"say here how {request.param} is stood in for")
 

@@ -205,3 +205,38 @@ def test_missing_commands_at_the_end_make_no_earlier_transition_terminal(tmp_pat
     buffer.extend(store, 0, lambda store, index: np.zeros(5))
     assert len(buffer) == 3
     assert buffer.batch(np.arange(3))["bootstrap"].tolist() == [1, 1, 1]
+
+
+def test_returns_are_summed_when_an_episode_ends() -> None:
+    spec = InterfaceSpec({"proprio": ArraySpec((1,))}, ArraySpec((1,)), 10.0)
+    buffer = ReplayBuffer(spec, ReplayBufferConfig(capacity=20, discount=0.5))
+
+    def see(value: float) -> dict[str, np.ndarray]:
+        return {"proprio": np.array([value], np.float32)}
+
+    for rewards, truncated in (([1.0, 2.0, 4.0], True), ([8.0], False), ([3.0, 3.0], False)):
+        buffer.begin(see(rewards[0]))
+        for i, reward in enumerate(rewards):
+            last = truncated and i == len(rewards) - 1
+            buffer.append(np.zeros(1, np.float32), reward, see(0.0), len(rewards) == 1, last)
+    returns = buffer.batch(np.flatnonzero(buffer.state_dict()["acted"]))["return_to_go"]
+    np.testing.assert_array_equal(returns, [3.0, 4.0, 4.0, 8.0, -np.inf, -np.inf])
+
+
+def test_a_restored_buffer_goes_on_as_the_first() -> None:
+    spec = InterfaceSpec({"proprio": ArraySpec((2,))}, ArraySpec((1,)), 10.0)
+    config = ReplayBufferConfig(capacity=17, num_steps=2)
+    whole, second = ReplayBuffer(spec, config), ReplayBuffer(spec, config)
+    rng = np.random.default_rng(0)
+    whole.begin({"proprio": np.zeros(2, np.float32)})
+    for step in range(60):
+        if step == 40:
+            second.load_state_dict({name: values.copy() for name, values in whole.state_dict().items()})
+        action, seen = rng.normal(size=1).astype(np.float32), {"proprio": rng.normal(size=2).astype(np.float32)}
+        for buffer in (whole, second) if step >= 40 else (whole,):
+            buffer.append(action, float(step), seen, step % 7 == 6, False)
+            if step % 7 == 6:
+                buffer.begin(seen)
+    first, other = (buffer.sample(50, np.random.default_rng(1)) for buffer in (whole, second))
+    for name, values in first.items():
+        np.testing.assert_array_equal(values, other[name])

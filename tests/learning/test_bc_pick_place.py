@@ -8,7 +8,7 @@ import pytest
 
 from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.evaluate import evaluate_policy
-from robolearn.recipes.train import train_offline
+from robolearn.recipes.train_offline import train_offline
 
 TASK = "pick_place-v1"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cells import Typist
 
 import robolearn.ros  # noqa: F401  supplies rclpy and the messages where ROS 2 is not installed
 
@@ -48,6 +49,16 @@ class Graph:
         self.children[name] = child
         return child
 
+    def launch(self, name: str, **arguments: Any) -> subprocess.Popen[bytes]:
+        """Run a launch file of the repository; its output is the log `launch`."""
+        file = Path(__file__).parents[2] / "launch" / f"{name}.launch.yaml"
+        command = [sys.executable, "-m", "robolearn.cli", "launch", str(file)]
+        command += [f"{key}:={value}" for key, value in arguments.items()]
+        with (self.folder / "launch.log").open("wb") as log:
+            child = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+        self.children["launch"] = child
+        return child
+
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")
 
@@ -73,6 +84,9 @@ class Graph:
         while not condition():
             assert time.monotonic() < end_s, f"waited {timeout_s} s in vain; {self._logs()}"
             rclpy.spin_once(self.node, timeout_sec=0.05)
+
+    def spin_once(self) -> None:
+        rclpy.spin_once(self.node, timeout_sec=0.02)
 
     def run_episode(self, seed: int = 0, episode_id: str = "episode") -> Any:
         """Start an episode of the twin and spin until it ended. Returns the ENDED event."""
@@ -115,6 +129,23 @@ def ros(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs the main function of a node, which ends with exit code 2 and one line; returns the line."""
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
+
+    def run(main: Callable[[], int], **parameters: Any) -> str:
+        argv = ["node", "--ros-args"]
+        for key, value in parameters.items():
+            argv += ["-p", f"{key}:={value}"]
+        monkeypatch.setattr(sys, "argv", argv)
+        assert main() == 2
+        *_, line = capsys.readouterr().err.splitlines()
+        return line
+
+    return run
+
+
+@pytest.fixture
 def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Graph]:
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -127,3 +158,10 @@ def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Graph]:
             running.stop()
         finally:
             running.close()
+
+
+@pytest.fixture
+def typist() -> Iterator[Typist]:
+    someone = Typist()
+    yield someone
+    someone.close()

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
-from collections.abc import Iterator
+import time
 from pathlib import Path
 from typing import Any
 
-import pytest
 from cells import Typist, standin_cell
 from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from robolearn_msgs.srv import StartEpisode
 from robolearn_nodes import convert, topics
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
-
-
-@pytest.fixture
-def typist() -> Iterator[Typist]:
-    someone = Typist()
-    yield someone
-    someone.close()
 
 
 class Ears:
@@ -66,3 +63,67 @@ def test_dead_commander_holds_the_arm_within_100_ms_and_is_marked(graph: Any, tm
         assert convert.stamp_ns(moved[-1].header.stamp) - last_ns <= 100_000_000
         graph.stop()
         assert bus.motors[1].get("torque")  # it still holds
+
+
+def test_killed_robot_node_is_started_again_by_its_launch_file(graph: Any, tmp_path: Path, typist: Typist) -> None:
+    with standin_cell(tmp_path) as (cell, bus):
+        ears = Ears(graph)
+        graph.launch("robot", cell=cell, cameras="false")
+        graph.start("teleop", cell=cell, terminal=typist.terminal)
+        typist.hold("q")
+        graph.spin_until(lambda: any(not m.header.frame_id for m in ears.sent))
+        (pid,) = re.findall(r"\[robot_node-1\]: process started with pid \[(\d+)\]", graph.log("launch"))
+        os.kill(int(pid), signal.SIGKILL)
+        graph.spin_until(lambda: graph.log("launch").count("takes commands") == 2)
+        assert bus.motors[1].get("torque")
+        ears.sent.clear()
+        graph.spin_until(lambda: any(not m.header.frame_id for m in ears.sent))
+        graph.stop()
+
+
+def test_stop_from_the_keyboard_holds_until_resumed(graph: Any, tmp_path: Path, typist: Typist) -> None:
+    with standin_cell(tmp_path) as (cell, _):
+        ears = Ears(graph)
+        graph.start("robot", cell=cell)
+        graph.start("teleop", cell=cell, terminal=typist.terminal)
+        typist.hold("q")
+        graph.spin_until(lambda: any(not m.header.frame_id for m in ears.sent))
+        typist.press(" ")
+        graph.spin_until(lambda: ears.sent[-1].header.frame_id == "emergency stop")
+        held = position(ears.sent[-1])
+        seen = len(ears.sent)
+        graph.spin_until(lambda: len(ears.sent) > seen + 10)
+        assert {position(m) for m in ears.sent[seen:]} == {held}
+        assert ears.problems["robot"][-1] == "the robot holds: emergency stop"
+        time.sleep(0.7)  # a key that repeats counts once
+        typist.press("\r")
+        graph.spin_until(lambda: not ears.sent[-1].header.frame_id)
+        graph.stop()
+
+
+def test_lifecycle_by_its_services(graph: Any, tmp_path: Path) -> None:
+    with standin_cell(tmp_path) as (cell, bus):
+        ears = Ears(graph)
+        graph.start("robot", cell=cell, autostart=False)
+
+        def change(transition: int) -> bool:
+            request = {"transition": Transition(id=transition)}
+            return bool(graph.call(ChangeState, "/robot/change_state", **request).success)
+
+        assert not graph.call(StartEpisode, topics.START_EPISODE).success
+        assert not bus.motors[1].get("torque")
+        assert change(Transition.TRANSITION_CONFIGURE)
+        graph.spin_until(lambda: ears.states)  # it measures
+        assert not ears.sent
+        assert change(Transition.TRANSITION_ACTIVATE)
+        graph.spin_until(lambda: ears.sent)
+        assert graph.call(StartEpisode, topics.START_EPISODE).success
+        assert change(Transition.TRANSITION_DEACTIVATE)
+        graph.spin_until(lambda: graph.events and graph.events[-1].reason.startswith("the robot was deactivated"))
+        assert change(Transition.TRANSITION_CLEANUP)
+        bus.motors[3].present = False
+        assert not change(Transition.TRANSITION_CONFIGURE)
+        graph.spin_until(lambda: any("elbow_flex" in problem for problem in ears.problems["robot"][-1:]))
+        bus.motors[3].present = True
+        assert change(Transition.TRANSITION_CONFIGURE)
+        graph.stop()

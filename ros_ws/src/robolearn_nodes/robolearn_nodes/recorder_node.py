@@ -183,6 +183,9 @@ class RecorderNode(Node):
             if self._problem or request.discard:
                 self._writer.discard()
                 response.success, response.message = request.discard, self._problem
+            elif not recording.started:
+                self._writer.discard()
+                response.message = f"no {topics.EPISODE} event told that episode {self._episode.id} has started"
             else:
                 tags = {"sync": self._rule, **recording.counts, **self._notes}
                 info = recording.commit(end_ns, outcome, {key: value for key, value in tags.items() if value})

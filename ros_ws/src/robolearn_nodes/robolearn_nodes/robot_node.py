@@ -50,7 +50,8 @@ class RobotNode(LifecycleNode):
         self._robot: Robot | None = None
         self._measured: RobotState | None = None
         self._active = self._decided = False
-        self._held = self._failure = ""
+        self._held = ""
+        self._failure = RobolearnError()  # why the last transition failed
         self._running: RunningEpisode | None = None
         self._meters = {name: Meter() for name in ("states", "commands")}
 
@@ -70,12 +71,12 @@ class RobotNode(LifecycleNode):
         self._alone_check = self.create_timer(ALONE_CHECK_S, self._check_alone)
 
     def work(self) -> None:
-        """Start by itself unless told otherwise, then serve. Raises HardwareError when it cannot start."""
+        """Start by itself unless told otherwise, then serve. Raises the reason when it cannot start."""
         for trigger in (self.trigger_configure, self.trigger_activate) if self._autostart else ():
             end_s = time.monotonic() + 5.0  # joint states of another node take a moment to be found
             while trigger() != TransitionCallbackReturn.SUCCESS:
-                if not self._controller or time.monotonic() > end_s:
-                    raise HardwareError(self._failure)
+                if not (self._controller and isinstance(self._failure, HardwareError)) or time.monotonic() > end_s:
+                    raise self._failure
                 rclpy.spin_once(self, timeout_sec=0.1)
         rclpy.spin(self)
 
@@ -103,8 +104,8 @@ class RobotNode(LifecycleNode):
         try:
             step()
         except RobolearnError as error:
-            self._failure = str(error)
-            self._diagnostics.report(self._failure)
+            self._failure = error
+            self._diagnostics.report(str(error))
             return TransitionCallbackReturn.FAILURE
         self._diagnostics.report("")
         return TransitionCallbackReturn.SUCCESS

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from rclpy.client import Client
 from rclpy.node import Node
 from robolearn_msgs.msg import EpisodeEvent
 from robolearn_msgs.srv import StopEpisode
@@ -32,6 +33,9 @@ ENDINGS = {
 }
 
 
+REPEAT_NS = 600_000_000  # terminals wait half a second before they repeat a key
+
+
 class TeleopNode(Node):
     """Between two episodes, the key that ends one as a success begins the next, or lets a stopped robot go on."""
 
@@ -51,6 +55,7 @@ class TeleopNode(Node):
         self._policy = NewestCommand(self._joints)
         self._pace = Pace(self._interface.period_ns)
         self._in_episode = False
+        self._said_ns: dict[TeleopEvent, int] = {}
         self._commands = 0
         self._states = Meter()
 
@@ -80,19 +85,16 @@ class TeleopNode(Node):
         except (SpecError, HardwareError) as error:
             self._diagnostics.report(f"no command: {error}")
             return
-        if TeleopEvent.STOP in said.events and self._emergency_stop.service_is_ready():
-            self._emergency_stop.call_async(Trigger.Request())
-        if TeleopEvent.SUCCESS in said.events and self._intervention.stopped:
-            self._resume()
-        else:
-            for event in said.events:
+        for event in said.events:
+            since_ns, self._said_ns[event] = now_ns - self._said_ns.get(event, 0), now_ns
+            if not 0 <= since_ns < REPEAT_NS:  # a key that is held repeats, and says it once
                 self._say(event)
         stamp_ns, policy_action, _ = self._policy.get()
         fresh = 0 <= now_ns - stamp_ns <= self._interface.safety.max_command_age_s * 1e9
         verdict = self._intervention.decide(policy_action if fresh else None, said, now_ns)
         self._diagnostics.report(said.reason or (verdict.reason if self._intervention.stopped else ""))
-        if verdict.policy_returns and self._replan.service_is_ready():
-            self._replan.call_async(Trigger.Request())
+        if verdict.policy_returns:
+            self._call(self._replan, Trigger.Request())
         if verdict.action is None or verdict.source is None:
             return
         source = convert.source_name(verdict.source)
@@ -104,13 +106,20 @@ class TeleopNode(Node):
 
     def _say(self, event: TeleopEvent) -> None:
         """Pass on what the person said of the episode."""
-        if event is TeleopEvent.SUCCESS and not self._in_episode:
-            if self._next.service_is_ready():
-                self._next.call_async(Trigger.Request())
-        elif event in ENDINGS and self._in_episode and self._stop.service_is_ready():
-            request = StopEpisode.Request(event=ENDINGS[event], discard=event is TeleopEvent.DISCARD)
-            self._stop.call_async(request)
-            self._in_episode = False  # a key that repeats says it once
+        if event is TeleopEvent.STOP:
+            self._call(self._emergency_stop, Trigger.Request())
+        elif event is TeleopEvent.SUCCESS and self._intervention.stopped:
+            self._resume()
+        elif event is TeleopEvent.SUCCESS and not self._in_episode:
+            self._call(self._next, Trigger.Request())
+        elif event in ENDINGS and self._in_episode:
+            self._call(self._stop, StopEpisode.Request(event=ENDINGS[event], discard=event is TeleopEvent.DISCARD))
+
+    @staticmethod
+    def _call(client: Client, request: Any) -> None:
+        """Without waiting for the answer: the robot must be commanded meanwhile."""
+        if client.service_is_ready():
+            client.call_async(request)
 
     def _on_event(self, event: EpisodeEvent) -> None:
         self._in_episode = event.event == EpisodeEvent.STARTED
@@ -123,8 +132,7 @@ class TeleopNode(Node):
 
     def _resume(self) -> None:
         self._intervention.resume()
-        if self._resume_robot.service_is_ready():
-            self._resume_robot.call_async(Trigger.Request())
+        self._call(self._resume_robot, Trigger.Request())
 
     def _figures(self) -> dict[str, Any]:
         return {"commands": self._commands, "stopped": self._intervention.stopped, **self._states.figures("states")}

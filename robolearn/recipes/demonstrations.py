@@ -1,0 +1,103 @@
+"""Demonstrations as the transitions of an online training.
+
+A twin's demonstrations command joint positions; online it takes joint velocities and shows the last command, because
+what explores must move by little. Both say the same: the velocity is the difference of two commands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
+from robolearn.datasets.sampler import SUCCESS, TransitionConfig
+from robolearn.datasets.store import Store
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.errors import DatasetError, SpecError
+from robolearn.networks.normalizer import FieldStatistics, Statistics
+from robolearn.recipes.training_data import Transitions, field_statistics
+from robolearn.specs import InterfaceSpec
+
+
+class Source(Protocol):
+    """Draws transitions."""
+
+    def sample(self, batch_size: int, rng: np.random.Generator) -> dict[str, NDArray]: ...
+
+
+def demonstrations(
+    dataset: Path, task: str, spec: InterfaceSpec, discount: float, num_steps: int
+) -> tuple[Source, Statistics]:
+    """All transitions of the dataset for a policy of this spec, and the statistics of what it sees.
+
+    The reward is the field `reward` where there is one, else 1 at the end of a success. Raises DatasetError or
+    SpecError when they do not fit.
+    """
+    store = ZarrStore.open(dataset)
+    usable = [index for index, info in enumerate(store.episodes) if info.length]
+    tasks = {store.episodes[index].task for index in usable} - {task, ""}
+    if not usable or tasks:
+        raise DatasetError(f"{dataset} has {len(usable)} episodes of {', '.join(sorted(tasks)) or task}; wanted {task}")
+    if "command" in spec.observation:
+        buffer = _relative(dataset, store, spec, ReplayBufferConfig(2, num_steps, discount), usable)
+        return buffer, buffer_statistics(buffer)
+    held = {name: field for name, field in store.spec.fields.items() if name in spec.observation}
+    spec.require(replace(store.spec.interface, observation=held), "the task", str(dataset))
+    reward = "reward" if "reward" in store.spec.fields else SUCCESS
+    source = Transitions(dataset, store, spec, TransitionConfig(reward, num_steps, discount), usable)
+    return source, field_statistics(store, tuple(spec.observation), usable)
+
+
+def buffer_statistics(*buffers: ReplayBuffer) -> Statistics:
+    """Of all observations in the buffers."""
+    states = [buffer.state_dict() for buffer in buffers]
+    answer = {}
+    for name in buffers[0].spec.observation:
+        values = np.concatenate([state[f"observation.{name}"] for state in states]).astype(np.float64)
+        numbers = (values.mean(0), values.std(0), values.min(0), values.max(0))
+        answer[name] = FieldStatistics(*(tuple(map(float, number)) for number in numbers))
+    return answer
+
+
+def _relative(
+    dataset: Path, store: Store, spec: InterfaceSpec, config: ReplayBufferConfig, usable: list[int]
+) -> ReplayBuffer:
+    """Joint velocities as shares of each joint's max_speed; the reward is 1 at the end of a success."""
+    robot = store.spec.robot
+    names = tuple(f"{joint}.velocity" for joint in robot.joint_names)
+    if spec.action.names != names:
+        raise SpecError(f"{dataset} is of {', '.join(names)}; the task wants {', '.join(spec.action.names)}")
+    missing = [name for name in spec.observation if name != "command" and name not in store.spec.fields]
+    if missing:
+        raise SpecError(f"{dataset} lacks {', '.join(missing)}, which the policy sees; collect demonstrations anew")
+    step = np.asarray(robot.max_speed) / spec.control_hz
+    length = sum(store.episodes[index].length + 1 for index in usable)
+    buffer = ReplayBuffer(spec, replace(config, capacity=length + 1))
+    for index in usable:
+        _add(buffer, store, index, step)
+    return buffer
+
+
+def _add(buffer: ReplayBuffer, store: Store, index: int, step: NDArray) -> None:
+    info = store.episodes[index]
+    fields = [name for name in buffer.spec.observation if name != "command"]
+    episode = store.read(index, [*fields, "action_sent"])
+    sent = episode["action_sent"].astype(np.float64)
+    joints = sent.shape[1]
+    before = np.concatenate([episode["proprio"][:1, :joints], sent[:-1]])
+    action = np.clip((sent - before) / step, -1.0, 1.0).astype(np.float32)
+
+    def seen(row: int) -> dict[str, NDArray]:
+        return {**{name: episode[name][row] for name in fields}, "command": before[row].astype(np.float32)}
+
+    buffer.begin(seen(0))
+    for row in range(info.length):
+        last = row == info.length - 1
+        if last and not info.terminated:
+            break  # what came after the last action was not recorded
+        following = seen(row) if last else seen(row + 1)
+        buffer.append(action[row], float(last and bool(info.success)), following, last, False)

@@ -1,0 +1,80 @@
+"""The environments that policies learn and are judged in: twins by task id, Gymnasium's by `gym:<id>`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+
+from robolearn.envs.gym_env import PREFIX, GymVectorEnv
+from robolearn.errors import SpecError
+from robolearn.specs import InterfaceSpec
+
+Info = dict[str, Any]
+
+
+class Environments(Protocol):
+    """N environments that are stepped together; the caller resets the rows that ended."""
+
+    num_envs: int
+    interface: InterfaceSpec
+
+    def reset(
+        self, *, seed: Sequence[int] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, Info]: ...
+
+    def step(self, actions: NDArray[np.float32]) -> tuple[Any, NDArray, NDArray, NDArray, Info]: ...
+
+    def render(self) -> tuple[NDArray[np.uint8], ...] | None: ...
+
+    def close(self, **kwargs: Any) -> None: ...
+
+
+Reward = Callable[[NDArray, Info, Info], NDArray]
+"""Rewards (N,) from those of the environment (N,) and the infos before and after the step."""
+
+
+def _success(reward: NDArray, before: Info, after: Info) -> NDArray:
+    return np.asarray(after["success"], np.float32)
+
+
+def _progress(reward: NDArray, before: Info, after: Info) -> NDArray:
+    """What the step added to the progress, and 1 for success: no sum of it grows by waiting."""
+    return np.asarray(after["progress"] - before["progress"] + after["success"], np.float32)
+
+
+REWARDS: Mapping[str, Reward] = {
+    "task": lambda reward, before, after: reward,
+    "success": _success,
+    "progress": _progress,
+}
+"""What a step is worth: as the environment says, 1 for success, or the progress that was made and 1 for success."""
+
+
+def is_gym(task: str) -> bool:
+    return task.startswith(PREFIX)
+
+
+def make_environments(task: str, num_envs: int, render: bool = False) -> Environments:
+    """Environments for a policy of vectors: a twin shows its state and takes joint velocities in [-1, 1].
+
+    Raises UnknownNameError for a task that does not exist.
+    """
+    if num_envs < 1:
+        raise SpecError(f"{num_envs} environments; expected at least 1")
+    if is_gym(task):
+        return GymVectorEnv(task, num_envs, render=render)
+    from robolearn.envs.vector_env import RobotVectorEnv
+
+    return RobotVectorEnv(
+        task,
+        num_envs,
+        cameras=None if render else {},
+        privileged=True,
+        control="joint_velocity",
+        autoreset_mode=AutoresetMode.DISABLED,
+        render_mode="rgb_array" if render else None,
+    )

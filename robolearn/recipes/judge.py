@@ -1,0 +1,72 @@
+"""Judge a policy of vectors on many environments at once. Legend: N environments."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robolearn.policies.gaussian import GaussianPolicy
+from robolearn.recipes.environments import Environments, Reward
+from robolearn.recipes.training_data import tensors
+
+NORMAL_95 = 1.959964
+
+
+def judge(
+    policy: GaussianPolicy,
+    envs: Environments,
+    episodes: int,
+    seed: int,
+    reward: Reward,
+    device: str = "cpu",
+    pictures: Callable[[tuple[NDArray[np.uint8], ...]], None] | None = None,
+    progress: Callable[[int, str], None] = lambda done, text: None,
+) -> list[dict[str, Any]]:
+    """Run `episodes` by the most likely action, with the seeds from `seed` on: one row each, in the order of the seeds.
+
+    A row has seed, return, steps and success (None where the environment knows no such thing). pictures: called with
+    what the environments show before every step of the first episodes.
+    """
+    count = envs.num_envs
+    running = np.arange(count)  # number of the episode in every row
+    total, steps = np.zeros(count), np.zeros(count, np.int64)
+    observation, before = envs.reset(seed=[seed + int(i) for i in running])
+    rows: list[dict[str, Any]] = []
+    while (running < episodes).any():
+        if pictures is not None and running[0] == 0:
+            pictures(envs.render() or ())
+        actions = policy.best(tensors(observation, device)).cpu().numpy()
+        observation, value, terminated, truncated, info = envs.step(actions)
+        total += reward(value, before, info)
+        steps += 1
+        before, ended = info, terminated | truncated
+        if not ended.any():
+            continue
+        for i in np.flatnonzero(ended & (running < episodes)):
+            success = info.get("success")
+            known = None if success is None else bool(success[i])
+            rows.append({"seed": seed + int(running[i]), "return": float(total[i]), "steps": int(steps[i])})
+            rows[-1]["success"] = known
+        taken = int(running.max())
+        for i in np.flatnonzero(ended):
+            taken += 1
+            running[i], total[i], steps[i] = taken, 0.0, 0
+        progress(len(rows), f"return {np.mean([row['return'] for row in rows]):.1f}" if rows else "")
+        observation, before = envs.reset(seed=[seed + int(i) for i in running], options={"reset_mask": ended})
+    return sorted(rows, key=lambda row: row["seed"])
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """`return_mean`, `return_std`, the 95 % interval of the mean, `mean_episode_steps` and, where it is known,
+    `success_rate`."""
+    returns = [row["return"] for row in rows]
+    mean, std = float(np.mean(returns)), float(np.std(returns))
+    half = NORMAL_95 * float(np.std(returns, ddof=1)) / math.sqrt(len(returns)) if len(returns) > 1 else math.inf
+    answer = {"return_mean": mean, "return_std": std, "return_low": mean - half, "return_high": mean + half}
+    answer["mean_episode_steps"] = float(np.mean([row["steps"] for row in rows]))
+    known = [row["success"] for row in rows if row["success"] is not None]
+    return answer | ({"success_rate": float(np.mean(known))} if known else {})

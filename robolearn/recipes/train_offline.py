@@ -1,0 +1,146 @@
+"""Train a policy on a dataset."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from robolearn.algorithms import Algorithm, algorithm_class
+from robolearn.algorithms.compile import Compute
+from robolearn.datasets.sampler import SUCCESS
+from robolearn.errors import CheckpointError
+from robolearn.recipes.run import Run, read_state
+from robolearn.recipes.training_data import Data, training_data
+from robolearn.recipes.training_loop import (
+    SAVES,
+    Progress,
+    Stopwatch,
+    begun_config,
+    check_settings,
+    due,
+    initialise,
+    interruptible,
+    run_config,
+    scalars,
+    statistics_of,
+)
+
+LOG_STEPS = 20
+
+
+def train_offline(
+    algorithm: str,
+    dataset: Path,
+    out: Path,
+    steps: int | None = None,
+    seed: int = 0,
+    config: Any = None,
+    resume: Path | None = None,
+    init_from: Path | None = None,
+    reward: str = SUCCESS,
+    compute: Compute = Compute(),  # noqa: B008, it is frozen
+    progress: Progress = lambda done, text: None,
+) -> dict[str, Any]:
+    """Train on the dataset and write the run `out`, or continue the run `resume` as it was begun.
+
+    reward: of transitions, a field or column of the dataset, or `success`. init_from: a run whose networks to begin
+    with. Ctrl-C saves and returns.
+
+    The result has `checkpoint` (of chunks the best by validation loss, else the latest), `latest_checkpoint`,
+    `untrained_checkpoint`, `steps`, `interrupted`, `validation_loss` (of the best), `train_episodes`,
+    `validation_episodes`, `train_seconds` (of this call) and `time_shares`. Raises DatasetError before anything is
+    written when the dataset cannot be learned from, and RobolearnError when the training diverges.
+    """
+    split = None
+    if resume is not None:
+        begun, settings, compute = begun_config(resume)
+        if "dataset" not in begun:
+            raise CheckpointError(f"{resume} was not trained on a dataset; resume it with --task")
+        algorithm, dataset, seed, out = begun["algorithm"], Path(begun["dataset"]), begun["seed"], resume
+        split, reward = begun.get("episodes"), begun.get("reward", SUCCESS)
+    else:
+        settings = config or algorithm_class(algorithm).config_type()
+        settings = replace(settings, steps=settings.steps if steps is None else steps)
+    check_settings(settings.steps, seed)
+
+    started_s = time.perf_counter()
+    watch = Stopwatch()
+    made = algorithm_class(algorithm)
+    with watch("open"):
+        data = training_data(made.learns_from, dataset, settings, seed, compute.device, reward, split)
+        statistics = data.statistics if init_from is None else statistics_of(init_from)
+        learner = made(data.spec, statistics, settings, seed, compute.device, compute.wrapper())
+    columns = ("train_loss" if name == "loss" else name for name in made.metrics)
+    facts = {"step": 0.0, "wall_s": 0.0, "best_loss": math.inf}
+    if resume is not None:
+        tensors, facts = read_state(resume)
+        learner.load_state_dict(tensors)
+        run = Run.resume(out, (*columns, "validation_loss"), learner.gradient_step)
+    else:
+        if init_from is not None:
+            initialise(learner, init_from, read_state(init_from)[0])
+        about = run_config(
+            algorithm, seed, settings, compute, dataset=str(dataset), reward=reward, episodes=dict(data.split)
+        )
+        run = Run.create(out, about, (*columns, "validation_loss"))
+
+    provenance = {"algorithm": algorithm, "dataset": str(dataset), "seed": seed}
+    provenance |= {"tasks": data.tasks, "episode_seeds": data.seeds}
+    best_loss = facts["best_loss"]
+    with run, interruptible() as interrupted:
+        if resume is None:
+            run.save(learner.policy(), 0, provenance, ("untrained", "latest", "best"))
+        stop = False
+        while learner.gradient_step < settings.steps and not stop:
+            before = learner.gradient_step
+            with watch("sample"):
+                batch = data.batch(before, settings.batch_size)
+            with watch("update"):
+                metrics = learner.update(batch)
+            step = learner.gradient_step
+            stop = interrupted.is_set()
+            save = stop or due(step, before, max(settings.steps // SAVES, 1), settings.steps)
+            if not save and not due(step, before, LOG_STEPS, settings.steps):
+                continue
+            with watch("update"):
+                row = scalars(metrics, out, step)
+            row = {"train_loss" if name == "loss" else name: value for name, value in row.items()}
+            wall_s = facts["wall_s"] + time.perf_counter() - started_s
+            if save:
+                with watch("validate"):
+                    loss = _validation_loss(learner, data)
+                row |= {} if loss is None else {"validation_loss": loss}
+                names = ("latest", "best") if loss is None or loss < best_loss else ("latest",)
+                best_loss = min(best_loss, math.inf if loss is None else loss)
+                with watch("save"):
+                    run.save(learner.policy(), step, {**provenance, **row}, names)
+                    run.save_state(learner.state_dict(), {"step": step, "wall_s": wall_s, "best_loss": best_loss})
+            run.log(step, wall_s, row)
+            told = next(iter(row))
+            progress(
+                step,
+                f"loss {row['train_loss']:.4f}, validation {best_loss:.4f}"
+                if data.validation_batches
+                else f"{told} {row[told]:.4f}",
+            )
+    checkpoints = out / "checkpoints"
+    return {
+        "checkpoint": checkpoints / "best",
+        "latest_checkpoint": checkpoints / "latest",
+        "untrained_checkpoint": checkpoints / "untrained",
+        "steps": learner.gradient_step,
+        "interrupted": learner.gradient_step < settings.steps,
+        "validation_loss": best_loss,
+        "train_episodes": len(data.split["train"]),
+        "validation_episodes": len(data.split["validation"]),
+        "train_seconds": time.perf_counter() - started_s,
+        "time_shares": watch.shares(),
+    }
+
+
+def _validation_loss(learner: Algorithm, data: Data) -> float | None:
+    losses = [float(learner.validate(batch)["loss"]) for batch in data.validation_batches]
+    return sum(losses) / len(losses) if losses else None

@@ -1,0 +1,277 @@
+"""Train a policy by its own experience: collect, learn, judge.
+
+Every draw depends on the seed and the step alone, and the environments are restored by repeating the episodes under
+way, so a resumed run is, bit for bit, the run that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from robolearn.algorithms import Algorithm, algorithm_class
+from robolearn.algorithms.algorithm import Batch, Metrics
+from robolearn.algorithms.compile import Compute
+from robolearn.datasets.replay_buffer import ReplayBufferConfig
+from robolearn.errors import CheckpointError, SpecError
+from robolearn.networks.normalizer import Statistics
+from robolearn.policies.gaussian import GaussianPolicy, vector_spec
+from robolearn.recipes.collector import Collector
+from robolearn.recipes.demonstrations import Source, buffer_statistics, demonstrations
+from robolearn.recipes.environments import REWARDS, is_gym, make_environments
+from robolearn.recipes.evaluate import EVALUATION_SEED
+from robolearn.recipes.judge import judge, summary
+from robolearn.recipes.run import Run, read_state
+from robolearn.recipes.training_data import tensors
+from robolearn.recipes.training_loop import (
+    SAVES,
+    Progress,
+    Stopwatch,
+    begun_config,
+    check_settings,
+    due,
+    initialise,
+    interruptible,
+    run_config,
+    scalars,
+    statistics_of,
+)
+
+LOG_STEPS = 500
+JUDGES = 10  # environments that evaluate side by side
+STATISTICS_STEPS = 400  # of random actions in each of JUDGES twins
+EPISODE_COLUMNS = ("episode_return", "episode_steps", "episode_success")
+EVALUATION_COLUMNS = ("return_mean", "return_std", "return_low", "return_high", "success_rate")
+
+
+@dataclass(frozen=True)
+class OnlineConfig:
+    """How experience is gathered and mixed."""
+
+    num_envs: int = 1
+    reward: str = ""  # `task`, `success` or `progress`; empty for `task` of a gym environment and `success` of a twin
+    random_steps: int = 1000  # environment steps before learning, by uniform actions
+    warmup_steps: int = 0  # environment steps before learning, by the policy as it is: for one that was trained before
+    replay_capacity: int = 1_000_000  # observations
+    num_steps: int = 1  # n of n-step returns
+    offline_fraction: float = 0.5  # of every batch, where there is offline data
+    evaluation_episodes: int = 10
+    evaluations: int = SAVES  # in a run; each is a checkpoint
+
+
+def train_online(
+    algorithm: str,
+    task: str,
+    out: Path,
+    steps: int | None = None,
+    seed: int = 0,
+    config: Any = None,
+    online: OnlineConfig = OnlineConfig(),
+    resume: Path | None = None,
+    init_from: Path | None = None,
+    offline_data: Path | None = None,
+    compute: Compute = Compute(),  # noqa: B008, it is frozen
+    progress: Progress = lambda done, text: None,
+) -> dict[str, Any]:
+    """Train in `task`, a twin or `gym:<id>`, for `steps` environment steps and write the run `out`, or continue the run
+    `resume` as it was begun. Ctrl-C saves and returns.
+
+    init_from: a run whose networks and statistics to begin with. offline_data: a dataset of demonstrations, of which
+    `online.offline_fraction` of every batch is drawn.
+
+    The result has `checkpoint` (the best by mean return), `latest_checkpoint`, `steps`, `gradient_steps`,
+    `interrupted`, `return_mean` (of the last evaluation), `best_return_mean`, `train_seconds` (of this call) and
+    `time_shares`. Raises RobolearnError before anything is written when something does not fit, and when the training
+    diverges.
+    """
+    if resume is not None:
+        begun, settings, compute = begun_config(resume)
+        if "task" not in begun:
+            raise CheckpointError(f"{resume} was not trained in a task; resume it with --dataset")
+        algorithm, task, seed, out = begun["algorithm"], begun["task"], begun["seed"], resume
+        online = OnlineConfig(**begun["online"])
+        offline_data = Path(begun["offline_data"]) if begun["offline_data"] else None
+    else:
+        settings = config or algorithm_class(algorithm).config_type()
+        settings = replace(settings, steps=settings.steps if steps is None else steps)
+        online = replace(online, reward=online.reward or ("task" if is_gym(task) else "success"))
+        online = replace(online, random_steps=0) if init_from is not None else online
+    made = algorithm_class(algorithm)
+    _check(algorithm, task, settings, online, seed)
+    if not is_gym(task):
+        settings = replace(settings, policy=replace(settings.policy, privileged=True))
+
+    started_s = time.perf_counter()
+    watch = Stopwatch()
+    with contextlib.ExitStack() as stack:
+        envs = stack.enter_context(contextlib.closing(make_environments(task, online.num_envs)))
+        spec = vector_spec(envs.interface, settings.policy.privileged)
+        offline: Source | None = None
+        with watch("open"):
+            statistics: Statistics | None = None
+            if offline_data is not None:
+                offline, statistics = demonstrations(offline_data, task, spec, settings.discount, online.num_steps)
+            buffer = ReplayBufferConfig(online.replay_capacity, online.num_steps, settings.discount)
+            collector = Collector(envs, buffer, REWARDS[online.reward], seed)
+            source = resume or init_from
+            statistics = statistics_of(source) if source else statistics
+            statistics = _random_statistics(task) if statistics is None else statistics
+            learner = made(spec, statistics, settings, seed, compute.device, compute.wrapper())
+        columns = (*made.metrics, *EPISODE_COLUMNS, *EVALUATION_COLUMNS)
+        facts = {"step": 0.0, "wall_s": 0.0, "best_return": -np.inf}
+        if resume is not None:
+            state, facts = read_state(resume)
+            _load_state(learner, collector, state)
+            run = Run.resume(out, columns, int(facts["step"]))
+        else:
+            if init_from is not None:
+                initialise(learner, init_from, read_state(init_from)[0])
+            about = {"task": task, "online": dict(vars(online)), "offline_data": str(offline_data or "")}
+            run = Run.create(out, run_config(algorithm, seed, settings, compute, **about), columns)
+        provenance = {"algorithm": algorithm, "tasks": [task], "seed": seed}
+        step, best, evaluated = int(facts["step"]), facts["best_return"], float("nan")
+        metrics: Metrics = {}
+        interrupted = stack.enter_context(interruptible())
+        stack.enter_context(run)
+        if resume is None:
+            run.save(learner.policy(), 0, provenance, ("untrained", "latest", "best"))
+        stop = False
+        while step < settings.steps and not stop:
+            before = step
+            with watch("act"):
+                actions = _actions(learner, collector, online, seed, step, compute.device)
+            with watch("environment"):
+                collector.step(actions)
+            step += online.num_envs
+            if step >= max(online.random_steps, online.warmup_steps):
+                with watch("sample"):
+                    batch = _batch(collector, offline, settings, online, np.random.default_rng((seed, step, 1)))
+                with watch("update"):
+                    metrics = learner.update({name: values.to(compute.device) for name, values in batch.items()})
+            stop = interrupted.is_set()
+            evaluate = due(step, before, max(settings.steps // online.evaluations, 1), settings.steps)
+            if not (evaluate or stop or due(step, before, LOG_STEPS, settings.steps)):
+                continue
+            with watch("update"):
+                row = scalars(metrics, out, step) | collector.recent()
+            names: tuple[str, ...] = ("latest",)
+            if evaluate:
+                with watch("evaluate"):
+                    row |= _evaluate(learner, task, online, compute.device)
+                evaluated = row["return_mean"]
+                if evaluated > best:
+                    best, names = evaluated, ("latest", "best")
+            wall_s = facts["wall_s"] + time.perf_counter() - started_s
+            if evaluate or stop:
+                with watch("save"):
+                    run.save(learner.policy(), step, {**provenance, **row}, names)
+                    saved = {"step": step, "wall_s": wall_s, "best_return": best}
+                    run.save_state(_state(learner, collector), saved)
+            run.log(step, wall_s, row)
+            rate = (step - facts["step"]) / (time.perf_counter() - started_s)
+            progress(step, _text(collector.recent(), evaluated, rate * settings.utd if metrics else 0.0))
+    checkpoints = out / "checkpoints"
+    return {
+        "checkpoint": checkpoints / "best",
+        "latest_checkpoint": checkpoints / "latest",
+        "steps": step,
+        "gradient_steps": learner.gradient_step,
+        "interrupted": step < settings.steps,
+        "return_mean": evaluated,
+        "best_return_mean": best,
+        "train_seconds": time.perf_counter() - started_s,
+        "time_shares": watch.shares(),
+    }
+
+
+def _check(algorithm: str, task: str, settings: Any, online: OnlineConfig, seed: int) -> None:
+    check_settings(settings.steps, seed)
+    if algorithm_class(algorithm).learns_from != "transitions":
+        raise SpecError(f"{algorithm} learns from demonstrations alone; give it a --dataset")
+    if online.reward not in REWARDS or (is_gym(task) and online.reward != "task"):
+        raise SpecError(f"reward is {online.reward!r}; expected `task` in gym:, else one of {', '.join(REWARDS)}")
+    if not 0.0 <= online.offline_fraction <= 1.0 or min(online.evaluation_episodes, online.evaluations) < 1:
+        raise SpecError(
+            f"offline_fraction {online.offline_fraction:g}, {online.evaluation_episodes} evaluation episodes; expected "
+            "a share in [0, 1] and at least 1"
+        )
+
+
+def _actions(
+    learner: Algorithm, collector: Collector, online: OnlineConfig, seed: int, step: int, device: str
+) -> NDArray[np.float32]:
+    """What every environment does at this step (N, A)."""
+    rng = np.random.default_rng((seed, step))
+    if step < online.random_steps:
+        return collector.random_actions(rng)
+    policy = learner.policy()
+    assert isinstance(policy, GaussianPolicy)
+    generator = torch.Generator(device).manual_seed(int(rng.integers(2**63)))
+    return policy.sample(tensors(collector.observation, device), generator).cpu().numpy()
+
+
+def _batch(
+    collector: Collector, offline: Source | None, settings: Any, online: OnlineConfig, rng: np.random.Generator
+) -> Batch:
+    """Rows for the updates of one step of all environments, each update with its share of offline data (symmetric
+    sampling: Ball et al. 2023, section 4.1)."""
+    size, updates = settings.batch_size, settings.utd * online.num_envs
+    if offline is None:
+        return tensors(collector.sample(updates * size, rng), "cpu")
+    prior = round(size * online.offline_fraction)
+    parts = [(collector.sample(updates * (size - prior), rng), size - prior)] if prior < size else []
+    parts += [(offline.sample(updates * prior, rng), prior)] if prior else []
+    batch = {}
+    for name in parts[0][0]:
+        rows = [part[name].reshape(updates, share, *part[name].shape[1:]) for part, share in parts]
+        batch[name] = np.concatenate(rows, axis=1).reshape(updates * size, *rows[0].shape[2:])
+    return tensors(batch, "cpu")
+
+
+def _evaluate(learner: Algorithm, task: str, online: OnlineConfig, device: str) -> dict[str, float]:
+    """Episodes whose seeds no training uses, by the most likely action."""
+    policy = learner.policy()
+    assert isinstance(policy, GaussianPolicy)
+    episodes = online.evaluation_episodes
+    with contextlib.closing(make_environments(task, min(episodes, JUDGES))) as envs:
+        answer = summary(judge(policy, envs, episodes, EVALUATION_SEED, REWARDS[online.reward], device))
+    return {name: value for name, value in answer.items() if name in EVALUATION_COLUMNS}
+
+
+def _random_statistics(task: str) -> Statistics:
+    """Of random actions in a twin; the state of a gym environment goes in as it is."""
+    if is_gym(task):
+        return {}
+    with contextlib.closing(make_environments(task, JUDGES)) as envs:
+        collector = Collector(envs, ReplayBufferConfig(JUDGES * STATISTICS_STEPS * 2), REWARDS["success"], seed=0)
+        rng = np.random.default_rng(0)
+        for _ in range(STATISTICS_STEPS):
+            collector.step(collector.random_actions(rng))
+        return buffer_statistics(*collector.buffers)
+
+
+def _state(learner: Algorithm, collector: Collector) -> dict[str, torch.Tensor]:
+    collected = {f"collector.{k}": torch.from_numpy(v.copy()) for k, v in collector.state_dict().items()}
+    return {**learner.state_dict(), **collected}
+
+
+def _load_state(learner: Algorithm, collector: Collector, state: dict[str, torch.Tensor]) -> None:
+    mine = {k.removeprefix("collector."): v.numpy() for k, v in state.items() if k.startswith("collector.")}
+    learner.load_state_dict({k: v for k, v in state.items() if not k.startswith("collector.")})
+    collector.load_state_dict(mine)
+
+
+def _text(recent: dict[str, float], evaluated: float, updates_per_s: float) -> str:
+    """The end of the progress line."""
+    parts = [f"return {recent['episode_return']:.1f}" if recent else "no episode yet"]
+    parts += [f"success {recent['episode_success']:.2f}"] if "episode_success" in recent else []
+    parts += [f"evaluated {evaluated:.1f}"] if np.isfinite(evaluated) else []
+    parts += [f"{updates_per_s:.0f} updates/s"] if updates_per_s else []
+    return ", ".join(parts)

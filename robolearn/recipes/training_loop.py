@@ -1,0 +1,150 @@
+"""What every training has in common: when to log and save, what stops it, and where its time goes."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from robolearn import __version__
+from robolearn.algorithms import Algorithm, algorithm_class
+from robolearn.algorithms.algorithm import Metrics
+from robolearn.algorithms.compile import Compute
+from robolearn.errors import CheckpointError, RobolearnError, SpecError
+from robolearn.networks.model_directory import config_from_json
+from robolearn.networks.normalizer import FieldStatistics, Statistics
+from robolearn.policies.checkpoint import read_config
+from robolearn.recipes.run import read_run_config
+
+SAVES = 10  # checkpoints, with a validation or evaluation, in a run
+DIVERGED = 1e9  # of any metric
+
+NETWORKS = ("policy", "actor", "critic", "target", "value")
+"""Parts of the state of an algorithm that another training can begin with."""
+
+Progress = Callable[[int, str], None]
+"""Called with the steps done and a short text."""
+
+
+class Stopwatch:
+    """Sums up where time goes: `with watch("update"): ...`."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        started_s = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - started_s
+
+    def shares(self) -> dict[str, float]:
+        """Share of each part, the largest first."""
+        total = sum(self.seconds.values()) or 1.0
+        return {name: s / total for name, s in sorted(self.seconds.items(), key=lambda item: -item[1])}
+
+
+def due(step: int, before: int, every: int, total: int) -> bool:
+    """Whether a multiple of `every`, or the end, lies in (before, step]."""
+    return step // every > before // every or step >= total
+
+
+def scalars(metrics: Metrics, out: Path, step: int) -> dict[str, float]:
+    """The metrics as numbers. Raises RobolearnError when the training has diverged."""
+    values = {name: float(value) for name, value in metrics.items()}
+    for name, value in values.items():
+        if not math.isfinite(value) or abs(value) > DIVERGED:
+            raise RobolearnError(
+                f"training diverged: {name} is {value:g} at step {step}; look at metrics.csv of {out} for what grew "
+                f"first, lower the learning rates, check the scale of rewards and observations, and use "
+                f"{out / 'checkpoints' / 'best'} until then"
+            )
+    return values
+
+
+def run_config(algorithm: str, seed: int, config: Any, compute: Compute, **facts: Any) -> dict[str, Any]:
+    """config.yaml of a run: enough to begin it again."""
+    about = {"algorithm": algorithm, **facts, "seed": seed, "robolearn_version": __version__}
+    return {**about, "compute": asdict(compute), "config": _plain(asdict(config))}
+
+
+def begun_config(run: Path) -> tuple[dict[str, Any], Any, Compute]:
+    """config.yaml of a run, the algorithm's config in it, and how it computed. Raises CheckpointError."""
+    begun = read_run_config(run)
+    try:
+        config = config_from_json(algorithm_class(begun["algorithm"]).config_type, begun["config"])
+        return {**begun, "seed": int(begun["seed"])}, config, Compute(**begun.get("compute", {}))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{run} cannot be resumed; config.yaml of another robolearn ({error})") from error
+
+
+def default_steps(algorithm: str) -> int:
+    """Steps of a run unless somebody asks for others: of the environment online, of the gradient offline."""
+    return algorithm_class(algorithm).config_type().steps
+
+
+def steps_of_run(run: Path) -> int:
+    """Steps that a run was begun for. Raises CheckpointError when it is not a run."""
+    return int(begun_config(run)[1].steps)
+
+
+def check_settings(steps: int, seed: int) -> None:
+    if steps < 1 or seed < 0:
+        raise SpecError(f"{steps} steps with seed {seed}; expected at least 1 step and a seed of at least 0")
+
+
+def statistics_of(run: Path) -> Statistics:
+    """Those that a run normalises with."""
+    config = read_config(run / "checkpoints" / "latest")
+    return {name: FieldStatistics.from_json(field) for name, field in config["statistics"].items()}
+
+
+def initialise(learner: Algorithm, run: Path, state: Mapping[str, torch.Tensor]) -> None:
+    """Begin with the networks of another run; optimizers, generators and counts stay new. Raises CheckpointError."""
+    mine = learner.state_dict()
+    networks = [name for name in mine if name.split(".")[0] in NETWORKS]
+    fits = [name for name in networks if name in state and state[name].shape == mine[name].shape]
+    unfit = sorted({name.split(".")[0] for name in networks if name in state and name not in fits})
+    if not fits or unfit:
+        raise CheckpointError(
+            f"{run} does not fit: its {', '.join(unfit) or 'networks'} are of another kind or shape; use the same "
+            "hidden sizes and number of critics"
+        )
+    learner.load_state_dict({**mine, **{name: state[name] for name in fits}})
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C sets, so that the step under way is finished; the second one interrupts."""
+    asked = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, before)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked  # only the main thread hears of signals
+        return
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, which YAML has a word for."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,95 @@
+"""CQL and Cal-QL: their losses, and the bound that tells them apart."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transitions import SIZE, SPEC, doubled, noise, settings, transitions
+
+from robolearn.algorithms.calql import CalQL, CalQLConfig
+from robolearn.algorithms.cql import CQL, CQLConfig
+
+COUNT = 3
+UNIFORM = torch.rand((COUNT, SIZE, 2), generator=torch.Generator().manual_seed(3))
+NOISE = noise(2, COUNT, SIZE, 2)
+
+
+def make(kind: type, **changes: Any) -> Any:
+    config = {CQL: CQLConfig, CalQL: CalQLConfig}[kind]
+    return kind(SPEC, {}, config(**settings(), num_actions=COUNT, **changes), seed=1)
+
+
+def gradients(algorithm: Any, batch: dict[str, Tensor]) -> list[Tensor]:
+    loss = algorithm.critic_loss(batch, UNIFORM, NOISE)[0]
+    return list(torch.autograd.grad(loss, list(algorithm.critic.parameters())))
+
+
+@pytest.mark.parametrize("kind", [CQL, CalQL])
+def test_the_critic_loss_equals_a_float64_reference(kind: type) -> None:
+    plain, precise = make(kind), make(kind)
+    actor, critic, target = (part.double() for part in (precise.actor, precise.critic, precise.target))
+    batch = doubled(transitions())
+    here, here_log_prob = actor.draw(batch["state"], NOISE[0].double())
+    there, there_log_prob = actor.draw(batch["next_state"], NOISE[1].double())
+    anywhere = 2 * UNIFORM.double() - 1
+    q = target(batch["next_state"], there[0])
+    y = (batch["reward"] + 0.9 * batch["bootstrap"] * torch.minimum(q[0], q[1])).detach()
+    wanted = torch.zeros((), dtype=torch.float64)
+    for e in range(2):
+        for b in range(SIZE):
+            state = batch["state"][b : b + 1]
+
+            def value(action: Tensor, e: int = e, state: Tensor = state) -> Tensor:
+                return critic(state, action[None])[e, 0]
+
+            terms = []
+            for n in range(COUNT):
+                terms.append(value(anywhere[n, b]) - math.log(0.25))
+                for action, log_prob in ((here, here_log_prob), (there, there_log_prob)):
+                    own = value(action[n, b])
+                    if kind is CalQL:
+                        own = torch.maximum(own, batch["return_to_go"][b])
+                    terms.append(own - log_prob[n, b])
+            soft = torch.stack(terms).exp().mean().log()
+            shown = value(batch["action"][b])
+            wanted += ((shown - y[b]) ** 2 + 5.0 * (soft - shown)) / SIZE
+    found = plain.critic_loss(transitions(), UNIFORM, NOISE)[0]
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_without_a_bound_it_is_cql() -> None:
+    batch = {**transitions(), "return_to_go": torch.full((SIZE,), -torch.inf)}
+    for a, b in zip(gradients(make(CQL), batch), gradients(make(CalQL), batch), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+
+
+def test_above_all_its_values_the_policys_actions_are_not_pushed() -> None:
+    high = {**transitions(), "return_to_go": torch.full((SIZE,), 10.0)}
+    calql = make(CalQL, conservatism=1.0)
+    _, metrics = calql.critic_loss(high, UNIFORM, NOISE)
+    assert metrics["bounded"] == 1.0
+    found = gradients(calql, high)
+    # The only gradients that are left are those of the data's and of the uniform actions.
+    state, action = high["state"], torch.cat([high["action"][None], 2 * UNIFORM - 1])
+    values = calql.critic(state.expand(len(action), *state.shape).flatten(0, 1), action.flatten(0, 1))
+    values = values.unflatten(1, (len(action), SIZE))
+    here, there = calql.actor.draw(state, NOISE[0])[1], calql.actor.draw(high["next_state"], NOISE[1])[1]
+    fixed = 10.0 - torch.cat([here, there]).detach()
+    terms = torch.cat([values[:, 1:] + 2 * math.log(2.0), fixed.expand(2, *fixed.shape)], dim=1)
+    next_action = calql.actor.draw(high["next_state"], NOISE[1])[0][0].detach()
+    target = calql.target_value(high, high["next_state"], next_action).detach()
+    loss = ((values[:, 0] - target) ** 2 + terms.logsumexp(1) - values[:, 0]).mean(-1).sum()
+    for a, b in zip(found, torch.autograd.grad(loss, list(calql.critic.parameters())), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_values_of_the_data_rise_above_those_of_other_actions() -> None:
+    cql = make(CQL, critic_learning_rate=1e-2)
+    first = cql.validate(transitions())["gap"]
+    for _ in range(120):
+        cql.update(transitions())
+    assert cql.validate(transitions())["gap"] < first - 0.5

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+from transitions import SIZE, SPEC, doubled, noise, settings, transitions
+
+from robolearn.algorithms.dsac import DSAC, DSACConfig
+
+
+def make(**changes: object) -> DSAC:
+    return DSAC(SPEC, {}, DSACConfig(**settings(), **changes), seed=1)
+
+
+def huber(value: torch.Tensor) -> torch.Tensor:
+    return torch.where(value.abs() < 50, value**2 / 2, 50 * (value.abs() - 25))
+
+
+def test_the_gradients_equal_a_float64_reference() -> None:
+    dsac, precise = make(), make()
+    for part in (precise.actor, precise.critic, precise.target):
+        part.double()
+    batch = doubled(transitions())
+    batch["reward"][:4] *= 100  # beyond the limits of the loss
+    eps, n = noise(SIZE, 2), noise(SIZE, seed=6) * 2
+    action, log_prob = precise.actor.draw(batch["next_state"], eps.double())
+    mean, spread = precise.target(batch["next_state"], action).unbind(-1)
+    spread = functional.softplus(spread)
+    smaller = (mean[1] < mean[0]).long()
+    rows = torch.arange(SIZE)
+    drawn = mean[smaller, rows] + spread[smaller, rows] * n.double().clamp(-3, 3)
+    factor = 0.9 * batch["bootstrap"]
+    y = (batch["reward"] + factor * (mean.min(0).values - log_prob)).detach()
+    z = (batch["reward"] + factor * (drawn - log_prob)).detach()
+    loss = torch.zeros((), dtype=torch.float64)
+    for e in range(2):
+        q, sigma = precise.critic(batch["state"], batch["action"])[e].unbind(-1)
+        sigma = functional.softplus(sigma)
+        still, b = sigma.detach(), sigma.detach().mean()
+        bounded = q.detach() + (z - q.detach()).clamp(-3 * b, 3 * b)
+        weight = (b**2 / (still**2 + 0.1)).clamp(0.1, 10)
+        push = (still**2 - 2 * huber(q.detach() - bounded)) / (still + 0.1)
+        loss = loss + (weight * (huber(q - y) + sigma * push)).mean()
+    wanted = torch.autograd.grad(loss, list(precise.critic.parameters()))
+    single = {**transitions(), "reward": batch["reward"].float()}
+    found = torch.autograd.grad(dsac.critic_loss(single, eps, n)[0], list(dsac.critic.parameters()))
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-4)
+
+
+def test_the_running_spread_begins_with_the_first_one_and_moves_slowly() -> None:
+    dsac = make(polyak=0.5)
+    assert (dsac.spread == 0).all()
+    now = dsac.critic_loss(transitions(), noise(SIZE, 2), noise(SIZE))[1]
+    dsac.update(transitions())
+    torch.testing.assert_close(dsac.spread, now)
+    dsac.update(transitions(seed=1))
+    assert not torch.equal(dsac.spread, now)
+
+
+def test_it_finds_the_spread_of_what_comes() -> None:
+    """One state, one step: returns of mean 2 and standard deviation 3."""
+    dsac = make(critic_learning_rate=3e-3)
+    generator = torch.Generator().manual_seed(0)
+    batch = {name: value[:1].expand(SIZE, *value.shape[1:]) for name, value in transitions().items()}
+    for _ in range(700):
+        reward = 2 + 3 * torch.randn(SIZE, generator=generator)
+        rows = {**batch, "reward": reward, "bootstrap": torch.zeros(SIZE)}
+        loss, running, _ = dsac.critic_loss(rows, noise(SIZE, 2), torch.randn(SIZE, generator=generator))
+        dsac._critic_adam.step(loss)
+        dsac.spread.copy_(running)
+    mean, spread = dsac.returns(dsac.critic, batch["state"], batch["action"])
+    torch.testing.assert_close(mean.mean().item(), 2.0, rtol=0, atol=0.5)
+    assert 2.5 < spread.mean().item() < 3.5

@@ -1,0 +1,134 @@
+"""A robot that ros2_control drives, used by its topics: a fake controller manager stands in for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from robolearn_msgs.msg import EpisodeEvent
+from robolearn_msgs.srv import StartEpisode
+from robolearn_nodes import convert, robot_node, topics
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
+from test_robot import Ears
+from trajectory_msgs.msg import JointTrajectory
+
+from robolearn.types import RobotState
+
+JOINTS = ("joint_b", "joint_a")
+RATE_HZ = 100
+
+
+class FakeControl:
+    """Publishes the states of three joints, of which two are ours, and follows the commands of its controller."""
+
+    def __init__(self, graph: Any, controller: str) -> None:
+        self.node = graph.node
+        self.position = np.zeros(2)
+        self.commands: list[Any] = []
+        self.silent = False
+        kind = Float64MultiArray if controller == "forward" else JointTrajectory
+        self.node.create_subscription(kind, "/arm_controller/commands", self._on_command, 10)
+        self._states = self.node.create_publisher(JointState, topics.JOINT_STATES, topics.STREAM)
+        self.node.create_timer(1 / RATE_HZ, self._publish)
+
+    def _on_command(self, message: Any) -> None:
+        self.commands.append(message)
+        point = message.data if isinstance(message, Float64MultiArray) else message.points[0].positions
+        self.position = np.array(point)
+
+    def _publish(self) -> None:
+        if self.silent:
+            return
+        now_ns = self.node.get_clock().now().nanoseconds
+        message = JointState(
+            header=convert.header(now_ns),
+            name=["joint_a", "wheel", "joint_b"],
+            position=[self.position[1], 9.0, self.position[0]],
+            velocity=[0.0] * 3,
+        )
+        self._states.publish(message)
+
+
+@pytest.mark.parametrize("controller", ["forward", "trajectory"])
+def test_the_arm_follows_through_its_own_controller_and_is_held(graph: Any, controller: str) -> None:
+    fake, ears = FakeControl(graph, controller), Ears(graph)
+    graph.start(
+        "robot", controller=controller, command_topic="/arm_controller/commands", control_hz=20.0,
+        joint_names=list(JOINTS), position_low="[-1.0, -1.0]", position_high="[1.0, 1.0]", max_speed="[1.0, 1.0]",
+    )  # fmt: skip
+    commands = graph.node.create_publisher(JointTrajectory, topics.COMMAND, topics.STREAM)
+    graph.spin_until(lambda: "takes commands" in graph.log("robot") and commands.get_subscription_count())
+    graph.agree(StartEpisode, topics.START_EPISODE, episode_id="bridged")
+    assert len(graph.node.get_publishers_info_by_topic(topics.JOINT_STATES)) == 1  # the robot node adds none
+
+    def command(target: list[float]) -> None:
+        stamp_ns = convert.stamp_ns(ears.states[-1].header.stamp)
+        commands.publish(convert.command_message(np.array(target), stamp_ns, JOINTS, "human"))
+
+    def follow() -> bool:
+        command([0.2, -0.1])
+        return bool(np.abs(fake.position - [0.2, -0.1]).max() < 1e-3)
+
+    graph.spin_until(follow)
+    if controller == "trajectory":
+        message = fake.commands[-1]
+        assert list(message.joint_names) == list(JOINTS)
+        assert (message.header.stamp.sec, message.header.stamp.nanosec) == (0, 0)  # from now on
+        assert message.points[0].time_from_start.nanosec == 50_000_000
+    assert np.abs(np.diff([fake.position])).max() <= 1.0
+    count = len(fake.commands)  # a jump that no controller should see
+
+    def refused() -> bool:
+        command([0.9, 0.9])
+        return "a jump of" in ears.sent[-1].header.frame_id
+
+    graph.spin_until(refused)
+    assert all(
+        np.abs((m.data if controller == "forward" else m.points[0].positions) - np.array([0.2, -0.1])).max() < 1e-3
+        for m in fake.commands[count:]
+    )
+    fake.silent = True  # its joint states stop: held, and told
+    graph.spin_until(lambda: any("joint states" in problem for problem in ears.problems.get("robot", [])[-1:]))
+    fake.silent = False
+    graph.spin_until(follow)
+    assert graph.events[-1].event == EpisodeEvent.STARTED
+
+
+LIMITS = {
+    "control_hz": 20,
+    "joint_names": "[a]",
+    "position_low": "[-1.0]",
+    "position_high": "[1.0]",
+    "max_speed": "[1.0]",
+}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ({}, "the robot node has no robot; set cell, or controller with joint_names and limits"),
+        ({"controller": "velocity", "command_topic": "/c", **LIMITS}, "unknown controller 'velocity'"),
+        ({"controller": "forward", **LIMITS}, "has no command_topic"),
+        ({"controller": "forward", "joint_names": "[a, b]"}, "2 joint_names, 0 position_low"),
+        ({"cell": "/no/such.yaml"}, "cannot read /no/such.yaml"),
+        ({"cell": "/no/such.yaml", **LIMITS}, "both cell and joint_names"),
+        ({"joint_names": 3.0}, "parameter joint_names is 3.0, expected a list"),
+    ],
+)
+def test_a_robot_that_cannot_be_is_one_line(refused: Any, parameters: dict[str, Any], expected: str) -> None:
+    assert expected in refused(robot_node.main, **parameters)
+
+
+def test_silent_robot_is_one_line(graph: Any) -> None:
+    child = graph.start("robot", controller="forward", command_topic="/c", **LIMITS)
+    assert child.wait(60) == 2
+    assert "HardwareError: nobody publishes /joint_states yet" in graph.log("robot")
+
+
+def test_robot_state_is_what_the_message_says() -> None:
+    message = JointState(name=["joint_a", "wheel", "joint_b"], position=[1.0, 2.0, 3.0], velocity=[4.0, 5.0, 6.0])
+    state = convert.robot_state(message, JOINTS)
+    assert isinstance(state, RobotState)
+    assert state.joint_position.tolist() == [3.0, 1.0]

@@ -1,0 +1,195 @@
+"""A person records, on a cell of stand-ins and on the twin: launched, driven by keys, and read back."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cells import CONTROL_HZ, Typist, standin_cell
+from robolearn_msgs.msg import DatasetInfo, EpisodeEvent
+from robolearn_msgs.srv import AnnotateEpisode, DiscardEpisode, StartEpisode, StopEpisode
+from robolearn_nodes import convert, topics
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
+from std_srvs.srv import SetBool
+from trajectory_msgs.msg import JointTrajectory
+
+from robolearn.cameras.standin import MjpegServer
+from robolearn.datasets.verify import verify
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.types import ActionSource
+
+HEIGHT, WIDTH, CAMERA_HZ = 48, 64, 25.0
+
+
+def camera_section(url: str) -> str:
+    return (
+        f"cameras:\n  front: {{driver: opencv, device: '{url}', height: {HEIGHT}, width: {WIDTH}, "
+        f"rate_hz: {CAMERA_HZ}, max_age_s: 2.0}}\n"
+    )
+
+
+def play_episode(graph: Any, typist: Typist, sent: list[JointTrajectory], key: str, end: str, steps: int) -> Any:
+    """The person begins an episode, holds a key until the robot has moved for so many steps, and ends it."""
+    graph.events.clear()
+
+    presses = itertools.count()
+
+    def begun() -> bool:
+        if not graph.events and next(presses) % 20 == 0:  # again each second: the nodes may not have met yet
+            typist.press("\r")
+        return bool(graph.events)
+
+    graph.spin_until(begun)
+    assert graph.events[0].event == EpisodeEvent.STARTED
+    sent.clear()
+    typist.hold(key)
+    graph.spin_until(lambda: sum(not m.header.frame_id for m in sent) > steps)
+    typist.hold("")
+    typist.press(end)
+    graph.spin_until(lambda: graph.events[-1].event == EpisodeEvent.ENDED)
+    return graph.events[-1]
+
+
+def test_person_records_on_a_cell(graph: Any, tmp_path: Path, typist: Typist) -> None:
+    dataset, results = tmp_path / "demos.zarr", tmp_path / "results.jsonl"
+    sent: list[JointTrajectory] = []
+    infos: list[DatasetInfo] = []
+    graph.node.create_subscription(JointTrajectory, topics.COMMAND_SENT, sent.append, topics.STREAM)
+    graph.node.create_subscription(DatasetInfo, topics.DATASET, infos.append, topics.LATCHED)
+    with (
+        MjpegServer(HEIGHT, WIDTH, CAMERA_HZ) as camera,
+        standin_cell(tmp_path, camera_section(camera.url)) as (cell, _),
+    ):
+        launched = graph.launch(
+            "record", dataset=dataset, cell=cell, episodes=3, task="wave-v1", instruction="wave",
+            terminal=typist.terminal, results=results,
+        )  # fmt: skip
+        graph.spin_until(lambda: "it waits for the operator" in graph.log("launch"))
+        play_episode(graph, typist, sent, "q", "\r", 30)
+        discarded = play_episode(graph, typist, sent, "w", "\x7f", 5)
+        failed = play_episode(graph, typist, sent, "a", "x", 15)
+        graph.spin_until(lambda: launched.poll() is not None)
+        assert launched.returncode == 0, graph.log("launch")
+    rows = [json.loads(line) for line in results.read_text().splitlines()]
+    assert [(row["success"], row["recorded"]) for row in rows] == [(True, True), (False, False), (False, True)]
+    assert (discarded.discarded, failed.discarded, failed.judged) == (True, False, True)
+
+    store = ZarrStore.open(dataset)
+    assert verify(dataset).ok
+    assert [(info.success, info.task, info.instruction) for info in store.episodes] == [
+        (True, "wave-v1", "wave"),
+        (False, "wave-v1", "wave"),
+    ]
+    assert (store.spec.interface.control_hz, store.spec.robot.name) == (CONTROL_HZ, "so101")
+    info, episode, stamps, valid = store.episodes[0], store.read(0), store.read_stamps(0), store.read_valid(0)
+    assert info.length >= 30
+    assert info.tags["sync"] == "grid"
+    moving = valid["action"] & ~episode["held"]
+    assert moving.sum() >= 25
+    assert set(episode["action_source"][moving]) == {ActionSource.HUMAN}
+    assert np.ptp(episode["action"][moving][:, 0]) > 0.2
+    assert np.ptp(episode["proprio"][valid["proprio"]][:, 0]) > 0.1
+    assert valid["image_front"].mean() > 0.8
+    assert episode["image_front"].shape[1:] == (HEIGHT, WIDTH, 3)
+    period_ns = 1e9 / CONTROL_HZ
+    ticks = stamps["proprio"][0, 0] + np.arange(info.length) * period_ns
+    for name, most_ns in {"proprio": period_ns / 2, "action": period_ns / 2, "action_sent": period_ns / 2}.items():
+        off = np.abs(stamps[name][:, 0] - ticks)[valid[name]]
+        assert off.max() <= most_ns + info.length, name
+    age = (ticks - stamps["image_front"][:, 0])[valid["image_front"]]
+    assert (age >= -info.length).all()
+    assert (stamps["proprio"][:, 1] >= stamps["proprio"][:, 0])[
+        valid["proprio"]
+    ].all()  # received after it was captured
+    assert [message.episodes for message in infos][-1] == 2
+    assert infos[-1].last_episode == store.episodes[1].id
+
+
+def test_person_records_on_the_twin_in_real_time(graph: Any, tmp_path: Path, typist: Typist) -> None:
+    dataset = tmp_path / "demos.zarr"
+    sent: list[JointTrajectory] = []
+    states: list[JointState] = []
+    graph.node.create_subscription(JointTrajectory, topics.COMMAND_SENT, sent.append, topics.STREAM)
+    graph.node.create_subscription(JointState, topics.JOINT_STATES, states.append, topics.STREAM)
+    launched = graph.launch(
+        "record", dataset=dataset, twin="true", task="reach-v1", teleop="keyboard", image_size=32, episodes=1,
+        terminal=typist.terminal,
+    )  # fmt: skip
+    graph.spin_until(lambda: "it waits for the operator" in graph.log("launch") and len(states) > 20)
+    event = play_episode(graph, typist, sent, "q", "\r", 20)
+    graph.spin_until(lambda: launched.poll() is not None)
+    assert launched.returncode == 0, graph.log("launch")
+    store = ZarrStore.open(dataset)
+    (info,) = store.episodes
+    assert info.length == event.num_steps
+    assert info.success is True
+    stamps, valid = store.read_stamps(0), store.read_valid(0)
+    assert stamps["proprio"][0, 0] == convert.stamp_ns(graph.events[0].header.stamp)  # nothing from before the start
+    assert valid["proprio"].all()
+    assert valid["action_sent"].all()
+    np.testing.assert_array_equal(np.diff(stamps["proprio"][:, 0]), 50_000_000)
+
+
+def test_stopped_recorder_holds_up_nobody_and_kept_episodes_can_be_changed(
+    graph: Any, tmp_path: Path, typist: Typist
+) -> None:
+    dataset = tmp_path / "demos.zarr"
+    states: list[JointState] = []
+    images: list[Image] = []
+    jpegs: list[CompressedImage] = []
+    infos: list[CameraInfo] = []
+    with (
+        MjpegServer(HEIGHT, WIDTH, CAMERA_HZ) as camera,
+        standin_cell(tmp_path, camera_section(camera.url)) as (cell, _),
+    ):
+        graph.start("robot", cell=cell)
+        graph.start("camera", cell=cell, compressed=True)
+        teleop = graph.start("teleop", cell=cell, terminal=typist.terminal)
+        recorder = graph.start("recorder", cell=cell, dataset=dataset, task="wave-v1")
+        graph.node.create_subscription(JointState, topics.JOINT_STATES, states.append, topics.STREAM)
+        graph.node.create_subscription(Image, topics.image_topic("front"), images.append, topics.VIEW)
+        graph.node.create_subscription(CompressedImage, topics.compressed_topic("front"), jpegs.append, topics.VIEW)
+        graph.node.create_subscription(CameraInfo, topics.camera_info_topic("front"), infos.append, topics.VIEW)
+        typist.hold("q")
+        for name in ("first", "second"):
+            graph.agree(StartEpisode, topics.START_RECORDING, episode_id=name)
+            graph.agree(StartEpisode, topics.START_EPISODE, episode_id=name)
+            states.clear()
+            if name == "second":
+                assert graph.call(AnnotateEpisode, topics.ANNOTATE_RECORDING, key="light", value="[1, 2]").success
+                recorder.send_signal(signal.SIGSTOP)
+                graph.spin_until(lambda: len(states) > 5 * CONTROL_HZ)
+                gaps = np.diff([convert.stamp_ns(m.header.stamp) for m in states[-5 * CONTROL_HZ :]])
+                print("longest gap", gaps.max() * 1e-6)
+                assert np.median(gaps) < 1.5e9 / CONTROL_HZ  # nobody waits for it
+                recorder.send_signal(signal.SIGCONT)
+            graph.spin_until(lambda: len(states) > 30)
+            assert graph.call(StopEpisode, topics.STOP_EPISODE, event=EpisodeEvent(terminated=True)).success
+            graph.spin_until(lambda: graph.events[-1].event == EpisodeEvent.ENDED)
+            assert graph.call(StopEpisode, topics.STOP_RECORDING, event=graph.events[-1]).success
+        assert [info.success for info in ZarrStore.open(dataset).episodes] == [None, None]
+        assert ZarrStore.open(dataset).episodes[1].tags["light"] == [1, 2]
+        for service, name, request in (
+            (SetBool, topics.MARK_RECORDING, {"data": True}),
+            (AnnotateEpisode, topics.ANNOTATE_RECORDING, {"episode_id": "first", "key": "note", "value": "dim"}),
+            (DiscardEpisode, topics.DISCARD_RECORDING, {"episode_id": "first"}),
+        ):
+            response = graph.call(service, name, **request)
+            assert response.success, response.message
+        (kept,) = ZarrStore.open(dataset).episodes
+        assert (kept.id, kept.success) == ("second", True)
+        assert not graph.call(DiscardEpisode, topics.DISCARD_RECORDING, episode_id="third").success
+        graph.agree(StartEpisode, topics.START_RECORDING, episode_id="third")  # and it still records
+        assert graph.call(DiscardEpisode, topics.DISCARD_RECORDING).success
+        assert teleop.poll() is None
+        graph.stop()
+    assert (images[-1].height, images[-1].width, images[-1].encoding) == (HEIGHT, WIDTH, "rgb8")
+    assert images[-1].header.frame_id == infos[-1].header.frame_id == "front_optical_frame"
+    assert (infos[-1].height, infos[-1].width, list(infos[-1].k)) == (HEIGHT, WIDTH, [0.0] * 9)
+    assert bytes(jpegs[-1].data[:2]) == b"\xff\xd8"
+    stamps = [convert.stamp_ns(message.header.stamp) for message in images]
+    assert stamps == sorted(set(stamps))  # each frame once

@@ -1,0 +1,67 @@
+"""A reward model that looks on: what it says is what it says of the same pictures offline, and it stops nobody."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from robolearn_msgs.msg import EpisodeEvent, Reward, StageProgress
+from robolearn_nodes import convert, topics
+from sensor_msgs.msg import Image, JointState
+
+from robolearn.rewards import Episodes
+from robolearn.rewards.progress import ProgressConfig, ProgressReward
+from robolearn.rewards.saved import save_reward
+from robolearn.types import RobotState
+
+JOINTS = ("a", "b")
+
+
+def test_progress_is_published_as_the_model_says_it(graph: Any, tmp_path: Path) -> None:
+    model = ProgressReward(
+        ProgressConfig(cameras=("front", "wrist"), proprio_size=4, stages=("one", "two"), priors=(0.5, 0.5))
+    )
+    save_reward(model, tmp_path / "model")
+    rewards: list[Reward] = []
+    stages: list[StageProgress] = []
+    node = graph.node
+    node.create_subscription(Reward, topics.REWARD, rewards.append, topics.STREAM)
+    node.create_subscription(StageProgress, topics.STAGE_PROGRESS, stages.append, topics.STREAM)
+    images = {
+        camera: node.create_publisher(Image, topics.image_topic(camera), topics.STREAM) for camera in ("front", "wrist")
+    }
+    states = node.create_publisher(JointState, topics.JOINT_STATES, topics.STREAM)
+    events = node.create_publisher(EpisodeEvent, topics.EPISODE, topics.LATCHED)
+    graph.start("reward", model=tmp_path / "model", step_hz=20.0)
+    graph.spin_until(lambda: images["front"].get_subscription_count() and states.get_subscription_count())
+
+    rng = np.random.default_rng(0)
+    front = rng.integers(0, 255, (6, 32, 32, 3), dtype=np.uint8)
+    wrist = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    proprio = rng.normal(size=4).astype(np.float32)
+    events.publish(
+        EpisodeEvent(header=convert.header(10**9), event=EpisodeEvent.STARTED, episode_id="e", instruction="do it")
+    )
+    graph.spin_until(lambda: graph.events)
+    images["front"].publish(Image(encoding="mono8", height=2, width=2, step=2, data=[0] * 4))  # refused, and told
+    for k in range(6):
+        stamp = 10**9 + k * 50_000_000
+        count = len(rewards)
+        while len(rewards) == count:  # until it has been seen, for pictures are sent best effort
+            if not rewards:  # these two stay as they are, so that it does not matter what comes first
+                states.publish(convert.joint_state_message(RobotState(proprio[:2], proprio[2:], stamp), JOINTS))
+                images["wrist"].publish(convert.image_message(wrist, stamp, "wrist"))
+            images["front"].publish(convert.image_message(front[k], stamp, "front"))
+            for _ in range(5):
+                graph.spin_once()
+    shown = {"front": torch.from_numpy(front)[None], "wrist": torch.from_numpy(wrist).expand(1, 6, -1, -1, -1)}
+    expected = model.score(Episodes(shown, ["do it"], torch.from_numpy(proprio).expand(1, 6, -1)))
+    assert rewards[-1].value == pytest.approx(float(expected.value[0, -1]), abs=1e-5)
+    assert rewards[-1].confidence == pytest.approx(float(expected.confidence[0, -1]), abs=1e-5)
+    assert (rewards[-1].model, rewards[-1].version, rewards[-1].kind) == ("progress", model.version, "potential")
+    assert convert.stamp_ns(rewards[-1].header.stamp) == 10**9 + 5 * 50_000_000
+    assert (stages[-1].episode_id, list(stages[-1].stages)) == ("e", ["one", "two"])
+    assert stages[-1].stage == int(expected.raw["stage"][0, -1])

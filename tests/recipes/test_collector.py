@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from robolearn.datasets.replay_buffer import ReplayBufferConfig
+from robolearn.errors import CheckpointError
+from robolearn.recipes.collector import Collector
+from robolearn.recipes.environments import REWARDS
+from robolearn.specs import ArraySpec, InterfaceSpec
+
+
+class Walks:
+    """Rows that walk from their seed; one ends by itself at 12 steps, or earlier where its seed says so."""
+
+    interface = InterfaceSpec({"state": ArraySpec((2,))}, ArraySpec((1,), low=(-1.0,), high=(1.0,)), 10.0)
+
+    def __init__(self, num_envs: int, forgetful: bool = False) -> None:
+        self.num_envs, self.forgetful = num_envs, forgetful
+        self.state = np.zeros((num_envs, 2), np.float32)
+        self.lengths, self.steps = np.full(num_envs, 12), np.zeros(num_envs, np.int64)
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        mask = np.ones(self.num_envs, np.bool_) if options is None else options["reset_mask"]
+        for i in np.flatnonzero(mask):
+            start = np.random.default_rng() if self.forgetful else np.random.default_rng(seed[i])
+            self.state[i] = start.normal(size=2)
+            self.lengths[i], self.steps[i] = 3 + seed[i] % 10, 0
+        return {"state": self.state.copy()}, {}
+
+    def step(self, actions: NDArray) -> tuple[Any, NDArray, NDArray, NDArray, dict[str, Any]]:
+        self.state += actions
+        self.steps += 1
+        terminated = self.steps >= self.lengths
+        truncated = (self.steps >= 12) & ~terminated
+        success = terminated & (self.state[:, 0] > 0)
+        return {"state": self.state.copy()}, self.state[:, 0].copy(), terminated, truncated, {"success": success}
+
+    def render(self) -> None:
+        return None
+
+    def close(self, **kwargs: Any) -> None:
+        pass
+
+
+def make(envs: Walks, seed: int = 0) -> Collector:
+    return Collector(envs, ReplayBufferConfig(600), REWARDS["task"], seed)
+
+
+def test_a_transition_is_what_happened() -> None:
+    collector = make(Walks(3))
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        collector.step(collector.random_actions(rng))
+    assert len(collector) == 150
+    batch = collector.sample(400, rng)
+    np.testing.assert_allclose(batch["next_state"], batch["state"] + batch["action"], rtol=1e-5)
+    np.testing.assert_allclose(batch["reward"], batch["next_state"][:, 0], rtol=1e-6)
+    assert 0 < batch["bootstrap"].mean() < 1
+    recent = collector.recent()
+    assert 3 <= recent["episode_steps"] <= 12
+    assert 0 <= recent["episode_success"] <= 1
+
+
+def test_all_buffers_are_drawn_from_and_mixed() -> None:
+    collector = make(Walks(4))
+    for i in range(4):
+        collector.buffers[i]._reward[:] = i
+    for _ in range(30):
+        collector.step(np.zeros((4, 1), np.float32))
+    for i, buffer in enumerate(collector.buffers):
+        buffer._reward[:] = i
+    rewards = collector.sample(4000, np.random.default_rng(0))["reward"]
+    counts = np.bincount(rewards.astype(int), minlength=4)
+    assert (abs(counts - 1000) < 150).all()
+    assert (abs(np.bincount(rewards[:1000].astype(int), minlength=4) - 250) < 80).all()
+
+
+@pytest.mark.parametrize("steps", [0, 1, 5, 23])
+def test_a_restored_collector_goes_on_in_the_middle_of_its_episodes(steps: int) -> None:
+    whole, cut = make(Walks(3)), make(Walks(3))
+    rng, other = np.random.default_rng(0), np.random.default_rng(0)
+    for _ in range(steps):
+        whole.step(whole.random_actions(rng))
+        cut.step(cut.random_actions(other))
+    saved = {name: values.copy() for name, values in cut.state_dict().items()}
+    resumed = make(Walks(3), seed=0)
+    resumed.load_state_dict(saved)
+    assert resumed.recent() == whole.recent()
+    for _ in range(30):
+        actions = whole.random_actions(rng)
+        whole.step(actions)
+        resumed.step(actions)
+        np.testing.assert_array_equal(whole.observation["state"], resumed.observation["state"])
+    a, b = (c.sample(100, np.random.default_rng(5)) for c in (whole, resumed))
+    for name, values in a.items():
+        np.testing.assert_array_equal(values, b[name])
+    assert resumed.recent() == whole.recent()
+
+
+def test_an_environment_that_does_not_repeat_itself_cannot_be_resumed() -> None:
+    collector = make(Walks(2, forgetful=True))
+    collector.step(np.zeros((2, 1), np.float32))
+    with pytest.raises(CheckpointError, match="does not repeat itself"):
+        make(Walks(2, forgetful=True)).load_state_dict(collector.state_dict())

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import csv
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from robolearn.algorithms.compile import Compute
+from robolearn.algorithms.sac import SACConfig
+from robolearn.errors import CheckpointError, RobolearnError, SpecError, UnknownNameError
+from robolearn.policies.checkpoint import load_policy, read_config, save_policy
+from robolearn.policies.gaussian import GaussianPolicyConfig
+from robolearn.recipes.evaluate import evaluate_policy
+from robolearn.recipes.train import TrainRequest, configure, train_policy
+from robolearn.recipes.train_online import OnlineConfig, train_online
+
+TASK = "gym:Pendulum-v1"
+CONFIG = SACConfig(policy=GaussianPolicyConfig(hidden_sizes=(8,)), critic_hidden_sizes=(8,), batch_size=16)
+ONLINE = OnlineConfig(num_envs=2, random_steps=100, evaluation_episodes=2, evaluations=2)
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "checkpoints" / "latest" / "weights.safetensors")
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open() as file:
+        return [{k: v for k, v in row.items() if k != "wall_s"} for row in csv.DictReader(file)]
+
+
+def test_a_run_has_all_its_parts(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    result = train_online("sac", TASK, run, 600, 3, CONFIG, ONLINE)
+    assert (result["steps"], result["gradient_steps"], result["interrupted"]) == (600, 502, False)
+    assert set(result["time_shares"]) == {"open", "act", "environment", "sample", "update", "evaluate", "save"}
+    assert sum(result["time_shares"].values()) == pytest.approx(1.0)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert (config["algorithm"], config["task"], config["config"]["steps"]) == ("sac", TASK, 600)
+    evaluated = [row for row in rows(run) if row["return_mean"]]
+    assert [row["step"] for row in evaluated] == ["300", "600"]
+    assert all(float(row["return_low"]) <= float(row["return_mean"]) <= float(row["return_high"]) for row in evaluated)
+    assert evaluated[-1]["critic_loss"]
+    best = max(evaluated, key=lambda row: float(row["return_mean"]))
+    assert read_config(run / "checkpoints" / "best")["provenance"]["step"] == int(best["step"])
+    assert load_policy(result["checkpoint"]).config == CONFIG.policy
+    answer = evaluate_policy(result["checkpoint"], TASK, 2)
+    assert answer["return_mean"] == pytest.approx(result["best_return_mean"], rel=1e-4)
+    assert answer["success_rate"] is None
+    assert answer["remark"] == ""
+    config = read_config(result["checkpoint"])
+    policy = load_policy(result["checkpoint"])
+    save_policy(policy, tmp_path / "other", {**config["provenance"], "tasks": ["gym:Hopper-v5"]})
+    assert evaluate_policy(tmp_path / "other", TASK, 1)["remark"] == f"trained for gym:Hopper-v5, judged on {TASK}"
+
+
+def test_ctrl_c_saves_and_resume_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    train_online("sac", TASK, whole, 700, 0, CONFIG, ONLINE)
+
+    def interrupt(step: int, text: str) -> None:
+        if step == 350:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    first = train_online("sac", TASK, cut, 700, 0, CONFIG, ONLINE, progress=interrupt)
+    assert (first["interrupted"], first["steps"]) == (True, 352)  # in the middle of an episode
+    second = train_online("sac", "ignored", tmp_path / "ignored", resume=cut)
+    assert (second["steps"], second["interrupted"]) == (700, False)
+    a, b = weights(whole), weights(cut)
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    resumed = {row["step"]: row for row in rows(cut)}
+    assert all(resumed[row["step"]] == row for row in rows(whole))
+
+
+def test_it_begins_with_the_networks_of_another_run(tmp_path: Path) -> None:
+    train_online("sac", TASK, tmp_path / "a", 200, 0, CONFIG, ONLINE)
+    online = replace(ONLINE, warmup_steps=150)
+    result = train_online("sac", TASK, tmp_path / "b", 100, 5, CONFIG, online, init_from=tmp_path / "a")
+    assert result["gradient_steps"] == 0
+    a, b = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    wide = replace(CONFIG, critic_hidden_sizes=(9,))
+    with pytest.raises(CheckpointError, match="critic"):
+        train_online("sac", TASK, tmp_path / "c", 100, 5, wide, online, init_from=tmp_path / "a")
+    assert not (tmp_path / "c").exists()
+
+
+def test_divergence_stops_and_says_what_to_look_at(tmp_path: Path) -> None:
+    wild = replace(CONFIG, critic_learning_rate=1e6)
+    with pytest.raises(RobolearnError, match=r"training diverged: critic_loss is .*; look at metrics\.csv"):
+        train_online("sac", TASK, tmp_path / "run", 1000, 0, wild, ONLINE)
+    best = load_policy(tmp_path / "run" / "checkpoints" / "best")
+    assert all(torch.isfinite(value).all() for value in best.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"task": "gym:Pendulum-v7"}, UnknownNameError, "did you mean"),
+        ({"task": "pusch-v1"}, UnknownNameError, "push-v1"),
+        ({"task": "gym:CartPole-v1"}, SpecError, "vectors"),
+        ({"algorithm": "bc"}, SpecError, "--dataset"),
+        ({"algorithm": "sak"}, UnknownNameError, "sac"),
+        ({"reward": "sparse"}, SpecError, "reward is 'sparse'"),
+        ({"num_envs": 0}, SpecError, "0 environments"),
+        ({"steps": 0}, SpecError, "at least 1 step"),
+        ({"task": None}, SpecError, "either --dataset"),
+        ({"init_from": Path("nowhere")}, CheckpointError, "nowhere"),
+        ({"offline_data": Path("nowhere")}, RobolearnError, "nowhere"),
+        ({"settings": ("discont=1",)}, UnknownNameError, "discount"),
+        ({"settings": ("discount=x",)}, SpecError, "discount is 'x'"),
+        ({"settings": ("discount",)}, SpecError, "write name=value"),
+        ({"compute": Compute("cuda")}, SpecError, "no GPU"),
+    ],
+)
+def test_bad_input_is_one_line_before_anything_is_written(
+    tmp_path: Path, change: dict[str, Any], error: type[RobolearnError], words: str
+) -> None:
+    if "compute" in change and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    request = replace(TrainRequest("sac", task=TASK, out=tmp_path / "run", steps=10), **change)
+    with pytest.raises(error, match=words) as caught:
+        train_policy(request)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_reach_the_configs() -> None:
+    words = ("discount=0.9", "policy.hidden_sizes=7,8", "backup_entropy=false", "online.random_steps=5")
+    config, online = configure(TrainRequest("sac", settings=words))
+    assert (config.discount, config.policy.hidden_sizes, config.backup_entropy) == (0.9, (7, 8), False)
+    assert online.random_steps == 5
