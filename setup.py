@@ -8,6 +8,7 @@ EXTRAS = {
     "vlm": ["open-clip-torch==3.3.0", "torchvision==0.28.0"],  # that torchvision goes with torch 2.13
     "bullet": ["pybullet>=3.2.7"],
     "web": ["fastapi", "uvicorn"],
+    "object-store": ["obstore>=0.9"],
     "convert": ["h5py>=3.10", "pyarrow>=15"],
     "view": ["rerun-sdk>=0.23"],
     "dev": [
@@ -18,7 +19,11 @@ EXTRAS = {
         "feetech-servo-sdk",
         "hypothesis",
         "import-linter",
+        "flask",  # moto's server
+        "flask-cors",
+        "moto[s3]>=5",  # an S3 on this machine
         "mypy",
+        "obstore>=0.9",
         "open-clip-torch==3.3.0",
         "pytest",
         "pytest-timeout",
@@ -30,7 +35,11 @@ EXTRAS = {
     ],
 }
 EXTRAS["all"] = sorted(
-    {requirement for extra in ("vlm", "bullet", "web", "convert", "view") for requirement in EXTRAS[extra]}
+    {
+        requirement
+        for extra in ("vlm", "bullet", "web", "convert", "view", "object-store")
+        for requirement in EXTRAS[extra]
+    }
 )
 
 ROOT = Path(__file__).parent

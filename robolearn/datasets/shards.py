@@ -143,16 +143,22 @@ class ArrayReader:
 
     def read_chunk(self, chunk: int, out: NDArray) -> None:
         """Decode chunk number `chunk` into `out` (chunk_rows, ...); the fill value where it was never written."""
-        shard, number = self._shard_of(chunk)
-        data = shard.chunk(number)
-        if data is None:
-            out[...] = self.layout.fill_value
-            return
-        try:
-            self.layout.codec.decode(without_checksum(data), out)
-        except DECODE_ERRORS as error:
-            row = chunk * self.layout.chunk_rows
-            raise DatasetError(f"{shard.where}: field {self.layout.name}: row {row} is damaged ({error})") from error
+        for last_try in (False, True):
+            shard, number = self._shard_of(chunk)
+            data = shard.chunk(number)
+            if data is None:
+                out[...] = self.layout.fill_value
+                return
+            try:
+                self.layout.codec.decode(without_checksum(data), out)
+                return
+            except DECODE_ERRORS as error:
+                if last_try:
+                    row = chunk * self.layout.chunk_rows
+                    raise DatasetError(
+                        f"{shard.where}: field {self.layout.name}: row {row} is damaged ({error})"
+                    ) from error
+                self.forget()  # in an object store the file may have been replaced since its index was read
 
     def _group(self, chunk: int, number: int) -> NDArray:
         """The first `number` frames of a group, or more. The last groups are kept: neighbours are often wanted next."""

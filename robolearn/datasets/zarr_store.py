@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from robolearn.datasets.columns import Column, ColumnWriter, read_columns
 from robolearn.datasets.disk import Disk
-from robolearn.datasets.files import Files
+from robolearn.datasets.files import Files, LocalFiles
+from robolearn.datasets.remote import RemoteFiles, is_url
 from robolearn.datasets.shards import ArrayReader
 from robolearn.datasets.store import DatasetSpec, EpisodeInfo, UnfinishedEpisode, WriterConfig
 from robolearn.datasets.zarr_layout import (
@@ -36,10 +37,13 @@ from robolearn.specs import ArraySpec
 
 
 class ZarrStore:
-    """A dataset folder. Reads are thread-safe and see the episodes that were committed when it was opened."""
+    """A dataset on a disk, or in an object store, where it can be read only.
 
-    def __init__(self, path: Path, files: Files) -> None:
-        self.path = path
+    Reads are thread-safe and see the episodes that were committed when it was opened.
+    """
+
+    def __init__(self, files: Files) -> None:
+        self.name = files.where("").rstrip("/")  # what people call it: a path or a URL
         self._files = files
         root = read_root(files)
         self._committed(root)
@@ -76,8 +80,14 @@ class ZarrStore:
     @classmethod
     def open(cls, path: Path | str) -> ZarrStore:
         """Open a dataset. Raises DatasetError in one line: not a dataset, of a newer schema, or damaged."""
-        path = Path(path)
-        return cls(path, open_files(path))
+        return cls(RemoteFiles(str(path)) if is_url(path) else open_files(Path(path)))
+
+    @property
+    def path(self) -> Path:
+        """Raises DatasetError when the dataset lies in an object store."""
+        if not isinstance(self._files, LocalFiles):
+            raise DatasetError(f"{self.name} lies in an object store and can only be read; pull it, or publish to it")
+        return self._files.path
 
     @property
     def spec(self) -> DatasetSpec:
@@ -93,6 +103,8 @@ class ZarrStore:
 
     @property
     def unfinished(self) -> list[UnfinishedEpisode]:
+        if not isinstance(self._files, LocalFiles):
+            return []
         committed = {episode.id for episode in self._root.episodes}
         left = [unfinished_episode(folder) for folder in recordings(self.path)]
         return [episode for episode in left if episode is not None and episode.id not in committed]
@@ -112,7 +124,7 @@ class ZarrStore:
         for name in names:
             if name in self._columns and not self._columns[name].has(self._episodes[index].id, low, high):
                 raise DatasetError(
-                    f"{self.path}: column {name} has no values for episode {self._episodes[index].id}; label it first"
+                    f"{self.name}: column {name} has no values for episode {self._episodes[index].id}; label it first"
                 )
         return {name: self._readers[name].read(low, high, (out or {}).get(name)) for name in names}
 
@@ -175,7 +187,7 @@ class ZarrStore:
     def _steps(self, index: int, start: int, stop: int | None) -> tuple[int, int]:
         episodes = self._episodes
         if not -len(episodes) <= index < len(episodes):
-            raise DatasetError(f"{self.path} has {len(episodes)} episodes; there is no episode {index}")
+            raise DatasetError(f"{self.name} has {len(episodes)} episodes; there is no episode {index}")
         episode = episodes[index]
         stop = episode.length if stop is None else stop
         if not 0 <= start <= stop <= episode.length:

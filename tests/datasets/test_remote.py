@@ -1,0 +1,159 @@
+"""Datasets in an S3 that runs on this machine: published, read in place, pulled."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import obstore
+import pytest
+import zarr
+from painted import dataset, painted_number, record
+
+from robolearn.datasets import edit
+from robolearn.datasets.remote import RemoteFiles, publish, pull
+from robolearn.datasets.sampler import Sampler, SamplerConfig
+from robolearn.datasets.verify import verify
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.errors import DatasetError
+from robolearn.specs import ArraySpec
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from moto.server import ThreadedMotoServer
+
+        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def url(server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    import urllib.request
+
+    for name, value in {
+        "AWS_ENDPOINT_URL": server,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+        "AWS_ALLOW_HTTP": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    bucket = f"bucket-{abs(hash(request.node.name)) % 10**9}"
+    with urllib.request.urlopen(urllib.request.Request(f"{server}/{bucket}", method="PUT"), timeout=30):
+        return f"s3://{bucket}/day/demos.zarr"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    dataset(tmp_path / "d", [3, 5])
+    return tmp_path / "d"
+
+
+def test_published_read_in_place_and_pulled(path: Path, url: str, tmp_path: Path) -> None:
+    with ZarrStore.open(path).column_writer("reward/a-1", ArraySpec(()), {}) as column:
+        column.write(1, np.arange(5.0))
+    assert publish(path, url, dry_run=True).files > 0
+    with pytest.raises(DatasetError, match=r"demos\.zarr is not a dataset"):
+        ZarrStore.open(url)
+    sent = publish(path, url)
+    assert sent.kept == 0
+    local, remote = ZarrStore.open(path), ZarrStore.open(url)
+    assert (remote.spec, remote.episodes, remote.unfinished) == (local.spec, local.episodes, [])
+    for index in range(2):
+        for name, values in local.read(index).items():
+            np.testing.assert_array_equal(remote.read(index)[name], values)
+        np.testing.assert_array_equal(remote.read_stamps(index)["action"], local.read_stamps(index)["action"])
+    assert remote.read(1, ["reward/a-1"])["reward/a-1"].tolist() == [0, 1, 2, 3, 4]
+    batch = Sampler(remote, SamplerConfig(("proprio", "image_front"))).sample(8, np.random.default_rng(0))
+    assert [painted_number(image) for image in batch["image_front"]] == batch["proprio"][:, 0].astype(int).tolist()
+    group = zarr.open_group(zarr.storage.ObjectStore(RemoteFiles(url).store, read_only=True), mode="r")
+    episode = group.attrs["episodes"][1]  # type: ignore[index]
+    images = group["image_front"][episode["start"] : episode["start"] + episode["length"]]  # type: ignore[index,call-overload]
+    assert [painted_number(image) for image in images] == [3, 4, 5, 6, 7]
+    pull(url, tmp_path / "copy")
+    assert verify(tmp_path / "copy").ok
+    assert ZarrStore.open(tmp_path / "copy").episodes == local.episodes
+    with pytest.raises(DatasetError, match="exists"):
+        pull(url, tmp_path / "copy")
+    for call in (remote.writer, lambda: remote.column_writer("x", ArraySpec(()), {})):
+        with pytest.raises(DatasetError, match="can only be read; pull it"):
+            call()
+
+
+def test_published_again_after_every_episode(path: Path, url: str) -> None:
+    publish(path, url)
+    early = ZarrStore.open(url)
+    assert publish(path, url).files == 0
+    with ZarrStore.open(path).writer() as writer:
+        for number in (8, 12):
+            record(writer, 4, number)
+            publish(path, url)  # while the writer lives
+            assert ZarrStore.open(url).read(-1)["action"][:, 0].tolist() == list(range(number, number + 4))
+            np.testing.assert_array_equal(early.read(1)["image_front"], ZarrStore.open(url).read(1)["image_front"])
+    edit.trim(path, 1, 1, 3)
+    publish(path, url)
+    assert ZarrStore.open(url).read(1)["action"][:, 0].tolist() == [4, 5]
+    edit.undo(path)
+    edit.delete(path, [0])
+    publish(path, url)
+    assert len(ZarrStore.open(url).episodes) == 3
+
+
+def test_what_is_not_overwritten(path: Path, url: str, tmp_path: Path) -> None:
+    publish(path, url)
+    dataset(tmp_path / "other", [2])
+    with pytest.raises(DatasetError, match="which this dataset lacks; publish elsewhere"):
+        publish(tmp_path / "other", url)
+    with ZarrStore.open(path).writer() as writer:
+        record(writer, 4, 8)
+    publish(path, url)
+    edit.trim(path, 1, 0, 2)
+    edit.collect_garbage(path)
+    with pytest.raises(DatasetError, match="written anew; publish to a new URL"):
+        publish(path, url)
+    RemoteFiles(url.replace("demos", "notes")).put("notes.txt", b"mine")
+    with pytest.raises(DatasetError, match=r"notes\.txt is there and is no dataset"):
+        publish(path, url.replace("demos", "notes"))
+
+
+def test_what_is_wrong_over_there_is_one_line(path: Path, url: str, tmp_path: Path) -> None:
+    publish(path, url)
+    files = RemoteFiles(url)
+    shard = next(name for name in files.names() if name.startswith("image_front/c."))
+    whole = files.read(shard)
+    for data in (whole[:-9], b""):
+        files.put(shard, data)
+        with pytest.raises(DatasetError, match="field image_front: this shard is cut off") as error:
+            ZarrStore.open(url).read(0)
+        assert f"{url}/{shard}" in str(error.value)
+    files.delete(shard)
+    with pytest.raises(DatasetError, match="field image_front misses this shard"):
+        ZarrStore.open(url).read(0)
+    root = json.loads(files.read("zarr.json"))
+    root["attributes"]["schema_version"] = 99
+    files.put("zarr.json", json.dumps(root).encode())
+    with pytest.raises(DatasetError, match="schema version 99"):
+        pull(url, tmp_path / "copy")
+    with pytest.raises(DatasetError, match="cannot be"):
+        ZarrStore.open("nonsense://bucket/path")
+    with pytest.raises(DatasetError, match="is not a dataset"):
+        ZarrStore.open(url.replace("day", "night"))
+    assert not (tmp_path / "copy").exists()
+    assert not list(tmp_path.glob(".copy*"))
+
+
+def test_names_that_lead_out_are_refused(path: Path, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(path, url)
+    monkeypatch.setattr(obstore, "list", lambda store: [[{"path": "../../evil"}]])
+    with pytest.raises(DatasetError, match="leads out of the dataset"):
+        pull(url, tmp_path / "copy")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["d"]
