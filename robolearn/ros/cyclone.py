@@ -42,8 +42,11 @@ from robolearn.ros.transport import (
 logger = logging.getLogger(__name__)
 
 ANY = SampleState.Any | ViewState.Any | InstanceState.Any
+GONE = SampleState.Any | ViewState.Any | InstanceState.NotAliveDisposed | InstanceState.NotAliveNoWriters
 BUILTIN_TOPICS = (BuiltinTopicDcpsParticipant, BuiltinTopicDcpsPublication, BuiltinTopicDcpsSubscription)
 TAKE_AT_ONCE = 64
+READ_AT_ONCE = 100_000
+KNOWN_CLIENTS = 1000
 TRIGGERS_AT_ONCE = 64
 GUARD_KEY, DISCOVERY_KEY = 1, 2
 SIGNAL_CHECK_NS = 100_000_000  # Python handles signals between calls of the library, not during one
@@ -227,6 +230,8 @@ class CycloneServer:
             if time.monotonic() > deadline:
                 return
             time.sleep(0.001)
+        if len(self._ready_clients) == KNOWN_CLIENTS:  # mostly of clients that are gone; the others are looked for anew
+            self._ready_clients.clear()
         self._ready_clients.add(request.client)
 
     def close(self) -> None:
@@ -358,7 +363,9 @@ class CycloneTransport:
         self._counter = 0
         self._lock = threading.Lock()
         self._announced: dict[bytes, Any] = {}
+        self._graph_lock = threading.Lock()
         self._builtin = [BuiltinDataReader(self.participant, topic) for topic in BUILTIN_TOPICS]
+        self._gone = [ReadCondition(reader, GONE) for reader in self._builtin]
         self._open_discovery()
 
     def _open_discovery(self) -> None:
@@ -435,8 +442,11 @@ class CycloneTransport:
         """Everything that is alive in the domain now, this participant included."""
         self.take_announcements()
         participants: dict[bytes, str] = {}
-        for participant in self._read(0):
-            participants[participant.key.bytes] = _user_data(participant.qos).get("enclave", "")
+        with self._graph_lock:
+            for participant in self._read(0):
+                participants[participant.key.bytes] = _user_data(participant.qos).get("enclave", "")
+            for gid in self._announced.keys() - participants.keys():  # it was discovered before it could announce
+                del self._announced[gid]
         endpoints = [
             EndpointInfo(
                 endpoint.key.bytes,
@@ -465,7 +475,11 @@ class CycloneTransport:
         return Graph(tuple(nodes), tuple(endpoints))
 
     def _read(self, index: int) -> list[Any]:
-        samples = self._builtin[index].read(100_000)
+        """What is alive of one kind; what is gone leaves the library's cache."""
+        reader = self._builtin[index]
+        while reader.take(READ_AT_ONCE, self._gone[index]):
+            pass
+        samples = reader.read(READ_AT_ONCE)
         return [s for s in samples if s.sample_info.valid_data and s.sample_info.instance_state == InstanceState.Alive]
 
     def close(self) -> None:

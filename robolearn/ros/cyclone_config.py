@@ -3,6 +3,10 @@
 This host is the default range, found by unicast to localhost as native ROS 2 does with
 `ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST`; `SUBNET` reaches the network and peers of that range. `CYCLONEDDS_URI` is
 read after our own settings and so overrides them.
+
+In the range of this host only the loopback interface is used. The library still binds its receiving sockets to every
+address, which no setting changes, but it refuses participants whose announcement came in over another interface, and
+takes nothing from a participant that it does not know. In the range of the network, loopback is used as well.
 """
 
 from __future__ import annotations
@@ -20,7 +24,9 @@ from robolearn.errors import TransportError
 MAX_DOMAIN_ID = 232  # the last one whose ports are below 65536
 MAX_PARTICIPANTS = 32  # per host and domain, as rmw_cyclonedds_cpp has it
 LEASE_S = 2.5  # a dead process leaves the graph after this long; the default of DDS is 10 s
+ANNOUNCE_S = 1  # a native peer in its default range, SUBNET, does not look on loopback: it has to be told, for ever
 RECEIVE_BUFFER = "8MB"  # room for several images while the process stalls; the kernel grants up to net.core.rmem_max
+LOOPBACK = "127.0.0.1"
 DISCOVERY_RANGES = ("LOCALHOST", "SUBNET", "OFF", "SYSTEM_DEFAULT")
 
 
@@ -60,12 +66,19 @@ def configuration() -> str:
             "<ParticipantIndex>auto</ParticipantIndex>"
             f"<MaxAutoParticipantIndex>{MAX_PARTICIPANTS}</MaxAutoParticipantIndex>"
             f"<LeaseDuration>{LEASE_S}s</LeaseDuration>"
+            f"<SPDPInterval>{ANNOUNCE_S}s</SPDPInterval><InitialLocatorPruneDelay>inf</InitialLocatorPruneDelay>"
         )
         names = (["localhost"] if reach == "LOCALHOST" else []) + static
         peers = "".join(f'<Peer address="{name}"/>' for name in names)
         discovery += f"<Peers>{peers}</Peers>" if peers else ""
+    # peers in the range of this host announce themselves on loopback, and are not heard where that is not in use
+    interfaces = f'<NetworkInterface address="{LOOPBACK}"/>'
+    if reach == "SUBNET" or static:
+        interfaces = f'<NetworkInterface autodetermine="true"/>{interfaces}'
+    if reach != "SYSTEM_DEFAULT":
+        general = f"<Interfaces>{interfaces}</Interfaces>"
     if reach in ("LOCALHOST", "OFF"):
-        general = (  # no interface is named: a peer on the loopback interface and a native one would not see each other
+        general += (
             "<AllowMulticast>false</AllowMulticast>"
             "<MaxMessageSize>65500B</MaxMessageSize><FragmentSize>65000B</FragmentSize>"
         )

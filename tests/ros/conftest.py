@@ -1,4 +1,8 @@
-"""Every test process has a ROS domain of its own, so that suites running side by side do not meet."""
+"""Every test process has a ROS domain of its own, so that suites running side by side do not meet.
+
+`ROBOLEARN_PEER_PYTHON` names the interpreter of the other processes: that of a native ROS 2 makes every test with
+`other_process` a test of interoperability.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +71,7 @@ def other_process() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     def start(code: str, *args: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
         text = "import robolearn.ros\nimport rclpy\n" + textwrap.dedent(code)
         process = subprocess.Popen(
-            [sys.executable, "-c", text, *args],
+            [os.environ.get("ROBOLEARN_PEER_PYTHON", sys.executable), "-c", text, *args],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -48,7 +48,11 @@ def test_no_participant_left_is_one_clear_error(monkeypatch: pytest.MonkeyPatch)
 def test_this_host_is_the_default_range(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY", "CYCLONEDDS_URI", "ROS_STATIC_PEERS"):
         monkeypatch.delenv(name, raising=False)
-    only_here = "<AllowMulticast>false</AllowMulticast>", '<Peers><Peer address="localhost"/></Peers>'
+    only_here = (
+        '<Interfaces><NetworkInterface address="127.0.0.1"/></Interfaces>',
+        "<AllowMulticast>false</AllowMulticast>",
+        '<Peers><Peer address="localhost"/></Peers>',
+    )
     assert all(part in cyclone_config.configuration() for part in only_here)
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")
     monkeypatch.setenv("ROS_STATIC_PEERS", "robot.local;10.0.0.7")

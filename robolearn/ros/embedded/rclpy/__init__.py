@@ -8,7 +8,7 @@ from .context import Context
 from .executors import Executor, SingleThreadedExecutor
 from .node import Node
 from .parameter import Parameter
-from .signals import SignalHandlerOptions, install_signal_handlers, uninstall_signal_handlers
+from .signals import SignalHandlerOptions, install_signal_handlers, raise_waiting, uninstall_signal_handlers
 from .task import Future
 from .utilities import get_default_context, get_rmw_implementation_identifier, ok
 from .utilities import shutdown as _shutdown
@@ -120,6 +120,7 @@ def spin(node: Node, executor: Executor | None = None) -> None:
     try:
         while executor.context.ok():
             executor.spin_once()
+        raise_waiting()
     finally:
         if added:
             executor.remove_node(node)

@@ -14,6 +14,7 @@ from robolearn.ros.cyclone_config import checked_domain_id, domain_id_from_envir
 from robolearn.ros.session import Session
 
 from .exceptions import NotInitializedException
+from .signals import forget_waiting, raise_waiting
 
 contexts: weakref.WeakSet[Context] = weakref.WeakSet()
 
@@ -61,6 +62,7 @@ class Context:
     def handle(self) -> Session:
         """What the entities of this context live on. Raises NotInitializedException."""
         if self._session is None or not self._ok:
+            raise_waiting()
             raise NotInitializedException
         return self._session
 
@@ -84,6 +86,7 @@ class Context:
         with self._lock:
             session, self._session = self._session, None
             self._ok = False
+        forget_waiting()
         if session is None:
             return
         callbacks, self._shutdown_callbacks = self._shutdown_callbacks, []

@@ -14,6 +14,7 @@ from robolearn.ros.transport import Waiter
 
 from .context import Context
 from .exceptions import InvalidHandle
+from .signals import raise_waiting
 from .task import Future, Task
 from .utilities import get_default_context
 
@@ -99,8 +100,8 @@ class Executor:
             if before is not None and before is not self:
                 before.remove_node(node)
             self._nodes.append(node)
-            node._set_executor(self)
-            for entity in node._waitables():
+            node._rclpy.set_executor(self)
+            for entity in node._rclpy.waitables():
                 self._watch(entity)
         return True
 
@@ -108,9 +109,9 @@ class Executor:
         with self._nodes_lock:
             if node in self._nodes:
                 self._nodes.remove(node)
-                node._set_executor(None)
+                node._rclpy.set_executor(None)
                 if self._context.ok():
-                    for entity in node._waitables():
+                    for entity in node._rclpy.waitables():
                         self._ignore(entity)
         self.wake()
 
@@ -129,7 +130,7 @@ class Executor:
 
     def _ready_entities(self) -> Iterator[Any]:
         for node in self.get_nodes():
-            for entity in node._waitables():
+            for entity in node._rclpy.waitables():
                 if entity._is_ready() and entity.callback_group.can_execute(entity):
                     yield entity
 
@@ -138,7 +139,7 @@ class Executor:
         waits_ns = [
             wait_ns
             for node in self.get_nodes()
-            for timer in node._timers
+            for timer in node._rclpy.timers
             if (wait_ns := timer._wall_wait_ns()) is not None and timer.callback_group.can_execute(timer)
         ]
         return min(waits_ns) / 1e9 if waits_ns else LONGEST_WAIT_S
@@ -177,6 +178,7 @@ class Executor:
         deadline = None if timeout_sec is None or timeout_sec < 0 else time.monotonic() + timeout_sec
         while True:
             if not self._context.ok():
+                raise_waiting()
                 raise ExternalShutdownException
             if self._is_shutdown:
                 raise ShutdownException
@@ -225,6 +227,7 @@ class Executor:
         """Run until the executor or the context is shut down."""
         while self._context.ok() and not self._is_shutdown:
             self._spin_once_impl()
+        raise_waiting()
 
     def spin_once(self, timeout_sec: float | None = None) -> None:
         """Run one callback, or return after the time."""
@@ -238,6 +241,7 @@ class Executor:
             if remaining is not None and remaining < 0:
                 return
             self._spin_once_impl(remaining, lambda: future.done() or future.cancelled())
+        raise_waiting()
 
     def spin_once_until_future_complete(self, future: Future, timeout_sec: float | None = None) -> None:
         future.add_done_callback(lambda _: self.wake())

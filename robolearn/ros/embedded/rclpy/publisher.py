@@ -13,6 +13,7 @@ from .context import Context
 from .duration import Duration
 from .exceptions import InvalidHandle, RCLError
 from .qos import QoSProfile
+from .signals import raise_waiting
 
 
 class Publisher:
@@ -39,6 +40,7 @@ class Publisher:
         if self._end is None:
             raise InvalidHandle("cannot use Destroyable because destruction was requested")
         if not self._context.ok():
+            raise_waiting()
             raise RCLError(f"Failed to publish on {self.topic}: publisher's context is invalid")
         return self._end
 

@@ -1,12 +1,23 @@
-"""`rclpy.signals`: SIGINT and SIGTERM shut every context down."""
+"""`rclpy.signals`: SIGINT and SIGTERM shut every context down.
+
+Ctrl-C is a KeyboardInterrupt in the user's code at once. In the middle of this library's code it could be swallowed by
+a destructor or by the DDS binding, so there it waits for the next place that can pass it on.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
+import sysconfig
 import threading
 from enum import IntFlag
+from pathlib import Path
 from types import FrameType
 from typing import Any
+
+import cyclonedds
+
+import robolearn.ros
 
 
 class SignalHandlerOptions(IntFlag):
@@ -20,6 +31,9 @@ class SignalHandlerOptions(IntFlag):
 
 _SIGNALS = {SignalHandlerOptions.SIGINT: signal.SIGINT, SignalHandlerOptions.SIGTERM: signal.SIGTERM}
 _previous: dict[signal.Signals, Any] = {}
+_LIBRARY = (f"{Path(robolearn.ros.__file__).parent}{os.sep}", f"{Path(cyclonedds.__file__).parent}{os.sep}")
+_PYTHON = (f"{sysconfig.get_path('stdlib')}{os.sep}", "<frozen ")
+_waiting: list[BaseException] = []
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
@@ -28,8 +42,40 @@ def _handle(number: int, frame: FrameType | None) -> None:
     for context in list(contexts):
         context._interrupt()
     previous = _previous.get(signal.Signals(number))
-    if callable(previous):  # Python's own handler of SIGINT raises KeyboardInterrupt
+    if not callable(previous):
+        return
+    if _waiting or not _in_library(frame):
+        previous(number, frame)  # Python's own handler of SIGINT raises KeyboardInterrupt
+        return
+    try:
         previous(number, frame)
+    except KeyboardInterrupt as interrupt:
+        _waiting.append(interrupt)
+
+
+def _in_library(frame: FrameType | None) -> bool:
+    """Whether this library runs, or Python's own library on its behalf."""
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if file.startswith(_LIBRARY):
+            return True
+        if not file.startswith(_PYTHON) or "site-packages" in file or "dist-packages" in file:
+            return False
+        frame = frame.f_back
+    return False
+
+
+def raise_waiting() -> None:
+    """Raise the KeyboardInterrupt that has waited, if there is one and this is the thread that it is for."""
+    if _waiting and threading.current_thread() is threading.main_thread():
+        interrupt = _waiting[0]
+        _waiting.clear()
+        raise interrupt
+
+
+def forget_waiting() -> None:
+    """The context is left anyway."""
+    _waiting.clear()
 
 
 def install_signal_handlers(options: SignalHandlerOptions = SignalHandlerOptions.ALL) -> None:

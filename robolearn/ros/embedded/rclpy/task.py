@@ -123,18 +123,18 @@ class Task(Future):
                     self.set_result(result)
                     return
                 self._coroutine, self._handler = result, None
-            self._advance()
-        except Exception as error:  # noqa: BLE001  whatever the user's code raises is the task's outcome
-            self.set_exception(error)
-        finally:
-            self._executing.release()
-
-    def _advance(self) -> None:
-        try:
             waited_for = self._coroutine.send(None)
         except StopIteration as stop:
             self.set_result(stop.value)
             return
+        except Exception as error:  # noqa: BLE001  whatever the user's code raises is the task's outcome
+            self.set_exception(error)
+            return
+        finally:
+            self._executing.release()
+        self._go_on_after(waited_for)  # not before: another thread may run it the moment that it is scheduled
+
+    def _go_on_after(self, waited_for: Any) -> None:
         executor = self._executor() if self._executor is not None else None
         if executor is None:
             return

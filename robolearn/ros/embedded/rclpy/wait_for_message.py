@@ -13,13 +13,13 @@ def wait_for_message(
 ) -> tuple[bool, Any]:
     """(True, the next message of a topic), or (False, None) after the time [s]. Does not spin the node."""
     subscription = node.create_subscription(msg_type, topic, lambda _: None, qos_profile)
-    node._subscriptions.remove(subscription)  # an executor of the node is not to take the message
+    node._rclpy.subscriptions.remove(subscription)  # an executor of the node is not to take the message
     executor = node.executor
     if executor is not None:
         executor._ignore(subscription)
     received: list[Any] = []
     subscription.callback = received.append
-    waiter = node._session.transport.create_waiter()
+    waiter = node._rclpy.session.transport.create_waiter()
     waiter.attach(subscription._source, subscription)
     subscription._wake = waiter.wake
     end = time.monotonic() + time_to_wait
