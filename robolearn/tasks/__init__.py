@@ -5,6 +5,7 @@ from __future__ import annotations
 from robolearn.errors import UnknownNameError
 from robolearn.tasks.arm import Arm
 from robolearn.tasks.button import Button, ButtonRelease
+from robolearn.tasks.cloth import FoldCloth, UnfoldCloth
 from robolearn.tasks.drawer import DrawerClose, DrawerOpen
 from robolearn.tasks.kinematics import SO101_ARM
 from robolearn.tasks.lift import Lift, Lower
@@ -34,6 +35,8 @@ TASKS: dict[str, type[Task]] = {
     "peg_extract-v1": PegExtract,
     "sweep-v1": Sweep,
     "unsweep-v1": Unsweep,
+    "fold_cloth-v1": FoldCloth,
+    "unfold_cloth-v1": UnfoldCloth,
     "button-v1": Button,
     "button_release-v1": ButtonRelease,
 }

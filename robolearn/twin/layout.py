@@ -54,6 +54,10 @@ class Layout:
             )
         joints = self.model.actuator_trnid[:, 0]
         self.qpos_address, self.qvel_address = self.model.jnt_qposadr[joints], self.model.jnt_dofadr[joints]
+        self._coupled = [  # addresses of joints that an equality makes follow another one, as a gripper's second finger
+            (*self.model.jnt_qposadr[[self.model.eq_obj1id[i], self.model.eq_obj2id[i]]], self.model.eq_data[i, 1])
+            for i in np.flatnonzero(self.model.eq_type == mujoco.mjtEq.mjEQ_JOINT)
+        ]
         self.body_ids = {body: find(self.model, mujoco.mjtObj.mjOBJ_BODY, body) for body in task.bodies}
         self.facts = ("proprio", *(f"pose_{body}" for body in task.bodies))  # what a task may judge from
         self.spec = InterfaceSpec(self._observation_specs(), task.robot_spec.action_spec, task.control_hz)
@@ -87,14 +91,19 @@ class Layout:
         ctrl[:] = state.joint_position
         for joint, value in state.joints.items():
             qpos[model.joint(joint).qposadr[0]] = value
+        for follower, leader, ratio in self._coupled:
+            qpos[follower] = ratio * qpos[leader]
         for body, pose in state.poses.items():
-            index = self.body_ids[body]
+            index = find(model, mujoco.mjtObj.mjOBJ_BODY, body)
             mocap, joint_id = model.body_mocapid[index], model.body_jntadr[index]
             if mocap >= 0:
                 mocap_pos[mocap], mocap_quat[mocap] = pose[:3], pose[3:]
             elif joint_id >= 0 and model.jnt_type[joint_id] == mujoco.mjtJoint.mjJNT_FREE:
                 address = model.jnt_qposadr[joint_id]
                 qpos[address : address + 7] = pose
+            elif joint_id >= 0 and model.body_dofnum[index] == 3 and not model.body_dofnum[model.body_parentid[index]]:
+                address = model.jnt_qposadr[joint_id]  # a point of a cloth, on three sliders
+                qpos[address : address + 3] = pose[:3] - model.body_pos[index]
             else:
                 raise AssetError(
                     f"{self.task.id} places {body}, which is neither free nor mocap in its scene; make it so"

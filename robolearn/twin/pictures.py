@@ -19,7 +19,7 @@ class Pictures:
         self._renderers: dict[tuple[int, int], mujoco.Renderer] = {}
 
     def draw(self, camera: str, data: mujoco.MjData, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-        """Picture (H, W, 3) uint8 RGB of one camera, into `out` if that is given; poses in `data` are up to date.
+        """Picture (H, W, 3) uint8 RGB of one camera, into `out` if that is given; bodies in `data` are up to date.
 
         Raises UnknownNameError for a camera that is not in the layout, and HardwareError without OpenGL.
         """
@@ -30,6 +30,8 @@ class Pictures:
         if size not in self._renderers:
             self._renderers[size] = _renderer(self._layout.model, *size)
         renderer = self._renderers[size]
+        if self._layout.model.nflex:
+            mujoco.mj_flex(self._layout.model, data)
         renderer.update_scene(data, self._layout.camera_ids[camera])
         return renderer.render(out=out)
 

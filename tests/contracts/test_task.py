@@ -10,7 +10,7 @@ from robolearn.tasks import TASKS, make_task
 from robolearn.tasks.task import Task
 from robolearn.twin.twin import Twin
 
-SEEDS = (11, 12, 13)
+SEEDS = (11, 12)
 
 
 @pytest.fixture(scope="module", params=sorted(TASKS))
@@ -40,18 +40,22 @@ def test_the_expert_goes_through_the_stages_in_order(twin: Twin, seed: int) -> N
     policy.reset(seed)
     status = twin.status()
     assert not status.success
-    stages, progress = [status.stage], [status.progress]
+    stages, progress, reached = [status.stage], [status.progress], [False]
     while not status.success and not status.failed and len(stages) <= twin.task.max_steps:
         twin.step(policy.act(facts(twin), twin.stamp_ns).actions[0])
         status = twin.status()
         stages.append(status.stage)
         progress.append(status.progress)
+        reached.append(bool(twin.task.judge(facts(twin)).success))
         assert np.isfinite(status.reward)
     assert status.success, f"seed {seed} ended in {twin.task.stages[status.stage]} {status.failed}"
     assert stages == sorted(stages)
     assert set(stages) == set(range(len(twin.task.stages)))
     assert progress[-1] == 1.0
     assert all(0.0 <= p < 1.0 for p in progress[:-1])
+    dwell = twin.task.dwell_steps  # success is what lasts, and nothing shorter
+    assert reached[-dwell:] == [True] * dwell
+    assert not any(all(reached[i : i + dwell]) for i in range(len(reached) - dwell))
 
 
 def test_a_seed_fixes_everything(twin: Twin) -> None:
@@ -114,10 +118,10 @@ def test_random_commands_break_nothing(twin: Twin) -> None:
     rng = np.random.default_rng(0)
     robot = twin.robot_spec
     low, high = np.array(robot.position_low), np.array(robot.position_high)
-    for seed in range(3):
+    for seed in range(2):
         twin.reset(seed)
         command = twin.robot_state().joint_position.astype(np.float64)
-        for _ in range(40):
+        for _ in range(30):
             step = np.array(robot.max_speed) / twin.control_hz
             command = np.clip(command + rng.uniform(-step, step), low, high)
             twin.step(command)
@@ -137,8 +141,8 @@ def act(twin: Twin, task: Task) -> bool:
     return False
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_backward_undoes_forward(twin: Twin, seed: int) -> None:
+def test_backward_undoes_forward(twin: Twin) -> None:
+    seed = SEEDS[0]
     forward = twin.task
     backward = make_task(forward.backward)
     assert (backward.scene, backward.bodies, backward.backward) == (forward.scene, forward.bodies, forward.id)
@@ -147,17 +151,6 @@ def test_backward_undoes_forward(twin: Twin, seed: int) -> None:
     for task in (forward, backward, forward):  # each starts where the other one left the world
         assert not task.judge(facts(twin)).success
         assert act(twin, task), f"seed {seed}: {task.id} stuck in stage {task.judge(facts(twin)).stage}"
-
-
-def test_success_is_what_lasts(twin: Twin) -> None:
-    task = twin.task
-    twin.reset(SEEDS[0])
-    reached = []
-    while not twin.status().success:
-        twin.step(task.expert(facts(twin)))
-        reached.append(bool(task.judge(facts(twin)).success))
-    assert reached[-task.dwell_steps :] == [True] * task.dwell_steps
-    assert not any(all(reached[i : i + task.dwell_steps]) for i in range(len(reached) - task.dwell_steps))
 
 
 @pytest.mark.slow
