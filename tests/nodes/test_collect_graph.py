@@ -123,7 +123,9 @@ def test_supervisor_ends_with_one_line_when_the_twin_dies(graph: Any) -> None:
     twin = graph.start("twin", cameras="", realtime_factor=1.0)
     graph.start("policy")
     supervisor = graph.start("supervisor", task=TASK)
-    graph.spin_until(lambda: graph.events)
+    sent: list[JointTrajectory] = []
+    graph.node.create_subscription(JointTrajectory, topics.COMMAND_SENT, sent.append, topics.STREAM)
+    graph.spin_until(lambda: len(sent) > 3)
     twin.send_signal(signal.SIGKILL)
     graph.spin_until(lambda: supervisor.poll() is not None)
     assert supervisor.returncode == 2

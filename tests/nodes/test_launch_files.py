@@ -35,7 +35,7 @@ def declared(node: str) -> set[str]:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_is_declared_and_every_argument_used_and_described(name: str) -> None:
     nodes, includes, arguments = entries(name, "node"), entries(name, "include"), entries(name, "arg")
-    assert nodes
+    assert nodes or includes
     for node in nodes:
         assert {parameter["name"] for parameter in node["param"]} <= declared(node["exec"])
     for include in includes:

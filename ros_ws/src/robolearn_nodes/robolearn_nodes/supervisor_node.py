@@ -28,6 +28,12 @@ from robolearn_nodes.node import parameter, run
 ALIVE_CHECK_S = 1.0
 CONNECT_S = 10.0  # how long nodes that have just started may take to find each other
 RETRY_S = 0.05
+RETURN_S = 20.0  # how long a node that died may take to be started again
+RESET_ANSWER_S = 3.0
+
+
+class NoAnswerError(LaunchError):
+    """A node died, or said nothing, while its answer was waited for."""
 
 
 class SupervisorNode(Node):
@@ -95,7 +101,7 @@ class SupervisorNode(Node):
             self.get_logger().info("ready for the next episode; it waits for the operator")
             self._wait_for(self._asked, self._start_robot)
         if self._reset:
-            self._call(self._reset, Trigger.Request(), CONNECT_S)
+            self._call(self._reset, Trigger.Request(), CONNECT_S, answer_s=RESET_ANSWER_S)
         if self._recorded:
             self._call(self._start_recorder, start, CONNECT_S)
         self._call(self._start_robot, start, CONNECT_S)
@@ -138,11 +144,21 @@ class SupervisorNode(Node):
         if event.event == EpisodeEvent.ENDED and event.episode_id == self._waiting_for and not self._ended.done():
             self._ended.set_result(event)
 
-    def _call(self, client: Client, request: Any, patience_s: float = 0.0) -> None:
-        """Call until the server agrees, for at most `patience_s`."""
+    def _call(self, client: Client, request: Any, patience_s: float = 0.0, answer_s: float = math.inf) -> None:
+        """Call until the server agrees, for at most `patience_s`; after `answer_s` without an answer, again.
+
+        A server that dies and comes back at once is not missed, and does not answer what its predecessor was asked.
+        """
         end_s = time.monotonic() + patience_s
         while True:
-            response = self._wait_for(client.call_async(request), client, self._timeout_s)
+            if not client.wait_for_service(RETURN_S):
+                raise NoAnswerError(f"the node of {client.srv_name} is gone (episode {self._waiting_for})")
+            try:
+                response = self._wait_for(client.call_async(request), client, min(answer_s, self._timeout_s))
+            except NoAnswerError:
+                if time.monotonic() > end_s:
+                    raise
+                continue
             if response.success:
                 return
             if time.monotonic() > end_s:
@@ -157,9 +173,9 @@ class SupervisorNode(Node):
             if not rclpy.ok():
                 raise ExternalShutdownException
             if not future.done() and not server.service_is_ready():
-                raise LaunchError(f"the node of {server.srv_name} is gone (episode {self._waiting_for})")
+                raise NoAnswerError(f"the node of {server.srv_name} is gone (episode {self._waiting_for})")
             if not future.done() and time.monotonic() > end_s:
-                raise LaunchError(f"{server.srv_name} did not answer within {timeout_s:g} s")
+                raise NoAnswerError(f"{server.srv_name} did not answer within {timeout_s:g} s")
         return future.result()
 
 
