@@ -28,7 +28,7 @@ from robolearn.datasets.disk import Disk
 from robolearn.datasets.files import Files, LocalFiles
 from robolearn.datasets.lock import WriterLock
 from robolearn.datasets.shards import ArrayLayout, ArrayReader, power_of_two, write_shard
-from robolearn.datasets.zarr_layout import CHUNK_ROWS, ROOT_FILE, SHARD_ROWS, read_array
+from robolearn.datasets.zarr_layout import CHUNK_ROWS, ROOT_FILE, SHARD_ROWS, group_metadata, read_array
 from robolearn.errors import DatasetError, SpecError, UnknownNameError
 from robolearn.specs import ArraySpec
 
@@ -188,9 +188,9 @@ class ColumnWriter:
         layout = column_layout(column)
         files = {folder / column.name / ROOT_FILE: self._metadata(layout, column)}
         if "/" in column.name:
-            files[folder / column.name.split("/")[0] / ROOT_FILE] = _group({})
+            files[folder / column.name.split("/")[0] / ROOT_FILE] = group_metadata({})
         self._disk.replace(files)
-        self._disk.replace({folder / ROOT_FILE: _group({"columns": [*there, column.name]})})
+        self._disk.replace({folder / ROOT_FILE: group_metadata({"columns": [*there, column.name]})})
         self._on_write()
         return column, layout
 
@@ -226,7 +226,7 @@ def remove_column(path: Path, name: str) -> None:
             raise UnknownNameError("column", name, there)
         with Disk(fsync=True) as disk:
             left = [other for other in there if other != name]
-            disk.replace({path / COLUMNS / ROOT_FILE: _group({"columns": left})})
+            disk.replace({path / COLUMNS / ROOT_FILE: group_metadata({"columns": left})})
         shutil.rmtree(path / COLUMNS / name, ignore_errors=True)
     finally:
         lock.release()
@@ -246,10 +246,6 @@ def copy_columns(sources: Sequence[tuple[ZarrStore, int]], target: ZarrStore) ->
                 episode = store.episodes[source]
                 if name in store.columns and store.columns[name].has(episode.id, episode.start, episode.stop):
                     writer.write(index, store.read(source, [name])[name])
-
-
-def _group(attributes: Mapping[str, Any]) -> bytes:
-    return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}).encode()
 
 
 def _brief(value: Any) -> str:

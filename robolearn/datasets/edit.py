@@ -68,7 +68,7 @@ def trim(path: Path, episode: Episode, start: int, stop: int | None = None, dry_
             raise DatasetError(f"episode {row.id!r} has {row.length} steps; [{start}, {end}) is not a part of it")
         store = ZarrStore.open(path)
         valid = store.read_valid(episode_index(store, row.id))
-        masked = {name: int((~mask[start:end]).sum()) for name, mask in valid.items()}
+        masked = {name: int((~valid[name][start:end]).sum()) for name in store.spec.stamped_fields}
         # How many of them were dropped by the writer is known for the whole episode only.
         masked = {name: number for name, number in masked.items() if number}
         dropped = {name: min(number, masked[name]) for name, number in row.dropped.items() if name in masked}
@@ -240,6 +240,9 @@ def copy_episode(store: ZarrStore, index: int, writer: ZarrWriter) -> None:
     rows |= {name: store.reader(name).read(info.start, info.stop) for name in ("stamp_ns", "valid")}
     meta = {name: getattr(info, name) for name in EpisodeMeta.__dataclass_fields__}
     writer.begin(EpisodeMeta(**meta), info.start % store.spec.alignment)
+    for name in store.spec.streams:
+        samples, stamps = store.read_stream(index, name)
+        writer.append_stream(name, samples, *stamps.T)
     columns = {name: column for column, name in enumerate(store.spec.stamped_fields)}
     dropped = dict(info.dropped)
     for step in range(info.length):

@@ -48,6 +48,17 @@ def info(path: Path | str) -> dict[str, Any]:
             }
             for name, field in spec.fields.items()
         },
+        "streams": {
+            name: {
+                "shape": list(stream.array.shape),
+                "dtype": stream.array.dtype,
+                "unit": stream.array.unit,
+                "rate_hz": stream.rate_hz,
+                "align": stream.align,
+                "samples": sum(episode.streams.get(name, (0, 0))[1] for episode in episodes),
+            }
+            for name, stream in spec.streams.items()
+        },
         "columns": {
             name: {
                 "shape": list(column.spec.shape),

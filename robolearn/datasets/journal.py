@@ -30,7 +30,7 @@ from robolearn.types import EpisodeOutcome
 JOURNAL = "journal"
 FRAMES = ".frames"  # of the file of the running group of a video field
 MAGIC = b"robolearn-journal-1\n"
-META, STEP, OUTCOME, MARK, GROUP = range(5)
+META, STEP, OUTCOME, MARK, GROUP, STREAM = range(6)
 HEADER = struct.Struct("<IBI")
 LENGTH = struct.Struct("<i")
 MISSING = -1  # length of a picture that is not there
@@ -56,6 +56,19 @@ class Mark:
     author: str
 
 
+@dataclass(frozen=True)
+class StreamBlock:
+    """Samples (N, ...) of a stream, with their capture and receive stamps (N, 2)."""
+
+    name: str
+    values: NDArray
+    stamps: NDArray[np.int64]
+
+    @property
+    def num_bytes(self) -> int:
+        return self.values.nbytes + self.stamps.nbytes
+
+
 class JournalWriter:
     """Appends records. Every record is handed to the operating system at once, so that SIGKILL costs nothing."""
 
@@ -67,18 +80,27 @@ class JournalWriter:
         pictures: Sequence[str],
         videos: Mapping[str, tuple[int, tuple[int, ...]]],
         phase: int,
+        streams: Mapping[str, tuple[str, tuple[int, ...]]],
     ) -> None:
         """`rows` are arrays of the shape and dtype that every step has; `videos` frames a group and shape of a frame.
 
-        The episode begins with frame `phase` of a group.
+        The episode begins with frame `phase` of a group. `streams` are dtype and shape of a sample.
         """
         begun = path.with_suffix(".tmp")
         self._fd = os.open(begun, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         fcntl.flock(self._fd, fcntl.LOCK_EX)
         self._rows, self._pictures = tuple(rows), tuple(pictures)
         layout = {name: [row.dtype.name, list(row.shape)] for name, row in rows.items()}
-        header = {"meta": asdict(meta), "rows": layout, "pictures": list(pictures), "videos": videos, "phase": phase}
-        self._folder, self._videos, self._frames = path.parent, tuple(videos), dict[str, int]()
+        header = {
+            "meta": asdict(meta),
+            "rows": layout,
+            "pictures": list(pictures),
+            "videos": videos,
+            "phase": phase,
+            "streams": streams,
+        }
+        self._folder, self._videos, self._streams = path.parent, tuple(videos), tuple(streams)
+        self._frames: dict[str, int] = {}
         write_all(self._fd, MAGIC)
         self._record(META, json.dumps(header).encode())
         os.rename(begun, path)
@@ -101,6 +123,10 @@ class JournalWriter:
     def group(self, field: str, data: bytes) -> None:
         """Note a complete group, after its last step."""
         self._record(GROUP, bytes([self._videos.index(field)]) + data)
+
+    def stream(self, block: StreamBlock) -> None:
+        head = LENGTH.pack(self._streams.index(block.name)) + LENGTH.pack(len(block.values))
+        self._record(STREAM, head + block.stamps.tobytes() + block.values.tobytes())
 
     def mark(self, mark: Mark) -> None:
         self._record(MARK, json.dumps(asdict(mark)).encode())
@@ -133,6 +159,9 @@ class JournalReader:
                 self._pictures: list[str] = header["pictures"]
                 self._videos = {n: (int(rows), tuple(shape)) for n, (rows, shape) in header.get("videos", {}).items()}
                 self.phase = int(header.get("phase", 0))
+                self._streams = [
+                    (name, np.dtype(dtype), tuple(shape)) for name, (dtype, shape) in header.get("streams", {}).items()
+                ]
             except (StopIteration, KeyError, TypeError, ValueError, AttributeError) as error:
                 raise DatasetError(f"{path} is damaged: its episode cannot be told; drop it") from error
             self.length = 0
@@ -154,6 +183,18 @@ class JournalReader:
             for number, step in enumerate(steps):
                 videos = {name: self._video(name, number) for name in self._videos if step.pictures[name] is None}
                 yield StepRecord(step.rows, {**step.pictures, **videos})
+
+    def streams(self) -> Iterator[StreamBlock]:
+        with self._open() as file:
+            for kind, payload in self._records(file):
+                if kind != STREAM:
+                    continue
+                stream, number = (LENGTH.unpack_from(payload, at)[0] for at in (0, LENGTH.size))
+                name, dtype, shape = self._streams[stream]
+                at = 2 * LENGTH.size
+                stamps = np.frombuffer(payload, np.int64, 2 * number, at).reshape(number, 2)
+                values = np.frombuffer(payload, dtype, number * int(np.prod(shape)), at + stamps.nbytes)
+                yield StreamBlock(name, values.reshape(number, *shape), stamps)
 
     def _video(self, name: str, step: int) -> NDArray | bytes | None:
         """Of the first step of a complete group all of it, of a step of the last group its frame."""

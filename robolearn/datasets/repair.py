@@ -96,8 +96,8 @@ def _mend_metadata(path: Path, dry_run: bool) -> list[str]:
             if (path / name / ROOT_FILE).exists():
                 raise
             found, num_rows = layout, -1
-        if num_rows != root.num_steps:
-            mended[name] = array_metadata(found, root.num_steps)
+        if num_rows != root.num_rows(name):
+            mended[name] = array_metadata(found, root.num_rows(name))
     if not dry_run:
         with Disk(fsync=True) as disk:
             disk.replace({path / name / ROOT_FILE: data for name, data in mended.items()})
@@ -121,6 +121,8 @@ def _salvage(writer: ZarrWriter, folder: Path, episode: UnfinishedEpisode) -> No
     assert episode.meta is not None
     journal = JournalReader(folder / JOURNAL)
     writer.begin(episode.meta, journal.phase)
+    for block in journal.streams():
+        writer.append_stream(block.name, block.values, *block.stamps.T)
     marks = list(journal.marks)
     for step, record in enumerate(journal.steps()):
         while marks and marks[0].step <= step:

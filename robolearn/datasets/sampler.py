@@ -184,7 +184,10 @@ class Sampler:
         spec = store.spec
         flags = self._read_vectors(store, ("action_source", "held"))
         masks = [store.read_valid(index) for index in self.episodes]
-        valid = {n: np.concatenate([mask[n] for mask in masks] or [np.zeros(0, np.bool_)]) for n in spec.stamped_fields}
+        valid = {
+            n: np.concatenate([mask[n] for mask in masks] or [np.zeros(0, np.bool_)])
+            for n in (*spec.stamped_fields, *spec.streams)
+        }
         usable = valid["action"] & ~flags["held"].astype(np.bool_)
         usable &= flags["action_source"] != ActionSource.PERTURBATION
 

@@ -60,6 +60,32 @@ class ImageCodec:
 
 
 @dataclass(frozen=True)
+class StreamSpec:
+    """A sensor that is stored at its own rate, and how it is aligned to the steps of an episode when it is read."""
+
+    array: ArraySpec  # of a sample
+    rate_hz: float
+    align: Literal["hold", "nearest", "interpolate"] = "hold"  # the newest at or before; the closest; linear between
+    max_age_s: float = 0.1  # a sample further from the step does not count
+
+    def __post_init__(self) -> None:
+        kind = np.dtype(self.array.dtype).kind
+        if self.align not in ("hold", "nearest", "interpolate") or not (self.rate_hz > 0 and self.max_age_s > 0):
+            raise DatasetError(
+                f"stream is {self}; wanted align hold, nearest or interpolate, a rate and an age above 0"
+            )
+        if self.align == "interpolate" and kind != "f":
+            raise DatasetError(f"stream of {self.array.dtype} cannot be interpolated; align it by hold or nearest")
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "array": self.array.to_json()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> StreamSpec:
+        return cls(**{**data, "array": ArraySpec.from_json(data["array"])})
+
+
+@dataclass(frozen=True)
 class DatasetSpec:
     """What every episode of a dataset has in common.
 
@@ -74,9 +100,18 @@ class DatasetSpec:
     image_codec: ImageCodec = field(default_factory=ImageCodec)  # of every image field, but for those of
     image_codecs: Mapping[str, ImageCodec] = field(default_factory=dict)  # with one of their own, by field
     extra: Mapping[str, ArraySpec] = field(default_factory=dict)  # more fields, such as `pose_<body>`
+    streams: Mapping[str, StreamSpec] = field(default_factory=dict)  # sensors with rates of their own
 
     def __post_init__(self) -> None:
-        names = [*self.interface.observation, "action", "action_sent", "action_source", "held", *self.extra]
+        names = [
+            *self.interface.observation,
+            "action",
+            "action_sent",
+            "action_source",
+            "held",
+            *self.extra,
+            *self.streams,
+        ]
         for name in names:
             if not FIELD_NAME.fullmatch(name) or name in RESERVED_NAMES or names.count(name) > 1:
                 raise DatasetError(f"dataset field {name!r} is reserved, repeated or not a lower-case word; rename it")
@@ -139,6 +174,7 @@ class DatasetSpec:
             "image_codec": asdict(self.image_codec),
             "image_codecs": {name: asdict(codec) for name, codec in self.image_codecs.items()},
             "extra": {name: spec.to_json() for name, spec in self.extra.items()},
+            "streams": {name: stream.to_json() for name, stream in self.streams.items()},
         }
 
     @classmethod
@@ -152,6 +188,7 @@ class DatasetSpec:
             image_codec=ImageCodec(**data["image_codec"]),
             image_codecs={name: ImageCodec(**codec) for name, codec in data.get("image_codecs", {}).items()},
             extra={name: ArraySpec.from_json(spec) for name, spec in data["extra"].items()},
+            streams={name: StreamSpec.from_json(stream) for name, stream in data.get("streams", {}).items()},
         )
 
 
@@ -201,6 +238,7 @@ class EpisodeInfo:
     dropped: Mapping[str, int]  # those of them that were lost because the writer could not keep up
     hidden: bool = False  # deleted, until that is undone or the garbage collected
     annotations: tuple[Annotation, ...] = ()  # in the order of their first steps
+    streams: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # first sample and number of samples, by name
 
     @property
     def stop(self) -> int:
@@ -213,7 +251,8 @@ class EpisodeInfo:
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> EpisodeInfo:
         annotations = tuple(Annotation(**annotation) for annotation in row.get("annotations", ()))
-        return cls(**{**row, "annotations": annotations})
+        streams = {name: (int(start), int(length)) for name, (start, length) in row.get("streams", {}).items()}
+        return cls(**{**row, "annotations": annotations, "streams": streams})
 
     @cached_property
     def line(self) -> str:
@@ -266,6 +305,15 @@ class EpisodeWriter(Protocol):
         """
         ...
 
+    def append_stream(
+        self, name: str, values: ArrayLike, stamps_ns: ArrayLike, received_ns: ArrayLike | None = None
+    ) -> None:
+        """Add samples (N, ...) of a stream with their capture, and receive, stamps (N,).
+
+        Raises SpecError when they do not fit or a stamp runs backwards, before anything is written.
+        """
+        ...
+
     def mark(self, label: str, author: str = "") -> None:
         """A stage begins with the next step; it lasts until the next mark or the end of the episode."""
         ...
@@ -303,7 +351,9 @@ class Store(Protocol):
         stop: int | None = None,
         out: Mapping[str, NDArray] | None = None,
     ) -> dict[str, NDArray]:
-        """Steps [start, stop) of an episode: values (T, ...) by field, all fields unless named, or columns.
+        """Steps [start, stop) of an episode: values (T, ...) by field, all fields unless named, or columns, or streams.
+
+        A stream is aligned to the steps by its rule; where it has no value it is zero, see `read_valid`.
 
         Written into the arrays of `out` where it has one.
         """
@@ -314,11 +364,15 @@ class Store(Protocol):
         ...
 
     def read_valid(self, index: int) -> dict[str, NDArray[np.bool_]]:
-        """Per stamped field (T,): whether the value was there and may be used."""
+        """Per stamped field and stream (T,): whether the value was there and may be used."""
+        ...
+
+    def read_stream(self, index: int, name: str) -> tuple[NDArray, NDArray[np.int64]]:
+        """The samples (N, ...) of a stream in an episode, and their capture and receive stamps (N, 2)."""
         ...
 
     def spec_of(self, name: str) -> ArraySpec:
-        """Spec of a field, or of a column that was computed after recording. Raises UnknownNameError."""
+        """Spec of a field, of a column, or of a sample of a stream. Raises UnknownNameError."""
         ...
 
     def writer(self, config: WriterConfig | None = None) -> AbstractContextManager[EpisodeWriter]:
@@ -326,11 +380,12 @@ class Store(Protocol):
         ...
 
 
-def ages_ns(stamps: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int64]]:
-    """How old each field was at its step [ns] (T,), from `read_stamps`; NO_STAMP where that is unknown.
+def step_ns(stamps: Mapping[str, NDArray[np.int64]]) -> NDArray[np.int64]:
+    """The time of every step [ns] (T,), from `read_stamps`: the newest capture stamp of its fields."""
+    return np.max([stamp[:, 0] for stamp in stamps.values()], axis=0)
 
-    The time of a step is the newest capture stamp of its fields.
-    """
-    captured = {name: stamp[:, 0] for name, stamp in stamps.items()}
-    newest = np.max(list(captured.values()), axis=0)
-    return {name: np.where(stamp == NO_STAMP, NO_STAMP, newest - stamp) for name, stamp in captured.items()}
+
+def ages_ns(stamps: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int64]]:
+    """How old each field was at its step [ns] (T,), from `read_stamps`; NO_STAMP where that is unknown."""
+    now = step_ns(stamps)
+    return {name: np.where(s[:, 0] == NO_STAMP, NO_STAMP, now - s[:, 0]) for name, s in stamps.items()}

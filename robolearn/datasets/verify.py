@@ -59,8 +59,9 @@ def verify(path: Path | str, progress: Progress = lambda done, total: None) -> V
         except DatasetError as error:
             problems.append(str(error))
             continue
-        if num_rows != root.num_steps:
-            problems.append(f"{path / name}: field {name} has {num_rows} steps, the episode table {root.num_steps}")
+        wanted = root.num_rows(name)
+        if num_rows != wanted:
+            problems.append(f"{path / name}: field {name} has {num_rows} steps, the episode table {wanted}")
     try:
         store = ZarrStore.open(path)
     except DatasetError as error:
@@ -85,7 +86,17 @@ def _episode_problems(store: ZarrStore, index: int, episode: EpisodeInfo) -> Ite
     except DatasetError as error:
         yield str(error)
         return
-    for name, mask in valid.items():
+    for name in spec.streams:
+        try:
+            samples = store.read_stream(index, name)[1][:, 0]
+        except DatasetError as error:
+            yield str(error)
+            continue
+        backwards = np.diff(samples) < 0
+        if backwards.any():
+            yield f"the capture stamps of stream {name} run backwards after sample {int(np.argmax(backwards))}"
+    for name in stamps:
+        mask = valid[name]
         if (masked := int((~mask).sum())) != episode.masked.get(name, 0):
             yield f"{name} is masked in {masked} steps, the episode table says {episode.masked.get(name, 0)}"
         captured = stamps[name][:, 0]

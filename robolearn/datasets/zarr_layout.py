@@ -4,6 +4,7 @@ zarr.json                   zarr v3 group: spec, episode table; replacing it is 
 <field>/                    zarr v3 array (steps, ...) per field: zarr.json and shards
 stamp_ns/                   (steps, stamped fields, 2) int64: capture and receive stamp
 valid/                      (steps, stamped fields) bool
+streams/<name>, streams/<name>_stamp_ns     (samples, ...) and (samples, 2) int64 of sensors with rates of their own
 .recording/                 exists only while a writer lives, or after one died
     lock                    the writer's process id, locked by it
     <episode id>/           journal and shards of the episode that is being written
@@ -31,6 +32,7 @@ from robolearn.specs import ArraySpec
 FORMAT = "robolearn-dataset"
 SCHEMA_VERSION = 2  # 2 added annotations; version 1 is read as it is
 RECORDING = ".recording"
+STREAMS = "streams"
 ROOT_FILE = "zarr.json"
 ADVICE = "name a folder that `robolearn collect` wrote"
 
@@ -58,7 +60,41 @@ def array_layouts(spec: DatasetSpec) -> dict[str, ArrayLayout]:
     layouts["valid"] = ArrayLayout(
         "valid", (number,), np.dtype("bool"), Zstd(), CHUNK_ROWS, SHARD_ROWS, ("time", "field"), False, columns
     )
+    for name, stream in spec.streams.items():
+        axes = tuple(f"{name}_{axis}" for axis in range(len(stream.array.shape)))
+        layouts[stream_array(name)] = ArrayLayout(
+            name=stream_array(name),
+            row_shape=stream.array.shape,
+            dtype=np.dtype(stream.array.dtype),
+            codec=Zstd(),
+            chunk_rows=CHUNK_ROWS,
+            shard_rows=SHARD_ROWS,
+            dimension_names=("sample", *axes),
+            fill_value=False if stream.array.dtype == "bool" else 0,
+            attributes={"unit": stream.array.unit, "names": list(stream.array.names), "rate_hz": stream.rate_hz},
+        )
+        layouts[stream_stamps(name)] = ArrayLayout(
+            name=stream_stamps(name),
+            row_shape=(2,),
+            dtype=np.dtype("int64"),
+            codec=Zstd(),
+            chunk_rows=CHUNK_ROWS,
+            shard_rows=SHARD_ROWS,
+            dimension_names=("sample", "clock"),
+            fill_value=NO_STAMP,
+            attributes={"clocks": ["capture", "receive"], "unit": "ns"},
+        )
     return layouts
+
+
+def stream_array(name: str) -> str:
+    """The array of a stream's samples."""
+    return f"{STREAMS}/{name}"
+
+
+def stream_stamps(name: str) -> str:
+    """The array of a stream's stamps."""
+    return f"{STREAMS}/{name}_stamp_ns"
 
 
 def _field_layout(spec: DatasetSpec, name: str, field: ArraySpec) -> ArrayLayout:
@@ -84,6 +120,13 @@ class Root:
     episodes: tuple[EpisodeInfo, ...]  # hidden ones too
     num_steps: int  # of every array; what one holds beyond them is not there
     attributes: Mapping[str, Any]  # everything else that was found, kept as it is
+
+    def num_rows(self, array: str) -> int:
+        """Rows of an array: steps, or samples of a stream."""
+        for name in self.spec.streams:
+            if array in (stream_array(name), stream_stamps(name)):
+                return max([sum(row.streams.get(name, (0, 0))) for row in self.episodes], default=0)
+        return self.num_steps
 
 
 def open_files(path: Path) -> LocalFiles:
@@ -155,6 +198,11 @@ def write_root(path: Path, root: Root, disk: Disk) -> None:
     attributes = {**root.attributes, **ours}
     head = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes})
     disk.replace({path / ROOT_FILE: f'{head[:-2]}, "episodes": [\n{rows}\n]}}}}\n'.encode()})
+
+
+def group_metadata(attributes: Mapping[str, Any]) -> bytes:
+    """The contents of a group's zarr.json."""
+    return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}).encode()
 
 
 def array_metadata(layout: ArrayLayout, num_rows: int) -> bytes:

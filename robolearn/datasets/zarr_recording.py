@@ -19,11 +19,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.datasets.disk import Disk
-from robolearn.datasets.journal import FRAMES, JOURNAL, JournalReader, JournalWriter, Mark, StepRecord, is_being_written
+from robolearn.datasets.journal import (
+    FRAMES,
+    JOURNAL,
+    JournalReader,
+    JournalWriter,
+    Mark,
+    StepRecord,
+    StreamBlock,
+    is_being_written,
+)
 from robolearn.datasets.shards import ArrayLayout, ArrayWriter
 from robolearn.datasets.store import Annotation, EpisodeInfo, EpisodeMeta, UnfinishedEpisode
 from robolearn.datasets.video_codec import Video, VideoEncoder
-from robolearn.datasets.zarr_layout import RECORDING, ROOT_FILE, Root, array_metadata, write_root
+from robolearn.datasets.zarr_layout import (
+    RECORDING,
+    ROOT_FILE,
+    Root,
+    array_metadata,
+    stream_array,
+    stream_stamps,
+    write_root,
+)
 from robolearn.errors import DatasetError
 from robolearn.types import EpisodeOutcome
 
@@ -97,16 +114,20 @@ class Recording:
         self._folder = path / RECORDING / uuid.uuid4().hex
         self._folder.mkdir()
         images = root.spec.image_fields
-        rows = {name: layout.empty_chunk()[0] for name, layout in layouts.items() if name not in images}
+        steps = {name: layout for name, layout in layouts.items() if layout.dimension_names[0] == "time"}
+        rows = {name: layout.empty_chunk()[0] for name, layout in steps.items() if name not in images}
+        streams = {name: (spec.array.dtype, spec.array.shape) for name, spec in root.spec.streams.items()}
+        self._samples: Counter[str] = Counter()
         videos = {name: (layouts[name].chunk_rows, layouts[name].row_shape) for name in root.spec.video_fields}
-        self._journal = JournalWriter(self._folder / JOURNAL, meta, rows, images, videos, phase)
+        self._journal = JournalWriter(self._folder / JOURNAL, meta, rows, images, videos, phase, streams)
         alignment = root.spec.alignment
         self._start = -(-root.num_steps // alignment) * alignment + phase
         self._arrays: dict[str, ArrayWriter] = {}
         try:
             for name, layout in layouts.items():
-                self._arrays[name] = ArrayWriter(path, layout, root.num_steps, self._folder)
-                self._arrays[name].skip_to(self._start)
+                self._arrays[name] = ArrayWriter(path, layout, root.num_rows(name), self._folder)
+                if layout.dimension_names[0] == "time":
+                    self._arrays[name].skip_to(self._start)
         except BaseException:
             self.abandon(keep=False)
             raise
@@ -134,6 +155,14 @@ class Recording:
         self._masked.update(name for name, column in self._columns.items() if not step.rows["valid"][column])
         self._dropped.update(step.dropped)
 
+    def add_stream(self, block: StreamBlock) -> None:
+        """Note samples in the journal, and add them to the shards."""
+        self._journal.stream(block)
+        for value, stamps in zip(block.values, block.stamps, strict=True):
+            self._arrays[stream_array(block.name)].append(value)
+            self._arrays[stream_stamps(block.name)].append(stamps)
+        self._samples[block.name] += len(block.values)
+
     def mark(self, label: str, author: str) -> None:
         """A stage begins with the next step."""
         mark = Mark(self._length, label, author)
@@ -152,6 +181,7 @@ class Recording:
             length=self._length,
             masked=dict(self._masked),
             dropped=dict(self._dropped),
+            streams={n: (self._root.num_rows(stream_array(n)), number) for n, number in self._samples.items()},
             annotations=tuple(sorted([*self._stages(), *annotations], key=lambda note: note.start)),
         )
         root = replace(self._root, episodes=(*self._root.episodes, info), num_steps=info.stop)
@@ -159,7 +189,7 @@ class Recording:
             video.end_group()
         self._journal.outcome(outcome)
         self._disk.move([file for array in self._arrays.values() for file in array.seal()])
-        lengths = {self._path / n / ROOT_FILE: array_metadata(x, root.num_steps) for n, x in self._layouts.items()}
+        lengths = {self._path / n / ROOT_FILE: array_metadata(x, root.num_rows(n)) for n, x in self._layouts.items()}
         self._disk.replace(lengths)
         write_root(self._path, root, self._disk)
         return root

@@ -19,15 +19,20 @@ from robolearn.datasets.disk import Disk
 from robolearn.datasets.files import Files, LocalFiles
 from robolearn.datasets.remote import RemoteFiles, is_url
 from robolearn.datasets.shards import ArrayReader
-from robolearn.datasets.store import DatasetSpec, EpisodeInfo, UnfinishedEpisode, WriterConfig
+from robolearn.datasets.store import DatasetSpec, EpisodeInfo, UnfinishedEpisode, WriterConfig, step_ns
+from robolearn.datasets.streams import align
 from robolearn.datasets.zarr_layout import (
     ROOT_FILE,
+    STREAMS,
     Root,
     array_layouts,
     array_metadata,
+    group_metadata,
     open_files,
     read_array,
     read_root,
+    stream_array,
+    stream_stamps,
     write_root,
 )
 from robolearn.datasets.zarr_recording import recordings, unfinished_episode
@@ -50,10 +55,10 @@ class ZarrStore:
         self._readers: dict[str, ArrayReader] = {}
         for name, layout in array_layouts(root.spec).items():
             found, num_rows = read_array(files, layout)
-            if num_rows < root.num_steps:
+            if num_rows < root.num_rows(name):
                 raise DatasetError(
                     f"{files.where(f'{name}/{ROOT_FILE}')}: field {name} has {num_rows} steps, the episode table "
-                    f"{root.num_steps}; the array was cut or replaced"
+                    f"{root.num_rows(name)}; the array was cut or replaced"
                 )
             self._readers[name] = ArrayReader(files, found)
         self._columns: dict[str, Column] = {}
@@ -69,8 +74,10 @@ class ZarrStore:
             path.mkdir(parents=True, exist_ok=True)
             layouts = array_layouts(spec)
             for name in layouts:
-                (path / name).mkdir()
+                (path / name).mkdir(parents=True)
             with Disk(fsync=False) as disk:
+                if spec.streams:
+                    disk.replace({path / STREAMS / ROOT_FILE: group_metadata({})})
                 disk.replace({path / name / ROOT_FILE: array_metadata(layout, 0) for name, layout in layouts.items()})
                 write_root(path, Root(spec, (), 0, {}), disk)
         except OSError as error:
@@ -126,14 +133,39 @@ class ZarrStore:
                 raise DatasetError(
                     f"{self.name}: column {name} has no values for episode {self._episodes[index].id}; label it first"
                 )
-        return {name: self._readers[name].read(low, high, (out or {}).get(name)) for name in names}
+        read = {}
+        for name in names:
+            target = (out or {}).get(name)
+            if name in self.spec.streams:
+                values = self._aligned(index, name)[0][start : start + high - low]
+                if target is not None:
+                    target[...] = values
+                read[name] = values if target is None else target
+            else:
+                read[name] = self._readers[name].read(low, high, target)
+        return read
+
+    def read_stream(self, index: int, name: str) -> tuple[NDArray, NDArray[np.int64]]:
+        if name not in self.spec.streams:
+            raise UnknownNameError("stream", name, self.spec.streams)
+        self._steps(index, 0, None)
+        first, number = self._episodes[index].streams.get(name, (0, 0))
+        values = self._readers[stream_array(name)].read(first, first + number)
+        return values, self._readers[stream_stamps(name)].read(first, first + number)
+
+    def _aligned(self, index: int, name: str) -> tuple[NDArray, NDArray[np.bool_]]:
+        """A stream at the steps of an episode, and where it has a value."""
+        values, stamps = self.read_stream(index, name)
+        return align(stamps[:, 0], values, step_ns(self.read_stamps(index)), self.spec.streams[name])
 
     def spec_of(self, name: str) -> ArraySpec:
-        """Spec of a field or a column."""
+        """Spec of a field, of a column, or of a sample of a stream."""
         if name in self._columns:
             return self._columns[name].spec
+        if name in self.spec.streams:
+            return self.spec.streams[name].array
         if name not in self.spec.fields:
-            raise UnknownNameError("dataset field", name, [*self.spec.fields, *self._columns])
+            raise UnknownNameError("dataset field", name, [*self.spec.fields, *self._columns, *self.spec.streams])
         return self.spec.fields[name]
 
     @property
@@ -159,7 +191,8 @@ class ZarrStore:
 
     def read_valid(self, index: int) -> dict[str, NDArray[np.bool_]]:
         valid = self._readers["valid"].read(*self._steps(index, 0, None))
-        return {name: valid[:, column] for column, name in enumerate(self.spec.stamped_fields)}
+        fields = {name: valid[:, column] for column, name in enumerate(self.spec.stamped_fields)}
+        return fields | {name: self._aligned(index, name)[1] for name in self.spec.streams}
 
     def reader(self, field: str) -> ArrayReader:
         """The array of a field, along the steps of all episodes."""

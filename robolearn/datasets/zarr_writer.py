@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from robolearn import __version__
 from robolearn.datasets.disk import Disk
-from robolearn.datasets.journal import StepRecord
+from robolearn.datasets.journal import StepRecord, StreamBlock
 from robolearn.datasets.lock import WriterLock
 from robolearn.datasets.shards import ArrayLayout
 from robolearn.datasets.store import NO_STAMP, Annotation, EpisodeInfo, EpisodeMeta, WriterConfig
@@ -82,7 +82,7 @@ class ZarrWriter:
         self._begun: EpisodeMeta | None = None
         self._num_appended = 0
         self._failure: Exception | None = None  # why the begun episode cannot be completed
-        self._work: deque[Step | Callable[[], None]] = deque()
+        self._work: deque[Step | StreamBlock | Callable[[], None]] = deque()
         self._waiting_bytes = 0
         self._changed = threading.Condition()
         self._closed = False
@@ -111,6 +111,7 @@ class ZarrWriter:
             raise DatasetError(f"{self._path} has an episode {meta.id!r} already; ids are unique")
         _check_tags(meta.id, meta.tags)
         self._begun, self._num_appended, self._failure = meta, 0, None
+        self._stream_ns: dict[str, int] = {}  # newest stamp of every stream
         self._enqueue(lambda: self._open_episode(meta, phase))
 
     def append(
@@ -154,6 +155,35 @@ class ZarrWriter:
         self._enqueue(Step(record.rows, record.pictures, tuple(dropped), size))
         self._num_appended += 1
 
+    def append_stream(
+        self, name: str, values: ArrayLike, stamps_ns: ArrayLike, received_ns: ArrayLike | None = None
+    ) -> None:
+        self._check_begun()
+        streams = self._root.spec.streams
+        if name not in streams:
+            raise UnknownNameError("stream", name, streams)
+        spec, array = streams[name].array, np.asarray(values)
+        captured = np.asarray(stamps_ns, np.int64)
+        received = np.full(len(array), NO_STAMP) if received_ns is None else np.asarray(received_ns, np.int64)
+        dtype = np.dtype(spec.dtype)
+        wanted = (len(array), *spec.shape)
+        if array.shape != wanted or not np.can_cast(array.dtype, dtype, "same_kind"):
+            raise SpecError(f"stream {name} is {array.dtype} {array.shape}, the dataset wants {dtype} {wanted}")
+        if not captured.shape == received.shape == (len(array),):
+            raise SpecError(
+                f"stream {name} has {len(array)} samples, {captured.shape} capture and {received.shape} receive stamps"
+            )
+        before = np.concatenate([[self._stream_ns.get(name, np.iinfo(np.int64).min)], captured])
+        if (before[1:] < before[:-1]).any():
+            raise SpecError(f"the stamps of stream {name} run backwards; add its samples in the order of their capture")
+        if not len(array):
+            return
+        self._stream_ns[name] = int(captured[-1])
+        block = StreamBlock(name, np.array(array, dtype, order="C"), np.stack([captured, received], axis=1))
+        if not self._config.drop_when_full:  # there the caller never waits, and samples are small
+            self._wait_for_room(block.num_bytes)
+        self._enqueue(block)
+
     def mark(self, label: str, author: str = "") -> None:
         self._check_begun()
         if not label:
@@ -182,7 +212,7 @@ class ZarrWriter:
             raise DatasetError(f"{self._path}: there is no episode to discard; begin one first")
         self._begun, self._failure = None, None
         with self._changed:
-            self._work = deque(work for work in self._work if not isinstance(work, Step))
+            self._work = deque(work for work in self._work if not isinstance(work, (Step, StreamBlock)))
             self._waiting_bytes = 0
         self._in_thread(lambda: self._abandon(keep=False))
 
@@ -253,10 +283,10 @@ class ZarrWriter:
         with self._changed:
             self._changed.wait_for(lambda: self._has_room(size) or self._failure is not None)
 
-    def _enqueue(self, work: Step | Callable[[], None]) -> None:
+    def _enqueue(self, work: Step | StreamBlock | Callable[[], None]) -> None:
         with self._changed:
             self._work.append(work)
-            self._waiting_bytes += work.num_bytes if isinstance(work, Step) else 0
+            self._waiting_bytes += work.num_bytes if isinstance(work, (Step, StreamBlock)) else 0
             self._changed.notify_all()
 
     def _in_thread(self, function: Callable[[], T]) -> T:
@@ -282,14 +312,14 @@ class ZarrWriter:
             if work is _stop:
                 return
             try:
-                if isinstance(work, Step):
+                if isinstance(work, (Step, StreamBlock)):
                     self._add(work)
                 else:
                     work()
             except Exception as error:  # noqa: BLE001, the next call of the owner raises it
                 self._failure = error
                 self._abandon(keep=True)
-            if isinstance(work, Step) and work.num_bytes:
+            if isinstance(work, (Step, StreamBlock)) and work.num_bytes:
                 with self._changed:
                     self._waiting_bytes = max(self._waiting_bytes - work.num_bytes, 0)
                     self._changed.notify_all()
@@ -297,9 +327,13 @@ class ZarrWriter:
     def _open_episode(self, meta: EpisodeMeta, phase: int) -> None:
         self._recording = Recording(self._path, self._root, self._layouts, meta, self._disk, phase)
 
-    def _add(self, step: Step) -> None:
-        if self._recording is not None:  # else it failed, and its owner will be told
-            self._recording.add(step)
+    def _add(self, work: Step | StreamBlock) -> None:
+        if self._recording is None:
+            return  # it failed, and its owner will be told
+        if isinstance(work, Step):
+            self._recording.add(work)
+        else:
+            self._recording.add_stream(work)
 
     def _mark(self, label: str, author: str) -> None:
         if self._recording is not None:
@@ -337,11 +371,12 @@ class ZarrWriter:
         layouts, files = {}, open_files(path)
         for name, layout in array_layouts(root.spec).items():
             layouts[name], num_rows = read_array(files, layout)
-            if num_rows < root.num_steps:
+            wanted = root.num_rows(name)
+            if num_rows < wanted:
                 raise DatasetError(
-                    f"{path / name}: field {name} has {num_rows} steps, the episodes have {root.num_steps}; "
+                    f"{path / name}: field {name} has {num_rows} steps, the episodes have {wanted}; "
                     f"see: robolearn dataset verify {path}"
                 )
-            if num_rows > root.num_steps:
-                self._disk.replace({path / name / ROOT_FILE: array_metadata(layouts[name], root.num_steps)})
+            if num_rows > wanted:
+                self._disk.replace({path / name / ROOT_FILE: array_metadata(layouts[name], wanted)})
         return layouts
