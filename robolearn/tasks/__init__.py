@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from robolearn.errors import UnknownNameError
 from robolearn.tasks.arm import Arm
+from robolearn.tasks.bar import LiftBar, LowerBar
 from robolearn.tasks.button import Button, ButtonRelease
 from robolearn.tasks.cloth import FoldCloth, UnfoldCloth
 from robolearn.tasks.drawer import DrawerClose, DrawerOpen
@@ -37,6 +38,8 @@ TASKS: dict[str, type[Task]] = {
     "unsweep-v1": Unsweep,
     "fold_cloth-v1": FoldCloth,
     "unfold_cloth-v1": UnfoldCloth,
+    "lift_bar-v1": LiftBar,
+    "lower_bar-v1": LowerBar,
     "button-v1": Button,
     "button_release-v1": ButtonRelease,
 }

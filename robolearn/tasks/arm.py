@@ -72,7 +72,8 @@ class Arm:
     first: int = 0
     tool: str = "tool"  # body of the tool frame
     cameras: tuple[str, ...] = ("wrist",)  # on the arm
-    mount: tuple[float, float, float] = (0.0, 0.0, 0.0)  # of the base in the scene [m]
+    mount: tuple[float, float, float] = (0.0, 0.0, 0.0)  # of the arm's base in the scene [m]
+    robot_at: tuple[float, float, float] = (0.0, 0.0, 0.0)  # where the robot's file is set in the scene [m]
 
     def positions(self, facts: Facts) -> NDArray[np.float64]:
         """Joint positions (..., N + 1), the gripper last."""

@@ -61,4 +61,5 @@ PANDA_ARM = Arm(
     rest=(0.0, 0.1, 0.0, -2.4, 0.0, 2.5, -0.785),
     joints=7,
     mount=(-0.28, 0.0, 0.0),  # behind the table, on a pedestal
+    robot_at=(-0.28, 0.0, 0.0),
 )

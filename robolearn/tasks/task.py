@@ -101,6 +101,7 @@ class Task(Protocol):
 
     @property
     def arms(self) -> tuple[Arm, ...]:
+        """All arms of the robot; `arm` is the first one."""
         return (self.arm,)
 
     @property

@@ -26,7 +26,7 @@ def load_model(task: Task) -> mujoco.MjModel:
         mount = scene.site(MOUNT)
         if mount is None:
             raise AssetError(f"{scene_file} has no site {MOUNT!r}; add one where the robot stands")
-        mount.pos = mount.pos + np.array(task.arm.mount)
+        mount.pos = mount.pos + np.array(task.arm.robot_at)
         scene.attach(robot, site=mount, prefix=ROBOT_PREFIX)
         model = scene.compile()
     except ValueError as error:
