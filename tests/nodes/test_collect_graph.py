@@ -129,4 +129,6 @@ def test_supervisor_ends_with_one_line_when_the_twin_dies(graph: Any) -> None:
     twin.send_signal(signal.SIGKILL)
     graph.spin_until(lambda: supervisor.poll() is not None)
     assert supervisor.returncode == 2
-    assert "NoAnswerError: the node of /robot/start_episode is gone (episode pick_place-v1-0-" in graph.log("supervisor")
+    assert "NoAnswerError: the node of /robot/start_episode is gone (episode pick_place-v1-0-" in graph.log(
+        "supervisor"
+    )
