@@ -13,7 +13,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from robolearn.datasets.convert import lerobot, lerobot_write, robomimic, rosbag
+from robolearn.datasets.convert import (
+    d4rl,
+    diffusion_policy,
+    lerobot,
+    lerobot_write,
+    minari,
+    ogbench,
+    robomimic,
+    rosbag,
+)
 from robolearn.datasets.convert.source import ImportSettings, Progress, Source, SourceEpisode
 from robolearn.datasets.disk import moved_when_whole
 from robolearn.datasets.store import WriterConfig
@@ -35,6 +44,10 @@ FORMATS: dict[str, Format] = {
     "lerobot": Format("LeRobot v3.0 or v2.1 folder", lerobot.read, lerobot_write.write_videos),
     "lerobot-images": Format("LeRobot v3.0 folder with PNG pictures", lerobot.read, lerobot_write.write_images),
     "robomimic": Format("robomimic HDF5 file", robomimic.read, robomimic.write),
+    "diffusion_policy": Format("diffusion_policy zarr folder or zip", diffusion_policy.read, diffusion_policy.write),
+    "minari": Format("Minari folder or HDF5 file", minari.read, minari.write),
+    "d4rl": Format("D4RL HDF5 file", d4rl.read, d4rl.write),
+    "ogbench": Format("OGBench npz file", ogbench.read),
     "rosbag": Format("rosbag2 folder or file, MCAP or sqlite3", rosbag.read),
 }
 

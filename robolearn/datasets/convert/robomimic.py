@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from robolearn.datasets.convert import hdf5
 from robolearn.datasets.convert.source import (
     BESIDES,
+    Blocks,
     Foreign,
     ImportSettings,
     Progress,
@@ -30,6 +31,7 @@ from robolearn.datasets.convert.source import (
     extremes,
     is_picture,
     is_vector,
+    masked_lines,
     our_episode,
     our_steps,
     picture_shape,
@@ -66,7 +68,7 @@ def write(store: ZarrStore, file: Path, progress: Progress) -> list[str]:
         parts = split_episodes(len(store.episodes), VALIDATION_FRACTION, seed=0)
         for name, indices in zip(("train", "valid"), parts, strict=True):
             out.create_dataset(f"mask/{name}", data=np.array([f"demo_{i}" for i in indices], dtype="S"))
-    return []
+    return masked_lines(store, "robomimic")
 
 
 def _write_episode(store: ZarrStore, index: int, demo: Any) -> None:
@@ -127,8 +129,10 @@ def _our_spec(file: Path, text: Any) -> DatasetSpec:
 def _our_episode(file: Path, demo: Any, spec: DatasetSpec) -> SourceEpisode:
     rows: dict[str, Rows] = {"action": hdf5.array(file, demo, "actions")}
     for name in spec.interface.observation:
-        load = hdf5.rows if name in spec.image_fields else hdf5.array
-        rows[name] = load(file, demo, f"obs/{name}")
+        if name in spec.image_fields:
+            rows[name] = Blocks(hdf5.rows(file, demo, f"obs/{name}"))
+        else:
+            rows[name] = hdf5.array(file, demo, f"obs/{name}")
     rows |= {name: hdf5.array(file, demo, f"{OURS}/{name}") for name in (*BESIDES, *spec.extra)}
     _length(file, demo, rows)
     return our_episode(json.loads(demo.attrs[OURS]), our_steps(spec, rows))
@@ -161,7 +165,7 @@ def _foreign(file: Path, data: Any, demos: list[str], settings: ImportSettings) 
 
 def _episode(file: Path, demo: Any, name: str, foreign: Foreign) -> SourceEpisode:
     rows: dict[str, Rows] = {each: hdf5.array(file, demo, f"obs/{each}") for each in foreign.vectors}
-    rows |= {each: hdf5.rows(file, demo, f"obs/{each}") for each in foreign.images}
+    rows |= {each: Blocks(hdf5.rows(file, demo, f"obs/{each}")) for each in foreign.images}
     actions = hdf5.array(file, demo, "actions")
     extra: dict[str, NDArray] = {each: hdf5.array(file, demo, "rewards").astype(np.float32) for each in foreign.extra}
     length = _length(file, demo, {**rows, "actions": actions, **extra})

@@ -5,7 +5,9 @@ Legend: T steps, A action, H W image.
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,7 @@ from robolearn.specs import ArraySpec, InterfaceSpec, RobotSpec, image_spec
 from robolearn.types import ActionSource, EpisodeOutcome
 
 UNKNOWN_SPEED = 1e9  # [unit/s], of a robot that nobody described
+MAX_BLOCK_BYTES = 64 << 20  # of rows that are decoded at once
 MAX_VECTOR = 4096  # entries of an observation that still count as a vector
 BESIDES = ("action_sent", "action_source", "held", "stamp_ns", "valid")  # what no other format has a place for
 
@@ -97,7 +100,8 @@ class Foreign:
         images = {image_field(name): image_spec(*shape[:2]) for name, shape in self.images.items()}
         if len(images) < len(self.images):
             raise DatasetError(f"pictures {', '.join(self.images)} would share a field; rename one")
-        interface = InterfaceSpec({"proprio": proprio, **images}, robot.action_spec, self.control_hz)
+        observation = {**({"proprio": proprio} if names else {}), **images}
+        interface = InterfaceSpec(observation, robot.action_spec, self.control_hz)
         tasks = (self.task,) if self.task else ()
         return DatasetSpec(robot, interface, tasks, image_codec=codec or ImageCodec(), extra=self.extra)
 
@@ -106,12 +110,14 @@ class Foreign:
     ) -> Step:
         """A step of one row. One without an action holds the observation after the last one. None is a lost picture."""
         parts = [np.asarray(row[name], np.float32).reshape(-1) for name in self.vectors]
-        values: dict[str, Any] = {"proprio": np.concatenate([np.zeros(0, np.float32), *parts])}
+        values: dict[str, Any] = {"proprio": np.concatenate(parts)} if parts else {}
         values |= {image_field(name): as_picture(row[name]) for name in self.images if row[name] is not None}
+        values |= extra or {}
+        if action is not None:
+            values["action"] = np.asarray(action, np.float32)
         stamped = dict.fromkeys(values, stamp_ns)
         if action is not None:
-            values |= {"action": np.asarray(action, np.float32), **(extra or {}), "action_source": ActionSource.HUMAN}
-            stamped |= dict.fromkeys(("action", *(extra or ())), stamp_ns)
+            values["action_source"] = ActionSource.HUMAN
         return values, stamped, {}, {}
 
     def steps(
@@ -124,6 +130,43 @@ class Foreign:
                 yield self.step(row, stamp, actions[number], {name: column[number] for name, column in extra.items()})
             else:
                 yield self.step(row, stamp)
+
+
+class Blocks:
+    """Rows of an array (T, ...) on disk, of which those that lie in one chunk are decoded once."""
+
+    def __init__(self, array: Any, start: int = 0, stop: int | None = None) -> None:
+        """`array` has a shape, chunks (None: contiguous) and slices, as those of h5py and zarr do."""
+        self._array, self._start = array, start
+        self._stop = array.shape[0] if stop is None else stop
+        row_bytes = max(math.prod(array.shape[1:]) * np.dtype(array.dtype).itemsize, 1)
+        chunk = (array.chunks or (1,))[0]
+        self._rows = max(min(chunk, MAX_BLOCK_BYTES // row_bytes), 1)
+        self._first = -1
+        self._block: Any = None
+
+    def __len__(self) -> int:
+        return self._stop - self._start
+
+    def __getitem__(self, row: int, /) -> Any:
+        at = self._start + row
+        first = at // self._rows * self._rows
+        if first != self._first:
+            self._block, self._first = self._array[first : min(first + self._rows, self._stop)], first
+        return self._block[at - first]
+
+
+def masked_lines(store: ZarrStore, kind: str) -> list[str]:
+    """What to tell of masked steps, where a format has no masks."""
+    counts: Counter[str] = Counter()
+    for episode in store.episodes:
+        counts.update(episode.masked)
+    unfilled = {name for name, count in counts.items() if count == sum(row.length for row in store.episodes)}
+    return [
+        f"{name}: {count} masked steps; {kind} has no masks, only its group robolearn tells them apart"
+        for name, count in counts.items()
+        if count and name not in unfilled
+    ]
 
 
 def even_stamps(length: int, control_hz: float) -> list[int]:

@@ -1,0 +1,186 @@
+"""D4RL HDF5 files: flat arrays `observations`, `actions`, `rewards`, `terminals`, `timeouts`, `next_observations`.
+
+An episode ends where `terminals` or `timeouts` is set. What D4RL has no place for travels in a group `robolearn`;
+pictures do not, as D4RL reads all arrays of a file into memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robolearn.datasets.convert import hdf5
+from robolearn.datasets.convert.source import (
+    BESIDES,
+    Blocks,
+    Foreign,
+    ImportSettings,
+    Progress,
+    Rows,
+    Source,
+    SourceEpisode,
+    besides,
+    even_stamps,
+    extremes,
+    is_picture,
+    masked_lines,
+    our_episode,
+    our_steps,
+    picture_shape,
+)
+from robolearn.datasets.store import DatasetSpec, EpisodeMeta
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.errors import DatasetError, RobolearnError
+from robolearn.specs import ArraySpec
+from robolearn.types import EpisodeOutcome
+
+OURS = "robolearn"
+DEFAULT_HZ = 20.0  # where nothing tells
+ROWS = 4096  # that are read or written at once
+
+
+def write(store: ZarrStore, file: Path, progress: Progress) -> list[str]:
+    """Write the vectors of all episodes; `observations` is `proprio`."""
+    import h5py
+
+    spec = _portable(store.spec)
+    total, done = sum(episode.length for episode in store.episodes), 0
+    if "proprio" not in spec.fields:
+        raise DatasetError(f"{store.path} has no field proprio; D4RL holds vectors alone")
+    with h5py.File(file, "w") as out:
+        out.attrs[OURS] = json.dumps({"spec": spec.to_json(), "episodes": [e.to_json() for e in store.episodes]})
+        for index, episode in enumerate(store.episodes):
+            columns = _columns(store, index, spec)
+            for name, values in columns.items():
+                if name not in out:
+                    shape = values.shape[1:]
+                    out.create_dataset(name, (0, *shape), values.dtype, maxshape=(None, *shape), chunks=(ROWS, *shape))
+                out[name].resize(done + episode.length, axis=0)
+                out[name][done:] = values
+            progress(done := done + episode.length, total)
+    left = sorted(set(store.spec.fields) - set(spec.fields))
+    return [f"{name} is left out: D4RL holds no pictures" for name in left] + masked_lines(store, "D4RL")
+
+
+def _columns(store: ZarrStore, index: int, spec: DatasetSpec) -> dict[str, NDArray]:
+    episode = store.episodes[index]
+    read = store.read(index, ["proprio", "action"])
+    ours = besides(store, index)
+    last = np.arange(episode.length) == episode.length - 1
+    following = np.concatenate([read["proprio"][1:], read["proprio"][-1:]])
+    there = [store.spec.stamped_fields.index(name) for name in spec.stamped_fields]
+    ours |= {name: ours[name][:, there] for name in ("stamp_ns", "valid")}
+    return {
+        "observations": read["proprio"],
+        "next_observations": following,
+        "actions": read["action"],
+        "rewards": ours.get("reward", last & (episode.success is True)).astype(np.float32),
+        "terminals": last & episode.terminated,
+        "timeouts": last & (not episode.terminated),
+        **{f"{OURS}/{name}": ours[name] for name in (*BESIDES, *spec.extra)},
+    }
+
+
+def _portable(spec: DatasetSpec) -> DatasetSpec:
+    """The spec without pictures, and without other observations than `proprio`."""
+    observation = {name: field for name, field in spec.interface.observation.items() if name == "proprio"}
+    extra = {name: field for name, field in spec.extra.items() if name not in spec.image_fields}
+    return replace(spec, interface=replace(spec.interface, observation=observation), image_codecs={}, extra=extra)
+
+
+@contextlib.contextmanager
+def read(file: Path, settings: ImportSettings) -> Iterator[Source]:
+    """Open a file. `observations` become `proprio`, or `image_observations` where they are pictures."""
+    import h5py
+
+    with h5py.File(file, "r") as source:
+        arrays = {n: hdf5.rows(file, source, n) for n in ("observations", "actions", "rewards", "terminals")}
+        arrays |= {n: hdf5.rows(file, source, n) for n in ("timeouts", "next_observations") if n in source}
+        length = len(arrays["actions"])
+        wrong = [name for name, values in arrays.items() if len(values) != length]
+        if wrong or arrays["actions"].ndim != 2 or not length:
+            raise DatasetError(f"{file}: {', '.join(wrong) or 'actions'} does not fit; wanted {length} rows of (A,)")
+        ends = hdf5.array(file, source, "terminals").astype(bool).reshape(-1)
+        terminated = ends.copy()
+        if "timeouts" in arrays:
+            ends |= hdf5.array(file, source, "timeouts").astype(bool).reshape(-1)
+        ends[-1] = True
+        stops = (np.flatnonzero(ends) + 1).tolist()
+        parts = list(zip([0, *stops[:-1]], stops, strict=True))
+        if OURS in source.attrs:
+            yield _ours(file, source, length)
+            return
+        foreign, lost = _foreign(file, source, arrays, settings)
+        episodes = (_episode(arrays, start, stop, bool(terminated[stop - 1]), foreign) for start, stop in parts)
+        extra = len(parts) if "next_observations" in arrays else 0
+        yield Source(foreign.spec(settings.image_codec), length + extra, episodes, lost)
+
+
+def _ours(file: Path, source: Any, length: int) -> Source:
+    try:
+        ours = json.loads(source.attrs[OURS])
+        spec = DatasetSpec.from_json(ours["spec"])
+        lengths = [int(row["length"]) for row in ours["episodes"]]
+    except (KeyError, TypeError, ValueError, AttributeError, RobolearnError) as error:
+        raise DatasetError(f"{file}: its attribute {OURS} is damaged ({error})") from error
+    if sum(lengths) != length:
+        raise DatasetError(f"{file}: its attribute {OURS} tells of {sum(lengths)} steps, the arrays hold {length}")
+    arrays = {"proprio": hdf5.rows(file, source, "observations"), "action": hdf5.rows(file, source, "actions")}
+    arrays |= {name: hdf5.rows(file, source, f"{OURS}/{name}") for name in (*BESIDES, *spec.extra)}
+
+    def episodes() -> Iterator[SourceEpisode]:
+        start = 0
+        for row in ours["episodes"]:
+            rows: dict[str, Rows] = {n: values[start : start + row["length"]] for n, values in arrays.items()}
+            start += row["length"]
+            # where the rows lie now and what was lost of old pictures is counted anew
+            yield our_episode(row, our_steps(spec, rows))
+
+    return Source(spec, length, episodes())
+
+
+def _foreign(file: Path, source: Any, arrays: dict[str, Any], settings: ImportSettings) -> tuple[Foreign, list[str]]:
+    seen, actions = arrays["observations"], arrays["actions"]
+    shape = seen.shape[1:]
+    pictures = is_picture(shape, seen.dtype)
+    images = {"observations": picture_shape(shape)} if pictures else {}
+    vectors = {} if pictures else {"observations": shape}
+    blocks = (actions[start : start + ROWS] for start in range(0, len(actions), ROWS))
+    low, high = extremes(blocks, actions.shape[1])
+    lost = [f"{name} is not kept" for name in source if name not in (*arrays, "timeouts", "next_observations")]
+    if settings.control_hz is None:
+        lost.append(f"the file has no rate; {DEFAULT_HZ:g} Hz is assumed, name another one")
+    extra = {"reward": ArraySpec(())}
+    return Foreign(vectors, images, low, high, settings.control_hz or DEFAULT_HZ, file.stem, extra=extra), lost
+
+
+def _episode(arrays: dict[str, Any], start: int, stop: int, terminated: bool, foreign: Foreign) -> SourceEpisode:
+    following = arrays.get("next_observations")
+    rows: dict[str, Rows] = {"observations": Blocks(arrays["observations"], start, stop)}
+    if following is not None:
+        rows = {"observations": _WithLast(rows["observations"], following, stop - 1)}
+    actions = arrays["actions"][start:stop]
+    reward = arrays["rewards"][start:stop].astype(np.float32).reshape(-1)
+    stamps = even_stamps(len(rows["observations"]), foreign.control_hz)
+    steps = foreign.steps(rows, actions, stamps, {"reward": reward})
+    return SourceEpisode(EpisodeMeta(foreign.task), steps, EpisodeOutcome(None, terminated, not terminated))
+
+
+class _WithLast:
+    """Rows, and behind them one row of another array."""
+
+    def __init__(self, rows: Rows, others: Any, other: int) -> None:
+        self._rows, self._others, self._other = rows, others, other
+
+    def __len__(self) -> int:
+        return len(self._rows) + 1
+
+    def __getitem__(self, row: int, /) -> Any:
+        return self._rows[row] if row < len(self._rows) else self._others[self._other]
