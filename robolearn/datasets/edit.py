@@ -225,7 +225,8 @@ def _copy(
     tasks = dict.fromkeys(task for store in sources for task in store.spec.tasks)
     with moved_when_whole(out) as temporary:
         target = ZarrStore.create(temporary, replace(sources[0].spec, tasks=tuple(tasks)))
-        with target.writer(WriterConfig(fsync=False)) as writer:  # all of it becomes durable before it is moved
+        config = WriterConfig(fsync=False, statistics=False)  # all of it becomes durable before it is moved
+        with target.writer(config) as writer:
             for number, (store, index) in enumerate(episodes):
                 copy_episode(store, index, writer)
                 progress(number + 1, len(episodes))

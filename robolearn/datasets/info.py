@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from robolearn.datasets.statistics import statistics
 from robolearn.datasets.store import UNKNOWN_SOURCE
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.types import ActionSource
@@ -18,6 +19,8 @@ def info(path: Path | str) -> dict[str, Any]:
     store = ZarrStore.open(path)
     spec, episodes = store.spec, store.episodes
     lengths = [episode.length for episode in episodes]
+    summary = statistics(store)
+    summaries, quality = summary.fields, summary.quality
     files = [file for file in store.path.rglob("*") if file.is_file()]
     return {
         "path": str(store.path),
@@ -43,11 +46,16 @@ def info(path: Path | str) -> dict[str, Any]:
                 "unit": field.unit,
                 "names": list(field.names),
                 "bytes": sum(file.stat().st_size for file in (store.path / name).iterdir()),
+                "mean": list(summaries[name].mean) if name in summaries else None,
+                "std": list(summaries[name].std) if name in summaries else None,
                 "masked_steps": sum(episode.masked.get(name, 0) for episode in episodes),
                 "dropped_steps": sum(episode.dropped.get(name, 0) for episode in episodes),
             }
             for name, field in spec.fields.items()
         },
+        "trajectory_quality": quality.tq,
+        "state_action_coverage": quality.saco,
+        "unique_state_actions": quality.unique_state_actions,
         "streams": {
             name: {
                 "shape": list(stream.array.shape),

@@ -281,6 +281,7 @@ class WriterConfig:
 
     drop_when_full: bool = False  # mask and count images that the codec is too slow for; else `append` waits
     queue_bytes: int = 64 << 20  # of images that wait for the codec
+    statistics: bool = True  # add those of every episode when it is committed, else when somebody asks
     fsync: bool = True  # a committed episode survives a power cut too, not only a killed process
 
 

@@ -6,7 +6,7 @@ one should know before learning from it: gaps in time, lost images, a camera tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robolearn.datasets.statistics import FILE, episode_line, fits, read_lines, same
 from robolearn.datasets.store import NO_STAMP, EpisodeInfo
 from robolearn.datasets.zarr_layout import array_layouts, open_files, read_array, read_root
 from robolearn.datasets.zarr_store import ZarrStore
@@ -68,9 +69,11 @@ def verify(path: Path | str, progress: Progress = lambda done, total: None) -> V
         problems.append(str(error))
         return VerifyReport(str(path), len(root.episodes), root.num_steps, list(dict.fromkeys(problems)), warnings)
     problems += [f"{path}: {left}" for left in store.unfinished]
+    lines = read_lines(store.files)
     for index, episode in enumerate(store.episodes):
         where = f"episode {index} ({episode.id})"
         problems += [f"{where}: {text}" for text in _episode_problems(store, index, episode)]
+        problems += [f"{where}: {text}" for text in _statistics_problems(store, index, lines.get(episode.id))]
         warnings += [f"{where}: {text}" for text in _episode_warnings(store, index, episode)]
         progress(index + 1, len(store.episodes))
     warnings += _dataset_warnings(store)
@@ -130,6 +133,18 @@ def _episode_problems(store: ZarrStore, index: int, episode: EpisodeInfo) -> Ite
             if outside.any():
                 joints = ", ".join(field.names[joint] for joint in np.flatnonzero(outside.any(axis=0)))
                 yield f"action_sent is outside the limits of {joints} in {int(outside.any(axis=1).sum())} steps"
+
+
+def _statistics_problems(store: ZarrStore, index: int, line: Mapping[str, Any] | None) -> Iterator[str]:
+    if line is None or not fits(line, store.episodes[index]):
+        return  # there are none, or of the episode as it was before it was trimmed
+    try:
+        wanted = episode_line(store, index, images=False)["fields"]
+    except DatasetError:
+        return  # it is among the problems
+    for name, summary in wanted.items():
+        if not same(line.get("fields", {}).get(name), summary):
+            yield f"{store.files.where(FILE)}: the statistics of {name} are not those of its steps; delete this file"
 
 
 def _read_whole(store: ZarrStore, index: int, name: str, episode: EpisodeInfo) -> NDArray | None:

@@ -6,6 +6,7 @@ group's attributes says. Steps that the table does not know of do not exist.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from robolearn.datasets.disk import Disk
 from robolearn.datasets.files import Files, LocalFiles
 from robolearn.datasets.remote import RemoteFiles, is_url
 from robolearn.datasets.shards import ArrayReader
+from robolearn.datasets.statistics import append_lines, episode_line
 from robolearn.datasets.store import DatasetSpec, EpisodeInfo, UnfinishedEpisode, WriterConfig, step_ns
 from robolearn.datasets.streams import align
 from robolearn.datasets.zarr_layout import (
@@ -49,7 +51,7 @@ class ZarrStore:
 
     def __init__(self, files: Files) -> None:
         self.name = files.where("").rstrip("/")  # what people call it: a path or a URL
-        self._files = files
+        self.files = files
         root = read_root(files)
         self._committed(root)
         self._readers: dict[str, ArrayReader] = {}
@@ -92,9 +94,14 @@ class ZarrStore:
     @property
     def path(self) -> Path:
         """Raises DatasetError when the dataset lies in an object store."""
-        if not isinstance(self._files, LocalFiles):
+        if not isinstance(self.files, LocalFiles):
             raise DatasetError(f"{self.name} lies in an object store and can only be read; pull it, or publish to it")
-        return self._files.path
+        return self.files.path
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it lies on a disk, where it can be written to."""
+        return isinstance(self.files, LocalFiles)
 
     @property
     def spec(self) -> DatasetSpec:
@@ -110,7 +117,7 @@ class ZarrStore:
 
     @property
     def unfinished(self) -> list[UnfinishedEpisode]:
-        if not isinstance(self._files, LocalFiles):
+        if not self.is_local:
             return []
         committed = {episode.id for episode in self._root.episodes}
         left = [unfinished_episode(folder) for folder in recordings(self.path)]
@@ -201,7 +208,12 @@ class ZarrStore:
         return self._readers[field]
 
     def writer(self, config: WriterConfig | None = None) -> ZarrWriter:
-        return ZarrWriter(self.path, config or WriterConfig(), self._wrote)
+        return ZarrWriter(self.path, config or WriterConfig(), self._wrote, self._summarize_newest)
+
+    def _summarize_newest(self) -> None:
+        """Add the statistics of the newest episode. They can be computed again, so nothing depends on them."""
+        with contextlib.suppress(DatasetError, OSError):
+            append_lines(self, [episode_line(self, len(self._episodes) - 1, images=True)])
 
     def _committed(self, root: Root) -> None:
         self._root = root
@@ -213,9 +225,9 @@ class ZarrStore:
         self._committed(root)
 
     def _read_columns(self) -> None:
-        for name, (column, layout) in read_columns(self._files).items():
+        for name, (column, layout) in read_columns(self.files).items():
             self._columns[name] = column
-            self._readers[name] = ArrayReader(self._files, layout)
+            self._readers[name] = ArrayReader(self.files, layout)
 
     def _steps(self, index: int, start: int, stop: int | None) -> tuple[int, int]:
         episodes = self._episodes

@@ -61,10 +61,18 @@ def _check_tags(episode_id: str, tags: Mapping[str, Any]) -> None:
 class ZarrWriter:
     """See EpisodeWriter. A context manager; leaving it with a begun episode leaves that one behind, unfinished."""
 
-    def __init__(self, path: Path, config: WriterConfig, on_commit: Callable[[Root], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        config: WriterConfig,
+        on_commit: Callable[[Root], None],
+        after_commit: Callable[[], None],
+    ) -> None:
+        """`on_commit` is part of committing; `after_commit` is called in the thread when the caller has gone on."""
         self._path = path
         self._config = config
         self._on_commit = on_commit
+        self._after_commit = after_commit
         self._lock = WriterLock(path, path / RECORDING)
         self._disk = Disk(config.fsync)
         try:
@@ -203,7 +211,10 @@ class ZarrWriter:
             _check_tags(self._begun.id, tags or {})
         try:
             self._check_begun()
-            return self._in_thread(lambda: self._commit_episode(outcome, tags or {}, annotations))
+            info = self._in_thread(lambda: self._commit_episode(outcome, tags or {}, annotations))
+            if self._config.statistics:
+                self._enqueue(self._after_commit)
+            return info
         finally:
             self._begun = None
 

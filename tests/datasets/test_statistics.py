@@ -1,0 +1,128 @@
+"""Statistics that keep up with the episodes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from painted import dataset, dataset_spec, record
+
+from robolearn.datasets import edit
+from robolearn.datasets.info import info
+from robolearn.datasets.statistics import FILE, _count, _hashes, _registers, read_lines, statistics
+from robolearn.datasets.stats import QUANTILES, summarize
+from robolearn.datasets.store import EpisodeMeta, WriterConfig
+from robolearn.datasets.verify import verify
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.specs import ArraySpec, InterfaceSpec, RobotSpec
+from robolearn.types import EpisodeOutcome
+
+ROBOT = RobotSpec("arm", ("a", "b"), (-1.0, -1.0), (1.0, 1.0), (1.0, 1.0))
+SPEC = replace(
+    dataset_spec(cameras=()),
+    robot=ROBOT,
+    interface=InterfaceSpec({"proprio": ROBOT.proprio_spec}, ROBOT.action_spec, 30.0),
+    extra={"reward": ArraySpec(())},
+)
+
+
+def walk(path: Path, seed: int, lengths: list[int]) -> ZarrStore:
+    """Episodes about different middles, with rewards."""
+    rng = np.random.default_rng(seed)
+    store = ZarrStore.create(path, SPEC)
+    with store.writer() as writer:
+        for number, length in enumerate(lengths):
+            writer.begin(EpisodeMeta())
+            for _ in range(length):
+                proprio = rng.normal(np.sin(number), 0.3, 4).astype(np.float32)
+                writer.append({"proprio": proprio, "action": proprio[:2], "reward": np.float32(number)}, {})
+            writer.commit(EpisodeOutcome(None, False, True))
+    return store
+
+
+def test_they_are_those_of_all_steps(tmp_path: Path) -> None:
+    store = walk(tmp_path / "d", 0, [300, 50, 120, 400])
+    lines = read_lines(store.files)
+    assert [line["length"] for line in lines.values()] == [300, 50, 120, 400]  # before anybody asked
+    ours, exact = statistics(store).fields, summarize(store, ["proprio", "action"])
+    for name, wanted in exact.items():
+        got = ours[name]
+        assert got.count == wanted.count
+        for what in ("mean", "std", "low", "high"):
+            np.testing.assert_allclose(getattr(got, what), getattr(wanted, what), rtol=1e-5, atol=1e-5)
+        values = np.concatenate([store.read(index, [name])[name] for index in range(4)])
+        for entry in range(values.shape[1]):
+            ranks = [np.mean(values[:, entry] <= got.quantiles[q][entry]) for q in range(len(QUANTILES))]
+            np.testing.assert_allclose(ranks, QUANTILES, atol=0.015)
+    assert verify(tmp_path / "d").ok
+
+
+def test_they_follow_edits_and_survive_a_torn_file(tmp_path: Path) -> None:
+    path = tmp_path / "d"
+    walk(path, 1, [30, 40, 50])
+    file = path / FILE
+    file.write_bytes(file.read_bytes()[:-20] + b"\n[1]\nnonsense")
+    edit.trim(path, 0, 10, 25)
+    edit.delete(path, [1])
+    for _ in range(2):
+        store = ZarrStore.open(path)
+        got, wanted = statistics(store).fields["proprio"], summarize(store, ["proprio"])["proprio"]
+        assert got.count == wanted.count == 65
+        np.testing.assert_allclose(got.mean, wanted.mean, rtol=1e-5, atol=1e-6)
+    edit.collect_garbage(path)
+    assert statistics(ZarrStore.open(path)).fields["proprio"].count == 65
+    assert verify(path).ok
+    line = json.loads(file.read_bytes().splitlines()[0])
+    line["fields"]["proprio"]["mean"][0] += 1
+    file.write_text(json.dumps(line) + "\n")
+    assert any("statistics of proprio are not those" in problem for problem in verify(path).problems)
+
+
+def test_images_are_counted_in_grey_levels(tmp_path: Path) -> None:
+    store = dataset(tmp_path / "d", [6, 3])
+    got = statistics(store, images=True).fields["image_front"]
+    wanted = summarize(store, ["image_front"])["image_front"]
+    assert got.count == 9 * 256
+    np.testing.assert_allclose(got.mean, wanted.mean, rtol=1e-5)
+    np.testing.assert_allclose(got.std, wanted.std, rtol=1e-5)
+    without = ZarrStore.create(tmp_path / "e", dataset_spec())
+    with without.writer(WriterConfig(statistics=False)) as writer:
+        record(writer, 3)
+    assert not (tmp_path / "e" / FILE).exists()
+    assert "image_front" in statistics(without, images=True).fields
+
+
+def test_quality(tmp_path: Path) -> None:
+    store = walk(tmp_path / "d", 2, [10, 10, 10])
+    quality = statistics(store).quality
+    assert quality.tq == pytest.approx(0.5)  # returns 0, 10, 20
+    assert statistics(store, returns=(0.0, 40.0)).quality.tq == pytest.approx(0.25)
+    assert quality.unique_state_actions is not None
+    assert quality.saco == quality.unique_state_actions / 30
+    successes = dataset(tmp_path / "e", [2, 2])
+    assert statistics(successes).quality.tq == 1
+    still = ZarrStore.create(tmp_path / "f", SPEC)
+    with still.writer() as writer:
+        writer.begin(EpisodeMeta())
+        for number in range(100):
+            here = np.full(4, 0.05 + 0.5 * (number % 2), np.float32)
+            writer.append({"proprio": here, "action": here[:2]}, {})
+        writer.commit(EpisodeOutcome(None, False, True))
+    quality = statistics(still).quality
+    assert (quality.unique_state_actions, quality.saco) == (2, 0.02)
+    assert statistics(still, reference_pairs=8).quality.saco == 0.25
+    answer = info(tmp_path / "f")
+    assert answer["state_action_coverage"] == 0.02
+    assert answer["fields"]["action"]["mean"] == pytest.approx([0.3, 0.3])
+
+
+@pytest.mark.parametrize("number", [0, 1, 50, 1000, 30_000, 500_000])
+def test_unique_rows_are_counted_to_a_tenth(number: int) -> None:
+    rng = np.random.default_rng(number)
+    rows = np.unique(rng.integers(-1, 11, (number, 9)), axis=0) if number else np.zeros((0, 9), np.int64)
+    again = np.concatenate([rows, rows[: len(rows) // 2]])
+    parts = np.array([_registers(_hashes(part)) for part in np.array_split(again, 3)])
+    assert _count(parts.max(axis=0)) == pytest.approx(len(rows), rel=0.1, abs=0.5)
