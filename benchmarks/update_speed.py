@@ -1,0 +1,185 @@
+"""Gradient updates a second of our algorithms beside their peers, measured in turns in one run.
+
+    python benchmarks/update_speed.py --json [--peers PYTHON] [--corl FOLDER] [--threads N]
+
+Observation 17, action 6, networks of 2 x 256, batches of 256, replay sampling included. PYTHON is an interpreter with
+peers installed (stable-baselines3, sbx-rl, d3rlpy), by default that of the variable ROBOLEARN_PEERS; FOLDER is a
+checkout of corl-team/CORL, by default of ROBOLEARN_CORL. Each contender is a process of its own that waits for its
+turn; a figure is the median over the rounds. RLPD's rate is of whole steps: 20 updates of ten critics with layer norm,
+one of the actor. `plain` is ours without the compiler, `medium` ours compiled with the factors of products rounded to
+bfloat16; `updates_per_s` is ours compiled in full float32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+BATCH, ROWS, WIDE = 256, 20_000, (256, 256)
+TORCH_PEERS = {
+    "sac": ("sb3", "d3rlpy"),
+    "rlpd": ("sb3",),
+    "iql": ("corl", "d3rlpy"),
+    "cql": ("corl", "d3rlpy"),
+    "calql": ("corl",),
+}
+JAX_PEERS: dict[str, tuple[str, ...]] = {"sac": ("sbx",), "rlpd": ("sbx",), "iql": (), "cql": (), "calql": ()}
+OURS = ("compiled", "medium", "plain")
+RLPD_UTD = 20
+
+
+def worker(variant: str, name: str, threads: int) -> None:
+    """Ours: prints `ready`, then a rate for each number of seconds on stdin."""
+    import numpy as np
+    import torch
+
+    from robolearn.algorithms import ALGORITHMS
+    from robolearn.algorithms.compile import Compute
+    from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
+    from robolearn.policies.gaussian import GaussianPolicyConfig
+    from robolearn.specs import ArraySpec, InterfaceSpec
+
+    torch.set_num_threads(threads)
+    spec = InterfaceSpec({"state": ArraySpec((17,))}, ArraySpec((6,), low=(-1.0,) * 6, high=(1.0,) * 6), 20.0)
+    conservative = name in ("cql", "calql")
+    settings: dict[str, Any] = {"critic_hidden_sizes": WIDE}
+    if conservative:  # CORL's actor has three layers
+        settings["policy"] = GaussianPolicyConfig(hidden_sizes=(256, 256, 256))
+    made = ALGORITHMS[name]
+    compute = Compute("cpu", variant != "plain", "medium" if variant == "medium" else "highest")
+    learner = made(spec, {}, made.config_type(**settings), 0, "cpu", compute.wrapper())
+    buffer = ReplayBuffer(spec, ReplayBufferConfig(ROWS))
+    rng = np.random.default_rng(0)
+    buffer.begin({"state": rng.normal(size=17).astype(np.float32)})
+    for _ in range(ROWS - 1):
+        action, seen = rng.uniform(-1, 1, 6).astype(np.float32), rng.normal(size=17).astype(np.float32)
+        buffer.append(action, float(rng.normal()), {"state": seen}, False, False)
+    utd = RLPD_UTD if name == "rlpd" else 1
+
+    def update() -> None:
+        batch = buffer.sample(utd * BATCH, rng)
+        learner.update({key: torch.from_numpy(values) for key, values in batch.items()})
+
+    for _ in range(3):
+        update()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        seconds, done, started = float(line), 0, time.perf_counter()
+        while time.perf_counter() - started < seconds:
+            update()
+            done += utd
+        print(done / (time.perf_counter() - started), flush=True)
+
+
+class Contender:
+    """A process that waits for its turn."""
+
+    def __init__(self, command: list[str], threads: int) -> None:
+        env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env
+        )
+        self.rates: list[float] = []
+
+    def _answer(self) -> str:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            word = line.strip()
+            if word == "ready" or word.replace(".", "", 1).replace("e-", "", 1).isdigit():
+                return word
+        return ""
+
+    def warm_up(self) -> bool:
+        """Whether it runs at all."""
+        return self._answer() == "ready"
+
+    def turn(self, seconds: float) -> None:
+        assert self.process.stdin
+        self.process.stdin.write(f"{seconds}\n")
+        self.process.stdin.flush()
+        self.rates.append(float(self._answer()))
+
+    def close(self) -> None:
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
+    """All contenders of one algorithm."""
+    commands = {
+        v: [sys.executable, str(HERE / "update_speed.py"), "--worker", v, "--algorithms", name] for v in args.ours
+    }
+    commands = {key: [*command, "--threads", str(args.threads)] for key, command in commands.items()}
+    if args.peers:
+        for peer in (*TORCH_PEERS[name], *JAX_PEERS[name]):
+            if peer != "corl" or args.corl:
+                commands[peer] = [args.peers, str(HERE / "update_speed_peers.py"), peer, name, str(args.threads)]
+                commands[peer] += [args.corl] if args.corl else []
+    contenders = {}
+    for key, command in commands.items():
+        contender = Contender(command, args.threads)
+        if contender.warm_up():
+            contenders[key] = contender
+        else:
+            print(f"{name}: {key} does not run here", file=sys.stderr)
+    for _ in range(args.rounds):
+        for contender in contenders.values():
+            contender.turn(args.seconds)
+    for contender in contenders.values():
+        contender.close()
+    scale = RLPD_UTD if name == "rlpd" else 1  # whole steps
+    rates = {key: statistics.median(contender.rates) / scale for key, contender in contenders.items()}
+
+    def over(variant: str, peers: tuple[str, ...]) -> float | None:
+        best = max((rates[peer] for peer in peers if peer in rates), default=None)
+        return round(rates[variant] / best, 2) if best and variant in rates else None
+
+    answer: dict[str, Any] = {
+        "updates_per_s": rates.get("compiled"),
+        "over_best_torch_peer": over("compiled", TORCH_PEERS[name]),
+        "over_best_jax_peer": over("compiled", JAX_PEERS[name]),
+        "over_plain": over("compiled", ("plain",)),
+        "medium": {
+            "updates_per_s": rates.get("medium"),
+            "over_best_torch_peer": over("medium", TORCH_PEERS[name]),
+            "over_best_jax_peer": over("medium", JAX_PEERS[name]),
+            "over_plain": over("medium", ("plain",)),
+        },
+    }
+    return {**answer, "rates": {key: round(rate, 2) for key, rate in rates.items()}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--peers", default=os.environ.get("ROBOLEARN_PEERS", ""))
+    parser.add_argument("--corl", default=os.environ.get("ROBOLEARN_CORL", ""))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--algorithms", nargs="+", choices=tuple(TORCH_PEERS), default=tuple(TORCH_PEERS))
+    parser.add_argument("--ours", nargs="+", choices=OURS, default=OURS)
+    parser.add_argument("--worker", choices=OURS, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        return worker(args.worker, args.algorithms[0], args.threads)
+    answer = {name: measure(name, args) for name in args.algorithms}
+    if args.json:
+        print(json.dumps({"threads": args.threads, "algorithms": answer}, indent=2))
+    else:
+        for name, row in answer.items():
+            print(f"{name:6}", "  ".join(f"{key} {rate:.1f}/s" for key, rate in row["rates"].items()))
+    return None
+
+
+if __name__ == "__main__":
+    main()
