@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
+from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.recipes.rewards.data import RewardData, cameras_of
 from robolearn.recipes.rewards.settings import Report
 from robolearn.rewards.reward_model import Kind, RewardModel
@@ -58,16 +63,20 @@ def label_dataset(
     started_s, images, episodes = time.perf_counter(), 0, 0
     with data.store.column_writer(name, ArraySpec(()), attributes) as writer:
         missing = writer.missing
-    for group, batch in data.batches(missing, cameras):
-        output = model.score(batch)
-        for key, (what, dtype) in wanted.items():
-            values = (output.raw[what] if what in output.raw else getattr(output, what)).cpu().numpy()
-            with data.store.column_writer(key, ArraySpec((), dtype), attributes) as writer:
-                for row, index in enumerate(group):
-                    writer.write(index, values[row, : data.store.episodes[index].length].astype(dtype))
-        episodes += len(group)
-        images += sum(data.store.episodes[index].length for index in group) * max(len(cameras), 1)
-        progress(episodes, f"{images / (time.perf_counter() - started_s):.0f} images/s")
+    with ThreadPoolExecutor(1, "write") as pool:
+        written = pool.submit(lambda: None)
+        for group, batch in data.batches(missing, cameras):
+            output = model.score(batch)
+            columns = {
+                key: (output.raw[what] if what in output.raw else getattr(output, what)).cpu().numpy().astype(dtype)
+                for key, (what, dtype) in wanted.items()
+            }
+            written.result()
+            written = pool.submit(_write, dataset, group, columns, attributes)
+            episodes += len(group)
+            images += sum(data.store.episodes[index].length for index in group) * max(len(cameras), 1)
+            progress(episodes, f"{images / (time.perf_counter() - started_s):.0f} images/s")
+        written.result()
     wall_s = time.perf_counter() - started_s
     return {
         "column": name,
@@ -78,3 +87,12 @@ def label_dataset(
         "images": images,
         "images_per_s": images / wall_s if images else 0.0,
     }
+
+
+def _write(path: Path, group: list[int], columns: Mapping[str, NDArray], attributes: Mapping[str, Any]) -> None:
+    """Write (B, T) values of the episodes of `group`, column by column."""
+    store = ZarrStore.open(path)
+    for name, values in columns.items():
+        with store.column_writer(name, ArraySpec((), str(values.dtype)), attributes) as writer:
+            for row, index in enumerate(group):
+                writer.write(index, values[row, : store.episodes[index].length])
