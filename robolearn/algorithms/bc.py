@@ -4,7 +4,7 @@ Pomerleau, "ALVINN", 1989 (cloning); Zhao et al., "Learning fine-grained bimanua
 2023 (chunks and the L1 loss). Differences from the latter (ACT): a convolutional encoder with spatial-softmax
 keypoints in the place of ResNet-18 and the transformer, no latent variable, no temporal ensembling.
 
-    loss = mean over the mask of |a - pi(o)|       a: K next actions of the demonstration, normalised
+    loss = mean over the mask of w |a - pi(o)|     a: K next actions of the demonstration, normalised; w: weight, mean 1
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ class BCConfig:
     warmup_steps: int = 100
     max_grad_norm: float = 1.0
     max_shift_px: int = 2  # random shift of the images; 0 for none
+    episodes: Literal["successful", "all"] = "successful"  # which ones are imitated
+    weight: str = ""  # column of the dataset that says how much each sample is worth, such as RA-BC's
 
 
 class BC:
@@ -64,12 +66,14 @@ class BC:
         self._optimizer = adamw(self._policy.parameters(), config.learning_rate, config.weight_decay)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Masked mean distance between the policy's and the demonstration's normalised actions."""
+        """Masked, weighted mean distance between the policy's and the demonstration's normalised actions."""
         target = self._policy.action_normalizer(batch["action"])
         error = self._policy(batch) - target
         distance = error.abs() if self.config.loss == "l1" else error.square()
         mask = batch["action_mask"].to(distance.dtype)
-        return (distance.mean(-1) * mask).sum() / mask.sum().clamp_min(1.0)
+        if "weight" in batch:
+            mask = mask * batch["weight"][:, None]
+        return (distance.mean(-1) * mask).sum() / mask.sum().clamp_min(1e-6)
 
     def update(self, batch: Batch) -> Metrics:
         learning_rate = cosine_learning_rate(

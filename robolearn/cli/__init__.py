@@ -49,6 +49,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "dataset convert": edits.dataset_convert,
     "label": rewards.label,
     "reward train": rewards.reward_train,
+    "reward weights": rewards.reward_weights,
     "reward audit": rewards.reward_audit,
     "reward leaderboard": rewards.reward_leaderboard,
     "topic list": graph.topic_list,

@@ -147,6 +147,28 @@ def reward_train(
     return 0
 
 
+def reward_weights(dataset: Dataset, progress: str, chunk_steps: int = 16, json: bool = False) -> int:
+    """Weigh the samples of a dataset by the progress that followed them (RA-BC), as a column for `train bc`.
+
+    Example: robolearn reward weights mixed.zarr --progress progress/progress-1a2b3c4d5e6f
+
+    Args:
+        dataset: a labelled dataset.
+        progress: the column with its progress.
+        chunk_steps: steps of the policy's action chunks.
+    """
+    from robolearn.recipes.rewards.weights import weigh_dataset
+    from robolearn.rewards.reward_aligned import RewardAlignedConfig
+
+    answer = weigh_dataset(dataset, progress, RewardAlignedConfig(chunk_steps))
+    if json:
+        print_json(answer)
+    else:
+        say(f"{dataset}: {answer['column']}, mean weight {answer['mean_weight']:.2f}")
+        say(f"train with: robolearn train bc --dataset {dataset} --set episodes=all weight={answer['column']}")
+    return 0
+
+
 def reward_audit(
     dataset: Dataset, reward: tuple[str, ...], out: Path | None = None, device: str = "cpu", json: bool = False
 ) -> int:

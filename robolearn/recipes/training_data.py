@@ -56,24 +56,37 @@ def training_data(
     Raises DatasetError or SpecError in one line when the dataset cannot be learned from.
     """
     if kind == "chunks":
-        return ChunkData(dataset, config.policy.chunk_steps, seed, device, split)
+        return ChunkData(
+            dataset, config.policy.chunk_steps, seed, device, split, config.weight, config.episodes == "all"
+        )
     return TransitionData(dataset, config.discount, config.policy.privileged, reward, seed, device, split)
 
 
 class ChunkData:
-    """The episodes of a dataset that are worth imitating: not empty, and not known to have failed."""
+    """The episodes of a dataset that are worth imitating: not empty and, unless told, not known to have failed.
+
+    weight: a column whose values become `weight` (B,) of the batches; a sample of weight 0 is drawn for nothing.
+    """
 
     def __init__(
-        self, dataset: Path, chunk_steps: int, seed: int, device: str = "cpu", split: Split | None = None
+        self,
+        dataset: Path,
+        chunk_steps: int,
+        seed: int,
+        device: str = "cpu",
+        split: Split | None = None,
+        weight: str = "",
+        failures: bool = False,
     ) -> None:
         store = ZarrStore.open(dataset)
         self.spec = policy_spec(store.spec.interface)
         if split is None:
-            usable = [info for info in store.episodes if info.length > 0 and info.success is not False]
+            usable = [info for info in store.episodes if info.length > 0 and (failures or info.success is not False)]
             if len(usable) < 2:
                 raise DatasetError(
-                    f"{dataset} has {len(usable)} successful episodes of {len(store.episodes)}; training wants at "
-                    "least 2, one to learn from and one to hold out; collect more"
+                    f"{dataset} has {len(usable)} {'' if failures else 'successful '}episodes of "
+                    f"{len(store.episodes)}; training wants at least 2, one to learn from and one to hold out; "
+                    "collect more"
                 )
             train, validation = split_episodes(len(usable), VALIDATION_FRACTION, seed)
             split = {"train": [usable[i].id for i in train], "validation": [usable[i].id for i in validation]}
@@ -83,8 +96,9 @@ class ChunkData:
         self.seeds, self.tasks = _provenance(store.episodes)
         self.statistics = field_statistics(store, ("proprio", "action"), self.train_episodes)
 
-        self._seed, self._device = seed, device
-        config = SamplerConfig(fields=tuple(self.spec.observation), action_horizon=chunk_steps)
+        self._seed, self._device, self._weight = seed, device, weight
+        fields = (*self.spec.observation, *((weight,) if weight else ()))
+        config = SamplerConfig(fields=fields, action_horizon=chunk_steps)
         self._sampler = Sampler(store, config, self.train_episodes)
         held_out = Sampler(store, config, self.validation_episodes)
         rng = np.random.default_rng(seed)
@@ -100,6 +114,8 @@ class ChunkData:
         twice as many are drawn, and those that begin with a push are left out.
         """
         sample = sampler.sample(2 * size, rng)
+        if self._weight:
+            sample["weight"] = sample.pop(self._weight)
         sample["action_mask"] = np.logical_and.accumulate(sample["action_mask"], axis=1)
         rows = np.flatnonzero(sample["action_mask"][:, 0])[:size]
         return {name: torch.from_numpy(values[rows]).to(self._device) for name, values in sample.items()}
