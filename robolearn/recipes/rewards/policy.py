@@ -1,0 +1,43 @@
+"""From a sentence to a policy: compare images of an unlabelled dataset, learn a reward, label with it, learn offline.
+
+Offline RL-VLM-F (Venkataraman et al. 2024): preferences of a vision model over pairs, Bradley-Terry, IQL.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from robolearn.recipes.rewards.label import label_dataset
+from robolearn.recipes.rewards.settings import Report, TrainingSettings
+from robolearn.recipes.rewards.training import train_reward
+from robolearn.recipes.train_offline import train_offline
+from robolearn.rewards.saved import load_reward
+
+ALGORITHM = "iql"
+
+
+def policy_from_preferences(
+    dataset: Path,
+    out: Path,
+    settings: TrainingSettings,
+    steps: int | None = None,
+    progress: Report = lambda done, text: None,
+) -> dict[str, Any]:
+    """Write `out/reward` (the model), a column of the dataset, and `out/policy` (a run of IQL).
+
+    The answer has `reward_model`, `column`, `audit` (on held-out episodes), `checkpoint` and `steps`. Raises what the
+    three steps raise, all of it before the policy's training begins.
+    """
+    trained = train_reward("preference", dataset, out / "reward", settings, progress)
+    column = label_dataset(dataset, load_reward(trained.path, settings.device))["column"]
+    result = train_offline(
+        ALGORITHM, dataset, out / "policy", steps=steps, seed=settings.seed, reward=column, progress=progress
+    )
+    return {
+        "reward_model": str(trained.path),
+        "column": column,
+        "audit": trained.audit,
+        "checkpoint": str(result["latest_checkpoint"]),
+        "steps": result["steps"],
+    }
