@@ -18,7 +18,7 @@ import tyro
 from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes
 
-from robolearn.cli import bench, data, edits, graph, rewards, work
+from robolearn.cli import bench, cell, data, edits, graph, rewards, work
 from robolearn.cli.output import EXIT_INTERRUPTED, say
 from robolearn.errors import RobolearnError, UnknownNameError
 
@@ -52,6 +52,11 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "reward weights": rewards.reward_weights,
     "reward audit": rewards.reward_audit,
     "reward leaderboard": rewards.reward_leaderboard,
+    "cell check": cell.cell_check,
+    "cell calibrate": cell.cell_calibrate,
+    "cell find": cell.cell_find,
+    "cell motor": cell.cell_motor,
+    "cell board": cell.cell_board,
     "topic list": graph.topic_list,
     "topic echo": graph.topic_echo,
     "topic hz": graph.topic_hz,

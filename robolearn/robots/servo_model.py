@@ -32,6 +32,9 @@ class ServoModel:
     fault_names: Mapping[int, str]  # by bit
     homing: Register | None  # stored in the motor: present position = encoder - homing
     lock: Register | None  # 0 opens the stored registers for writing
+    id: Register
+    baud: Register
+    baud_rates: Mapping[int, int]  # what the register holds for each, the factory's and ours first
     bus_watchdog: Register | None  # stops the motor when the bus is silent, in units of 20 ms
     ticks_per_turn: int
     speed_unit_ticks_s: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,10 +11,11 @@ from numpy.typing import NDArray
 
 from robolearn.errors import HardwareError
 from robolearn.robots.calibration import Calibration
-from robolearn.robots.servo_bus import Register, ServoBus
+from robolearn.robots.servo_bus import BusConfig, Register, ServoBus
 from robolearn.robots.servo_model import ServoModel
 
 REMEDY = "check its load, its temperature and its supply, and if the fault stays switch its power off and on"
+STORE_S = 0.05  # that a motor needs to store a number
 
 
 def check_motors(bus: ServoBus, model: ServoModel, calibration: Calibration, source: Path) -> None:
@@ -98,3 +100,61 @@ def read_positions(bus: ServoBus, model: ServoModel, ids: Sequence[int]) -> NDAr
     register = model.position
     answers = bus.sync_read(ids, register.address, register.length)
     return np.array([register.decode(answers[i].data) for i in ids], np.int64)
+
+
+def find_bus(bus: ServoBus, ids: Sequence[int]) -> list[int]:
+    """Open the port, ask for each of `ids`, close it. Returns those that answer."""
+    bus.open()
+    try:
+        return [motor_id for motor_id in ids if bus.ping(motor_id)]
+    finally:
+        bus.close()
+
+
+def set_up_motor(
+    port: str, model: ServoModel, new_id: int, baud_rate: int, old_id: int | None = None
+) -> tuple[int, int]:
+    """Give the only motor on `port` an id and a baud rate, and make sure that it answers to them.
+
+    Looks for it at every rate of the model, at the ids up to 30 unless `old_id` is given. Returns the id and rate that
+    it had. Raises HardwareError when there is none, or more than one.
+    """
+    if not 1 <= new_id <= 252 or baud_rate not in model.baud_rates:
+        rates = ", ".join(str(rate) for rate in model.baud_rates)
+        raise HardwareError(
+            f"id {new_id} at {baud_rate} baud; expected an id of 1 to 252, and one of the rates {rates}"
+        )
+    for rate in model.baud_rates:
+        bus = ServoBus(port, model.protocol, BusConfig(rate, answer_timeout_s=0.004, retries=1), {})
+        found = find_bus(bus, range(31) if old_id is None else [old_id])
+        if found:
+            break
+    else:
+        raise HardwareError(f"no {model.name} answers on {port}; is its power on? give its id if that is above 30")
+    if len(found) > 1:
+        raise HardwareError(f"{len(found)} motors answer on {port} (ids {found}); leave one on the bus, or give its id")
+    bus.open()
+    try:
+        bus.write(found[0], model.torque_enable, 0)
+        if model.lock is not None:
+            bus.write(found[0], model.lock, 0)
+        _tell(bus, found[0], model.id, new_id)
+        _tell(bus, new_id, model.baud, model.baud_rates[baud_rate])
+    finally:
+        bus.close()
+    bus = ServoBus(port, model.protocol, BusConfig(baud_rate, answer_timeout_s=0.05, retries=2), {})
+    bus.open()
+    try:
+        if not bus.ping(new_id):
+            raise HardwareError(f"the motor does not answer as id {new_id} at {baud_rate} baud; power it off and on")
+        if model.lock is not None:
+            bus.write(new_id, model.lock, 1)
+    finally:
+        bus.close()
+    return found[0], rate
+
+
+def _tell(bus: ServoBus, motor_id: int, register: Register, value: int) -> None:
+    """Write without an answer: whether it comes from the old or the new id, at the old or the new rate, is not said."""
+    bus.sync_write(register, {motor_id: value})
+    time.sleep(STORE_S)

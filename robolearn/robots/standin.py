@@ -17,7 +17,9 @@ import contextlib
 import logging
 import math
 import os
+import re
 import select
+import termios
 import threading
 import time
 import tty
@@ -32,6 +34,7 @@ STEP_NS = 10_000_000
 LAG_S = 0.05  # first-order lag of a motor behind its goal
 MAX_SPEED_TICKS_S = 3000.0  # of a motor without a speed limit
 AMBIENT_C = 30
+RATES = {code: int(name[1:]) for name, code in vars(termios).items() if re.fullmatch(r"B\d+", name)}
 
 
 class Motor:
@@ -45,6 +48,7 @@ class Motor:
         self.speed = 0.0
         self.present = True  # whether it is on the bus
         self.temperature_c = AMBIENT_C
+        self.volts = 12.0
         self.fault_bits = 0
         self.stored = bytearray(256)  # what outlives the power
         self.memory = bytearray(256)
@@ -91,7 +95,7 @@ class Motor:
         self.set("position", min(round(self.position), 4095) if self.wire.single_turn else round(self.position))
         self.set("speed", round(self.speed / self.wire.speed_unit_ticks_s))
         self.set("temperature", self.temperature_c)
-        self.set("voltage", 120)
+        self.set("voltage", round(self.volts * 10))
         self.set("load", 0 if self.limp else round(100 * min(1.0, abs(self.speed) / MAX_SPEED_TICKS_S)))
         self.set("faults", self.fault_bits)
 
@@ -209,10 +213,12 @@ class StandInBus:
     def _answers(self, instruction: Instruction) -> bytes:
         self.settle()
         out = b""
-        asked = instruction.payload or ([instruction.motor_id] if instruction.motor_id != 0xFE else self.motors)
+        on_bus = {motor.get("id"): motor for motor in self.motors.values()}
+        asked = instruction.payload or ([instruction.motor_id] if instruction.motor_id != 0xFE else on_bus)
+        rate = RATES.get(termios.tcgetattr(self._master)[5])
         for motor_id in asked:
-            motor = self.motors.get(motor_id)
-            if motor is None or not motor.present:
+            motor = on_bus.get(motor_id)
+            if motor is None or not motor.present or self.wire.rates.get(motor.get("baud")) != rate:
                 if instruction.kind == "sync_read":
                     break  # those behind it wait for its answer
                 continue

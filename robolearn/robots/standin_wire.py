@@ -38,6 +38,7 @@ class Wire:
     """What the two kinds of motor have in common. Subclasses hold the tables and the frames."""
 
     registers: ClassVar[Mapping[str, Cell]]
+    rates: ClassVar[Mapping[int, int]]  # baud, by what the register holds
     single_turn: bool
     speed_unit_ticks_s: float
     disabling_faults: int  # fault bits that make the motor let go
@@ -86,9 +87,11 @@ class FeetechWire(Wire):
     single_turn = True
     speed_unit_ticks_s = 1.0
     disabling_faults = 0b100100  # overheating, overload
+    rates: ClassVar[Mapping[int, int]] = {0: 1_000_000, 1: 500_000, 2: 250_000, 4: 115_200, 6: 57_600}
     registers: ClassVar[Mapping[str, Cell]] = {
         "model": Cell(3, 2),
         "id": Cell(5, 1),
+        "baud": Cell(6, 1),
         "delay": Cell(7, 1),
         "low": Cell(9, 2),
         "high": Cell(11, 2),
@@ -160,9 +163,11 @@ class DynamixelWire(Wire):
     single_turn = False
     speed_unit_ticks_s = 0.229 * 4096 / 60
     disabling_faults = 0b110100  # overheating, electrical shock, overload
+    rates: ClassVar[Mapping[int, int]] = {0: 9_600, 1: 57_600, 2: 115_200, 3: 1_000_000, 4: 2_000_000}
     registers: ClassVar[Mapping[str, Cell]] = {
         "model": Cell(0, 2),
         "id": Cell(7, 1),
+        "baud": Cell(8, 1),
         "delay": Cell(9, 1),
         "drive_mode": Cell(10, 1),
         "mode": Cell(11, 1),
@@ -180,7 +185,7 @@ class DynamixelWire(Wire):
     }
 
     def set_up(self, memory: bytearray, motor_id: int) -> None:
-        for name, value in {"model": 1200, "id": motor_id, "delay": 250, "mode": 3}.items():
+        for name, value in {"model": 1200, "id": motor_id, "delay": 250, "mode": 3, "baud": 3}.items():
             self.set(memory, name, value)
 
     def refuse(self, memory: bytearray, address: int, data: bytes) -> int:

@@ -1,0 +1,85 @@
+"""What is plugged in: serial ports and the motors behind them, cameras, gamepads."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from robolearn.errors import HardwareError
+from robolearn.robots.servo_arm import MODELS
+from robolearn.robots.servo_bus import BusConfig, ServoBus
+from robolearn.robots.servo_setup import find_bus
+
+
+@dataclass(frozen=True)
+class Found:
+    """One device. `steady`: a name that stays the same when it is plugged in again, empty where there is none."""
+
+    device: str
+    steady: str
+    description: str
+
+
+def find_ports(probe: bool = False) -> list[Found]:
+    """Serial ports of USB adapters. probe: ask for motors on each (moves nothing; a driver that runs is disturbed)."""
+    from serial.tools import list_ports
+
+    found = []
+    for port in sorted(list_ports.comports()):
+        words = [port.description or "serial port"]
+        if port.serial_number:
+            words.append(f"serial {port.serial_number}")
+        if probe:
+            words.append(describe_motors(port.device))
+        found.append(Found(port.device, _by_id("/dev/serial/by-id", port.device), ", ".join(words)))
+    return found
+
+
+def describe_motors(port: str) -> str:
+    """The motors that answer on a port, of every kind that we know, at the usual rates."""
+    for model in MODELS.values():
+        for baud_rate in model.baud_rates:
+            bus = ServoBus(port, model.protocol, BusConfig(baud_rate, answer_timeout_s=0.004, retries=0), {})
+            with contextlib.suppress(HardwareError):
+                ids = find_bus(bus, range(1, 11))
+                if ids:
+                    return f"{model.name} motors {', '.join(map(str, ids))} at {baud_rate} baud"
+    return "no motors answer"
+
+
+def find_cameras(root: Path = Path("/sys/class/video4linux")) -> list[Found]:
+    """V4L2 devices that capture (the first node of each camera), and RealSense cameras where their package is."""
+    found = []
+    for entry in sorted(root.glob("video*")) if root.is_dir() else ():
+        if (entry / "index").read_text().strip() == "0":
+            device = f"/dev/{entry.name}"
+            found.append(Found(device, _by_id("/dev/v4l/by-id", device), (entry / "name").read_text().strip()))
+    with contextlib.suppress(ImportError):
+        import pyrealsense2
+
+        for device in pyrealsense2.context().query_devices():
+            serial = device.get_info(pyrealsense2.camera_info.serial_number)
+            found.append(Found(f"realsense {serial}", serial, device.get_info(pyrealsense2.camera_info.name)))
+    return found
+
+
+def find_controls(root: Path = Path("/sys/class")) -> list[Found]:
+    """Gamepads, and SpaceMouse devices."""
+    found = []
+    for entry in sorted((root / "input").glob("js*")):
+        device = f"/dev/input/{entry.name}"
+        found.append(Found(device, _by_id("/dev/input/by-id", device), (entry / "device" / "name").read_text().strip()))
+    for entry in sorted((root / "hidraw").glob("hidraw*")):
+        facts = (entry / "device" / "uevent").read_text()
+        if "256F" in facts.upper() or "3DCONNEXION" in facts.upper():
+            name = next((line[9:] for line in facts.splitlines() if line.startswith("HID_NAME=")), "SpaceMouse")
+            found.append(Found(f"/dev/{entry.name}", "/dev/robolearn/spacemouse", name))
+    return found
+
+
+def _by_id(folder: str, device: str) -> str:
+    for link in sorted(Path(folder).glob("*")):
+        if link.resolve() == Path(device).resolve():
+            return str(link)
+    return ""

@@ -1,0 +1,246 @@
+"""Checking, calibrating and setting up a cell of stand-ins; the person at the bench is a thread or a function."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robolearn.cameras.calibration import CameraCalibration
+from robolearn.cameras.charuco import BoardConfig
+from robolearn.cameras.standin import write_videos
+from robolearn.cli import run
+from robolearn.errors import HardwareError, RobolearnError
+from robolearn.recipes.calibrate import calibrate_joints, calibrate_lens, calibrate_place, joint_setups
+from robolearn.recipes.cell_check import check_cell
+from robolearn.recipes.doctor import Check
+from robolearn.recipes.find import describe_motors, find_cameras, find_controls
+from robolearn.robots.calibration import Calibration
+from robolearn.robots.servo_arm import MODELS, ServoArmConfig
+from robolearn.robots.servo_bus import ServoBus
+from robolearn.robots.servo_setup import set_up_motor
+from robolearn.robots.standin import StandInBus
+from robolearn.specs import CameraSpec
+from robolearn.types import Frame
+
+from .boards import CAMERA, TRUTH, H, W, arm_poses, photograph, pictures
+from .conftest import JOINTS, PATIENT
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def cell(tmp_path: Path) -> Path:
+    path = tmp_path / "cells" / "cell.yaml"
+    path.parent.mkdir()
+    write_videos([tmp_path / "front.mp4"], 1.0)
+    path.write_text(
+        "name: standin\ncontrol_hz: 50\n"
+        f"robot: {{driver: servo_arm, name: so101, port: {tmp_path}/arm, bus: {{answer_timeout_s: 0.1}},\n"
+        f"  calibration: {ROOT}/hardware/calibration/so101_standin.json}}\n"
+        "safety: {max_acceleration: 20, max_command_age_s: 0.2}\n"
+        f"cameras: {{front: {{driver: video, path: {tmp_path}/front.mp4}}}}\n"
+        "teleop: {driver: keyboard}\n",
+        encoding="utf-8",
+    )
+    return path
+
+
+def by_name(checks: list[Check]) -> dict[str, Check]:
+    return {check.name: check for check in checks}
+
+
+def test_a_sound_cell_passes_and_its_latency_is_measured(cell: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with StandInBus("sts3215", path=cell.parent.parent / "arm") as bus:
+        before = bus.motors[6].encoder
+        checks = by_name(check_cell(cell, move=True, seconds=0.5))
+        names = ["file", "robot", "voltage", "temperature", "bus", "position", "motion", "camera front"]
+        assert list(checks) == [*names, "teleop keyboard"]
+        for name in set(names) - {"bus", "camera front"}:  # whose rates a busy machine may miss
+            assert checks[name].ok, checks[name]
+        assert "ms after the command" in checks["motion"].found
+        assert bus.motors[6].encoder == pytest.approx(before, abs=20)  # it came back
+        assert run(["cell", "check", str(cell), "--json"]) in (0, 1)
+    answer = json.loads(capsys.readouterr().out)
+    assert {check["name"] for check in answer["checks"]} >= {"robot", "voltage", "motion"}
+
+
+def test_what_is_wrong_is_told_with_its_remedy(cell: Path) -> None:
+    with StandInBus("sts3215", path=cell.parent.parent / "arm") as bus:
+        bus.motors[3].temperature_c = 55
+        bus.motors[5].volts = 10.9
+        bus.motors[2].encoder = 2048 - 1150  # 1.76 rad from the middle: just outside
+        cell.write_text(cell.read_text().replace("front.mp4", "none.mp4"))
+        checks = by_name(check_cell(cell, seconds=0.2))
+        assert checks["temperature"].remedy.startswith("let elbow_flex cool")
+        assert "before wrist_roll" in checks["voltage"].remedy
+        assert checks["position"].remedy.startswith("move shoulder_lift inside")
+        assert not checks["cameras"].ok
+        assert "none.mp4" in checks["cameras"].found
+        assert checks["motion"].required is False
+        bus.motors[4].present = False
+        checks = by_name(check_cell(cell, seconds=0.2))
+        assert not checks["robot"].ok
+        assert "wrist_flex (id 4)" in checks["robot"].found
+        assert "check cables" in checks["robot"].remedy
+
+
+def test_joints_are_calibrated_by_a_person_who_moves_them(tmp_path: Path, kind: str) -> None:
+    middles = np.array([3900.0, 150.0, 2048.0, 1000.0, 3000.0, 4000.0])
+    shown: list[str] = []
+    with StandInBus(kind) as bus:
+
+        def place(encoders: np.ndarray) -> None:
+            for motor, encoder in zip(bus.motors.values(), encoders, strict=True):
+                motor.encoder = float(encoder)
+
+        pending: list[np.ndarray] = []  # poses to go through before Enter is pressed
+        handled, waited = 0, 0
+
+        def confirmed() -> bool:
+            """Called once a sample: do what the newest prompt says, then press Enter."""
+            nonlocal handled, waited
+            if len(shown) > handled:
+                handled, waited = len(shown), 0
+                prompt = shown[-1]
+                if "from one end" in prompt:
+                    shares = np.concatenate([np.linspace(0, 1, 6), np.linspace(1, -1, 10)])
+                    pending.extend(middles + 900 * share for share in shares)
+                elif "Move only" in prompt:
+                    moved = np.array([name in prompt for name in JOINTS])
+                    pending.append(middles + np.where(moved, 250, 0))
+                else:
+                    pending.append(middles)
+            if pending:
+                place(pending.pop(0))
+                return False
+            waited += 1
+            return waited == 12
+
+        place(middles)
+        config = ServoArmConfig(bus.port, tmp_path / "new" / "arm.json", bus=PATIENT)
+        found = calibrate_joints(config, kind, joint_setups(JOINTS, {}), shown.append, confirmed)
+    assert Calibration.load(config.calibration) == found
+    for joint in found.joints:
+        assert joint.direction == 1
+        assert (joint.low_rad, joint.high_rad) == pytest.approx(
+            (-900 * 2 * np.pi / 4096, 900 * 2 * np.pi / 4096), abs=0.01
+        )
+
+
+class Photos:
+    """A camera whose pictures a test takes."""
+
+    spec = CameraSpec("front", H, W, 30.0)
+
+    def __init__(self, images: list[np.ndarray]) -> None:
+        self.images = list(images)
+
+    def connect(self) -> None: ...
+    def close(self) -> None: ...
+    def read(self) -> Frame:
+        return Frame(self.images.pop(0), 0)
+
+
+def always() -> bool:
+    return True
+
+
+def test_a_lens_and_a_place_are_calibrated_and_bad_views_are_asked_for_again(tmp_path: Path) -> None:
+    path, shown = tmp_path / "calibration" / "cell_front.json", list[str]()
+    blank = np.full((H, W, 3), 90, np.uint8)
+    camera = Photos([blank, *pictures()[:5], pictures()[4], *pictures()[5:]])
+    found = calibrate_lens(camera, path, BoardConfig(), 8, shown.append, always)
+    assert found.intrinsics.residual_px < 0.4
+    assert any("Not this one" in line for line in shown)
+    assert path.with_suffix(".png").stat().st_size > 10_000
+
+    tools, boards, truth = arm_poses("eye_in_hand", 8)
+    CameraCalibration("front", TRUTH).save(path)
+    poses = iter(tools)
+    photos = Photos([photograph(board, i) for i, board in enumerate(boards)])
+    args = (photos, "eye_in_hand", path, BoardConfig(), 8, lambda: next(poses), shown.append, always)
+    placed = calibrate_place(*args)  # type: ignore[arg-type]
+    assert placed.extrinsics is not None
+    np.testing.assert_allclose(placed.extrinsics.T_parent_camera, truth, atol=0.006)
+    np.testing.assert_array_equal(truth, CAMERA)
+    again = CameraCalibration.load(path)
+    assert again.extrinsics is not None
+    assert again.intrinsics.matrix.tolist() == TRUTH.matrix.tolist()
+
+
+def test_a_place_wants_the_lens_first(tmp_path: Path) -> None:
+    with pytest.raises(HardwareError, match="intrinsics first"):
+        calibrate_place(
+            Photos([]), "eye_in_hand", tmp_path / "a.json", BoardConfig(), 8, lambda: np.eye(4), print, always
+        )
+
+
+@pytest.mark.parametrize("rate", [1_000_000, 57_600])
+def test_a_new_motor_gets_its_id_and_rate(kind: str, rate: int) -> None:
+    model = MODELS[kind]
+    with StandInBus(kind, [1]) as bus:
+        bus.motors[1].stored[:] = bus.motors[1].memory
+        assert set_up_motor(bus.port, model, 5, rate) == (1, 1_000_000)
+        bus.motors[1].restart()  # it was stored
+        port = ServoBus(bus.port, model.protocol, replace(PATIENT, baud_rate=rate), {})
+        port.open()
+        assert port.ping(5)
+        assert not port.ping(1)
+        port.close()
+        assert describe_motors(bus.port) == f"{kind} motors 5 at {rate} baud"
+        assert set_up_motor(bus.port, model, 2, 1_000_000) == (5, rate)
+
+
+def test_set_up_wants_one_motor_and_numbers_that_exist(kind: str) -> None:
+    with StandInBus(kind, [1, 2]) as bus:
+        with pytest.raises(HardwareError, match="2 motors answer"):
+            set_up_motor(bus.port, MODELS[kind], 5, 1_000_000)
+        assert set_up_motor(bus.port, MODELS[kind], 5, 1_000_000, old_id=2) == (2, 1_000_000)
+        for new_id, rate in ((0, 1_000_000), (5, 12)):
+            with pytest.raises(HardwareError, match="expected an id of 1 to 252"):
+                set_up_motor(bus.port, MODELS[kind], new_id, rate)
+        for motor in bus.motors.values():
+            motor.present = False
+        with pytest.raises(HardwareError, match=r"no .* answers"):
+            set_up_motor(bus.port, MODELS[kind], 5, 1_000_000, old_id=1)
+
+
+def test_cameras_and_controls_are_found_by_what_the_kernel_says(tmp_path: Path) -> None:
+    for name, index in (("video0", "0"), ("video1", "1")):
+        (tmp_path / "v4l" / name).mkdir(parents=True)
+        (tmp_path / "v4l" / name / "index").write_text(index)
+        (tmp_path / "v4l" / name / "name").write_text("A camera\n")
+    assert [(c.device, c.description) for c in find_cameras(tmp_path / "v4l")] == [("/dev/video0", "A camera")]
+    assert find_cameras(tmp_path / "none") == []
+    (tmp_path / "input" / "js0" / "device").mkdir(parents=True)
+    (tmp_path / "input" / "js0" / "device" / "name").write_text("Xbox pad\n")
+    for name, facts in (
+        ("hidraw0", "HID_NAME=A keyboard\n"),
+        ("hidraw3", "HID_ID=0003:0000256F:0000C635\nHID_NAME=Cap\n"),
+    ):
+        (tmp_path / "hidraw" / name / "device").mkdir(parents=True)
+        (tmp_path / "hidraw" / name / "device" / "uevent").write_text(facts)
+    found = find_controls(tmp_path)
+    assert [(c.device, c.description) for c in found] == [("/dev/input/js0", "Xbox pad"), ("/dev/hidraw3", "Cap")]
+
+
+def test_commands_answer_in_one_line(tmp_path: Path, cell: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["cell", "board", str(tmp_path / "board.png")]) == 0
+    assert (tmp_path / "board.png").stat().st_size > 1000
+    for what in ("ports", "cameras", "controls"):
+        assert run(["cell", "find", what, "--json"]) == 0
+    wrong: list[tuple[list[str], str]] = [
+        (["cell", "calibrate", str(cell), "--camera", "back"], "has no camera 'back'; it has front"),
+        (["cell", "calibrate", str(cell), "--leader"], "no leader arm of servo motors"),
+        (["cell", "motor", "/dev/none", "--id", "3"], "cannot open /dev/none"),
+        (["cell", "motor", "/dev/none", "--id", "3", "--model", "x"], "no servo model 'x'"),
+        (["record", "--out", "a.zarr"], "either --cell FILE or --twin TASK"),
+    ]
+    for words, message in wrong:
+        with pytest.raises(RobolearnError, match=re.escape(message)):
+            run(words)
