@@ -6,18 +6,12 @@ a destructor or by the DDS binding, so there it waits for the next place that ca
 
 from __future__ import annotations
 
-import os
 import signal
-import sysconfig
+import sys
 import threading
 from enum import IntFlag
-from pathlib import Path
 from types import FrameType
 from typing import Any
-
-import cyclonedds
-
-import robolearn.ros
 
 
 class SignalHandlerOptions(IntFlag):
@@ -31,8 +25,7 @@ class SignalHandlerOptions(IntFlag):
 
 _SIGNALS = {SignalHandlerOptions.SIGINT: signal.SIGINT, SignalHandlerOptions.SIGTERM: signal.SIGTERM}
 _previous: dict[signal.Signals, Any] = {}
-_LIBRARY = (f"{Path(robolearn.ros.__file__).parent}{os.sep}", f"{Path(cyclonedds.__file__).parent}{os.sep}")
-_PYTHON = (f"{sysconfig.get_path('stdlib')}{os.sep}", "<frozen ")
+_LIBRARY = ("rclpy.", "robolearn.ros.", "cyclonedds.", "rosbags.")
 _waiting: list[BaseException] = []
 
 
@@ -56,10 +49,10 @@ def _handle(number: int, frame: FrameType | None) -> None:
 def _in_library(frame: FrameType | None) -> bool:
     """Whether this library runs, or Python's own library on its behalf."""
     while frame is not None:
-        file = frame.f_code.co_filename
-        if file.startswith(_LIBRARY):
+        module = f"{frame.f_globals.get('__name__', '')}."
+        if module.startswith(_LIBRARY):
             return True
-        if not file.startswith(_PYTHON) or "site-packages" in file or "dist-packages" in file:
+        if module.partition(".")[0] not in sys.stdlib_module_names:
             return False
         frame = frame.f_back
     return False
