@@ -6,7 +6,7 @@ action, P proprio.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -84,6 +84,15 @@ class ChunkPolicy(nn.Module):
         """Actions (K, A) within the limits of the action spec. Raises SpecError for a wrong observation."""
         batch = observation_tensors(self.spec, observation, self.get_buffer("position_index").device)
         return action_chunk(self.spec, self.action_normalizer.inverse(self(batch))[0], stamp_ns)
+
+    @torch.no_grad()
+    def act_many(self, observations: Sequence[Observation], stamps_ns: Sequence[int]) -> list[ActionChunk]:
+        """As `act`, of several observations in one batch."""
+        device = self.get_buffer("position_index").device
+        rows = [observation_tensors(self.spec, observation, device) for observation in observations]
+        batch = {name: torch.cat([row[name] for row in rows]) for name in self.spec.observation}
+        actions = self.action_normalizer.inverse(self(batch))
+        return [action_chunk(self.spec, a, stamp_ns) for a, stamp_ns in zip(actions, stamps_ns, strict=True)]
 
 
 def policy_spec(spec: InterfaceSpec) -> InterfaceSpec:

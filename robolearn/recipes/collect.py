@@ -21,7 +21,8 @@ from robolearn.policies.demonstrator import Demonstrator, Manner
 from robolearn.policies.policy import Policy
 from robolearn.policies.scripted import ScriptedPolicy
 from robolearn.recipes.graph import free_domain_id, run_graph
-from robolearn.serving.loop import EXECUTE_STEPS, ControlLoop
+from robolearn.serving.chunks import EXECUTE_STEPS
+from robolearn.serving.loop import ControlLoop
 from robolearn.specs import POSE_SPEC
 from robolearn.tasks import make_task
 from robolearn.types import EpisodeOutcome

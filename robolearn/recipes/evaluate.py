@@ -20,7 +20,8 @@ from robolearn.policies.scripted import ScriptedPolicy
 from robolearn.recipes.environments import REWARDS, is_gym, make_environments
 from robolearn.recipes.judge import NORMAL_95, judge, summary
 from robolearn.recipes.report import side_by_side, write_video
-from robolearn.serving.loop import EXECUTE_STEPS, ControlLoop
+from robolearn.serving.chunks import EXECUTE_STEPS
+from robolearn.serving.loop import ControlLoop
 from robolearn.tasks import make_task
 from robolearn.twin.layout import IMAGE_SIZE
 

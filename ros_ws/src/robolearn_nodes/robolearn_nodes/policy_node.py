@@ -1,156 +1,221 @@
-"""A policy on the graph: one complete observation in, one joint command out, both stamped with the observation."""
+"""The policy server: complete observations of one robot or several in, joint commands out, stamped with them.
+
+A lifecycle node: configured, it has loaded its policy and listens; active, it commands. With `autostart` it goes there
+by itself. The policy thinks in a thread of its own (`serving/inference.py`), and is replaced between two chunks.
+"""
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
-from rclpy.node import Node
-from robolearn_msgs.msg import ActionChunk
-from sensor_msgs.msg import Image, JointState
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.task import Future
+from robolearn_msgs.srv import LoadPolicy
 from std_srvs.srv import Trigger
-from tf2_msgs.msg import TFMessage
-from trajectory_msgs.msg import JointTrajectory
 
-from robolearn.errors import SpecError
+from robolearn.errors import RobolearnError, SpecError
 from robolearn.policies.policy import Policy
-from robolearn.serving.loop import EXECUTE_STEPS, ControlLoop
-from robolearn.sync import ExactJoin, Tick
+from robolearn.serving.chunks import EXECUTE_STEPS, ChunkTimeline
+from robolearn.serving.inference import Inference
+from robolearn.serving.shelf import PolicyShelf
 from robolearn.tasks import make_task
-from robolearn.types import Observation
-from robolearn_nodes import convert, topics
+from robolearn_nodes import topics
+from robolearn_nodes.driven_robot import DrivenRobot
+from robolearn_nodes.interface import DEFAULT_TASK
 from robolearn_nodes.node import Diagnostics, parameter, run, unheard
+from robolearn_nodes.policy_run import PolicyRun
 
 SCRIPTED = "scripted"
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
-class PolicyNode(Node):
-    """Subscribes to the fields that the policy's spec names and to nothing else.
-
-    Raises SpecError, which ends the node, when the robot publishes other joints or image sizes than the policy was
-    made for. A policy that fails in mid-episode sends no command: the robot holds, and diagnostics say why.
-    """
+class PolicyNode(LifecycleNode):
+    """A policy that fails in mid-episode sends no command: the robot holds, and diagnostics say why."""
 
     def __init__(self) -> None:
         super().__init__("policy")
-        path = parameter(self, "policy", SCRIPTED, "`scripted`, or the path of a checkpoint")
-        task_id = parameter(self, "task", "pick_place-v1", "task id, see `robolearn tasks`")
-        execute_steps = parameter(
-            self, "execute_steps", EXECUTE_STEPS, "steps of a chunk that are executed before the next one"
+        self._path = parameter(self, "policy", SCRIPTED, "`scripted`, or the path of a checkpoint")
+        self._task_id = parameter(self, "task", DEFAULT_TASK, "task id, see `robolearn tasks`")
+        self._execute_steps = parameter(
+            self, "execute_steps", EXECUTE_STEPS, "steps of a chunk that are executed before the next one is asked for"
         )
-        perturbation = parameter(self, "perturbation", 0.0, "scripted: share of steps that are pushed off the path")
+        self._blend_steps = parameter(self, "blend_steps", 0, "steps in which a new chunk takes over from the old one")
+        self._wait = parameter(
+            self,
+            "wait_for_chunk",
+            True,
+            "a tick that asks for a chunk waits for it: runs repeat exactly; false: the chunk in use goes on meanwhile",
+        )
+        self._perturbation = parameter(self, "perturbation", 0.0, "scripted: share of steps pushed off the path")
         self._seed = parameter(self, "seed", 0, "of the first episode's randomness; the next ones count up")
-        self._policy = _load(path, task_id, perturbation)
-        self._loop = ControlLoop(self._policy, execute_steps)
-        self._loop.reset(self._seed)
-        self._joints = self._policy.spec.action.names
-        self._commands = self._chunks = 0
-
-        self._command = self.create_publisher(JointTrajectory, topics.COMMAND, topics.STREAM)
-        self._action_chunk = self.create_publisher(ActionChunk, topics.ACTION_CHUNK, topics.STREAM)
+        robots = parameter(self, "robots", "", "namespaces of the robots, comma separated; empty: one without")
+        self._namespaces = [name.strip().strip("/") for name in robots.split(",")]
+        self._on_goal = parameter(self, "on_goal", False, "act only while a goal of /policy/run is pursued")
+        self.autostart = parameter(self, "autostart", True, "configure and activate at the start")
+        self.failure: RobolearnError | None = None
+        self._robots: dict[str, DrivenRobot] = {}
+        self._problems: dict[str, str] = {}  # by robot
         self._diagnostics = Diagnostics(self, self._figures)
-        self.create_service(Trigger, topics.RESET_POLICY, self._on_reset)
-        fields = self._policy.spec.observation
-        cameras = [name.removeprefix("image_") for name in fields if name.startswith("image_")]
-        self._streams = [topics.JOINT_STATES, *map(topics.image_topic, cameras)]
-        self.create_subscription(JointState, topics.JOINT_STATES, self._on_joint_states, topics.NEWEST)
-        for camera in cameras:
-            self.create_subscription(Image, topics.image_topic(camera), self._on_image(camera), topics.NEWEST)
-        if any(name.startswith("pose_") for name in fields):
-            self._streams.append(topics.GROUND_TRUTH)
-            self.create_subscription(TFMessage, topics.GROUND_TRUTH, self._on_ground_truth, topics.NEWEST)
-        self._join = ExactJoin(self._streams, depth=4)
-        self.get_logger().info(f"{path} is ready and looks at {', '.join(fields)}")
+
+    # -- lifecycle -----------------------------------------------------------------------------------------------
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            policy = self._load(self._path)
+            timelines = [ChunkTimeline(self._execute_steps, self._blend_steps, self._wait) for _ in self._namespaces]
+        except RobolearnError as error:
+            self.failure = error
+            if not self.autostart:
+                self.get_logger().error(f"{type(error).__name__}: {error}")
+            return FAILURE
+        self._shelf = PolicyShelf(self._path, policy)
+        self._answered = self.create_guard_condition(self._on_answers)
+        self._inference = Inference(self._shelf, self._answered.trigger)
+        self._inference.reset(self._seed)
+        self._robots = {
+            name: DrivenRobot(self, name, policy.spec, timeline, self._inference.ask, self._report)
+            for name, timeline in zip(self._namespaces, timelines, strict=True)
+        }
+        self._services = [
+            self.create_service(Trigger, topics.RESET_POLICY, self._on_reset),
+            self.create_service(LoadPolicy, topics.LOAD_POLICY, self._on_load),
+        ]
+        self._run = PolicyRun(self, self._shelf, next(iter(self._robots.values())), self._start, self._let_act)
+        self.get_logger().info(f"{self._path} is ready and looks at {', '.join(policy.spec.observation)}")
+        return SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._let_act(not self._on_goal)
+        return SUCCESS
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._let_act(False)
+        return SUCCESS
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._close()
+        return SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._close()
+        return SUCCESS
+
+    def _let_act(self, acting: bool) -> None:
+        for robot in self._robots.values():
+            robot.acting = acting
+
+    def _close(self) -> None:
+        if not self._robots:
+            return
+        self._run.close()
+        self._inference.close()
+        for robot in self._robots.values():
+            robot.close()
+        self._robots = {}
+        for service in self._services:
+            self.destroy_service(service)
+        self.destroy_guard_condition(self._answered)
+
+    def destroy_node(self) -> None:
+        if self._robots:
+            self._inference.close()
+        super().destroy_node()
+
+    # -- services ------------------------------------------------------------------------------------------------
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        response.message = unheard(self, self._streams)
-        if not response.message and not self._command.get_subscription_count():
-            response.message = f"nobody listens to {topics.COMMAND} yet; is a robot or twin running?"
-        if response.message:
-            response.success = False
-            return response
-        self._loop.reset(self._seed)
-        self._seed += 1
-        self._join.reset()
-        self._diagnostics.report("")
-        response.success = True
+        response.message = unheard(self, [stream for robot in self._robots.values() for stream in robot.streams])
+        alone = [robot.command_topic for robot in self._robots.values() if not robot.heard()]
+        if not response.message and alone:
+            response.message = f"nobody listens to {', '.join(alone)} yet; is a robot or twin running?"
+        response.success = not response.message
+        if response.success:
+            self._start(self._seed)
+            self._seed += 1
         return response
 
-    def _on_joint_states(self, message: JointState) -> None:
-        if set(message.name) != set(self._joints):
-            raise SpecError(
-                f"the policy was made for the joints {', '.join(self._joints)}; the robot publishes "
-                f"{', '.join(message.name)}; use a policy of this robot"
-            )
-        state = convert.robot_state(message, self._joints)
-        self._on_sample(topics.JOINT_STATES, state.stamp_ns, {"proprio": state.proprio()})
+    def _start(self, seed: int) -> None:
+        """Another episode."""
+        self._inference.reset(seed)
+        for robot in self._robots.values():
+            robot.reset()
+            self._report(robot.namespace, "")
 
-    def _on_image(self, camera: str) -> Any:
-        def on_image(message: Image) -> None:
-            stamp_ns = convert.stamp_ns(message.header.stamp)
-            self._on_sample(topics.image_topic(camera), stamp_ns, {f"image_{camera}": convert.image(message)})
-
-        return on_image
-
-    def _on_ground_truth(self, message: TFMessage) -> None:
-        stamp_ns, poses = convert.ground_truth(message)
-        self._on_sample(topics.GROUND_TRUTH, stamp_ns, {f"pose_{body}": pose for body, pose in poses.items()})
-
-    def _on_sample(self, stream: str, stamp_ns: int, fields: Observation) -> None:
-        for tick in self._join.push(stream, stamp_ns, fields):
-            if not tick.missing:
-                self._act(tick)
-
-    def _act(self, tick: Tick) -> None:
-        observation: Observation = {}
-        for fields in tick.samples.values():
-            observation |= fields
-        for name, spec in self._policy.spec.observation.items():
-            if name not in observation:
-                raise SpecError(f"the policy needs {name}; the robot publishes {', '.join(observation)}")
-            try:
-                observation[name] = spec.check(f"the robot's {name}", observation[name])
-            except SpecError as error:
-                raise SpecError(f"{error}; use the robot and the image size that the policy was made for") from None
+    async def _on_load(self, request: LoadPolicy.Request, response: LoadPolicy.Response) -> LoadPolicy.Response:
+        """Loads in a thread of its own; the policy that acts goes on meanwhile."""
         try:
-            step = self._loop.step(observation, tick.stamp_ns)
-        except Exception as error:  # noqa: BLE001  whatever a policy raises: no command, and the robot holds
-            self._diagnostics.report(f"no command: {type(error).__name__}: {' '.join(str(error).split())}")
-            return
-        source = convert.source_name(step.source)
-        self._command.publish(convert.command_message(step.action, tick.stamp_ns, self._joints, source))
-        self._commands += 1
-        if step.chunk is not None:
-            self._action_chunk.publish(convert.chunk_message(step.chunk, self._joints))
-            self._chunks += 1
-        self._diagnostics.report("")
+            if request.path:
+                loaded = Future(executor=self.executor)
+                threading.Thread(target=self._load_into, args=(loaded, request.path), name="load", daemon=True).start()
+                policy = await loaded
+                if isinstance(policy, RobolearnError):
+                    raise policy
+                self._shelf.put(request.name or request.path, policy)
+            if request.activate:
+                self._shelf.activate(request.name or request.path)
+            response.success = True
+        except RobolearnError as error:
+            response.message = f"{type(error).__name__}: {error}"
+        response.loaded, response.active = self._shelf.names, self._shelf.active_name
+        return response
+
+    def _load_into(self, loaded: Future, path: str) -> None:
+        try:
+            loaded.set_result(self._load(path))
+        except RobolearnError as error:
+            loaded.set_result(error)
+        except Exception as error:  # noqa: BLE001  whatever a damaged file makes a library raise
+            loaded.set_result(SpecError(f"{path} cannot be loaded: {type(error).__name__}: {error}"))
+
+    def _load(self, path: str) -> Policy:
+        if path == SCRIPTED:
+            from robolearn.policies.scripted import ScriptedPolicy
+
+            return ScriptedPolicy(self._task_id, perturbation=self._perturbation)
+        from robolearn.policies.checkpoint import load_policy  # brings torch, which an expert does not need
+
+        policy = load_policy(Path(path))
+        wanted_hz = make_task(self._task_id).control_hz
+        if abs(policy.spec.control_hz - wanted_hz) > 1e-6:
+            raise SpecError(
+                f"checkpoint {path} runs at {policy.spec.control_hz:g} Hz, {self._task_id} at {wanted_hz:g} Hz"
+            )
+        return policy
+
+    # -- answers -------------------------------------------------------------------------------------------------
+
+    def _on_answers(self) -> None:
+        for answer in self._inference.take():
+            robot = self._robots.get(answer.robot)
+            if robot is not None:
+                robot.on_answer(answer)
+
+    def _report(self, namespace: str, problem: str) -> None:
+        self._problems[namespace] = f"{namespace}: {problem}" if namespace and problem else problem
+        self._diagnostics.report("; ".join(filter(None, self._problems.values())))
 
     def _figures(self) -> dict[str, Any]:
-        counts = self._join.counts
-        return {
-            "commands": self._commands,
-            "chunks": self._chunks,
-            "incomplete_observations": counts.missing.total(),
-            "late_samples": counts.late.total(),
-        }
+        figures: dict[str, Any] = {"policy": self._shelf.active_name} if self._robots else {}
+        for robot in self._robots.values():
+            figures |= robot.figures()
+        return figures
 
 
-def _load(path: str, task_id: str, perturbation: float) -> Policy:
-    if path == SCRIPTED:
-        from robolearn.policies.scripted import ScriptedPolicy
-
-        return ScriptedPolicy(task_id, perturbation=perturbation)
-    from robolearn.policies.checkpoint import load_policy  # brings torch, which an expert does not need
-
-    policy = load_policy(Path(path))
-    wanted_hz = make_task(task_id).control_hz
-    if abs(policy.spec.control_hz - wanted_hz) > 1e-6:
-        raise SpecError(f"checkpoint {path} runs at {policy.spec.control_hz:g} Hz, {task_id} at {wanted_hz:g} Hz")
-    return policy
+def make() -> PolicyNode:
+    """The node, active if it starts by itself. Raises what keeps it from that."""
+    node = PolicyNode()
+    if node.autostart:
+        for trigger in (node.trigger_configure, node.trigger_activate):
+            if trigger() != SUCCESS:
+                node.destroy_node()
+                raise node.failure or SpecError("the policy node cannot be activated; see its log")
+    return node
 
 
 def main() -> int:
-    return run(PolicyNode)
+    return run(make)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,188 @@
+"""One robot that the policy server drives: its observations in, its commands out, both by stamp."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from rclpy.node import Node
+from robolearn_msgs.msg import ActionChunk
+from sensor_msgs.msg import Image, JointState
+from tf2_msgs.msg import TFMessage
+from trajectory_msgs.msg import JointTrajectory
+
+from robolearn.errors import SpecError
+from robolearn.serving.chunks import ChunkTimeline
+from robolearn.serving.inference import Answer
+from robolearn.specs import InterfaceSpec
+from robolearn.sync import ExactJoin, Tick
+from robolearn.types import ActionSource, Observation
+from robolearn_nodes import convert, topics
+
+REMEMBERED = 1000  # latencies
+
+
+class DrivenRobot:
+    """Subscribes to the fields that the policies' spec names and to nothing else, below the robot's `namespace`.
+
+    `ask(namespace, observation, stamp_ns)` is called when a tick wants a chunk, `report(namespace, problem)` when there
+    is no command, and with an empty problem when there is one again. Raises SpecError, which ends the node,
+    when the robot publishes other joints or image sizes than the policy was made for.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        namespace: str,
+        spec: InterfaceSpec,
+        timeline: ChunkTimeline,
+        ask: Callable[[str, Observation, int], None],
+        report: Callable[[str, str], None],
+    ) -> None:
+        self.namespace, self.acting = namespace, False
+        self._node, self._spec, self._timeline, self._ask, self._report = node, spec, timeline, ask, report
+        self._joints = spec.action.names
+        self.commands = self.chunks = self.missed_ticks = 0
+        self._latency_ms: deque[float] = deque(maxlen=REMEMBERED)
+        self.newest_ns = 0  # stamp of the newest complete observation
+        self._came_ns: int | None = None  # wall time of it, while it has no command
+        self.command_topic = self._name(topics.COMMAND)
+        self._command = node.create_publisher(JointTrajectory, self.command_topic, topics.STREAM)
+        self._action_chunk = node.create_publisher(ActionChunk, self._name(topics.ACTION_CHUNK), topics.STREAM)
+        self._subscriptions: list[Any] = []
+        self.streams: list[str] = []
+        self._hear(JointState, topics.JOINT_STATES, self._on_joint_states)
+        for field in spec.observation:
+            if field.startswith("image_"):
+                self._hear(Image, topics.image_topic(field.removeprefix("image_")), self._on_image(field))
+        if any(name.startswith("pose_") for name in spec.observation):
+            self._hear(TFMessage, topics.GROUND_TRUTH, self._on_ground_truth)
+        self._join = ExactJoin(self.streams, depth=4)
+
+    def _name(self, topic: str) -> str:
+        return f"/{self.namespace}{topic}" if self.namespace else topic
+
+    def _hear(self, kind: Any, topic: str, callback: Callable[[Any], None]) -> None:
+        name = self._name(topic)
+        self.streams.append(name)
+        self._subscriptions.append(self._node.create_subscription(kind, name, callback, topics.NEWEST))
+
+    def heard(self) -> bool:
+        """Whether somebody listens to the commands."""
+        return self._command.get_subscription_count() > 0
+
+    def reset(self) -> None:
+        """Forget the episode."""
+        self._timeline.reset()
+        self._join.reset()
+        self._came_ns = None
+        self.commands = self.missed_ticks = 0
+        self._latency_ms.clear()
+
+    # -- observations --------------------------------------------------------------------------------------------
+
+    def _on_joint_states(self, message: JointState) -> None:
+        if set(message.name) != set(self._joints):
+            raise SpecError(
+                f"the policy was made for the joints {', '.join(self._joints)}; the robot publishes "
+                f"{', '.join(message.name)}; use a policy of this robot"
+            )
+        state = convert.robot_state(message, self._joints)
+        self._on_sample(topics.JOINT_STATES, state.stamp_ns, {"proprio": state.proprio()})
+
+    def _on_image(self, field: str) -> Callable[[Image], None]:
+        topic = topics.image_topic(field.removeprefix("image_"))
+
+        def on_image(message: Image) -> None:
+            self._on_sample(topic, convert.stamp_ns(message.header.stamp), {field: convert.image(message)})
+
+        return on_image
+
+    def _on_ground_truth(self, message: TFMessage) -> None:
+        stamp_ns, poses = convert.ground_truth(message)
+        self._on_sample(topics.GROUND_TRUTH, stamp_ns, {f"pose_{body}": pose for body, pose in poses.items()})
+
+    def _on_sample(self, topic: str, stamp_ns: int, fields: Observation) -> None:
+        for tick in self._join.push(self._name(topic), stamp_ns, fields):
+            if self.acting and not tick.missing:
+                self._on_tick(tick)
+
+    def _observation(self, tick: Tick) -> Observation:
+        observation: Observation = {}
+        for fields in tick.samples.values():
+            observation |= fields
+        for name, spec in self._spec.observation.items():
+            if name not in observation:
+                raise SpecError(f"the policy needs {name}; the robot publishes {', '.join(observation)}")
+            try:
+                observation[name] = spec.check(f"the robot's {name}", observation[name])
+            except SpecError as error:
+                raise SpecError(f"{error}; use the robot and the image size that the policy was made for") from None
+        return observation
+
+    def _on_tick(self, tick: Tick) -> None:
+        observation = self._observation(tick)
+        if self._came_ns is not None and tick.stamp_ns > self.newest_ns:
+            self.missed_ticks += 1
+            self._report(self.namespace, "no command: the policy has not answered in time")
+        self.newest_ns, self._came_ns = tick.stamp_ns, time.perf_counter_ns()
+        if self._timeline.tick(tick.stamp_ns):
+            self._ask(self.namespace, observation, tick.stamp_ns)
+        self._act()
+
+    # -- commands ------------------------------------------------------------------------------------------------
+
+    def on_answer(self, answer: Answer) -> None:
+        """The policy answered to an observation of this robot."""
+        if answer.chunk is None:
+            self._timeline.failed(answer.stamp_ns)
+            self._report(self.namespace, f"no command: {answer.problem}")
+            return
+        next_ns = self.newest_ns + (0 if self._came_ns is not None else answer.chunk.period_ns)
+        if not self._timeline.add(answer.chunk, next_ns):
+            self._report(self.namespace, "a chunk came when it was over: the policy is slower than its chunks are long")
+            return
+        self.chunks += 1
+        self._action_chunk.publish(convert.chunk_message(answer.chunk, self._joints))
+        self._act()
+
+    def _act(self) -> None:
+        """Command the newest tick, once, if there is an action for it."""
+        plan = self._timeline.plan
+        action = self._timeline.action(self.newest_ns)
+        if self._came_ns is None or action is None or not self.acting:
+            return
+        source = convert.source_name(ActionSource.POLICY if plan is None else plan.source)
+        self._command.publish(convert.command_message(action, self.newest_ns, self._joints, source))
+        self._latency_ms.append((time.perf_counter_ns() - self._came_ns) * 1e-6)
+        self._came_ns = None
+        self.commands += 1
+        self._report(self.namespace, "")
+
+    def latency_ms(self) -> tuple[float, float]:
+        """Median and 99th percentile of observation in to command out."""
+        p50, p99 = np.percentile(self._latency_ms or [0.0], [50, 99])
+        return float(p50), float(p99)
+
+    def figures(self) -> dict[str, Any]:
+        p50_ms, p99_ms = self.latency_ms()
+        figures = {
+            "commands": self.commands,
+            "chunks": self.chunks,
+            "missed_ticks": self.missed_ticks,
+            "loop_p50_ms": f"{p50_ms:.2f}",
+            "loop_p99_ms": f"{p99_ms:.2f}",
+            "incomplete_observations": self._join.counts.missing.total(),
+            "late_samples": self._join.counts.late.total(),
+        }
+        return {f"{self.namespace}/{key}" if self.namespace else key: value for key, value in figures.items()}
+
+    def close(self) -> None:
+        """Let go of the topics."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        for publisher in (self._command, self._action_chunk):
+            self._node.destroy_publisher(publisher)
