@@ -72,23 +72,29 @@ def tasks(json: bool = False) -> int:
     Example: robolearn tasks --json
     """
     from robolearn.tasks import TASKS, make_task
+    from robolearn.tasks.measured import expert_success
 
     made = [make_task(name) for name in TASKS]
+    success = expert_success()
     if json:
-        print_json({"tasks": [_task_json(task) for task in made]})
+        print_json({"tasks": [_task_json(task, success) for task in made]})
     else:
-        rows = [(t.id, t.robot, t.instruction, " > ".join(t.stages)) for t in made]
-        print_table("tasks", ("id", "robot", "instruction", "stages"), rows)
+        rows = [(t.id, " ".join(t.robots), t.instruction, " > ".join(t.stages), t.backward) for t in made]
+        print_table("tasks", ("id", "robots", "instruction", "stages", "backward"), rows)
+        say("with another robot than the first one: push-v1@panda, or a model of your own: push-v1@my_arm.xml")
     return 0
 
 
-def _task_json(task: Any) -> dict[str, Any]:
+def _task_json(task: Any, success: dict[str, dict[str, float]]) -> dict[str, Any]:
     return {
         "id": task.id,
         "instruction": task.instruction,
         "stages": list(task.stages),
         "robot": task.robot,
+        "robots": list(task.robots),
+        "expert_success": success.get(task.id, {}),
         "max_steps": task.max_steps,
+        "dwell_steps": task.dwell_steps,
         "control_hz": task.control_hz,
         "backward_task": task.backward,
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 from robolearn.errors import UnknownNameError
 from robolearn.tasks.arm import Arm
 from robolearn.tasks.bar import LiftBar, LowerBar
@@ -47,12 +49,14 @@ ARMS: dict[str, Arm] = {
     "so101": SO101_ARM,
     "panda": PANDA_ARM,
 }
+ROBOT_LIBRARY, ROBOT_FILES = "robot_descriptions:", (".xml", ".mjcf", ".urdf")
+ROBOT_READER = "robolearn.twin.robot_file"  # needs the simulator, so it is imported for a model file alone
 
 
 def make_task(task_id: str) -> Task:
-    """The task of this id: `push-v1`, or `push-v1@panda` for another robot than its first one.
+    """The task of this id: `push-v1`, or for another robot than its first one `push-v1@panda`, `push-v1@my_arm.xml`.
 
-    Raises UnknownNameError with the near misses.
+    Raises UnknownNameError with the near misses, and AssetError for a model file that cannot be used.
     """
     name, _, robot = task_id.partition("@")
     if name not in TASKS:
@@ -60,8 +64,16 @@ def make_task(task_id: str) -> Task:
     made = TASKS[name]
     if not robot or robot == made.robots[0]:
         return made()
-    if robot not in ARMS:
+    if robot in ARMS:
+        task = made(ARMS[robot])
+    elif is_robot_file(robot):
+        task = made(importlib.import_module(ROBOT_READER).read_arm(robot))
+    else:
         raise UnknownNameError("robot", robot, ARMS)
-    task = made(ARMS[robot])
     task.id, task.backward = f"{name}@{robot}", f"{task.backward}@{robot}"
     return task
+
+
+def is_robot_file(robot: str) -> bool:
+    """Whether a robot is named by a model file, or by a module of robot_descriptions, not by a name of ours."""
+    return robot.startswith(ROBOT_LIBRARY) or robot.endswith(ROBOT_FILES)

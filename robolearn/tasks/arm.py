@@ -70,6 +70,7 @@ class Arm:
     rest: tuple[float, ...]  # a posture [rad] in the middle of the work, for arms that can choose
     joints: int  # N, without the gripper
     first: int = 0
+    grips: bool = True  # False: there is no gripper, and joint vectors end with the last of the N
     tool: str = "tool"  # body of the tool frame
     cameras: tuple[str, ...] = ("wrist",)  # on the arm
     mount: tuple[float, float, float] = (0.0, 0.0, 0.0)  # of the arm's base in the scene [m]
@@ -77,22 +78,31 @@ class Arm:
 
     def positions(self, facts: Facts) -> NDArray[np.float64]:
         """Joint positions (..., N + 1), the gripper last."""
-        return np.asarray(facts["proprio"], dtype=np.float64)[..., self.first : self.first + self.joints + 1]
+        return np.asarray(facts["proprio"], dtype=np.float64)[..., self._mine]
+
+    @property
+    def _mine(self) -> slice:
+        return slice(self.first, self.first + self.joints + self.grips)
 
     @property
     def limits(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Lowest and highest joint positions (N + 1,), the gripper last."""
-        mine = slice(self.first, self.first + self.joints + 1)
-        return np.array(self.spec.position_low[mine]), np.array(self.spec.position_high[mine])
+        return np.array(self.spec.position_low[self._mine]), np.array(self.spec.position_high[self._mine])
 
     def opened(self, facts: Facts) -> NDArray[np.float64]:
-        """Position (...,) of the gripper."""
-        return np.asarray(facts["proprio"], dtype=np.float64)[..., self.first + self.joints]
+        """Position (...,) of the gripper; without one, 0."""
+        proprio = np.asarray(facts["proprio"], dtype=np.float64)
+        return proprio[..., self.first + self.joints] if self.grips else np.zeros(proprio.shape[:-1])
 
     def opening_speed(self, facts: Facts) -> NDArray[np.float64]:
-        """Speed (...,) of the gripper."""
+        """Speed (...,) of the gripper; without one, 0."""
         proprio = np.asarray(facts["proprio"], dtype=np.float64)
-        return proprio[..., proprio.shape[-1] // 2 + self.first + self.joints]
+        index = proprio.shape[-1] // 2 + self.first + self.joints
+        return proprio[..., index] if self.grips else np.zeros(proprio.shape[:-1])
+
+    def with_gripper(self, joints: NDArray[np.float64], gripper: float) -> NDArray[np.float64]:
+        """Joint positions (N + 1,) from those of the arm (N,), the gripper last if there is one."""
+        return np.append(joints, gripper) if self.grips else joints
 
     def forward(self, q: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Tool position (3,) [m] and rotation (3, 3) in the scene."""

@@ -116,7 +116,7 @@ class LowerBar(Task):
         yaw = rng.uniform(-MAX_YAW_RAD, MAX_YAW_RAD)
         bar = standing(rng.uniform(START_LOW, START_HIGH), LIFTED_M + BLOCK_HALF_M + rng.uniform(0.0, 0.01), yaw)
         joints = [
-            np.append(arm.inverse(block, arm.grasp_yaw(block, yaw)), arm.gripper.hold)
+            arm.with_gripper(arm.inverse(block, arm.grasp_yaw(block, yaw)), arm.gripper.hold)
             for arm, block in zip(self.arms, ends({"pose_bar": bar}), strict=True)
         ]
         return InitialState(np.concatenate(joints), {"bar": bar})

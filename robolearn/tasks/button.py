@@ -63,7 +63,9 @@ class ButtonRelease(Task):
     def initial_state(self, rng: np.random.Generator) -> InitialState:
         foot, down, jaws = housing(rng), rng.uniform(0.008, 0.010), self.arm.gripper
         tip = (*foot[:2], CAP_M - down + jaws.tip_m)
-        joints = np.append(self.arm.inverse(tip, self.arm.azimuth(tip) + rng.uniform(-0.1, 0.1)), jaws.closed)
+        joints = self.arm.with_gripper(
+            self.arm.inverse(tip, self.arm.azimuth(tip) + rng.uniform(-0.1, 0.1)), jaws.closed
+        )
         return InitialState(joints, {"housing": foot}, {"button": down})
 
     def judge(self, facts: Facts) -> Judgement:

@@ -51,16 +51,19 @@ class Chain:
         return position, rotation
 
     def inverse(self, position: ArrayLike, yaw: float, near: ArrayLike) -> NDArray[np.float64]:
-        """An arm of fewer than six joints comes as near to pointing down as it can."""
+        """An arm of fewer than six joints comes as near as it can; one of fewer than five has no say in the yaw."""
+        aligned, weight = (1, 0.1) if len(self.links) < 5 else (3, 1.0)  # axes of the tool frame, the fingers' first
         c, s = cos(yaw), sin(yaw)
         wanted = np.array([[0.0, -s, c], [0.0, c, s], [-1.0, 0.0, 0.0]])
         low, high = np.array([(link.low, link.high) for link in self.links]).T
         q, place = np.array(near, dtype=np.float64)[: len(self.links)], np.asarray(position, dtype=np.float64)
         for _ in range(ITERATIONS):
             here, rotation, jacobian = self._forward(q)
-            turn = 0.5 * _cross(rotation.T, wanted.T).sum(axis=0)  # small-angle difference of two rotations
-            error = np.concatenate([place - here, ROTATION_M * turn])
-            jacobian[3:] *= ROTATION_M
+            turn = 0.5 * _cross(rotation.T[:aligned], wanted.T[:aligned]).sum(
+                axis=0
+            )  # small-angle difference of two rotations
+            error = np.concatenate([place - here, weight * ROTATION_M * turn])
+            jacobian[3:] *= weight * ROTATION_M
             inverse = jacobian.T @ np.linalg.inv(jacobian @ jacobian.T + DAMPING**2 * np.eye(6))
             free = (self.rest - q) * REST_PULL
             step = inverse @ error + free - inverse @ (jacobian @ free)

@@ -72,4 +72,4 @@ def home(
     """
     where = np.asarray(tool) + rng.uniform(-HOME_SPREAD_M, HOME_SPREAD_M, 3)
     joints = arm.inverse(where, yaw=rng.uniform(-0.1, 0.1))
-    return np.append(joints, arm.gripper.open if gripper is None else gripper)
+    return arm.with_gripper(joints, arm.gripper.open if gripper is None else gripper)

@@ -68,7 +68,7 @@ class Lower(Task):
         """The cube lies between the jaws, which must close at once."""
         place = np.append(rng.uniform(START_LOW, START_HIGH), LIFTED_M + BLOCK_HALF_M + rng.uniform(0.0, 0.01))
         yaw = self.arm.azimuth(place) + rng.uniform(-0.3, 0.3)
-        joints = np.append(self.arm.inverse(place, yaw), self.arm.gripper.hold)
+        joints = self.arm.with_gripper(self.arm.inverse(place, yaw), self.arm.gripper.hold)
         tool, rotation = self.arm.forward(joints)
         cube = standing(tool[:2], tool[2], np.arctan2(rotation[1, 2], rotation[0, 2]))
         return InitialState(joints, {"cube": cube})

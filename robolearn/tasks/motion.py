@@ -33,9 +33,10 @@ def move(
     step = np.asarray(target) - here
     step *= min(1.0, lead_m / max(float(np.linalg.norm(step)), 1e-9))
     yaw = arm.kept_yaw(q, here + step) if yaw is None else yaw
-    change = np.append(arm.inverse(here + step, yaw, near=q[:-1]), gripper) - q
-    change[:-1] *= min(1.0, JOINT_LEAD_RAD / max(float(np.abs(change[:-1]).max()), 1e-9))
-    change[-1] = np.clip(change[-1], -arm.gripper.lead, arm.gripper.lead)
+    n = arm.joints
+    change = arm.with_gripper(arm.inverse(here + step, yaw, near=q[:n]), gripper) - q
+    change[:n] *= min(1.0, JOINT_LEAD_RAD / max(float(np.abs(change[:n]).max()), 1e-9))
+    change[n:] = np.clip(change[n:], -arm.gripper.lead, arm.gripper.lead)
     return np.clip(q + change, *arm.limits).astype(np.float32)
 
 

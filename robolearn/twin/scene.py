@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import mujoco
 import numpy as np
 
 from robolearn.assets import asset
 from robolearn.errors import AssetError
 from robolearn.specs import RobotSpec
-from robolearn.tasks import Task
+from robolearn.tasks import Task, is_robot_file
+from robolearn.twin.robot_file import open_robot
 
 ROBOT_PREFIX = "robot/"  # of every name that comes from the robot's file
 MOUNT = "robot_mount"
@@ -18,24 +21,34 @@ LIMIT_TOLERANCE = 1e-6
 def load_model(task: Task) -> mujoco.MjModel:
     """Compile the task's scene. Raises AssetError naming the file, and the element as far as MuJoCo tells it."""
     scene_file = asset(f"sim_assets/scenes/{task.scene}.xml")
-    robot_file = asset(f"sim_assets/robots/{task.robot}/{task.robot}.xml")
+    scene = _parse(scene_file)
+    if is_robot_file(task.robot):
+        robot_file, robot = task.robot, open_robot(task.robot)
+    else:
+        robot_file = str(asset(f"sim_assets/robots/{task.robot}/{task.robot}.xml"))
+        robot = _parse(Path(robot_file))
     files = f"{scene_file} with {robot_file}"
+    mount = scene.site(MOUNT)
+    if mount is None:
+        raise AssetError(f"{scene_file} has no site {MOUNT!r}; add one where the robot stands")
+    mount.pos = mount.pos + np.array(task.arm.robot_at)
     try:
-        scene = mujoco.MjSpec.from_file(str(scene_file))
-        robot = mujoco.MjSpec.from_file(str(robot_file))
-        mount = scene.site(MOUNT)
-        if mount is None:
-            raise AssetError(f"{scene_file} has no site {MOUNT!r}; add one where the robot stands")
-        mount.pos = mount.pos + np.array(task.arm.robot_at)
         scene.attach(robot, site=mount, prefix=ROBOT_PREFIX)
         model = scene.compile()
     except ValueError as error:
         raise AssetError(f"{files}: {' '.join(str(error).split())}") from error
-    _check_robot(model, task.robot_spec, str(robot_file))
+    _check_robot(model, task.robot_spec, robot_file)
     missing = [body for body in task.bodies if find(model, mujoco.mjtObj.mjOBJ_BODY, body) < 0]
     if missing:
         raise AssetError(f"{files} has no body {', '.join(missing)}, which {task.id} needs; add it")
     return model
+
+
+def _parse(file: Path) -> mujoco.MjSpec:
+    try:
+        return mujoco.MjSpec.from_file(str(file))
+    except ValueError as error:
+        raise AssetError(f"{file}: {' '.join(str(error).split())}") from error
 
 
 def find(model: mujoco.MjModel, kind: mujoco.mjtObj, name: str) -> int:

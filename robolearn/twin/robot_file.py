@@ -1,0 +1,280 @@
+"""A robot of the user's own, from an MJCF or URDF file: what the tasks need to know of it is read off the model.
+
+    robolearn evaluate scripted --task reach-v1@my_arm.xml
+    robolearn evaluate scripted --task reach-v1@robot_descriptions:ur5e_mj_description
+
+What cannot be guessed stands in a YAML file of the same name beside the model, every key optional:
+
+    tool: wrist_3_link         # site or body; its z is the direction of approach (of a body called tool, its x)
+    gripper: {joint: finger, open: 0.03, closed: 0.0}
+    mount: [-0.3, 0, 0]        # where the model's origin stands in the scene [m]; the table's near edge is x = -0.1
+    max_speed: 2.0             # of every joint [rad/s]
+
+Actuators of the file are replaced by position servos, and gravity is compensated, as industrial controllers do.
+Legend: N arm joints.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from robolearn.errors import AssetError
+from robolearn.specs import RobotSpec
+from robolearn.tasks import ROBOT_LIBRARY
+from robolearn.tasks.arm import Arm, Gripper
+from robolearn.tasks.chain import Chain, Link
+
+TOOL_NAMES = ("tool", "tcp", "pinch", "grasp", "attachment", "flange", "hand", "ee", "end_effector", "gripper")
+KEYS = {"tool", "gripper", "mount", "max_speed"}
+TOOL = "tool"
+APPROACH_TO_X = (0.5, -0.5, -0.5, -0.5)  # from a frame whose z is the approach to ours, whose x it is
+SERVO_RAD_S, LEAST_INERTIA, LEAST_GAIN = 40.0, 0.01, 200.0  # natural frequency of the servos, and floors [SI]
+GRIP_N, GRIP_N_M = 40.0, 1.0  # of a gripper that is held open half way
+MAX_SPEED_RAD_S, MAX_SPEED_M_S = 2.0, 0.2
+ENDLESS_RAD, ENDLESS_M = 2 * np.pi, 1.0  # limits of joints that have none
+WORK = (0.22, 0.0, 0.12)  # middle of where the tasks are done, in the scene [m]
+NEAR_REACH = 0.6  # share of the arm's length at which it shall work
+MAX_TRIES = 30
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What is made of the model."""
+
+    joints: tuple[str, ...]  # from the base to the tool
+    tool: tuple[str, str]  # "site" or "body", and its name
+    gripper: str | None
+    notes: dict[str, Any]  # of the YAML file
+
+
+def open_robot(robot: str) -> mujoco.MjSpec:
+    """The model with position servos on its joints and a body `tool`. Raises AssetError naming the file."""
+    path, spec = _parse(robot)
+    choice = _choose(path, spec)
+    for actuator in list(spec.actuators):
+        spec.delete(actuator)
+    for key in list(spec.keys):
+        spec.delete(key)
+    for geom in spec.geoms:
+        if geom.contype:
+            geom.contype, geom.conaffinity = 1, 2  # touches the scene, not itself: shells of others often overlap
+    for body in spec.bodies[1:]:
+        body.gravcomp = 1.0
+    spec.compiler.fusestatic = False  # of a URDF would melt the tool into its link
+    kind, name = choice.tool
+    if kind == "site":
+        site = spec.site(name)
+        site.parent.add_body(name=TOOL, pos=site.pos, quat=_product(site.quat, APPROACH_TO_X))
+    elif name != TOOL:
+        spec.body(name).add_body(name=TOOL, quat=APPROACH_TO_X)
+    model = _compile(path, spec)
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    inertia = np.zeros((model.nv, model.nv))
+    mujoco.mj_fullM(model, data, inertia)
+    for name in (*choice.joints, *([choice.gripper] if choice.gripper else ())):
+        joint, low_high = spec.joint(name), _range(model, name)
+        own = max(float(inertia[model.joint(name).dofadr[0], model.joint(name).dofadr[0]]), LEAST_INERTIA)
+        joint.armature = max(float(np.ravel(joint.armature)[0]), LEAST_INERTIA)
+        gain = max(own * SERVO_RAD_S**2, LEAST_GAIN)
+        if name == choice.gripper:
+            slides = model.joint(name).type[0] == mujoco.mjtJoint.mjJNT_SLIDE
+            gain = (GRIP_N if slides else GRIP_N_M) / max((low_high[1] - low_high[0]) / 2, 1e-3)
+        servo = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
+        servo.set_to_position(kp=gain, kv=2 * gain / SERVO_RAD_S)
+        servo.ctrlrange = low_high
+    return spec
+
+
+def read_arm(robot: str) -> Arm:
+    """What the tasks need to know of the robot. Raises AssetError for a model without a chain of joints to a tool."""
+    path, raw = _parse(robot)
+    choice = _choose(path, raw)
+    model = _compile(path, open_robot(robot))
+    data = mujoco.MjData(model)
+    data.qpos[:] = 0.0
+    mujoco.mj_kinematics(model, data)
+    ranges = [_range(model, name) for name in choice.joints]
+    links, before = [], np.zeros(3)
+    for name, (low, high) in zip(choice.joints, ranges, strict=True):  # at zero all frames are those of the base
+        joint = model.joint(name)
+        anchor, axis = data.xanchor[joint.id], data.xaxis[joint.id]
+        slides = model.jnt_type[joint.id] == mujoco.mjtJoint.mjJNT_SLIDE
+        links.append(Link(_floats(anchor - before), (1.0, 0.0, 0.0, 0.0), _floats(axis), low, high, bool(slides)))
+        before = anchor.copy()
+    tool = data.body(TOOL)
+    chain = Chain(
+        tuple(links),
+        _floats(tool.xpos - before),
+        _floats(tool.xquat),
+        rest=tuple(min(max(0.0, low), high) for low, high in ranges),
+        pan_x=float(data.xanchor[model.joint(choice.joints[0]).id][0]),
+    )
+    length = float(sum(np.linalg.norm(link.position) for link in links[1:]) + np.linalg.norm(chain.tool_position))
+    mount = choice.notes.get("mount", (min(0.0, WORK[0] - NEAR_REACH * length), 0.0, 0.0))
+    chain = replace(chain, rest=_floats(_rest(path, chain, np.array(WORK) - mount)))
+    names = (*choice.joints, *([choice.gripper] if choice.gripper else ()))
+    limits = [_range(model, name) for name in names]
+    sliders = [model.jnt_type[model.joint(name).id] == mujoco.mjtJoint.mjJNT_SLIDE for name in names]
+    turning = float(choice.notes.get("max_speed", MAX_SPEED_RAD_S))
+    spec = RobotSpec(
+        name=path.stem,
+        joint_names=names,
+        position_low=tuple(low for low, _ in limits),
+        position_high=tuple(high for _, high in limits),
+        max_speed=tuple(MAX_SPEED_M_S if slides else turning for slides in sliders),
+        unit="rad, sliders m" if any(sliders) else "rad",
+    )
+    return Arm(
+        name=robot,
+        spec=spec,
+        kinematics=chain,
+        gripper=_gripper(choice, limits[-1]),
+        rest=chain.rest,
+        joints=len(choice.joints),
+        grips=choice.gripper is not None,
+        cameras=tuple(camera.name for camera in raw.cameras if camera.name == "wrist"),
+        mount=_floats(mount),
+        robot_at=_floats(mount),
+    )
+
+
+def _parse(robot: str) -> tuple[Path, mujoco.MjSpec]:
+    path = _library_path(robot.removeprefix(ROBOT_LIBRARY)) if robot.startswith(ROBOT_LIBRARY) else Path(robot)
+    if not path.is_file():
+        raise AssetError(f"robot {robot} is not a file; name an MJCF or URDF file, or {ROBOT_LIBRARY}<module>")
+    try:
+        return path, mujoco.MjSpec.from_file(str(path))
+    except ValueError as error:
+        raise AssetError(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def _library_path(module: str) -> Path:
+    try:
+        found = importlib.import_module(f"robot_descriptions.{module}")
+    except ImportError as error:
+        remedy = "`pip install robot_descriptions` and see its list"
+        raise AssetError(f"no {ROBOT_LIBRARY}{module} ({error}); {remedy}") from error
+    return Path(getattr(found, "MJCF_PATH", None) or found.URDF_PATH)
+
+
+def _compile(path: Path, spec: mujoco.MjSpec) -> mujoco.MjModel:
+    try:
+        return spec.compile()
+    except ValueError as error:
+        raise AssetError(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def _choose(path: Path, spec: mujoco.MjSpec) -> _Choice:
+    notes = _notes(path.with_suffix(".yaml"))
+    tool = _tool(path, spec, notes.get("tool"))
+    body = spec.site(tool[1]).parent if tool[0] == "site" else spec.body(tool[1])
+    joints: list[str] = []
+    while body.name != "world":
+        joints = [joint.name for joint in body.joints] + joints
+        body = body.parent
+    if not joints or not all(joints):
+        raise AssetError(f"{path}: no named joints lead to the tool {tool[1]!r}; name another one in {path.stem}.yaml")
+    others = [joint.name for joint in spec.joints if joint.name and joint.name not in joints]
+    gripper = notes["gripper"].get("joint") if "gripper" in notes else next(iter(others), None)
+    if gripper is not None and gripper not in others:
+        raise AssetError(f"{path}: no joint {gripper!r} for the gripper; known: {', '.join(others) or 'none'}")
+    return _Choice(tuple(joints), tool, gripper, notes)
+
+
+def _notes(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        notes = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise AssetError(f"{path}: {' '.join(str(error).split())}") from error
+    if not isinstance(notes, dict) or not set(notes) <= KEYS:
+        raise AssetError(f"{path} has {', '.join(map(str, notes))}; expected {', '.join(sorted(KEYS))}")
+    return notes
+
+
+def _tool(path: Path, spec: mujoco.MjSpec, wanted: str | None) -> tuple[str, str]:
+    sites, bodies = [s.name for s in spec.sites if s.name], [b.name for b in spec.bodies[1:] if b.name]
+    if wanted is not None:
+        if wanted not in (*sites, *bodies):
+            raise AssetError(f"{path} has no site or body {wanted!r} for the tool; known: {', '.join(bodies + sites)}")
+        return ("site" if wanted in sites else "body"), wanted
+    for part in TOOL_NAMES:
+        for kind, names in (("site", sites), ("body", bodies)):
+            for name in names:
+                if part in name.lower().split("_"):
+                    return kind, name
+    if not bodies:
+        raise AssetError(f"{path} has no named bodies, so no tool; name one in {path.stem}.yaml")
+    return "body", max(bodies, key=lambda name: _depth(spec.body(name)))
+
+
+def _depth(body: Any) -> int:
+    return 0 if body.name == "world" else 1 + _depth(body.parent)
+
+
+def _range(model: mujoco.MjModel, name: str) -> tuple[float, float]:
+    joint = model.joint(name)
+    if model.jnt_limited[joint.id]:
+        low, high = model.jnt_range[joint.id]
+        return float(low), float(high)
+    endless = ENDLESS_M if model.jnt_type[joint.id] == mujoco.mjtJoint.mjJNT_SLIDE else ENDLESS_RAD
+    return -endless, endless
+
+
+def _rest(path: Path, chain: Chain, place: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A posture (N,) with the tool at `place` (3,) pointing down, the best of some."""
+    rng = np.random.default_rng(0)
+    low, high = np.array([(max(link.low, -np.pi), min(link.high, np.pi)) for link in chain.links]).T
+    best, least = np.zeros(len(low)), np.inf
+    for _ in range(MAX_TRIES):
+        q = chain.inverse(place, 0.0, rng.uniform(low, high))
+        position, rotation = chain.forward(q)
+        error = float(np.linalg.norm(position - place)) + 0.1 * (1 + rotation[2, 0])
+        if error < least:
+            best, least = q, error
+    if least > 0.05:
+        raise AssetError(
+            f"{path}: the tool does not reach the middle of the table, by {least * 1000:.0f} mm; "
+            f"set `mount` or `tool` in {path.stem}.yaml"
+        )
+    return best
+
+
+def _gripper(choice: _Choice, limits: tuple[float, float]) -> Gripper:
+    notes = choice.notes.get("gripper", {})
+    closed = float(notes.get("closed", limits[0]))
+    opened = float(notes.get("open", limits[1]))
+    width = opened - closed
+    return Gripper(
+        open=opened,
+        closed=closed,
+        fork=closed + width / 2,
+        block=(closed + 0.2 * width, closed + 0.8 * width),
+        hold=closed + width / 2,
+        rest_speed=abs(width),
+        lead=abs(width) / 4,
+        gap_m=(-0.008, 0.008),
+        clearance_m=0.0,
+        tip_m=0.01,
+    )
+
+
+def _product(a: Any, b: Any) -> NDArray[np.float64]:
+    """Product of two quaternions wxyz."""
+    product = np.zeros(4)
+    mujoco.mju_mulQuat(product, np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64))
+    return product
+
+
+def _floats(values: Any) -> tuple[Any, ...]:
+    return tuple(float(value) for value in values)

@@ -1,0 +1,117 @@
+"""Robots of the user's own: any MJCF or URDF by its path, and those of robot_descriptions."""
+
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robolearn.assets import asset
+from robolearn.errors import AssetError
+from robolearn.tasks import make_task
+from robolearn.twin.twin import Twin
+
+LINK = """<link name="{name}"><inertial><origin xyz="0 0 {half}"/><mass value="0.4"/>
+  <inertia ixx="0.002" iyy="0.002" izz="0.001" ixy="0" ixz="0" iyz="0"/></inertial>
+  <collision><origin xyz="0 0 {half}"/><geometry><cylinder radius="0.015" length="{length}"/></geometry></collision>
+  </link>"""
+JOINT = """<joint name="{name}" type="{kind}"><parent link="{parent}"/><child link="{child}"/><origin xyz="0 0 {z}"/>
+  <axis xyz="{axis}"/><limit lower="-2.5" upper="2.5" effort="10" velocity="2"/></joint>"""
+
+
+def urdf() -> str:
+    """A turntable with a shoulder, an elbow, a wrist and a fixed tool point."""
+    lengths = {"base": 0.1, "turntable": 0.02, "upper": 0.25, "lower": 0.2, "flange": 0.08}
+    links = [LINK.format(name=n, half=x / 2, length=x) for n, x in lengths.items()] + ['<link name="tcp"/>']
+    rows = (
+        ("pan", "revolute", "base", "turntable", 0.12, "0 0 1"),
+        ("shoulder", "revolute", "turntable", "upper", 0.0, "0 1 0"),
+        ("elbow", "revolute", "upper", "lower", 0.25, "0 1 0"),
+        ("wrist", "revolute", "lower", "flange", 0.2, "0 1 0"),
+        ("mount", "fixed", "flange", "tcp", 0.09, "0 0 1"),
+    )
+    joints = [JOINT.format(name=n, kind=k, parent=p, child=c, z=z, axis=a) for n, k, p, c, z, a in rows]
+    return f'<robot name="bench_arm">{"".join(links + joints)}</robot>'
+
+
+def succeeds(task_id: str) -> bool:
+    task = make_task(task_id)
+    twin = Twin(task, {})
+    fields = ["proprio", *(f"pose_{body}" for body in task.bodies)]
+    for _ in range(task.max_steps):
+        twin.step(task.expert(twin.observe(fields)))
+        if twin.status().success:
+            return True
+    return False
+
+
+def test_a_urdf_by_path_reaches(tmp_path: Path) -> None:
+    file = tmp_path / "bench_arm.urdf"
+    file.write_text(urdf())
+    task = make_task(f"reach-v1@{file}")
+    assert task.robot_spec.joint_names == ("pan", "shoulder", "elbow", "wrist")
+    assert task.robot_spec.position_low == (-2.5,) * 4
+    assert task.cameras == ("front",)
+    assert make_task(task.backward).backward == task.id
+    assert succeeds(task.id)
+    assert succeeds(task.backward)
+
+
+def test_an_mjcf_by_path_picks_and_places(tmp_path: Path) -> None:
+    file = tmp_path / "mine.xml"
+    file.write_text(asset("sim_assets/robots/panda/panda.xml").read_text())
+    (tmp_path / "mine.yaml").write_text("gripper: {joint: gripper, open: 0.03}\nmount: [-0.3, 0.0, 0.0]\n")
+    task = make_task(f"pick_place-v1@{file}")
+    assert task.robot_spec.joint_names[-1] == "gripper"
+    assert task.arm.gripper.open == 0.03
+    assert task.cameras == ("front", "wrist")
+    low, high = task.arm.limits
+    twin, rng = Twin(task, {}), np.random.default_rng(0)
+    for _ in range(5):
+        q = rng.uniform(low, high)
+        twin.data.qpos[twin.model.jnt_qposadr[twin.model.actuator_trnid[:, 0]]] = q
+        twin.step(q)
+        np.testing.assert_allclose(task.arm.where(twin.observe(["proprio"])), twin.body_poses()["tool"][:3], atol=1e-5)
+    assert succeeds(task.id)
+
+
+def test_a_model_of_robot_descriptions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "bench_arm.urdf"
+    file.write_text(urdf())
+    module = types.ModuleType("robot_descriptions.bench_arm_description")
+    module.URDF_PATH = str(file)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "robot_descriptions", types.ModuleType("robot_descriptions"))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    assert make_task("reach-v1@robot_descriptions:bench_arm_description").robot_spec.name == "bench_arm"
+    with pytest.raises(AssetError, match="no robot_descriptions:nothing"):
+        make_task("reach-v1@robot_descriptions:nothing")
+
+
+@pytest.mark.parametrize(
+    ("text", "notes", "complaint"),
+    [
+        ('<mujoco><worldbody><body name="a"><geom type="blob"/></body></worldbody></mujoco>', "", r"arm\.xml.*geom"),
+        ("<mujoco><worldbody/></mujoco>", "", r"arm\.xml has no named bodies"),
+        (
+            '<mujoco><worldbody><body name="a"/></worldbody></mujoco>',
+            "",
+            r"arm\.xml: no named joints lead to the tool 'a'",
+        ),
+        ('<mujoco><worldbody><body name="a"/></worldbody></mujoco>', "tool: b", r"arm\.xml has no site or body 'b'"),
+        ('<mujoco><worldbody><body name="a"/></worldbody></mujoco>', "tol: b", r"arm\.yaml has tol; expected"),
+    ],
+)
+def test_a_bad_model_is_named_with_its_element(tmp_path: Path, text: str, notes: str, complaint: str) -> None:
+    (tmp_path / "arm.xml").write_text(text)
+    (tmp_path / "arm.yaml").write_text(notes)
+    with pytest.raises(AssetError, match=complaint) as error:
+        make_task(f"reach-v1@{tmp_path / 'arm.xml'}")
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_that_is_not_there() -> None:
+    with pytest.raises(AssetError, match=r"nowhere\.xml is not a file"):
+        make_task("reach-v1@nowhere.xml")
