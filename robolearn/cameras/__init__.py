@@ -7,6 +7,7 @@ from collections.abc import Callable
 from robolearn.cameras.camera import Camera
 from robolearn.cameras.fake import FakeCamera
 from robolearn.cameras.opencv import OpenCVCamera
+from robolearn.cameras.realsense import RealSenseCamera
 from robolearn.cameras.replay import ReplayCamera
 from robolearn.cameras.video import VideoCamera
 
@@ -22,6 +23,7 @@ def _twin_camera(task_id: str = "reach-v1", name: str = "front", height: int = 9
 CAMERAS: dict[str, Callable[..., Camera]] = {
     "fake": FakeCamera,
     "opencv": OpenCVCamera,
+    "realsense": RealSenseCamera,
     "replay": ReplayCamera,
     "twin": _twin_camera,
     "video": VideoCamera,

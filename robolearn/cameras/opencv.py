@@ -11,8 +11,6 @@ halve the frame rate.
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -21,12 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from robolearn.cameras.newest import NewestFrame
+from robolearn.cameras.capture import Capture, CaptureTiming
 from robolearn.errors import HardwareError
 from robolearn.specs import CameraSpec
 from robolearn.types import Frame
-
-log = logging.getLogger(__name__)
 
 V4L2_MANUAL_EXPOSURE, V4L2_AUTOMATIC_EXPOSURE = 1, 3
 STREAM_TIMEOUT_MS = 2000
@@ -59,77 +55,24 @@ class OpenCVCamera:
         self.config = config
         self.spec = CameraSpec(config.name, config.height, config.width, config.rate_hz)
         self._clock = clock
-        self._newest = NewestFrame(config.rate_hz)
-        self._closing = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._trouble = ""
+        timing = CaptureTiming(config.first_frame_s, config.max_age_s, config.retry_s)
+        who = f"camera {config.name} ({config.device})"
+        self._capture = Capture(who, config.rate_hz, timing, clock, lambda: _Device(self._open(), self.spec, clock))
 
     @property
     def counts(self) -> Counter[str]:
-        return self._newest.counts
+        return self._capture.counts
 
     def connect(self) -> None:
         """Open the device, check its size, and wait for the first frame."""
-        self.close()
-        capture = self._open()
-        self._newest, self._closing, self._trouble = NewestFrame(self.config.rate_hz), threading.Event(), ""
-        args = (capture, self._newest, self._closing)
-        self._thread = threading.Thread(target=self._run, args=args, daemon=True)
-        self._thread.start()
-        if self._newest.get(self.config.first_frame_s) is None:
-            self.close()
-            raise HardwareError(
-                f"camera {self.spec.name} ({self.config.device}) opened but gave no frame in "
-                f"{self.config.first_frame_s:g} s; check its cable and that nobody else reads it"
-            )
+        self._capture.start()
 
     def read(self) -> Frame:
         """Newest frame (H, W, 3). Raises HardwareError while it is not connected, or once it has gone silent."""
-        frame = self._newest.get() if self._thread is not None else None
-        if frame is None:
-            raise HardwareError(f"camera {self.spec.name} is not connected; call connect() first")
-        age_s = (self._clock() - frame.stamp_ns) * 1e-9
-        if age_s > self.config.max_age_s:
-            raise HardwareError(
-                f"camera {self.spec.name} ({self.config.device}) is silent: its newest frame is {age_s:.2f} s old, at "
-                f"most {self.config.max_age_s:g} s; {self._trouble or 'check its cable'}"
-            )
-        return Frame(frame.image.copy(), frame.stamp_ns)
+        return self._capture.read()
 
     def close(self) -> None:
-        self._closing.set()
-        if self._thread is not None:
-            self._thread.join(STREAM_TIMEOUT_MS * 1e-3 + 1.0)
-            self._thread = None
-
-    def _run(self, capture: Any, newest: NewestFrame, closing: threading.Event) -> None:
-        """Capture until `closing`; when the device is lost, open it again."""
-        import cv2
-
-        while not closing.is_set():
-            if capture is not None and capture.grab():
-                now_ns, monotonic_ns = self._clock(), time.monotonic_ns()
-                if capture.getBackendName() == "V4L2":
-                    now_ns = stamp_of_capture(capture.get(cv2.CAP_PROP_POS_MSEC), monotonic_ns, now_ns)
-                ok, image = capture.retrieve()
-                if ok and image.shape == (self.spec.height, self.spec.width, 3):
-                    newest.put(Frame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False), now_ns))
-                    continue
-            if capture is not None:
-                capture.release()
-                capture = None
-                newest.counts["lost"] += 1
-                self._trouble = "the device was lost"
-                log.warning("camera %s (%s) was lost; trying to open it again", self.spec.name, self.config.device)
-            if closing.wait(self.config.retry_s):
-                return
-            try:
-                capture = self._open()
-                log.warning("camera %s (%s) is back", self.spec.name, self.config.device)
-            except HardwareError as error:
-                self._trouble = str(error)
-        if capture is not None:
-            capture.release()
+        self._capture.stop()
 
     def _open(self) -> Any:
         """The device, set up. Raises HardwareError when it is absent or gives another size."""
@@ -184,6 +127,29 @@ class OpenCVCamera:
                     f"camera {self.spec.name} ({config.device}) does not take {what} {value:g}; see "
                     f"`v4l2-ctl -d {config.device} --list-ctrls`, or leave {what} out"
                 )
+
+
+class _Device:
+    """An opened device. What is not a picture of the wanted size counts as lost."""
+
+    def __init__(self, capture: Any, spec: CameraSpec, clock: Callable[[], int]) -> None:
+        self._capture, self._spec, self._clock = capture, spec, clock
+
+    def grab(self) -> Frame | None:
+        import cv2
+
+        if not self._capture.grab():
+            return None
+        now_ns, monotonic_ns = self._clock(), time.monotonic_ns()
+        if self._capture.getBackendName() == "V4L2":
+            now_ns = stamp_of_capture(self._capture.get(cv2.CAP_PROP_POS_MSEC), monotonic_ns, now_ns)
+        ok, image = self._capture.retrieve()
+        if not ok or image.shape != (self._spec.height, self._spec.width, 3):
+            return None
+        return Frame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False), now_ns)
+
+    def release(self) -> None:
+        self._capture.release()
 
 
 def stamp_of_capture(buffer_ms: float, monotonic_ns: int, now_ns: int) -> int:

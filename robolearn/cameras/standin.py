@@ -10,8 +10,10 @@ from __future__ import annotations
 import argparse
 import socket
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -84,6 +86,59 @@ class MjpegServer:
                     client.sendall(jpeg + b"\r\n")
             except (OSError, TimeoutError):
                 return
+
+
+class StandInRealSense:
+    """Stands in for the module `pyrealsense2`, as far as the driver calls it, with one camera. `options`: what was set.
+
+    `plugged` False: frames no longer come, and it cannot be opened.
+    """
+
+    stream = format = SimpleNamespace(color="color", rgb8="rgb8")
+    option = SimpleNamespace(enable_auto_exposure="enable_auto_exposure", exposure="exposure", gain="gain")
+    timestamp_domain = SimpleNamespace(global_time="global_time", hardware_clock="hardware_clock")
+
+    def __init__(self, serial: str) -> None:
+        self.serial = serial
+        self.plugged = True
+        self.domain = "global_time"
+        self.age_s = 0.02  # of a frame when it is handed out
+        self.options: dict[str, float] = {}
+
+    def config(self) -> SimpleNamespace:
+        asked = SimpleNamespace()
+        asked.enable_device = lambda serial: setattr(asked, "serial", serial)
+        asked.enable_stream = lambda *stream: setattr(asked, "stream", stream)
+        return asked
+
+    def pipeline(self) -> SimpleNamespace:
+        pipeline = SimpleNamespace(stop=lambda: None, count=0)
+
+        def start(asked: SimpleNamespace) -> SimpleNamespace:
+            if not self.plugged or asked.serial != self.serial:
+                raise RuntimeError("No device connected")
+            pipeline.size, pipeline.rate = asked.stream[2:0:-1], asked.stream[4]
+            return SimpleNamespace(
+                get_device=lambda: SimpleNamespace(
+                    first_color_sensor=lambda: SimpleNamespace(set_option=self.options.__setitem__)
+                )
+            )
+
+        def wait_for_frames(timeout_ms: int) -> SimpleNamespace:
+            time.sleep(1 / pipeline.rate)
+            if not self.plugged:
+                raise RuntimeError(f"Frame didn't arrive within {timeout_ms}")
+            pipeline.count += 1
+            image = np.full((*pipeline.size, 3), 40 + pipeline.count % 200, np.uint8)
+            frame = SimpleNamespace(
+                get_data=lambda: image,
+                get_timestamp=lambda: (time.time() - self.age_s) * 1e3,
+                get_frame_timestamp_domain=lambda: self.domain,
+            )
+            return SimpleNamespace(get_color_frame=lambda: frame)
+
+        pipeline.start, pipeline.wait_for_frames = start, wait_for_frames
+        return pipeline
 
 
 def write_videos(paths: Sequence[Path], seconds: float, height: int = 120, width: int = 160, rate_hz: int = 30) -> None:

@@ -54,6 +54,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "reward leaderboard": rewards.reward_leaderboard,
     "cell check": cell.cell_check,
     "cell calibrate": cell.cell_calibrate,
+    "cell park": cell.cell_park,
     "cell find": cell.cell_find,
     "cell motor": cell.cell_motor,
     "cell board": cell.cell_board,

@@ -1,4 +1,4 @@
-"""The commands that set up a cell: `cell check`, `calibrate`, `find`, `motor` and `board`."""
+"""The commands that set up a cell: `cell check`, `calibrate`, `park`, `find`, `motor` and `board`."""
 
 from __future__ import annotations
 
@@ -131,6 +131,29 @@ def _calibrate_joints(loaded: Any, leader: bool, model: str, joints: tuple[str, 
     ]
     print_table(f"{config.calibration}", ("joint", "id", "direction", "low [rad]", "high [rad]"), rows)
     say(f"residual {found.residual_rad:.4f} rad")
+    return 0
+
+
+def cell_park(cell: CellFile, speed_rad_s: float = 0.4) -> int:
+    """Bring the arm to its resting pose, slowly, and let it go limp there.
+
+    Example: robolearn cell park hardware/cells/so101.yaml
+
+    Args:
+        cell: YAML file of the cell; its robot needs `rest_rad`.
+        speed_rad_s: of the joint with the longest way.
+    """
+    from robolearn.cell import load_cell
+    from robolearn.robots.moves import park
+
+    loaded = load_cell(cell)
+    robot = loaded.make_robot()
+    robot.connect()
+    try:
+        park(robot, loaded.make_safety(robot.spec), speed_rad_s, 1 / loaded.control_hz)
+    finally:
+        robot.close()
+    say(f"{robot.spec.name} rests, its torque is off")
     return 0
 
 

@@ -9,7 +9,8 @@ What it promises near people and motors:
   moves it again. Dynamixel motors also stop by themselves when the bus falls silent (their bus watchdog).
 - While a motor reports a fault or is too hot, the arm holds, and `read` and `write` raise HardwareError. So they do
   once a motor has gone limp (it restarted), until `connect` is called again: nothing jerks up a fallen arm.
-- `close` leaves the motors holding. Only `release` switches the torque off.
+- `close` leaves the motors holding. Only `release` switches the torque off: at once where the arm is safe to fall (its
+  `rest_rad`), elsewhere when it is asked twice.
 
 `read` is one sync read of position and velocity; every `health_period_s`, and after every error, the block with load,
 voltage and temperature is read instead, and the motors are asked whether their torque is still on.
@@ -43,6 +44,7 @@ log = logging.getLogger(__name__)
 
 MODELS: dict[str, ServoModel] = {model.name: model for model in (STS3215, DYNAMIXEL_X)}
 WATCHDOG_UNIT_S = 0.02  # of a motor's bus watchdog
+RELEASE_AGAIN_S = 5.0
 TRIPPED = 0xFF  # what a bus watchdog reads when it has stopped its motor
 
 
@@ -59,6 +61,8 @@ class ServoArmConfig:
     hold_tolerance_rad: float = 0.1  # a joint nearer to its goal than this holds the goal, a farther one its position
     health_period_s: float = 0.5  # between two readings of load, voltage and temperature
     max_temperature_c: float = 65.0
+    rest_rad: tuple[float, ...] | None = None  # a pose in which the arm rests without torque, one angle a joint
+    rest_tolerance_rad: float = 0.1  # that each joint may be away from it
     outside_tolerance_rad: float = 0.15  # that a joint may stand outside its calibrated range at connect
     bus: BusConfig = field(default_factory=BusConfig)
 
@@ -84,6 +88,8 @@ class ServoArm:
             position_high=tuple(j.high_rad for j in joints),
             max_speed=(config.max_speed_rad_s,) * len(joints),
         )
+        if config.rest_rad is not None and len(config.rest_rad) != len(joints):
+            raise HardwareError(f"{config.name} has {len(config.rest_rad)} angles in rest_rad, expected {len(joints)}")
         names = dict(zip(self.ids, self.spec.joint_names, strict=True))
         self.bus = ServoBus(config.port, self.model.protocol, config.bus, names)
         self.health: Health | None = None
@@ -95,6 +101,7 @@ class ServoArm:
         self._hot = self._fault = self._limp = ""  # why the arm holds
         self._holding = False  # whether the torque is meant to be on
         self._sound = False  # whether the last read was without error
+        self._release_asked_ns: int | None = None
         self._health_due_ns = 0
         self._commanded_ns: int | None = None  # time of the last command, None once the arm was stopped
         self._closing = threading.Event()
@@ -156,11 +163,31 @@ class ServoArm:
             self._commanded_ns = time.monotonic_ns()
 
     def release(self) -> None:
-        """Switch the torque off: the arm falls unless somebody holds it."""
+        """Switch the torque off: the arm falls unless it rests or somebody holds it.
+
+        Away from `rest_rad`, raises HardwareError the first time; asked again within RELEASE_AGAIN_S, it does it.
+        """
         with self._lock:
+            now_ns = time.monotonic_ns()
+            asked_ns, self._release_asked_ns = self._release_asked_ns, now_ns
+            again = asked_ns is not None and now_ns - asked_ns <= RELEASE_AGAIN_S * 1e9
+            if self._holding and not again and not self._rests():
+                raise HardwareError(
+                    f"{self.spec.name} does not rest where it stands and would fall; hold it, then ask again within "
+                    f"{RELEASE_AGAIN_S:g} s"
+                )
+            self._release_asked_ns = None
             self._commanded_ns, self._holding = None, False
             for motor_id in self.ids:
                 self.bus.write(motor_id, self.model.torque_enable, 0)
+
+    def _rests(self) -> bool:
+        """Whether the arm stands where it is safe to fall."""
+        if self.config.rest_rad is None:
+            return False
+        ticks = self._column(self._ask_all(self.model.position), None, self.model.position)
+        position = self.calibration.to_rad(ticks + self._turn_ticks)
+        return bool((np.abs(position - self.config.rest_rad) <= self.config.rest_tolerance_rad).all())
 
     def close(self) -> None:
         """Give the port back. The motors hold their last goal."""

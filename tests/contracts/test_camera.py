@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pytest
 from robolearn.cameras import CAMERAS
 from robolearn.cameras.camera import Camera
 from robolearn.cameras.opencv import OpenCVCameraConfig
-from robolearn.cameras.standin import MjpegServer
+from robolearn.cameras.realsense import RealSenseCameraConfig
+from robolearn.cameras.standin import MjpegServer, StandInRealSense
 from robolearn.cameras.video import VideoCameraConfig
 from robolearn.errors import HardwareError
 from robolearn.recipes.report import write_video
@@ -37,6 +39,10 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[]
             levels = range(40, 240, 20)
             write_video(tmp_path / "video.mp4", [np.full((48, 64, 3), i, np.uint8) for i in levels], 20.0, scale=1)
             arguments = {"config": VideoCameraConfig(tmp_path / "video.mp4")}
+        elif request.param == "realsense":
+            monkeypatch = devices.enter_context(pytest.MonkeyPatch.context())
+            monkeypatch.setitem(sys.modules, "pyrealsense2", StandInRealSense("42"))
+            arguments = {"config": RealSenseCameraConfig("42", 48, 64, 30)}
         cameras: list[Camera] = []
 
         def make() -> Camera:

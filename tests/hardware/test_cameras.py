@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,9 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from robolearn.cameras.camera import Camera
 from robolearn.cameras.newest import NewestFrame
 from robolearn.cameras.opencv import OpenCVCamera, OpenCVCameraConfig, stamp_of_capture
-from robolearn.cameras.standin import MjpegServer
+from robolearn.cameras.realsense import RealSenseCamera, RealSenseCameraConfig
+from robolearn.cameras.standin import MjpegServer, StandInRealSense
 from robolearn.cameras.video import VideoCamera, VideoCameraConfig
 from robolearn.errors import HardwareError
 from robolearn.recipes.report import write_video
@@ -30,7 +33,7 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
         time.sleep(0.01)
 
 
-def reads(camera: OpenCVCamera) -> bool:
+def reads(camera: Camera) -> bool:
     try:
         camera.read()
     except HardwareError:
@@ -229,3 +232,37 @@ def test_a_file_that_is_no_video_is_refused(tmp_path: Path, content: bytes | Non
         path.write_bytes(content)
     with pytest.raises(HardwareError, match=r"x\.mp4 is no video"):
         VideoCamera(VideoCameraConfig(path))
+
+
+# RealSense, by its package's interface
+
+
+@pytest.fixture
+def realsense(monkeypatch: pytest.MonkeyPatch) -> StandInRealSense:
+    device = StandInRealSense("42")
+    monkeypatch.setitem(sys.modules, "pyrealsense2", device)
+    return device
+
+
+def test_a_realsense_is_set_up_stamped_and_comes_back(realsense: StandInRealSense) -> None:
+    config = RealSenseCameraConfig("42", 48, 64, 100, exposure=80.0, gain=16.0, max_age_s=0.3, retry_s=0.05)
+    camera = RealSenseCamera(config)
+    camera.connect()
+    assert realsense.options == {"enable_auto_exposure": 0.0, "exposure": 80.0, "gain": 16.0}
+    frame = camera.read()
+    assert frame.image.shape == (48, 64, 3)
+    assert time.monotonic_ns() - frame.stamp_ns >= 20_000_000  # when it was taken, not when it came
+    realsense.plugged = False
+    wait_until(lambda: not reads(camera))
+    realsense.plugged = True
+    wait_until(lambda: reads(camera))
+    assert camera.counts["lost"] >= 1
+    camera.close()
+
+
+def test_a_realsense_that_is_not_there_is_named(realsense: StandInRealSense, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(HardwareError, match=r"RealSense 7\) .*USB 3"):
+        RealSenseCamera(RealSenseCameraConfig("7", 48, 64, 30)).connect()
+    monkeypatch.setitem(sys.modules, "pyrealsense2", None)
+    with pytest.raises(HardwareError, match="pip install pyrealsense2"):
+        RealSenseCamera(RealSenseCameraConfig("42", 48, 64, 30)).connect()

@@ -69,6 +69,17 @@ def test_a_sound_cell_passes_and_its_latency_is_measured(cell: Path, capsys: pyt
     assert {check["name"] for check in answer["checks"]} >= {"robot", "voltage", "motion"}
 
 
+def test_an_arm_is_parked(cell: Path) -> None:
+    with StandInBus("sts3215", path=cell.parent.parent / "arm") as bus:
+        with pytest.raises(HardwareError, match="rest_rad"):
+            run(["cell", "park", str(cell)])
+        cell.write_text(cell.read_text().replace("name: so101,", "name: so101, rest_rad: [0, -0.3, 0.3, 0.2, 0, 0],"))
+        cell.write_text(cell.read_text().replace("max_command_age_s: 0.2", "max_command_age_s: 2.0"))
+        assert run(["cell", "park", str(cell), "--speed-rad-s", "1.0"]) == 0
+        assert not any(motor.get("torque") for motor in bus.motors.values())
+        assert bus.motors[2].encoder == pytest.approx(2048 - 0.3 * 4096 / (2 * np.pi), abs=70)
+
+
 def test_what_is_wrong_is_told_with_its_remedy(cell: Path) -> None:
     with StandInBus("sts3215", path=cell.parent.parent / "arm") as bus:
         bus.motors[3].temperature_c = 55

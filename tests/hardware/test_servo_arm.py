@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from robolearn.errors import HardwareError, SpecError
+from robolearn.robots.moves import park
+from robolearn.robots.safety import SafetyConfig, SafetyFilter
 from robolearn.robots.servo_arm import ServoArm
 from robolearn.robots.servo_bus import BusConfig
 from robolearn.robots.standin import StandInBus
@@ -363,6 +365,8 @@ def test_closing_leaves_the_motors_holding(arm: ServoArm, bus: StandInBus) -> No
 
 
 def test_release_makes_it_limp(arm: ServoArm, bus: StandInBus) -> None:
+    with pytest.raises(HardwareError, match="ask again"):
+        arm.release()
     arm.release()
     assert not any(motor.get("torque") for motor in bus.motors.values())
     bus.motors[1].encoder = 2148.0  # by hand
@@ -410,3 +414,22 @@ def test_wrong_commands_are_refused(arm: ServoArm) -> None:
 def test_a_calibration_that_is_missing(make_arm: Make, tmp_path: Path) -> None:
     with pytest.raises(HardwareError, match="calibrate the arm first"):
         make_arm(calibration=tmp_path / "none.json")
+
+
+def test_torque_goes_off_where_the_arm_rests_and_elsewhere_when_asked_twice(
+    make_arm: Callable[..., ServoArm], bus: StandInBus
+) -> None:
+    rest = (0.3, -0.2, 0.2, 0.1, 0.0, 0.1)
+    arm = make_arm(rest_rad=rest)
+    arm.connect()
+    with pytest.raises(HardwareError, match="would fall; hold it, then ask again"):
+        arm.release()
+    assert all(motor.get("torque") for motor in bus.motors.values())
+    arm.release()
+    assert not any(motor.get("torque") for motor in bus.motors.values())
+    arm.connect()
+    safety = SafetyFilter(arm.spec, SafetyConfig(max_command_age_s=2.0), 0.02)
+    park(arm, safety, 1.0, 0.02)
+    assert not any(motor.get("torque") for motor in bus.motors.values())
+    with pytest.raises(HardwareError, match="2 angles in rest_rad, expected 6"):
+        make_arm(rest_rad=(0.0, 0.0))

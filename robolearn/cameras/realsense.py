@@ -1,0 +1,114 @@
+"""Colour pictures of an Intel RealSense camera. The package `pyrealsense2` is imported when one is connected.
+
+Capture, silence and reconnection are those of every camera here (`capture.py`). A frame's stamp is the camera's own
+(SDK option `global_time_enabled`: the time of capture on this computer's wall clock), moved to the caller's clock.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from robolearn.cameras.capture import Capture, CaptureTiming
+from robolearn.errors import HardwareError
+from robolearn.specs import CameraSpec
+from robolearn.types import Frame
+
+FRAME_TIMEOUT_MS = 1000
+
+
+@dataclass(frozen=True)
+class RealSenseCameraConfig:
+    """One camera."""
+
+    serial: str  # see `robolearn cell find cameras`
+    height: int
+    width: int
+    rate_hz: int
+    name: str = "camera"
+    exposure: float | None = None  # [0.1 ms]; None: automatic
+    gain: float | None = None  # in the device's unit; wants exposure
+    first_frame_s: float = 5.0
+    max_age_s: float = 0.5
+    retry_s: float = 1.0
+
+
+class RealSenseCamera:
+    """The driver. `counts`: frames, dropped, late, lost."""
+
+    config_type = RealSenseCameraConfig
+
+    def __init__(self, config: RealSenseCameraConfig, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        """Opens nothing. clock: where stamps come from [ns]."""
+        self.config = config
+        self.spec = CameraSpec(config.name, config.height, config.width, float(config.rate_hz))
+        timing = CaptureTiming(config.first_frame_s, config.max_age_s, config.retry_s)
+        self._who = f"camera {config.name} (RealSense {config.serial})"
+        self._capture = Capture(self._who, config.rate_hz, timing, clock, lambda: self._open(clock))
+
+    @property
+    def counts(self) -> Counter[str]:
+        return self._capture.counts
+
+    def connect(self) -> None:
+        """Open the device, set it up, and wait for the first frame."""
+        self._capture.start()
+
+    def read(self) -> Frame:
+        """Newest frame (H, W, 3). Raises HardwareError while it is not connected, or once it has gone silent."""
+        return self._capture.read()
+
+    def close(self) -> None:
+        self._capture.stop()
+
+    def _open(self, clock: Callable[[], int]) -> _Pipeline:
+        try:
+            import pyrealsense2 as rs
+        except ImportError as error:
+            raise HardwareError(f"{self._who} needs the package pyrealsense2; pip install pyrealsense2") from error
+        config, asked, pipeline = self.config, rs.config(), rs.pipeline()
+        asked.enable_device(config.serial)
+        asked.enable_stream(rs.stream.color, config.width, config.height, rs.format.rgb8, config.rate_hz)
+        try:
+            profile = pipeline.start(asked)
+        except RuntimeError as error:
+            raise HardwareError(
+                f"cannot open {self._who} with {config.width}x{config.height} at {config.rate_hz} Hz: {error}; check "
+                "its cable (USB 3), its serial number and `rs-enumerate-devices`"
+            ) from error
+        try:
+            sensor = profile.get_device().first_color_sensor()
+            sensor.set_option(rs.option.enable_auto_exposure, 0.0 if config.exposure is not None else 1.0)
+            for option, value in ((rs.option.exposure, config.exposure), (rs.option.gain, config.gain)):
+                if value is not None:
+                    sensor.set_option(option, value)
+        except RuntimeError as error:
+            pipeline.stop()
+            raise HardwareError(f"{self._who} does not take its exposure or gain: {error}") from error
+        return _Pipeline(pipeline, clock, rs.timestamp_domain.global_time)
+
+
+class _Pipeline:
+    """A pipeline that runs."""
+
+    def __init__(self, pipeline: Any, clock: Callable[[], int], global_time: Any) -> None:
+        self._pipeline, self._clock, self._global_time = pipeline, clock, global_time
+
+    def grab(self) -> Frame | None:
+        try:
+            frame = self._pipeline.wait_for_frames(FRAME_TIMEOUT_MS).get_color_frame()
+        except RuntimeError:  # the SDK's word for a frame that did not come
+            return None
+        now_ns, wall_ns = self._clock(), time.time_ns()
+        age_ns = wall_ns - round(frame.get_timestamp() * 1e6)
+        if frame.get_frame_timestamp_domain() != self._global_time or not 0 <= age_ns < 1_000_000_000:
+            age_ns = 0
+        return Frame(np.array(frame.get_data(), np.uint8), now_ns - age_ns)
+
+    def release(self) -> None:
+        self._pipeline.stop()

@@ -1,0 +1,67 @@
+"""Bringing a robot somewhere slowly: soft start to a pose, park. Every command goes through the safety filter."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from robolearn.errors import HardwareError
+from robolearn.robots.robot import Robot
+from robolearn.robots.safety import SafetyFilter
+
+PATIENCE = 2.0  # times what the way should take, and a second, before it is given up
+
+
+def move_to(
+    robot: Robot,
+    safety: SafetyFilter,
+    pose: ArrayLike,
+    speed: float,
+    period_s: float,
+    tolerance: float = 0.05,
+    clock: Callable[[], int] = time.monotonic_ns,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Move a connected robot to `pose` (J,) in a straight line of joints, the farthest one at `speed` [unit/s].
+
+    Returns when every joint is within `tolerance`. Raises HardwareError when the robot is held, and says why, or when
+    it does not arrive; it holds then.
+    """
+    state = robot.read()
+    goal = robot.spec.action_spec.check(f"{robot.spec.name} pose", np.asarray(pose, np.float32)).astype(np.float64)
+    start = state.joint_position.astype(np.float64)
+    safety.reset(state)
+    way_s, begun_ns = float(np.abs(goal - start).max()) / speed, clock()
+    while True:
+        now_ns = clock()
+        elapsed_s = (now_ns - begun_ns) * 1e-9
+        share = min(elapsed_s / way_s, 1.0) if way_s > 0 else 1.0
+        decision = safety.filter((start + share * (goal - start)).astype(np.float32), now_ns, now_ns)
+        robot.write(decision.command)
+        if decision.held:
+            raise HardwareError(f"{robot.spec.name} holds on its way: {decision.reason}")
+        sleep(period_s)
+        state = robot.read()
+        safety.watch(state, getattr(robot, "health", None))
+        off = np.abs(state.joint_position - goal)
+        if share >= 1.0 and (off <= tolerance).all():
+            return
+        if elapsed_s > PATIENCE * way_s + 1.0:
+            worst = int(off.argmax())
+            raise HardwareError(
+                f"{robot.spec.joint_names[worst]} is {off[worst]:.3f} {robot.spec.unit} from where it should be after "
+                f"{elapsed_s:.1f} s; is something in its way?"
+            )
+
+
+def park(robot: Robot, safety: SafetyFilter, speed: float, period_s: float) -> None:
+    """Bring an arm to its resting pose (`rest_rad` of its configuration) and let it go limp there."""
+    rest = getattr(getattr(robot, "config", None), "rest_rad", None)
+    release = getattr(robot, "release", None)
+    if rest is None or release is None:
+        raise HardwareError(f"{robot.spec.name} has no rest_rad; give the angles at which it may go limp in its cell")
+    move_to(robot, safety, rest, speed, period_s)
+    release()

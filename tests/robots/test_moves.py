@@ -1,0 +1,54 @@
+"""Slow moves: they arrive at their pace, through the filter, and say why they do not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from robolearn.errors import HardwareError
+from robolearn.robots.fake import FakeRobot
+from robolearn.robots.moves import move_to, park
+from robolearn.robots.safety import SafetyConfig, SafetyFilter
+from robolearn.tasks.kinematics import SO101
+
+PERIOD_S = 0.02
+
+
+class Time:
+    now_ns = 1_000_000_000
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+    def sleep(self, seconds: float) -> None:
+        self.now_ns += round(seconds * 1e9)
+
+
+def started() -> tuple[FakeRobot, SafetyFilter, Time]:
+    clock = Time()
+    robot = FakeRobot(clock=clock)
+    robot.connect()
+    return robot, SafetyFilter(SO101, SafetyConfig(max_acceleration=10.0), PERIOD_S), clock
+
+
+def test_a_pose_is_reached_at_the_speed_that_was_asked_for() -> None:
+    robot, safety, clock = started()
+    pose = [0.5, -0.3, 0.2, 0.1, 0.0, 0.4]
+    move_to(robot, safety, pose, 0.5, PERIOD_S, clock=clock, sleep=clock.sleep)
+    np.testing.assert_allclose(robot.read().joint_position, pose, atol=0.05)
+    assert 1.0 <= (clock.now_ns - 1_000_000_000) * 1e-9 < 1.3
+
+
+def test_a_robot_that_is_held_or_blocked_is_given_up() -> None:
+    robot, safety, clock = started()
+    with pytest.raises(HardwareError, match=r"holds on its way: shoulder_pan is"):
+        move_to(robot, safety, [5.0, 0, 0, 0, 0, 0], 50.0, PERIOD_S, clock=clock, sleep=clock.sleep)
+    robot.write = lambda action: None  # type: ignore[method-assign]
+    with pytest.raises(HardwareError, match="is something in its way"):
+        move_to(robot, safety, [0.5, 0, 0, 0, 0, 0], 0.5, PERIOD_S, clock=clock, sleep=clock.sleep)
+
+
+def test_parking_wants_a_pose_to_rest_in() -> None:
+    robot, safety, _ = started()
+    with pytest.raises(HardwareError, match="rest_rad"):
+        park(robot, safety, 0.5, PERIOD_S)
