@@ -1,6 +1,6 @@
 """Recording and sampling of episodes with two cameras: CPU time, size, the wait between episodes.
 
-    python benchmarks/datasets.py [--json] [--large]
+    python benchmarks/datasets.py [--json] [--large] [--kills 100]
 
 20 episodes of 200 steps, two cameras of 128x128 pixels (a smooth background, a moving block and sensor noise), 7
 numbers of state and action. CPU milliseconds are those of the whole process, all threads; wall times on a busy machine
@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
+import shutil
+import signal
 import statistics
 import tempfile
 import time
@@ -22,10 +25,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robolearn.datasets.codecs import Jpeg
+from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
 from robolearn.datasets.sampler import Sampler, SamplerConfig
 from robolearn.datasets.store import DatasetSpec, EpisodeMeta, ImageCodec, WriterConfig
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.specs import InterfaceSpec, RobotSpec, image_spec
+from robolearn.specs import ArraySpec, InterfaceSpec, RobotSpec, image_spec
 from robolearn.types import EpisodeOutcome
 
 EPISODES, STEPS, SIZE, JOINTS = 20, 200, 128, 7
@@ -110,7 +115,7 @@ def cpu_ms(work: Callable[[], object], per: int, repeats: int = 5) -> float:
     return statistics.median(times)
 
 
-def sampling_cpu_ms(store: ZarrStore, cache_bytes: int, images: str) -> float:
+def sampling_cpu_ms(store: ZarrStore, cache_bytes: int, images: str, batches: int = BATCHES) -> float:
     config = SamplerConfig(("proprio", *CAMERAS), 16, 2, cache_bytes, images)  # type: ignore[arg-type]
     sampler = Sampler(store, config)
     rng = np.random.default_rng(2)
@@ -119,10 +124,10 @@ def sampling_cpu_ms(store: ZarrStore, cache_bytes: int, images: str) -> float:
             sampler.batch(np.array([step]))
 
     def work() -> None:
-        for _ in range(BATCHES):
+        for _ in range(batches):
             sampler.sample(BATCH, rng)
 
-    return cpu_ms(work, BATCH * BATCHES)
+    return cpu_ms(work, BATCH * batches)
 
 
 def vectors_over_gather(store: ZarrStore) -> float:
@@ -143,6 +148,114 @@ def vectors_over_gather(store: ZarrStore) -> float:
             sampler.sample(256, rng)
 
     return cpu_ms(ours, 1) / cpu_ms(bare, 1)
+
+
+def replay_us_per_batch(batches: int) -> float:
+    """Microseconds a batch of 256 transitions (observation 17, action 6), `batches` drawn at once from 100,000."""
+    spec = InterfaceSpec({"proprio": ArraySpec((17,))}, ArraySpec((6,)), 30.0)
+    buffer = ReplayBuffer(spec, ReplayBufferConfig(100_200))
+    rng = np.random.default_rng(0)
+    observation, action = {"proprio": np.zeros(17, np.float32)}, np.zeros(6, np.float32)
+    for _ in range(100):
+        buffer.begin(observation)
+        for step in range(1000):
+            buffer.append(action, 0.0, observation, False, step == 999)
+    return (
+        cpu_ms(lambda: [buffer.sample(256 * batches, rng) for _ in range(2000 // batches)], 2000 // batches * batches)
+        * 1e3
+    )
+
+
+def painted(number: int) -> NDArray[np.uint8]:
+    """An image (SIZE, SIZE, 3) that shows the bits of a number in squares of 32 pixels."""
+    bits = (number >> np.arange(16) & 1).reshape(4, 4).astype(np.uint8) * 255
+    return np.repeat(np.kron(bits, np.ones((SIZE // 4, SIZE // 4), np.uint8))[:, :, None], 3, axis=2)
+
+
+def painted_number(image: NDArray[np.uint8]) -> int:
+    middles = image[SIZE // 8 :: SIZE // 4, SIZE // 8 :: SIZE // 4, 0].reshape(-1) > 127
+    return int((middles.astype(int) << np.arange(16)).sum())
+
+
+def counting_step(number: int) -> dict[str, Any]:
+    vector = np.full(2 * JOINTS, number, np.float32)
+    images = {camera: painted(number) for camera in CAMERAS}
+    return {"proprio": vector, **images, "action": vector[:JOINTS], "action_sent": vector[:JOINTS], "action_source": 2}
+
+
+def overload(folder: Path) -> dict[str, float]:
+    """A codec slowed down to 20 ms a picture, under a loop of 100 steps a second."""
+    steps, period_s = 300, 0.01
+    store = ZarrStore.create(folder / "overload.zarr", dataset_spec(ImageCodec()))
+    quick = Jpeg.encode
+
+    def slow(self: Jpeg, chunk: NDArray) -> bytes:
+        time.sleep(0.02)
+        return quick(self, chunk)
+
+    waits, late = [], []
+    Jpeg.encode = slow  # type: ignore[method-assign]
+    try:
+        with store.writer(WriterConfig(drop_when_full=True, queue_bytes=1 << 20)) as writer:
+            writer.begin(EpisodeMeta())
+            began = time.perf_counter()
+            for number in range(steps):
+                values = counting_step(number)
+                time.sleep(max(began + number * period_s - time.perf_counter(), 0))
+                late.append(time.perf_counter() - began - number * period_s)
+                before = time.perf_counter()
+                writer.append(values, {})
+                waits.append(time.perf_counter() - before)
+            info = writer.commit(SUCCESS)
+    finally:
+        Jpeg.encode = quick  # type: ignore[method-assign]
+    read, valid = store.read(0), store.read_valid(0)
+    there = [(camera, step) for camera in CAMERAS for step in np.flatnonzero(valid[camera]).tolist()]
+    shifted = sum(painted_number(read[camera][step]) != read["proprio"][step, 0] for camera, step in there)
+    return {
+        "overload_steps": steps,
+        "overload_dropped": sum(info.dropped.values()),
+        "overload_masked": sum(info.masked.values()),
+        "overload_shifted": shifted,
+        "overload_append_p99_ms": float(np.quantile(waits, 0.99)) * 1e3,
+        "overload_loop_late_p99_ms": float(np.quantile(late, 0.99)) * 1e3,
+    }
+
+
+def kills(folder: Path, number: int) -> dict[str, int]:
+    """Writers killed (SIGKILL) at a random moment of their 13th episode: how many lost one of the 12 before."""
+    rng = np.random.default_rng(4)
+    length, lost, left = 40, 0, 0
+    for kill in range(number):
+        store = ZarrStore.create(folder / f"kill_{kill}.zarr", dataset_spec(ImageCodec()))
+        reading, told = os.pipe()
+        child = os.fork()
+        if child == 0:
+            with store.writer() as writer:
+                for episode in range(10**6):
+                    writer.begin(EpisodeMeta())
+                    if episode == 12:
+                        os.write(told, b"x")
+                    for step in range(length):
+                        writer.append(counting_step(episode * length + step), {})
+                    writer.commit(SUCCESS)
+        os.close(told)
+        os.read(reading, 1)
+        time.sleep(rng.uniform(0, 0.15))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(reading)
+        store = ZarrStore.open(store.path)
+        whole = len(store.episodes) >= 12
+        for index in range(len(store.episodes)):
+            read = store.read(index)
+            wanted = list(range(index * length, (index + 1) * length))
+            whole &= read["proprio"][:, 0].tolist() == wanted
+            whole &= all([painted_number(image) for image in read[camera]] == wanted for camera in CAMERAS)
+        lost += not whole
+        left += len(store.unfinished)
+        shutil.rmtree(store.path)
+    return {"kills": number, "kills_that_lost_an_episode": lost, "kills_that_left_one_to_salvage": left}
 
 
 def folder_bytes(path: Path) -> int:
@@ -185,6 +298,7 @@ def large(folder: Path) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
+    parser.add_argument("--kills", type=int, default=0, help="also kill so many writers, about a second each")
     parser.add_argument("--large", action="store_true", help="also a million steps, some minutes")
     arguments = parser.parse_args()
     rng = np.random.default_rng(0)
@@ -192,26 +306,28 @@ def main() -> None:
     answer: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for codec in ("jpeg", "jpegxl"):
+        for codec, suffix in (("jpeg", ""), ("jpegxl", "_jpegxl"), ("h264", "_video"), ("av1", "_av1")):
             store = ZarrStore.create(folder / f"{codec}.zarr", dataset_spec(ImageCodec(codec)))  # type: ignore[arg-type]
             recorded = record(store, films, fsync=True, pace_s=PACE_S)
-            suffix = "" if codec == "jpeg" else f"_{codec}"
             answer |= {
                 f"record_cpu_ms_per_step{suffix}": recorded["cpu_ms_per_step"],
                 f"stop_to_ready_s{suffix}": recorded["stop_s"],
                 f"stop_to_ready_worst_s{suffix}": recorded["stop_worst_s"],
-                f"bytes_{codec}": folder_bytes(store.path),
-                f"rmse_{codec}": rmse(store, films),
-                f"sample_disk_cpu_ms{suffix}": sampling_cpu_ms(store, 0, "uint8"),
+                f"bytes{suffix or '_jpeg'}": folder_bytes(store.path),
+                f"rmse{suffix or '_jpeg'}": rmse(store, films),
+                f"sample_disk_cpu_ms{suffix}": sampling_cpu_ms(store, 0, "uint8", BATCHES if codec[0] == "j" else 2),
             }
-            answer[f"files_{codec}"] = sum(1 for file in store.path.rglob("*") if file.is_file())
+            answer[f"files{suffix or '_jpeg'}"] = sum(1 for file in store.path.rglob("*") if file.is_file())
         store = ZarrStore.open(folder / "jpeg.zarr")
         answer["sample_ram_cpu_ms"] = sampling_cpu_ms(store, 1 << 30, "float32")
         answer["sample_ram_uint8_cpu_ms"] = sampling_cpu_ms(store, 1 << 30, "uint8")
         answer["vectors_over_numpy_gather"] = vectors_over_gather(store)
         without = ZarrStore.create(folder / "nosync.zarr", dataset_spec(ImageCodec()))
         answer["stop_to_ready_without_fsync_s"] = record(without, films, fsync=False, pace_s=PACE_S)["stop_s"]
-        answer |= {"bytes_video": None, "rmse_video": None}
+        answer |= {"replay_us_per_batch": replay_us_per_batch(1), "replay_us_per_batch_of_20": replay_us_per_batch(20)}
+        answer |= overload(folder)
+        if arguments.kills:
+            answer |= kills(folder, arguments.kills)
         if arguments.large:
             answer |= large(folder)
     if arguments.json:

@@ -1,8 +1,8 @@
-"""Statistics that are kept up to date episode by episode, in `statistics.jsonl` beside the arrays, a line an episode.
+"""Statistics that are kept up to date episode by episode, in the attribute `statistics` of the root file.
 
-The writer adds the line of an episode when it has committed it. A line counts as long as its episode lies where it
-says, so what was trimmed, copied or lost in a crash is simply computed again when somebody asks. Those of a dataset are
-put together from the lines alone: mean, deviation and extremes exactly, quantiles to about a hundredth of their rank.
+The writer adds an episode when it has committed it, and they are in the root file the next time that it is written.
+They say of which episodes they are: what is missing after a crash is added when somebody asks, and after an edit they
+are made anew. Mean, deviation and extremes are exact, quantiles to about a hundredth of their rank.
 
 Quality of a dataset after Schweighofer et al. 2022, A Dataset Perspective on Offline Reinforcement Learning
 (arXiv 2111.04714): TQ, the mean return between a worst and a best one, and SACo, how many different pairs of state and
@@ -13,30 +13,32 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robolearn.datasets.disk import write_all
-from robolearn.datasets.files import Files
+from robolearn.datasets.disk import Disk
+from robolearn.datasets.lock import WriterLock
 from robolearn.datasets.stats import QUANTILES, FieldSummary
 from robolearn.datasets.store import EpisodeInfo
+from robolearn.datasets.zarr_layout import RECORDING, STATISTICS, read_root, write_root
+from robolearn.errors import DatasetError
 
 if TYPE_CHECKING:
     from robolearn.datasets.zarr_store import ZarrStore
 
-FILE = "statistics.jsonl"
-RANKS = np.array([0, 0.01, 0.02, *np.arange(0.05, 0.96, 0.05), 0.98, 0.99, 1])  # kept of every episode
+RANKS = np.linspace(0, 1, 101)  # whose values are kept
 MAX_PICTURES = 8  # of an episode and camera
 CELLS = 10  # of the range of each entry of a state or action
 REGISTERS = 1024  # of HyperLogLog: a standard error of 3 %
 
-Line = dict[str, Any]
+Summaries = dict[str, Any]
+"""As JSON: `episodes` and their `fingerprint`, `steps`, `fields`, `returns` [number, sum, lowest, highest], `pairs`."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,73 @@ class Quality:
 class Statistics:
     """Of all visible episodes."""
 
-    fields: dict[
-        str, FieldSummary
-    ]  # vectors, and images where they were asked for; fields without a value are left out
+    fields: dict[str, FieldSummary]  # of an image 8 steps of each episode; fields without a value are left out
     quality: Quality
 
 
-def episode_line(store: ZarrStore, index: int, images: bool) -> Line:
-    """Everything about one episode, as JSON."""
+def statistics(
+    store: ZarrStore, returns: tuple[float, float] | None = None, reference_pairs: int | None = None
+) -> Statistics:
+    """Statistics of a dataset; computes, and keeps, what is missing.
+
+    `returns` are the worst and the best return that TQ is measured by: unless given 0 and 1 for success, else those of
+    the dataset. `reference_pairs` are the unique pairs of the dataset that SACo is measured by.
+    """
+    kept = stored(store)
+    whole = updated(store, kept)
+    if whole != kept and store.is_local:
+        with contextlib.suppress(DatasetError, OSError):  # somebody is writing, or nobody may
+            _keep(store, whole)
+    fields = {name: _field_summary(part) for name, part in whole["fields"].items()}
+    return Statistics(fields, _quality(store, whole, returns, reference_pairs))
+
+
+def stored(store: ZarrStore) -> Summaries | None:
+    """What is kept, where it is of the first of the visible episodes, and of nothing else."""
+    found: Any = store.attributes.get(STATISTICS)
+    try:
+        fits = found["fingerprint"] == _fingerprint(store.episodes[: found["episodes"]])
+        return dict(found) if fits and found["episodes"] <= len(store.episodes) else None
+    except (KeyError, TypeError):
+        return None
+
+
+def updated(store: ZarrStore, kept: Summaries | None) -> Summaries:
+    """What is kept, with the episodes that it lacks. Raises DatasetError when one cannot be read."""
+    known = kept["episodes"] if kept else 0
+    parts = [kept] if kept else []
+    parts += [_episode(store, index) for index in range(known, len(store.episodes))]
+    names = [name for name in store.spec.fields if any(name in part["fields"] for part in parts)]
+    there = [part["returns"] for part in parts if part["returns"]]
+    pairs = [part["pairs"] for part in parts]
+    number, total, low, high = zip(*there, strict=True) if there else ((), (), (), ())
+    return {
+        "episodes": len(store.episodes),
+        "fingerprint": _fingerprint(store.episodes),
+        "steps": sum(part["steps"] for part in parts),
+        "fields": {name: _merged([part["fields"][name] for part in parts if name in part["fields"]]) for name in names},
+        "returns": [sum(number), sum(total), min(low), max(high)] if there else None,
+        "pairs": _coded(np.max([_decoded(text) for text in pairs], axis=0)) if pairs and None not in pairs else None,
+    }
+
+
+def _fingerprint(episodes: Sequence[EpisodeInfo]) -> str:
+    rows = [[episode.id, episode.start, episode.length] for episode in episodes]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+
+
+def _keep(store: ZarrStore, whole: Summaries) -> None:
+    lock = WriterLock(store.path, store.path / RECORDING)
+    try:
+        root = read_root(store.path)
+        with Disk(fsync=False) as disk:
+            write_root(store.path, replace(root, attributes={**root.attributes, STATISTICS: whole}), disk)
+    finally:
+        lock.release()
+
+
+def _episode(store: ZarrStore, index: int) -> Summaries:
+    """Everything about one episode."""
     episode, spec = store.episodes[index], store.spec
     valid = store.read_valid(index)
     fields: dict[str, Any] = {}
@@ -67,121 +128,87 @@ def episode_line(store: ZarrStore, index: int, images: bool) -> Line:
         mask = valid.get(name, np.ones(episode.length, np.bool_))
         if name in spec.image_fields:
             there = np.flatnonzero(mask)
-            if images and len(there):
+            if len(there):
                 steps = there[np.linspace(0, len(there) - 1, min(len(there), MAX_PICTURES)).astype(int)]
-                pictures = [store.read(index, [name], step, step + 1)[name] for step in steps.tolist()]
+                pictures = [store.read(index, [name], step, step + 1)[name] for step in np.unique(steps).tolist()]
                 channels = field.shape[2] if len(field.shape) == 3 else 1
-                fields[name] = _summary(np.concatenate(pictures).reshape(-1, channels))
+                fields[name] = _grey_levels(np.concatenate(pictures).reshape(-1, channels))
         elif field.dtype != "bool" and mask.any():
             fields[name] = _summary(store.read(index, [name])[name][mask].reshape(int(mask.sum()), -1))
-    rewards = store.read(index, ["reward"])["reward"] if "reward" in spec.extra else None
-    success = None if episode.success is None else float(episode.success)
+    gained = None if episode.success is None else float(episode.success)
+    if "reward" in spec.extra:
+        gained = float(store.read(index, ["reward"])["reward"][valid["reward"]].sum())
     return {
-        "id": episode.id,
-        "start": episode.start,
-        "length": episode.length,
+        "steps": episode.length,
         "fields": fields,
-        "return": success if rewards is None else float(rewards[valid["reward"]].sum()),
+        "returns": None if gained is None else [1, gained, gained, gained],
         "pairs": _pairs(store, index, valid),
     }
 
 
-def read_lines(files: Files) -> dict[str, Line]:
-    """The lines by episode id, the last one of each; what is cut off or strange is left out."""
-    lines: dict[str, Line] = {}
-    with contextlib.suppress(OSError):
-        for text in files.read(FILE).split(b"\n"):
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                line = json.loads(text)
-                lines[line["id"]] = lines.get(line["id"], {}) | line
-    return lines
-
-
-def append_lines(store: ZarrStore, lines: Sequence[Line]) -> None:
-    """Keep lines for the next time. A dataset that cannot be written to stays as it is."""
-    data = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
-    with contextlib.suppress(OSError):
-        fd = os.open(store.path / FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        try:
-            write_all(fd, data)
-        finally:
-            os.close(fd)
-
-
-def statistics(
-    store: ZarrStore,
-    images: bool = False,
-    returns: tuple[float, float] | None = None,
-    reference_pairs: int | None = None,
-) -> Statistics:
-    """Statistics of a dataset; computes, and keeps, those of episodes that have none yet.
-
-    `returns` are the worst and the best return that TQ is measured by: unless given 0 and 1 for success, else those of
-    the dataset. `reference_pairs` are the unique pairs of the dataset that SACo is measured by.
-    """
-    known, lines, new = read_lines(store.files), [], []
-    for index, episode in enumerate(store.episodes):
-        line = known.get(episode.id)
-        if line is None or not fits(line, episode) or (images and _lacks_images(store, line)):
-            line = episode_line(store, index, images)
-            new.append(line)
-        lines.append(line)
-    if new and store.is_local:
-        append_lines(store, new)
-    names = [name for name in store.spec.fields if any(name in line["fields"] for line in lines)]
-    fields = {name: _merged([line["fields"][name] for line in lines if name in line["fields"]]) for name in names}
-    return Statistics(fields, _quality(store, lines, returns, reference_pairs))
-
-
-def fits(line: Mapping[str, Any], episode: EpisodeInfo) -> bool:
-    """Whether a line tells of the episode as it lies."""
-    return (line.get("start"), line.get("length")) == (episode.start, episode.length)
-
-
-def same(found: Any, wanted: Mapping[str, Any]) -> bool:
-    """Whether a summary in a line is this one, but for rounding."""
-    try:
-        return all(np.allclose(found[key], values, rtol=1e-4, atol=1e-6) for key, values in wanted.items())
-    except (KeyError, TypeError, ValueError):
-        return False
-
-
-def _lacks_images(store: ZarrStore, line: Line) -> bool:
-    return any(name not in line["fields"] for name in store.spec.image_fields)
+def _short(values: NDArray) -> list[float]:
+    return [float(f"{number:.7g}") for number in np.ravel(values)]
 
 
 def _summary(values: NDArray) -> dict[str, Any]:
     """Of rows (N, D), a list an entry; 7 digits."""
     values = values.astype(np.float64)
-    short = lambda array: [float(f"{number:.7g}") for number in np.ravel(array)]  # noqa: E731
     return {
         "count": len(values),
-        "mean": short(values.mean(0)),
-        "std": short(values.std(0)),
-        "ranks": [short(row) for row in np.quantile(values, RANKS, axis=0)],
+        "mean": _short(values.mean(0)),
+        "std": _short(values.std(0)),
+        "ranks": [_short(row) for row in np.quantile(values, RANKS, axis=0)],
     }
 
 
-def _merged(parts: Sequence[Mapping[str, Any]]) -> FieldSummary:
+def _grey_levels(pixels: NDArray) -> dict[str, Any]:
+    """The same of pixels (N, C) by counting grey levels, which is much faster."""
+    levels = np.iinfo(pixels.dtype).max + 1
+    counts = np.array([np.bincount(channel, minlength=levels) for channel in pixels.T])
+    grey = np.arange(levels)
+    mean = counts @ grey / len(pixels)
+    std = np.sqrt(np.maximum(counts @ grey.astype(np.float64) ** 2 / len(pixels) - mean**2, 0))
+    share = np.cumsum(counts, axis=1) / len(pixels)
+    ranks = [[np.searchsorted(row, rank) if rank else np.flatnonzero(row)[0] for row in share] for rank in RANKS]
+    return {
+        "count": len(pixels),
+        "mean": _short(mean),
+        "std": _short(std),
+        "ranks": [_short(np.array(row)) for row in ranks],
+    }
+
+
+def _merged(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    if len(parts) == 1:
+        return dict(parts[0])
     counts = np.array([part["count"] for part in parts], np.float64)
     share = (counts / counts.sum())[:, None]
     mean = np.array([part["mean"] for part in parts])
     whole = (share * mean).sum(0)
     variance = (share * (np.array([part["std"] for part in parts]) ** 2 + (mean - whole) ** 2)).sum(0)
-    ranks = np.array([part["ranks"] for part in parts])  # (episodes, ranks, entries)
+    ranks = np.array([part["ranks"] for part in parts])  # (parts, ranks, entries)
     # Each kept value stands for the mass between the middles to its neighbours.
-    middles = np.concatenate([[0], (RANKS[1:] + RANKS[:-1]) / 2, [1]])
-    mass = (share * np.diff(middles)).ravel()
-    quantiles = np.empty((len(QUANTILES), len(whole)))
+    mass = (share * np.diff(np.concatenate([[0], (RANKS[1:] + RANKS[:-1]) / 2, [1]]))).ravel()
+    merged = np.empty(ranks.shape[1:])
     for entry in range(len(whole)):
         values = ranks[:, :, entry].ravel()
         order = np.argsort(values, kind="stable")
         passed = np.cumsum(mass[order]) - mass[order] / 2
-        quantiles[:, entry] = np.interp(QUANTILES, passed, values[order])
-    row = lambda values: tuple(float(value) for value in values)  # noqa: E731
-    low, high = ranks[:, 0].min(0), ranks[:, -1].max(0)
+        merged[:, entry] = np.interp(RANKS, passed, values[order])
+    merged[0], merged[-1] = ranks[:, 0].min(0), ranks[:, -1].max(0)
+    return {
+        "count": int(counts.sum()),
+        "mean": _short(whole),
+        "std": _short(np.sqrt(variance)),
+        "ranks": [_short(row) for row in merged],
+    }
+
+
+def _field_summary(part: Mapping[str, Any]) -> FieldSummary:
+    ranks = part["ranks"]
+    quantiles = tuple(tuple(ranks[round(q * (len(RANKS) - 1))]) for q in QUANTILES)
     return FieldSummary(
-        int(counts.sum()), row(whole), row(np.sqrt(variance)), row(low), row(high), tuple(row(q) for q in quantiles)
+        part["count"], tuple(part["mean"]), tuple(part["std"]), tuple(ranks[0]), tuple(ranks[-1]), quantiles
     )
 
 
@@ -200,7 +227,7 @@ def _pairs(store: ZarrStore, index: int, valid: Mapping[str, NDArray[np.bool_]])
     high = np.array([*robot.position_high, *action.high])
     share = (pairs - low) / np.where(high > low, high - low, 1)
     cells = np.clip(np.floor(share * CELLS), -1, CELLS).astype(np.int64)
-    return base64.b64encode(_registers(_hashes(cells)).tobytes()).decode()
+    return _coded(_registers(_hashes(cells)))
 
 
 def _hashes(rows: NDArray[np.int64]) -> NDArray[np.uint64]:
@@ -232,18 +259,23 @@ def _count(registers: NDArray[np.uint8]) -> float:
     return number * float(np.log(number / empty)) if estimate <= 2.5 * number and empty else float(estimate)
 
 
+def _coded(registers: NDArray[np.uint8]) -> str:
+    return base64.b64encode(registers.tobytes()).decode()
+
+
+def _decoded(text: str) -> NDArray[np.uint8]:
+    return np.frombuffer(base64.b64decode(text), np.uint8)
+
+
 def _quality(
-    store: ZarrStore, lines: Sequence[Line], returns: tuple[float, float] | None, reference_pairs: int | None
+    store: ZarrStore, whole: Summaries, returns: tuple[float, float] | None, reference_pairs: int | None
 ) -> Quality:
-    known = [line["return"] for line in lines if line["return"] is not None]
-    tq = None
-    if known:
-        low, high = returns or ((min(known), max(known)) if "reward" in store.spec.extra else (0.0, 1.0))
-        tq = (float(np.mean(known)) - low) / (high - low) if high > low else None
-    pairs = [line["pairs"] for line in lines]
-    if not pairs or None in pairs:
-        return Quality(tq, None, None)
-    registers = np.array([np.frombuffer(base64.b64decode(text), np.uint8) for text in pairs])
-    unique = round(_count(registers.max(axis=0)))
-    steps = sum(line["length"] for line in lines)
-    return Quality(tq, unique / (reference_pairs or steps), unique)
+    tq = saco = unique = None
+    if whole["returns"]:
+        number, total, lowest, highest = whole["returns"]
+        low, high = returns or ((lowest, highest) if "reward" in store.spec.extra else (0.0, 1.0))
+        tq = (total / number - low) / (high - low) if high > low else None
+    if whole["pairs"]:
+        unique = round(_count(_decoded(whole["pairs"])))
+        saco = unique / (reference_pairs or whole["steps"])
+    return Quality(tq, saco, unique)

@@ -6,7 +6,7 @@ one should know before learning from it: gaps in time, lost images, a camera tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robolearn.datasets.statistics import FILE, episode_line, fits, read_lines, same
+from robolearn.datasets.statistics import stored, updated
 from robolearn.datasets.store import NO_STAMP, EpisodeInfo
 from robolearn.datasets.zarr_layout import array_layouts, open_files, read_array, read_root
 from robolearn.datasets.zarr_store import ZarrStore
@@ -69,14 +69,13 @@ def verify(path: Path | str, progress: Progress = lambda done, total: None) -> V
         problems.append(str(error))
         return VerifyReport(str(path), len(root.episodes), root.num_steps, list(dict.fromkeys(problems)), warnings)
     problems += [f"{path}: {left}" for left in store.unfinished]
-    lines = read_lines(store.files)
     for index, episode in enumerate(store.episodes):
         where = f"episode {index} ({episode.id})"
         problems += [f"{where}: {text}" for text in _episode_problems(store, index, episode)]
-        problems += [f"{where}: {text}" for text in _statistics_problems(store, index, lines.get(episode.id))]
         warnings += [f"{where}: {text}" for text in _episode_warnings(store, index, episode)]
         progress(index + 1, len(store.episodes))
     warnings += _dataset_warnings(store)
+    problems += _statistics_problems(store)
     # A shard serves several episodes; one message for each is enough.
     return VerifyReport(str(path), len(store.episodes), root.num_steps, list(dict.fromkeys(problems)), warnings)
 
@@ -135,16 +134,19 @@ def _episode_problems(store: ZarrStore, index: int, episode: EpisodeInfo) -> Ite
                 yield f"action_sent is outside the limits of {joints} in {int(outside.any(axis=1).sum())} steps"
 
 
-def _statistics_problems(store: ZarrStore, index: int, line: Mapping[str, Any] | None) -> Iterator[str]:
-    if line is None or not fits(line, store.episodes[index]):
-        return  # there are none, or of the episode as it was before it was trimmed
+def _statistics_problems(store: ZarrStore) -> Iterator[str]:
+    """What the root file says, against the steps."""
+    kept = stored(store)
+    if kept is None:
+        return
     try:
-        wanted = episode_line(store, index, images=False)["fields"]
+        wanted = updated(store, None)["fields"]
     except DatasetError:
         return  # it is among the problems
-    for name, summary in wanted.items():
-        if not same(line.get("fields", {}).get(name), summary):
-            yield f"{store.files.where(FILE)}: the statistics of {name} are not those of its steps; delete this file"
+    for name, summary in wanted.items() if kept["episodes"] == len(store.episodes) else ():
+        found = kept["fields"].get(name, {})
+        if not all(np.allclose(found.get(key, np.nan), summary[key], rtol=1e-3, atol=1e-5) for key in ("mean", "std")):
+            yield f"{store.name}: the statistics of {name} are not those of its steps"
 
 
 def _read_whole(store: ZarrStore, index: int, name: str, episode: EpisodeInfo) -> NDArray | None:

@@ -33,6 +33,7 @@ FORMAT = "robolearn-dataset"
 SCHEMA_VERSION = 2  # 2 added annotations; version 1 is read as it is
 RECORDING = ".recording"
 STREAMS = "streams"
+STATISTICS = "statistics"  # attribute of the root file, see `statistics`
 ROOT_FILE = "zarr.json"
 ADVICE = "name a folder that `robolearn collect` wrote"
 

@@ -6,7 +6,6 @@ group's attributes says. Steps that the table does not know of do not exist.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from robolearn.datasets.disk import Disk
 from robolearn.datasets.files import Files, LocalFiles
 from robolearn.datasets.remote import RemoteFiles, is_url
 from robolearn.datasets.shards import ArrayReader
-from robolearn.datasets.statistics import append_lines, episode_line
+from robolearn.datasets.statistics import stored, updated
 from robolearn.datasets.store import DatasetSpec, EpisodeInfo, UnfinishedEpisode, WriterConfig, step_ns
 from robolearn.datasets.streams import align
 from robolearn.datasets.zarr_layout import (
@@ -41,6 +40,8 @@ from robolearn.datasets.zarr_recording import recordings, unfinished_episode
 from robolearn.datasets.zarr_writer import ZarrWriter
 from robolearn.errors import DatasetError, UnknownNameError
 from robolearn.specs import ArraySpec
+
+MAX_CATCH_UP = 8  # episodes without statistics that a writer adds to them
 
 
 class ZarrStore:
@@ -110,6 +111,11 @@ class ZarrStore:
     @property
     def schema_version(self) -> int:
         return int(self._root.attributes["schema_version"])
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """What else the root file holds."""
+        return self._root.attributes
 
     @property
     def episodes(self) -> list[EpisodeInfo]:
@@ -208,12 +214,17 @@ class ZarrStore:
         return self._readers[field]
 
     def writer(self, config: WriterConfig | None = None) -> ZarrWriter:
-        return ZarrWriter(self.path, config or WriterConfig(), self._wrote, self._summarize_newest)
+        return ZarrWriter(self.path, config or WriterConfig(), self._wrote, self._newest_statistics)
 
-    def _summarize_newest(self) -> None:
-        """Add the statistics of the newest episode. They can be computed again, so nothing depends on them."""
-        with contextlib.suppress(DatasetError, OSError):
-            append_lines(self, [episode_line(self, len(self._episodes) - 1, images=True)])
+    def _newest_statistics(self) -> dict[str, Any] | None:
+        """The statistics with the newest episodes; None where there is too much to catch up with while recording."""
+        kept = stored(self)
+        if len(self._episodes) - (kept["episodes"] if kept else 0) > MAX_CATCH_UP:
+            return None
+        try:
+            return updated(self, kept)
+        except DatasetError:
+            return None  # whoever reads those steps is told
 
     def _committed(self, root: Root) -> None:
         self._root = root

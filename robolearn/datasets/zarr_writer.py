@@ -7,6 +7,7 @@ episode does not matter to how long that takes.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import threading
@@ -30,12 +31,14 @@ from robolearn.datasets.store import NO_STAMP, Annotation, EpisodeInfo, EpisodeM
 from robolearn.datasets.zarr_layout import (
     RECORDING,
     ROOT_FILE,
+    STATISTICS,
     Root,
     array_layouts,
     array_metadata,
     open_files,
     read_array,
     read_root,
+    write_root,
 )
 from robolearn.datasets.zarr_recording import Recording, Step, clean
 from robolearn.errors import DatasetError, SpecError, UnknownNameError
@@ -66,13 +69,14 @@ class ZarrWriter:
         path: Path,
         config: WriterConfig,
         on_commit: Callable[[Root], None],
-        after_commit: Callable[[], None],
+        summarize: Callable[[], dict[str, Any] | None],
     ) -> None:
-        """`on_commit` is part of committing; `after_commit` is called in the thread when the caller has gone on."""
+        """`on_commit` is part of committing; `summarize` gives the new statistics when the caller has gone on."""
         self._path = path
         self._config = config
         self._on_commit = on_commit
-        self._after_commit = after_commit
+        self._summarize = summarize
+        self._unwritten = False  # whether there are statistics that the root file lacks
         self._lock = WriterLock(path, path / RECORDING)
         self._disk = Disk(config.fsync)
         try:
@@ -213,7 +217,7 @@ class ZarrWriter:
             self._check_begun()
             info = self._in_thread(lambda: self._commit_episode(outcome, tags or {}, annotations))
             if self._config.statistics:
-                self._enqueue(self._after_commit)
+                self._enqueue(self._add_statistics)
             return info
         finally:
             self._begun = None
@@ -235,6 +239,7 @@ class ZarrWriter:
         self._begun = None
         try:
             self._in_thread(lambda: self._abandon(keep=True))
+            self._in_thread(self._write_statistics)
             with self._changed:
                 self._work.append(_stop)
                 self._changed.notify_all()
@@ -365,10 +370,22 @@ class ZarrWriter:
                 f"{self._path}: the episode was not committed: {error}; make room, then salvage it with: "
                 f"robolearn dataset repair {self._path} --action salvage"
             ) from error
-        self._root = root
+        self._root, self._unwritten = root, False
         self._on_commit(root)
         self._abandon(keep=False)
         return root.episodes[-1]
+
+    def _add_statistics(self) -> None:
+        """They go into the root file with the next episode, or at the end."""
+        if (whole := self._summarize()) is not None:
+            self._root = replace(self._root, attributes={**self._root.attributes, STATISTICS: whole})
+            self._on_commit(self._root)
+            self._unwritten = True
+
+    def _write_statistics(self) -> None:
+        if self._unwritten:
+            with contextlib.suppress(OSError):  # they can be computed again
+                write_root(self._path, self._root, self._disk)
 
     def _abandon(self, keep: bool) -> None:
         recording, self._recording = self._recording, None

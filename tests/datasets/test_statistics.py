@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from painted import dataset, dataset_spec, record
 
 from robolearn.datasets import edit
 from robolearn.datasets.info import info
-from robolearn.datasets.statistics import FILE, _count, _hashes, _registers, read_lines, statistics
+from robolearn.datasets.statistics import _count, _hashes, _registers, statistics
 from robolearn.datasets.stats import QUANTILES, summarize
 from robolearn.datasets.store import EpisodeMeta, WriterConfig
 from robolearn.datasets.verify import verify
@@ -45,8 +46,8 @@ def walk(path: Path, seed: int, lengths: list[int]) -> ZarrStore:
 
 def test_they_are_those_of_all_steps(tmp_path: Path) -> None:
     store = walk(tmp_path / "d", 0, [300, 50, 120, 400])
-    lines = read_lines(store.files)
-    assert [line["length"] for line in lines.values()] == [300, 50, 120, 400]  # before anybody asked
+    kept = zarr.open_group(tmp_path / "d", mode="r").attrs["statistics"]
+    assert (kept["episodes"], kept["steps"]) == (4, 870)  # before anybody asked
     ours, exact = statistics(store).fields, summarize(store, ["proprio", "action"])
     for name, wanted in exact.items():
         got = ours[name]
@@ -60,11 +61,14 @@ def test_they_are_those_of_all_steps(tmp_path: Path) -> None:
     assert verify(tmp_path / "d").ok
 
 
-def test_they_follow_edits_and_survive_a_torn_file(tmp_path: Path) -> None:
+def test_they_follow_edits_and_crashes(tmp_path: Path) -> None:
     path = tmp_path / "d"
     walk(path, 1, [30, 40, 50])
-    file = path / FILE
-    file.write_bytes(file.read_bytes()[:-20] + b"\n[1]\nnonsense")
+    file = path / "zarr.json"
+    root = json.loads(file.read_text())
+    for strange in (None, 3, {}, {"episodes": 2, "fingerprint": "else"}):
+        file.write_text(json.dumps({**root, "attributes": {**root["attributes"], "statistics": strange}}))
+        assert statistics(ZarrStore.open(path)).fields["proprio"].count == 120
     edit.trim(path, 0, 10, 25)
     edit.delete(path, [1])
     for _ in range(2):
@@ -75,15 +79,25 @@ def test_they_follow_edits_and_survive_a_torn_file(tmp_path: Path) -> None:
     edit.collect_garbage(path)
     assert statistics(ZarrStore.open(path)).fields["proprio"].count == 65
     assert verify(path).ok
-    line = json.loads(file.read_bytes().splitlines()[0])
-    line["fields"]["proprio"]["mean"][0] += 1
-    file.write_text(json.dumps(line) + "\n")
+    root = json.loads(file.read_text())
+    root["attributes"]["statistics"]["fields"]["proprio"]["mean"][0] += 1
+    file.write_text(json.dumps(root))
     assert any("statistics of proprio are not those" in problem for problem in verify(path).problems)
+
+
+def test_a_reader_beside_a_writer_has_them_too(tmp_path: Path) -> None:
+    path = tmp_path / "d"
+    with walk(path, 1, [5]).writer() as writer:
+        for number in range(3):
+            writer.begin(EpisodeMeta())
+            writer.append({"proprio": np.full(4, number, np.float32)}, {})
+            writer.commit(EpisodeOutcome(None, False, True))
+            assert statistics(ZarrStore.open(path)).fields["proprio"].count == 6 + number
 
 
 def test_images_are_counted_in_grey_levels(tmp_path: Path) -> None:
     store = dataset(tmp_path / "d", [6, 3])
-    got = statistics(store, images=True).fields["image_front"]
+    got = statistics(store).fields["image_front"]
     wanted = summarize(store, ["image_front"])["image_front"]
     assert got.count == 9 * 256
     np.testing.assert_allclose(got.mean, wanted.mean, rtol=1e-5)
@@ -91,8 +105,8 @@ def test_images_are_counted_in_grey_levels(tmp_path: Path) -> None:
     without = ZarrStore.create(tmp_path / "e", dataset_spec())
     with without.writer(WriterConfig(statistics=False)) as writer:
         record(writer, 3)
-    assert not (tmp_path / "e" / FILE).exists()
-    assert "image_front" in statistics(without, images=True).fields
+    assert "statistics" not in without.attributes
+    assert "image_front" in statistics(without).fields
 
 
 def test_quality(tmp_path: Path) -> None:
