@@ -208,6 +208,7 @@ def evaluate(
     episodes: int = 20,
     seed: int = 1_000_000,
     video: Path | None = None,
+    engine: Literal["mujoco", "bullet"] = "mujoco",
     json: bool = False,
 ) -> int:
     """Run a policy in the twin and measure its success.
@@ -220,11 +221,12 @@ def evaluate(
         episodes: how many.
         seed: of the first episode; demonstrations count up from 0, evaluations from a million.
         video: write the first episode to this MP4 file.
+        engine: of the twin; `bullet` runs the same task in PyBullet.
     """
     from robolearn.recipes.evaluate import evaluate_policy
 
     with ProgressBar("evaluate", episodes, "episode") as bar:
-        answer = evaluate_policy(checkpoint, task, episodes, seed=seed, video=video, progress=bar.update)
+        answer = evaluate_policy(checkpoint, task, episodes, seed=seed, video=video, engine=engine, progress=bar.update)
     if answer["remark"]:
         say(f"remark: {answer['remark']}")
     if json:

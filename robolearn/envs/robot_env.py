@@ -17,7 +17,7 @@ from robolearn.robots.safety import SafetyConfig, SafetyDecision, SafetyFilter
 from robolearn.specs import InterfaceSpec
 from robolearn.tasks import make_task
 from robolearn.tasks.task import TaskStatus
-from robolearn.twin.twin import Twin
+from robolearn.twin.engines import make_twin
 
 
 class RobotEnv(gymnasium.Env[Any, NDArray]):
@@ -26,7 +26,8 @@ class RobotEnv(gymnasium.Env[Any, NDArray]):
     cameras: size (H, W) by name; the task's own ones by default. privileged: observations have the fields `pose_<body>`
     too, as scripted policies need. flat: the observation is one vector (D,) of all fields in the order of `interface`,
     without pictures. control: what an action means, see `control.CONTROLS`; by default it is joint targets (J,).
-    max_held_steps: refusals in a row by the safety filter that truncate the episode.
+    engine: `mujoco`, or `bullet` for the same task in PyBullet. max_held_steps: refusals in a row by the safety filter
+    that truncate the episode.
 
     An episode is terminated by success or a lost object, truncated after the task's `max_steps`, by refusals or by a
     diverged simulation. Every `info` has success, stage, progress, held (the filter refused the action), reason (why it
@@ -44,6 +45,7 @@ class RobotEnv(gymnasium.Env[Any, NDArray]):
         privileged: bool = False,
         flat: bool = False,
         control: str = "joint_position",
+        engine: str = "mujoco",
         safety: SafetyConfig = SafetyConfig(),  # noqa: B008, it is frozen
         max_held_steps: int = 10,
         render_mode: str | None = None,
@@ -51,7 +53,7 @@ class RobotEnv(gymnasium.Env[Any, NDArray]):
         if render_mode is not None and cameras is not None and not cameras:
             raise SpecError(f"{task_id} has no cameras to render with; give at least one, or render_mode None")
         self.task = make_task(task_id)
-        self.twin = Twin(self.task, {} if flat and cameras is None else cameras)
+        self.twin = make_twin(engine, self.task, {} if flat and cameras is None else cameras)
         self.metadata = {**self.metadata, "render_fps": self.task.control_hz}
         self.render_mode = render_mode
         robot, period_s = self.twin.robot_spec, self.twin.period_ns * 1e-9

@@ -41,10 +41,11 @@ def evaluate_policy(
     execute_steps: int = EXECUTE_STEPS,
     video: Path | None = None,
     device: str = "cpu",
+    engine: str = "mujoco",
     progress: Progress = lambda done, text: None,
 ) -> dict[str, Any]:
     """Run `episodes` with the seeds from `seed` on. `checkpoint` is a path, or `scripted` for the task's expert; `task`
-    a twin's, or `gym:<id>`.
+    a twin's, or `gym:<id>`. engine: of the twin, see `twin.engines.ENGINES`.
 
     The answer has `success_rate`, `success_ci95` (Wilson; both None where the environment knows no success),
     `return_mean`, `return_std`, `return_ci95`, `mean_episode_steps`, `episodes`, `demonstrated_episodes` (those whose
@@ -65,12 +66,14 @@ def evaluate_policy(
     if str(checkpoint) != SCRIPTED:
         policy = load_policy(Path(checkpoint), device)
         provenance = read_config(Path(checkpoint))["provenance"]
+    if engine != "mujoco" and (is_gym(task) or isinstance(policy, GaussianPolicy)):
+        raise SpecError(f"{engine} runs the twin's tasks with policies of chunks; leave --engine {engine} out")
     if isinstance(policy, GaussianPolicy):
         outcomes = _judge_vectors(policy, str(checkpoint), task, episodes, seed, video, device, progress)
     elif is_gym(task):
         raise SpecError(f"{checkpoint} is no policy of vectors; {task} shows nothing else")
     else:
-        outcomes = _judge_in_loop(policy, str(checkpoint), task, episodes, seed, execute_steps, video, progress)
+        outcomes = _judge_in_loop(policy, str(checkpoint), task, episodes, seed, execute_steps, video, engine, progress)
 
     returns = summary(outcomes)
     known = [row["success"] for row in outcomes if row["success"] is not None]
@@ -89,6 +92,7 @@ def evaluate_policy(
         "seed": seed,
         "task": task,
         "checkpoint": str(checkpoint),
+        "engine": engine,
         "trained_for": trained_for,
         "remark": f"trained for {', '.join(trained_for)}, judged on {task}" if {*trained_for} - {task} else "",
         "outcomes": outcomes,
@@ -125,6 +129,7 @@ def _judge_in_loop(
     seed: int,
     execute_steps: int,
     video: Path | None,
+    engine: str,
     progress: Progress,
 ) -> list[dict[str, Any]]:
     """A policy of chunks, or without one the expert, one episode after another through the control loop."""
@@ -134,7 +139,7 @@ def _judge_in_loop(
     else:
         images = {k.removeprefix("image_"): v.shape for k, v in policy.spec.observation.items() if k != "proprio"}
         cameras = {camera: (shape[0], shape[1]) for camera, shape in images.items()}
-    env = RobotEnv(task.id, cameras, privileged=policy is None)
+    env = RobotEnv(task.id, cameras, privileged=policy is None, engine=engine)
     try:
         policy = policy or ScriptedPolicy(task.id)
         policy.spec.require(env.interface, f"checkpoint {name}", task.id)

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from robolearn.errors import SpecError
 from robolearn.tasks import Task
 from robolearn.twin.layout import DIVERGED, LOST, RESET_PAUSE_NS, Layout
+from robolearn.twin.physics import DEFAULT_PHYSICS, Physics
 from robolearn.twin.pictures import Pictures
 from robolearn.types import Observation
 
@@ -42,11 +43,16 @@ class TwinBatch:
     """
 
     def __init__(
-        self, task: Task, num_twins: int, cameras: Mapping[str, tuple[int, int]] | None, threads: int = 0
+        self,
+        task: Task,
+        num_twins: int,
+        cameras: Mapping[str, tuple[int, int]] | None,
+        threads: int = 0,
+        physics: Physics = DEFAULT_PHYSICS,
     ) -> None:
         if num_twins < 1 or threads < 0:
             raise SpecError(f"{num_twins} twins on {threads} threads; expected at least 1 twin, and threads from 0 on")
-        self._layout = Layout(task, cameras)
+        self._layout = Layout(task, cameras, physics)
         self.task = task
         self.num_twins = num_twins
         self.robot_spec = task.robot_spec
@@ -79,6 +85,11 @@ class TwinBatch:
         for i, seed in zip(ids, seeds, strict=True):
             state = self.task.initial_state(np.random.default_rng(seed))
             self._layout.place(state, self._qpos[i], self._ctrl[i], self._mocap_pos[i], self._mocap_quat[i])
+            if self.model.nhistory:
+                mujoco.mj_resetData(self.model, self._drawn)
+                self._drawn.ctrl[:] = self._ctrl[i]
+                self._layout.hold(self._drawn)
+                self.batch.bind("history")[i] = self._drawn.history
         self.batch.forward(ordered)
         self._reached_steps[ids] = 0
         self._judge(ids)

@@ -15,6 +15,7 @@ from robolearn.errors import AssetError, SpecError, UnknownNameError
 from robolearn.specs import POSE_SPEC, ArraySpec, CameraSpec, InterfaceSpec, image_spec
 from robolearn.tasks import Task
 from robolearn.tasks.task import InitialState
+from robolearn.twin.physics import DEFAULT_PHYSICS, Physics
 from robolearn.twin.scene import find, load_model
 
 IMAGE_SIZE = (96, 96)
@@ -29,12 +30,17 @@ MAX_SPEED = 1e3  # [rad/s or m/s]: nothing in these scenes moves as fast unless 
 class Layout:
     """A task's compiled model, its interface, and the addresses of its robot, bodies and cameras.
 
-    cameras: size (H, W) by camera name; the task's own ones by default. Raises AssetError for a scene or robot that
-    does not fit the task, SpecError for a picture size out of range, and UnknownNameError for a camera that is not in
-    the scene.
+    cameras: size (H, W) by camera name; the task's own ones by default. physics: of the robot. Raises AssetError for a
+    scene or robot that does not fit the task, SpecError for a picture size out of range, and UnknownNameError for a
+    camera that is not in the scene.
     """
 
-    def __init__(self, task: Task, cameras: Mapping[str, tuple[int, int]] | None) -> None:
+    def __init__(
+        self,
+        task: Task,
+        cameras: Mapping[str, tuple[int, int]] | None,
+        physics: Physics = DEFAULT_PHYSICS,
+    ) -> None:
         cameras = dict.fromkeys(task.cameras, IMAGE_SIZE) if cameras is None else cameras
         for name, size in cameras.items():
             if not all(MIN_IMAGE_PX <= side <= MAX_IMAGE_PX for side in size):
@@ -42,7 +48,8 @@ class Layout:
                     f"camera {name} is {size[0]} x {size[1]} pixels, expected {MIN_IMAGE_PX} to {MAX_IMAGE_PX}"
                 )
         self.task = task
-        self.model = load_model(task)
+        self.model = load_model(task, physics.edit)
+        physics.apply(self.model)
         self.period_ns = round(NS_PER_S / task.control_hz)
         self.camera_specs = {name: CameraSpec(name, *size, task.control_hz) for name, size in cameras.items()}
         self.camera_ids = {name: self._camera_id(name) for name in cameras}
@@ -108,6 +115,12 @@ class Layout:
                 raise AssetError(
                     f"{self.task.id} places {body}, which is neither free nor mocap in its scene; make it so"
                 )
+
+    def hold(self, data: mujoco.MjData) -> None:
+        """Let the servos with a latency have had the commands of `data` ever since."""
+        for i in np.flatnonzero(self.model.actuator_delay > 0):
+            samples = self.model.actuator_history[i, 0]
+            mujoco.mj_initCtrlHistory(self.model, data, i, None, np.full(samples, data.ctrl[i]))
 
     def wanted(self, fields: Iterable[str] | None) -> tuple[str, ...]:
         """These observation fields, or all. Raises UnknownNameError for one that is not there."""

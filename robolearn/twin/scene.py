@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import mujoco
@@ -18,15 +19,14 @@ MOUNT = "robot_mount"
 LIMIT_TOLERANCE = 1e-6
 
 
-def load_model(task: Task) -> mujoco.MjModel:
-    """Compile the task's scene. Raises AssetError naming the file, and the element as far as MuJoCo tells it."""
+def load_model(task: Task, edit: Callable[[mujoco.MjSpec], None] = lambda spec: None) -> mujoco.MjModel:
+    """Compile the task's scene, after what `edit` does to it.
+
+    Raises AssetError naming the file, and the element as far as MuJoCo tells it.
+    """
     scene_file = asset(f"sim_assets/scenes/{task.scene}.xml")
     scene = _parse(scene_file)
-    if is_robot_file(task.robot):
-        robot_file, robot = task.robot, open_robot(task.robot)
-    else:
-        robot_file = str(asset(f"sim_assets/robots/{task.robot}/{task.robot}.xml"))
-        robot = _parse(Path(robot_file))
+    robot_file, robot = _robot(task)
     files = f"{scene_file} with {robot_file}"
     mount = scene.site(MOUNT)
     if mount is None:
@@ -34,6 +34,7 @@ def load_model(task: Task) -> mujoco.MjModel:
     mount.pos = mount.pos + np.array(task.arm.robot_at)
     try:
         scene.attach(robot, site=mount, prefix=ROBOT_PREFIX)
+        edit(scene)
         model = scene.compile()
     except ValueError as error:
         raise AssetError(f"{files}: {' '.join(str(error).split())}") from error
@@ -44,11 +45,28 @@ def load_model(task: Task) -> mujoco.MjModel:
     return model
 
 
+def _robot(task: Task) -> tuple[str, mujoco.MjSpec]:
+    """The file of the task's robot, and what it says."""
+    if is_robot_file(task.robot):
+        return task.robot, open_robot(task.robot)
+    file = asset(f"sim_assets/robots/{task.robot}/{task.robot}.xml")
+    return str(file), _parse(file)
+
+
 def _parse(file: Path) -> mujoco.MjSpec:
     try:
         return mujoco.MjSpec.from_file(str(file))
     except ValueError as error:
         raise AssetError(f"{file}: {' '.join(str(error).split())}") from error
+
+
+def load_robot(task: Task) -> mujoco.MjModel:
+    """The task's robot alone, with the time step and solver of its scene. Raises AssetError."""
+    scene = load_model(task)
+    robot = _robot(task)[1].compile()
+    for name in ("timestep", "integrator", "cone", "impratio", "gravity", "disableflags"):
+        setattr(robot.opt, name, getattr(scene.opt, name))
+    return robot
 
 
 def find(model: mujoco.MjModel, kind: mujoco.mjtObj, name: str) -> int:

@@ -10,20 +10,24 @@ from numpy.typing import ArrayLike, NDArray
 
 from robolearn.tasks import Task
 from robolearn.tasks.task import TaskStatus
-from robolearn.twin.layout import DIVERGED, LOST, RESET_PAUSE_NS, Layout
+from robolearn.twin.layout import RESET_PAUSE_NS, Layout
+from robolearn.twin.physics import DEFAULT_PHYSICS, Physics
 from robolearn.twin.pictures import Pictures
+from robolearn.twin.umpire import Umpire
 from robolearn.types import Observation, RobotState
 
 
 class Twin:
     """Simulated cell of one task. Time is simulated; nothing here reads a clock, and a seed fixes everything.
 
-    cameras: size (H, W) by camera name; the task's own ones by default. Raises AssetError for a scene or robot that
-    does not fit the task, and UnknownNameError for a camera that is not in the scene.
+    cameras: size (H, W) by camera name; the task's own ones by default. physics: of the robot. Raises AssetError for a
+    scene or robot that does not fit the task, and UnknownNameError for a camera that is not in the scene.
     """
 
-    def __init__(self, task: Task, cameras: Mapping[str, tuple[int, int]] | None = None) -> None:
-        self._layout = Layout(task, cameras)
+    def __init__(
+        self, task: Task, cameras: Mapping[str, tuple[int, int]] | None = None, physics: Physics = DEFAULT_PHYSICS
+    ) -> None:
+        self._layout = Layout(task, cameras, physics)
         self.task = task
         self.robot_spec = task.robot_spec
         self.control_hz = task.control_hz
@@ -34,6 +38,7 @@ class Twin:
         self.model = self._layout.model
         self.data = mujoco.MjData(self.model)
         self._pictures = Pictures(self._layout)
+        self._umpire = Umpire(task)
         self._diverged = False
         self.reset(0)
 
@@ -46,8 +51,9 @@ class Twin:
         mujoco.mj_resetData(self.model, self.data)
         self._diverged = False
         self._layout.place(state, self.data.qpos, self.data.ctrl, self.data.mocap_pos, self.data.mocap_quat)
+        self._layout.hold(self.data)
         mujoco.mj_forward(self.model, self.data)
-        self._judge(reached_steps=0)
+        self._umpire.begin(self.observe(self._layout.facts))
 
     def command(self, action: ArrayLike) -> None:
         """Set joint targets (J,). Raises SpecError for another shape or for anything that is not finite."""
@@ -65,7 +71,7 @@ class Twin:
             self.data.qpos, self.data.qvel = qpos, np.where(np.isfinite(qvel), qvel, 0.0)
         mujoco.mj_kinematics(self.model, self.data)  # poses belong to the state after the step
         mujoco.mj_camlight(self.model, self.data)
-        self._judge(self._reached_steps)
+        self._umpire.judge(self.observe(self._layout.facts))
 
     def step(self, action: ArrayLike) -> None:
         """Command and advance: the action is applied from `stamp_ns` until one period later."""
@@ -105,24 +111,9 @@ class Twin:
         kind, _, what = name.partition("_")
         return poses[what] if kind == "pose" else self.render(what)
 
-    def _judge(self, reached_steps: int) -> None:
-        """reached_steps: for how many steps the goal had been reached before this one."""
-        judged = self.task.judge(self.observe(self._layout.facts))
-        self._reached_steps = reached_steps + 1 if judged.success else 0
-        self._judgement = judged.lasting(np.asarray(self._reached_steps), self.task.dwell_steps)
-
     def status(self) -> TaskStatus:
         """Success, stage, progress, and why the episode cannot succeed any more, if so."""
-        if self._diverged:
-            return TaskStatus(success=False, stage=0, progress=0.0, reward=0.0, failed=DIVERGED, diverged=True)
-        judged = self._judgement
-        return TaskStatus(
-            success=bool(judged.success),
-            stage=int(judged.stage),
-            progress=float(judged.progress),
-            reward=float(judged.reward),
-            failed=LOST if judged.lost else "",
-        )
+        return self._umpire.status(self._diverged)
 
     def close(self) -> None:
         """Free the OpenGL contexts. May be called twice."""

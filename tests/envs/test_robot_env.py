@@ -9,7 +9,7 @@ from gymnasium.utils.env_checker import check_env
 
 from robolearn.envs.robot_env import RobotEnv
 from robolearn.errors import SpecError, UnknownNameError
-from robolearn.twin.twin import DIVERGED
+from robolearn.twin.layout import DIVERGED
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def test_is_bit_for_bit_what_single_twins_are(task_id: str, threads: int) -> Non
             batch.reset([9, 2], which=[3, 0])
             twins[3].reset(9)
             twins[0].reset(2)
-        observation = batch.observe()
+        observation = batch.observe(None if step % 8 == 0 else batch._layout.facts)
         for name, rows in observation.items():
             for i, twin in enumerate(twins):
                 np.testing.assert_array_equal(rows[i], twin.observe([name])[name])

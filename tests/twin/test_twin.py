@@ -11,7 +11,8 @@ from robolearn.tasks import make_task
 from robolearn.tasks.pick_place import PickPlace
 from robolearn.tasks.reach import Reach
 from robolearn.twin.devices import TwinCamera, TwinRobot
-from robolearn.twin.twin import DIVERGED, RESET_PAUSE_NS, Twin
+from robolearn.twin.layout import DIVERGED, RESET_PAUSE_NS
+from robolearn.twin.twin import Twin
 
 
 @pytest.fixture(scope="module")
