@@ -14,8 +14,8 @@ RADIUS_M, HALF_HEIGHT_M = 0.019, 0.008
 LANE_X = (0.165, 0.215, 0.265)  # each pellet has its lane [m]
 LANE_HALF_M = 0.005
 START_LOW, START_HIGH = np.array([0.155, -0.10]), np.array([0.280, 0.00])  # region where pellets start [m]
-ZONE_LOW, ZONE_HIGH = np.array([0.135, 0.07]), np.array([0.305, 0.15])  # the green zone [m]
-GOAL_LOW, GOAL_HIGH = ZONE_LOW + RADIUS_M, ZONE_HIGH - RADIUS_M  # of a centre whose pellet lies in it entirely
+ZONE_LOW, ZONE_HIGH = np.array([0.205, 0.10]), np.array([0.225, 0.12])  # region of the zone's centre [m]
+ZONE_HALF = np.array([0.090 - RADIUS_M, 0.040 - RADIUS_M])  # a pellet this near to the centre lies in it entirely [m]
 STAGES = ("first", "second", "third")
 
 
@@ -27,24 +27,26 @@ class Sweep(Task):
     stages = STAGES
     robots = ("so101", "panda")
     scene = "sweep"
-    bodies = ("tool", *PELLETS)
+    bodies = ("tool", "zone", *PELLETS)
     max_steps = 300
     dwell_steps = 5
     backward = "unsweep-v1"
 
     def initial_state(self, rng: np.random.Generator) -> InitialState:
-        poses = {name: standing(place, HALF_HEIGHT_M) for name, place in lanes(rng, -0.10, 0.0).items()}
+        poses = {name: standing((x, rng.uniform(-0.10, 0.0)), HALF_HEIGHT_M) for name, x in lanes(rng).items()}
+        poses["zone"] = standing(rng.uniform(ZONE_LOW, ZONE_HIGH), 0.0)
         return InitialState(home(self.arm, rng, gripper=self.arm.gripper.fork), poses)
 
     def judge(self, facts: Facts) -> Judgement:
-        return judge_sweep(facts, GOAL_LOW, GOAL_HIGH)
+        zone = position(facts, "zone")[..., None, :2]
+        return judge_sweep(facts, zone - ZONE_HALF, zone + ZONE_HALF)
 
     def expert(self, facts: Facts) -> NDArray[np.float32]:
+        zone = position(facts, "zone")[:2]
         for name, x in zip(PELLETS, LANE_X, strict=True):
             pellet = position(facts, name)
-            if not inside(pellet[:2], GOAL_LOW, GOAL_HIGH):
-                lane = float(np.clip(pellet[0], x - LANE_HALF_M, x + LANE_HALF_M))
-                return push(self.arm, facts, pellet, (lane, GOAL_LOW[1] + 0.02), RADIUS_M)
+            if not inside(pellet[:2], zone - ZONE_HALF, zone + ZONE_HALF):
+                return push(self.arm, facts, pellet, (x, zone[1]), RADIUS_M)
         return push(self.arm, facts, pellet, pellet[:2], RADIUS_M)
 
 
@@ -56,41 +58,38 @@ class Unsweep(Task):
     stages = STAGES
     robots = Sweep.robots
     scene = "sweep"
-    bodies = ("tool", *PELLETS)
+    bodies = ("tool", "zone", *PELLETS)
     max_steps = 300
     dwell_steps = 5
     backward = Sweep.id
 
     def initial_state(self, rng: np.random.Generator) -> InitialState:
-        places = lanes(rng, GOAL_LOW[1], GOAL_LOW[1] + 0.035)
-        poses = {name: standing(place, HALF_HEIGHT_M) for name, place in places.items()}
-        return InitialState(home(self.arm, rng, gripper=self.arm.gripper.fork), poses)
+        zone = rng.uniform(ZONE_LOW, ZONE_HIGH)
+        near = {name: (x, zone[1] + rng.uniform(-ZONE_HALF[1], 0.0)) for name, x in lanes(rng).items()}
+        poses = {name: standing(place, HALF_HEIGHT_M) for name, place in near.items()}
+        return InitialState(home(self.arm, rng, gripper=self.arm.gripper.fork), {**poses, "zone": standing(zone, 0.0)})
 
     def judge(self, facts: Facts) -> Judgement:
         return judge_sweep(facts, START_LOW, START_HIGH)
 
     def expert(self, facts: Facts) -> NDArray[np.float32]:
-        """Each pellet goes as far as it lies to one side of its lane, so that they end as spread as they start."""
-        for name, x in zip(PELLETS, LANE_X, strict=True):
-            pellet = position(facts, name)
-            lane = float(np.clip(pellet[0], x - LANE_HALF_M, x + LANE_HALF_M))
-            share = 0.1 + 0.8 * (lane - x + LANE_HALF_M) / (2 * LANE_HALF_M)
-            y = START_LOW[1] + share * (START_HIGH[1] - START_LOW[1])
-            if pellet[1] > y + 0.01 or not inside(pellet[:2], START_LOW, START_HIGH):
-                return push(self.arm, facts, pellet, (lane, y), RADIUS_M)
+        """Where to, the zone's place in its region tells, so that pellets end as spread as they start."""
+        share = (position(facts, "zone")[:2] - ZONE_LOW) / (ZONE_HIGH - ZONE_LOW)
+        for name, x, of in zip(PELLETS, LANE_X, (share[0], share[1], 1 - share[0]), strict=True):
+            pellet, back = position(facts, name), 0.1 + 0.8 * float(np.clip(of, 0, 1))
+            goal = (x + (2 * back - 1) * LANE_HALF_M, START_LOW[1] + back * (START_HIGH - START_LOW)[1])
+            if pellet[1] > goal[1] + 0.01 or not inside(pellet[:2], START_LOW, START_HIGH):
+                return push(self.arm, facts, pellet, goal, RADIUS_M)
         return push(self.arm, facts, pellet, pellet[:2], RADIUS_M)
 
 
-def lanes(rng: np.random.Generator, low_y: float, high_y: float) -> dict[str, NDArray[np.float64]]:
-    """A place (2,) [m] for each pellet, in its lane."""
-    return {
-        name: np.array([x + rng.uniform(-LANE_HALF_M, LANE_HALF_M), rng.uniform(low_y, high_y)])
-        for name, x in zip(PELLETS, LANE_X, strict=True)
-    }
+def lanes(rng: np.random.Generator) -> dict[str, float]:
+    """An x [m] in its lane for each pellet."""
+    return {name: x + rng.uniform(-LANE_HALF_M, LANE_HALF_M) for name, x in zip(PELLETS, LANE_X, strict=True)}
 
 
 def judge_sweep(facts: Facts, low: NDArray[np.float64], high: NDArray[np.float64]) -> Judgement:
-    """Success: all pellets lie in the rectangle from low (2,) to high (2,) [m]."""
+    """Success: all pellets lie in the rectangle from `low` to `high` (..., 1, 2) or (2,) [m]."""
     pellets = np.stack([position(facts, name) for name in PELLETS], axis=-2)  # (..., 3, 3)
     there = inside(pellets[..., :2], low, high)
     left = distance(pellets[..., :2], np.clip(pellets[..., :2], low, high))
