@@ -183,7 +183,13 @@ class StepReader:
             raise DatasetError(f"{path}: it has no column {', '.join(missing)}")
         wanted = dict.fromkeys([*names, "next.done", "next.success", "timestamp", "episode_index"])
         self._path, self._waiting = path, []
-        self._batches = table.iter_batches(BATCH_ROWS, columns=[name for name in wanted if name in there])
+        columns = [name for name in wanted if name in there]
+        # one row group after the other: asked for all of them at once, pyarrow holds more and more of the file
+        self._batches = (
+            batch
+            for number in range(table.num_row_groups)
+            for batch in table.iter_batches(BATCH_ROWS, row_groups=[number], columns=columns, use_threads=False)
+        )
 
     def _next(self) -> dict[str, Any] | None:
         if not self._waiting:
