@@ -105,7 +105,7 @@ def dataset_view(
     episode: Annotated[str, Positional, arg(metavar="EPISODE")] = "0",
     out: Path | None = None,
 ) -> int:
-    """Look at an episode: in Rerun when it is installed, else as a video with plots.
+    """Look at an episode: in Rerun when it is installed and there is a display, else as a video with plots.
 
     Example: robolearn dataset view runs/demonstrations.zarr 3 --out episode.mp4
 
@@ -113,7 +113,7 @@ def dataset_view(
         out: file to write, a video (.mp4) or a recording for Rerun (.rrd)
     """
     from robolearn.datasets.edit import episode_index
-    from robolearn.datasets.view import has_rerun, show_in_rerun, write_video
+    from robolearn.datasets.view import has_display, has_rerun, show_in_rerun, write_video
     from robolearn.datasets.zarr_store import ZarrStore
     from robolearn.errors import RobolearnError
 
@@ -123,10 +123,12 @@ def dataset_view(
         raise RobolearnError(f"{out} ends in {out.suffix or 'nothing'}; view writes .mp4, or .rrd for Rerun")
     if out is not None and out.suffix == ".rrd" and not has_rerun():
         raise RobolearnError(f"{out} wants Rerun, which is not installed: pip install rerun-sdk")
-    if has_rerun() and (out is None or out.suffix == ".rrd"):
+    if out.suffix == ".rrd" if out is not None else has_rerun() and has_display():
         show_in_rerun(store, index, out)
         return 0
     file = out or Path("runs") / f"{dataset.stem}_episode_{index}.mp4"
+    if out is None:
+        file.unlink(missing_ok=True)  # an older view of it
     with progress("view", "step") as update:
         write_video(store, index, file, update)
     say(f"written: {file}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -33,14 +35,24 @@ def has_rerun() -> bool:
     return importlib.util.find_spec("rerun") is not None
 
 
+def has_display() -> bool:
+    """Whether a window can open."""
+    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
 def show_in_rerun(store: ZarrStore, index: int, file: Path | None = None) -> None:
     """Open Rerun's viewer on an episode, or write the recording that it opens to a file ending in .rrd."""
     import rerun
 
     episode, spec = _episode(store, index), store.spec
-    rerun.init(f"robolearn {store.path.name}", recording_id=episode.id, spawn=file is None)
+    rerun.init("robolearn", recording_id=f"{store.path.stem} {episode.id}")
     if file is not None:
         rerun.save(file)
+    else:
+        try:
+            rerun.spawn()
+        except RuntimeError as error:
+            raise DatasetError(f"Rerun does not open ({str(error).splitlines()[0]}); use --out episode.mp4") from error
     valid, stamps = store.read_valid(index), store.read_stamps(index)
     vectors = store.read(index, [n for n, field in spec.fields.items() if n not in spec.image_fields])
     for step in range(episode.length):
