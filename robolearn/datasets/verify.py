@@ -77,7 +77,8 @@ def verify(path: Path | str, progress: Progress = lambda done, total: None) -> V
     warnings += _dataset_warnings(store)
     problems += _statistics_problems(store)
     # A shard serves several episodes; one message for each is enough.
-    return VerifyReport(str(path), len(store.episodes), root.num_steps, list(dict.fromkeys(problems)), warnings)
+    steps = sum(episode.length for episode in store.episodes)
+    return VerifyReport(str(path), len(store.episodes), steps, list(dict.fromkeys(problems)), warnings)
 
 
 def _episode_problems(store: ZarrStore, index: int, episode: EpisodeInfo) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from robolearn.datasets.convert import (
 )
 from robolearn.datasets.convert.source import ImportSettings, Progress, Source, SourceEpisode
 from robolearn.datasets.disk import moved_when_whole
-from robolearn.datasets.store import WriterConfig
+from robolearn.datasets.store import DatasetSpec, WriterConfig
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.datasets.zarr_writer import ZarrWriter
 from robolearn.errors import DatasetError, RobolearnError, UnknownNameError
@@ -107,17 +107,27 @@ def import_dataset(
     if out.exists():
         raise DatasetError(f"{out} exists; name another folder")
     try:
-        with _needs(name), read(source, settings or ImportSettings()) as opened:
+        settings = settings or ImportSettings()
+        with _needs(name), read(source, settings) as opened:
+            if settings.image_codec is not None:
+                opened.spec = replace(opened.spec, image_codec=settings.image_codec, image_codecs={})
             if dry_run:
-                return Conversion(name, str(out), 0, opened.num_steps, opened.lost)
+                return Conversion(name, str(out), 0, opened.num_steps, opened.lost + _coded(opened.spec))
             with moved_when_whole(out) as temporary:
                 episodes, steps = _write(opened, temporary, source, progress)
-            return Conversion(name, str(out), episodes, steps, opened.lost)
+            return Conversion(name, str(out), episodes, steps, opened.lost + _coded(opened.spec))
     except RobolearnError:
         raise
     except Exception as error:
         reason = (str(error) or repr(error)).splitlines()[0]
         raise DatasetError(f"{source} cannot be read as {name}: {reason}") from error
+
+
+def _coded(spec: DatasetSpec) -> list[str]:
+    """What to tell of pictures that are coded anew with loss."""
+    codecs = {name: spec.codec_of(name) for name in spec.image_fields}
+    lossy = [f"{n} ({c.name})" for n, c in codecs.items() if c.name not in ("zstd", "jpegxl") or c.distance]
+    return [f"pictures are coded anew, which changes them: {', '.join(lossy)}; --lossless keeps them"] if lossy else []
 
 
 @contextlib.contextmanager

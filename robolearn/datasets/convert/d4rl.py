@@ -35,7 +35,7 @@ from robolearn.datasets.convert.source import (
     our_steps,
     picture_shape,
 )
-from robolearn.datasets.store import DatasetSpec, EpisodeMeta
+from robolearn.datasets.store import CLOSING_ROW, DatasetSpec, EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, RobolearnError
 from robolearn.specs import ArraySpec
@@ -120,7 +120,7 @@ def read(file: Path, settings: ImportSettings) -> Iterator[Source]:
         foreign, lost = _foreign(file, source, arrays, settings)
         episodes = (_episode(arrays, start, stop, bool(terminated[stop - 1]), foreign) for start, stop in parts)
         extra = len(parts) if "next_observations" in arrays else 0
-        yield Source(foreign.spec(settings.image_codec), length + extra, episodes, lost)
+        yield Source(foreign.spec(), length + extra, episodes, lost)
 
 
 def _ours(file: Path, source: Any, length: int) -> Source:
@@ -170,7 +170,8 @@ def _episode(arrays: dict[str, Any], start: int, stop: int, terminated: bool, fo
     reward = arrays["rewards"][start:stop].astype(np.float32).reshape(-1)
     stamps = even_stamps(len(rows["observations"]), foreign.control_hz)
     steps = foreign.steps(rows, actions, stamps, {"reward": reward})
-    return SourceEpisode(EpisodeMeta(foreign.task), steps, EpisodeOutcome(None, terminated, not terminated))
+    meta = EpisodeMeta(foreign.task, tags={} if following is None else {CLOSING_ROW: True})
+    return SourceEpisode(meta, steps, EpisodeOutcome(None, terminated, not terminated))
 
 
 class _WithLast:

@@ -121,7 +121,7 @@ def read(path: Path, settings: ImportSettings) -> Iterator[Source]:
             return
         foreign, lost = _foreign(path, arrays, parts, settings)
         episodes = (_episode(arrays, start, stop, foreign) for start, stop in parts)
-        yield Source(foreign.spec(settings.image_codec), int(ends[-1]), episodes, lost)
+        yield Source(foreign.spec(), int(ends[-1]), episodes, lost)
     finally:
         group.store.close()
 

@@ -105,7 +105,7 @@ def _foreign_source(folder: Folder, num_steps: int, steps: StepReader, settings:
             f"{name}: {count} steps have no frame in the video; they are masked" for name, count in gaps.items()
         )
 
-    return Source(foreign.spec(settings.image_codec), num_steps, episodes(), lost)
+    return Source(foreign.spec(), num_steps, episodes(), lost)
 
 
 def _episode(

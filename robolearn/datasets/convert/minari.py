@@ -36,7 +36,7 @@ from robolearn.datasets.convert.source import (
     our_steps,
     picture_shape,
 )
-from robolearn.datasets.store import DatasetSpec, EpisodeMeta
+from robolearn.datasets.store import CLOSING_ROW, DatasetSpec, EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, RobolearnError
 from robolearn.specs import ArraySpec
@@ -80,8 +80,7 @@ def write(store: ZarrStore, root: Path, progress: Progress) -> list[str]:
 def _write_episode(store: ZarrStore, index: int, group: Any) -> int:
     """The number of actions written."""
     episode, spec = store.episodes[index], store.spec
-    # an episode log ends with an observation that no action followed
-    length = episode.length - 1 if not store.read_valid(index)["action"][-1] and episode.length > 1 else episode.length
+    length = episode.length - bool(episode.tags.get(CLOSING_ROW))
     group.attrs.update({"id": index, "total_steps": length, OURS: json.dumps(episode.to_json())})
     if episode.seed is not None:
         group.attrs["seed"] = episode.seed
@@ -154,7 +153,7 @@ def read(path: Path, settings: ImportSettings) -> Iterator[Source]:
             return
         foreign, lost = _foreign(file, source, names, metadata, settings)
         episodes = (_episode(file, hdf5.group(file, source, name), foreign) for name in names)
-        yield Source(foreign.spec(settings.image_codec), steps + len(names), episodes, lost)
+        yield Source(foreign.spec(), steps + len(names), episodes, lost)
 
 
 def _metadata(file: Path) -> dict[str, Any]:
@@ -231,7 +230,8 @@ def _episode(file: Path, group: Any, foreign: Foreign) -> SourceEpisode:
         success = bool(hdf5.array(file, group, "infos/success").any())
     terminated = bool(columns["terminations"][-1])
     seed = group.attrs.get("seed")
-    meta = EpisodeMeta(foreign.task, seed=int(seed) if isinstance(seed, (int, np.integer)) else None)
+    known = int(seed) if isinstance(seed, (int, np.integer)) else None
+    meta = EpisodeMeta(foreign.task, seed=known, tags={CLOSING_ROW: True})
     reward = columns["rewards"].astype(np.float32)
     steps = foreign.steps(rows, actions, even_stamps(length + 1, foreign.control_hz), {"reward": reward})
     return SourceEpisode(meta, steps, EpisodeOutcome(success, terminated, not terminated))

@@ -26,7 +26,7 @@ from robolearn.datasets.convert.source import (
     is_vector,
     picture_shape,
 )
-from robolearn.datasets.store import EpisodeMeta
+from robolearn.datasets.store import CLOSING_ROW, EpisodeMeta
 from robolearn.errors import DatasetError
 from robolearn.specs import ArraySpec
 from robolearn.types import EpisodeOutcome
@@ -52,7 +52,7 @@ def read(file: Path, settings: ImportSettings) -> Iterator[Source]:
             foreign, lost = _foreign(file, archive, columns, settings)
             used = {"observations", "actions", "terminals", *foreign.extra}
             episodes = _episodes({name: columns[name] for name in used}, foreign)
-            yield Source(foreign.spec(settings.image_codec), length, episodes, lost)
+            yield Source(foreign.spec(), length, episodes, lost)
 
 
 class _Column:
@@ -129,4 +129,5 @@ def _episodes(columns: dict[str, _Column], foreign: Foreign) -> Iterator[SourceE
             number += 1
 
     while left:
-        yield SourceEpisode(EpisodeMeta(foreign.task), steps(), EpisodeOutcome(None, False, True))
+        meta = EpisodeMeta(foreign.task, tags={CLOSING_ROW: True})
+        yield SourceEpisode(meta, steps(), EpisodeOutcome(None, False, True))

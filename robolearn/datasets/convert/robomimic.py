@@ -116,7 +116,7 @@ def read(file: Path, settings: ImportSettings) -> Iterator[Source]:
             return
         foreign, lost = _foreign(file, data, demos, settings)
         episodes = (_episode(file, hdf5.group(file, data, demo), demo, foreign) for demo in demos)
-        yield Source(foreign.spec(settings.image_codec), steps, episodes, lost)
+        yield Source(foreign.spec(), steps, episodes, lost)
 
 
 def _our_spec(file: Path, text: Any) -> DatasetSpec:

@@ -72,11 +72,8 @@ def _contract(reader: Any, settings: ImportSettings) -> Contract:
     if settings.contract.is_dir():
         store = ZarrStore.open(settings.contract)
         tags = [episode.tags.get("sync") for episode in store.episodes]
-        contract = graph_contract(store.spec, "grid" if "grid" in tags else "exact")
-    else:
-        contract = load_contract(settings.contract, lambda topic: _picture_size(reader, topic))
-    codec = settings.image_codec
-    return contract if codec is None else replace(contract, spec=replace(contract.spec, image_codec=codec))
+        return graph_contract(store.spec, "grid" if "grid" in tags else "exact")
+    return load_contract(settings.contract, lambda topic: _picture_size(reader, topic))
 
 
 def _picture_size(reader: Any, topic: str) -> tuple[int, int]:

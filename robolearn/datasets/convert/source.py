@@ -67,7 +67,7 @@ class ImportSettings:
     """What a foreign file does not say."""
 
     control_hz: float | None = None
-    image_codec: ImageCodec | None = None  # JPEG unless the file is one of ours
+    image_codec: ImageCodec | None = None  # of all pictures; that of our own files, and JPEG for others, unless given
     contract: Path | None = None  # of a bag: which topic is which field
 
 
@@ -86,7 +86,7 @@ class Foreign:
     vector_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     extra: Mapping[str, ArraySpec] = field(default_factory=dict)
 
-    def spec(self, codec: ImageCodec | None) -> DatasetSpec:
+    def spec(self) -> DatasetSpec:
         width = len(self.low)
         named = len(set(self.action_names)) == width == len(self.action_names)
         joints = tuple(self.action_names) if named else tuple(f"action_{n}" for n in range(width))
@@ -103,7 +103,7 @@ class Foreign:
         observation = {**({"proprio": proprio} if names else {}), **images}
         interface = InterfaceSpec(observation, robot.action_spec, self.control_hz)
         tasks = (self.task,) if self.task else ()
-        return DatasetSpec(robot, interface, tasks, image_codec=codec or ImageCodec(), extra=self.extra)
+        return DatasetSpec(robot, interface, tasks, extra=self.extra)
 
     def step(
         self, row: Mapping[str, Any], stamp_ns: int, action: Any = None, extra: Mapping[str, Any] | None = None
