@@ -135,8 +135,11 @@ class SafetyFilter:
     @property
     def max_braking_s(self) -> float:
         """How long the arm takes at most from full speed to rest, once a command is refused [s]."""
-        full = Motion(np.zeros_like(self._limits.speed), self._limits.speed, np.zeros_like(self._limits.speed))
-        return float(braking_time_s(full, self._limits).max())
+        speed, rising = self._limits.speed, np.zeros_like(self._limits.speed)
+        if self._limits.smooth:  # the worst moment: still speeding up, and at full speed once that is taken back
+            rising = np.minimum(self._limits.acceleration, np.sqrt(2 * self._limits.jerk * speed))
+            speed = speed - rising**2 / (2 * self._limits.jerk)
+        return float(braking_time_s(Motion(np.zeros_like(speed), speed, rising), self._limits).max())
 
     def reset(self, state: RobotState) -> NDArray[np.float32]:
         """Start from where the robot is, and return that as the command that counts as sent (J,).

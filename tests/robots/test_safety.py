@@ -338,3 +338,22 @@ def test_a_million_hostile_commands_keep_every_limit() -> None:
         for seed in range(100):
             followed += drive(STREAMS[name], np.random.default_rng(seed), steps)
     assert followed > 100_000
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_an_arm_stands_as_soon_as_it_promises(name: str) -> None:
+    """From the fastest streams, the newest command repeated until it is stale."""
+    rng, slowest = np.random.default_rng(0), 0
+    for _ in range(12):
+        safety = started(STREAMS[name], tuple(rng.uniform(LOW, HIGH)))
+        way, now_ns = rng.choice([-1, 1], 3), 0
+        command = safety.filter(None, 0, 0).command
+        for _ in range(int(rng.integers(3, 30))):
+            now_ns += PERIOD_NS
+            ahead = np.clip(command + 0.2 * (HIGH - LOW) * way, LOW, HIGH).astype(np.float32)
+            command, last_ns = safety.filter(ahead, now_ns, now_ns).command, now_ns
+        for _ in range(30):
+            now_ns += PERIOD_NS
+            before, command = command, safety.filter(ahead, last_ns, now_ns).command
+            slowest = max(slowest, now_ns - last_ns if (command != before).any() else 0)
+    assert 0 < slowest * 1e-9 <= 0.08 + PERIOD_NS * 1e-9 + safety.max_braking_s
