@@ -76,7 +76,12 @@ class CameraNode(Node):
             now_ns = int(self.get_clock().now().nanoseconds)
             if frame.stamp_ns > last_ns:
                 last_ns = frame.stamp_ns
-                self._publish(name, camera, frame.image, last_ns)
+                try:
+                    self._publish(name, camera, frame.image, last_ns)
+                except Exception:
+                    if not self.context.ok():
+                        return  # asked to stop, just now
+                    raise
                 self._meters[name].note(now_ns, last_ns)
             self._closing.wait(max((last_ns + round(EARLY * period_ns) - now_ns) * 1e-9, POLL_S))
 

@@ -29,7 +29,7 @@ class Mirror:
         self._worst = 0.0
         self._residual = node.create_publisher(JointState, topics.RESIDUAL, topics.STREAM)
         self._images = {
-            camera: node.create_publisher(Image, topics.mirror_topic(camera), topics.IMAGE_QOS["sensor"])
+            camera: node.create_publisher(Image, topics.mirror_topic(camera), topics.SENSOR)
             for camera in twin.camera_specs
         }
         self._diagnostics = Diagnostics(node, self._figures)

@@ -19,6 +19,7 @@ from robolearn_nodes import convert, topics
 T = TypeVar("T", str, int, float, bool)
 E = TypeVar("E", str, float)
 DIAGNOSTICS_PERIOD_S = 1.0
+SAME_CLOCK_MS = 60_000.0  # a sample that is older is stamped by another clock, as the twin's
 ALONE_CHECK_S = 1.0  # discovery on one host takes about a tenth of it
 
 
@@ -79,7 +80,8 @@ class Meter:
         first_ns, last_ns = self._samples[0][0], self._samples[-1][0]
         rate = (len(self._samples) - 1) * 1e9 / max(last_ns - first_ns, 1)
         age_ms = max((now_ns - stamp_ns) * 1e-6 for now_ns, stamp_ns in self._samples)
-        return {f"{stream}_hz": f"{rate:.1f}", f"{stream}_worst_age_ms": f"{age_ms:.1f}"}
+        known = {f"{stream}_worst_age_ms": f"{age_ms:.1f}"} if abs(age_ms) < SAME_CLOCK_MS else {}
+        return {f"{stream}_hz": f"{rate:.1f}", **known}
 
 
 class Diagnostics:

@@ -19,7 +19,7 @@ from std_srvs.srv import SetBool
 from robolearn.datasets import edit
 from robolearn.datasets.contract import graph_contract
 from robolearn.datasets.store import EpisodeMeta, WriterConfig
-from robolearn.errors import DatasetError, RobolearnError, SpecError
+from robolearn.errors import DatasetError, RobolearnError, SpecError, UnknownNameError
 from robolearn.types import EpisodeOutcome
 from robolearn_nodes import convert, topics
 from robolearn_nodes.interface import robot_interface
@@ -47,6 +47,9 @@ class RecorderNode(Node):
         cameras = parameter(self, "cameras", "front,wrist", "cameras that are recorded, comma separated; may be empty")
         self._rule = parameter(self, "sync", "", "`exact` or `grid`, see recording.py; empty: exact for a twin")
         max_image_age_s = parameter(self, "max_image_age_s", 0.2, "grid: an older picture is masked")
+        image_qos = parameter(
+            self, "image_qos", "reliable", "`reliable`, or `sensor` for cameras that are published so"
+        )
         self._wait_for_started = parameter(
             self,
             "wait_for_started",
@@ -62,6 +65,8 @@ class RecorderNode(Node):
                 f"recorder: sync is {self._rule!r} and max_image_age_s {max_image_age_s:g}, expected one of "
                 f"{', '.join(RULES)}, and more than 0"
             )
+        if image_qos not in topics.IMAGE_QOS:
+            raise UnknownNameError("image_qos", image_qos, topics.IMAGE_QOS)
         if not path:
             raise DatasetError("the recorder has no dataset; set its parameter dataset to a path ending in .zarr")
         names = [name.strip() for name in cameras.split(",") if name.strip()]
@@ -78,7 +83,7 @@ class RecorderNode(Node):
 
         rule: Literal["exact", "grid"] = "exact" if self._rule == "exact" else "grid"
         self._contract = graph_contract(self._store.spec, rule, max_image_age_s)
-        self._streams = Streams(self, self._contract, self._push)
+        self._streams = Streams(self, self._contract, self._push, image_qos == "sensor")
         self._info = self.create_publisher(DatasetInfo, topics.DATASET, topics.LATCHED)
         self.create_subscription(EpisodeEvent, topics.EPISODE, self._on_event, topics.LATCHED)
         self.create_service(StartEpisode, topics.START_RECORDING, self._on_start)

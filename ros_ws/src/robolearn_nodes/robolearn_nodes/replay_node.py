@@ -29,7 +29,6 @@ from robolearn_nodes.node import Diagnostics, parameter, run
 from robolearn_nodes.replay import Replay
 
 CONNECT_S = 10.0
-END_S = 0.5
 SILENCE_S = 5.0  # without joint states for so long, there is nobody to play to
 
 
@@ -76,10 +75,9 @@ class ReplayNode(Node):
             self._spin(SILENCE_S, lambda: self._heard)
             if not self._heard:
                 raise LaunchError(f"nobody publishes {topics.JOINT_STATES} any more; the replay is given up")
-        self._spin(END_S, lambda: self._ended is not None)  # a twin ends an episode by itself, where it succeeds
-        if self._ended is None:
+        if self._ended is None:  # a twin may have ended it by itself, of which the news is still on its way
             event = EpisodeEvent(terminated=True, reason=self._replay.problem)
-            self._call(self._stop, StopEpisode.Request(event=event))
+            self._stop.call_async(StopEpisode.Request(event=event))
             self._spin(CONNECT_S, lambda: self._ended is not None)
         self._report()
 

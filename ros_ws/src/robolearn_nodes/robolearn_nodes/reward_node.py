@@ -135,6 +135,8 @@ class RewardNode(Node):
                 self._score(episode, steps)
                 self._problem = ""
             except (RobolearnError, RuntimeError) as error:  # the latter from torch, as for pictures of two sizes
+                if not self.context.ok():
+                    return  # asked to stop, just now
                 self._problem = f"no score: {' '.join(str(error).split())[:200]}"
             self._latency_ms = (time.perf_counter() - started_s) * 1e3
 

@@ -34,12 +34,14 @@ Push = Callable[[str, int, Callable[[], dict[str, Any]]], None]
 class Streams:
     """Subscribes to all topics of a contract."""
 
-    def __init__(self, node: Node, contract: Contract, push: Push) -> None:
+    def __init__(self, node: Node, contract: Contract, push: Push, lossy_images: bool) -> None:
         self._node, self._contract, self._push = node, contract, push
         self.topics = list(contract.streams)
         self._meters = {topic: Meter() for topic in self.topics}
         for topic, stream in contract.streams.items():
-            node.create_subscription(TYPES[stream.type], topic, self._on(topic), topics.STREAM)
+            lossy = lossy_images and TYPES[stream.type] is Image  # a reliable reader hears no lossy writer
+            qos = topics.SENSOR if lossy else topics.STREAM
+            node.create_subscription(TYPES[stream.type], topic, self._on(topic), qos)
 
     def figures(self) -> dict[str, str]:
         """Rate and age of each stream."""

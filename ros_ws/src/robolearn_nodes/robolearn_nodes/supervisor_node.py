@@ -23,7 +23,7 @@ from std_srvs.srv import Trigger
 
 from robolearn.errors import LaunchError, SpecError
 from robolearn_nodes import topics
-from robolearn_nodes.node import parameter, run
+from robolearn_nodes.node import Diagnostics, parameter, run
 
 ALIVE_CHECK_S = 1.0
 CONNECT_S = 10.0  # how long nodes that have just started may take to find each other
@@ -75,6 +75,8 @@ class SupervisorNode(Node):
         self._ended, self._asked = Future(), Future()
         self.create_service(Trigger, topics.NEXT_EPISODE, self._on_next)
         self.create_subscription(EpisodeEvent, topics.EPISODE, self._on_event, topics.LATCHED)
+        self._done = 0
+        self._diagnostics = Diagnostics(self, lambda: {"episode": self._waiting_for, "episodes_done": self._done})
 
     def run_episodes(self) -> None:
         """All episodes, then return."""
@@ -87,6 +89,7 @@ class SupervisorNode(Node):
             self._results.parent.mkdir(parents=True, exist_ok=True)
         for seed in range(self._first_seed, self._first_seed + self._episodes):
             outcome = self._run_episode("-".join(filter(None, (self._task, str(seed), uuid4().hex[:8]))), seed)
+            self._done += 1
             self.get_logger().info(
                 f"episode {outcome['episode_id']}: {'success' if outcome['success'] else 'no success'}"
             )

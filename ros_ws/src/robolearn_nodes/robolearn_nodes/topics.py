@@ -40,11 +40,9 @@ RESUME_TELEOP = "/teleop/resume"
 
 STREAM = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 NEWEST = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
-IMAGE_QOS = {
-    "reliable": QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE),
-    "sensor": QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT),
-}
-VIEW = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)  # of who may lag and must hold up nobody
+SENSOR = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+IMAGE_QOS = {"reliable": QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE), "sensor": SENSOR}
+VIEW = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)  # of who may lag and wants no backlog
 LATCHED = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
