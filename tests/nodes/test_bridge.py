@@ -51,7 +51,7 @@ class FakeControl:
         self._states.publish(message)
 
 
-@pytest.mark.parametrize("controller", ["forward", "trajectory"])
+@pytest.mark.parametrize("controller", ["forward", pytest.param("trajectory", marks=pytest.mark.slow)])
 def test_the_arm_follows_through_its_own_controller_and_is_held(graph: Any, controller: str) -> None:
     fake, ears = FakeControl(graph, controller), Ears(graph)
     graph.start(
@@ -121,6 +121,7 @@ def test_a_robot_that_cannot_be_is_one_line(refused: Any, parameters: dict[str, 
     assert expected in refused(robot_node.main, **parameters)
 
 
+@pytest.mark.slow
 def test_silent_robot_is_one_line(graph: Any) -> None:
     child = graph.start("robot", controller="forward", command_topic="/c", **LIMITS)
     assert child.wait(60) == 2

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from cells import Typist, standin_cell
 from geometry_msgs.msg import TransformStamped
 from robolearn_msgs.msg import EpisodeEvent
@@ -65,6 +66,7 @@ def nonsense(names: list[str], now_ns: int) -> list[tuple[str, Any]]:
     ]
 
 
+@pytest.mark.slow
 def test_nonsense_kills_nobody_and_moves_nothing(graph: Any, tmp_path: Path, typist: Typist) -> None:
     save_reward(SuccessReward(SuccessConfig()), tmp_path / "model")
     with standin_cell(tmp_path) as (cell, bus):

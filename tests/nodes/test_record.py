@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from cells import CONTROL_HZ, Typist, standin_cell
 from robolearn_msgs.msg import DatasetInfo, EpisodeEvent
 from robolearn_msgs.srv import AnnotateEpisode, DiscardEpisode, StartEpisode, StopEpisode
@@ -116,6 +117,7 @@ def test_person_records_on_a_cell(graph: Any, tmp_path: Path, typist: Typist) ->
     assert infos[-1].last_episode == store.episodes[1].id
 
 
+@pytest.mark.slow
 def test_person_records_on_the_twin_in_real_time(graph: Any, tmp_path: Path, typist: Typist) -> None:
     dataset = tmp_path / "demos.zarr"
     sent: list[JointTrajectory] = []
@@ -141,6 +143,7 @@ def test_person_records_on_the_twin_in_real_time(graph: Any, tmp_path: Path, typ
     np.testing.assert_array_equal(np.diff(stamps["proprio"][:, 0]), 50_000_000)
 
 
+@pytest.mark.slow
 def test_stopped_recorder_holds_up_nobody_and_kept_episodes_can_be_changed(
     graph: Any, tmp_path: Path, typist: Typist
 ) -> None:

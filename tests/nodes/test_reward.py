@@ -20,6 +20,7 @@ from robolearn.types import RobotState
 JOINTS = ("a", "b")
 
 
+@pytest.mark.slow
 def test_progress_is_published_as_the_model_says_it(graph: Any, tmp_path: Path) -> None:
     model = ProgressReward(
         ProgressConfig(cameras=("front", "wrist"), proprio_size=4, stages=("one", "two"), priors=(0.5, 0.5))

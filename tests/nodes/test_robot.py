@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from cells import Typist, standin_cell
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
@@ -65,6 +66,7 @@ def test_dead_commander_holds_the_arm_within_100_ms_and_is_marked(graph: Any, tm
         assert bus.motors[1].get("torque")  # it still holds
 
 
+@pytest.mark.slow
 def test_killed_robot_node_is_started_again_by_its_launch_file(graph: Any, tmp_path: Path, typist: Typist) -> None:
     with standin_cell(tmp_path) as (cell, bus):
         ears = Ears(graph)

@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
 from cells import Typist
 from robolearn_msgs.msg import EpisodeEvent
 from robolearn_nodes import convert
@@ -20,6 +21,7 @@ from robolearn.types import ActionSource
 TASK = "reach-v1"
 
 
+@pytest.mark.slow
 def test_killed_policy_holds_the_robot_and_is_started_again(graph: Any, tmp_path: Path) -> None:
     results = tmp_path / "results.jsonl"
     ears = Ears(graph)
@@ -42,6 +44,7 @@ def test_killed_policy_holds_the_robot_and_is_started_again(graph: Any, tmp_path
     assert (second["success"], second["reason"]) == (True, "")
 
 
+@pytest.mark.slow
 def test_person_takes_over_from_the_policy_and_gives_back(graph: Any, tmp_path: Path, typist: Typist) -> None:
     dataset = tmp_path / "d.zarr"
     ears = Ears(graph)

@@ -56,6 +56,7 @@ def test_one_command_from_the_future_does_not_end_an_episode(graph: Any) -> None
     assert graph.events[-1].truncated
 
 
+@pytest.mark.slow
 def test_idle_twin_is_seen_and_after_its_restart_the_recorder_hears_it(graph: Any, tmp_path: Path) -> None:
     dataset = tmp_path / "demos.zarr"
     stander, ears = Stander(graph), Ears(graph)
@@ -95,6 +96,7 @@ def test_idle_twin_is_seen_and_after_its_restart_the_recorder_hears_it(graph: An
         assert (info.length, info.success, info.masked.get("proprio", 0)) == (end.num_steps, False, 0)
 
 
+@pytest.mark.slow
 def test_mirror_follows_a_real_arm_beside_it(graph: Any, tmp_path: Path, typist: Typist) -> None:
     with standin_cell(tmp_path) as (cell, _):
         ears = Ears(graph)
