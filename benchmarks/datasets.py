@@ -216,7 +216,7 @@ def overload(folder: Path) -> dict[str, float]:
         "overload_steps": steps,
         "overload_dropped": sum(info.dropped.values()),
         "overload_masked": sum(info.masked.values()),
-        "overload_shifted": shifted,
+        "overload_shifted": int(shifted),
         "overload_append_p99_ms": float(np.quantile(waits, 0.99)) * 1e3,
         "overload_loop_late_p99_ms": float(np.quantile(late, 0.99)) * 1e3,
     }

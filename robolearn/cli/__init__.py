@@ -47,6 +47,8 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "dataset split": edits.dataset_split,
     "dataset merge": edits.dataset_merge,
     "dataset convert": edits.dataset_convert,
+    "dataset publish": edits.dataset_publish,
+    "dataset pull": edits.dataset_pull,
     "label": rewards.label,
     "reward train": rewards.reward_train,
     "reward weights": rewards.reward_weights,

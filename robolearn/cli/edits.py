@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json as json_module
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
 from robolearn.cli.output import Dataset, Episodes, named, print_json, progress, say
 from robolearn.errors import RobolearnError
+
+if TYPE_CHECKING:
+    from robolearn.datasets.remote import Transfer
 
 
 def dataset_delete(dataset: Dataset, episodes: Episodes, dry_run: bool = False) -> int:
@@ -124,6 +128,41 @@ def dataset_merge(
     with progress("merge", "episode") as update:
         ids = merge(datasets, out, dry_run, update)
     return _told(f"copied to {out}", ids, dry_run)
+
+
+def dataset_publish(
+    dataset: Dataset, url: Annotated[str, Positional, arg(metavar="URL")], dry_run: bool = False, json: bool = False
+) -> int:
+    """Bring a dataset of an object store up to date with a local one; only what changed is sent.
+
+    Example: robolearn dataset publish runs/demonstrations.zarr s3://robots/demonstrations.zarr
+    """
+    from robolearn.datasets.remote import publish
+
+    with progress("publish", "file") as update:
+        sent = publish(dataset, url, dry_run, update)
+    return _transferred("sent", sent, dry_run, json)
+
+
+def dataset_pull(
+    url: Annotated[str, Positional, arg(metavar="URL")], out: Path, dry_run: bool = False, json: bool = False
+) -> int:
+    """Copy a dataset of an object store to a new folder.
+
+    Example: robolearn dataset pull s3://robots/demonstrations.zarr --out runs/demonstrations.zarr
+    """
+    from robolearn.datasets.remote import pull
+
+    with progress("pull", "file") as update:
+        fetched = pull(url, out, dry_run, update)
+    return _transferred("fetched", fetched, dry_run, json)
+
+
+def _transferred(what: str, transfer: Transfer, dry_run: bool, json: bool) -> int:
+    if json:
+        print_json(asdict(transfer))
+    text = f"{transfer.files} files of {transfer.bytes / 2**20:.1f} MiB"
+    return _told(what, [f"{text}, {transfer.kept} were there already" if transfer.kept else text], dry_run)
 
 
 def dataset_convert(

@@ -73,7 +73,16 @@ def column_layout(column: Column) -> ArrayLayout:
         "episodes": {name: list(rows) for name, rows in column.rows.items()},
     }
     return ArrayLayout(
-        f"{COLUMNS}/{column.name}", spec.shape, dtype, Zstd(), chunk, shard, ("time", *axes), fill, attributes
+        f"{COLUMNS}/{column.name}",
+        spec.shape,
+        dtype,
+        Zstd(),
+        chunk,
+        shard,
+        ("time", *axes),
+        fill,
+        attributes,
+        sparse=True,
     )
 
 

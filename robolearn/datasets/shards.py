@@ -42,6 +42,7 @@ class ArrayLayout:
     fill_value: int | bool | float = 0
     attributes: dict[str, Any] = field(default_factory=dict)
     grouped: bool = False  # a chunk is a group of frames: coded once, never continued
+    sparse: bool = False  # a chunk that was never written is no damage
 
     @property
     def chunks_per_shard(self) -> int:
@@ -146,6 +147,11 @@ class ArrayReader:
         for last_try in (False, True):
             shard, number = self._shard_of(chunk)
             data = shard.chunk(number)
+            if data is None and not self.layout.sparse:
+                first, rows = chunk * self.layout.chunk_rows, self.layout.chunk_rows
+                raise DatasetError(
+                    f"{shard.where}: field {self.layout.name}: rows {first} to {first + rows - 1} are missing"
+                )
             if data is None:
                 out[...] = self.layout.fill_value
                 return

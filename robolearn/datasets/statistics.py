@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from robolearn.datasets.zarr_store import ZarrStore
 
 RANKS = np.linspace(0, 1, 101)  # whose values are kept
-MAX_PICTURES = 8  # of an episode and camera
+MAX_PICTURES = 4  # of an episode and camera
 CELLS = 10  # of the range of each entry of a state or action
 REGISTERS = 1024  # of HyperLogLog: a standard error of 3 %
 
@@ -54,7 +54,7 @@ class Quality:
 class Statistics:
     """Of all visible episodes."""
 
-    fields: dict[str, FieldSummary]  # of an image 8 steps of each episode; fields without a value are left out
+    fields: dict[str, FieldSummary]  # of an image 4 steps of each episode; fields without a value are left out
     quality: Quality
 
 
@@ -146,8 +146,11 @@ def _episode(store: ZarrStore, index: int) -> Summaries:
     }
 
 
-def _short(values: NDArray) -> list[float]:
-    return [float(f"{number:.7g}") for number in np.ravel(values)]
+def _short(values: NDArray) -> Any:
+    """As lists, of 7 significant digits."""
+    size = np.abs(values)
+    scale = 10.0 ** (6 - np.floor(np.log10(np.where(size > 0, size, 1))))
+    return (np.round(values * scale) / scale).tolist()
 
 
 def _summary(values: NDArray) -> dict[str, Any]:
@@ -157,7 +160,7 @@ def _summary(values: NDArray) -> dict[str, Any]:
         "count": len(values),
         "mean": _short(values.mean(0)),
         "std": _short(values.std(0)),
-        "ranks": [_short(row) for row in np.quantile(values, RANKS, axis=0)],
+        "ranks": _short(np.quantile(values, RANKS, axis=0)),
     }
 
 
@@ -169,12 +172,12 @@ def _grey_levels(pixels: NDArray) -> dict[str, Any]:
     mean = counts @ grey / len(pixels)
     std = np.sqrt(np.maximum(counts @ grey.astype(np.float64) ** 2 / len(pixels) - mean**2, 0))
     share = np.cumsum(counts, axis=1) / len(pixels)
-    ranks = [[np.searchsorted(row, rank) if rank else np.flatnonzero(row)[0] for row in share] for rank in RANKS]
+    ranks = np.array([np.searchsorted(row, np.maximum(RANKS, 0.5 / len(pixels))) for row in share]).T
     return {
         "count": len(pixels),
         "mean": _short(mean),
         "std": _short(std),
-        "ranks": [_short(np.array(row)) for row in ranks],
+        "ranks": ranks.tolist(),
     }
 
 
@@ -200,7 +203,7 @@ def _merged(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "count": int(counts.sum()),
         "mean": _short(whole),
         "std": _short(np.sqrt(variance)),
-        "ranks": [_short(row) for row in merged],
+        "ranks": _short(merged),
     }
 
 

@@ -117,7 +117,7 @@ def _episode_problems(store: ZarrStore, index: int, episode: EpisodeInfo) -> Ite
                 yield f"column {name} holds numbers that are not finite"
     for name, field in spec.fields.items():
         try:
-            values = _read_whole(store, index, name, episode)
+            values = _read_whole(store, index, name, valid.get(name))
         except DatasetError as error:
             yield str(error)
             continue
@@ -150,12 +150,15 @@ def _statistics_problems(store: ZarrStore) -> Iterator[str]:
             yield f"{store.name}: the statistics of {name} are not those of its steps"
 
 
-def _read_whole(store: ZarrStore, index: int, name: str, episode: EpisodeInfo) -> NDArray | None:
-    """The values; of images nothing, but each is decoded."""
-    if name not in store.spec.image_fields:
+def _read_whole(store: ZarrStore, index: int, name: str, valid: NDArray[np.bool_] | None) -> NDArray | None:
+    """The values; of images nothing, but each is decoded, and one that is valid has to be there."""
+    if name not in store.spec.image_fields or valid is None:
         return store.read(index, [name])[name]
-    for step in range(episode.length):
+    reader, start = store.reader(name), store.episodes[index].start
+    for step, wanted in enumerate(valid.tolist()):
         store.read(index, [name], step, step + 1)
+        if wanted and reader.read_coded((start + step) // reader.layout.chunk_rows) is None:
+            raise DatasetError(f"{store.files.where(name)}: field {name}: the picture of step {step} is missing")
     return None
 
 

@@ -13,6 +13,7 @@ import pytest
 import zarr
 from painted import SUCCESS, dataset, dataset_spec, record, stamps, step
 
+from robolearn.datasets.codecs import with_checksum
 from robolearn.datasets.info import info
 from robolearn.datasets.repair import repair
 from robolearn.datasets.store import EpisodeMeta
@@ -146,6 +147,23 @@ def test_shards(path: Path, field: str, damage: Callable[[Path], Any]) -> None:
     assert any(str(shard) in problem for problem in found.problems)
     others = [name for name in store.spec.fields if name != field]
     assert store.read(1, others)["proprio"][0, 0] == 5
+
+
+@pytest.mark.parametrize("field", ["action", "image_front", "valid"])
+def test_a_chunk_that_is_missing(path: Path, field: str) -> None:
+    """The index says that it was never written."""
+    (shard,) = (path / field).glob("c.*")
+    layout = ZarrStore.open(path).reader(field).layout
+    data = shard.read_bytes()
+    index = np.frombuffer(data[-layout.index_bytes : -4], "<u8").copy()
+    index[:2] = np.iinfo(np.uint64).max
+    shard.write_bytes(data[: -layout.index_bytes] + with_checksum(index.tobytes()))
+    problems = verify(path).problems
+    assert any(f"field {field}: " in problem and "missing" in problem for problem in problems)
+    assert all(str(path / field) in problem for problem in problems)
+    if field == "action":
+        with pytest.raises(DatasetError, match="field action: rows 0 to 1023 are missing"):
+            ZarrStore.open(path).read(0, ["action"])
 
 
 def test_a_damaged_shard_stops_the_writer_and_is_left_as_it_is(path: Path) -> None:

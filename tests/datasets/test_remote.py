@@ -13,6 +13,7 @@ import pytest
 import zarr
 from painted import dataset, painted_number, record
 
+from robolearn import cli
 from robolearn.datasets import edit
 from robolearn.datasets.remote import RemoteFiles, publish, pull
 from robolearn.datasets.sampler import Sampler, SamplerConfig
@@ -106,6 +107,15 @@ def test_published_again_after_every_episode(path: Path, url: str) -> None:
     edit.delete(path, [0])
     publish(path, url)
     assert len(ZarrStore.open(url).episodes) == 3
+
+
+def test_on_the_command_line(path: Path, url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["dataset", "publish", str(path), url, "--dry-run"]) == 0
+    assert "would be sent: " in capsys.readouterr().err
+    assert cli.run(["dataset", "publish", str(path), url, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["kept"] == 0
+    assert cli.run(["dataset", "pull", url, "--out", str(tmp_path / "copy")]) == 0
+    assert verify(tmp_path / "copy").ok
 
 
 def test_what_is_not_overwritten(path: Path, url: str, tmp_path: Path) -> None:
