@@ -18,7 +18,7 @@ import tyro
 from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes
 
-from robolearn.cli import bench, cell, data, edits, graph, rewards, work
+from robolearn.cli import bench, cell, data, edits, graph, rewards, twin, work
 from robolearn.cli.output import EXIT_INTERRUPTED, say
 from robolearn.errors import RobolearnError, UnknownNameError
 
@@ -60,6 +60,8 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "cell find": cell.cell_find,
     "cell motor": cell.cell_motor,
     "cell board": cell.cell_board,
+    "twin fit": twin.twin_fit,
+    "twin compare": twin.twin_compare,
     "topic list": graph.topic_list,
     "topic echo": graph.topic_echo,
     "topic hz": graph.topic_hz,

@@ -7,14 +7,16 @@ of an iteration run as one `mujoco.batch.Batch`. Nothing but the robot is simula
 
 Which parameters show in a log depends on its motions: the servos' gain where they are not saturated, damping where they
 move fast, dry friction where they turn around, latency and armature where commands jump. `excitation` has all of it.
+Joints whose servos are the same in the robot's file share their parameters, unless each is fitted for itself.
 
-Legend: T steps, J joints, P parameters, K trials, W windows.
+Legend: T steps, J joints, G groups of joints with the same servo, P parameters, K trials, W windows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from mujoco import minimize
@@ -34,6 +36,7 @@ LATENCY_UNIT_S = 0.05  # so that all parameters are of the size of 1
 MAX_LATENCY_S = 0.2
 FACTORS = (0.05, 20.0)  # of the first guess: the range that is searched
 FINITE_STEP = 1e-4
+LATENCY_SEARCH = 2  # time steps around the first estimate
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Log:
 @dataclass(frozen=True)
 class Fit:
     """What `fit` found. uncertainty: standard deviation of each fitted parameter over its value, by name as in `values`
-    (`kp.elbow_flex`, `latency_s`); large for what the log does not show."""
+    (`kp.shoulder_pan+elbow_flex` of joints that share one, `latency_s`); large for what the log does not show."""
 
     before: Physics
     after: Physics
@@ -80,37 +83,56 @@ def fit(
     window_steps: int = 20,
     max_windows: int = 24,
     iterations: int = 25,
-    names: Sequence[str] = PER_JOINT,
+    per_joint: bool = False,
     progress: Callable[[int, float], None] = lambda iteration, error: None,
 ) -> Fit:
     """Fit the physics of the task's robot to logs at the task's control rate.
 
-    names: which of `PER_JOINT` are fitted, for every joint, beside the latency. At most `max_windows` windows of
-    `window_steps` are used, spread over the logs. progress: called with the iteration and the RMS error [rad].
+    per_joint: every joint for itself, even where servos are the same; wants more data and time. At most `max_windows`
+    windows of `window_steps` are used, spread over the logs. progress: called with the iteration and the error [rad].
     Raises SpecError when there is no window in the logs.
     """
     before = Physics.of(load_robot(task))
-    shooting = _Shooting(task, logs, window_steps, max_windows, tuple(names), before)
-    start = np.append(np.zeros(len(names) * len(task.robot_spec.joint_names)), 0.02 / LATENCY_UNIT_S)
+    shooting = _Shooting(task, logs, window_steps, max_windows, PER_JOINT, before, per_joint)
+    start = np.append(np.zeros(len(PER_JOINT) * len(shooting.groups)), 0.02 / LATENCY_UNIT_S)
     low = np.append(np.full(len(start) - 1, np.log(FACTORS[0])), 0.0)
     high = np.append(np.full(len(start) - 1, np.log(FACTORS[1])), MAX_LATENCY_S / LATENCY_UNIT_S)
 
-    def report(trace: list[minimize.IterLog]) -> None:
-        progress(len(trace), float(np.sqrt(2 * trace[-1].objective / shooting.size)))
+    done = 0
 
-    found, trace = minimize.least_squares(
-        start,
-        shooting.residual,
-        bounds=[low, high],
-        eps=FINITE_STEP,
-        max_iter=iterations,
-        xtol=1e-4,
-        gtol=1e-9,
-        x_scale="jac",
-        verbose=minimize.Verbosity.SILENT,
-        iter_callback=report,
-    )
-    return Fit(before, shooting.physics(found), shooting.uncertainty(found), len(trace))
+    def search(residual: Callable[[Floats], Floats], guess: Floats) -> tuple[Floats, float]:
+        def report(trace: list[minimize.IterLog]) -> None:
+            nonlocal done
+            done += 1
+            progress(done, float(np.sqrt(2 * trace[-1].objective / shooting.size)))
+
+        n = len(guess)
+        found, trace = minimize.least_squares(
+            guess,
+            residual,
+            bounds=[low[:n], high[:n]],
+            eps=FINITE_STEP,
+            max_iter=iterations,
+            xtol=1e-5,
+            gtol=1e-10,
+            x_scale="jac",
+            verbose=minimize.Verbosity.SILENT,
+            iter_callback=report,
+        )
+        return found, float(trace[-1].objective)
+
+    rough, _ = search(shooting.residual, start)
+    # The error has a kink wherever the latency is a whole number of time steps, which is what the twin keeps.
+    unit = shooting.model.opt.timestep / LATENCY_UNIT_S
+    best, least = rough, np.inf
+    for substeps in round(rough[-1] / unit) + np.arange(-LATENCY_SEARCH, LATENCY_SEARCH + 1):
+        if not 0 <= substeps * unit <= high[-1]:
+            continue
+        latency = substeps * unit
+        found, error = search(partial(shooting.residual_at, latency), rough[:-1])
+        if error < least:
+            best, least = np.append(found, latency), error
+    return Fit(before, shooting.physics(best), shooting.uncertainty(best), done)
 
 
 def replay(task: Task, physics: Physics, log: Log) -> Floats:
@@ -124,11 +146,22 @@ class _Shooting:
     """The windows of a log as one batch of simulations. A trial x (P,): logarithms of factors, then the latency."""
 
     def __init__(
-        self, task: Task, logs: Sequence[Log], steps: int, max_windows: int, names: tuple[str, ...], guess: Physics
+        self,
+        task: Task,
+        logs: Sequence[Log],
+        steps: int,
+        max_windows: int,
+        names: tuple[str, ...],
+        guess: Physics,
+        per_joint: bool = False,
     ) -> None:
         self.model = load_robot(task)
         guess.apply(self.model)
         self.names, self.guess, self.joints = names, guess, task.robot_spec.joint_names
+        servos = list(zip(*(getattr(Physics.of(self.model), name) for name in PER_JOINT), strict=True))
+        kinds = list(range(len(servos))) if per_joint else [servos.index(servo) for servo in servos]
+        self.groups = [tuple(j for j, kind in enumerate(kinds) if kind == k) for k in sorted(set(kinds))]
+        self.group_of = np.array([next(g for g, row in enumerate(self.groups) if j in row) for j in range(len(kinds))])
         joint_ids = self.model.actuator_trnid[:, 0]
         self.qpos, self.dof = self.model.jnt_qposadr[joint_ids], self.model.jnt_dofadr[joint_ids]
         self.substeps = round(1 / (task.control_hz * self.model.opt.timestep))
@@ -150,7 +183,7 @@ class _Shooting:
         self._batches: dict[int, Batch] = {}
 
     def physics(self, x: Floats) -> Physics:
-        factors = np.exp(x[:-1]).reshape(len(self.names), len(self.joints))
+        factors = np.exp(x[:-1]).reshape(len(self.names), len(self.groups))[:, self.group_of]
         fitted = {
             name: tuple((np.array(getattr(self.guess, name)) * factor).tolist())
             for name, factor in zip(self.names, factors, strict=True)
@@ -163,6 +196,11 @@ class _Shooting:
         errors = np.stack([position - self.position, VELOCITY_S * (velocity - self.velocity)], axis=1)
         return np.nan_to_num(errors.reshape(len(errors), -1).T, nan=1e3, posinf=1e3, neginf=-1e3)
 
+    def residual_at(self, latency: float, x: Floats) -> Floats:
+        """The same for trials without their latency (P - 1, K)."""
+        rows = x.reshape(len(x), -1)
+        return self.residual(np.concatenate([rows, np.full((1, rows.shape[1]), latency)]))
+
     def uncertainty(self, x: Floats) -> dict[str, float]:
         """Gauss-Newton: covariance = variance of the residual times the inverse of J^T J."""
         trials = np.concatenate([x[:, None], x[:, None] + FINITE_STEP * np.eye(len(x))], axis=1)
@@ -171,7 +209,8 @@ class _Shooting:
         variance = float((errors[:, 0] ** 2).mean()) * np.diag(np.linalg.pinv(jacobian.T @ jacobian))
         deviation = np.sqrt(np.maximum(variance, 0.0))
         deviation[-1] /= max(float(x[-1]), 1e-3)
-        labels = [f"{name}.{joint}" for name in self.names for joint in self.joints] + ["latency_s"]
+        of = ["+".join(self.joints[j] for j in group) for group in self.groups]
+        labels = [f"{name}.{joints}" for name in self.names for joints in of] + ["latency_s"]
         return {label: round(float(value), 4) for label, value in zip(labels, deviation, strict=True)}
 
     def simulate(self, x: Floats) -> tuple[Floats, Floats]:

@@ -55,6 +55,14 @@ class Twin:
         mujoco.mj_forward(self.model, self.data)
         self._umpire.begin(self.observe(self._layout.facts))
 
+    def place_robot(self, position: ArrayLike) -> None:
+        """Put the joints at `position` (J,), at rest and commanded to stay; nothing else moves, and no time passes."""
+        self.data.qpos[self._layout.qpos_address] = position
+        self.data.qvel[self._layout.qvel_address] = 0.0
+        self.data.ctrl[:] = position
+        self._layout.hold(self.data)
+        mujoco.mj_forward(self.model, self.data)
+
     def command(self, action: ArrayLike) -> None:
         """Set joint targets (J,). Raises SpecError for another shape or for anything that is not finite."""
         self.data.ctrl[:] = self.spec.action.check("action", np.asarray(action, dtype=np.float32))

@@ -1,0 +1,79 @@
+"""The commands around the twin: fit it to a robot, compare it with a recording, ask another engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from robolearn.cli.output import Dataset, print_json, print_table, say
+
+
+def twin_fit(
+    dataset: Dataset, out: Path = Path("runs/twin_fit"), task: str = "", per_joint: bool = False, json: bool = False
+) -> int:
+    """Fit the twin's joints and servos to recorded motions of a robot.
+
+    Record a few minutes of free motion with jumps and slow turns; the last episode is kept for the judgement.
+
+    Example: robolearn twin fit motions.zarr --out runs/fit
+
+    Args:
+        dataset: recorded motions; commands and joint states are enough.
+        out: folder for physics.yaml, report.json and replay.png.
+        task: whose robot it is; by default the dataset's own task.
+        per_joint: fit every joint for itself, even where the servos are the same.
+    """
+    from robolearn.recipes.twin import fit_twin, parameter_rows
+    from robolearn.tasks import make_task
+
+    report = fit_twin(
+        dataset, out, task, per_joint, lambda done, error: say(f"iteration {done}: {1e3 * error:.3f} mrad")
+    )
+    if json:
+        print_json(report)
+        return 0
+    joints = make_task(report["task"]).robot_spec.joint_names
+    print_table(
+        f"physics of {report['robot']}", ("joint", "parameter", "before", "after"), parameter_rows(report, joints)
+    )
+    before, after = 1e3 * report["replay_error_before_rad"], 1e3 * report["replay_error_after_rad"]
+    say(f"open-loop replay: {before:.2f} mrad before, {after:.2f} after ({report['error_ratio']:.1f} times less)")
+    say(f"{out / 'physics.yaml'}   {out / 'report.json'}   {out / 'replay.png'}")
+    return 0
+
+
+def twin_compare(
+    dataset: Dataset,
+    episode: int = 0,
+    out: Path = Path("runs/twin_compare"),
+    task: str = "",
+    physics: Path | None = None,
+    json: bool = False,
+) -> int:
+    """Replay a recorded episode in the twin and show how they drift apart.
+
+    Example: robolearn twin compare demos.zarr --episode 3 --physics runs/fit/physics.yaml
+
+    Args:
+        dataset: recorded episodes.
+        episode: which one.
+        out: folder for compare.json and compare.png.
+        task: by default the dataset's own.
+        physics: of the robot, as `twin fit` writes it.
+    """
+    from robolearn.recipes.twin import compare_twin
+    from robolearn.twin.physics import DEFAULT_PHYSICS, Physics
+
+    report = compare_twin(dataset, episode, out, task, DEFAULT_PHYSICS if physics is None else Physics.read(physics))
+    if json:
+        print_json(report)
+        return 0
+    rows = [
+        ("joints, RMS", f"{1e3 * report['joint_rms_rad']:.2f} mrad"),
+        ("joints, largest", f"{1e3 * report['joint_max_rad']:.2f} mrad"),
+        ("tool, RMS", f"{1e3 * report['tool_rms_m']:.2f} mm"),
+        ("tool, largest", f"{1e3 * report['tool_max_m']:.2f} mm"),
+        *((f"pictures of {name}", f"{value:.2f} of 255") for name, value in report["image_mean_difference"].items()),
+    ]
+    print_table(f"episode {episode} of {dataset}", ("difference", ""), rows)
+    say(f"{out / 'compare.json'}   {out / 'compare.png'}")
+    return 0
