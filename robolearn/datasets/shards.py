@@ -11,9 +11,10 @@ import math
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,10 @@ from numpy.typing import NDArray
 from robolearn.datasets.codecs import BYTES, DECODE_ERRORS, Codec, with_checksum, without_checksum
 from robolearn.datasets.disk import NewFile, write_all
 from robolearn.datasets.files import Files, LocalFiles
+from robolearn.datasets.video_codec import Group, Video
 from robolearn.errors import DatasetError
+
+T = TypeVar("T")
 
 EMPTY = np.iinfo(np.uint64).max  # offset and length of a chunk that is not there
 KEPT_GROUPS = 4  # of frames, decoded
@@ -120,7 +124,7 @@ class ArrayReader:
         self.layout = layout
         self._files = files
         self._shards: OrderedDict[int, _Shard] = OrderedDict()
-        self._groups: OrderedDict[int, NDArray] = OrderedDict()
+        self._groups: OrderedDict[int, Group] = OrderedDict()
         self._lock = threading.Lock()
 
     def read(self, start: int, stop: int, out: NDArray | None = None) -> NDArray:
@@ -135,7 +139,7 @@ class ArrayReader:
             if chunk_rows == 1:
                 self.read_chunk(chunk, target)
             elif layout.grouped:
-                target[...] = self._group(chunk, high - first)[low - first : high - first]
+                self._read_group(chunk, low - first, target)
             else:
                 whole = layout.empty_chunk()
                 self.read_chunk(chunk, whole)
@@ -144,6 +148,36 @@ class ArrayReader:
 
     def read_chunk(self, chunk: int, out: NDArray) -> None:
         """Decode chunk number `chunk` into `out` (chunk_rows, ...); the fill value where it was never written."""
+
+        def decode(data: bytes | None) -> None:
+            if data is None:
+                out[...] = self.layout.fill_value
+            else:
+                self.layout.codec.decode(data, out)
+
+        self._decoded(chunk, decode)
+
+    def _read_group(self, chunk: int, first: int, out: NDArray) -> None:
+        """Rows from `first` on of a group. The last groups are kept: neighbours are often wanted next."""
+        number = first + len(out)
+        with self._lock:
+            group = self._groups.get(chunk)
+        if group is None or group.number < number:
+            codec = self.layout.codec
+            assert isinstance(codec, Video)
+            opened = self._decoded(chunk, lambda data: Group([], number) if data is None else codec.open(data, number))
+            with self._lock:
+                self._groups[chunk] = group = opened
+                self._groups.move_to_end(chunk)
+                if len(self._groups) > KEPT_GROUPS:
+                    self._groups.popitem(last=False)
+        try:
+            group.read(first, out)
+        except DECODE_ERRORS as error:
+            raise self._damaged(self._shard_of(chunk)[0], chunk, error) from error
+
+    def _decoded(self, chunk: int, decode: Callable[[bytes | None], T]) -> T:
+        """What `decode` makes of a chunk; None stands for one that was never written."""
         for last_try in (False, True):
             shard, number = self._shard_of(chunk)
             data = shard.chunk(number)
@@ -152,33 +186,17 @@ class ArrayReader:
                 raise DatasetError(
                     f"{shard.where}: field {self.layout.name}: rows {first} to {first + rows - 1} are missing"
                 )
-            if data is None:
-                out[...] = self.layout.fill_value
-                return
             try:
-                self.layout.codec.decode(without_checksum(data), out)
-                return
+                return decode(None if data is None else without_checksum(data))
             except DECODE_ERRORS as error:
                 if last_try:
-                    row = chunk * self.layout.chunk_rows
-                    raise DatasetError(
-                        f"{shard.where}: field {self.layout.name}: row {row} is damaged ({error})"
-                    ) from error
+                    raise self._damaged(shard, chunk, error) from error
                 self.forget()  # in an object store the file may have been replaced since its index was read
+        raise AssertionError("not reached")
 
-    def _group(self, chunk: int, number: int) -> NDArray:
-        """The first `number` frames of a group, or more. The last groups are kept: neighbours are often wanted next."""
-        with self._lock:
-            found = self._groups.get(chunk)
-        if found is None or len(found) < number:
-            found = np.empty((number, *self.layout.row_shape), self.layout.dtype)
-            self.read_chunk(chunk, found)
-            with self._lock:
-                self._groups[chunk] = found
-                self._groups.move_to_end(chunk)
-                if len(self._groups) > KEPT_GROUPS:
-                    self._groups.popitem(last=False)
-        return found
+    def _damaged(self, shard: _Shard, chunk: int, error: Exception) -> DatasetError:
+        row = chunk * self.layout.chunk_rows
+        return DatasetError(f"{shard.where}: field {self.layout.name}: row {row} is damaged ({error})")
 
     def read_coded(self, chunk: int) -> bytes | None:
         """Chunk number `chunk` as it lies on disk, None where it was never written."""

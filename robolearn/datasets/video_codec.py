@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +16,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder tells its settings for every group otherwise
@@ -43,23 +45,51 @@ class Video:
 
     def decode(self, data: bytes, out: NDArray) -> None:
         """The first pictures of a group into `out` (n, H, W, 3); black where it has fewer."""
-        out[...] = 0
+        self.open(data, len(out)).read(0, out)
+
+    def open(self, data: bytes, number: int) -> Group:
+        """The first `number` pictures of a group. Raises ValueError when it is damaged."""
         context = av.CodecContext.create(DECODERS[self.codec], "r")
         context.thread_count = 1
-        number = 0
+        frames: list[av.VideoFrame] = []
         try:
-            for packet in [*_packets(data, len(out)), None]:
-                for frame in context.decode(None if packet is None else av.Packet(packet)):  # type: ignore[attr-defined]
-                    if (frame.height, frame.width) != out.shape[1:3]:
-                        raise ValueError(f"picture is {frame.height}x{frame.width}")
-                    if number < len(out):
-                        out[number] = frame.to_ndarray(format="rgb24")
-                    number += 1
+            for packet in [*_packets(data, number), None]:
+                frames += context.decode(None if packet is None else av.Packet(packet))  # type: ignore[attr-defined]
         except av.FFmpegError as error:
             raise ValueError(f"video: {error}") from error
+        return Group(frames, number)
 
     def to_zarr(self) -> list[dict[str, Any]]:
         return [{"name": "robolearn_video", "configuration": {"codec": self.codec, "crf": self.crf}}]
+
+
+class Group:
+    """Decoded pictures of a group. They become RGB when they are asked for, which takes longer than decoding them."""
+
+    def __init__(self, frames: list[av.VideoFrame], number: int) -> None:
+        self.number = number  # of pictures that are known; behind the last one that was coded they are black
+        self._frames = frames
+
+    def read(self, first: int, out: NDArray) -> None:
+        """The pictures from `first` on into `out` (n, H, W, 3). Raises ValueError when they are of another size."""
+        for row, picture in enumerate(out, start=first):
+            if row >= len(self._frames):
+                picture[...] = 0
+                continue
+            frame = self._frames[row]
+            if (frame.height, frame.width) != picture.shape[:2]:
+                raise ValueError(f"video: picture is {frame.height}x{frame.width}")
+            picture[...] = _reformatter().reformat(frame, format="rgb24").to_ndarray()
+
+
+_local = threading.local()
+
+
+def _reformatter() -> VideoReformatter:
+    """One a thread: it keeps its tables from picture to picture."""
+    if not hasattr(_local, "reformatter"):
+        _local.reformatter = VideoReformatter()
+    return _local.reformatter
 
 
 class VideoEncoder:
@@ -79,7 +109,7 @@ class VideoEncoder:
     def add(self, picture: NDArray[np.uint8]) -> None:
         """Add a picture (H, W, 3)."""
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-        frame = frame.reformat(format=self._format)
+        frame = _reformatter().reformat(frame, format=self._format)
         frame.pts = self._number
         self._number += 1
         self._packets += [bytes(packet) for packet in self._context.encode(frame)]
