@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 
 import mujoco
@@ -73,8 +74,12 @@ class Twin:
         if self._diverged:
             return
         qpos, qvel = self.data.qpos.copy(), self.data.qvel.copy()
-        mujoco.mj_step(self.model, self.data, self._layout.substeps)
-        self._diverged = bool(self._layout.diverged(self.data.qpos, self.data.qvel))
+        try:
+            mujoco.mj_step(self.model, self.data, self._layout.substeps)
+            self._diverged = bool(self._layout.diverged(self.data.qpos, self.data.qvel))
+        except mujoco.FatalError as error:  # a cloth in a knot has more contacts than there is memory for
+            logging.getLogger(__name__).warning("MuJoCo: %s", " ".join(str(error).split()))
+            self._diverged = True
         if self._diverged:
             self.data.qpos, self.data.qvel = qpos, np.where(np.isfinite(qvel), qvel, 0.0)
         mujoco.mj_kinematics(self.model, self.data)  # poses belong to the state after the step

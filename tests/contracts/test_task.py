@@ -8,6 +8,7 @@ import pytest
 from robolearn.policies.scripted import ScriptedPolicy
 from robolearn.tasks import TASKS, make_task
 from robolearn.tasks.task import Task
+from robolearn.twin.layout import DIVERGED
 from robolearn.twin.twin import Twin
 
 SEEDS = (11, 12)
@@ -139,6 +140,16 @@ def act(twin: Twin, task: Task) -> bool:
         if reached >= task.dwell_steps:
             return True
     return False
+
+
+def test_a_diverged_simulation_is_reported(twin: Twin) -> None:
+    twin.reset(1)
+    twin.data.qvel[:] = 1e12
+    twin.step(twin.robot_state().joint_position)
+    status = twin.status()
+    assert (status.success, status.diverged, status.failed) == (False, True, DIVERGED)
+    for array in facts(twin).values():
+        assert np.isfinite(array).all()
 
 
 def test_backward_undoes_forward(twin: Twin) -> None:
