@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from painted import CAMERAS, SUCCESS, dataset, dataset_spec, paint, painted_number, record, stamps, step
 
-from robolearn.datasets.convert import export_dataset, import_dataset
+from robolearn.datasets.convert import export_dataset, import_dataset, lerobot_write
 from robolearn.datasets.convert.source import ImportSettings
 from robolearn.datasets.store import EpisodeMeta, ImageCodec
 from robolearn.datasets.verify import verify
@@ -29,11 +29,12 @@ LEROBOT = os.environ.get("ROBOLEARN_LEROBOT_PYTHON")  # an interpreter that has 
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ZarrStore:
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ZarrStore:
     """Two episodes; in the second one a picture and an action are lost."""
+    monkeypatch.setattr(lerobot_write, "BATCH_ROWS", 32)
     store = ZarrStore.create(tmp_path / "d", dataset_spec(ImageCodec("jpegxl")))
     with store.writer() as writer:
-        for first, length in ((0, 3), (3, 300)):
+        for first, length in ((0, 3), (3, 80)):
             writer.begin(EpisodeMeta("push-v1", f"push it {first}", first, tags={"table": 3}))
             for number in range(first, first + length):
                 values = step(number)
@@ -74,19 +75,19 @@ def test_layout_is_that_of_v3(store: ZarrStore, tmp_path: Path) -> None:
     root = tmp_path / "out"
     export_dataset(store, "lerobot", root)
     info = json.loads((root / "meta/info.json").read_text())
-    assert (info["codebase_version"], info["fps"], info["total_episodes"], info["total_frames"]) == ("v3.0", 30, 2, 303)
+    assert (info["codebase_version"], info["fps"], info["total_episodes"], info["total_frames"]) == ("v3.0", 30, 2, 83)
     assert info["features"]["observation.images.front"]["dtype"] == "video"
     assert info["features"]["action"] == {"dtype": "float32", "shape": [2], "names": ["shoulder", "gripper"]}
     table = parquet.read_table(root / "data/chunk-000/file-000.parquet")
-    assert table.column("index").to_pylist() == list(range(303))
-    assert table.column("frame_index").to_pylist() == [*range(3), *range(300)]
-    np.testing.assert_allclose(table.column("timestamp").to_pylist(), [f / 30 for f in [*range(3), *range(300)]], 1e-6)
+    assert table.column("index").to_pylist() == list(range(83))
+    assert table.column("frame_index").to_pylist() == [*range(3), *range(80)]
+    np.testing.assert_allclose(table.column("timestamp").to_pylist(), [f / 30 for f in [*range(3), *range(80)]], 1e-6)
     assert table.schema.field("action").type == pyarrow.list_(pyarrow.float32(), 2)
     assert table.column("action").to_pylist()[9] == [8.0, 8.0]  # where it is missing: what came before
     rows = parquet.read_table(root / "meta/episodes/chunk-000/file-000.parquet").to_pylist()
     assert [(row["dataset_from_index"], row["dataset_to_index"], row["length"]) for row in rows] == [
         (0, 3, 3),
-        (3, 303, 300),
+        (3, 83, 80),
     ]
     assert rows[1]["videos/observation.images.wrist/from_timestamp"] == pytest.approx(3 / 30)
     assert rows[1]["tasks"] == ["push it 3"]
@@ -94,12 +95,12 @@ def test_layout_is_that_of_v3(store: ZarrStore, tmp_path: Path) -> None:
     assert tasks[1] == {"task_index": 1, "__index_level_0__": "push it 3"}
     stats = json.loads((root / "meta/stats.json").read_text())
     assert np.shape(stats["observation.images.front"]["q99"]) == (3, 1, 1)
-    assert stats["observation.state"]["max"] == [302.0] * 4
-    assert stats["observation.state"]["mean"] == pytest.approx([151.0] * 4)
-    assert stats["observation.state"]["std"] == pytest.approx([np.arange(303).std()] * 4)
+    assert stats["observation.state"]["max"] == [82.0] * 4
+    assert stats["observation.state"]["mean"] == pytest.approx([41.0] * 4)
+    assert stats["observation.state"]["std"] == pytest.approx([np.arange(83).std()] * 4)
     with VideoReader("front") as reader:
         video = root / "videos/observation.images.front/chunk-000/file-000.mp4"
-        for number in range(303):
+        for number in range(83):
             frame = reader.read(video, number / 30, 0.01)
             assert frame is not None
             assert painted_number(frame) == number

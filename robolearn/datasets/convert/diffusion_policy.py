@@ -46,6 +46,7 @@ from robolearn.types import EpisodeOutcome
 OURS = "robolearn"
 DEFAULT_HZ = 10.0  # of its experiments, where a file does not say
 ROWS = 1024  # of a chunk of vectors
+PICTURE_ROWS = 16  # of a chunk of pictures: one file each would be too many
 CODERS = ("blosc", "zstd", "lz4", "zlib", "gzip", "bz2", "lzma")  # of chunks; of pictures those of imagecodecs too
 PICTURE_CODERS = ("imagecodecs_jpeg", "imagecodecs_jpeg2k", "imagecodecs_jpegxl", "imagecodecs_png")
 
@@ -63,8 +64,13 @@ def write(store: ZarrStore, root: Path, progress: Progress) -> list[str]:
 
     def make(parent: Any, name: str, shape: tuple[int, ...], dtype: Any, picture: bool = False) -> None:
         coder = Blosc("zstd", 5, Blosc.BITSHUFFLE) if picture else Blosc("lz4", 5, Blosc.NOSHUFFLE)
+        rows = PICTURE_ROWS if picture else ROWS
         arrays[name] = parent.create_array(
-            name, shape=(total, *shape), dtype=dtype, chunks=(1 if picture else ROWS, *shape), compressors=coder
+            name,
+            shape=(total, *shape),
+            dtype=dtype,
+            chunks=(PICTURE_ROWS if picture else ROWS, *shape),
+            compressors=coder,
         )
 
     for name, field in spec.fields.items():
@@ -84,11 +90,12 @@ def write(store: ZarrStore, root: Path, progress: Progress) -> list[str]:
         columns["timestamp"] = np.where(stamps >= 0, stamps, np.arange(episode.length) / spec.interface.control_hz)
         for name, values in columns.items():
             arrays[name][start:stop] = values
-        for step in range(episode.length):
+        while start < stop:
+            after = min((start // PICTURE_ROWS + 1) * PICTURE_ROWS, stop)  # no chunk is written more often than it must
+            steps = start + episode.length - stop, after + episode.length - stop
             for name in spec.image_fields:
-                arrays[name][start + step] = store.read(index, [name], step, step + 1)[name][0]
-            progress(start + step + 1, total)
-        start = stop
+                arrays[name][start:after] = store.read(index, [name], *steps)[name]
+            progress(start := after, total)
     ends = np.cumsum([episode.length for episode in store.episodes])
     meta.create_array("episode_ends", data=ends.astype(np.int64), chunks=(ROWS,), compressors=None)
     return masked_lines(store, "diffusion_policy")
