@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -68,35 +69,42 @@ def dataset_repair(
     return 0
 
 
-def dataset_stats(dataset: Dataset, fields: tuple[str, ...] = (), image_stride: int = 10, json: bool = False) -> int:
-    """Mean, deviation, extremes and quantiles of every field, over the steps that are valid.
+def dataset_stats(dataset: Dataset, fields: tuple[str, ...] = (), json: bool = False) -> int:
+    """Mean, deviation, extremes and quantiles of every field, and what the dataset is worth to a learner.
+
+    They are kept up to date as episodes are recorded. Of images, some steps of each episode count. TQ is the mean
+    return between the worst (0) and the best (1); SACo the share of steps that differ in state and action.
 
     Example: robolearn dataset stats runs/demonstrations.zarr --fields proprio action
 
     Args:
-        fields: fields to look at; all but flags unless named
-        image_stride: of images, every so many-th counts
+        fields: fields to look at; all unless named
     """
-    from robolearn.datasets.stats import QUANTILES, summarize
+    from robolearn.datasets.statistics import statistics
+    from robolearn.datasets.stats import QUANTILES
     from robolearn.datasets.zarr_store import ZarrStore
 
     store = ZarrStore.open(dataset)
-    valid = [store.read_valid(index) for index in range(len(store.episodes))]
-    empty = {name for name in store.spec.stamped_fields if not any(mask[name].any() for mask in valid)}
-    asked = fields or [n for n, s in store.spec.fields.items() if s.dtype != "bool" and n not in empty]
-    summaries = summarize(store, asked, image_stride=max(image_stride, 1))
+    for name in fields:
+        store.spec_of(name)  # raises for a name that is none
+    found = statistics(store)
+    summaries = {name: summary for name, summary in found.fields.items() if not fields or name in fields}
     if json:
-        print_json({name: summary.to_json() for name, summary in summaries.items()})
+        print_json({"fields": {n: s.to_json() for n, s in summaries.items()}, "quality": asdict(found.quality)})
         return 0
     median = QUANTILES.index(0.5)
     header = ("", "mean", "std", "low", f"{QUANTILES[0]:.0%}", "50%", f"{QUANTILES[-1]:.0%}", "high")
     for name, summary in summaries.items():
-        spec = store.spec.fields[name]
+        spec = store.spec_of(name)
         entries = spec.names or (("red", "green", "blue") if len(summary.mean) == 3 else ("",) * len(summary.mean))
         quantiles = summary.quantiles[0], summary.quantiles[median], summary.quantiles[-1]
         figures = zip(summary.mean, summary.std, summary.low, *quantiles, summary.high, strict=True)
         rows = [(entry, *(f"{value:.3g}" for value in values)) for entry, values in zip(entries, figures, strict=True)]
-        print_table(f"{name}{f' [{spec.unit}]' if spec.unit else ''}, {summary.count} steps", header, rows)
+        print_table(f"{name}{f' [{spec.unit}]' if spec.unit else ''}, {summary.count} values", header, rows)
+    if not fields:
+        print_table(
+            "quality", ("", ""), [(key, "unknown" if v is None else v) for key, v in asdict(found.quality).items()]
+        )
     return 0
 
 

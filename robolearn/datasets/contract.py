@@ -13,7 +13,7 @@ imported, and messages of rclpy, of the embedded client and of `rosbags` do alik
     streams:
       /joint_states: {field: proprio}
       /camera/front/image_raw: {field: image_front, align: hold, tolerance_s: 0.2}
-      /wrench: {field: wrench, select: [wrench.force.x, wrench.force.y, wrench.force.z], unit: N}
+      /wrench: {field: wrench, select: [wrench.force.x, wrench.force.y, wrench.force.z], unit: N, rate_hz: 500}
       /leader/joint_states: {field: action}
 """
 
@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 import yaml
 
-from robolearn.datasets.store import DatasetSpec
+from robolearn.datasets.store import DatasetSpec, StreamSpec
 from robolearn.errors import DatasetError, RobolearnError, UnknownNameError
 from robolearn.messages import ACTIONS, READERS, read_path
 from robolearn.specs import POSE_SPEC, ArraySpec, InterfaceSpec, RobotSpec, image_spec
@@ -39,6 +39,7 @@ GROUND_TRUTH = "/twin/ground_truth"
 EPISODE = "/episode"
 DEPTH = 64  # ticks that may wait for a sample before they are written without it
 MAX_IMAGE_AGE_S = 0.2  # of a picture that is held
+MAX_SAMPLE_AGE_S = 0.1  # of a sensor of its own rate
 
 Look = Callable[[str], tuple[int, int]]
 """Called with a topic of pictures whose size the contract does not say: (H, W)."""
@@ -56,11 +57,12 @@ class Stream:
     field: str  # `pose` of a TFMessage fills pose_<body>, for every body of `select`
     type: str = ""  # of its messages, such as sensor_msgs/msg/Image; empty: as the bag or graph has it
     select: tuple[str, ...] = ()  # joints, bodies, or paths of numbers in the message such as `wrench.force.x`
-    align: Literal["hold", "nearest", ""] = ""  # grid; empty: pictures are held, all else is nearest
+    align: Literal["hold", "nearest", "interpolate", ""] = ""  # empty: pictures are held, all else is nearest
     tolerance_s: float | None = None  # grid; none: half a period, for pictures MAX_IMAGE_AGE_S
     time: Literal["header", "receive"] = "header"  # which stamp is the capture stamp
     size: tuple[int, int] | None = None  # (H, W) of pictures
     unit: str = ""  # of a field that is made by paths
+    rate_hz: float = 0.0  # of a sensor that is stored at its own rate, and aligned when it is read; 0: joined to steps
 
     @property
     def is_image(self) -> bool:
@@ -70,7 +72,8 @@ class Stream:
         """The rule by which a grid takes its samples."""
         default_s = MAX_IMAGE_AGE_S if self.is_image else 0.5e-9 * period_ns
         tolerance_s = default_s if self.tolerance_s is None else self.tolerance_s
-        return StreamRule(int(tolerance_s * 1e9), self.align or ("hold" if self.is_image else "nearest"))
+        held = self.align == "hold" or (self.is_image and not self.align)
+        return StreamRule(int(tolerance_s * 1e9), "hold" if held else "nearest")
 
 
 @dataclass(frozen=True)
@@ -87,14 +90,19 @@ class Contract:
     def make_join(self) -> Join:
         """The join of one episode."""
         if self.sync == "exact":
-            return ExactJoin(self.streams, DEPTH)
+            return ExactJoin(self.joined, DEPTH)
         period_ns = round(1e9 / self.spec.interface.control_hz)
-        return GridJoin({t: stream.rule(period_ns) for t, stream in self.streams.items()}, self.clock, period_ns)
+        return GridJoin({t: self.streams[t].rule(period_ns) for t in self.joined}, self.clock, period_ns)
+
+    @property
+    def joined(self) -> list[str]:
+        """Topics that are joined to steps; the others keep their own rate."""
+        return [topic for topic, stream in self.streams.items() if not stream.rate_hz]
 
     @property
     def observed(self) -> list[str]:
         """Topics of what is observed, not commanded."""
-        return [topic for topic, stream in self.streams.items() if stream.field not in ACTIONS]
+        return [topic for topic in self.joined if self.streams[topic].field not in ACTIONS]
 
     def topic_of(self, name: str) -> str:
         """The topic that fills a field; empty where none does."""
@@ -176,8 +184,13 @@ def _contract(data: Any, look: Look) -> Contract:
         raise DatasetError(f"clock: {data.clock} is none of the streams: {', '.join(streams)}")
     observation: dict[str, ArraySpec] = {}
     extra: dict[str, ArraySpec] = {}
+    own: dict[str, StreamSpec] = {}
     for topic, stream in streams.items():
-        if stream.field == "proprio":
+        if stream.rate_hz:
+            array = ArraySpec((len(stream.select),), unit=stream.unit, names=stream.select)
+            age_s = MAX_SAMPLE_AGE_S if stream.tolerance_s is None else stream.tolerance_s
+            own[stream.field] = StreamSpec(array, float(stream.rate_hz), stream.align or "nearest", age_s)
+        elif stream.field == "proprio":
             observation["proprio"] = _proprio(robot, stream)
         elif stream.is_image:
             observation[stream.field] = image_spec(*(stream.size or look(topic)))
@@ -186,7 +199,7 @@ def _contract(data: Any, look: Look) -> Contract:
         elif stream.field not in ACTIONS:
             extra[stream.field] = ArraySpec((len(stream.select),), unit=stream.unit, names=stream.select)
     interface = InterfaceSpec(observation, robot.action_spec, float(data.control_hz))
-    spec = DatasetSpec(robot, interface, (data.task,) if data.task else (), extra=extra)
+    spec = DatasetSpec(robot, interface, (data.task,) if data.task else (), extra=extra, streams=own)
     return Contract(spec, streams, data.sync, data.clock, data.episodes or "", data.instruction)
 
 
@@ -199,11 +212,14 @@ def _proprio(robot: RobotSpec, stream: Stream) -> ArraySpec:
 
 def _stream(topic: str, entry: Any) -> Stream:
     stream = _checked(Stream, {"topic": topic, **(entry or {})}, f"streams: {topic}")
-    if stream.align not in ("hold", "nearest", ""):
-        raise UnknownNameError("align", stream.align, ("hold", "nearest"))
+    rules = ("hold", "nearest", *(("interpolate",) if stream.rate_hz else ()))  # between samples: when read, not joined
+    if stream.align not in (*rules, ""):
+        raise UnknownNameError("align", stream.align, rules)
     if stream.time not in ("header", "receive"):
         raise UnknownNameError("time", stream.time, ("header", "receive"))
     known = stream.is_image or stream.field in ("proprio", *ACTIONS)
+    if stream.rate_hz and (known or stream.rate_hz < 0):
+        raise DatasetError(f"streams: {topic}: {stream.field} has no rate_hz of its own; leave that key away")
     if not stream.select and not known:
         raise DatasetError(f"streams: {topic}: select names no numbers of the message for the field {stream.field}")
     return stream

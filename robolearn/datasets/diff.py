@@ -16,7 +16,7 @@ from robolearn.datasets.zarr_store import ZarrStore
 Progress = Callable[[int, int], None]
 """Called with the episodes done and their number."""
 
-PLACE = ("id", "start")  # of an episode's row, which may differ between equal datasets
+PLACE = ("id", "start", "streams")  # of an episode's row, which may differ between equal datasets
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,12 @@ def _episode_differences(first: ZarrStore, index: int, second: ZarrStore, other:
     names = {name: field.shape for name, field in first.spec.fields.items()}
     for name in (n for n, shape in names.items() if second.spec.fields.get(n) and second.spec.fields[n].shape == shape):
         yield from _field_differences(first, index, second, other, name)
+    for name in (name for name in first.spec.streams if name in second.spec.streams):
+        samples = first.read_stream(index, name), second.read_stream(other, name)
+        if len(samples[0][0]) != len(samples[1][0]):
+            yield Difference(mine.id, name, f"{len(samples[0][0])} samples / {len(samples[1][0])}")
+        for what, part in ((name, 0), (f"stamps of {name}", 1)):
+            yield from _text(mine, what, *_cut(samples[0][part], samples[1][part]))
     for what, read in (("stamps", ZarrStore.read_stamps), ("valid", ZarrStore.read_valid)):
         columns = read(first, index), read(second, other)
         for name in (name for name in columns[0] if name in columns[1]):

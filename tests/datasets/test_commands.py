@@ -97,12 +97,13 @@ def test_relabel_and_diff(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def test_stats_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset(tmp_path / "demos.zarr", [3])
-    assert cli.run(["dataset", "stats", str(tmp_path / "demos.zarr"), "--image-stride", "1", "--json"]) == 0
+    assert cli.run(["dataset", "stats", str(tmp_path / "demos.zarr"), "--json"]) == 0
     stats = json.loads(capsys.readouterr().out)
-    assert stats["action"]["mean"] == [1.0, 1.0]
-    assert stats["image_front"]["high"] == [255.0] * 3
+    assert stats["fields"]["action"]["mean"] == [1.0, 1.0]
+    assert stats["fields"]["image_front"]["high"] == [255.0] * 3
+    assert stats["quality"]["tq"] == 1
     assert cli.run(["dataset", "stats", str(tmp_path / "demos.zarr"), "--fields", "action"]) == 0
-    assert "action [rad], 3 steps" in capsys.readouterr().out
+    assert "action [rad], 3 values" in capsys.readouterr().out
 
 
 def test_strict_verification_and_a_camera_that_stood_still(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from robolearn_nodes.recording import Recording
 
 from robolearn.datasets import contract as contracts
 from robolearn.datasets.contract import Contract, graph_contract, load_contract
-from robolearn.datasets.convert import import_dataset
+from robolearn.datasets.convert import export_dataset, import_dataset
 from robolearn.datasets.convert.source import ImportSettings
 from robolearn.datasets.diff import diff
 from robolearn.datasets.store import EpisodeMeta, ImageCodec
@@ -169,6 +169,26 @@ def test_a_bag_of_somebody_else(tmp_path: Path) -> None:
     assert read["force"][~np.isin(np.arange(60), [*lost, 20, 30]), 0].tolist() == [
         10 * step for step in range(60) if step not in (*lost, 20, 30)
     ]
+
+
+def test_a_sensor_keeps_its_own_rate(tmp_path: Path) -> None:
+    write_bag(tmp_path / "bag", a_minute_of_a_robot())
+    text = FORCE.replace("align: nearest, tolerance_s: 0.02", "align: interpolate, tolerance_s: 0.02, rate_hz: 300")
+    text = text.replace("/joint_command: {field: action}", "/targets: {field: action, time: receive}")
+    (tmp_path / "contract.yaml").write_text(text.replace("  /joint_command_sent: {field: action_sent}\n", ""))
+    settings = ImportSettings(contract=tmp_path / "contract.yaml", image_codec=LOSSLESS)
+    import_dataset("rosbag", tmp_path / "bag", tmp_path / "d", settings)
+    store = ZarrStore.open(tmp_path / "d")
+    assert verify(store.path).ok
+    values, times = store.read_stream(0, "force")
+    assert values[:, 0].tolist() == [number for number in range(600) if not 200 <= number < 300]
+    assert times[:, 0].tolist() == [10**12 + int(number) * PERIOD_NS // 10 for number in values[:, 0]]
+    assert (times[:, 1] == times[:, 0] + 100).all()
+    aligned = store.read(0, ["force"])["force"]
+    np.testing.assert_allclose(aligned[:20, 0], np.arange(20) * 10, atol=0.01)
+    lost = export_dataset(store, "robomimic", tmp_path / "file").lost
+    assert "stream force is not kept: robomimic has one rate for all" in lost
+    import_dataset("robomimic", tmp_path / "file", tmp_path / "back")
 
 
 BROKEN_CONTRACTS = {

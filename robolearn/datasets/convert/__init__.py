@@ -23,7 +23,7 @@ from robolearn.datasets.convert import (
     robomimic,
     rosbag,
 )
-from robolearn.datasets.convert.source import ImportSettings, Progress, Source, SourceEpisode
+from robolearn.datasets.convert.source import ImportSettings, Progress, Samples, Source, SourceEpisode
 from robolearn.datasets.disk import moved_when_whole
 from robolearn.datasets.store import DatasetSpec, WriterConfig
 from robolearn.datasets.zarr_store import ZarrStore
@@ -80,6 +80,7 @@ def export_dataset(
     if not store.episodes:
         raise DatasetError(f"{store.path} has no episodes; there is nothing to convert")
     lost = [f"column {column} is not kept" for column in store.columns]
+    lost += [f"stream {stream} is not kept: {name} has one rate for all" for stream in store.spec.streams]
     if not dry_run:
         with _needs(name), moved_when_whole(out) as temporary:
             lost += write(store, temporary, progress)
@@ -157,9 +158,12 @@ def _write(source: Source, path: Path, origin: Path, progress: Progress) -> tupl
 
 def _write_episode(writer: ZarrWriter, episode: SourceEpisode, done: int, total: int, progress: Progress) -> int:
     writer.begin(episode.meta)
-    for values, stamps, received, valid in episode.steps:
-        writer.append(values, stamps, received, valid)
-        progress(done := done + 1, total)
+    for step in episode.steps:
+        if isinstance(step, Samples):
+            writer.append_stream(step.stream, step.values, step.stamps_ns, step.received_ns)
+        else:
+            writer.append(*step)
+            progress(done := done + 1, total)
     writer.commit(episode.outcome, annotations=episode.annotations)
     return done
 

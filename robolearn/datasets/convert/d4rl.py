@@ -92,7 +92,9 @@ def _portable(spec: DatasetSpec) -> DatasetSpec:
     """The spec without pictures, and without other observations than `proprio`."""
     observation = {name: field for name, field in spec.interface.observation.items() if name == "proprio"}
     extra = {name: field for name, field in spec.extra.items() if name not in spec.image_fields}
-    return replace(spec, interface=replace(spec.interface, observation=observation), image_codecs={}, extra=extra)
+    return replace(
+        spec, interface=replace(spec.interface, observation=observation), image_codecs={}, extra=extra, streams={}
+    )
 
 
 @contextlib.contextmanager

@@ -37,6 +37,7 @@ from robolearn.datasets.convert.source import (
     our_episode,
     our_steps,
     picture_shape,
+    without_streams,
 )
 from robolearn.datasets.store import DatasetSpec, EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
@@ -56,7 +57,7 @@ def write(store: ZarrStore, root: Path, progress: Progress) -> list[str]:
     import zarr
     from numcodecs import Blosc
 
-    spec, total = store.spec, sum(episode.length for episode in store.episodes)
+    spec, total = without_streams(store.spec), sum(episode.length for episode in store.episodes)
     group = zarr.open_group(str(root), mode="w", zarr_format=2)
     data, meta, ours = (group.create_group(name) for name in ("data", "meta", OURS))
     ours.attrs.update({"spec": spec.to_json(), "episodes": [episode.to_json() for episode in store.episodes]})
@@ -69,7 +70,7 @@ def write(store: ZarrStore, root: Path, progress: Progress) -> list[str]:
             name,
             shape=(total, *shape),
             dtype=dtype,
-            chunks=(PICTURE_ROWS if picture else ROWS, *shape),
+            chunks=(rows, *shape),
             compressors=coder,
         )
 

@@ -325,7 +325,9 @@ def _portable(spec: DatasetSpec) -> DatasetSpec:
     left_out = set(spec.image_fields) - set(_pictures(spec))
     observation = {name: field for name, field in spec.interface.observation.items() if name not in left_out}
     extra = {name: field for name, field in spec.extra.items() if name not in left_out}
-    return replace(spec, interface=replace(spec.interface, observation=observation), extra=extra)
+    kept = {name: codec for name, codec in spec.image_codecs.items() if name not in left_out}
+    interface = replace(spec.interface, observation=observation)
+    return replace(spec, interface=interface, extra=extra, image_codecs=kept, streams={})
 
 
 def _task(episode: EpisodeInfo) -> str:

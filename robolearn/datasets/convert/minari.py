@@ -35,6 +35,7 @@ from robolearn.datasets.convert.source import (
     our_episode,
     our_steps,
     picture_shape,
+    without_streams,
 )
 from robolearn.datasets.store import CLOSING_ROW, DatasetSpec, EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
@@ -53,7 +54,7 @@ def write(store: ZarrStore, root: Path, progress: Progress) -> list[str]:
     """Write all episodes. Where no observation follows the last action, the last one stands for it."""
     import h5py
 
-    spec, total = store.spec, sum(episode.length for episode in store.episodes)
+    spec, total = without_streams(store.spec), sum(episode.length for episode in store.episodes)
     (root / "data").mkdir(parents=True)
     done = steps = 0
     with h5py.File(root / "data" / MAIN, "w") as out:

@@ -35,6 +35,7 @@ from robolearn.datasets.convert.source import (
     our_episode,
     our_steps,
     picture_shape,
+    without_streams,
 )
 from robolearn.datasets.sampler import split_episodes
 from robolearn.datasets.store import DatasetSpec, EpisodeMeta
@@ -54,7 +55,7 @@ def write(store: ZarrStore, file: Path, progress: Progress) -> list[str]:
     """Write all episodes. Rewards are the recorded ones, or 1 at the end of an episode of success and else 0."""
     import h5py
 
-    spec, total = store.spec, sum(episode.length for episode in store.episodes)
+    spec, total = without_streams(store.spec), sum(episode.length for episode in store.episodes)
     with h5py.File(file, "w") as out:
         data = out.create_group("data")
         data.attrs["total"] = total

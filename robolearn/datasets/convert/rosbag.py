@@ -13,9 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from robolearn.datasets.contract import Contract, graph_contract, load_contract
 from robolearn.datasets.convert.guard import MAX_RATIO, MAX_UNPACKED_BYTES, check_links
-from robolearn.datasets.convert.source import ImportSettings, Source, SourceEpisode, Step
+from robolearn.datasets.convert.source import ImportSettings, Samples, Source, SourceEpisode, Step
 from robolearn.datasets.store import EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, SpecError
@@ -24,6 +27,7 @@ from robolearn.sync import EARLY_SAMPLES, UNKNOWN_NS, EpisodeJoin
 from robolearn.types import EpisodeOutcome
 
 STARTED, ENDED = 0, 1
+SAMPLES = 256  # of a sensor of its own rate that are handed over at once
 END_PATIENCE_NS = 5_000_000_000  # how long after the end its samples may come
 EVENT = "robolearn_msgs/msg/EpisodeEvent"
 
@@ -97,6 +101,9 @@ class _Bag:
         self._early: deque[Message] = deque(maxlen=EARLY_SAMPLES)  # samples that may belong to the next episode
         self._unusable: Counter[str] = Counter()
         self._ahead: Message | None = None  # an event that was read too early
+        self._own: dict[str, list[tuple[NDArray, int, int]]] = {}  # samples of sensors of their own rate
+        self._start_ns = 0  # of the running episode
+        self._end_ns: int | None = None  # once it is known
         self._period_ns = round(1e9 / contract.spec.interface.control_hz)
 
     def episodes(self) -> Iterator[SourceEpisode]:
@@ -131,8 +138,9 @@ class _Bag:
                 return message[3]
         return None
 
-    def _steps(self, episode: SourceEpisode, start_ns: int) -> Iterator[Step]:
+    def _steps(self, episode: SourceEpisode, start_ns: int) -> Iterator[Step | Samples]:
         contract = self._contract
+        self._start_ns, self._end_ns = start_ns, None
         join = EpisodeJoin(
             contract.make_join(), contract.observed, contract.topic_of("action"), contract.topic_of("action_sent")
         )
@@ -150,6 +158,7 @@ class _Bag:
                     self._ahead = message
                     break
                 end_ns, until_ns = stamp_ns(event.header.stamp), received_ns + END_PATIENCE_NS
+                self._end_ns = end_ns
                 success = bool(event.success) if getattr(event, "judged", True) else None
                 episode.outcome = EpisodeOutcome(success, bool(event.terminated), bool(event.truncated), event.reason)
             else:
@@ -160,8 +169,9 @@ class _Bag:
                 break
         for step in join.flush(end_ns):
             yield *step, {}
+        yield from self._samples(1)
 
-    def _push(self, join: EpisodeJoin, message: Message) -> Iterator[Step]:
+    def _push(self, join: EpisodeJoin, message: Message) -> Iterator[Step | Samples]:
         topic, kind, received_ns, body = message
         stream = self._contract.streams[topic]
         try:
@@ -174,10 +184,23 @@ class _Bag:
         except SpecError as error:
             self._unusable[f"{topic}\n{error}"] += 1
             fields = {}  # its tick goes on without it: masked and counted
+        if stream.rate_hz:
+            if fields and stamp >= self._start_ns and (self._end_ns is None or stamp < self._end_ns):
+                self._own.setdefault(stream.field, []).append((fields[stream.field], stamp, received_ns))
+            yield from self._samples(SAMPLES)
+            return
         # what lockstep records live has no receive stamps: nobody waits for anything there
         received = UNKNOWN_NS if self._contract.sync == "exact" else received_ns
         for step in join.push(topic, stamp, fields, received):
             yield *step, {}
+
+    def _samples(self, number: int) -> Iterator[Samples]:
+        """Hand over what sensors of their own rate brought, once it is so many."""
+        for name, samples in self._own.items():
+            if len(samples) >= number:
+                values, stamps, received = zip(*samples, strict=True)
+                samples.clear()
+                yield Samples(name, np.stack(values), stamps, received)
 
     def _take(self) -> Message | None:
         ahead, self._ahead = self._ahead, None

@@ -9,7 +9,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +26,17 @@ UNKNOWN_SPEED = 1e9  # [unit/s], of a robot that nobody described
 MAX_BLOCK_BYTES = 64 << 20  # of rows that are decoded at once
 MAX_VECTOR = 4096  # entries of an observation that still count as a vector
 BESIDES = ("action_sent", "action_source", "held", "stamp_ns", "valid")  # what no other format has a place for
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Some of a sensor that is stored at its own rate: values (N, ...), capture and receive stamps (N,)."""
+
+    stream: str
+    values: NDArray
+    stamps_ns: Sequence[int]
+    received_ns: Sequence[int]
+
 
 Step = tuple[dict[str, Any], dict[str, int], dict[str, int], dict[str, bool]]
 """Values, capture stamps, receive stamps, validity: the arguments of `EpisodeWriter.append`."""
@@ -47,7 +58,7 @@ class SourceEpisode:
     """An episode of a foreign file. `outcome` may become known with its last step."""
 
     meta: EpisodeMeta
-    steps: Iterator[Step]
+    steps: Iterator[Step | Samples]
     outcome: EpisodeOutcome
     annotations: tuple[Annotation, ...] = ()
 
@@ -207,6 +218,11 @@ def extremes(actions: Iterable[NDArray], width: int) -> tuple[list[float], list[
             low, high = np.minimum(low, finite.min(axis=0)), np.maximum(high, finite.max(axis=0))
     nothing = low > high
     return np.where(nothing, -1.0, low).tolist(), np.where(nothing, 1.0, high).tolist()
+
+
+def without_streams(spec: DatasetSpec) -> DatasetSpec:
+    """The spec without sensors of their own rate, for which other formats have no place."""
+    return replace(spec, streams={})
 
 
 # --- datasets of ours that travelled through another format ----------------------------------------------------------
