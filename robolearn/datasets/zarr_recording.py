@@ -246,8 +246,8 @@ def clean(path: Path, committed: Collection[str]) -> None:
 
 
 def remove_shards(folder: Path) -> None:
-    """Leave nothing but the journal and the last frames, which are all there is."""
-    for file in folder.iterdir():
-        if file.name != JOURNAL and not file.name.endswith(FRAMES):
-            with contextlib.suppress(OSError):
+    """Leave nothing but the journal and the last frames, which are all there is. A disk that is gone keeps it all."""
+    with contextlib.suppress(OSError):
+        for file in folder.iterdir():
+            if file.name != JOURNAL and not file.name.endswith(FRAMES):
                 file.unlink()

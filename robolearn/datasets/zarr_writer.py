@@ -365,7 +365,8 @@ class ZarrWriter:
             root = recording.commit(outcome, tags, annotations)
         except OSError as error:
             self._abandon(keep=True)
-            self._root = read_root(self._path)  # whatever failed, this file tells whether the episode is there
+            with contextlib.suppress(DatasetError):
+                self._root = read_root(self._path)  # whatever failed, this file tells whether the episode is there
             raise DatasetError(
                 f"{self._path}: the episode was not committed: {error}; make room, then salvage it with: "
                 f"robolearn dataset repair {self._path} --action salvage"

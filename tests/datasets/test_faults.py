@@ -33,7 +33,7 @@ LENGTH = 9
 def failing(code: int, after: int, once: bool) -> Iterator[Callable[[], int]]:
     """Changes of files fail with an error number: all behind the first `after`, or but one."""
     made, lock = 0, threading.Lock()
-    kept = {name: getattr(os, name) for name in CHANGES}
+    kept = {name: getattr(os, name) for name in (*CHANGES, "listdir", "pread")}
 
     def wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
