@@ -28,7 +28,7 @@ def declared(node: str) -> set[str]:
     source = (NODES / f"{node}.py").read_text(encoding="utf-8")
     for module in [node, *re.findall(r"from robolearn_nodes\.(interface|simulation|mirror) import", source)]:
         text = (NODES / f"{module}.py").read_text(encoding="utf-8")
-        found |= set(re.findall(r'parameter\(\s*(?:self|node), "(\w+)"', text))
+        found |= set(re.findall(r'parameter\(\s*(?:self|node),\s*"(\w+)"', text))
     return found
 
 

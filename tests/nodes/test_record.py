@@ -195,6 +195,8 @@ def test_stopped_recorder_holds_up_nobody_and_kept_episodes_can_be_changed(
         assert not graph.call(DiscardEpisode, topics.DISCARD_RECORDING, episode_id="third").success
         graph.agree(StartEpisode, topics.START_RECORDING, episode_id="third")  # and it still records
         assert graph.call(DiscardEpisode, topics.DISCARD_RECORDING).success
+        assert graph.call(StopEpisode, topics.STOP_RECORDING, event=EpisodeEvent(episode_id="third")).success
+        assert not graph.call(StopEpisode, topics.STOP_RECORDING, event=EpisodeEvent(episode_id="fourth")).success
         assert teleop.poll() is None
         graph.stop()
     assert (images[-1].height, images[-1].width, images[-1].encoding) == (HEIGHT, WIDTH, "rgb8")

@@ -41,7 +41,7 @@ def test_killed_policy_holds_the_robot_and_is_started_again(graph: Any, tmp_path
     first, second = (json.loads(line) for line in results.read_text().splitlines())
     assert (first["success"], first["truncated"]) == (False, True)
     assert "old, at most 0.080 s" in first["reason"]
-    assert (second["success"], second["reason"]) == (True, "")
+    assert second["success"]
 
 
 @pytest.mark.slow

@@ -1,13 +1,15 @@
-"""Which states a controller answers, and the newest command that came for a robot."""
+"""What a controller answers, and the newest command that came for a robot."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from numpy.typing import NDArray
 from trajectory_msgs.msg import JointTrajectory
 
 from robolearn.errors import SpecError
+from robolearn.sync import StreamCounts, Tick
 from robolearn_nodes import convert
 
 
@@ -26,6 +28,34 @@ class Pace:
         follows = 0 < early_ns <= self._period_ns // 4 or -self._period_ns // 2 <= early_ns <= 0
         self._due_ns = (self._due_ns if follows else stamp_ns) + self._period_ns
         return True
+
+
+class LiveJoin:
+    """Observations of a cell, whose clocks tick apart: joint states at the control rate, each with the newest that came
+    of every other stream, if that is fresh enough. Nothing is waited for."""
+
+    def __init__(self, streams: Iterable[str], states: str, period_ns: int, max_age_ns: int) -> None:
+        self._others = [stream for stream in streams if stream != states]
+        self._states, self._period_ns, self._max_age_ns = states, period_ns, max_age_ns
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all samples and counts."""
+        self.counts = StreamCounts()
+        self._pace = Pace(self._period_ns)
+        self._newest: dict[str, tuple[int, Any]] = {}
+
+    def push(self, stream: str, stamp_ns: int, sample: Any) -> list[Tick]:
+        """Add a sample; of joint states, the tick that they make."""
+        if stream != self._states:
+            self._newest[stream] = (stamp_ns, sample)
+            return []
+        if not self._pace.due(stamp_ns):
+            return []
+        fresh = {name: value for name, (at_ns, value) in self._newest.items() if stamp_ns - at_ns <= self._max_age_ns}
+        missing = tuple(name for name in self._others if name not in fresh)
+        self.counts.missing.update(missing)
+        return [Tick(stamp_ns, {self._states: sample, **fresh}, missing)]
 
 
 class NewestCommand:

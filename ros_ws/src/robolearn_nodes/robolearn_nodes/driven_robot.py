@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from rclpy.node import Node
+from rclpy.qos import QoSProfile
 from robolearn_msgs.msg import ActionChunk
 from sensor_msgs.msg import Image, JointState
 from tf2_msgs.msg import TFMessage
@@ -21,6 +22,7 @@ from robolearn.specs import InterfaceSpec
 from robolearn.sync import ExactJoin, Tick
 from robolearn.types import ActionSource, Observation
 from robolearn_nodes import convert, topics
+from robolearn_nodes.commands import LiveJoin
 
 REMEMBERED = 1000  # latencies
 
@@ -41,7 +43,10 @@ class DrivenRobot:
         timeline: ChunkTimeline,
         ask: Callable[[str, Observation, int], None],
         report: Callable[[str, str], None],
+        image_qos: QoSProfile = topics.NEWEST,
+        max_image_age_ns: int | None = None,
     ) -> None:
+        """max_image_age_ns: of a picture beside joint states of another stamp; None where a tick has but one stamp."""
         self.namespace, self.acting = namespace, False
         self._node, self._spec, self._timeline, self._ask, self._report = node, spec, timeline, ask, report
         self._joints = spec.action.names
@@ -57,18 +62,21 @@ class DrivenRobot:
         self._hear(JointState, topics.JOINT_STATES, self._on_joint_states)
         for field in spec.observation:
             if field.startswith("image_"):
-                self._hear(Image, topics.image_topic(field.removeprefix("image_")), self._on_image(field))
+                self._hear(Image, topics.image_topic(field.removeprefix("image_")), self._on_image(field), image_qos)
         if any(name.startswith("pose_") for name in spec.observation):
             self._hear(TFMessage, topics.GROUND_TRUTH, self._on_ground_truth)
-        self._join = ExactJoin(self.streams, depth=4)
+        self._join: ExactJoin | LiveJoin = ExactJoin(self.streams, depth=4)
+        if max_image_age_ns is not None:
+            period_ns = round(1e9 / spec.control_hz)
+            self._join = LiveJoin(self.streams, self._name(topics.JOINT_STATES), period_ns, max_image_age_ns)
 
     def _name(self, topic: str) -> str:
         return f"/{self.namespace}{topic}" if self.namespace else topic
 
-    def _hear(self, kind: Any, topic: str, callback: Callable[[Any], None]) -> None:
+    def _hear(self, kind: Any, topic: str, callback: Callable[[Any], None], qos: QoSProfile = topics.NEWEST) -> None:
         name = self._name(topic)
         self.streams.append(name)
-        self._subscriptions.append(self._node.create_subscription(kind, name, callback, topics.NEWEST))
+        self._subscriptions.append(self._node.create_subscription(kind, name, callback, qos))
 
     def heard(self) -> bool:
         """Whether somebody listens to the commands."""
@@ -90,18 +98,29 @@ class DrivenRobot:
                 f"the policy was made for the joints {', '.join(self._joints)}; the robot publishes "
                 f"{', '.join(message.name)}; use a policy of this robot"
             )
-        state = convert.robot_state(message, self._joints)
+        try:
+            state = convert.robot_state(message, self._joints)
+        except SpecError as error:
+            self._report(self.namespace, f"no command: {error}")
+            return
         self._on_sample(topics.JOINT_STATES, state.stamp_ns, {"proprio": state.proprio()})
 
     def _on_image(self, field: str) -> Callable[[Image], None]:
         topic = topics.image_topic(field.removeprefix("image_"))
 
         def on_image(message: Image) -> None:
-            self._on_sample(topic, convert.stamp_ns(message.header.stamp), {field: convert.image(message)})
+            try:
+                image = convert.image(message)
+            except SpecError as error:
+                self._report(self.namespace, f"no command: {error}")
+                return
+            self._on_sample(topic, convert.stamp_ns(message.header.stamp), {field: image})
 
         return on_image
 
     def _on_ground_truth(self, message: TFMessage) -> None:
+        if not message.transforms:
+            return
         stamp_ns, poses = convert.ground_truth(message)
         self._on_sample(topics.GROUND_TRUTH, stamp_ns, {f"pose_{body}": pose for body, pose in poses.items()})
 

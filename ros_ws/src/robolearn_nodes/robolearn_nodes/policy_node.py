@@ -15,7 +15,7 @@ from rclpy.task import Future
 from robolearn_msgs.srv import LoadPolicy
 from std_srvs.srv import Trigger
 
-from robolearn.errors import RobolearnError, SpecError
+from robolearn.errors import RobolearnError, SpecError, UnknownNameError
 from robolearn.policies.policy import Policy
 from robolearn.serving.chunks import EXECUTE_STEPS, ChunkTimeline
 from robolearn.serving.inference import Inference
@@ -28,6 +28,7 @@ from robolearn_nodes.node import Diagnostics, parameter, run, unheard
 from robolearn_nodes.policy_run import PolicyRun
 
 SCRIPTED = "scripted"
+SYNC = ("exact", "live")
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -52,6 +53,18 @@ class PolicyNode(LifecycleNode):
         self._seed = parameter(self, "seed", 0, "of the first episode's randomness; the next ones count up")
         robots = parameter(self, "robots", "", "namespaces of the robots, comma separated; empty: one without")
         self._namespaces = [name.strip().strip("/") for name in robots.split(",")]
+        sync = parameter(
+            self, "sync", "exact", "`exact`: all of a tick is stamped alike; `live`: newest pictures, for a cell"
+        )
+        max_image_age_s = parameter(self, "max_image_age_s", 0.2, "live: without a newer picture there is no command")
+        image_qos = parameter(
+            self, "image_qos", "reliable", "`reliable`, or `sensor` for cameras that are published so"
+        )
+        for name, value, known in (("sync", sync, SYNC), ("image_qos", image_qos, topics.IMAGE_QOS)):
+            if value not in known:
+                raise UnknownNameError(name, value, known)
+        self._image_qos = topics.SENSOR if image_qos == "sensor" else topics.NEWEST
+        self._max_image_age_ns = round(max_image_age_s * 1e9) if sync == "live" else None
         self._on_goal = parameter(self, "on_goal", False, "act only while a goal of /policy/run is pursued")
         self.autostart = parameter(self, "autostart", True, "configure and activate at the start")
         self.failure: RobolearnError | None = None
@@ -75,10 +88,19 @@ class PolicyNode(LifecycleNode):
         self._inference = Inference(self._shelf, self._answered.trigger)
         self._inference.reset(self._seed)
         self._robots = {
-            name: DrivenRobot(self, name, policy.spec, timeline, self._inference.ask, self._report)
+            name: DrivenRobot(
+                self,
+                name,
+                policy.spec,
+                timeline,
+                self._inference.ask,
+                self._report,
+                self._image_qos,
+                self._max_image_age_ns,
+            )
             for name, timeline in zip(self._namespaces, timelines, strict=True)
         }
-        self._services = [
+        self._served = [
             self.create_service(Trigger, topics.RESET_POLICY, self._on_reset),
             self.create_service(LoadPolicy, topics.LOAD_POLICY, self._on_load),
         ]
@@ -114,7 +136,7 @@ class PolicyNode(LifecycleNode):
         for robot in self._robots.values():
             robot.close()
         self._robots = {}
-        for service in self._services:
+        for service in self._served:
             self.destroy_service(service)
         self.destroy_guard_condition(self._answered)
 

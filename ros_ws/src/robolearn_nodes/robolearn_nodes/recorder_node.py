@@ -78,6 +78,7 @@ class RecorderNode(Node):
         self._any_episode = False  # whether the STARTED event of any episode is the one that is waited for
         self._notes: dict[str, Any] = {}  # tags of the running episode
         self._success: bool | None = None  # of the running episode, where somebody marked it
+        self._discarded = ""  # id of the running episode that is not kept
         self._problem = ""  # why the episode cannot be kept
         self._ending: tuple[int, Future] | None = None  # last stamp of the episode, and what its end waits for
 
@@ -175,6 +176,9 @@ class RecorderNode(Node):
 
     async def _on_stop(self, request: StopEpisode.Request, response: StopEpisode.Response) -> StopEpisode.Response:
         recording, event = self._recording, request.event
+        if recording is None and event.episode_id and event.episode_id == self._discarded:
+            response.success, response.message = True, f"episode {event.episode_id} was discarded before"
+            return response
         if recording is None or self._ending is not None:
             response.message = "no episode is being recorded; call start_episode first"
             return response
@@ -213,7 +217,7 @@ class RecorderNode(Node):
     def _on_discard(self, request: Any, response: Any) -> Any:
         def running() -> None:
             self._writer.discard()
-            self._recording = None
+            self._recording, self._discarded = None, self._episode.id
 
         return self._answer(request.episode_id, response, running, lambda path, name: edit.delete(path, [name]))
 

@@ -1,0 +1,88 @@
+"""Which samples a controller answers, and which command counts."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from robolearn_nodes import convert
+from robolearn_nodes.commands import LiveJoin, NewestCommand, Pace
+
+PERIOD = 100
+
+
+@given(st.integers(1, 1000), st.integers(0, 10**6))
+def test_a_faster_stream_is_answered_at_the_control_rate(every: int, start: int) -> None:
+    stamps = list(range(start, start + 30 * max(PERIOD, every), every))
+    pace = Pace(PERIOD)
+    answered = [stamp for stamp in stamps if pace.due(stamp)]
+    if every >= PERIOD:
+        assert answered == stamps
+    else:
+        gaps = np.diff(answered)
+        assert gaps.min() >= 3 * PERIOD / 4 - every
+        assert gaps.max() <= PERIOD + every
+        assert abs(gaps.mean() - PERIOD) <= every / 2 + 1 or every > PERIOD / 4
+
+
+@given(st.lists(st.integers(-24, 24), min_size=10, max_size=60))
+def test_a_stream_at_the_control_rate_is_answered_whatever_its_jitter(jitter: list[int]) -> None:
+    pace = Pace(PERIOD)
+    assert all(pace.due(10_000 + k * PERIOD + (late if k else 0)) for k, late in enumerate(jitter))
+
+
+def test_another_clock_is_answered_at_once() -> None:
+    pace = Pace(PERIOD)
+    assert pace.due(10**9)
+    assert pace.due(5)  # the twin was started again
+    assert not pace.due(10)
+
+
+def test_live_observation_is_the_state_with_the_newest_pictures_that_are_fresh() -> None:
+    join = LiveJoin(["states", "front", "wrist"], "states", PERIOD, max_age_ns=150)
+    (tick,) = join.push("states", 1000, "s0")
+    assert tick.missing == ("front", "wrist")
+    assert join.push("front", 1010, "f0") == join.push("front", 1090, "f1") == join.push("wrist", 1060, "w0") == []
+    assert join.push("states", 1050, "too soon") == []
+    (tick,) = join.push("states", 1100, "s1")
+    assert (tick.stamp_ns, tick.samples, tick.missing) == (1100, {"states": "s1", "front": "f1", "wrist": "w0"}, ())
+    join.push("front", 1190, "f2")
+    (tick,) = join.push("states", 1300, "s2")
+    assert (tick.samples, tick.missing) == ({"states": "s2", "front": "f2"}, ("wrist",))
+    assert join.counts.missing == {"front": 1, "wrist": 2}
+
+
+JOINTS = ("a", "b")
+commands = st.lists(st.tuples(st.integers(-50, 150), st.booleans()), min_size=1, max_size=20)
+
+
+@given(commands)
+def test_the_newest_command_that_is_not_ahead_of_the_clock_counts(came: list[tuple[int, bool]]) -> None:
+    newest, now_ns = NewestCommand(JOINTS), 10_100
+    for k, (stamp, sane) in enumerate(came):
+        names = JOINTS if sane else ("a", "x")
+        newest.put(convert.command_message(np.full(2, float(k)), 10_000 + stamp, names), now_ns)
+    usable = [(stamp, k, sane) for k, (stamp, sane) in enumerate(came) if stamp <= 100]
+    stamp_ns, action, refusal = newest.get()
+    assert newest.count == len(came)
+    if not usable:
+        assert (stamp_ns, action) == (0, None)
+        assert "ahead of the clock" in refusal
+        return
+    best = max(stamp for stamp, _, _ in usable)
+    _, k, sane = [entry for entry in usable if entry[0] == best][-1]
+    assert stamp_ns == 10_000 + best
+    if sane:
+        assert action is not None
+        assert action.tolist() == [k, k]
+    else:
+        assert action is None
+        assert "lacks b" in refusal
+
+
+def test_clearing_forgets() -> None:
+    newest = NewestCommand(JOINTS)
+    newest.put(convert.command_message(np.zeros(2), 5, JOINTS), 10)
+    newest.clear()
+    assert newest.get() == (0, None, "")
+    assert newest.count == 0
