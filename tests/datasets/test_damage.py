@@ -224,3 +224,26 @@ def test_info_counts(path: Path) -> None:
 def test_a_copy_is_a_dataset(path: Path, tmp_path: Path) -> None:
     shutil.copytree(path, tmp_path / "copy")
     assert verify(tmp_path / "copy").ok
+
+
+def test_a_dataset_of_schema_1_is_read_and_added_to(path: Path) -> None:
+    before = ZarrStore.open(path).read(1)
+
+    def older(data: dict[str, Any]) -> None:
+        attributes = data["attributes"]
+        attributes["schema_version"] = 1
+        del attributes["statistics"], attributes["spec"]["image_codecs"], attributes["spec"]["streams"]
+        attributes["spec"]["image_codec"] = {"name": "jpeg", "quality": 90}
+        for row in attributes["episodes"]:
+            del row["annotations"], row["streams"]
+
+    change(path / "zarr.json", older)
+    store = ZarrStore.open(path)
+    assert store.schema_version == 1
+    for name, values in store.read(1).items():
+        np.testing.assert_array_equal(values, before[name])
+    with store.writer() as writer:
+        record(writer, 3, 10)
+    assert ZarrStore.open(path).schema_version == 2
+    assert verify(path).ok
+    assert info(path)["fields"]["action"]["mean"] is not None
