@@ -1,0 +1,160 @@
+"""The policy server on the graph: swapped in mid-motion, several robots, lifecycle, goals."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.action import ActionClient
+from robolearn_msgs.action import RunPolicy
+from robolearn_msgs.msg import ActionChunk
+from robolearn_msgs.srv import LoadPolicy, StartEpisode
+from robolearn_nodes import topics
+from sensor_msgs.msg import JointState
+from trajectory_msgs.msg import JointTrajectory
+
+from robolearn.networks.normalizer import FieldStatistics
+from robolearn.policies.checkpoint import save_policy
+from robolearn.policies.chunking import ChunkPolicy, ChunkPolicyConfig
+from robolearn.specs import InterfaceSpec
+from robolearn.tasks import make_task
+
+TASK = "reach-v1"
+
+
+def save_still(path: Path, lift: float) -> Path:
+    """A policy that asks for the positions that it sees, plus `lift` rad."""
+    robot = make_task(TASK).robot_spec
+    spec = InterfaceSpec({"proprio": robot.proprio_spec}, robot.action_spec, make_task(TASK).control_hz)
+    statistics = {
+        name: FieldStatistics((0.0,) * size, (1.0,) * size, (-1.0,) * size, (1.0,) * size)
+        for name, size in (("proprio", 12), ("action", 6))
+    }
+    policy = ChunkPolicy(spec, statistics, ChunkPolicyConfig(chunk_steps=8, hidden_sizes=(8,)))
+    last = [module for module in policy.head if isinstance(module, torch.nn.Linear)][-1]
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.fill_(lift)
+    save_policy(policy, path)
+    return path
+
+
+def say_states(graph: Any, namespaces: list[str], stop: threading.Event) -> None:
+    """Robots that stand still, at the control rate of the task."""
+    names = list(make_task(TASK).robot_spec.joint_names)
+    publishers = [graph.node.create_publisher(JointState, f"{n}/joint_states", topics.STREAM) for n in namespaces]
+    tick = 0
+    while not stop.wait(0.05):
+        tick += 1
+        for index, publisher in enumerate(publishers):
+            message = JointState(name=names, position=[0.1 * index] * 6, velocity=[0.0] * 6)
+            message.header.stamp.sec, message.header.stamp.nanosec = divmod(tick * 50_000_000, 10**9)
+            publisher.publish(message)
+
+
+@pytest.fixture
+def robots(graph: Any) -> Any:
+    stop = threading.Event()
+    thread = threading.Thread(target=say_states, args=(graph, ["/left", "/right"], stop))
+    thread.start()
+    yield ["left", "right"]
+    stop.set()
+    thread.join()
+
+
+def test_robots_share_a_server_whose_policy_is_swapped_without_a_missed_tick(
+    graph: Any, robots: list[str], tmp_path: Path
+) -> None:
+    commands: dict[str, list[JointTrajectory]] = {name: [] for name in robots}
+    for name in robots:
+        graph.node.create_subscription(JointTrajectory, f"/{name}/joint_command", commands[name].append, topics.STREAM)
+    figures: dict[str, str] = {}
+
+    def on_diagnostics(message: DiagnosticArray) -> None:
+        figures.update({value.key: value.value for value in message.status[0].values})
+
+    graph.node.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, on_diagnostics, 10)
+    first, second = save_still(tmp_path / "first", 0.0), save_still(tmp_path / "second", 0.5)
+    graph.start("policy", policy=first, task=TASK, robots="left,right", wait_for_chunk="false", blend_steps=3)
+    graph.spin_until(lambda: all(len(c) > 10 for c in commands.values()))
+    response = graph.call(LoadPolicy, topics.LOAD_POLICY, path=str(second), activate=True)
+    assert (response.success, response.active, len(response.loaded)) == (True, str(second), 2), response.message
+    graph.spin_until(lambda: all(c[-1].points[0].positions[0] > 0.4 for c in commands.values()))
+    refused = graph.call(LoadPolicy, topics.LOAD_POLICY, path=str(tmp_path), activate=True)
+    assert (refused.success, refused.active) == (False, str(second))
+    assert "is not a checkpoint" in refused.message
+    graph.spin_until(lambda: "left/commands" in figures and int(figures["left/commands"]) > 20)
+    assert figures["policy"] == str(second)
+    for index, name in enumerate(robots):
+        stamps = [topics_ns(m) for m in commands[name]]
+        assert stamps == sorted(set(stamps))
+        gaps = {later - earlier for earlier, later in itertools.pairwise(stamps[1:])}
+        assert gaps == {50_000_000}  # every tick has its command
+        moves = [m.points[0].positions[0] - 0.1 * index for m in commands[name]]
+        assert max(abs(b - a) for a, b in itertools.pairwise(moves)) < 0.2  # blended: never the whole 0.5
+
+
+def topics_ns(message: JointTrajectory) -> int:
+    return int(message.header.stamp.sec * 10**9 + message.header.stamp.nanosec)
+
+
+def test_lifecycle_says_when_it_acts(graph: Any, robots: list[str], tmp_path: Path) -> None:
+    commands: list[JointTrajectory] = []
+    graph.node.create_subscription(JointTrajectory, "/left/joint_command", commands.append, topics.STREAM)
+    checkpoint = save_still(tmp_path / "still", 0.0)
+    graph.start("policy", policy=checkpoint, task=TASK, robots="left", autostart="false")
+
+    def go(transition: int) -> str:
+        assert graph.call(ChangeState, "/policy/change_state", transition=Transition(id=transition)).success
+        return str(graph.call(GetState, "/policy/get_state").current_state.label)
+
+    assert go(Transition.TRANSITION_CONFIGURE) == "inactive"
+    end = time.monotonic() + 0.5
+    graph.spin_until(lambda: time.monotonic() > end)
+    assert commands == []
+    assert go(Transition.TRANSITION_ACTIVATE) == "active"
+    graph.spin_until(lambda: len(commands) > 3)
+    assert go(Transition.TRANSITION_DEACTIVATE) == "inactive"
+    assert go(Transition.TRANSITION_CLEANUP) == "unconfigured"
+    graph.spin_until(lambda: graph.node.count_publishers("/left/joint_command") == 0)
+
+
+def test_a_goal_runs_the_policy_until_the_episode_ends(graph: Any) -> None:
+    chunks: list[ActionChunk] = []
+    feedback: list[Any] = []
+    graph.node.create_subscription(ActionChunk, topics.ACTION_CHUNK, chunks.append, topics.STREAM)
+    graph.start("twin", task=TASK, cameras=" ")
+    graph.start("policy", policy="scripted", task=TASK, on_goal="true")
+    client = ActionClient(graph.node, RunPolicy, topics.RUN_POLICY)
+    assert client.wait_for_server(60)
+    refused = client.send_goal_async(RunPolicy.Goal(policy="none"))
+    graph.spin_until(refused.done)
+    assert not refused.result().accepted
+    sent = client.send_goal_async(RunPolicy.Goal(seed=3), feedback_callback=lambda m: feedback.append(m.feedback))
+    graph.spin_until(sent.done)
+    assert sent.result().accepted
+    outcome = sent.result().get_result_async()
+    graph.agree(StartEpisode, topics.START_EPISODE, episode_id="a", seed=3)
+    graph.spin_until(outcome.done)
+    result = outcome.result().result
+    assert (result.success, result.reason) == (True, "")
+    assert result.num_steps > 5
+    assert result.loop_p50_ms > 0
+    assert feedback[-1].state == "acting"
+    seen = len(chunks)
+    cancelled = client.send_goal_async(RunPolicy.Goal(timeout_s=30.0))
+    graph.spin_until(cancelled.done)
+    graph.spin_until(cancelled.result().cancel_goal_async().done)
+    ended = cancelled.result().get_result_async()
+    graph.spin_until(ended.done)
+    assert ended.result().result.reason == "cancelled"
+    assert len(chunks) >= seen
+    client.destroy()
