@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,7 +19,7 @@ from .signals import raise_waiting
 from .task import Future, Task
 from .utilities import get_default_context
 
-Work = tuple[Task, Any]  # what to run, and the entity that it belongs to (None for a task of the user)
+Work = tuple[Callable[[], Any], Any]  # a task of the user and None, or an entity's callback and the entity
 LONGEST_WAIT_S = 3600.0
 
 
@@ -50,6 +51,7 @@ class Executor:
         self._nodes_lock = threading.RLock()
         self._tasks: deque[Task] = deque()
         self._round: deque[Any] = deque()  # entities that were ready at the last look, in their order
+        self._looked = False  # since the last round, at what came over the network
         self._waiter_or_none: Waiter | None = None
         self._is_shutdown = False
         self._spinning_thread: int | None = None
@@ -67,8 +69,8 @@ class Executor:
         return self._waiter_or_none
 
     def wake(self) -> None:
-        """Have a waiting spin look again."""
-        if self._waiter_or_none is not None:
+        """Have a waiting spin look again. What is called by it does not find it waiting."""
+        if self._waiter_or_none is not None and not self._runs_in_this_thread():
             self._waiter_or_none.wake()
 
     def _watch(self, entity: Any) -> None:
@@ -128,11 +130,13 @@ class Executor:
     def _runs_in_this_thread(self) -> bool:
         return self._spinning_thread == threading.get_ident()
 
-    def _ready_entities(self) -> Iterator[Any]:
-        for node in self.get_nodes():
-            for entity in node._rclpy.waitables():
-                if entity._is_ready() and entity.callback_group.can_execute(entity):
-                    yield entity
+    def _ready_entities(self) -> list[Any]:
+        return [
+            entity
+            for node in self.get_nodes()
+            for entity in node._rclpy.waitables()
+            if entity._is_ready() and entity.callback_group.can_execute(entity)
+        ]
 
     def _next_timer_s(self) -> float:
         """Time until the next timer is due. One whose group is busy waits for the wake that comes when it is free."""
@@ -148,6 +152,7 @@ class Executor:
         """Have every entity that something has arrived for take it over, once there is one or `wake` was called."""
         for entity in self._waiter.wait(timeout_ns):
             entity._drain()
+        self._looked = True
 
     def _poll(self) -> Work | None:
         """The next thing to run now, or None. Every ready entity has its turn before any has a second one."""
@@ -156,8 +161,11 @@ class Executor:
             if not task.done() and not task.cancelled():
                 return task, None
         if not self._round:
-            self._drain(0)
             self._round.extend(self._ready_entities())
+            if self._round and not self._looked:  # or what this process sends itself would keep all else waiting
+                self._drain(0)
+                self._round = deque(self._ready_entities())
+            self._looked = False
         while self._round:
             entity = self._round.popleft()
             group = entity.callback_group
@@ -170,12 +178,13 @@ class Executor:
             if callback is None:
                 group.ending_execution(entity)
                 continue
-            return Task(callback, executor=self), entity
+            return callback, entity
         return None
 
     def _wait(self, timeout_sec: float | None, condition: Callable[[], bool] = lambda: False) -> Work:
         """The next thing to run. Raises what ended the wait."""
         deadline = None if timeout_sec is None or timeout_sec < 0 else time.monotonic() + timeout_sec
+        waited = False
         while True:
             if not self._context.ok():
                 raise_waiting()
@@ -189,33 +198,34 @@ class Executor:
                 return work
             wait_s = self._next_timer_s()
             if deadline is not None:
-                remaining_s = deadline - time.monotonic()
-                if remaining_s <= 0:
+                remaining_s = max(deadline - time.monotonic(), 0.0)
+                if waited and not remaining_s:
                     raise TimeoutException
                 wait_s = min(wait_s, remaining_s)
             self._drain(int(wait_s * 1e9))
+            waited = True
 
     def _run(self, work: Work) -> None:
-        """Run one piece of work here, and raise what it raised."""
-        task, _ = work
-        before, self._spinning_thread = self._spinning_thread, threading.get_ident()
-        try:
-            task()
-        finally:
-            self._spinning_thread = before
-            self._release(work)
-        self._raise_unhandled(task)
+        """Run one piece of work, free its callback group, and raise what it raised.
 
-    def _release(self, work: Work) -> None:
-        """Free the callback group, after a coroutine only when it has come to its end."""
-        task, entity = work
-        if entity is None:
-            return
-        if task.done() or task.cancelled():
-            entity.callback_group.ending_execution(entity)
-            self.wake()
-        else:
-            task.add_done_callback(lambda _: entity.callback_group.ending_execution(entity))
+        A callback is called as it is; only what turns out to be a coroutine becomes a task, and keeps the group until its
+        end.
+        """
+        callback, entity = work
+        task = callback if isinstance(callback, Task) else None
+        try:
+            result = callback()
+            if inspect.iscoroutine(result):
+                task = Task(result, executor=self)
+                task()
+        finally:
+            if entity is not None:
+                if task is None or task.done() or task.cancelled():
+                    entity.callback_group.ending_execution(entity)
+                else:
+                    task.add_done_callback(lambda _: entity.callback_group.ending_execution(entity))
+        if task is not None:
+            self._raise_unhandled(task)
 
     def _raise_unhandled(self, task: Task) -> None:
         if task.done() and task._exception is not None and not task._exception_fetched:
@@ -268,7 +278,11 @@ class SingleThreadedExecutor(Executor):
     """Runs everything in the thread that spins."""
 
     def _dispatch(self, work: Work) -> None:
-        self._run(work)
+        before, self._spinning_thread = self._spinning_thread, threading.get_ident()
+        try:
+            self._run(work)
+        finally:
+            self._spinning_thread = before
 
 
 class MultiThreadedExecutor(Executor):
@@ -278,25 +292,22 @@ class MultiThreadedExecutor(Executor):
         super().__init__(context=context)
         count = num_threads or len(os.sched_getaffinity(0)) or 1
         self._pool = ThreadPoolExecutor(max_workers=count, thread_name_prefix="ros-executor")
-        self._failed: deque[Task] = deque()
+        self._failed: deque[BaseException] = deque()
 
     def _dispatch(self, work: Work) -> None:
         self._pool.submit(self._run_in_pool, work)
         self._raise_failed()
 
     def _run_in_pool(self, work: Work) -> None:
-        task, _ = work
         try:
-            task()
-        finally:
-            self._release(work)
-            if task.done() and task._exception is not None:
-                self._failed.append(task)
-            self.wake()
+            self._run(work)
+        except BaseException as error:  # noqa: BLE001  for the thread that spins
+            self._failed.append(error)
+        self.wake()
 
     def _raise_failed(self) -> None:
         while self._failed:
-            self._raise_unhandled(self._failed.popleft())
+            raise self._failed.popleft()
 
     def _poll(self) -> Work | None:
         self._raise_failed()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -125,10 +125,9 @@ class NodeCore:
         if executor is not None:
             executor.wake()
 
-    def waitables(self) -> Iterator[Any]:
+    def waitables(self) -> list[Any]:
         """Everything that can have work, in the order in which an executor looks."""
-        for entities in (self.timers, self.subscriptions, self.guards, self.clients, self.services, self.extra):
-            yield from list(entities)
+        return [*self.timers, *self.subscriptions, *self.guards, *self.clients, *self.services, *self.extra]
 
     def add(self, entities: list[Entity], entity: Entity, group: CallbackGroup | None) -> Entity:
         """Take an entity in, and have the executor watch it."""

@@ -51,6 +51,7 @@ class Subscription:
         self.malformed_count = 0
         keep_all = qos_profile.history is HistoryPolicy.KEEP_ALL
         self._queue: deque[tuple[Payload, int, int]] = deque(maxlen=None if keep_all else max(1, qos_profile.depth))
+        self._drained = False
         self._with_info = _wants_info(callback)
         self._logger_name = logger_name
         self._wake: Callable[[], None] = lambda: None
@@ -67,6 +68,7 @@ class Subscription:
 
     def _drain(self) -> None:
         """Take over what other processes sent. The queue keeps the last `depth` of everything."""
+        self._drained = True
         if self._end is not None:
             now_ns = time.time_ns()
             self._queue.extend((data, stamp_ns, now_ns) for data, stamp_ns in self._end.reader.take())
@@ -75,7 +77,9 @@ class Subscription:
         return bool(self._queue)
 
     def _take(self) -> Callable[[], Any] | None:
-        self._drain()
+        if not self._drained:  # what came while other callbacks ran pushes out what is too old by now
+            self._drain()
+        self._drained = False
         try:
             payload, stamp_ns, received_ns = self._queue.popleft()
         except IndexError:

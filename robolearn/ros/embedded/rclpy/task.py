@@ -103,7 +103,7 @@ class Future:
 class Task(Future):
     """A function or a coroutine that an executor carries on until it is done."""
 
-    def __init__(self, handler: Callable[..., Any], args: Any = None, kwargs: Any = None, executor: Any = None) -> None:
+    def __init__(self, handler: Any, args: Any = None, kwargs: Any = None, executor: Any = None) -> None:
         super().__init__(executor=executor)
         args, kwargs = args or (), kwargs or {}
         self._coroutine: Any = handler(*args, **kwargs) if inspect.iscoroutinefunction(handler) else None
