@@ -160,13 +160,7 @@ class Executor:
             task = self._tasks.popleft()
             if not task.done() and not task.cancelled():
                 return task, None
-        if not self._round:
-            self._round.extend(self._ready_entities())
-            if self._round and not self._looked:  # or what this process sends itself would keep all else waiting
-                self._drain(0)
-                self._round = deque(self._ready_entities())
-            self._looked = False
-        while self._round:
+        while self._round or self._look():
             entity = self._round.popleft()
             group = entity.callback_group
             if not entity._is_ready() or not group.beginning_execution(entity):
@@ -175,11 +169,19 @@ class Executor:
                 callback = entity._take()
             except InvalidHandle:  # destroyed meanwhile
                 callback = None
-            if callback is None:
-                group.ending_execution(entity)
-                continue
-            return callback, entity
+            if callback is not None:
+                return callback, entity
+            group.ending_execution(entity)  # what it had was nothing to call back with, such as malformed bytes
         return None
+
+    def _look(self) -> bool:
+        """Begin a round, if anything is ready."""
+        self._round.extend(self._ready_entities())
+        if self._round and not self._looked:  # or what this process sends itself would keep all else waiting
+            self._drain(0)
+            self._round = deque(self._ready_entities())
+        self._looked = False
+        return bool(self._round)
 
     def _wait(self, timeout_sec: float | None, condition: Callable[[], bool] = lambda: False) -> Work:
         """The next thing to run. Raises what ended the wait."""
@@ -208,8 +210,8 @@ class Executor:
     def _run(self, work: Work) -> None:
         """Run one piece of work, free its callback group, and raise what it raised.
 
-        A callback is called as it is; only what turns out to be a coroutine becomes a task, and keeps the group until its
-        end.
+        A callback is called as it is; only what turns out to be a coroutine becomes a task, and keeps the group until
+        its end.
         """
         callback, entity = work
         task = callback if isinstance(callback, Task) else None
