@@ -1,4 +1,4 @@
-"""The commands that touch a ROS 2 graph: `launch`, `topic`, `node` and `param`, for machines without `ros2`."""
+"""The commands that touch a ROS 2 graph, for machines without `ros2`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import yaml
 from tyro.conf import Positional, arg
 
 from robolearn.cli.output import EXIT_NO, print_json, print_table, say
-from robolearn.errors import LaunchError
+from robolearn.errors import LaunchError, RobolearnError
 
 Topic = Annotated[str, Positional, arg(metavar="TOPIC")]
 NodeName = Annotated[str, Positional, arg(metavar="NODE")]
@@ -118,6 +118,78 @@ def topic_hz(topic: Topic, seconds: float = 3.0, json: bool = False) -> int:
     else:
         print_table(topic, ("", ""), list(answer.items()))
     return 0 if answer["messages"] else EXIT_NO
+
+
+def topic_info(topic: Topic, json: bool = False) -> int:
+    """Tell who publishes and who hears a topic, and with which quality of service.
+
+    Example: robolearn topic info /joint_states
+    """
+    from robolearn.ros.introspect import topic_info as ask
+
+    found = ask(topic)
+    if json:
+        print_json(found)
+        return 0
+    ends = [(kind, end) for kind in ("publishers", "subscriptions") for end in found[kind]]
+    rows = [
+        (kind.removesuffix("s"), e["node"], e["reliability"].lower(), e["durability"].lower(), e["depth"])
+        for kind, e in ends
+    ]
+    print_table(f"{topic} ({', '.join(found['types'])})", ("end", "node", "reliability", "durability", "depth"), rows)
+    return 0
+
+
+def node_info(node: NodeName, json: bool = False) -> int:
+    """Tell what a node publishes, hears, serves and calls.
+
+    Example: robolearn node info /policy
+    """
+    from robolearn.ros.introspect import node_info as ask
+
+    found = ask(node)
+    if json:
+        print_json(found)
+    else:
+        rows = [(kind, name, ", ".join(types)) for kind, entries in found.items() for name, types in entries.items()]
+        print_table(node, ("", "name", "type"), rows)
+    return 0
+
+
+def service_list(json: bool = False) -> int:
+    """List the services of the graph with their types.
+
+    Example: robolearn service list
+    """
+    from robolearn.ros.introspect import services
+
+    found = services()
+    if json:
+        print_json({"services": found})
+    else:
+        print_table("services", ("name", "type"), [(name, ", ".join(types)) for name, types in found.items()])
+    return 0
+
+
+def service_call(
+    service: Annotated[str, Positional, arg(metavar="SERVICE")],
+    request: Annotated[str, Positional, arg(metavar="YAML")] = "{}",
+) -> int:
+    """Call a service with the fields of its request as YAML; exit code 1 when it answers `success: false`.
+
+    Example: robolearn service call /policy/load "{path: runs/bc/checkpoints/best, activate: true}"
+    """
+    from robolearn.ros.introspect import call_service
+
+    try:
+        fields = yaml.safe_load(request) or {}
+    except yaml.YAMLError:
+        fields = None
+    if not isinstance(fields, dict):
+        raise RobolearnError(f"the request {request!r} is not of the form {{field: value, ...}}")
+    response = call_service(service, fields)
+    sys.stdout.write(yaml.safe_dump(response, sort_keys=False, default_flow_style=None))
+    return EXIT_NO if response.get("success") is False else 0
 
 
 def node_list(json: bool = False) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import robolearn.ros
-from robolearn.errors import TransportError, UnknownNameError
+from robolearn.errors import RobolearnError, TransportError, UnknownNameError
 
 SETTLE_S = 1.0
 SERVICE_TIMEOUT_S = 5.0
@@ -81,6 +81,103 @@ def nodes() -> list[str]:
     with observer() as node:
         found = node.get_node_names_and_namespaces()
         return sorted(f"{ns.rstrip('/')}/{name}" for name, ns in found if not name.startswith("_"))
+
+
+def topic_info(topic: str) -> dict[str, Any]:
+    """Type of a topic, and its `publishers` and `subscriptions` with their node, type hash and QoS.
+
+    Raises UnknownNameError.
+    """
+    topic = topic if topic.startswith("/") else f"/{topic}"
+    with observer() as node:
+        known = dict(node.get_topic_names_and_types())
+        if topic not in known:
+            raise UnknownNameError("topic", topic, known)
+        ends = {
+            "publishers": node.get_publishers_info_by_topic(topic),
+            "subscriptions": node.get_subscriptions_info_by_topic(topic),
+        }
+        return {"types": list(known[topic])} | {
+            kind: [
+                {
+                    "node": f"{info.node_namespace.rstrip('/')}/{info.node_name}",
+                    "type": info.topic_type,
+                    "type_hash": str(info.topic_type_hash),
+                    "reliability": info.qos_profile.reliability.name,
+                    "durability": info.qos_profile.durability.name,
+                    "depth": info.qos_profile.depth,
+                }
+                for info in infos
+                if not info.node_name.startswith("_robolearn_cli")
+            ]
+            for kind, infos in ends.items()
+        }
+
+
+def node_info(target: str) -> dict[str, dict[str, list[str]]]:
+    """What a node publishes, hears, serves and calls: name to types. Raises UnknownNameError."""
+    target = target if target.startswith("/") else f"/{target}"
+    namespace, _, name = target.rpartition("/")
+    with observer() as node:
+        known = [f"{ns.rstrip('/')}/{n}" for n, ns in node.get_node_names_and_namespaces() if not n.startswith("_")]
+        if target not in known:
+            raise UnknownNameError("node", target, known)
+        questions = {
+            "publishers": node.get_publisher_names_and_types_by_node,
+            "subscriptions": node.get_subscriber_names_and_types_by_node,
+            "services": node.get_service_names_and_types_by_node,
+            "clients": node.get_client_names_and_types_by_node,
+        }
+        return {kind: {n: list(types) for n, types in ask(name, namespace or "/")} for kind, ask in questions.items()}
+
+
+def services() -> dict[str, list[str]]:
+    """Every service with its types, those of parameters, logging and lifecycle included."""
+    with observer() as node:
+        return {name: list(types) for name, types in node.get_service_names_and_types()}
+
+
+def call_service(service: str, request: dict[str, Any]) -> dict[str, Any]:
+    """Call a service with the fields of its request; its response. Raises RobolearnError."""
+    service = service if service.startswith("/") else f"/{service}"
+    with observer() as node:
+        known = dict(node.get_service_names_and_types())
+        if service not in known:
+            raise UnknownNameError("service", service, known)
+        kind = class_of(known[service][0])
+        message = kind.Request()
+        fill(message, request)
+        client = node.create_client(kind, service)
+        if not client.wait_for_service(timeout_sec=SERVICE_TIMEOUT_S):
+            raise TransportError(f"{service} is not reached within {SERVICE_TIMEOUT_S:g} s")
+        future = client.call_async(message)
+        node.executor.spin_until_future_complete(future, timeout_sec=SERVICE_TIMEOUT_S)
+        if not future.done():
+            raise TransportError(f"{service} did not answer within {SERVICE_TIMEOUT_S:g} s")
+        return dict(to_dict(future.result()))
+
+
+def fill(message: Any, values: dict[str, Any]) -> None:
+    """Set fields of a message, nested ones too, from plain data. Raises RobolearnError for what does not fit."""
+    fields = message.get_fields_and_field_types()
+    for name, value in values.items():
+        if name not in fields:
+            raise UnknownNameError("field", name, fields)
+        current = getattr(message, name)
+        try:
+            if isinstance(value, dict):
+                fill(current, value)
+            elif isinstance(value, list) and value and isinstance(value[0], dict):
+                inner = fields[name].removeprefix("sequence<").split("[")[0].split(",")[0].rstrip(">")
+                element = class_of(inner.replace("/", "/msg/"))
+                items = [element() for _ in value]
+                for item, content in zip(items, value, strict=True):
+                    fill(item, content)
+                setattr(message, name, items)
+            else:
+                setattr(message, name, float(value) if isinstance(current, float) and isinstance(value, int) else value)
+        except (TypeError, ValueError, AssertionError, AttributeError) as error:
+            raise RobolearnError(f"field {name}: {error}") from None
 
 
 def _subscribe(node: Any, topic: str, deliver: Any) -> Any:

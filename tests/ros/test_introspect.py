@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from robolearn.errors import UnknownNameError
+from robolearn.errors import RobolearnError, UnknownNameError
 from robolearn.ros import introspect
 
 TALKER = """
@@ -59,3 +59,25 @@ def test_parameters(talker: None) -> None:
         introspect.get_parameter("/talker", "gaim")
     with pytest.raises(UnknownNameError, match="/talker"):
         introspect.parameters("/taker")
+
+
+def test_details_and_calls(talker: None) -> None:
+    found = introspect.topic_info("joints")
+    assert found["types"] == ["sensor_msgs/msg/JointState"]
+    (publisher,) = found["publishers"]
+    assert (publisher["node"], publisher["reliability"]) == ("/talker", "RELIABLE")
+    assert found["subscriptions"] == []
+    info = introspect.node_info("talker")
+    assert info["publishers"]["/joints"] == ["sensor_msgs/msg/JointState"]
+    assert "/talker/set_parameters" in info["services"]
+    assert introspect.services()["/talker/get_parameters"] == ["rcl_interfaces/srv/GetParameters"]
+    value = {"name": "gain", "value": {"type": 3, "double_value": 4}}
+    answer = introspect.call_service("talker/set_parameters", {"parameters": [value]})
+    assert answer == {"results": [{"successful": True, "reason": ""}]}
+    assert introspect.get_parameter("/talker", "gain") == 4.0
+    with pytest.raises(UnknownNameError, match="did you mean name"):
+        introspect.call_service("/talker/set_parameters", {"parameters": [{"nam": "gain"}]})
+    with pytest.raises(RobolearnError, match="names"):
+        introspect.call_service("/talker/get_parameters", {"names": 3})
+    with pytest.raises(UnknownNameError, match="/talker"):
+        introspect.node_info("/taker")
