@@ -10,12 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cells import Typist
+from cells import CONTROL_HZ, Typist, standin_cell
 from robolearn_msgs.msg import EpisodeEvent
 from robolearn_nodes import convert
+from test_record import HEIGHT, WIDTH, camera_section
 from test_robot import Ears, position
 
+from robolearn.cameras.standin import MjpegServer
+from robolearn.cell import load_cell
 from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.networks.normalizer import FieldStatistics
+from robolearn.policies.checkpoint import save_policy
+from robolearn.policies.chunking import ChunkPolicy, ChunkPolicyConfig
+from robolearn.specs import InterfaceSpec, image_spec
 from robolearn.types import ActionSource
 
 TASK = "reach-v1"
@@ -66,3 +73,37 @@ def test_person_takes_over_from_the_policy_and_gives_back(graph: Any, tmp_path: 
     sources = ZarrStore.open(dataset).read(0)["action_source"].tolist()
     assert info.length == len(sources)
     assert sources.index(ActionSource.INTERVENTION) < len(sources) - sources[::-1].index(ActionSource.POLICY)
+
+
+@pytest.mark.slow
+def test_policy_drives_a_cell_by_live_pictures(graph: Any, tmp_path: Path) -> None:
+    dataset, results, checkpoint = tmp_path / "d.zarr", tmp_path / "results.jsonl", tmp_path / "checkpoint"
+    ears = Ears(graph)
+    with (
+        MjpegServer(HEIGHT, WIDTH, 25.0) as camera,
+        standin_cell(tmp_path, camera_section(camera.url)) as (cell, _),
+    ):
+        robot = load_cell(cell).make_robot().spec
+        fields = {"proprio": robot.proprio_spec, "image_front": image_spec(HEIGHT, WIDTH)}
+        statistics = {
+            name: FieldStatistics((0.0,) * size, (1.0,) * size, (-1.0,) * size, (1.0,) * size)
+            for name, size in (("proprio", 12), ("action", 6))
+        }
+        config = ChunkPolicyConfig(chunk_steps=8, encoder_channels=(4,), hidden_sizes=(8,))
+        spec = InterfaceSpec(fields, robot.action_spec, float(CONTROL_HZ))
+        save_policy(ChunkPolicy(spec, statistics, config), checkpoint)
+        launched = graph.launch(
+            "system", policy=checkpoint, cell=cell, task="wave-v1", instruction="wave", episodes=2, max_episode_s=3.0,
+            dataset=dataset, results=results, image_qos="sensor",
+        )  # fmt: skip
+        graph.spin_until(lambda: launched.poll() is not None)
+        assert launched.returncode == 0, graph.log("launch")
+    rows = [json.loads(line) for line in results.read_text().splitlines()]
+    assert all("longer than 3 s" in row["reason"] and row["truncated"] for row in rows)
+    moving = [m for m in ears.sent if not m.header.frame_id]
+    assert len(moving) > 60
+    assert {m.header.frame_id for m in ears.commands} == {"policy"}
+    for index in range(2):
+        valid = ZarrStore.open(dataset).read_valid(index)
+        assert valid["image_front"].mean() > 0.7
+        assert valid["action"].mean() > 0.5
