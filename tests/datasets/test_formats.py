@@ -89,6 +89,8 @@ def test_the_table() -> None:
     assert set(readable()) | set(writable()) == set(FORMATS)
     with pytest.raises(UnknownNameError, match="did you mean lerobot"):
         import_dataset("lerobto", Path(), Path())
+    with pytest.raises(DatasetError, match="rate is -3 Hz"):
+        import_dataset("ogbench", Path(), Path("nowhere"), ImportSettings(control_hz=-3))
     with pytest.raises(DatasetError, match="does not write it"):
         export_dataset(None, "ogbench", Path())  # type: ignore[arg-type]
 

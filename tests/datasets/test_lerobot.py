@@ -251,6 +251,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "format": (edited_info(lambda i: i.update(data_path="{chunk_index.__class__}")), "there is no file"),
     "link": (linked, "a link names 'data/chunk-000/file-000.parquet', which lies outside"),
     "version": (edited_info(lambda i: i.update(codebase_version="v9.0")), "codebase_version 'v9.0'"),
+    "fps": (edited_info(lambda i: i.update(fps=0)), "has fps 0"),
     "features": (edited_info(lambda i: i["features"].pop("action")), "features lack action"),
     "wide": (edited_info(lambda i: i["features"]["action"].update(shape=[7])), "column action has 12 numbers"),
     "column": (edited_info(lambda i: i["features"].update(speed={"dtype": "float32", "shape": [1]})), "column speed"),

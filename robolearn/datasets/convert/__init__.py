@@ -107,8 +107,10 @@ def import_dataset(
         raise DatasetError(f"{source} does not exist; name a {FORMATS[name].what}")
     if out.exists():
         raise DatasetError(f"{out} exists; name another folder")
+    settings = settings or ImportSettings()
+    if settings.control_hz is not None and not 0 < settings.control_hz < 1e5:
+        raise DatasetError(f"the control rate is {settings.control_hz:g} Hz; wanted a number above 0")
     try:
-        settings = settings or ImportSettings()
         with _needs(name), read(source, settings) as opened:
             if settings.image_codec is not None:
                 opened.spec = replace(opened.spec, image_codec=settings.image_codec, image_codecs={})

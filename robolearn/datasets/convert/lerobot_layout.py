@@ -65,7 +65,9 @@ class Folder:
             raise DatasetError(f"{root}: meta/info.json: features lack action or one of {', '.join(INDICES)}")
         self.features: dict[str, dict[str, Any]] = {n: f for n, f in features.items() if n not in INDICES}
         self.shapes = {name: tuple(int(n) for n in feature["shape"]) for name, feature in self.features.items()}
-        self.fps = float(self.info["fps"])
+        self.fps = float(self.info.get("fps") or 0)
+        if not 0 < self.fps < 1e5:
+            raise DatasetError(f"{root}: meta/info.json has fps {self.info.get('fps')!r}; wanted frames a second")
         self.videos = [name for name, feature in self.features.items() if feature["dtype"] == "video"]
         self.rows = list(self._v3_rows() if self.version == "v3.0" else self._v2_rows())
         if not self.rows:
