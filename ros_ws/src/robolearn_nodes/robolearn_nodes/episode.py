@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from uuid import uuid4
 
 import numpy as np
 from robolearn_msgs.msg import EpisodeEvent
 
 from robolearn.types import EpisodeOutcome
 from robolearn_nodes import convert
+
+
+def new_episode_id(task_id: str, *parts: object) -> str:
+    """An id that nobody has: task, parts and a random end, of the letters that ids may have."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(filter(None, (task_id, *map(str, parts)))))
+    return f"{name[-80:]}-{uuid4().hex[:12]}".lstrip("-")
 
 
 def asked_outcome(event: EpisodeEvent) -> EpisodeOutcome:

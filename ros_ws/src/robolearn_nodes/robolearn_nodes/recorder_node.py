@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Literal
-from uuid import uuid4
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
@@ -22,6 +21,7 @@ from robolearn.datasets.store import EpisodeMeta, WriterConfig
 from robolearn.errors import DatasetError, RobolearnError, SpecError, UnknownNameError
 from robolearn.types import EpisodeOutcome
 from robolearn_nodes import convert, topics
+from robolearn_nodes.episode import new_episode_id
 from robolearn_nodes.interface import robot_interface
 from robolearn_nodes.node import Diagnostics, parameter, run, unheard
 from robolearn_nodes.recording import Recording
@@ -44,7 +44,7 @@ class RecorderNode(Node):
         self._instruction = parameter(self, "instruction", "", "what the robot is told to do; empty: the task's own")
         size = parameter(self, "image_size", 96, "height and width of the images [pixels]; a cell says it itself")
         width = parameter(self, "image_width", 0, "their width, where it is another one")
-        cameras = parameter(self, "cameras", "front,wrist", "cameras that are recorded, comma separated; may be empty")
+        cameras = parameter(self, "cameras", "all", "cameras that are recorded, comma separated; may be empty")
         self._rule = parameter(self, "sync", "", "`exact` or `grid`, see recording.py; empty: exact for a twin")
         max_image_age_s = parameter(self, "max_image_age_s", 0.2, "grid: an older picture is masked")
         image_qos = parameter(
@@ -69,7 +69,10 @@ class RecorderNode(Node):
             raise UnknownNameError("image_qos", image_qos, topics.IMAGE_QOS)
         if not path:
             raise DatasetError("the recorder has no dataset; set its parameter dataset to a path ending in .zarr")
+        task = self._interface.task
         names = [name.strip() for name in cameras.split(",") if name.strip()]
+        if cameras == "all":
+            names = list(task.cameras) if task else ["front", "wrist"]
         self._store = open_store(Path(path), self._interface, names, (size, width or size))
         self._open = ExitStack()
         self._writer = self._open_writer()
@@ -157,7 +160,7 @@ class RecorderNode(Node):
             seed=request.seed,
             operator=request.operator,
             created_ns=self.get_clock().now().nanoseconds,
-            id=request.episode_id or f"{self._interface.task_id}-{uuid4().hex[:12]}",
+            id=request.episode_id or new_episode_id(self._interface.task_id),
         )
         try:
             self._writer.begin(self._episode)

@@ -8,7 +8,6 @@ between two episodes the robot stands still and is seen.
 from __future__ import annotations
 
 import time
-from uuid import uuid4
 
 from numpy.typing import NDArray
 from rclpy.node import Node
@@ -25,7 +24,7 @@ from robolearn.twin.twin import Twin
 from robolearn.types import EpisodeOutcome
 from robolearn_nodes import convert, topics
 from robolearn_nodes.commands import NewestCommand
-from robolearn_nodes.episode import RunningEpisode, asked_outcome
+from robolearn_nodes.episode import RunningEpisode, asked_outcome, new_episode_id
 from robolearn_nodes.node import ALONE_CHECK_S, Diagnostics, parameter, rival, unheard
 
 
@@ -99,7 +98,7 @@ class Simulation:
         started = EpisodeEvent(
             header=convert.header(self._twin.stamp_ns),
             event=EpisodeEvent.STARTED,
-            episode_id=request.episode_id or f"{task.id}-{request.seed}-{uuid4().hex[:8]}",
+            episode_id=request.episode_id or new_episode_id(task.id, request.seed),
             task=task.id,
             instruction=request.instruction or task.instruction,
             seed=request.seed,

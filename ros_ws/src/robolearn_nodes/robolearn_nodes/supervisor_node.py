@@ -10,7 +10,6 @@ import math
 import time
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import rclpy
 from rclpy.client import Client
@@ -23,6 +22,7 @@ from std_srvs.srv import Trigger
 
 from robolearn.errors import LaunchError, SpecError
 from robolearn_nodes import topics
+from robolearn_nodes.episode import new_episode_id
 from robolearn_nodes.node import Diagnostics, parameter, run
 
 ALIVE_CHECK_S = 1.0
@@ -88,7 +88,7 @@ class SupervisorNode(Node):
         if self._results:
             self._results.parent.mkdir(parents=True, exist_ok=True)
         for seed in range(self._first_seed, self._first_seed + self._episodes):
-            outcome = self._run_episode("-".join(filter(None, (self._task, str(seed), uuid4().hex[:8]))), seed)
+            outcome = self._run_episode(new_episode_id(self._task, seed), seed)
             self._done += 1
             self.get_logger().info(
                 f"episode {outcome['episode_id']}: {'success' if outcome['success'] else 'no success'}"

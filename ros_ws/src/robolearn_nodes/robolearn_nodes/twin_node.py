@@ -23,10 +23,11 @@ class TwinNode(Node):
         mode = parameter(self, "mode", "simulate", "`simulate`, or `mirror`: follow a robot that is there")
         task = make_task(parameter(self, "task", DEFAULT_TASK, "task id, see `robolearn tasks`"))
         size = parameter(self, "image_size", 96, "height and width of the images [pixels]")
-        cameras = parameter(self, "cameras", "front,wrist", "cameras that are rendered, comma separated; may be empty")
+        cameras = parameter(self, "cameras", "all", "cameras that are rendered, comma separated; may be empty")
         if mode not in MODES:
             raise UnknownNameError("mode", mode, MODES)
-        self._twin = Twin(task, {name.strip(): (size, size) for name in cameras.split(",") if name.strip()})
+        names = task.cameras if cameras == "all" else [name.strip() for name in cameras.split(",") if name.strip()]
+        self._twin = Twin(task, dict.fromkeys(names, (size, size)))
         self._mode = MODES[mode](self, self._twin)
 
     def destroy_node(self) -> None:
