@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import TextIO
 
@@ -12,6 +13,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 PLAIN_INTERVAL_S = 5.0
+
+OnProgress = Callable[[int, int], None]
+"""What long work calls with the units done and their number."""
+
+
+def no_progress(done: int, total: int) -> None:
+    """The OnProgress of whoever does not want to know."""
 
 
 class RateColumn(ProgressColumn):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 
 from robolearn.datasets.store import EpisodeInfo
 from robolearn.datasets.zarr_store import ZarrStore
-
-Progress = Callable[[int, int], None]
-"""Called with the episodes done and their number."""
+from robolearn.progress import OnProgress, no_progress
 
 PLACE = ("id", "start", "streams")  # of an episode's row, which may differ between equal datasets
 
@@ -34,7 +32,7 @@ class Difference:
         return asdict(self)
 
 
-def diff(first: Path | str, second: Path | str, progress: Progress = lambda done, total: None) -> list[Difference]:
+def diff(first: Path | str, second: Path | str, progress: OnProgress = no_progress) -> list[Difference]:
     """All differences. Pictures are compared as they decode. Raises DatasetError when one of both cannot be read."""
     stores = ZarrStore.open(first), ZarrStore.open(second)
     found = list(_spec_differences(*stores))

@@ -28,6 +28,7 @@ from robolearn.datasets.zarr_layout import RECORDING, Root, read_root, write_roo
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.datasets.zarr_writer import ZarrWriter
 from robolearn.errors import DatasetError, UnknownNameError
+from robolearn.progress import OnProgress, no_progress
 from robolearn.types import EpisodeOutcome
 
 Episode = int | str
@@ -45,13 +46,6 @@ LABELS: dict[str, Any] = {  # what `relabel` changes, and of which type it is
 EDITS = "edits"  # attribute of the root file: what was done, and the rows as they were before
 RENAME_EXCHANGE = 2
 AT_FDCWD = -100
-
-Progress = Callable[[int, int], None]
-"""Called with the episodes done and their number."""
-
-
-def no_progress(done: int, total: int) -> None:
-    """The default of whoever does not want to know."""
 
 
 def delete(path: Path, episodes: Sequence[Episode], dry_run: bool = False) -> list[str]:
@@ -149,7 +143,7 @@ def undo(path: Path, dry_run: bool = False) -> str:
     return f"{last['what']} {', '.join(before)}"
 
 
-def collect_garbage(path: Path, dry_run: bool = False, progress: Progress = no_progress) -> int:
+def collect_garbage(path: Path, dry_run: bool = False, progress: OnProgress = no_progress) -> int:
     """Write the dataset anew without hidden episodes and trimmed steps; the bytes that this frees.
 
     The new dataset takes the place of the old one in one atomic step.
@@ -175,7 +169,7 @@ def collect_garbage(path: Path, dry_run: bool = False, progress: Progress = no_p
 
 
 def split(
-    path: Path, parts: Mapping[Path, Sequence[Episode]], dry_run: bool = False, progress: Progress = no_progress
+    path: Path, parts: Mapping[Path, Sequence[Episode]], dry_run: bool = False, progress: OnProgress = no_progress
 ) -> dict[Path, list[str]]:
     """Copy episodes into new datasets; the ids in each."""
     store = ZarrStore.open(path)
@@ -189,7 +183,7 @@ def split(
     return {out: [store.episodes[index].id for index in indices] for out, indices in chosen.items()}
 
 
-def merge(paths: Sequence[Path], out: Path, dry_run: bool = False, progress: Progress = no_progress) -> list[str]:
+def merge(paths: Sequence[Path], out: Path, dry_run: bool = False, progress: OnProgress = no_progress) -> list[str]:
     """Copy the episodes of several datasets of one kind into a new one; their ids.
 
     Raises DatasetError when robots, fields or codecs differ, or an id occurs twice.
@@ -217,7 +211,7 @@ def merge(paths: Sequence[Path], out: Path, dry_run: bool = False, progress: Pro
 
 
 def _copy(
-    episodes: Sequence[tuple[ZarrStore, int]], out: Path, stores: Sequence[ZarrStore], progress: Progress
+    episodes: Sequence[tuple[ZarrStore, int]], out: Path, stores: Sequence[ZarrStore], progress: OnProgress
 ) -> None:
     sources = list(stores) or [store for store, _ in episodes[:1]]
     if not sources:

@@ -6,7 +6,7 @@ one should know before learning from it: gaps in time, lost images, a camera tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,12 @@ from robolearn.datasets.store import NO_STAMP, EpisodeInfo
 from robolearn.datasets.zarr_layout import array_layouts, open_files, read_array, read_root
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
+from robolearn.progress import OnProgress, no_progress
 
 GAP_PERIODS = 2.5  # control periods between two steps that count as a gap
 FROZEN_S = 1.0  # identical images for longer than this are a camera that stands still
 REPEATED_SHARE = 0.2  # of images that equal the one before, from which on a camera is slower than the steps
 LIMIT_TOLERANCE = 1e-5  # of the range of a joint, by which float32 may pass its limit
-
-Progress = Callable[[int, int], None]
-"""Called with the episodes done and their number."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class VerifyReport:
         return {"ok": self.ok, **asdict(self)}
 
 
-def verify(path: Path | str, progress: Progress = lambda done, total: None) -> VerifyReport:
+def verify(path: Path | str, progress: OnProgress = no_progress) -> VerifyReport:
     """Read all of a dataset. Raises DatasetError only when it cannot be opened as one at all."""
     path = Path(path)
     files = open_files(path)

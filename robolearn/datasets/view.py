@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -17,10 +17,8 @@ from robolearn.datasets.store import EpisodeInfo
 from robolearn.datasets.video import VideoWriter
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
+from robolearn.progress import OnProgress, no_progress
 from robolearn.types import ActionSource
-
-Progress = Callable[[int, int], None]
-"""Called with the steps done and their number."""
 
 WIDTH = 960  # pixels, of the video
 CAMERA_HEIGHT = 240
@@ -69,7 +67,7 @@ def show_in_rerun(store: ZarrStore, index: int, file: Path | None = None) -> Non
                 rerun.log(name, rerun.Image(image) if image.ndim == 3 else rerun.DepthImage(image))
 
 
-def write_video(store: ZarrStore, index: int, file: Path, progress: Progress = lambda done, total: None) -> None:
+def write_video(store: ZarrStore, index: int, file: Path, progress: OnProgress = no_progress) -> None:
     """Write an episode as MP4: cameras beside each other, plots of the vectors with a cursor, and what is known of it.
 
     A picture that is masked is dark red. Depth is drawn from black (near) to white.

@@ -23,12 +23,13 @@ from robolearn.datasets.convert import (
     robomimic,
     rosbag,
 )
-from robolearn.datasets.convert.source import ImportSettings, Progress, Samples, Source, SourceEpisode
+from robolearn.datasets.convert.source import ImportSettings, Samples, Source, SourceEpisode
 from robolearn.datasets.disk import moved_when_whole
 from robolearn.datasets.store import DatasetSpec, WriterConfig
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.datasets.zarr_writer import ZarrWriter
 from robolearn.errors import DatasetError, RobolearnError, UnknownNameError
+from robolearn.progress import OnProgress, no_progress
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Format:
 
     what: str
     read: Callable[[Path, ImportSettings], AbstractContextManager[Source]] | None = None
-    write: Callable[[ZarrStore, Path, Progress], list[str]] | None = None
+    write: Callable[[ZarrStore, Path, OnProgress], list[str]] | None = None
 
 
 FORMATS: dict[str, Format] = {
@@ -66,12 +67,8 @@ class Conversion:
         return asdict(self)
 
 
-def no_progress(done: int, total: int) -> None:
-    """The default of whoever does not want to know."""
-
-
 def export_dataset(
-    store: ZarrStore, name: str, out: Path, dry_run: bool = False, progress: Progress = no_progress
+    store: ZarrStore, name: str, out: Path, dry_run: bool = False, progress: OnProgress = no_progress
 ) -> Conversion:
     """Write a dataset in the format of that name. Raises DatasetError; nothing is left at `out` then."""
     write = _format(name).write
@@ -93,7 +90,7 @@ def import_dataset(
     out: Path,
     settings: ImportSettings | None = None,
     dry_run: bool = False,
-    progress: Progress = no_progress,
+    progress: OnProgress = no_progress,
 ) -> Conversion:
     """Make a dataset of a file or folder in the format of that name.
 
@@ -142,7 +139,7 @@ def _needs(name: str) -> Iterator[None]:
         raise DatasetError(f"format {name} wants {error.name}: pip install 'robolearn[convert]'") from error
 
 
-def _write(source: Source, path: Path, origin: Path, progress: Progress) -> tuple[int, int]:
+def _write(source: Source, path: Path, origin: Path, progress: OnProgress) -> tuple[int, int]:
     """Make the dataset; the number of its episodes and steps."""
     done = 0
     # What is written here becomes durable as a whole, before it is moved into place.
@@ -158,7 +155,7 @@ def _write(source: Source, path: Path, origin: Path, progress: Progress) -> tupl
     return number + 1, done
 
 
-def _write_episode(writer: ZarrWriter, episode: SourceEpisode, done: int, total: int, progress: Progress) -> int:
+def _write_episode(writer: ZarrWriter, episode: SourceEpisode, done: int, total: int, progress: OnProgress) -> int:
     writer.begin(episode.meta)
     for step in episode.steps:
         if isinstance(step, Samples):

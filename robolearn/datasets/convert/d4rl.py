@@ -22,7 +22,6 @@ from robolearn.datasets.convert.source import (
     Blocks,
     Foreign,
     ImportSettings,
-    Progress,
     Rows,
     Source,
     SourceEpisode,
@@ -38,6 +37,7 @@ from robolearn.datasets.convert.source import (
 from robolearn.datasets.store import CLOSING_ROW, DatasetSpec, EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, RobolearnError
+from robolearn.progress import OnProgress
 from robolearn.specs import ArraySpec
 from robolearn.types import EpisodeOutcome
 
@@ -46,7 +46,7 @@ DEFAULT_HZ = 20.0  # where nothing tells
 ROWS = 4096  # that are read or written at once
 
 
-def write(store: ZarrStore, file: Path, progress: Progress) -> list[str]:
+def write(store: ZarrStore, file: Path, progress: OnProgress) -> list[str]:
     """Write the vectors of all episodes; `observations` is `proprio`."""
     import h5py
 

@@ -23,7 +23,6 @@ from robolearn.datasets.convert.source import (
     Blocks,
     Foreign,
     ImportSettings,
-    Progress,
     Rows,
     Source,
     SourceEpisode,
@@ -42,6 +41,7 @@ from robolearn.datasets.convert.source import (
 from robolearn.datasets.store import DatasetSpec, EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, RobolearnError
+from robolearn.progress import OnProgress
 from robolearn.types import EpisodeOutcome
 
 OURS = "robolearn"
@@ -52,7 +52,7 @@ CODERS = ("blosc", "zstd", "lz4", "zlib", "gzip", "bz2", "lzma")  # of chunks; o
 PICTURE_CODERS = ("imagecodecs_jpeg", "imagecodecs_jpeg2k", "imagecodecs_jpegxl", "imagecodecs_png")
 
 
-def write(store: ZarrStore, root: Path, progress: Progress) -> list[str]:
+def write(store: ZarrStore, root: Path, progress: OnProgress) -> list[str]:
     """Write all episodes; `timestamp` [s] is when the first field of the observation was captured."""
     import zarr
     from numcodecs import Blosc

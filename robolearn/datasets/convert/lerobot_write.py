@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from robolearn.datasets.convert.lerobot_layout import INDICES, OURS_FILE, lerobot_name
 from robolearn.datasets.convert.lerobot_stats import PictureStats, Stats, column_stats, joined, to_json
-from robolearn.datasets.convert.source import Progress
 from robolearn.datasets.store import DatasetSpec, EpisodeInfo
 from robolearn.datasets.video import VideoWriter
 from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.progress import OnProgress
 
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
@@ -35,18 +35,18 @@ BATCH_ROWS = 256  # steps that are coded and written at once
 VIDEO_CODEC = "h264"
 
 
-def write_videos(store: ZarrStore, root: Path, progress: Progress) -> list[str]:
+def write_videos(store: ZarrStore, root: Path, progress: OnProgress) -> list[str]:
     """Write all episodes, pictures as H.264 video."""
     lost = [f"pictures are coded as video ({VIDEO_CODEC}), which changes them"] if _pictures(store.spec) else []
     return lost + _write(store, root, progress, as_video=True)
 
 
-def write_images(store: ZarrStore, root: Path, progress: Progress) -> list[str]:
+def write_images(store: ZarrStore, root: Path, progress: OnProgress) -> list[str]:
     """Write all episodes, pictures as PNG within the tables: large, and unchanged."""
     return _write(store, root, progress, as_video=False)
 
 
-def _write(store: ZarrStore, root: Path, progress: Progress, as_video: bool) -> list[str]:
+def _write(store: ZarrStore, root: Path, progress: OnProgress, as_video: bool) -> list[str]:
     writer = _Writer(store, root, as_video)
     with contextlib.closing(writer):
         for index in range(len(store.episodes)):

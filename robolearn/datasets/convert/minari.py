@@ -22,7 +22,6 @@ from robolearn.datasets.convert.source import (
     Blocks,
     Foreign,
     ImportSettings,
-    Progress,
     Rows,
     Source,
     SourceEpisode,
@@ -40,6 +39,7 @@ from robolearn.datasets.convert.source import (
 from robolearn.datasets.store import CLOSING_ROW, DatasetSpec, EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, RobolearnError
+from robolearn.progress import OnProgress
 from robolearn.specs import ArraySpec
 from robolearn.types import EpisodeOutcome
 
@@ -50,7 +50,7 @@ VERSION = "0.5.4"  # of Minari, whose layout this is
 PICTURE_ROWS = 64  # that are copied at once
 
 
-def write(store: ZarrStore, root: Path, progress: Progress) -> list[str]:
+def write(store: ZarrStore, root: Path, progress: OnProgress) -> list[str]:
     """Write all episodes. Where no observation follows the last action, the last one stands for it."""
     import h5py
 

@@ -22,7 +22,6 @@ from robolearn.datasets.convert.source import (
     Blocks,
     Foreign,
     ImportSettings,
-    Progress,
     Rows,
     Source,
     SourceEpisode,
@@ -41,6 +40,7 @@ from robolearn.datasets.sampler import split_episodes
 from robolearn.datasets.store import DatasetSpec, EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, RobolearnError
+from robolearn.progress import OnProgress
 from robolearn.specs import ArraySpec
 from robolearn.types import EpisodeOutcome
 
@@ -51,7 +51,7 @@ PICTURE_ROWS = 64  # that are copied at once
 NATURAL = re.compile(r"(\d+)")
 
 
-def write(store: ZarrStore, file: Path, progress: Progress) -> list[str]:
+def write(store: ZarrStore, file: Path, progress: OnProgress) -> list[str]:
     """Write all episodes. Rewards are the recorded ones, or 1 at the end of an episode of success and else 0."""
     import h5py
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,9 +40,6 @@ class Samples:
 
 Step = tuple[dict[str, Any], dict[str, int], dict[str, int], dict[str, bool]]
 """Values, capture stamps, receive stamps, validity: the arguments of `EpisodeWriter.append`."""
-
-Progress = Callable[[int, int], None]
-"""Called with the steps done and their number."""
 
 
 class Rows(Protocol):
