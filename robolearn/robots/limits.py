@@ -19,6 +19,7 @@ Targets move: both track in the frame that moves with the target, so that a stea
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -41,7 +42,12 @@ class MotionLimits:
     acceleration: Floats  # [unit/s^2]
     jerk: Floats  # [unit/s^3]
 
-    @property
+    @cached_property
+    def coasting(self) -> bool:
+        """Whether acceleration is limited, so that a motion goes on for a while."""
+        return bool(np.isfinite(self.acceleration).all())
+
+    @cached_property
     def smooth(self) -> bool:
         """Whether the jerk is limited."""
         return bool(np.isfinite(self.jerk).all())
@@ -79,6 +85,10 @@ def advance(motion: Motion, target: Floats, target_speed: Floats, limits: Motion
     """The motion after `elapsed_s`, as near to `target` (..., J) as the limits allow. target_speed: of the target."""
     if elapsed_s <= 0:
         return motion
+    if not limits.coasting:
+        step = limits.speed * elapsed_s
+        low = np.maximum(limits.low, motion.position - step)
+        return Motion(np.minimum(np.maximum(target, low), np.minimum(limits.high, motion.position + step)), *motion[1:])
     target = np.clip(target, limits.low, limits.high)
     target_speed = np.clip(target_speed, -limits.speed, limits.speed)
     if limits.smooth:
@@ -95,7 +105,7 @@ def advance(motion: Motion, target: Floats, target_speed: Floats, limits: Motion
 
 def brake(motion: Motion, limits: MotionLimits, elapsed_s: float) -> Motion:
     """The motion after `elapsed_s` of the quickest stop that the limits allow."""
-    if elapsed_s <= 0:
+    if elapsed_s <= 0 or not limits.coasting:
         return motion
     if limits.smooth:
         return _follow_stop(motion, limits, elapsed_s)
@@ -113,7 +123,7 @@ def braking_time_s(motion: Motion, limits: MotionLimits) -> Floats:
 
 
 def _fastest_towards(distance: Floats, acceleration: Floats, elapsed_s: float) -> Floats:
-    """The root v of v dt + v^2 / 2A = distance, in the form that also holds for an infinite A: distance / dt."""
+    """The root v of v dt + v^2 / 2A = distance, in the form that loses no digits."""
     distance = np.maximum(distance, 0.0)
     return 2 * distance / (elapsed_s + np.sqrt(elapsed_s**2 + 2 * distance / acceleration))
 

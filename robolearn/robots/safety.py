@@ -209,8 +209,7 @@ class SafetyFilter:
         )
         if not reason and action is not None:
             wanted = action.astype(np.float64)
-            speed = (wanted - self._wanted) / elapsed_s if self._wanted is not None and elapsed_s > 0 else 0 * wanted
-            motion = advance(self._motion, wanted, speed, limits, elapsed_s)
+            motion = advance(self._motion, wanted, self._speed_of(wanted, elapsed_s), limits, elapsed_s)
             reason = self._refuse_shape(motion, limits)
         if reason or action is None:
             self._wanted = None
@@ -221,6 +220,12 @@ class SafetyFilter:
         moved = _first(np.abs(self._sent - wanted) > 1e-6)
         reason = "" if moved is None else f"{self._at(moved, wanted)}, limited to {self._sent[moved]:.4g}"
         return SafetyDecision(self._sent.copy(), held=False, limited=moved is not None, reason=reason)
+
+    def _speed_of(self, wanted: NDArray[np.float64], elapsed_s: float) -> NDArray[np.float64]:
+        """Of the target; none after a refused command."""
+        if self._wanted is None or elapsed_s <= 0 or not self._limits.coasting:
+            return np.zeros_like(wanted)
+        return (wanted - self._wanted) / elapsed_s
 
     def _limits_now(self, elapsed_s: float) -> MotionLimits:
         """Slower while the soft start lasts."""
@@ -262,10 +267,10 @@ class SafetyFilter:
             return f"the command has shape {action.shape}, expected {self._sent.shape}"
         wanted = action.astype(np.float64)
         verdict = judge(wanted, self._sent, self._limits, self._overshoot, self._hard_step)
-        worst = _first(verdict == NOT_FINITE)
-        bad = _first(verdict > 0) if worst is None else worst
-        if bad is None:
+        if not verdict.any():
             return ""
+        worst = _first(verdict == NOT_FINITE)
+        bad = int(np.argmax(verdict > 0)) if worst is None else worst
         if verdict[bad] == NOT_FINITE:
             return f"{self._at(bad, wanted)}, expected a finite number"
         if verdict[bad] == JUMP:
@@ -283,7 +288,7 @@ class SafetyFilter:
             excess, what = self._geometry.excess(motion.position)
             if excess > allowed:
                 return what
-            if not motion.speed.any() or not np.isfinite(limits.acceleration).all():
+            if not limits.coasting or not motion.speed.any():
                 break
             motion = brake(motion, limits, period_s)
         return ""
@@ -328,7 +333,7 @@ def motion_limits(
 def rounded(motion: Motion, sent: NDArray[np.float32], limits: MotionLimits, elapsed_s: float) -> NDArray[np.float32]:
     """The motion's position (..., J) as a command after `sent` (..., J): in float32, without leaving a limit."""
     low, high = limits.low, limits.high
-    if not np.isfinite(limits.acceleration).all():
+    if not limits.coasting:
         step, before = limits.speed * elapsed_s, sent.astype(np.float64)
         low, high = np.maximum(low, before - step), np.minimum(high, before + step)
     return np.clip(motion.position.astype(np.float32), *inward(low, high))
@@ -337,7 +342,7 @@ def rounded(motion: Motion, sent: NDArray[np.float32], limits: MotionLimits, ela
 def goes_on(motion: Motion, sent: NDArray[np.float32], limits: MotionLimits) -> Motion:
     """The motion that the next step starts from when `sent` (..., J) was sent for this one."""
     # With a speed limit alone that is what was sent; with acceleration, rounding would add up.
-    return motion if np.isfinite(limits.acceleration).all() else at_rest(sent)
+    return motion if limits.coasting else at_rest(sent)
 
 
 def _first(bad: NDArray[np.bool_]) -> int | None:

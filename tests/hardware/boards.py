@@ -10,10 +10,10 @@ import numpy as np
 from robolearn.cameras.charuco import BoardConfig, Intrinsics, View, draw_board, find_board
 from robolearn.cameras.hand_eye import Kind, inverse
 
-H, W = 480, 640
+H, W = 360, 480
 BOARD = BoardConfig()
 TRUTH = Intrinsics(
-    H, W, np.array([[600.0, 0, 331], [0, 605, 236], [0, 0, 1]]), np.array([-0.12, 0.05, 0.001, -0.0005]), 0.0, 0
+    H, W, np.array([[450.0, 0, 248], [0, 454, 177], [0, 0, 1]]), np.array([-0.12, 0.05, 0.001, -0.0005]), 0.0, 0
 )
 
 
@@ -48,7 +48,7 @@ def photograph(T_camera_board: np.ndarray, seed: int = 0) -> np.ndarray:
 def looking_at(x: float, y: float, distance: float, *turn: float) -> np.ndarray:
     """The board's middle at x, y in the picture (-1..1), tilted by `turn`."""
     middle = np.array([BOARD.columns, BOARD.rows, 0]) * BOARD.square_m / 2
-    place = np.array([x * W / 2 / 600, y * H / 2 / 600, 1]) * distance
+    place = np.array([x * W / 2 / 450, y * H / 2 / 450, 1]) * distance
     out = pose(0, 0, 0, *turn)
     out[:3, 3] = place - out[:3, :3] @ middle
     return out
