@@ -10,7 +10,7 @@ the distance d is the root of v' dt + v'^2 / 2A = d.
 
 With a limit of jerk too, the command is a curve of piecewise constant jerk, and steps are samples of it. Braking is the
 quickest stop in closed form: jerk -J to the peak deceleration, that held, jerk +J to rest. The step towards a target is
-the one from which the quickest stop ends on the target (bisection over the jerk: the end is monotone in it); where the
+the one from which the quickest stop ends on the target (a search over the jerk: the end is monotone in it); where the
 result would break the invariant, the quickest stop is followed instead.
 
 Targets move: both track in the frame that moves with the target, so that a steady motion is followed without a lag.
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 FINE, NOT_FINITE, OUTSIDE, JUMP = 0, 1, 2, 3  # what `judge` says of a joint's command
-BISECTIONS = 26
+CANDIDATES, ROUNDS = 65, 4  # of the search for a jerk: 64^4 steps of it
 SLACK = 1e-7  # [unit, unit/s] by which a jerk-limited motion aims inside its limits: the room that rounding needs
 
 
@@ -202,16 +202,18 @@ def _jerk_towards(motion: Motion, target: Floats, target_speed: Floats, limits: 
     most = limits.speed - SLACK
     low = np.maximum(-limits.jerk, (-limits.acceleration - a) / dt)
     high = np.minimum(limits.jerk, (limits.acceleration - a) / dt)
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        q, w, b = _integrate(p, v, a, middle, dt)
+    shares = np.linspace(0.0, 1.0, CANDIDATES).reshape(-1, *[1] * p.ndim)
+    for _ in range(ROUNDS):
+        width = (high - low) / (CANDIDATES - 1)
+        q, w, b = _integrate(p, v, a, low + shares * (high - low), dt)
         settled = w + b * np.abs(b) / (2 * limits.jerk)  # the speed when the acceleration has been taken back
         mean = (q - p) / dt
         beyond = _stop_end(q, w - target_speed, b, limits) > target
         too_fast = (settled > most) | (mean > most)
         too_far = too_fast | (beyond & (settled >= -most) & (mean >= -most))
-        low, high = np.where(too_far, low, middle), np.where(too_far, middle, high)
-    return (low + high) / 2
+        near = np.maximum((~too_far).sum(axis=0) - 1, 0)  # the last candidate that is not too far, or the first one
+        low, high = low + near * width, low + np.minimum(near + 1, CANDIDATES - 1) * width
+    return low
 
 
 def _can_stop(motion: Motion, limits: MotionLimits) -> NDArray[np.bool_]:
