@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import ParameterDescriptor
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 
@@ -121,6 +122,9 @@ def run(make_node: Callable[[], Node], work: Callable[[Any], None] = rclpy.spin)
     except RobolearnError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return error.exit_code
+    except RCLError:  # what a callback or the executor was at when the signal took its context away
+        if rclpy.ok():
+            raise
     finally:
         if node is not None:
             node.destroy_node()
