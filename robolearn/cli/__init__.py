@@ -62,6 +62,8 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "cell board": cell.cell_board,
     "twin fit": twin.twin_fit,
     "twin compare": twin.twin_compare,
+    "twin robustness": twin.twin_robustness,
+    "twin gap": twin.twin_gap,
     "topic list": graph.topic_list,
     "topic echo": graph.topic_echo,
     "topic hz": graph.topic_hz,

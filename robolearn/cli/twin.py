@@ -1,10 +1,16 @@
-"""The commands around the twin: fit it to a robot, compare it with a recording, ask another engine."""
+"""The commands around the twin: fit it to a robot, compare it with a recording, disturb it, ask another engine."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import Positional, arg
 
 from robolearn.cli.output import Dataset, print_json, print_table, say
+from robolearn.progress import ProgressBar
+
+Checkpoint = Annotated[str, Positional, arg(metavar="CHECKPOINT")]
 
 
 def twin_fit(
@@ -76,4 +82,62 @@ def twin_compare(
     ]
     print_table(f"episode {episode} of {dataset}", ("difference", ""), rows)
     say(f"{out / 'compare.json'}   {out / 'compare.png'}")
+    return 0
+
+
+def twin_robustness(
+    checkpoint: Checkpoint, task: str, episodes: int = 20, seed: int = 1_000_000, json: bool = False
+) -> int:
+    """Success of a policy under each kind of stochasticity, and in randomized twins.
+
+    Example: robolearn twin robustness runs/bc/checkpoints/best --task pick_place-v1 --episodes 50
+
+    Args:
+        checkpoint: a checkpoint, or `scripted` for the task's expert.
+        task: id of a task of the twin.
+        episodes: of each kind; all have the same seeds.
+        seed: of the first episode.
+    """
+    from robolearn.envs.stochastic import STORI
+    from robolearn.recipes.robustness import robustness
+
+    with ProgressBar("robustness", len(STORI) + 1, "world") as bar:
+        answer = robustness(checkpoint, task, episodes, seed, bar.update)
+    return _print_rows(answer, "disturbance", json)
+
+
+def twin_gap(checkpoint: Checkpoint, task: str, episodes: int = 20, seed: int = 1_000_000, json: bool = False) -> int:
+    """Success of a policy in MuJoCo and in PyBullet, on the same episodes.
+
+    Example: robolearn twin gap scripted --task push-v1 --episodes 50
+
+    Args:
+        checkpoint: a checkpoint, or `scripted` for the task's expert.
+        task: id of a task of the twin.
+        episodes: in each engine; both have the same seeds.
+        seed: of the first episode.
+    """
+    from robolearn.recipes.robustness import engine_gap
+    from robolearn.twin.engines import ENGINES
+
+    with ProgressBar("engines", len(ENGINES), "engine") as bar:
+        answer = engine_gap(checkpoint, task, episodes, seed, bar.update)
+    return _print_rows(answer, "engine", json)
+
+
+def _print_rows(answer: dict[str, Any], label: str, json: bool) -> int:
+    if json:
+        print_json(answer)
+        return 0
+    rows = [
+        (
+            row[label],
+            f"{row['success_rate']:.2f}  ({row['success_ci95'][0]:.2f} to {row['success_ci95'][1]:.2f})",
+            f"{row['return_mean']:.1f} +- {row['return_std']:.1f}",
+            f"{row['mean_episode_steps']:.1f}",
+        )
+        for row in answer["rows"]
+    ]
+    title = f"{answer['checkpoint']} on {answer['task']}, {answer['episodes']} episodes each"
+    print_table(title, (label, "success (95 % interval)", "return", "steps"), rows)
     return 0

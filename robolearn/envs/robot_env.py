@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from robolearn.envs.control import make_control
 from robolearn.envs.spaces import box, flatten, observation_space
+from robolearn.envs.stochastic import STORI, Disturber, Stochasticity
 from robolearn.errors import SpecError
 from robolearn.robots.safety import SafetyConfig, SafetyDecision, SafetyFilter
 from robolearn.specs import InterfaceSpec
 from robolearn.tasks import make_task
 from robolearn.tasks.task import TaskStatus
 from robolearn.twin.engines import make_twin
+from robolearn.twin.randomize import Randomization
 
 
 class RobotEnv(gymnasium.Env[Any, NDArray]):
@@ -26,7 +28,8 @@ class RobotEnv(gymnasium.Env[Any, NDArray]):
     cameras: size (H, W) by name; the task's own ones by default. privileged: observations have the fields `pose_<body>`
     too, as scripted policies need. flat: the observation is one vector (D,) of all fields in the order of `interface`,
     without pictures. control: what an action means, see `control.CONTROLS`; by default it is joint targets (J,).
-    engine: `mujoco`, or `bullet` for the same task in PyBullet. max_held_steps: refusals in a row by the safety filter
+    engine: `mujoco`, or `bullet` for the same task in PyBullet. randomization: how twins differ from episode to
+    episode. stochasticity: what disturbs the policy within one. max_held_steps: refusals in a row by the safety filter
     that truncate the episode.
 
     An episode is terminated by success or a lost object, truncated after the task's `max_steps`, by refusals or by a
@@ -46,6 +49,8 @@ class RobotEnv(gymnasium.Env[Any, NDArray]):
         flat: bool = False,
         control: str = "joint_position",
         engine: str = "mujoco",
+        randomization: Randomization | None = None,
+        stochasticity: Stochasticity = STORI["none"],
         safety: SafetyConfig = SafetyConfig(),  # noqa: B008, it is frozen
         max_held_steps: int = 10,
         render_mode: str | None = None,
@@ -53,7 +58,7 @@ class RobotEnv(gymnasium.Env[Any, NDArray]):
         if render_mode is not None and cameras is not None and not cameras:
             raise SpecError(f"{task_id} has no cameras to render with; give at least one, or render_mode None")
         self.task = make_task(task_id)
-        self.twin = make_twin(engine, self.task, {} if flat and cameras is None else cameras)
+        self.twin = make_twin(engine, self.task, {} if flat and cameras is None else cameras, randomization)
         self.metadata = {**self.metadata, "render_fps": self.task.control_hz}
         self.render_mode = render_mode
         robot, period_s = self.twin.robot_spec, self.twin.period_ns * 1e-9
@@ -68,6 +73,7 @@ class RobotEnv(gymnasium.Env[Any, NDArray]):
         self.action_space: spaces.Box = box(self.control.spec)
         self._filter = SafetyFilter(robot, safety, period_s)
         self._sent = np.zeros(0, np.float32)
+        self._disturber = Disturber(stochasticity)
         self._max_held_steps = max_held_steps
         self._start_ns = self.twin.stamp_ns
         self._steps = self._held_steps = self._held_in_a_row = 0
@@ -75,7 +81,9 @@ class RobotEnv(gymnasium.Env[Any, NDArray]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start the episode of `seed`; without one, of the next seed that this environment draws."""
         super().reset(seed=seed)
-        self.twin.reset(int(self.np_random.integers(2**31)) if seed is None else seed)
+        episode_seed = int(self.np_random.integers(2**31)) if seed is None else seed
+        self.twin.reset(episode_seed)
+        self._disturber.begin(episode_seed)
         self._start_ns = self.twin.stamp_ns
         self._sent = self._filter.reset(self.twin.robot_state())
         self._steps = self._held_steps = self._held_in_a_row = 0
@@ -84,7 +92,9 @@ class RobotEnv(gymnasium.Env[Any, NDArray]):
     def step(self, action: NDArray[np.float32]) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Filter the action and apply what is left of it for one control period."""
         now_ns = self.twin.stamp_ns
-        decision = self._filter.filter(self._targets(action), now_ns, now_ns)
+        decision = self._filter.filter(self._disturber.act(self._targets(action)), now_ns, now_ns)
+        if speed := self._disturber.event():
+            self.twin.push(self._disturber.rng, speed)
         self.twin.step(decision.command)
         self._sent = decision.command
         self._steps += 1
@@ -117,7 +127,7 @@ class RobotEnv(gymnasium.Env[Any, NDArray]):
         return self.control.targets(action, self._sent)
 
     def _observe(self) -> Any:
-        seen = self.twin.observe(self._seen)
+        seen = self._disturber.observe(self.twin.observe(self._seen))
         if self.control.relative:
             seen["command"] = self._sent.copy()
         return flatten(seen) if self._flat else seen

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.envs.robot_env import RobotEnv
+from robolearn.envs.stochastic import STORI, Stochasticity
 from robolearn.errors import SpecError
 from robolearn.policies.checkpoint import load_policy, read_config
 from robolearn.policies.gaussian import GaussianPolicy
@@ -24,6 +25,7 @@ from robolearn.serving.chunks import EXECUTE_STEPS
 from robolearn.serving.loop import ControlLoop
 from robolearn.tasks import make_task
 from robolearn.twin.layout import IMAGE_SIZE
+from robolearn.twin.randomize import Randomization
 
 EVALUATION_SEED = 1_000_000  # demonstrations count up from 0
 SCRIPTED = "scripted"
@@ -42,10 +44,13 @@ def evaluate_policy(
     video: Path | None = None,
     device: str = "cpu",
     engine: str = "mujoco",
+    randomization: Randomization | None = None,
+    stochasticity: Stochasticity = STORI["none"],
     progress: Progress = lambda done, text: None,
 ) -> dict[str, Any]:
     """Run `episodes` with the seeds from `seed` on. `checkpoint` is a path, or `scripted` for the task's expert; `task`
-    a twin's, or `gym:<id>`. engine: of the twin, see `twin.engines.ENGINES`.
+    a twin's, or `gym:<id>`. engine: of the twin, see `twin.engines.ENGINES`. randomization, stochasticity: how twins
+    differ, and what disturbs the policy.
 
     The answer has `success_rate`, `success_ci95` (Wilson; both None where the environment knows no success),
     `return_mean`, `return_std`, `return_ci95`, `mean_episode_steps`, `episodes`, `demonstrated_episodes` (those whose
@@ -66,14 +71,18 @@ def evaluate_policy(
     if str(checkpoint) != SCRIPTED:
         policy = load_policy(Path(checkpoint), device)
         provenance = read_config(Path(checkpoint))["provenance"]
-    if engine != "mujoco" and (is_gym(task) or isinstance(policy, GaussianPolicy)):
-        raise SpecError(f"{engine} runs the twin's tasks with policies of chunks; leave --engine {engine} out")
+    world = {"engine": engine, "randomization": randomization, "stochasticity": stochasticity}
+    plain = world == {"engine": "mujoco", "randomization": None, "stochasticity": STORI["none"]}
+    if not plain and (is_gym(task) or isinstance(policy, GaussianPolicy)):
+        raise SpecError(
+            f"{checkpoint} on {task}: other engines and disturbances want a task of the twin and a policy of chunks"
+        )
     if isinstance(policy, GaussianPolicy):
         outcomes = _judge_vectors(policy, str(checkpoint), task, episodes, seed, video, device, progress)
     elif is_gym(task):
         raise SpecError(f"{checkpoint} is no policy of vectors; {task} shows nothing else")
     else:
-        outcomes = _judge_in_loop(policy, str(checkpoint), task, episodes, seed, execute_steps, video, engine, progress)
+        outcomes = _judge_in_loop(policy, str(checkpoint), task, episodes, seed, execute_steps, video, world, progress)
 
     returns = summary(outcomes)
     known = [row["success"] for row in outcomes if row["success"] is not None]
@@ -129,7 +138,7 @@ def _judge_in_loop(
     seed: int,
     execute_steps: int,
     video: Path | None,
-    engine: str,
+    world: dict[str, Any],
     progress: Progress,
 ) -> list[dict[str, Any]]:
     """A policy of chunks, or without one the expert, one episode after another through the control loop."""
@@ -139,7 +148,7 @@ def _judge_in_loop(
     else:
         images = {k.removeprefix("image_"): v.shape for k, v in policy.spec.observation.items() if k != "proprio"}
         cameras = {camera: (shape[0], shape[1]) for camera, shape in images.items()}
-    env = RobotEnv(task.id, cameras, privileged=policy is None, engine=engine)
+    env = RobotEnv(task.id, cameras, privileged=policy is None, **world)
     try:
         policy = policy or ScriptedPolicy(task.id)
         policy.spec.require(env.interface, f"checkpoint {name}", task.id)

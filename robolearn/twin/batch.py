@@ -5,6 +5,7 @@ Legend: N twins, J joints, H W image.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from robolearn.tasks import Task
 from robolearn.twin.layout import DIVERGED, LOST, RESET_PAUSE_NS, Layout
 from robolearn.twin.physics import DEFAULT_PHYSICS, Physics
 from robolearn.twin.pictures import Pictures
+from robolearn.twin.randomize import Randomization
 from robolearn.types import Observation
 
 POSITIONS = mujoco.mjtStage.mjSTAGE_POS.value  # so that poses belong to the state after the step
@@ -49,10 +51,11 @@ class TwinBatch:
         cameras: Mapping[str, tuple[int, int]] | None,
         threads: int = 0,
         physics: Physics = DEFAULT_PHYSICS,
+        randomization: Randomization | None = None,
     ) -> None:
         if num_twins < 1 or threads < 0:
             raise SpecError(f"{num_twins} twins on {threads} threads; expected at least 1 twin, and threads from 0 on")
-        self._layout = Layout(task, cameras, physics)
+        self._layout = Layout(task, cameras, physics, randomization)
         self.task = task
         self.num_twins = num_twins
         self.robot_spec = task.robot_spec
@@ -68,7 +71,8 @@ class TwinBatch:
         self._qpos, self._qvel, self._ctrl, self._mocap_pos, self._mocap_quat, self._xpos, self._xquat = (
             self.batch.bind(name) for name in names
         )
-        self._pictures = Pictures(self._layout)
+        self._shown = copy.copy(self.model)  # the model of the twin that is being drawn
+        self._pictures = Pictures(self._layout, self._shown)
         self._reached_steps = np.zeros(num_twins, np.int64)
         self._drawn = mujoco.MjData(self.model)
         self.reset(range(num_twins))
@@ -84,12 +88,16 @@ class TwinBatch:
         self.batch.reset(ordered, stage=0)
         for i, seed in zip(ids, seeds, strict=True):
             state = self.task.initial_state(np.random.default_rng(seed))
+            for name, values in self._layout.drawn(seed).items():
+                self.batch.expand(name)[i] = values
             self._layout.place(state, self._qpos[i], self._ctrl[i], self._mocap_pos[i], self._mocap_quat[i])
             if self.model.nhistory:
                 mujoco.mj_resetData(self.model, self._drawn)
                 self._drawn.ctrl[:] = self._ctrl[i]
                 self._layout.hold(self._drawn)
                 self.batch.bind("history")[i] = self._drawn.history
+        if self._layout.randomization is not None:
+            self.batch.set_const(ordered)
         self.batch.forward(ordered)
         self._reached_steps[ids] = 0
         self._judge(ids)
@@ -143,9 +151,11 @@ class TwinBatch:
             spec = self.spec.observation[self._layout.wanted([f"image_{camera}"])[0]]
             out = np.empty((len(ids), *spec.shape), np.uint8)
         for i, picture in zip(ids, out, strict=True):
+            if self._layout.randomization is not None:
+                self.batch.get_model(i, self._shown)
             self.batch.get_data(i, self._drawn)
-            mujoco.mj_kinematics(self.model, self._drawn)
-            mujoco.mj_camlight(self.model, self._drawn)
+            mujoco.mj_kinematics(self._shown, self._drawn)
+            mujoco.mj_camlight(self._shown, self._drawn)
             self._pictures.draw(camera, self._drawn, picture)
         return out
 

@@ -161,6 +161,15 @@ class BulletTwin:
         self.command(action)
         self.advance()
 
+    def push(self, rng: np.random.Generator, speed_m_s: float) -> None:
+        """Knock one free body of the scene in a random direction, if there is one."""
+        model = self.model
+        free = [b for b in self._free if model.body_mocapid[b] < 0]
+        if free:
+            direction = rng.normal(size=2)
+            velocity = (*(speed_m_s * direction / np.linalg.norm(direction)), 0.0)
+            self._p.resetBaseVelocity(self._free[rng.choice(free)], velocity, physicsClientId=self._client)
+
     # --- what can be seen ---
 
     def robot_state(self) -> RobotState:

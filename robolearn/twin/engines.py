@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TypeAlias
 
-from robolearn.errors import UnknownNameError
+from robolearn.errors import SpecError, UnknownNameError
 from robolearn.tasks import Task
 from robolearn.twin.bullet import BulletTwin
+from robolearn.twin.randomize import Randomization
 from robolearn.twin.twin import Twin
 
 AnyTwin: TypeAlias = Twin | BulletTwin
-
-ENGINES: dict[str, Callable[[Task, Mapping[str, tuple[int, int]] | None], AnyTwin]] = {
-    "mujoco": Twin,
-    "bullet": BulletTwin,
-}
+ENGINES = ("mujoco", "bullet")
 
 
-def make_twin(engine: str, task: Task, cameras: Mapping[str, tuple[int, int]] | None = None) -> AnyTwin:
+def make_twin(
+    engine: str,
+    task: Task,
+    cameras: Mapping[str, tuple[int, int]] | None = None,
+    randomization: Randomization | None = None,
+) -> AnyTwin:
     """A twin of the task. Raises UnknownNameError for another engine, and what the twin itself raises."""
     if engine not in ENGINES:
         raise UnknownNameError("engine", engine, ENGINES)
-    return ENGINES[engine](task, cameras)
+    if engine == "mujoco":
+        return Twin(task, cameras, randomization=randomization)
+    if randomization is not None:
+        raise SpecError(f"{engine} has no randomized twins; leave the randomization out, or use mujoco")
+    return BulletTwin(task, cameras)

@@ -5,6 +5,7 @@ Legend: J joints, N twins; (...) any leading batch shape.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 
 import mujoco
@@ -16,6 +17,7 @@ from robolearn.specs import POSE_SPEC, ArraySpec, CameraSpec, InterfaceSpec, ima
 from robolearn.tasks import Task
 from robolearn.tasks.task import InitialState
 from robolearn.twin.physics import DEFAULT_PHYSICS, Physics
+from robolearn.twin.randomize import Randomization
 from robolearn.twin.scene import find, load_model
 
 IMAGE_SIZE = (96, 96)
@@ -30,7 +32,8 @@ MAX_SPEED = 1e3  # [rad/s or m/s]: nothing in these scenes moves as fast unless 
 class Layout:
     """A task's compiled model, its interface, and the addresses of its robot, bodies and cameras.
 
-    cameras: size (H, W) by camera name; the task's own ones by default. physics: of the robot. Raises AssetError for a
+    cameras: size (H, W) by camera name; the task's own ones by default. physics: of the robot. randomization:
+    how twins differ. Raises AssetError for a
     scene or robot that does not fit the task, SpecError for a picture size out of range, and UnknownNameError for a
     camera that is not in the scene.
     """
@@ -40,6 +43,7 @@ class Layout:
         task: Task,
         cameras: Mapping[str, tuple[int, int]] | None,
         physics: Physics = DEFAULT_PHYSICS,
+        randomization: Randomization | None = None,
     ) -> None:
         cameras = dict.fromkeys(task.cameras, IMAGE_SIZE) if cameras is None else cameras
         for name, size in cameras.items():
@@ -48,8 +52,16 @@ class Layout:
                     f"camera {name} is {size[0]} x {size[1]} pixels, expected {MIN_IMAGE_PX} to {MAX_IMAGE_PX}"
                 )
         self.task = task
-        self.model = load_model(task, physics.edit)
+        self.randomization = randomization
+
+        def edit(scene: mujoco.MjSpec) -> None:
+            physics.edit(scene)
+            if randomization is not None:
+                randomization.edit(scene)
+
+        self.model = load_model(task, edit)
         physics.apply(self.model)
+        self._base = copy.copy(self.model)
         self.period_ns = round(NS_PER_S / task.control_hz)
         self.camera_specs = {name: CameraSpec(name, *size, task.control_hz) for name, size in cameras.items()}
         self.camera_ids = {name: self._camera_id(name) for name in cameras}
@@ -116,9 +128,13 @@ class Layout:
                     f"{self.task.id} places {body}, which is neither free nor mocap in its scene; make it so"
                 )
 
+    def drawn(self, seed: int) -> dict[str, NDArray]:
+        """The fields of the model that the twin of this seed has for itself; none without randomization."""
+        return {} if self.randomization is None else self.randomization.draw(self._base, seed)
+
     def hold(self, data: mujoco.MjData) -> None:
         """Let the servos with a latency have had the commands of `data` ever since."""
-        for i in np.flatnonzero(self.model.actuator_delay > 0):
+        for i in np.flatnonzero(self.model.actuator_history[:, 0] > 0):
             samples = self.model.actuator_history[i, 0]
             mujoco.mj_initCtrlHistory(self.model, data, i, None, np.full(samples, data.ctrl[i]))
 

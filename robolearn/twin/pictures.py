@@ -12,10 +12,10 @@ from robolearn.twin.layout import Layout
 
 
 class Pictures:
-    """Draws the cameras of a layout. The OpenGL contexts belong to the thread that drew first."""
+    """Draws the cameras of a layout as they are in `model` then. Its OpenGL contexts are the first drawing thread's."""
 
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
+    def __init__(self, layout: Layout, model: mujoco.MjModel) -> None:
+        self._layout, self._model = layout, model
         self._renderers: dict[tuple[int, int], mujoco.Renderer] = {}
 
     def draw(self, camera: str, data: mujoco.MjData, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
@@ -28,10 +28,10 @@ class Pictures:
         spec = self._layout.camera_specs[camera]
         size = (spec.height, spec.width)
         if size not in self._renderers:
-            self._renderers[size] = _renderer(self._layout.model, *size)
+            self._renderers[size] = _renderer(self._model, *size)
         renderer = self._renderers[size]
         if self._layout.model.nflex:
-            mujoco.mj_flex(self._layout.model, data)
+            mujoco.mj_flex(self._model, data)
         renderer.update_scene(data, self._layout.camera_ids[camera])
         return renderer.render(out=out)
 

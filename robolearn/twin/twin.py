@@ -14,6 +14,7 @@ from robolearn.tasks.task import TaskStatus
 from robolearn.twin.layout import RESET_PAUSE_NS, Layout
 from robolearn.twin.physics import DEFAULT_PHYSICS, Physics
 from robolearn.twin.pictures import Pictures
+from robolearn.twin.randomize import Randomization
 from robolearn.twin.umpire import Umpire
 from robolearn.types import Observation, RobotState
 
@@ -21,14 +22,19 @@ from robolearn.types import Observation, RobotState
 class Twin:
     """Simulated cell of one task. Time is simulated; nothing here reads a clock, and a seed fixes everything.
 
-    cameras: size (H, W) by camera name; the task's own ones by default. physics: of the robot. Raises AssetError for a
+    cameras: size (H, W) by camera name; the task's own ones by default. physics: of the robot. randomization:
+    how it differs from episode to episode. Raises AssetError for a
     scene or robot that does not fit the task, and UnknownNameError for a camera that is not in the scene.
     """
 
     def __init__(
-        self, task: Task, cameras: Mapping[str, tuple[int, int]] | None = None, physics: Physics = DEFAULT_PHYSICS
+        self,
+        task: Task,
+        cameras: Mapping[str, tuple[int, int]] | None = None,
+        physics: Physics = DEFAULT_PHYSICS,
+        randomization: Randomization | None = None,
     ) -> None:
-        self._layout = Layout(task, cameras, physics)
+        self._layout = Layout(task, cameras, physics, randomization)
         self.task = task
         self.robot_spec = task.robot_spec
         self.control_hz = task.control_hz
@@ -38,7 +44,7 @@ class Twin:
         self.stamp_ns = 0
         self.model = self._layout.model
         self.data = mujoco.MjData(self.model)
-        self._pictures = Pictures(self._layout)
+        self._pictures = Pictures(self._layout, self.model)
         self._umpire = Umpire(task)
         self._diverged = False
         self.reset(0)
@@ -48,6 +54,7 @@ class Twin:
     def reset(self, seed: int) -> None:
         """Start the episode of this seed, at rest, at a later stamp than anything before."""
         state = self.task.initial_state(np.random.default_rng(seed))
+        self._vary(self._layout.drawn(seed))
         self.stamp_ns += RESET_PAUSE_NS
         mujoco.mj_resetData(self.model, self.data)
         self._diverged = False
@@ -55,6 +62,22 @@ class Twin:
         self._layout.hold(self.data)
         mujoco.mj_forward(self.model, self.data)
         self._umpire.begin(self.observe(self._layout.facts))
+
+    def push(self, rng: np.random.Generator, speed_m_s: float) -> None:
+        """Knock one free body of the scene in a random direction; without one, a joint, at 1 rad/s for a m/s."""
+        free = np.flatnonzero(self.model.jnt_type == mujoco.mjtJoint.mjJNT_FREE)
+        if len(free):
+            address = self.model.jnt_dofadr[rng.choice(free)]
+            direction = rng.normal(size=2)
+            self.data.qvel[address : address + 2] += speed_m_s * direction / np.linalg.norm(direction)
+        else:
+            self.data.qvel[rng.choice(self._layout.qvel_address)] += rng.choice((-1.0, 1.0)) * speed_m_s
+
+    def _vary(self, drawn: Mapping[str, NDArray]) -> None:
+        for name, values in drawn.items():
+            getattr(self.model, name)[:] = values
+        if drawn:
+            mujoco.mj_setConst(self.model, self.data)
 
     def place_robot(self, position: ArrayLike) -> None:
         """Put the joints at `position` (J,), at rest and commanded to stay; nothing else moves, and no time passes."""
