@@ -26,7 +26,7 @@ def find_ports(probe: bool = False) -> list[Found]:
     from serial.tools import list_ports
 
     found = []
-    for port in sorted(list_ports.comports()):
+    for port in sorted(port for port in list_ports.comports() if port.vid is not None):
         words = [port.description or "serial port"]
         if port.serial_number:
             words.append(f"serial {port.serial_number}")
