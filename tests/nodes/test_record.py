@@ -174,7 +174,6 @@ def test_stopped_recorder_holds_up_nobody_and_kept_episodes_can_be_changed(
                 recorder.send_signal(signal.SIGSTOP)
                 graph.spin_until(lambda: len(states) > 5 * CONTROL_HZ)
                 gaps = np.diff([convert.stamp_ns(m.header.stamp) for m in states[-5 * CONTROL_HZ :]])
-                print("longest gap", gaps.max() * 1e-6)
                 assert np.median(gaps) < 1.5e9 / CONTROL_HZ  # nobody waits for it
                 recorder.send_signal(signal.SIGCONT)
             graph.spin_until(lambda: len(states) > 30)
