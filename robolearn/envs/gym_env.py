@@ -36,14 +36,14 @@ class GymVectorEnv(VectorEnv[dict[str, NDArray], NDArray[np.float32], NDArray]):
         self, task_id: str, num_envs: int, image_size: tuple[int, int] | None = None, render: bool = False
     ) -> None:
         name = task_id.removeprefix(PREFIX)
-        mode = "rgb_array" if render or image_size else None
+        drawn = {"render_mode": "rgb_array"} if render or image_size else {}
         try:
             self._envs = gymnasium.make_vec(
                 name,
                 num_envs,
                 vectorization_mode="sync",
                 vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED},
-                render_mode=mode,
+                **drawn,
             )
         except gymnasium.error.UnregisteredEnv as error:
             raise UnknownNameError("Gymnasium environment", name, gymnasium.registry) from error

@@ -121,8 +121,7 @@ def train_online(
             buffer = ReplayBufferConfig(online.replay_capacity, online.num_steps, settings.discount)
             collector = Collector(envs, buffer, REWARDS[online.reward], seed)
             source = resume or init_from
-            statistics = statistics_of(source) if source else statistics
-            statistics = _random_statistics(task) if statistics is None else statistics
+            statistics = statistics_of(source) if source else _widest(statistics, _random_statistics(task))
             learner = made(spec, statistics, settings, seed, compute.device, compute.wrapper())
         columns = (*made.metrics, *EPISODE_COLUMNS, *EVALUATION_COLUMNS)
         facts = {"step": 0.0, "wall_s": 0.0, "best_return": -np.inf}
@@ -243,6 +242,15 @@ def _evaluate(learner: Algorithm, task: str, online: OnlineConfig, device: str) 
     with contextlib.closing(make_environments(task, min(episodes, JUDGES))) as envs:
         answer = summary(judge(policy, envs, episodes, EVALUATION_SEED, REWARDS[online.reward], device))
     return {name: value for name, value in answer.items() if name in EVALUATION_COLUMNS}
+
+
+def _widest(demonstrated: Statistics | None, explored: Statistics) -> Statistics:
+    """The demonstrations' means with the larger spread of each entry: what an expert holds still, a learner moves."""
+    if not demonstrated or not explored:
+        return demonstrated or explored
+    return {
+        name: replace(seen, std=tuple(map(max, seen.std, explored[name].std))) for name, seen in demonstrated.items()
+    }
 
 
 def _random_statistics(task: str) -> Statistics:
