@@ -72,11 +72,12 @@ def worker(variant: str, name: str, threads: int) -> None:
         update()
     print("ready", flush=True)
     for line in sys.stdin:
-        seconds, done, started = float(line), 0, time.perf_counter()
+        seconds, done, started, used = float(line), 0, time.perf_counter(), time.process_time()
         while time.perf_counter() - started < seconds:
             update()
             done += utd
-        print(done / (time.perf_counter() - started), flush=True)
+        wall_s, cpu_s = time.perf_counter() - started, time.process_time() - used
+        print(f"rate {done / wall_s} {done / cpu_s}", flush=True)
 
 
 class Contender:
@@ -87,25 +88,25 @@ class Contender:
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env
         )
-        self.rates: list[float] = []
+        self.rates: list[tuple[float, float]] = []  # of wall and of CPU time
 
-    def _answer(self) -> str:
+    def _answer(self) -> list[str]:
         assert self.process.stdout
         for line in self.process.stdout:
-            word = line.strip()
-            if word == "ready" or word.replace(".", "", 1).replace("e-", "", 1).isdigit():
-                return word
-        return ""
+            if line.startswith(("ready", "rate ")):
+                return line.split()
+        return []
 
     def warm_up(self) -> bool:
         """Whether it runs at all."""
-        return self._answer() == "ready"
+        return self._answer() == ["ready"]
 
     def turn(self, seconds: float) -> None:
         assert self.process.stdin
         self.process.stdin.write(f"{seconds}\n")
         self.process.stdin.flush()
-        self.rates.append(float(self._answer()))
+        _, wall, cpu = self._answer()
+        self.rates.append((float(wall), float(cpu)))
 
     def close(self) -> None:
         assert self.process.stdin
@@ -137,7 +138,10 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
     for contender in contenders.values():
         contender.close()
     scale = RLPD_UTD if name == "rlpd" else 1  # whole steps
-    rates = {key: statistics.median(contender.rates) / scale for key, contender in contenders.items()}
+    clock = 1 if args.cpu_time else 0
+    rates = {
+        key: statistics.median(rate[clock] for rate in contender.rates) / scale for key, contender in contenders.items()
+    }
 
     def over(variant: str, peers: tuple[str, ...]) -> float | None:
         best = max((rates[peer] for peer in peers if peer in rates), default=None)
@@ -166,6 +170,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--cpu-time", action="store_true", help="rates of CPU seconds, for a machine that others use")
     parser.add_argument("--algorithms", nargs="+", choices=tuple(TORCH_PEERS), default=tuple(TORCH_PEERS))
     parser.add_argument("--ours", nargs="+", choices=OURS, default=OURS)
     parser.add_argument("--worker", choices=OURS, help=argparse.SUPPRESS)
@@ -174,7 +179,7 @@ def main() -> None:
         return worker(args.worker, args.algorithms[0], args.threads)
     answer = {name: measure(name, args) for name in args.algorithms}
     if args.json:
-        print(json.dumps({"threads": args.threads, "algorithms": answer}, indent=2))
+        print(json.dumps({"threads": args.threads, "cpu_time": args.cpu_time, "algorithms": answer}, indent=2))
     else:
         for name, row in answer.items():
             print(f"{name:6}", "  ".join(f"{key} {rate:.1f}/s" for key, rate in row["rates"].items()))

@@ -1,7 +1,7 @@
 """The peers of `update_speed.py`, one worker process each, run by a Python that has them installed.
 
 `python update_speed_peers.py PEER ALGORITHM THREADS [CORL]` prints `ready` after its warm-up, and then, for every line
-on stdin, the updates a second that it does in that many seconds. Replay sampling is included. Networks, batches and
+on stdin, the updates a second of wall and of CPU time that it does in that many seconds. Replay sampling is included. Networks, batches and
 settings are those of `update_speed.py`; CORL is a checkout of corl-team/CORL, whose scripts are loaded as they are.
 """
 
@@ -192,10 +192,11 @@ def main() -> None:
         update()
     print("ready", flush=True)
     for line in sys.stdin:
-        seconds, done, started = float(line), 0, time.perf_counter()
+        seconds, done, started, used = float(line), 0, time.perf_counter(), time.process_time()
         while time.perf_counter() - started < seconds:
             done += update()
-        print(done / (time.perf_counter() - started), flush=True)
+        wall_s, cpu_s = time.perf_counter() - started, time.process_time() - used
+        print(f"rate {done / wall_s} {done / cpu_s}", flush=True)
 
 
 if __name__ == "__main__":

@@ -170,7 +170,8 @@ def train(
     Args:
         algorithm: see docs/learning.md.
         dataset: a zarr dataset of episodes to learn from.
-        task: a task of the twin, or `gym:HalfCheetah-v5` for one of Gymnasium, to learn in.
+        task: a task of the twin, or `gym:HalfCheetah-v5` for one of Gymnasium, to learn in; with a dataset, it is read
+            as this task would show it, so that the training can go on there.
         out: the run, runs/train by default: config.yaml, metrics.csv, TensorBoard events, checkpoints/.
         steps: of the gradient on a dataset, of the environment in a task; the algorithm's own number by default.
         seed: fixes initial weights, batches, exploration and split.

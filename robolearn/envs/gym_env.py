@@ -36,7 +36,7 @@ class GymVectorEnv(VectorEnv[dict[str, NDArray], NDArray[np.float32], NDArray]):
         self, task_id: str, num_envs: int, image_size: tuple[int, int] | None = None, render: bool = False
     ) -> None:
         name = task_id.removeprefix(PREFIX)
-        drawn = {"render_mode": "rgb_array"} if render or image_size else {}
+        drawn: dict[str, Any] = {"render_mode": "rgb_array"} if render or image_size else {}
         try:
             self._envs = gymnasium.make_vec(
                 name,

@@ -6,20 +6,31 @@ what explores must move by little. Both say the same: the velocity is the differ
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from robolearn.algorithms.algorithm import Batch
 from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
 from robolearn.datasets.sampler import SUCCESS, TransitionConfig
 from robolearn.datasets.store import Store
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, SpecError
-from robolearn.networks.normalizer import FieldStatistics, Statistics
-from robolearn.recipes.training_data import Transitions, field_statistics
+from robolearn.networks.normalizer import FieldStatistics
+from robolearn.policies.gaussian import vector_spec
+from robolearn.recipes.environments import make_environments
+from robolearn.recipes.training_data import (
+    Split,
+    Transitions,
+    episode_indices,
+    field_statistics,
+    provenance,
+    tensors,
+)
 from robolearn.specs import InterfaceSpec
 
 
@@ -29,16 +40,39 @@ class Source(Protocol):
     def sample(self, batch_size: int, rng: np.random.Generator) -> dict[str, NDArray]: ...
 
 
+class TaskData:
+    """Offline data as the environments of a task would show it; see `training_data.Data`."""
+
+    def __init__(
+        self, dataset: Path, task: str, config: Any, seed: int, device: str, split: Split | None = None
+    ) -> None:
+        with contextlib.closing(make_environments(task, 1)) as envs:
+            self.spec = vector_spec(envs.interface, config.policy.privileged)
+        store = ZarrStore.open(dataset)
+        if split is None:
+            split = {"train": [info.id for info in store.episodes if info.length > 0], "validation": []}
+        self.split = split
+        episodes = episode_indices(store, split["train"])
+        self.source, self.statistics = demonstrations(dataset, task, self.spec, config.discount, 1, episodes)
+        self.seeds, self.tasks = provenance(store.episodes)
+        self.validation_batches: list[Batch] = []
+        self._seed, self._device = seed, device
+
+    def batch(self, step: int, size: int) -> Batch:
+        return tensors(self.source.sample(size, np.random.default_rng((self._seed, step))), self._device)
+
+
 def demonstrations(
-    dataset: Path, task: str, spec: InterfaceSpec, discount: float, num_steps: int
-) -> tuple[Source, Statistics]:
-    """All transitions of the dataset for a policy of this spec, and the statistics of what it sees.
+    dataset: Path, task: str, spec: InterfaceSpec, discount: float, num_steps: int, episodes: list[int] | None = None
+) -> tuple[Source, dict[str, FieldStatistics]]:
+    """All transitions of the dataset, or of these episodes, for a policy of this spec, and the statistics of what it
+    sees.
 
     The reward is the field `reward` where there is one, else 1 at the end of a success. Raises DatasetError or
     SpecError when they do not fit.
     """
     store = ZarrStore.open(dataset)
-    usable = [index for index, info in enumerate(store.episodes) if info.length]
+    usable = [index for index, info in enumerate(store.episodes) if info.length] if episodes is None else episodes
     tasks = {store.episodes[index].task for index in usable} - {task, ""}
     if not usable or tasks:
         raise DatasetError(f"{dataset} has {len(usable)} episodes of {', '.join(sorted(tasks)) or task}; wanted {task}")
@@ -52,7 +86,7 @@ def demonstrations(
     return source, field_statistics(store, tuple(spec.observation), usable)
 
 
-def buffer_statistics(*buffers: ReplayBuffer) -> Statistics:
+def buffer_statistics(*buffers: ReplayBuffer) -> dict[str, FieldStatistics]:
     """Of all observations in the buffers."""
     states = [buffer.state_dict() for buffer in buffers]
     answer = {}

@@ -55,8 +55,8 @@ class TrainRequest:
         """Raises SpecError for a request that contradicts itself."""
         if self.resume is not None and (self.steps is not None or self.out is not None or self.settings):
             raise SpecError("--resume continues a run as it was begun, where it is; leave out --steps, --out and --set")
-        if self.resume is None and (self.dataset is None) == (self.task is None):
-            raise SpecError("train wants either --dataset to learn from or --task to learn in")
+        if self.resume is None and self.dataset is None and self.task is None:
+            raise SpecError("train wants --dataset to learn from or --task to learn in")
         if self.dataset is not None and (self.offline_data is not None or self.num_envs != 1):
             raise SpecError("--offline-data and --num-envs go with --task")
         if self.compute.device.startswith("cuda") and not torch.cuda.is_available():
@@ -86,7 +86,7 @@ def train_policy(request: TrainRequest, progress: Progress = lambda done, text: 
         "progress": progress,
     }
     if dataset is not None:
-        return train_offline(dataset=dataset, reward=request.reward or SUCCESS, **common)
+        return train_offline(dataset=dataset, task=task, reward=request.reward or SUCCESS, **common)
     assert task is not None
     online = replace(online, num_envs=request.num_envs, reward=request.reward or online.reward)
     return train_online(task=task, online=online, offline_data=request.offline_data, **common)

@@ -11,7 +11,9 @@ from typing import Any
 from robolearn.algorithms import Algorithm, algorithm_class
 from robolearn.algorithms.compile import Compute
 from robolearn.datasets.sampler import SUCCESS
-from robolearn.errors import CheckpointError
+from robolearn.errors import CheckpointError, SpecError
+from robolearn.recipes.demonstrations import TaskData
+from robolearn.recipes.environments import is_gym
 from robolearn.recipes.run import Run, read_state
 from robolearn.recipes.training_data import Data, training_data
 from robolearn.recipes.training_loop import (
@@ -41,12 +43,15 @@ def train_offline(
     resume: Path | None = None,
     init_from: Path | None = None,
     reward: str = SUCCESS,
+    task: str | None = None,
     compute: Compute = Compute(),  # noqa: B008, it is frozen
     progress: Progress = lambda done, text: None,
 ) -> dict[str, Any]:
     """Train on the dataset and write the run `out`, or continue the run `resume` as it was begun.
 
-    reward: of transitions, a field or column of the dataset, or `success`. init_from: a run whose networks to begin
+    reward: of transitions, a field or column of the dataset, or `success`. task: read the dataset as the environments
+    of this task would show it, so that the training can go on there; the reward is then the field `reward`, or success.
+    init_from: a run whose networks to begin
     with. Ctrl-C saves and returns.
 
     The result has `checkpoint` (of chunks the best by validation loss, else the latest), `latest_checkpoint`,
@@ -60,17 +65,25 @@ def train_offline(
         if "dataset" not in begun:
             raise CheckpointError(f"{resume} was not trained on a dataset; resume it with --task")
         algorithm, dataset, seed, out = begun["algorithm"], Path(begun["dataset"]), begun["seed"], resume
-        split, reward = begun.get("episodes"), begun.get("reward", SUCCESS)
+        split, reward, task = begun.get("episodes"), begun.get("reward", SUCCESS), begun.get("data_task")
     else:
         settings = config or algorithm_class(algorithm).config_type()
         settings = replace(settings, steps=settings.steps if steps is None else steps)
+        if task is not None and not is_gym(task):
+            settings = replace(settings, policy=replace(settings.policy, privileged=True))
     check_settings(settings.steps, seed)
+    made = algorithm_class(algorithm)
+    if task is not None and made.learns_from == "chunks":
+        raise SpecError(f"{algorithm} learns from chunks, which no task shows; leave --task out")
 
     started_s = time.perf_counter()
     watch = Stopwatch()
-    made = algorithm_class(algorithm)
     with watch("open"):
-        data = training_data(made.learns_from, dataset, settings, seed, compute.device, reward, split)
+        data: Data = (
+            training_data(made.learns_from, dataset, settings, seed, compute.device, reward, split)
+            if task is None
+            else TaskData(dataset, task, settings, seed, compute.device, split)
+        )
         statistics = data.statistics if init_from is None else statistics_of(init_from)
         learner = made(data.spec, statistics, settings, seed, compute.device, compute.wrapper())
     columns = ("train_loss" if name == "loss" else name for name in made.metrics)
@@ -82,9 +95,8 @@ def train_offline(
     else:
         if init_from is not None:
             initialise(learner, init_from, read_state(init_from)[0])
-        about = run_config(
-            algorithm, seed, settings, compute, dataset=str(dataset), reward=reward, episodes=dict(data.split)
-        )
+        origin = {"dataset": str(dataset), "reward": reward, "data_task": task, "episodes": dict(data.split)}
+        about = run_config(algorithm, seed, settings, compute, **origin)
         run = Run.create(out, about, (*columns, "validation_loss"))
 
     provenance = {"algorithm": algorithm, "dataset": str(dataset), "seed": seed}

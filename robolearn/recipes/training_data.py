@@ -91,9 +91,9 @@ class ChunkData:
             train, validation = split_episodes(len(usable), VALIDATION_FRACTION, seed)
             split = {"train": [usable[i].id for i in train], "validation": [usable[i].id for i in validation]}
         self.split = split
-        self.train_episodes = _indices(store, split["train"])
-        self.validation_episodes = _indices(store, split["validation"])
-        self.seeds, self.tasks = _provenance(store.episodes)
+        self.train_episodes = episode_indices(store, split["train"])
+        self.validation_episodes = episode_indices(store, split["validation"])
+        self.seeds, self.tasks = provenance(store.episodes)
         self.statistics = field_statistics(store, ("proprio", "action"), self.train_episodes)
 
         self._seed, self._device, self._weight = seed, device, weight
@@ -139,8 +139,8 @@ class TransitionData:
         if split is None:
             split = {"train": [info.id for info in store.episodes if info.length > 0], "validation": []}
         self.split = split
-        self.train_episodes = _indices(store, split["train"])
-        self.seeds, self.tasks = _provenance(store.episodes)
+        self.train_episodes = episode_indices(store, split["train"])
+        self.seeds, self.tasks = provenance(store.episodes)
         config = TransitionConfig(reward, discount=discount)
         self.source = Transitions(dataset, store, self.spec, config, self.train_episodes)
         self.statistics = field_statistics(store, tuple(self.spec.observation), self.train_episodes)
@@ -176,8 +176,8 @@ class Transitions:
 
     def sample(self, batch_size: int, rng: np.random.Generator) -> dict[str, NDArray]:
         batch = self._sampler.sample(batch_size, rng)
-        del batch["action_mask"]
-        return {**batch, "action": batch["action"][:, 0]}
+        batch.pop("action_mask", None)
+        return batch
 
 
 def tensors(batch: Mapping[str, NDArray], device: str) -> Batch:
@@ -189,7 +189,7 @@ def field_statistics(store: Store, fields: Sequence[str], episodes: Sequence[int
     return {name: FieldStatistics(s.mean, s.std, s.low, s.high) for name, s in summary.items()}
 
 
-def _indices(store: Store, ids: Sequence[str]) -> list[int]:
+def episode_indices(store: Store, ids: Sequence[str]) -> list[int]:
     known = {info.id: index for index, info in enumerate(store.episodes)}
     missing = [name for name in ids if name not in known]
     if missing:
@@ -199,6 +199,6 @@ def _indices(store: Store, ids: Sequence[str]) -> list[int]:
     return [known[name] for name in ids]
 
 
-def _provenance(episodes: Sequence[EpisodeInfo]) -> tuple[list[int], list[str]]:
+def provenance(episodes: Sequence[EpisodeInfo]) -> tuple[list[int], list[str]]:
     """Seeds and tasks of the episodes."""
     return [info.seed for info in episodes if info.seed is not None], sorted({i.task for i in episodes if i.task})

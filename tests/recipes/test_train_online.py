@@ -110,7 +110,7 @@ def test_divergence_stops_and_says_what_to_look_at(tmp_path: Path) -> None:
         ({"reward": "sparse"}, SpecError, "reward is 'sparse'"),
         ({"num_envs": 0}, SpecError, "0 environments"),
         ({"steps": 0}, SpecError, "at least 1 step"),
-        ({"task": None}, SpecError, "either --dataset"),
+        ({"task": None}, SpecError, "train wants --dataset"),
         ({"init_from": Path("nowhere")}, CheckpointError, "nowhere"),
         ({"offline_data": Path("nowhere")}, RobolearnError, "nowhere"),
         ({"settings": ("discont=1",)}, UnknownNameError, "discount"),

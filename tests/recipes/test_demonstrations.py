@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robolearn.algorithms.calql import CalQLConfig
+from robolearn.algorithms.rlpd import RLPDConfig
+from robolearn.datasets.replay_buffer import ReplayBuffer
+from robolearn.errors import DatasetError, SpecError
+from robolearn.policies.gaussian import GaussianPolicyConfig, vector_spec
+from robolearn.recipes.collect import CollectConfig, collect_episodes
+from robolearn.recipes.demonstrations import demonstrations
+from robolearn.recipes.environments import make_environments
+from robolearn.recipes.run import read_state
+from robolearn.recipes.train_offline import train_offline
+from robolearn.recipes.train_online import OnlineConfig, train_online
+from robolearn.specs import InterfaceSpec
+
+TASK = "reach-v1"
+SMALL = {"policy": GaussianPolicyConfig(hidden_sizes=(8,)), "critic_hidden_sizes": (8,), "batch_size": 8}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("demos") / "reach.zarr"
+    collect_episodes(CollectConfig(task=TASK, image_size=16), path, 3)
+    return path
+
+
+@pytest.fixture(scope="module")
+def spec() -> InterfaceSpec:
+    envs = make_environments(TASK, 1)
+    envs.close()
+    return vector_spec(envs.interface, privileged=True)
+
+
+def test_positions_that_are_read_as_velocities_do_the_task_again(dataset: Path, spec: InterfaceSpec) -> None:
+    buffer, statistics = demonstrations(dataset, TASK, spec, 0.9, 1)
+    assert isinstance(buffer, ReplayBuffer)
+    assert set(statistics) == set(spec.observation)
+    state = buffer.state_dict()
+    ends = np.flatnonzero(~state["acted"])
+    envs = make_environments(TASK, 1)
+    first = 0
+    for seed, end in enumerate(ends):
+        observation, _ = envs.reset(seed=[seed])
+        np.testing.assert_allclose(observation["command"][0], state["observation.command"][first], atol=1e-5)
+        for row in range(first, end):
+            np.testing.assert_allclose(observation["proprio"][0, :6], state["observation.proprio"][row, :6], atol=0.02)
+            observation, _, terminated, _, info = envs.step(state["action"][row][None])
+        assert terminated[0]
+        assert info["success"][0]
+        assert state["reward"][end - 1] == 1
+        assert state["return"][first] == pytest.approx(0.9 ** (end - 1 - first), rel=1e-4)
+        first = end + 1
+    envs.close()
+    assert len(ends) == 3
+
+
+def test_another_task_or_robot_is_told_in_one_line(dataset: Path, spec: InterfaceSpec) -> None:
+    with pytest.raises(DatasetError, match="wanted push-v1"):
+        demonstrations(dataset, "push-v1", spec, 0.9, 1)
+    with pytest.raises(SpecError, match="the task wants left"):
+        demonstrations(dataset, TASK, replace(spec, action=replace(spec.action, names=("left",) * 6)), 0.9, 1)
+
+
+def test_from_a_dataset_to_the_task_and_on(dataset: Path, tmp_path: Path) -> None:
+    config = CalQLConfig(**SMALL, num_critics=4, critic_layer_norm=True, num_actions=2)
+    train_offline("calql", dataset, tmp_path / "pre", 4, 0, config, task=TASK)
+    online = OnlineConfig(num_envs=2, warmup_steps=8, evaluation_episodes=1, evaluations=1)
+    learner = RLPDConfig(**SMALL, num_critics=4, utd=1)
+    result = train_online(
+        "rlpd", TASK, tmp_path / "on", 12, 0, learner, online, init_from=tmp_path / "pre", offline_data=dataset
+    )
+    assert result["gradient_steps"] == 6
+    before, after = read_state(tmp_path / "pre")[0], read_state(tmp_path / "on")[0]
+    assert after["gradient_step"] == 6
+    moved = (after["critic.ensemble.layers.0.weight"] - before["critic.ensemble.layers.0.weight"]).abs().max()
+    assert 0 < moved < 0.01  # six small steps from where it began
