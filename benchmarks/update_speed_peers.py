@@ -1,8 +1,9 @@
 """The peers of `update_speed.py`, one worker process each, run by a Python that has them installed.
 
 `python update_speed_peers.py PEER ALGORITHM THREADS [CORL]` prints `ready` after its warm-up, and then, for every line
-on stdin, the updates a second of wall and of CPU time that it does in that many seconds. Replay sampling is included. Networks, batches and
-settings are those of `update_speed.py`; CORL is a checkout of corl-team/CORL, whose scripts are loaded as they are.
+on stdin, the updates a second of wall and of CPU time that it does in that many seconds. Replay sampling is included.
+Networks, batches and settings are those of `update_speed.py`; CORL is a checkout of corl-team/CORL, whose scripts are
+loaded as they are.
 """
 
 from __future__ import annotations
