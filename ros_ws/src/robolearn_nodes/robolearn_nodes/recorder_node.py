@@ -158,7 +158,7 @@ class RecorderNode(Node):
             task=request.task or self._interface.task_id,
             instruction=request.instruction or self._instruction or (task.instruction if task else ""),
             seed=request.seed,
-            operator=request.operator,
+            operator=request.operator_name,
             created_ns=self.get_clock().now().nanoseconds,
             id=request.episode_id or new_episode_id(self._interface.task_id),
         )
