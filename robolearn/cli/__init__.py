@@ -51,6 +51,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "dataset pull": edits.dataset_pull,
     "label": rewards.label,
     "reward train": rewards.reward_train,
+    "reward policy": rewards.reward_policy,
     "reward weights": rewards.reward_weights,
     "reward audit": rewards.reward_audit,
     "reward leaderboard": rewards.reward_leaderboard,

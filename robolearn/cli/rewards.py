@@ -147,6 +147,62 @@ def reward_train(
     return 0
 
 
+def reward_policy(
+    dataset: Dataset,
+    out: Path,
+    goal: str = "",
+    labeller: Literal["task", "outcome", "endpoint"] = "endpoint",
+    endpoint: str = "http://127.0.0.1:8000/v1",
+    endpoint_model: str = "",
+    cache: Path = Path("runs/answers"),
+    pairs: int = 1000,
+    wrong_answers: float = 0.0,
+    steps: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    json: bool = False,
+) -> int:
+    """From a sentence to a policy: comparisons, a reward, labels, IQL (offline RL-VLM-F).
+
+    Example: robolearn reward policy mixed.zarr --goal "the puck is on the mark" --endpoint-model qwen --out runs/push
+
+    Args:
+        dataset: episodes of any quality; what was recorded of rewards and success is not looked at.
+        out: folder for the reward model and the run of the policy.
+        goal: what the model at the endpoint is told; the episodes' instructions by default.
+        labeller: who compares pairs of images: a model at an endpoint, or a rule that stands for it.
+        endpoint: an OpenAI-compatible endpoint.
+        endpoint_model: the model's name there.
+        cache: folder of answers, so that none is paid for twice.
+        pairs: comparisons to make.
+        wrong_answers: share of a rule's answers that are turned round.
+        steps: gradient steps of IQL; its own number by default.
+        seed: fixes pairs, weights and batches.
+        device: cpu or cuda.
+    """
+    from robolearn.recipes.rewards.policy import default_steps, policy_from_preferences
+    from robolearn.recipes.rewards.settings import TrainingSettings
+    from robolearn.rewards.endpoint import EndpointConfig
+
+    settings = TrainingSettings(
+        seed=seed,
+        device=device,
+        pairs=pairs,
+        labeller=labeller,
+        goal=goal,
+        wrong_answers=wrong_answers,
+        endpoint=EndpointConfig(url=endpoint, model=endpoint_model, cache_dir=str(cache)),
+    )
+    with ProgressBar("reward, then policy", settings.steps + (steps or default_steps()), "step") as bar:
+        answer = policy_from_preferences(dataset, out, settings, steps, bar.update)
+    if json:
+        print_json(answer)
+    else:
+        say(f"reward: {answer['column']}, {', '.join(answer['audit']['missed']) or 'passed its gates'}")
+        say(f"checkpoint: {answer['checkpoint']}")
+    return 0
+
+
 def reward_weights(dataset: Dataset, progress: str, chunk_steps: int = 16, json: bool = False) -> int:
     """Weigh the samples of a dataset by the progress that followed them (RA-BC), as a column for `train bc`.
 

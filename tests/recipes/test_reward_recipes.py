@@ -19,6 +19,7 @@ from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.rewards.audit import NEAR_MISS, audit_dataset
 from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.label import column_name, label_dataset
+from robolearn.recipes.rewards.policy import policy_from_preferences
 from robolearn.recipes.rewards.preference import draw_pairs
 from robolearn.recipes.rewards.settings import TrainingSettings
 from robolearn.recipes.rewards.training import TRAINERS, split_episodes, train_reward
@@ -209,9 +210,18 @@ def test_the_command_line(dataset: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert names == [column]
 
 
+def test_from_comparisons_to_a_policy(dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "reach"
+    answer = policy_from_preferences(dataset, out, SETTINGS, steps=3)
+    assert answer["column"] in ZarrStore.open(dataset).columns
+    assert load_reward(out / "reward").id == "preference"
+    assert read_model_config(Path(answer["checkpoint"]))["provenance"]["algorithm"] == "iql"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["reward", "policy", "{d}", "--out", "x"], "no model is named for the endpoint"),
         (["label", "{d}", "--reward", "sucess"], "did you mean success"),
         (["label", "{d}", "--reward", "progress"], "has to be trained first: robolearn reward train progress"),
         (["label", "{d}", "--reward", "keypoints"], "needs waypoints"),

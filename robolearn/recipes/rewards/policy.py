@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from robolearn.algorithms import algorithm_class
 from robolearn.recipes.rewards.label import label_dataset
 from robolearn.recipes.rewards.settings import Report, TrainingSettings
 from robolearn.recipes.rewards.training import train_reward
@@ -15,6 +16,11 @@ from robolearn.recipes.train_offline import train_offline
 from robolearn.rewards.saved import load_reward
 
 ALGORITHM = "iql"
+
+
+def default_steps() -> int:
+    """Gradient steps of the policy unless somebody asks for others."""
+    return int(algorithm_class(ALGORITHM).config_type().steps)
 
 
 def policy_from_preferences(
@@ -32,7 +38,13 @@ def policy_from_preferences(
     trained = train_reward("preference", dataset, out / "reward", settings, progress)
     column = label_dataset(dataset, load_reward(trained.path, settings.device))["column"]
     result = train_offline(
-        ALGORITHM, dataset, out / "policy", steps=steps, seed=settings.seed, reward=column, progress=progress
+        ALGORITHM,
+        dataset,
+        out / "policy",
+        steps=steps,
+        seed=settings.seed,
+        reward=column,
+        progress=lambda done, text: progress(settings.steps + done, text),
     )
     return {
         "reward_model": str(trained.path),
