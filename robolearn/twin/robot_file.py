@@ -183,7 +183,8 @@ def _choose(path: Path, spec: mujoco.MjSpec) -> _Choice:
         body = body.parent
     if not joints or not all(joints):
         raise AssetError(f"{path}: no named joints lead to the tool {tool[1]!r}; name another one in {path.stem}.yaml")
-    others = [joint.name for joint in spec.joints if joint.name and joint.name not in joints]
+    wrist = spec.joint(joints[-1]).parent.name
+    others = [j.name for j in spec.joints if j.name and j.name not in joints and wrist in _ancestors(j.parent)]
     gripper = notes["gripper"].get("joint") if "gripper" in notes else next(iter(others), None)
     if gripper is not None and gripper not in others:
         raise AssetError(f"{path}: no joint {gripper!r} for the gripper; known: {', '.join(others) or 'none'}")
@@ -215,11 +216,12 @@ def _tool(path: Path, spec: mujoco.MjSpec, wanted: str | None) -> tuple[str, str
                     return kind, name
     if not bodies:
         raise AssetError(f"{path} has no named bodies, so no tool; name one in {path.stem}.yaml")
-    return "body", max(bodies, key=lambda name: _depth(spec.body(name)))
+    return "body", max(bodies, key=lambda name: len(_ancestors(spec.body(name))))
 
 
-def _depth(body: Any) -> int:
-    return 0 if body.name == "world" else 1 + _depth(body.parent)
+def _ancestors(body: Any) -> list[str]:
+    """Names of a body and of those that carry it, but the world."""
+    return [] if body.name == "world" else [body.name, *_ancestors(body.parent)]
 
 
 def _range(model: mujoco.MjModel, name: str) -> tuple[float, float]:

@@ -32,6 +32,7 @@ def load_model(task: Task, edit: Callable[[mujoco.MjSpec], None] = lambda spec: 
     if mount is None:
         raise AssetError(f"{scene_file} has no site {MOUNT!r}; add one where the robot stands")
     mount.pos = mount.pos + np.array(task.arm.robot_at)
+    robot.option = scene.option  # the scene's hold
     try:
         scene.attach(robot, site=mount, prefix=ROBOT_PREFIX)
         edit(scene)

@@ -62,7 +62,8 @@ def test_a_urdf_by_path_reaches(tmp_path: Path) -> None:
 
 def test_an_mjcf_by_path_picks_and_places(tmp_path: Path) -> None:
     file = tmp_path / "mine.xml"
-    file.write_text(asset("sim_assets/robots/panda/panda.xml").read_text())
+    text = asset("sim_assets/robots/panda/panda.xml").read_text()
+    file.write_text(text.replace("<default>", '<option timestep="0.01" gravity="0 0 0"/>\n<default>', 1))
     (tmp_path / "mine.yaml").write_text("gripper: {joint: gripper, open: 0.03}\nmount: [-0.3, 0.0, 0.0]\n")
     task = make_task(f"pick_place-v1@{file}")
     assert task.robot_spec.joint_names[-1] == "gripper"
