@@ -36,11 +36,11 @@ def find_ports(probe: bool = False) -> list[Found]:
     return found
 
 
-def describe_motors(port: str) -> str:
-    """The motors that answer on a port, of every kind that we know, at the usual rates."""
+def describe_motors(port: str, patience_s: float = 0.01) -> str:
+    """The motors that answer on a port, of every kind that we know, at their rates. patience_s: for each answer."""
     for model in MODELS.values():
         for baud_rate in model.baud_rates:
-            bus = ServoBus(port, model.protocol, BusConfig(baud_rate, answer_timeout_s=0.004, retries=0), {})
+            bus = ServoBus(port, model.protocol, BusConfig(baud_rate, answer_timeout_s=patience_s, retries=0), {})
             with contextlib.suppress(HardwareError):
                 ids = find_bus(bus, range(1, 11))
                 if ids:

@@ -112,12 +112,12 @@ def find_bus(bus: ServoBus, ids: Sequence[int]) -> list[int]:
 
 
 def set_up_motor(
-    port: str, model: ServoModel, new_id: int, baud_rate: int, old_id: int | None = None
+    port: str, model: ServoModel, new_id: int, baud_rate: int, old_id: int | None = None, patience_s: float = 0.01
 ) -> tuple[int, int]:
     """Give the only motor on `port` an id and a baud rate, and make sure that it answers to them.
 
-    Looks for it at every rate of the model, at the ids up to 30 unless `old_id` is given. Returns the id and rate that
-    it had. Raises HardwareError when there is none, or more than one.
+    Looks for it at every rate of the model, at the ids up to 30 unless `old_id` is given; patience_s: for each answer.
+    Returns the id and rate that it had. Raises HardwareError when there is none, or more than one.
     """
     if not 1 <= new_id <= 252 or baud_rate not in model.baud_rates:
         rates = ", ".join(str(rate) for rate in model.baud_rates)
@@ -125,7 +125,7 @@ def set_up_motor(
             f"id {new_id} at {baud_rate} baud; expected an id of 1 to 252, and one of the rates {rates}"
         )
     for rate in model.baud_rates:
-        bus = ServoBus(port, model.protocol, BusConfig(rate, answer_timeout_s=0.004, retries=1), {})
+        bus = ServoBus(port, model.protocol, BusConfig(rate, answer_timeout_s=patience_s, retries=1), {})
         found = find_bus(bus, range(31) if old_id is None else [old_id])
         if found:
             break
@@ -142,7 +142,7 @@ def set_up_motor(
         _tell(bus, new_id, model.baud, model.baud_rates[baud_rate])
     finally:
         bus.close()
-    bus = ServoBus(port, model.protocol, BusConfig(baud_rate, answer_timeout_s=0.05, retries=2), {})
+    bus = ServoBus(port, model.protocol, BusConfig(baud_rate, answer_timeout_s=0.2, retries=2), {})
     bus.open()
     try:
         if not bus.ping(new_id):
