@@ -14,6 +14,7 @@ EXTRAS = {
     "dev": [
         "h5py>=3.10",
         "pyarrow>=15",
+        "mink>=1.3",  # against which our inverse kinematics is checked
         "pybullet>=3.2.7",
         "minari>=0.5",  # whose own reader has to open what we export
         "dynamixel-sdk",  # the vendors' SDKs, run against our stand-in motors

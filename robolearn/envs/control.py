@@ -16,6 +16,18 @@ from numpy.typing import NDArray
 from robolearn.errors import UnknownNameError
 from robolearn.specs import ArraySpec, RobotSpec
 
+TOOL_STEP_M, TOOL_TURN_RAD = 0.012, 0.12
+TURN_WEIGHT_M = 0.02  # metres that a radian of the tool's rotation counts as
+DAMPING_M = 0.01
+
+
+class MovedArm(Protocol):
+    """A twin, or many: knows how its tool moves with its joints."""
+
+    def tool_jacobian(self) -> NDArray[np.float64]:
+        """Of the tool's place [m] and rotation [rad] in the scene by the joints (..., 6, J), now."""
+        ...
+
 
 class Control(Protocol):
     """spec: of an action. relative: whether it moves the last command rather than replacing it."""
@@ -23,7 +35,7 @@ class Control(Protocol):
     spec: ArraySpec
     relative: bool
 
-    def targets(self, action: NDArray, sent: NDArray[np.float32]) -> NDArray[np.float32]:
+    def targets(self, action: NDArray, sent: NDArray[np.float32], arm: MovedArm) -> NDArray[np.float32]:
         """Joint targets (..., J) for an action (..., A) after the command `sent` (..., J). A NaN stays one."""
         ...
 
@@ -36,7 +48,7 @@ class JointPosition:
     def __init__(self, robot: RobotSpec, period_s: float) -> None:
         self.spec = robot.action_spec
 
-    def targets(self, action: NDArray, sent: NDArray[np.float32]) -> NDArray[np.float32]:
+    def targets(self, action: NDArray, sent: NDArray[np.float32], arm: MovedArm) -> NDArray[np.float32]:
         return action
 
 
@@ -54,14 +66,53 @@ class JointVelocity:
         self._step = np.array(robot.max_speed) * period_s
         self._low, self._high = np.array(robot.position_low), np.array(robot.position_high)
 
-    def targets(self, action: NDArray, sent: NDArray[np.float32]) -> NDArray[np.float32]:
+    def targets(self, action: NDArray, sent: NDArray[np.float32], arm: MovedArm) -> NDArray[np.float32]:
         moved = sent + np.clip(action, -1.0, 1.0) * self._step
         return np.clip(moved, self._low, self._high).astype(np.float32)
+
+
+class CartesianDelta:
+    """A step of the tool in the scene's frame, (x, y, z), a turn of it about the scene's axes, and the gripper's speed.
+
+    1 is TOOL_STEP_M, TOOL_TURN_RAD, and the gripper's max_speed. The joint step is damped least squares (Nakamura and
+    Hanafusa 1986), which is what differential inverse kinematics as a quadratic program gives where no limit is met;
+    limits are the safety filter's. An arm of less than six joints gives up the turn first.
+    """
+
+    relative = True
+
+    def __init__(self, robot: RobotSpec, period_s: float) -> None:
+        names = (*(f"tool.{axis}" for axis in ("x", "y", "z", "rx", "ry", "rz")), f"{robot.joint_names[-1]}.velocity")
+        ones = (1.0,) * len(names)
+        self.spec = ArraySpec((len(names),), unit="share", names=names, low=tuple(-x for x in ones), high=ones)
+        self._step = np.array([TOOL_STEP_M] * 3 + [TOOL_TURN_RAD] * 3)
+        self._weight = np.array([1.0] * 3 + [TURN_WEIGHT_M] * 3)
+        self._joint_step = np.array(robot.max_speed) * period_s
+        self._low, self._high = np.array(robot.position_low), np.array(robot.position_high)
+
+    def targets(self, action: NDArray, sent: NDArray[np.float32], arm: MovedArm) -> NDArray[np.float32]:
+        shares = np.clip(action.astype(np.float64), -1.0, 1.0)
+        joints = tool_step(arm.tool_jacobian()[..., :-1], shares[..., :6] * self._step, self._weight)
+        change = np.concatenate([joints, shares[..., 6:] * self._joint_step[-1]], axis=-1)
+        # The whole step is slowed, so that the tool keeps its direction.
+        over = np.maximum((np.abs(change) / self._joint_step).max(axis=-1, keepdims=True), 1.0)
+        return np.clip(sent + change / over, self._low, self._high).astype(np.float32)
+
+
+def tool_step(
+    jacobian: NDArray[np.float64], step: NDArray[np.float64], weight: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Joint motion (..., N) that moves the tool by `step` (..., 6), for a jacobian (..., 6, N) and weights (6,)."""
+    weighted = jacobian * weight[:, None]
+    square = weighted @ np.swapaxes(weighted, -1, -2) + DAMPING_M**2 * np.eye(6)
+    solved = np.linalg.solve(square, (weight * step)[..., None])
+    return (np.swapaxes(weighted, -1, -2) @ solved)[..., 0]
 
 
 CONTROLS: dict[str, Callable[[RobotSpec, float], Control]] = {
     "joint_position": JointPosition,
     "joint_velocity": JointVelocity,
+    "cartesian_delta": CartesianDelta,
 }
 
 

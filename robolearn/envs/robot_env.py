@@ -124,7 +124,7 @@ class RobotEnv(gymnasium.Env[Any, NDArray]):
             or action.shape != self.action_space.shape
         ):
             return None
-        return self.control.targets(action, self._sent)
+        return self.control.targets(action, self._sent, self.twin)
 
     def _observe(self) -> Any:
         seen = self._disturber.observe(self.twin.observe(self._seen))

@@ -119,7 +119,7 @@ class RobotVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray]):
         again = self._ended.copy()
         if again.any() and self.autoreset_mode is AutoresetMode.DISABLED:
             raise SpecError(f"environment {again.argmax()} has ended; reset it before the next step")
-        decision = self._filter.filter(self.control.targets(actions, self._filter.sent))
+        decision = self._filter.filter(self.control.targets(actions, self._filter.sent, self.twins))
         self.twins.command(decision.command)
         self.twins.advance(~again if again.any() else None)
         self._steps += 1

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from robolearn.errors import SpecError
 from robolearn.tasks import Task
-from robolearn.twin.layout import DIVERGED, LOST, RESET_PAUSE_NS, Layout
+from robolearn.twin.layout import DIVERGED, LOST, RESET_PAUSE_NS, TOOL, Layout
 from robolearn.twin.physics import DEFAULT_PHYSICS, Physics
 from robolearn.twin.pictures import Pictures
 from robolearn.twin.randomize import Randomization
@@ -141,6 +141,12 @@ class TwinBatch:
     def joint_positions(self) -> NDArray[np.float32]:
         """Joint positions (N, J), now."""
         return self._qpos[:, self._layout.qpos_address].astype(np.float32)
+
+    def tool_jacobian(self) -> NDArray[np.float64]:
+        """How the tools' places [m] and rotations [rad] in the scene change with the joints (N, 6, J), now."""
+        tool = self._layout.body_ids[TOOL]
+        place, turn = self.batch.jac(tool, self._xpos[:, tool])
+        return np.concatenate([place, turn], axis=1)[:, :, self._layout.qvel_address]
 
     def render(
         self, camera: str, out: NDArray[np.uint8] | None = None, which: NDArray[np.int64] | None = None

@@ -9,6 +9,7 @@ there, so each gets its root. Bullet is not deterministic across versions, but a
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from robolearn.errors import HardwareError, UnknownNameError
 from robolearn.tasks import Task
 from robolearn.tasks.task import TaskStatus
-from robolearn.twin.layout import RESET_PAUSE_NS, Layout
+from robolearn.twin.layout import RESET_PAUSE_NS, TOOL, Layout
 from robolearn.twin.umpire import Umpire
 from robolearn.twin.urdf import roots, urdf_of
 from robolearn.types import Observation, RobotState
@@ -172,6 +173,16 @@ class BulletTwin:
 
     # --- what can be seen ---
 
+    def tool_jacobian(self) -> NDArray[np.float64]:
+        """How the tool's place [m] and rotation [rad] in the scene change with the joints (6, J), now."""
+        data, tool = self._start, self._layout.body_ids[TOOL]
+        data.qpos[self._layout.qpos_address] = self.robot_state().joint_position
+        mujoco.mj_kinematics(self.model, data)
+        mujoco.mj_comPos(self.model, data)
+        jacobian = np.zeros((6, self.model.nv))
+        mujoco.mj_jac(self.model, data, jacobian[:3], jacobian[3:], data.xpos[tool], tool)
+        return jacobian[:, self._layout.qvel_address]
+
     def robot_state(self) -> RobotState:
         """Joint positions and velocities, now."""
         states = [self._p.getJointState(body, j, physicsClientId=self._client) for body, j in self._servos]
@@ -247,6 +258,7 @@ def _quiet() -> Iterator[None]:
     try:
         yield
     finally:
+        ctypes.CDLL(None).fflush(None)  # what C has not written yet
         os.dup2(kept, 1)
         os.close(kept)
         os.close(nowhere)

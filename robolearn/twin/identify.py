@@ -80,8 +80,8 @@ def excitation(robot: RobotSpec, start: Floats, steps: int, control_hz: float, r
 def fit(
     task: Task,
     logs: Sequence[Log],
-    window_steps: int = 20,
-    max_windows: int = 24,
+    window_steps: int = 10,
+    max_windows: int = 16,
     iterations: int = 25,
     per_joint: bool = False,
     progress: Callable[[int, float], None] = lambda iteration, error: None,

@@ -25,6 +25,7 @@ NS_PER_S = 1_000_000_000
 RESET_PAUSE_NS = NS_PER_S  # simulated time between two episodes, so that their stamps cannot be confused
 DIVERGED = "simulation diverged"
 LOST = "object lost"
+TOOL = "tool"  # body of the tool frame of a robot with one arm
 MIN_IMAGE_PX, MAX_IMAGE_PX = 8, 640  # the larger one is the off-screen buffer of the scenes
 MAX_SPEED = 1e3  # [rad/s or m/s]: nothing in these scenes moves as fast unless the solver failed
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from robolearn.tasks import Task
 from robolearn.tasks.task import TaskStatus
-from robolearn.twin.layout import RESET_PAUSE_NS, Layout
+from robolearn.twin.layout import RESET_PAUSE_NS, TOOL, Layout
 from robolearn.twin.physics import DEFAULT_PHYSICS, Physics
 from robolearn.twin.pictures import Pictures
 from robolearn.twin.randomize import Randomization
@@ -130,6 +130,14 @@ class Twin:
             body: np.concatenate([self.data.xpos[i], self.data.xquat[i]]).astype(np.float32)
             for body, i in self._layout.body_ids.items()
         }
+
+    def tool_jacobian(self) -> NDArray[np.float64]:
+        """How the tool's place [m] and rotation [rad] in the scene change with the joints (6, J), now."""
+        jacobian = np.zeros((6, self.model.nv))
+        tool = self._layout.body_ids[TOOL]
+        mujoco.mj_comPos(self.model, self.data)
+        mujoco.mj_jac(self.model, self.data, jacobian[:3], jacobian[3:], self.data.xpos[tool], tool)
+        return jacobian[:, self._layout.qvel_address]
 
     def render(self, camera: str, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         """Picture (H, W, 3) uint8 RGB of one camera, into `out` if that is given."""

@@ -108,7 +108,7 @@ def test_compares_an_episode_over_time(tmp_path: Path) -> None:
 
 def test_a_log_that_is_too_short() -> None:
     log = record(hidden(), 1, 8)
-    with pytest.raises(SpecError, match="no 21 steps"):
+    with pytest.raises(SpecError, match="no 11 steps"):
         fit(TASK, [log])
 
 

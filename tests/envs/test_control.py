@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import mink
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+from robolearn.envs.control import CONTROLS, DAMPING_M, TURN_WEIGHT_M, tool_step
+from robolearn.envs.robot_env import RobotEnv
+from robolearn.envs.vector_env import RobotVectorEnv
+from robolearn.errors import UnknownNameError
+
+
+@pytest.mark.filterwarnings("ignore")  # joint targets are in radians, Gymnasium would like them in [-1, 1]
+@pytest.mark.parametrize("control", sorted(CONTROLS))
+@pytest.mark.parametrize("flat", [True, False])
+def test_passes_the_checker_of_gymnasium(control: str, flat: bool) -> None:
+    check_env(RobotEnv("push-v1", {}, privileged=True, flat=flat, control=control), skip_render_check=True)
+
+
+@pytest.mark.parametrize("engine", ["mujoco", "bullet"])
+def test_a_cartesian_action_moves_the_tool_that_way(engine: str) -> None:
+    env = RobotEnv("reach-v1", {}, privileged=True, control="cartesian_delta", engine=engine)
+    for axis, sign in ((0, 1.0), (1, -1.0), (2, 1.0)):
+        before, _ = env.reset(seed=1)
+        action = np.zeros(7, np.float32)
+        action[axis] = sign
+        for _ in range(5):
+            after, _, _, _, info = env.step(action)
+            assert not info["held"]
+        moved = (after["pose_tool"] - before["pose_tool"])[:3]
+        assert np.argmax(np.abs(moved)) == axis
+        assert moved[axis] * sign > 0.02
+        assert np.linalg.norm(np.delete(moved, axis)) < 0.4 * abs(moved[axis])
+    env.close()
+
+
+def test_the_vector_environment_does_the_same() -> None:
+    arguments = {"privileged": True, "flat": True, "control": "cartesian_delta"}
+    env, many = RobotEnv("push-v1", **arguments), RobotVectorEnv("push-v1", 2, **arguments)  # type: ignore[arg-type]
+    env.reset(seed=4)
+    many.reset(seed=4)
+    rng = np.random.default_rng(0)
+    for _ in range(15):
+        actions = rng.uniform(-1, 1, (2, 7)).astype(np.float32)
+        np.testing.assert_array_equal(many.step(actions)[0][0], env.step(actions[0])[0])
+
+
+def test_is_mink_where_no_limit_is_met() -> None:
+    env = RobotEnv("reach-v1", {}, control="cartesian_delta")
+    env.reset(seed=0)
+    twin = env.twin
+    configuration = mink.Configuration(twin.model, twin.data.qpos)
+    rng = np.random.default_rng(3)
+    for _ in range(5):
+        step = rng.uniform(-1, 1, 6) * [0.01, 0.01, 0.01, 0.0, 0.0, 0.0]
+        task = mink.FrameTask("robot/tool", "body", position_cost=1.0, orientation_cost=TURN_WEIGHT_M)
+        pose = configuration.get_transform_frame_to_world("robot/tool", "body")
+        task.set_target(mink.SE3.from_rotation_and_translation(pose.rotation(), pose.translation() + step[:3]))
+        velocity = mink.solve_ik(configuration, [task], 1.0, "daqp", damping=DAMPING_M**2, limits=[])
+        jacobian = twin.tool_jacobian()  # type: ignore[union-attr]
+        dof = [twin.model.joint(f"robot/{name}").dofadr[0] for name in twin.robot_spec.joint_names]
+        weight = np.array([1.0] * 3 + [TURN_WEIGHT_M] * 3)
+        np.testing.assert_allclose(tool_step(jacobian[:, :5], step, weight), velocity[dof][:5], atol=2e-4)
+
+
+def test_what_is_no_action_is_held_not_guessed() -> None:
+    env = RobotEnv("reach-v1", {}, control="cartesian_delta")
+    env.reset(seed=0)
+    for bad in (np.zeros(6, np.float32), np.full(7, np.nan, np.float32)):
+        _, _, _, _, info = env.step(bad)
+        assert info["held"]
+    with pytest.raises(UnknownNameError, match="did you mean joint_velocity"):
+        RobotEnv("reach-v1", {}, control="joint_velocty")
