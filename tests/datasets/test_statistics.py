@@ -133,7 +133,7 @@ def test_quality(tmp_path: Path) -> None:
     assert answer["fields"]["action"]["mean"] == pytest.approx([0.3, 0.3])
 
 
-@pytest.mark.parametrize("number", [0, 1, 50, 1000, 30_000, 500_000])
+@pytest.mark.parametrize("number", [0, 1, 50, 1000, 30_000, 100_000])
 def test_unique_rows_are_counted_to_a_tenth(number: int) -> None:
     rng = np.random.default_rng(number)
     rows = np.unique(rng.integers(-1, 11, (number, 9)), axis=0) if number else np.zeros((0, 9), np.int64)
