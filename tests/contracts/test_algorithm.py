@@ -155,6 +155,7 @@ def test_rows_for_two_steps_are_two_steps(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # torch's own
 @pytest.mark.parametrize("name", TRANSITION_ALGORITHMS)
 def test_compiled_equals_plain(name: str) -> None:
     plain = make(name)
