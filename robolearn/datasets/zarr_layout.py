@@ -106,7 +106,9 @@ def _field_layout(spec: DatasetSpec, name: str, field: ArraySpec) -> ArrayLayout
         codec, ratio = image_codec(spec.codec_of(name), field)
         grouped = name in spec.video_fields
         chunk = spec.codec_of(name).group if grouped else 1
-        rows = power_of_two(SHARD_BYTES * ratio / (dtype.itemsize * max(math.prod(field.shape), 1)), 64, 4096)
+        rows = power_of_two(
+            SHARD_BYTES * ratio / (dtype.itemsize * max(math.prod(field.shape), 1)), 64, 16384 if grouped else 4096
+        )
         axes = ("height", "width", "channel")[: len(field.shape)]
         return ArrayLayout(name, field.shape, dtype, codec, chunk, rows, ("time", *axes), 0, attributes, grouped, True)
     fill = {"action_source": UNKNOWN_SOURCE, "held": False}.get(name, False if dtype.kind == "b" else 0)
