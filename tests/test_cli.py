@@ -62,6 +62,9 @@ def test_json_answers_are_one_object_on_stdout() -> None:
     tasks = json.loads(answer.stdout)["tasks"]
     assert "pick_place-v1" in [task["id"] for task in tasks]
     assert all(task["stages"] and task["instruction"] for task in tasks)
+    for task in tasks:
+        assert task["backward_task"] in [other["id"] for other in tasks]
+        assert task["expert_success"][task["robot"]] >= (0.8 if "cloth" in task["id"] else 0.95), task["id"]
 
 
 def test_near_misses_are_named() -> None:
