@@ -132,7 +132,7 @@ class StandInRealSense:
             image = np.full((*pipeline.size, 3), 40 + pipeline.count % 200, np.uint8)
             frame = SimpleNamespace(
                 get_data=lambda: image,
-                get_timestamp=lambda: (time.time() - self.age_s) * 1e3,
+                get_timestamp=lambda: time.time_ns() * 1e-6 - self.age_s * 1e3,
                 get_frame_timestamp_domain=lambda: self.domain,
             )
             return SimpleNamespace(get_color_frame=lambda: frame)

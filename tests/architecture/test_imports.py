@@ -107,3 +107,9 @@ def test_no_machine_paths_in_what_we_ship() -> None:
     for path in shipped:
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"/home/|/root/|/work/", text), path
+
+
+def test_test_files_have_names_of_their_own() -> None:
+    """pytest takes two files of one name, in folders that are no packages, for one."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted({name for name in names if names.count(name) > 1}) == []

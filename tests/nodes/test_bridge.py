@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ears import Ears
 from robolearn_msgs.msg import EpisodeEvent
 from robolearn_msgs.srv import StartEpisode
 from robolearn_nodes import convert, robot_node, topics
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
-from test_robot import Ears
 from trajectory_msgs.msg import JointTrajectory
 
 from robolearn.types import RobotState

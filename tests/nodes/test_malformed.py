@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from cells import Typist, standin_cell
+from ears import Ears, position
 from geometry_msgs.msg import TransformStamped
 from robolearn_msgs.msg import EpisodeEvent
 from robolearn_msgs.srv import StartEpisode, StopEpisode
 from robolearn_nodes import convert, topics
 from sensor_msgs.msg import Image, JointState
-from test_robot import Ears, position
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from cells import CONTROL_HZ, Typist, standin_cell
+from ears import Ears, position
 from robolearn_msgs.msg import EpisodeEvent
 from robolearn_nodes import convert
 from test_record import HEIGHT, WIDTH, camera_section
-from test_robot import Ears, position
 
 from robolearn.cameras.standin import MjpegServer
 from robolearn.cell import load_cell

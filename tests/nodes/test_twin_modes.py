@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from cells import Typist, standin_cell
+from ears import Ears
 from robolearn_msgs.msg import EpisodeEvent
 from robolearn_msgs.srv import StartEpisode, StopEpisode
 from robolearn_nodes import convert, topics, twin_node
 from sensor_msgs.msg import Image, JointState
-from test_robot import Ears
 from trajectory_msgs.msg import JointTrajectory
 
 from robolearn.datasets.zarr_store import ZarrStore

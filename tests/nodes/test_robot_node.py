@@ -11,35 +11,11 @@ from typing import Any
 
 import pytest
 from cells import Typist, standin_cell
-from diagnostic_msgs.msg import DiagnosticArray
+from ears import Ears, position
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from robolearn_msgs.srv import StartEpisode
 from robolearn_nodes import convert, topics
-from sensor_msgs.msg import JointState
-from trajectory_msgs.msg import JointTrajectory
-
-
-class Ears:
-    """What the robot says."""
-
-    def __init__(self, graph: Any) -> None:
-        self.states: list[JointState] = []
-        self.sent: list[JointTrajectory] = []
-        self.commands: list[JointTrajectory] = []
-        self.problems: dict[str, list[str]] = {}
-        graph.node.create_subscription(JointState, topics.JOINT_STATES, self.states.append, topics.STREAM)
-        graph.node.create_subscription(JointTrajectory, topics.COMMAND_SENT, self.sent.append, topics.STREAM)
-        graph.node.create_subscription(JointTrajectory, topics.COMMAND, self.commands.append, topics.STREAM)
-        graph.node.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, self._on_diagnostics, 10)
-
-    def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        for status in message.status:
-            self.problems.setdefault(status.name, []).append(status.message)
-
-
-def position(message: JointTrajectory) -> tuple[float, ...]:
-    return tuple(message.points[0].positions)
 
 
 def test_dead_commander_holds_the_arm_within_100_ms_and_is_marked(graph: Any, tmp_path: Path, typist: Typist) -> None:
