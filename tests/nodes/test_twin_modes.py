@@ -14,6 +14,8 @@ from robolearn_msgs.msg import EpisodeEvent
 from robolearn_msgs.srv import StartEpisode, StopEpisode
 from robolearn_nodes import convert, topics, twin_node
 from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Empty
+from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from robolearn.datasets.zarr_store import ZarrStore
@@ -54,6 +56,23 @@ def test_one_command_from_the_future_does_not_end_an_episode(graph: Any) -> None
     graph.spin_until(lambda: graph.events[-1].event == EpisodeEvent.ENDED)
     assert "ahead of the clock" in graph.events[-1].reason
     assert graph.events[-1].truncated
+
+
+def test_an_empty_message_stops_the_twin_until_it_is_resumed(graph: Any) -> None:
+    ears = Ears(graph)
+    Stander(graph)
+    stop = graph.node.create_publisher(Empty, topics.EMERGENCY_STOP, 10)
+    graph.start("twin", task=TASK, cameras=" ", realtime_factor=1.0, max_held_steps=5)
+    graph.agree(StartEpisode, topics.START_EPISODE, episode_id="a")
+    graph.spin_until(lambda: any(not m.header.frame_id for m in ears.sent))
+    stop.publish(Empty())
+    graph.spin_until(lambda: graph.events[-1].event == EpisodeEvent.ENDED)
+    assert "emergency stop" in graph.events[-1].reason
+    refused = graph.call(StartEpisode, topics.START_EPISODE, episode_id="b")
+    assert not refused.success
+    assert "call /robot/resume first" in refused.message
+    assert graph.call(Trigger, topics.RESUME_ROBOT).success
+    graph.agree(StartEpisode, topics.START_EPISODE, episode_id="c")
 
 
 @pytest.mark.slow

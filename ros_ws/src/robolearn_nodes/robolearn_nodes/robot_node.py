@@ -15,7 +15,6 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from robolearn_msgs.msg import EpisodeEvent
 from robolearn_msgs.srv import StartEpisode, StopEpisode
 from sensor_msgs.msg import JointState
-from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from robolearn.errors import HardwareError, RobolearnError, TransportError
@@ -23,6 +22,7 @@ from robolearn.robots.robot import Robot
 from robolearn.types import EpisodeOutcome, RobotState
 from robolearn_nodes import convert, topics
 from robolearn_nodes.commands import NewestCommand
+from robolearn_nodes.emergency_stop import EmergencyStop
 from robolearn_nodes.episode import RunningEpisode, asked_outcome
 from robolearn_nodes.interface import robot_interface
 from robolearn_nodes.node import ALONE_CHECK_S, Diagnostics, Meter, parameter, rival, run
@@ -63,8 +63,7 @@ class RobotNode(LifecycleNode):
         self.create_subscription(JointTrajectory, topics.COMMAND, self._on_command, topics.NEWEST)
         self.create_service(StartEpisode, topics.START_EPISODE, self._on_start)
         self.create_service(StopEpisode, topics.STOP_EPISODE, self._on_stop)
-        self.create_service(Trigger, topics.EMERGENCY_STOP, self._on_emergency_stop)
-        self.create_service(Trigger, topics.RESUME_ROBOT, self._on_resume)
+        self._stopping = EmergencyStop(self, self._safety, lambda: self._measured)
         self.create_timer(self._interface.period_ns * 1e-9, self._on_tick)
         self._deadman = self.create_timer(self._interface.safety.max_command_age_s, self._on_silence)
         self._deadman.cancel()
@@ -206,21 +205,6 @@ class RobotNode(LifecycleNode):
         self.destroy_timer(self._alone_check)
         if problem := rival(self):
             raise TransportError(problem)
-
-    def _on_emergency_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._safety.stop("emergency stop")
-        response.success = True
-        return response
-
-    def _on_resume(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        try:
-            if self._measured is None:
-                raise HardwareError("the robot has not measured yet")
-            self._safety.resume(self._measured)
-            response.success = True
-        except RobolearnError as error:
-            response.message = str(error)
-        return response
 
     # --- episodes ---
 

@@ -24,6 +24,7 @@ from robolearn.twin.twin import Twin
 from robolearn.types import EpisodeOutcome
 from robolearn_nodes import convert, topics
 from robolearn_nodes.commands import NewestCommand
+from robolearn_nodes.emergency_stop import EmergencyStop
 from robolearn_nodes.episode import RunningEpisode, asked_outcome, new_episode_id
 from robolearn_nodes.node import ALONE_CHECK_S, Diagnostics, parameter, rival, unheard
 
@@ -64,6 +65,7 @@ class Simulation:
         self._node.create_subscription(JointTrajectory, topics.COMMAND, self._on_command, topics.NEWEST)
         self._node.create_service(StartEpisode, topics.START_EPISODE, self._on_start)
         self._node.create_service(StopEpisode, topics.STOP_EPISODE, self._on_stop)
+        self._stopping = EmergencyStop(node, self._safety, twin.robot_state)
         self._timer = self._node.create_timer(
             self._timeout_s if self._lockstep else period_s / factor,
             self._on_timeout if self._lockstep else self._on_tick,
@@ -87,7 +89,9 @@ class Simulation:
                 f"asked for {request.task} with seed {request.seed}; this twin runs {task.id}, seeds from 0"
             )
             return response
+        stopped = f"the robot is stopped ({self._safety.stopped}); call {topics.RESUME_ROBOT} first"
         response.message = rival(self._node) or unheard(self._node, [topics.COMMAND])
+        response.message = response.message or (stopped if self._safety.stopped else "")
         if response.message:
             response.success = False
             return response
