@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.errors import UnknownNameError
+from robolearn.robots.kinematics import damped_joint_step
 from robolearn.specs import ArraySpec, RobotSpec
 
 TOOL_STEP_M, TOOL_TURN_RAD = 0.012, 0.12
@@ -92,21 +93,12 @@ class CartesianDelta:
 
     def targets(self, action: NDArray, sent: NDArray[np.float32], arm: MovedArm) -> NDArray[np.float32]:
         shares = np.clip(action.astype(np.float64), -1.0, 1.0)
-        joints = tool_step(arm.tool_jacobian()[..., :-1], shares[..., :6] * self._step, self._weight)
+        jacobian, step = arm.tool_jacobian()[..., :-1], shares[..., :6] * self._step
+        joints = damped_joint_step(jacobian, step, self._weight, DAMPING_M)
         change = np.concatenate([joints, shares[..., 6:] * self._joint_step[-1]], axis=-1)
         # The whole step is slowed, so that the tool keeps its direction.
         over = np.maximum((np.abs(change) / self._joint_step).max(axis=-1, keepdims=True), 1.0)
         return np.clip(sent + change / over, self._low, self._high).astype(np.float32)
-
-
-def tool_step(
-    jacobian: NDArray[np.float64], step: NDArray[np.float64], weight: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Joint motion (..., N) that moves the tool by `step` (..., 6), for a jacobian (..., 6, N) and weights (6,)."""
-    weighted = jacobian * weight[:, None]
-    square = weighted @ np.swapaxes(weighted, -1, -2) + DAMPING_M**2 * np.eye(6)
-    solved = np.linalg.solve(square, (weight * step)[..., None])
-    return (np.swapaxes(weighted, -1, -2) @ solved)[..., 0]
 
 
 CONTROLS: dict[str, Callable[[RobotSpec, float], Control]] = {

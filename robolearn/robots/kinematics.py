@@ -17,6 +17,17 @@ from robolearn.specs import RobotSpec
 Floats = NDArray[np.float64]
 
 
+def damped_joint_step(jacobian: Floats, step: Floats, weight: Floats, damping_m: float) -> Floats:
+    """Joint motion (..., N) that moves the tool by `step` (..., 6), for a jacobian (..., 6, N) and weights (6,).
+
+    Damped least squares (Nakamura and Hanafusa 1986): near a singularity the tool lags and the joints do not race.
+    """
+    weighted = jacobian * weight[:, None]
+    square = weighted @ np.swapaxes(weighted, -1, -2) + damping_m**2 * np.eye(6)
+    solved = np.linalg.solve(square, (weight * step)[..., None])
+    return (np.swapaxes(weighted, -1, -2) @ solved)[..., 0]
+
+
 class Kinematics:
     """Of a file whose joints are named as the robot's. Positions in the file's own frame.
 
@@ -56,15 +67,12 @@ class Kinematics:
     ) -> Floats:
         """The joint motion (J,) that moves the tool by `step` (6,): along [m], then about [rad] the file's axes.
 
-        Damped least squares (Nakamura and Hanafusa 1986): near a singularity the tool lags and the joints do not race.
         turn_weight_m: metres that a radian of the tool's rotation counts as; an arm of less than six joints gives up
-        rotation first.
+        rotation first. damping_m: as in `damped_joint_step`.
         """
         self.place(position)
         self._mujoco.mj_comPos(self.model, self.data)
         jacobian = np.zeros((6, self.model.nv))
         self._mujoco.mj_jacBody(self.model, self.data, jacobian[:3], jacobian[3:], self._tool)
         weight = np.array([1.0] * 3 + [turn_weight_m] * 3)
-        weighted = jacobian[:, self._dof] * weight[:, None]
-        square = weighted @ weighted.T + damping_m**2 * np.eye(6)
-        return weighted.T @ np.linalg.solve(square, weight * step)
+        return damped_joint_step(jacobian[:, self._dof], step, weight, damping_m)

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from robolearn.envs.control import CONTROLS, DAMPING_M, TURN_WEIGHT_M, tool_step
+from robolearn.envs.control import CONTROLS, DAMPING_M, TURN_WEIGHT_M
 from robolearn.envs.robot_env import RobotEnv
 from robolearn.envs.vector_env import RobotVectorEnv
 from robolearn.errors import UnknownNameError
+from robolearn.robots.kinematics import damped_joint_step
 
 
 @pytest.mark.filterwarnings("ignore")  # joint targets are in radians, Gymnasium would like them in [-1, 1]
@@ -61,7 +62,9 @@ def test_is_mink_where_no_limit_is_met() -> None:
         jacobian = twin.tool_jacobian()  # type: ignore[union-attr]
         dof = [twin.model.joint(f"robot/{name}").dofadr[0] for name in twin.robot_spec.joint_names]
         weight = np.array([1.0] * 3 + [TURN_WEIGHT_M] * 3)
-        np.testing.assert_allclose(tool_step(jacobian[:, :5], step, weight), velocity[dof][:5], atol=2e-4)
+        np.testing.assert_allclose(
+            damped_joint_step(jacobian[:, :5], step, weight, DAMPING_M), velocity[dof][:5], atol=2e-4
+        )
 
 
 def test_what_is_no_action_is_held_not_guessed() -> None:
