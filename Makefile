@@ -16,15 +16,15 @@ apt = { if [ "$$(id -u)" = 0 ]; then as=; elif sudo -n true 2>/dev/null; then as
 	echo "robolearn needs system packages: sudo apt-get install -y $(1)" >&2; exit 2; fi; \
 	$$as apt-get update -qq && $$as apt-get install -y -qq --no-install-recommends $(1); }
 
-.PHONY: demo test slow check lint format install system clean
+.PHONY: demo test slow check lint format install system browser page clean
 
 demo: install
 	$(BIN)/robolearn demo
 
-test: install
+test: install browser
 	$(BIN)/python -m pytest -q -m "not slow" -n $(WORKERS) --dist loadgroup
 
-slow: install
+slow: install browser
 	$(BIN)/python -m pytest -q -m slow
 
 check: lint test
@@ -61,6 +61,19 @@ $(VENV)/draws: $(VENV)/installed
 	@$(DRAWS) || $(call apt,libegl1 libgl1 libgl1-mesa-dri)
 	@$(DRAWS) || echo "robolearn: MuJoCo cannot draw on this machine; see: $(BIN)/robolearn doctor" >&2
 	@touch $@
+
+# The browser that the tests of the operator's page drive.
+browser: $(VENV)/browses
+
+FIND_BROWSER := command -v chromium chromium-browser google-chrome >/dev/null
+
+$(VENV)/browses: $(VENV)/installed
+	@$(FIND_BROWSER) || $(call apt,chromium)
+	@touch $@
+
+# The operator's page from its sources; needs Node 20 or later. What comes out is committed, so that users need none.
+page:
+	cd robolearn/web/frontend && npm ci --no-audit --no-fund && npm run build
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -7,11 +7,16 @@ from setuptools import find_packages, setup
 EXTRAS = {
     "vlm": ["open-clip-torch==3.3.0", "torchvision==0.28.0"],  # that torchvision goes with torch 2.13
     "bullet": ["pybullet>=3.2.7"],
-    "web": ["fastapi", "uvicorn"],
+    "web": ["fastapi>=0.115", "uvicorn>=0.35", "websockets>=14"],
     "object-store": ["obstore>=0.9"],
     "convert": ["h5py>=3.10", "pyarrow>=15"],
     "view": ["rerun-sdk>=0.23"],
     "dev": [
+        "axe-playwright-python",  # carries axe-core, which checks that the page is for everybody
+        "fastapi>=0.115",
+        "playwright>=1.50",  # drives the system's chromium
+        "uvicorn>=0.35",
+        "websockets>=14",
         "h5py>=3.10",
         "pyarrow>=15",
         "mink>=1.3",  # against which our inverse kinematics is checked
@@ -67,6 +72,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
     packages=[*find_packages(include=["robolearn", "robolearn.*"]), "robolearn_nodes"],
+    package_data={"robolearn.web": ["static/*"]},
     package_dir={"robolearn_nodes": "ros_ws/src/robolearn_nodes/robolearn_nodes"},
     install_requires=[
         "av>=14",

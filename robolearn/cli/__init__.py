@@ -18,7 +18,7 @@ import tyro
 from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes
 
-from robolearn.cli import bench, cell, data, edits, graph, rewards, twin, work
+from robolearn.cli import bench, cell, data, edits, graph, rewards, twin, web, work
 from robolearn.cli.output import EXIT_INTERRUPTED, say
 from robolearn.errors import RobolearnError, UnknownNameError
 
@@ -65,6 +65,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "twin compare": twin.twin_compare,
     "twin robustness": twin.twin_robustness,
     "twin gap": twin.twin_gap,
+    "web": web.web,
     "topic list": graph.topic_list,
     "topic echo": graph.topic_echo,
     "topic hz": graph.topic_hz,

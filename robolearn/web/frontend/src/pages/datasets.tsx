@@ -1,0 +1,5 @@
+import type { PageProps } from "../main";
+
+export function Datasets(_: PageProps) {
+  return <h1>Datasets</h1>;
+}

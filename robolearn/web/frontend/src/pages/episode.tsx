@@ -1,0 +1,5 @@
+import type { PageProps } from "../main";
+
+export function Episode(_: PageProps) {
+  return <h1>Episode</h1>;
+}

@@ -1,0 +1,5 @@
+import type { PageProps } from "../main";
+
+export function Preferences(_: PageProps) {
+  return <h1>Preferences</h1>;
+}

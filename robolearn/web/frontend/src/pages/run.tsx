@@ -1,0 +1,5 @@
+import type { PageProps } from "../main";
+
+export function Run(_: PageProps) {
+  return <h1>Run</h1>;
+}

@@ -1,0 +1,65 @@
+"""Serving the application: uvicorn in the foreground, or in a thread beside a node that spins."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from robolearn.errors import TransportError
+from robolearn.web.app import create_app
+from robolearn.web.live_source import LiveSource
+from robolearn.web.settings import WebSettings
+
+START_TIMEOUT_S = 30.0
+
+
+def make_server(settings: WebSettings, source: LiveSource | None = None) -> uvicorn.Server:
+    """Raises TransportError when the port is taken."""
+    try:
+        with socket.create_server((settings.host, settings.port), family=_family(settings.host)):
+            pass
+    except OSError as error:
+        raise TransportError(
+            f"web: cannot listen on {settings.host} port {settings.port}: {error.strerror}; choose another --port"
+        ) from error
+    config = uvicorn.Config(
+        create_app(settings, source),
+        host=settings.host,
+        port=settings.port,
+        log_level="warning",
+        ws="websockets-sansio",
+        ws_max_size=1 << 16,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=2,
+        ssl_certfile=settings.certificate,
+        ssl_keyfile=settings.key,
+    )
+    return uvicorn.Server(config)
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+@contextmanager
+def in_thread(settings: WebSettings, source: LiveSource | None = None) -> Iterator[int]:
+    """Serve while the block runs; gives the port."""
+    server = make_server(settings, source)
+    thread = threading.Thread(target=server.run, name="web", daemon=True)
+    thread.start()
+    end_s = time.monotonic() + START_TIMEOUT_S
+    while not server.started:
+        if not thread.is_alive() or time.monotonic() > end_s:
+            raise TransportError(f"web: the server did not start on {settings.host} port {settings.port}")
+        time.sleep(0.01)
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join()
