@@ -24,6 +24,10 @@ class DatasetError(RobolearnError):
     """A dataset is missing, damaged, locked or of another kind."""
 
 
+class DatasetBusyError(DatasetError):
+    """Somebody else is writing to a dataset: the same may be tried again."""
+
+
 class CheckpointError(RobolearnError):
     """A checkpoint is missing, damaged or does not fit the robot."""
 

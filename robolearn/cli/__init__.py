@@ -36,6 +36,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "dataset verify": data.dataset_verify,
     "dataset repair": data.dataset_repair,
     "dataset stats": data.dataset_stats,
+    "dataset labels": data.dataset_labels,
     "dataset view": data.dataset_view,
     "dataset diff": data.dataset_diff,
     "dataset delete": edits.dataset_delete,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -105,6 +106,41 @@ def dataset_stats(dataset: Dataset, fields: tuple[str, ...] = (), json: bool = F
         print_table(
             "quality", ("", ""), [(key, "unknown" if v is None else v) for key, v in asdict(found.quality).items()]
         )
+    return 0
+
+
+def dataset_labels(dataset: Dataset, json: bool = False) -> int:
+    """What people said of a dataset: stages, success, preferences, and how far they agree.
+
+    Agreement is Cohen's kappa: 1 is always the same answer, 0 no better than chance.
+
+    Example: robolearn dataset labels runs/demonstrations.zarr
+    """
+    from robolearn.datasets.agreement import labels
+    from robolearn.datasets.zarr_store import ZarrStore
+
+    answer = labels(ZarrStore.open(dataset))
+    if json:
+        print_json(answer)
+        return 0
+    words = {True: "success", False: "failure", None: "unknown"}
+    rows = [
+        (
+            one["id"],
+            words[one["success"]],
+            ", ".join(f"{name}: {words[word]}" for name, word in one["success_by"].items()),
+            "  ".join(f"{mark['label']} {mark['start']}-{mark['stop']} ({mark['author']})" for mark in one["stages"]),
+        )
+        for one in answer["episodes"]
+    ]
+    print_table(str(dataset), ("episode", "success", "said by", "stages (by)"), rows)
+    counts = Counter((one["author"], one["answer"]) for one in answer["preferences"])
+    print_table("preferences", ("by", "answer", "pairs"), [(*key, number) for key, number in sorted(counts.items())])
+    agreed = [
+        (what, one["items"], *("" if one[key] is None else f"{one[key]:.2f}" for key in ("same", "kappa")))
+        for what, one in answer["agreement"].items()
+    ]
+    print_table("agreement", ("of", "judged by several", "same answer", "kappa"), agreed)
     return 0
 
 

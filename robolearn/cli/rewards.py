@@ -82,7 +82,7 @@ def reward_train(
     encoder: Literal["small", "open_clip"] = "small",
     model_dir: Path | None = None,
     proprio: bool = True,
-    labeller: Literal["task", "outcome", "endpoint"] = "task",
+    labeller: Literal["task", "outcome", "endpoint", "people"] = "task",
     pairs: int = 1000,
     wrong_answers: float = 0.0,
     goal: str = "",
@@ -106,7 +106,8 @@ def reward_train(
         encoder: a small one that is trained, or a frozen CLIP.
         model_dir: of open_clip: a local directory.
         proprio: whether models that may look at proprio do.
-        labeller: of preference: who compares: the task's predicates, the outcome of the episode, or a model.
+        labeller: of preference: who compares: the task's predicates, the outcome of the episode, a model, or the
+            people who did on the web page.
         pairs: of preference: comparisons to make.
         wrong_answers: of preference: share of the rule's answers that are turned round.
         goal: of preference: what the model at the endpoint is told; the instruction by default.

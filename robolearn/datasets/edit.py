@@ -22,6 +22,7 @@ from robolearn.datasets.columns import LABELLING, copy_columns
 from robolearn.datasets.disk import Disk, moved_when_whole
 from robolearn.datasets.journal import StepRecord
 from robolearn.datasets.lock import WriterLock
+from robolearn.datasets.preferences import copy_preferences
 from robolearn.datasets.shards import ArrayReader
 from robolearn.datasets.store import Annotation, EpisodeInfo, EpisodeMeta, WriterConfig
 from robolearn.datasets.zarr_layout import RECORDING, Root, read_root, write_root
@@ -44,6 +45,8 @@ LABELS: dict[str, Any] = {  # what `relabel` changes, and of which type it is
     "operator": str,
 }
 EDITS = "edits"  # attribute of the root file: what was done, and the rows as they were before
+KEPT_EDITS = 500  # that can be undone; the root file is written whole with every edit
+SUCCESS_BY = "success_by"  # tag: what each of several people said of the success, by name
 RENAME_EXCHANGE = 2
 AT_FDCWD = -100
 
@@ -114,33 +117,71 @@ def relabel(path: Path, episodes: Sequence[Episode], changes: Mapping[str, Any],
     return _edit(path, "relabel", episodes, lambda row: replace(row, **changes), dry_run)
 
 
-def annotate(path: Path, episode: Episode, annotations: Sequence[Annotation], dry_run: bool = False) -> list[str]:
-    """Replace an episode's annotations by those of the same authors and keep everybody else's; its id."""
+def annotate(
+    path: Path, episode: Episode, annotations: Sequence[Annotation], author: str | None = None, dry_run: bool = False
+) -> list[str]:
+    """Replace an episode's annotations by those of the same authors and keep everybody else's; its id.
+
+    author: whose they all are; then an empty list takes his away.
+    """
+    authors = {note.author for note in annotations} if author is None else {author}
+    if strangers := {note.author for note in annotations} - authors:
+        raise DatasetError(f"annotations of {', '.join(sorted(strangers))} came as those of {author!r}")
 
     def annotated(row: EpisodeInfo) -> EpisodeInfo:
         for note in annotations:
             if not 0 <= note.start < note.stop <= row.length or not note.label:
                 raise DatasetError(f"episode {row.id!r} has {row.length} steps; {note} is not a labelled part of it")
-        authors = {note.author for note in annotations}
         kept = [note for note in row.annotations if note.author not in authors]
         return replace(row, annotations=tuple(sorted([*kept, *annotations], key=lambda note: note.start)))
 
     return _edit(path, "annotate", [episode], annotated, dry_run)
 
 
-def undo(path: Path, dry_run: bool = False) -> str:
-    """Take back the last edit; what it was."""
+def judge(path: Path, episode: Episode, success: bool | None, author: str, dry_run: bool = False) -> list[str]:
+    """One person's word on whether an episode was a success, None to take it back; its id.
+
+    It is kept under the tag SUCCESS_BY, and `success` becomes what most say; unknown where they are even.
+    """
+    if not author:
+        raise DatasetError(f"{path}: a judgement needs a name; say who judges")
+
+    def judged(row: EpisodeInfo) -> EpisodeInfo:
+        before = row.tags.get(SUCCESS_BY)
+        said = {**(before if isinstance(before, dict) else {}), author: success}
+        said = {name: word for name, word in said.items() if word is not None}
+        tags = {key: value for key, value in row.tags.items() if key != SUCCESS_BY}
+        votes = sum(1 if word else -1 for word in said.values())
+        most = None if votes == 0 else votes > 0
+        return replace(row, success=most, tags={**tags, SUCCESS_BY: said} if said else tags)
+
+    return _edit(path, "judge", [episode], judged, dry_run)
+
+
+def last_edit(store: ZarrStore) -> str:
+    """What `undo` would take back, in words; empty where there is nothing."""
+    edits = store.attributes.get(EDITS, [])
+    return _in_words(edits[-1]) if edits else ""
+
+
+def undo(path: Path, dry_run: bool = False, expected: str | None = None) -> str:
+    """Take back the last edit; what it was.
+
+    expected: the words of `last_edit` that somebody read; raises DatasetError when it is another one by now.
+    """
     with _locked(path):
         root = read_root(path)
         edits = list(root.attributes.get(EDITS, []))
         if not edits:
             raise DatasetError(f"{path} has no edit to undo")
         last = edits.pop()
+        if expected not in (None, _in_words(last)):
+            raise DatasetError(f"{path}: the last edit is now {_in_words(last)!r}, not {expected!r}; look again")
         before = {row["id"]: EpisodeInfo.from_json(row) for row in last["before"]}
         rows = tuple(before.get(row.id, row) for row in root.episodes)
         if not dry_run:
             _write(path, replace(root, episodes=rows, attributes={**root.attributes, EDITS: edits}))
-    return f"{last['what']} {', '.join(before)}"
+    return _in_words(last)
 
 
 def collect_garbage(path: Path, dry_run: bool = False, progress: OnProgress = no_progress) -> int:
@@ -225,6 +266,7 @@ def _copy(
                 copy_episode(store, index, writer)
                 progress(number + 1, len(episodes))
         copy_columns(episodes, target)
+        copy_preferences(episodes, temporary)
 
 
 def copy_episode(store: ZarrStore, index: int, writer: ZarrWriter) -> None:
@@ -268,6 +310,10 @@ def _coded(reader: ArrayReader, start: int, step: int) -> bytes | None:
     return reader.read_coded(group) if place == 0 or step == 0 else None
 
 
+def _in_words(edit: Mapping[str, Any]) -> str:
+    return f"{edit['what']} {', '.join(row['id'] for row in edit['before'])}"
+
+
 def _edit(
     path: Path, what: str, episodes: Sequence[Episode], change: Callable[[EpisodeInfo], EpisodeInfo], dry_run: bool
 ) -> list[str]:
@@ -282,7 +328,8 @@ def _edit(
         tasks = dict.fromkeys([*root.spec.tasks, *(row.task for row in rows if row.id in ids and row.task)])
         spec = replace(root.spec, tasks=tuple(tasks)) if root.spec.tasks else root.spec
         edit = {"what": what, "before": [row.to_json() for row in before]}
-        attributes = {**root.attributes, EDITS: [*root.attributes.get(EDITS, []), edit]}
+        edits = [*root.attributes.get(EDITS, []), edit][-KEPT_EDITS:]
+        attributes = {**root.attributes, EDITS: edits}
         if not dry_run and ids:
             _write(path, replace(root, spec=spec, episodes=rows, attributes=attributes))
     return ids

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from robolearn.datasets.preferences import read_preferences
 from robolearn.datasets.statistics import statistics
 from robolearn.datasets.store import UNKNOWN_SOURCE
 from robolearn.datasets.zarr_store import ZarrStore
@@ -77,6 +78,7 @@ def info(path: Path | str) -> dict[str, Any]:
             for name, column in store.columns.items()
         },
         "annotations": sum(len(episode.annotations) for episode in episodes),
+        "preferences": len(read_preferences(store.files)),
         "image_codec": spec.to_json()["image_codec"],
         "cameras": dict(spec.cameras),
         "operators": sorted({episode.operator for episode in episodes if episode.operator}),

@@ -7,7 +7,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from robolearn.errors import DatasetError
+from robolearn.errors import DatasetBusyError, DatasetError
 
 LOCK = "lock"
 
@@ -16,7 +16,7 @@ class WriterLock:
     """Held by one writer at a time, of this process or another one."""
 
     def __init__(self, path: Path, folder: Path) -> None:
-        """Lock the dataset `path` by a file in `folder`. Raises DatasetError naming the holder when there is one."""
+        """Lock the dataset `path` by a file in `folder`. Raises DatasetBusyError naming the holder if there is one."""
         self._folder = folder
         self._file = folder / LOCK
         while True:
@@ -32,7 +32,7 @@ class WriterLock:
             except OSError as error:
                 holder = os.pread(self._fd, 20, 0).decode("ascii", "replace").strip()
                 os.close(self._fd)
-                raise DatasetError(
+                raise DatasetBusyError(
                     f"{path} is being written to by process {holder or '?'}; wait for it to end or stop it"
                 ) from error
             with contextlib.suppress(FileNotFoundError):

@@ -17,9 +17,10 @@ from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, SpecError
 from robolearn.progress import ProgressBar
 from robolearn.recipes import report as page
-from robolearn.recipes.evaluate import EVALUATION_SEED, wilson_interval
+from robolearn.recipes.evaluate import EVALUATION_SEED
 from robolearn.recipes.graph import EpisodeResult, free_domain_id, run_graph
 from robolearn.recipes.train_offline import train_offline
+from robolearn.runs import read_metrics, wilson_interval
 from robolearn.tasks import make_task
 
 STRIP_IMAGES = 8  # images in a row of the montage
@@ -185,7 +186,7 @@ def _write_page(out: Path, report: Mapping[str, Any], metrics: Path, evaluation:
         ticks = np.linspace(0, info.length - 1, STRIP_IMAGES).round().astype(int)
         strips.append(([episode[cameras[0]][t] for t in ticks], bool(info.success)))
     learned, untrained = report["learned_episodes"], report["untrained_episodes"]
-    curves = page.read_metrics(metrics)
+    curves = read_metrics(metrics)
     low, high = report["success_ci95"]
     success = (
         f"<table><tr><th>policy<th>success rate (95 % interval)<th>episodes</tr>"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,9 @@ from robolearn.policies.gaussian import GaussianPolicy
 from robolearn.policies.policy import Policy
 from robolearn.policies.scripted import ScriptedPolicy
 from robolearn.recipes.environments import REWARDS, is_gym, make_environments
-from robolearn.recipes.judge import NORMAL_95, judge, summary
+from robolearn.recipes.judge import judge, summary
 from robolearn.recipes.report import side_by_side, write_video
+from robolearn.runs import wilson_interval
 from robolearn.serving.chunks import EXECUTE_STEPS
 from robolearn.serving.loop import ControlLoop
 from robolearn.tasks import make_task
@@ -163,14 +163,6 @@ def _judge_in_loop(
         return outcomes
     finally:
         env.close()
-
-
-def wilson_interval(successes: int, episodes: int) -> tuple[float, float]:
-    """95 % interval of a success rate (Wilson 1927), which stays sensible at 0 and at 1."""
-    rate, z2 = successes / episodes, NORMAL_95**2
-    centre = (rate + z2 / (2 * episodes)) / (1 + z2 / episodes)
-    half = NORMAL_95 / (1 + z2 / episodes) * math.sqrt(rate * (1 - rate) / episodes + z2 / (4 * episodes**2))
-    return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
 def _run_episode(

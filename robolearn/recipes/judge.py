@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from robolearn.policies.gaussian import GaussianPolicy
 from robolearn.recipes.environments import Environments, Reward
 from robolearn.recipes.training_data import tensors
-
-NORMAL_95 = 1.959964
+from robolearn.runs import NORMAL_95
 
 
 def judge(

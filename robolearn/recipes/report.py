@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import html
 import io
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from robolearn.runs import Curves
 
 Image = NDArray[np.uint8]
 MARK_PX = 2
@@ -69,20 +70,7 @@ def png_data_uri(image: Image) -> str:
     return "data:image/png;base64," + base64.b64encode(encoded.tobytes()).decode()
 
 
-def read_metrics(path: Path) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Curves of a run's metrics.csv (step, wall_s, names): name -> (step (N,), value (N,)); empty cells are skipped."""
-    curves: dict[str, tuple[list[float], list[float]]] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            for name, text in row.items():
-                if name not in ("step", "wall_s") and text:
-                    steps, values = curves.setdefault(name, ([], []))
-                    steps.append(float(row["step"]))
-                    values.append(float(text))
-    return {name: (np.array(steps), np.array(values)) for name, (steps, values) in curves.items()}
-
-
-def plot_curves(curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]], names: Sequence[str]) -> str:
+def plot_curves(curves: Curves, names: Sequence[str]) -> str:
     """SVG of the named curves over gradient steps."""
     return figure_svg(lambda axes: _draw_curves(axes, curves, names), (7.0, 3.0))
 
@@ -102,9 +90,7 @@ def plot_latency(latency_p50_ms: Sequence[float], latency_p99_ms: Sequence[float
     return figure_svg(draw, (7.0, 2.6))
 
 
-def _draw_curves(
-    axes: Any, curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]], names: Sequence[str]
-) -> None:
+def _draw_curves(axes: Any, curves: Curves, names: Sequence[str]) -> None:
     for name, colour in zip(names, ("#0969da", "#bc4c00", "#1a7f37"), strict=False):
         if name in curves:
             axes.plot(*curves[name], color=colour, label=name)

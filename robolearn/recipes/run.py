@@ -18,8 +18,9 @@ from safetensors.torch import save_file
 from robolearn.errors import CheckpointError
 from robolearn.policies.checkpoint import save_policy
 from robolearn.policies.policy import TrainablePolicy
+from robolearn.runs import CONFIG_FILE, METRICS_FILE
 
-CONFIG_FILE, METRICS_FILE, RESUME_FILE = "config.yaml", "metrics.csv", "resume.safetensors"
+RESUME_FILE = "resume.safetensors"
 
 
 class Run:

@@ -6,10 +6,12 @@ HERON (Bukharin et al. 2023): the rule by ordered factors, the first one that di
 
     p(second over first) = sigmoid(r(second) - r(first))        loss = -log p(answer)        r = mean of E members
 
-Differences: pairs called unsure are dropped before they count; each member sees its own bootstrap of the pairs; the
-values are normalised to mean 0 and std 1 over the dataset (`normalize_over`), the raw ones being kept; the output is
-not squashed by tanh, whose range of 2 cannot hold two factors that outrank each other; HERON's margin of the first
-factor is not left out. Legend: N pairs or steps, E members, D numbers of a state, B episodes, T steps.
+Differences: pairs called unsure are dropped before they count, equal ones count by half for either side (Christiano et
+al. 2017); each member sees its own bootstrap of the pairs; the values are normalised to mean 0 and std 1 over the
+dataset (`normalize_over`), the raw ones being kept; the output is not squashed by tanh, whose range of 2 cannot hold
+two factors that outrank each other; HERON's margin of the first factor is not left out.
+
+Legend: N pairs or steps, E members, D numbers of a state, B episodes, T steps.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from robolearn.rewards.features import EncoderConfig, make_encoder
 from robolearn.rewards.reward_model import Episodes, Kind, RewardOutput, initial_weights, masked, version_of
 
 FIRST, SECOND, UNSURE = 0, 1, -1
-"""Answers of a labeller: which of the two is better."""
+EQUAL = 0.5
+"""Answers of a labeller: which of the two is better. Equal counts as half an answer for each; unsure as none."""
 
 
 @dataclass(frozen=True)
@@ -129,9 +132,10 @@ def fit_bradley_terry(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-            right += int(((b > a) == labels.bool()).sum())
-            seen += labels.numel()
-        accuracy = right / seen
+            decided = labels != EQUAL
+            right += int(((b > a) == (labels > EQUAL))[decided].sum())
+            seen += int(decided.sum())
+        accuracy = right / max(seen, 1)
         if accuracy > config.stop_accuracy:
             break
     return {"pairs": float(len(answer)), "unsure": float((~sure).sum()), "accuracy": accuracy}

@@ -14,7 +14,8 @@ from robolearn.errors import CheckpointError, SpecError, UnknownNameError
 from robolearn.networks.normalizer import FieldStatistics
 from robolearn.policies.checkpoint import save_policy
 from robolearn.policies.chunking import ChunkPolicy, ChunkPolicyConfig
-from robolearn.recipes.evaluate import evaluate_policy, wilson_interval
+from robolearn.recipes.evaluate import evaluate_policy
+from robolearn.runs import wilson_interval
 from robolearn.specs import InterfaceSpec, image_spec
 from robolearn.tasks import make_task
 

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from robolearn.recipes import report
+from robolearn.runs import read_metrics
 
 
 def picture(value: int, size: int = 33) -> np.ndarray:
@@ -45,7 +46,7 @@ def test_montage_frames_tell_success(tmp_path: Path) -> None:
 def test_metrics_skip_empty_cells(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     path.write_text("step,wall_s,train_loss,validation_loss\n10,0.1,0.5,\n20,0.2,0.4,0.6\n")
-    curves = report.read_metrics(path)
+    curves = read_metrics(path)
     np.testing.assert_array_equal(curves["train_loss"][0], [10, 20])
     np.testing.assert_array_equal(curves["validation_loss"][1], [0.6])
     svg = report.plot_curves(curves, ("train_loss", "validation_loss"))

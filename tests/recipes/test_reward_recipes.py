@@ -12,6 +12,7 @@ import pytest
 
 from robolearn.cli import run
 from robolearn.datasets.edit import tag
+from robolearn.datasets.preferences import Moment, Preference, add_preference
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, RobolearnError, UnknownNameError
 from robolearn.networks.model_directory import read_model_config
@@ -24,7 +25,7 @@ from robolearn.recipes.rewards.preference import draw_pairs
 from robolearn.recipes.rewards.settings import TrainingSettings
 from robolearn.recipes.rewards.training import TRAINERS, split_episodes, train_reward
 from robolearn.rewards.features import EncoderConfig
-from robolearn.rewards.preference import UNSURE
+from robolearn.rewards.preference import EQUAL, SECOND, UNSURE
 from robolearn.rewards.saved import load_reward
 
 SETTINGS = TrainingSettings(
@@ -259,3 +260,23 @@ def test_datasets_that_cannot_be_learned_from(dataset: Path, tmp_path: Path) -> 
         train_reward("progress", tmp_path / "failed.zarr", tmp_path / "x", half)
     with pytest.raises(UnknownNameError):
         train_reward("progres", dataset, tmp_path / "x", SETTINGS)
+
+
+def test_preferences_of_people_are_trained_on(dataset: Path, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, labeller="people")
+    store = ZarrStore.open(dataset)
+    with pytest.raises(DatasetError, match="compare some on the page"):
+        draw_pairs(RewardData(dataset), range(8), settings, lambda done, text: None)
+    ids = [episode.id for episode in store.episodes]
+    for number, said in enumerate(("first", "second", "equal", "unsure", "second")):
+        moments = Moment(ids[number], 1), Moment(ids[7 - number], 2)
+        add_preference(store, Preference(*moments, said, "ana"))  # type: ignore[arg-type]
+    pairs = draw_pairs(RewardData(dataset), range(7), settings, lambda done, text: None)
+    assert pairs.answer.tolist() == [
+        SECOND,
+        EQUAL,
+        UNSURE,
+        SECOND,
+    ]  # the first one is about episode 7, which is held out
+    assert (pairs.first[0].tolist(), pairs.second[0].tolist()) == ([1, 1], [6, 2])
+    assert train_reward("preference", dataset, tmp_path / "model", settings).train_episodes == 6

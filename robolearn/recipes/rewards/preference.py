@@ -1,7 +1,7 @@
 """Train a reward from comparisons: pairs of steps, an answer to each, a Bradley-Terry ensemble.
 
-RL-VLM-F (Wang et al. 2024) and its offline form: pairs of single images of an unlabelled dataset, answered by a vision
-model behind an endpoint, or by a rule that stands for one or for a person. Legend: N pairs.
+RL-VLM-F (Wang et al. 2024) and its offline form: pairs of single images of an unlabelled dataset, answered by people,
+by a vision model behind an endpoint, or by a rule that stands for either. Legend: N pairs.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from robolearn.datasets.preferences import read_preferences
 from robolearn.errors import DatasetError, SpecError
 from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.encoding import encoder_config, pretrain
 from robolearn.recipes.rewards.settings import Report, TrainingSettings
 from robolearn.rewards.endpoint import Endpoint
 from robolearn.rewards.preference import (
+    EQUAL,
     FIRST,
     SECOND,
     UNSURE,
@@ -39,11 +41,19 @@ class Pairs:
 
     first: NDArray[np.int64]
     second: NDArray[np.int64]
-    answer: NDArray[np.int64]
+    answer: NDArray[np.float64]  # FIRST, SECOND, EQUAL or UNSURE
+
+
+ANSWERS = {"first": FIRST, "second": SECOND, "equal": EQUAL, "unsure": UNSURE}
 
 
 def draw_pairs(data: RewardData, indices: Sequence[int], settings: TrainingSettings, report: Report) -> Pairs:
-    """Random pairs of steps, with the labeller's answers. Raises DatasetError when it cannot say anything."""
+    """Random pairs of steps with the labeller's answers, or what people answered of these episodes.
+
+    Raises DatasetError when nobody can say anything.
+    """
+    if settings.labeller == "people":
+        return _by_people(data, indices)
     rng = np.random.default_rng(settings.seed)
     lengths = np.array([data.store.episodes[index].length for index in indices])
 
@@ -60,6 +70,28 @@ def draw_pairs(data: RewardData, indices: Sequence[int], settings: TrainingSetti
         answer = np.where(turned & (answer != UNSURE), 1 - answer, answer)
     if (answer == UNSURE).all():
         raise DatasetError(f"{data.path}: the labeller is unsure about all {settings.pairs} pairs")
+    return Pairs(first, second, answer.astype(np.float64))
+
+
+def _by_people(data: RewardData, indices: Sequence[int]) -> Pairs:
+    """Every answer of everybody counts; those about other episodes, or steps that were cut off, are left out."""
+    index_of = {data.store.episodes[index].id: index for index in indices}
+    lengths = {data.store.episodes[index].id: data.store.episodes[index].length for index in indices}
+    found = [
+        one
+        for one in read_preferences(data.store.files)
+        if all(moment.step < lengths.get(moment.episode, 0) for moment in one.pair)
+    ]
+    answer = np.array([ANSWERS[one.answer] for one in found], np.float64)
+    if not np.isin(answer, (FIRST, SECOND)).any():
+        raise DatasetError(
+            f"{data.path}: people decided {len(answer)} comparisons of these {len(indices)} episodes, none of them for "
+            "one side; compare some on the page that `robolearn web` serves"
+        )
+    first, second = (
+        np.array([(index_of[one.pair[side].episode], one.pair[side].step) for one in found], np.int64)
+        for side in (0, 1)
+    )
     return Pairs(first, second, answer)
 
 
@@ -116,7 +148,7 @@ def train_preference(
     model = PreferenceReward(config).to(settings.device)
     _pretrain(model, data, pairs, settings, report)
     first, second = _features(model, data, pairs.first), _features(model, data, pairs.second)
-    answer = torch.from_numpy(pairs.answer).to(settings.device)
+    answer = torch.from_numpy(pairs.answer).float().to(settings.device)
     try:
         figures = fit_bradley_terry(model.net, first, second, answer, FitConfig(seed=settings.seed))
     except SpecError as error:

@@ -27,7 +27,8 @@ class TrainingSettings:
     seed: int = 0
     device: str = "cpu"
     pairs: int = 1000  # preference: comparisons to make
-    labeller: Literal["task", "outcome", "endpoint"] = "task"  # preference: who compares; `task` goes by its progress
+    labeller: Literal["task", "outcome", "endpoint", "people"] = "task"  # preference: who compares; `task` goes by its
+    # progress, `people` are those who did on the web page
     goal: str = ""  # preference: what `endpoint` is told; the instruction where empty
     wrong_answers: float = 0.0  # preference: share of the rule's answers that are turned round, to see what noise does
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)  # preference: where `endpoint` asks

@@ -1,0 +1,181 @@
+"""What people prefer: of two moments of a dataset, which is nearer to the goal.
+
+preferences.jsonl, beside the arrays: one answer a line, in the order in which they came, from any number of people.
+
+    {"first": {"episode": ID, "step": 12}, "second": {...}, "answer": "first", "author": "ana", "created_ns": ...}
+    {"author": "ana", "undo": true}     takes back the newest answer of ana that still counts
+
+Lines are only ever added, so nothing that was answered can be lost: a line is on disk before `add` returns, and a line
+that a power cut left unfinished was never acknowledged and is cut off by the next one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from robolearn.datasets.files import Files
+from robolearn.errors import DatasetError
+
+if TYPE_CHECKING:
+    from robolearn.datasets.zarr_store import ZarrStore
+
+Answer = Literal["first", "second", "equal", "unsure"]
+PREFERENCES = "preferences.jsonl"
+SHARED = 5  # every so manieth pair is one that somebody else has answered, so that agreement can be told
+
+
+@dataclass(frozen=True, order=True)
+class Moment:
+    """A step of an episode."""
+
+    episode: str  # id
+    step: int
+
+
+@dataclass(frozen=True)
+class Preference:
+    """One person's answer. `equal`: neither is nearer; `unsure`: the pictures do not tell."""
+
+    first: Moment
+    second: Moment
+    answer: Answer
+    author: str = ""
+    created_ns: int = 0  # wall-clock time; 0 when unknown
+
+    @property
+    def pair(self) -> tuple[Moment, Moment]:
+        return self.first, self.second
+
+
+def read_preferences(source: Files) -> list[Preference]:
+    """All answers that were not taken back. Raises DatasetError naming a line that cannot be read."""
+    try:
+        text = source.read(PREFERENCES)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise DatasetError(f"{source.where(PREFERENCES)} cannot be read: {error.strerror or error}") from error
+    found: list[Preference] = []
+    for number, line in enumerate(text[: text.rfind(b"\n") + 1].splitlines()):
+        try:
+            row = json.loads(line)
+            if row.get("undo") is True:
+                newest = max(i for i, one in enumerate(found) if one.author == row["author"])
+                del found[newest]
+            else:
+                found.append(_preference(row))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DatasetError(
+                f"{source.where(PREFERENCES)}: line {number + 1} is no answer ({error}); mend or remove it"
+            ) from error
+    return found
+
+
+def _preference(row: dict[str, Any]) -> Preference:
+    if row["answer"] not in get_args(Answer):
+        raise ValueError(f"answer {row['answer']!r}")
+    first, second = (Moment(str(row[side]["episode"]), int(row[side]["step"])) for side in ("first", "second"))
+    return Preference(first, second, row["answer"], str(row.get("author", "")), int(row.get("created_ns", 0)))
+
+
+def add_preference(store: ZarrStore, preference: Preference) -> None:
+    """Write down an answer. Raises DatasetError when the dataset has no such moments."""
+    if preference.answer not in get_args(Answer):
+        raise DatasetError(f"answer is {preference.answer!r}; wanted one of {', '.join(get_args(Answer))}")
+    lengths = {episode.id: episode.length for episode in store.episodes}
+    for moment in preference.pair:
+        if not 0 <= moment.step < lengths.get(moment.episode, 0):
+            raise DatasetError(f"{store.path} has no step {moment.step} of an episode {moment.episode!r}")
+    if preference.first == preference.second:
+        raise DatasetError(f"step {preference.first.step} of {preference.first.episode!r} came twice; name two moments")
+    _append(store.path, [asdict(preference)])
+
+
+def undo_preference(store: ZarrStore, author: str) -> Preference:
+    """Take back the newest answer of a person; what it was."""
+    mine = [one for one in read_preferences(store.files) if one.author == author]
+    if not mine:
+        raise DatasetError(f"{store.path} has no answer of {author!r} to take back")
+    _append(store.path, [{"author": author, "undo": True}])
+    return mine[-1]
+
+
+def next_pair(store: ZarrStore, answers: Sequence[Preference], author: str) -> tuple[Moment, Moment]:
+    """Two moments to show to a person: the same ones until he answers.
+
+    Drawn evenly from all steps; every SHARED-th is a pair that somebody else has answered, where there is one left.
+    Raises DatasetError when the dataset has no two steps.
+    """
+    episodes = store.episodes
+    ends = np.cumsum([episode.length for episode in episodes]) if episodes else np.zeros(1, np.int64)
+    if ends[-1] < 2:
+        raise DatasetError(f"{store.path} has {ends[-1]} steps; a comparison needs two")
+    lengths = {episode.id: episode.length for episode in episodes}
+    mine = {one.pair for one in answers if one.author == author}
+    count = sum(one.author == author for one in answers)
+    if count % SHARED == 0:
+        for other in answers:
+            there = all(moment.step < lengths.get(moment.episode, 0) for moment in other.pair)
+            if other.author != author and other.pair not in mine and there:
+                return other.pair
+    rng = np.random.default_rng([count, *author.encode()])
+    first, second = rng.choice(ends[-1], 2, replace=False).tolist()
+    return _moment(store, ends, first), _moment(store, ends, second)
+
+
+def _moment(store: ZarrStore, ends: np.ndarray, row: int) -> Moment:
+    index = int(np.searchsorted(ends, row, side="right"))
+    episode = store.episodes[index]
+    return Moment(episode.id, row - int(ends[index] - episode.length))
+
+
+def copy_preferences(episodes: Iterable[tuple[ZarrStore, int]], target: Path) -> None:
+    """Take the answers about these episodes, and no others, into the dataset `target`."""
+    ids: dict[ZarrStore, set[str]] = {}
+    for store, index in episodes:
+        ids.setdefault(store, set()).add(store.episodes[index].id)
+    rows = [
+        asdict(one)
+        for store, kept in ids.items()
+        for one in read_preferences(store.files)
+        if {one.first.episode, one.second.episode} <= kept
+    ]
+    if rows:
+        _append(target, rows)
+
+
+def _append(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Whole lines, on disk when this returns; other processes may add theirs at the same time."""
+    with _opened(path / PREFERENCES) as file:
+        end = os.lseek(file, 0, os.SEEK_END)
+        tail = os.pread(file, 4096, max(end - 4096, 0))
+        whole = end - len(tail) + tail.rfind(b"\n") + 1 if not tail.endswith(b"\n") else end
+        os.ftruncate(file, whole)
+        data = "".join(json.dumps(row) + "\n" for row in rows).encode()
+        if os.pwrite(file, data, whole) != len(data):
+            raise DatasetError(f"{path / PREFERENCES}: the disk is full")
+        os.fsync(file)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be written to: {error.strerror}") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be written to: {error.strerror}") from error
+    finally:
+        os.close(file)

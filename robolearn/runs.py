@@ -1,0 +1,170 @@
+"""What a run left in its folder, read again: curves, evaluations, pages, videos. Legend: N logged steps.
+
+A run is a folder with one of MARKS directly in it: what `train` writes (`config.yaml`, `metrics.csv`), an answer of
+`evaluate --json` or a report that was saved there (any JSON with a success rate), a reward audit, a page.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from robolearn.errors import RobolearnError
+
+CONFIG_FILE, METRICS_FILE = "config.yaml", "metrics.csv"
+MARKS = (METRICS_FILE, "audit.json", "report.html", "report.json")
+PAGES, VIDEOS = (".html",), (".mp4",)
+DEPTH = 4  # folders below the root that may be runs
+LARGEST_JSON = 4 << 20  # bytes, of a file that may be an evaluation
+TAIL = 1 << 16  # bytes, in which the last row of metrics is
+NORMAL_95 = 1.959964
+
+Curves = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+"""By name: step (N,) and value (N,)."""
+
+
+def find_runs(root: Path) -> list[Path]:
+    """Every run below a folder, the newest first."""
+    found = [Path(folder) for folder, names in _folders(root) if any(_is_mark(name) for name in names)]
+    return sorted(found, key=lambda path: -updated_s(path))
+
+
+def _folders(root: Path) -> Iterator[tuple[str, list[str]]]:
+    for folder, folders, names in os.walk(root):
+        depth = len(Path(folder).relative_to(root).parts)
+        inside = "zarr.json" in names or "config.json" in names  # a dataset; a checkpoint or a model
+        folders[:] = [] if inside or depth >= DEPTH else sorted(name for name in folders if not name.startswith("."))
+        if not inside or any(_is_mark(name) for name in names):
+            yield folder, names
+
+
+def _is_mark(name: str) -> bool:
+    return name in MARKS or (name.startswith("evaluation") and name.endswith(".json"))
+
+
+def updated_s(path: Path) -> float:
+    """When something was last written there [s since 1970]."""
+    return max((entry.stat().st_mtime for entry in os.scandir(path) if entry.is_file()), default=0.0)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """config.yaml, empty where there is none. Raises RobolearnError when it cannot be read."""
+    try:
+        config = yaml.safe_load((path / CONFIG_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RobolearnError(f"{path / CONFIG_FILE} cannot be read: {str(error).splitlines()[0]}") from error
+    return config if isinstance(config, dict) else {}
+
+
+def read_metrics(path: Path) -> Curves:
+    """Curves of a run's metrics.csv (step, wall_s, names); empty and unfinished cells are skipped."""
+    curves: dict[str, tuple[list[float], list[float]]] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            for name, text in row.items():
+                if name in ("step", "wall_s", None) or not text:
+                    continue
+                try:
+                    step, value = float(row["step"]), float(text)
+                except ValueError:
+                    continue  # a row that is being written
+                steps, values = curves.setdefault(name, ([], []))
+                steps.append(step)
+                values.append(value)
+    return {name: (np.array(steps), np.array(values)) for name, (steps, values) in curves.items()}
+
+
+def last_row(path: Path) -> dict[str, float]:
+    """The newest whole row of metrics.csv, without reading the others; empty where there is none."""
+    with path.open("rb") as file:
+        names = file.readline().decode("utf-8", "replace").strip().split(",")
+        file.seek(max(os.fstat(file.fileno()).st_size - TAIL, file.tell()))
+        lines = file.read().decode("utf-8", "replace").split("\n")[:-1]
+    cells = lines[-1].strip().split(",") if lines else []
+    return {name: float(text) for name, text in zip(names, cells, strict=False) if _is_number(text)}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def evaluations(path: Path) -> list[dict[str, Any]]:
+    """Success of a run's policies: saved answers of `evaluate --json` and reports, then the last one while training.
+
+    Each has `name`, `success_rate`, `success_ci95`, `episodes` and, where they are known, `task`, `return_mean` and
+    `mean_episode_steps`.
+    """
+    keys = ("task", "episodes", "success_rate", "success_ci95", "return_mean", "mean_episode_steps")
+    found = []
+    for file in sorted(path.glob("*.json")):
+        answer = _json(file)
+        rate = answer.get("success_rate")
+        if isinstance(rate, (int, float)) and isinstance(answer.get("success_ci95"), list):
+            found.append({"name": file.stem, **{key: answer.get(key) for key in keys}})
+    curve = training_success(path)
+    if curve:
+        found.append({"name": f"step {curve['step'][-1]:.0f} of the training", **_last(curve)})
+    return found
+
+
+def _last(curve: dict[str, Any]) -> dict[str, Any]:
+    bounds = [curve["low"][-1], curve["high"][-1]]
+    return {"success_rate": curve["value"][-1], "success_ci95": bounds, "episodes": curve["episodes"]}
+
+
+def training_success(path: Path) -> dict[str, Any]:
+    """The success rate while training: `step`, `value`, its 95 % interval `low` and `high`, and `episodes` of each."""
+    online = read_config(path).get("online")
+    episodes = online.get("evaluation_episodes") if isinstance(online, dict) else None
+    if not isinstance(episodes, int) or episodes < 1 or not (path / METRICS_FILE).exists():
+        return {}
+    step, value = read_metrics(path / METRICS_FILE).get("success_rate", (np.zeros(0), np.zeros(0)))
+    if not len(step):
+        return {}
+    bounds = [wilson_interval(round(rate * episodes), episodes) for rate in value]
+    low, high = zip(*bounds, strict=True)
+    return {
+        "step": step.tolist(),
+        "value": value.tolist(),
+        "low": list(low),
+        "high": list(high),
+        "episodes": episodes,
+    }
+
+
+def wilson_interval(successes: int, episodes: int) -> tuple[float, float]:
+    """95 % interval of a success rate (Wilson 1927), which stays sensible at 0 and at 1."""
+    rate, z2 = successes / episodes, NORMAL_95**2
+    centre = (rate + z2 / (2 * episodes)) / (1 + z2 / episodes)
+    half = NORMAL_95 / (1 + z2 / episodes) * math.sqrt(rate * (1 - rate) / episodes + z2 / (4 * episodes**2))
+    return max(centre - half, 0.0), min(centre + half, 1.0)
+
+
+def files(path: Path, endings: tuple[str, ...]) -> list[str]:
+    """Files with one of these endings directly in a run, by name."""
+    return sorted(entry.name for entry in os.scandir(path) if entry.is_file() and entry.name.endswith(endings))
+
+
+def _json(file: Path) -> dict[str, Any]:
+    """Empty for what is no JSON object, or too large to be an evaluation."""
+    try:
+        if file.stat().st_size > LARGEST_JSON:
+            return {}
+        answer = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return answer if isinstance(answer, dict) else {}
