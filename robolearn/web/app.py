@@ -10,11 +10,12 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.staticfiles import StaticFiles
 
-from robolearn.errors import RobolearnError, UnknownNameError
+from robolearn.errors import DatasetBusyError, RobolearnError, UnknownNameError
 from robolearn.web import annotate, datasets, live, runs
 from robolearn.web.live_source import LiveSource
 from robolearn.web.security import SESSION, Guard, cookie_name, same_token
 from robolearn.web.settings import WebSettings
+from robolearn.web.stores import Stores
 
 STATIC = Path(__file__).with_name("static")
 
@@ -54,8 +55,9 @@ def create_app(settings: WebSettings, source: LiveSource | None = None) -> FastA
         return response
 
     app.include_router(live.make_router(settings, source), prefix="/api/live")
-    app.include_router(datasets.make_router(settings), prefix="/api/datasets")
-    app.include_router(annotate.make_router(settings), prefix="/api/annotate")
+    stores = Stores(settings.data_roots)
+    app.include_router(datasets.make_router(stores), prefix="/api/datasets")
+    app.include_router(annotate.make_router(stores), prefix="/api/annotate")
     app.include_router(runs.make_router(settings), prefix="/api/runs")
     app.mount("/", StaticFiles(directory=STATIC, html=True))
     return app
@@ -63,4 +65,5 @@ def create_app(settings: WebSettings, source: LiveSource | None = None) -> FastA
 
 def _explain(request: Request, error: Any) -> Response:
     """An error that is raised on purpose is one line for the person."""
-    return JSONResponse({"error": str(error)}, 404 if isinstance(error, UnknownNameError) else 400)
+    status = {UnknownNameError: 404, DatasetBusyError: 409}.get(type(error), 400)
+    return JSONResponse({"error": str(error)}, status)

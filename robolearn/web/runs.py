@@ -1,11 +1,104 @@
-"""Runs: curves, evaluations, reward audits, comparison."""
+"""Runs: curves, evaluations, reward audits, reports, videos, comparison."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from pathlib import Path
+from typing import Annotated, Any
 
+import numpy as np
+from fastapi import APIRouter, Query
+from fastapi.responses import FileResponse
+
+from robolearn import runs
+from robolearn.errors import RobolearnError, SpecError, UnknownNameError
+from robolearn.web.security import within
 from robolearn.web.settings import WebSettings
+
+MAX_POINTS = 1000  # of a curve
+PAGE_POLICY = (
+    "sandbox; default-src 'none'; img-src 'self' data:; media-src 'self' data:; style-src 'unsafe-inline'; "
+    "frame-ancestors 'self'; form-action 'none'; base-uri 'none'"
+)
 
 
 def make_router(settings: WebSettings) -> APIRouter:
-    return APIRouter()
+    router = APIRouter()
+    root = settings.runs_root.resolve()
+
+    @router.get("")
+    def all_runs() -> list[dict[str, Any]]:
+        """Every run below the root, the newest first."""
+        return [_summary(root, path) for path in runs.find_runs(root)]
+
+    @router.get("/run")
+    def one_run(run: str) -> dict[str, Any]:
+        """A run with its settings, evaluations, pages and videos."""
+        path = _run(root, run)
+        return {
+            **_summary(root, path),
+            "config": runs.read_config(path),
+            "training_success": runs.training_success(path),
+            "evaluations": runs.evaluations(path),
+        }
+
+    @router.get("/curves")
+    def curves(run: Annotated[list[str], Query()]) -> dict[str, dict[str, Any]]:
+        """The metrics of these runs, by run and name: step and value."""
+        return {name: _curves(_run(root, name)) for name in run}
+
+    @router.get("/files/{name:path}")
+    def file(name: str) -> FileResponse:
+        """A page or a video of a run. Pages run no script and reach nothing but their own folder."""
+        path = within([root], name)
+        if path.suffix not in (*runs.PAGES, *runs.VIDEOS) or not path.is_file():
+            raise UnknownNameError("page or video", name, ())
+        if path.suffix in runs.VIDEOS:
+            return FileResponse(path, media_type="video/mp4")
+        headers = {"content-security-policy": PAGE_POLICY, "x-frame-options": "SAMEORIGIN"}
+        return FileResponse(path, media_type="text/html; charset=utf-8", headers=headers)
+
+    return router
+
+
+def _run(root: Path, name: str) -> Path:
+    path = within([root], name)
+    if not path.is_dir():
+        raise SpecError(f"{name} is no run; name a folder below {root}")
+    return path
+
+
+def _summary(root: Path, path: Path) -> dict[str, Any]:
+    """What a list tells of a run; a config that cannot be read is told, and hides no other run."""
+    problem, config, last = "", {}, {}
+    try:
+        config = runs.read_config(path)
+        if (path / runs.METRICS_FILE).exists():
+            last = runs.last_row(path / runs.METRICS_FILE)
+    except (RobolearnError, OSError) as error:
+        problem = str(error)
+    done = [] if problem else runs.evaluations(path)
+    return {
+        "name": path.relative_to(root).as_posix(),
+        "problem": problem,
+        "algorithm": str(config.get("algorithm", "")),
+        "learns_from": str(config.get("task") or config.get("dataset") or ""),
+        "seed": config.get("seed"),
+        "has_curves": bool(last),
+        "step": last.get("step"),
+        "wall_s": last.get("wall_s"),
+        "updated_s": runs.updated_s(path),
+        "evaluation": done[-1] if done else None,
+        "pages": runs.files(path, runs.PAGES),
+        "videos": runs.files(path, runs.VIDEOS),
+    }
+
+
+def _curves(path: Path) -> dict[str, Any]:
+    file = path / runs.METRICS_FILE
+    found = runs.read_metrics(file) if file.exists() else {}
+    shown = {}
+    for name, (step, value) in found.items():
+        every = -(-len(step) // MAX_POINTS)
+        kept = np.isfinite(value[::every])
+        shown[name] = {"step": step[::every][kept].tolist(), "value": value[::every][kept].tolist()}
+    return shown

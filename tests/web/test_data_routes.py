@@ -1,0 +1,237 @@
+"""Datasets, annotation and runs over HTTP, without a browser."""
+
+from __future__ import annotations
+
+import json
+import struct
+import threading
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import pytest
+from painted import dataset, painted_number
+from starlette.testclient import TestClient
+
+from robolearn.datasets import edit
+from robolearn.datasets.lock import WriterLock
+from robolearn.datasets.zarr_layout import RECORDING
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.web import stores
+from robolearn.web.app import create_app
+from robolearn.web.settings import WebSettings
+
+
+class Browser:
+    """Asks as the page does."""
+
+    def __init__(self, root: Path) -> None:
+        app = create_app(WebSettings(data_roots=(root / "data",), runs_root=root / "runs"))
+        self.client = TestClient(app, base_url="http://127.0.0.1", headers={"origin": "http://127.0.0.1"})
+
+    def get(self, path: str, status: int = 200, **query: Any) -> Any:
+        response = self.client.get(f"/api/{path}", params=query)
+        assert response.status_code == status, response.text
+        return response.json()
+
+    def send(self, method: str, path: str, body: dict[str, Any], status: int = 200) -> Any:
+        response = self.client.request(method, f"/api/{path}", json=body)
+        assert response.status_code == status, response.text
+        return response.json()
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Browser:
+    (tmp_path / "runs").mkdir()
+    dataset(tmp_path / "data" / "push.zarr", [3, 40, 5])
+    return Browser(tmp_path)
+
+
+@pytest.fixture
+def path(tmp_path: Path, browser: Browser) -> Path:
+    return tmp_path / "data" / "push.zarr"
+
+
+def ids(path: Path) -> list[str]:
+    return [episode.id for episode in ZarrStore.open(path).episodes]
+
+
+def test_datasets_are_listed_searched_and_looked_into(browser: Browser, path: Path) -> None:
+    broken = path.with_name("broken.zarr")
+    broken.mkdir()
+    (broken / "zarr.json").write_bytes((path / "zarr.json").read_bytes()[:500])
+    (path.with_name("foreign.zarr")).mkdir()
+    (path.with_name("foreign.zarr") / "zarr.json").write_text('{"zarr_format": 3}')
+    listed = browser.get("datasets")
+    assert [one["name"] for one in listed] == ["broken.zarr", "push.zarr"]
+    assert "damaged" in listed[0]["problem"]
+    assert (listed[1]["episodes"], listed[1]["steps"], listed[1]["successes"]) == (3, 48, 3)
+    name, made = "push.zarr", ids(path)
+    found = browser.get("datasets/episodes", dataset=name, min_steps=4, first=1, count=1)
+    assert (found["found"], found["found_steps"], found["episodes"]) == (made[1:], 45, 3)
+    assert [row["id"] for row in found["rows"]] == [made[2]]
+    episode = browser.get("datasets/episode", dataset=name, episode=made[1])
+    assert (episode["before"], episode["after"], episode["length"]) == (made[0], made[2], 40)
+    assert set(episode["cameras"]) == {"image_front", "image_wrist"}
+    assert browser.get("datasets/series", dataset=name, episode=made[0])["fields"]["action"]["values"][0] == [0, 1, 2]
+    assert browser.get("datasets/statistics", dataset=name)["tq"] == 1
+    assert "no episode of id" in browser.get("datasets/episode", 400, dataset=name, episode="nobody")["error"]
+
+
+def test_pictures_come_in_one_answer_and_in_order(browser: Browser, path: Path) -> None:
+    asked = {"dataset": "push.zarr", "episode": ids(path)[1], "camera": "image_wrist", "first": 30, "count": 16}
+    body = browser.client.get("/api/datasets/pictures", params=asked).content
+    (number,) = struct.unpack_from("<I", body)
+    lengths = struct.unpack_from(f"<{number}I", body, 4)
+    at, seen = 4 + 4 * number, []
+    for length in lengths:
+        seen.append(painted_number(imagecodecs.jpeg8_decode(body[at : at + length])))
+        at += length
+    assert (seen, at) == (list(range(33, 43)), len(body))
+    browser.get("datasets/pictures", 400, **(asked | {"count": 1000}))
+    browser.get("datasets/pictures", 404, **(asked | {"camera": "action"}))
+
+
+def test_edits_can_be_undone_but_only_what_was_seen(browser: Browser, path: Path) -> None:
+    made = ids(path)
+
+    def change(action: str, episodes: list[str], status: int = 200, **more: Any) -> Any:
+        body = {"dataset": "push.zarr", "action": action, "episodes": episodes, **more}
+        return browser.send("POST", "datasets/edit", body, status)
+
+    change("delete", made[:1])
+    assert ids(path) == made[1:]
+    change("tag", made[1:], tags={"keep": True})
+    change("trim", made[1:2], start=10, stop=20)
+    change("relabel", made[2:], changes={"operator": "ana"})
+    assert "task" in change("relabel", made[2:], 404, changes={"colour": "red"})["error"]
+    assert browser.get("datasets/episodes", dataset="push.zarr", operator="ana", tag="keep")["found"] == made[2:]
+    undo = {"dataset": "push.zarr", "expected": f"trim {made[1]}"}
+    assert "look again" in browser.send("POST", "datasets/undo", undo, 400)["error"]
+    while last := browser.get("datasets/episodes", dataset="push.zarr")["last_edit"]:
+        browser.send("POST", "datasets/undo", {"dataset": "push.zarr", "expected": last})
+    assert ids(path) == made
+    assert ZarrStore.open(path).episodes[1].length == 40
+
+
+def test_new_datasets_lie_beside_others_and_nowhere_else(browser: Browser, path: Path) -> None:
+    made = ids(path)
+    split = {"dataset": "push.zarr", "episodes": made[:2], "out": "half.zarr"}
+    assert browser.send("POST", "datasets/split", split)["episodes"] == made[:2]
+    browser.send("POST", "datasets/split", {**split, "episodes": made[2:], "out": "rest.zarr"})
+    merge = {"datasets": ["half.zarr", "rest.zarr"], "out": "all.zarr"}
+    assert browser.send("POST", "datasets/merge", merge)["episodes"] == made
+    for out in ("push.zarr", "../out.zarr", "/tmp/out.zarr", "no/where.zarr", "plain", ".zarr", "%2e%2e/out.zarr"):
+        assert browser.send(
+            "POST", "datasets/split", {**split, "out": out}, status=404 if out[:2] in ("no", "%2") else 400
+        )
+    assert sorted(entry.name for entry in path.parent.parent.iterdir()) == ["data", "runs"]
+    for name in ("..", "../data/push.zarr", "/etc", "push.zarr/../..", "push.zarr\0"):
+        browser.get("datasets/episodes", 400, dataset=name)
+
+
+def test_people_annotate_at_once_and_their_agreement_is_told(browser: Browser, path: Path) -> None:
+    name, episode = "push.zarr", ids(path)[1]
+    cuts = {"ana": 20, "bob": 30}
+
+    def annotate(author: str) -> None:
+        for _ in range(5):
+            stages = [
+                {"label": "reach", "start": 0, "stop": cuts[author]},
+                {"label": "push", "start": cuts[author], "stop": 40},
+            ]
+            body = {"dataset": name, "episode": episode, "author": author, "stages": stages}
+            browser.send("PUT", "annotate/stages", body)
+
+    people = [threading.Thread(target=annotate, args=(author,)) for author in cuts]
+    for person in people:
+        person.start()
+    for person in people:
+        person.join()
+    for author, word in (("ana", True), ("bob", False)):
+        body = {"dataset": name, "episode": episode, "author": author, "success": word}
+        browser.send("PUT", "annotate/success", body)
+    browser.send("PUT", "annotate/instruction", {"dataset": name, "episode": episode, "instruction": "shove it"})
+    said = browser.get("annotate/episode", dataset=name, episode=episode)
+    assert {author: stages[1]["start"] for author, stages in said["stages"].items()} == cuts
+    assert said["stage_agreement"]["same"] == pytest.approx(0.75)
+    assert (said["success"], said["success_by"], said["instruction"]) == (None, {"ana": True, "bob": False}, "shove it")
+    assert said["labels"][:2] == ["approach", "push"] or "push" in said["labels"]
+    for wrong in ({"start": 3, "stop": 41}, {"start": 5, "stop": 5}):
+        stages = [{"label": "reach", **wrong}]
+        body = {"dataset": name, "episode": episode, "author": "ana", "stages": stages}
+        assert "not a labelled part" in browser.send("PUT", "annotate/stages", body, 400)["error"]
+    browser.send("PUT", "annotate/success", {**body, "author": " ", "success": True}, 422)
+
+
+def test_preferences_are_asked_answered_and_taken_back(browser: Browser) -> None:
+    who = {"dataset": "push.zarr", "author": "ana"}
+    pair = browser.get("annotate/pair", **who)
+    assert browser.get("annotate/pair", **who)["first"] == pair["first"]
+    moments = {side: {key: pair[side][key] for key in ("episode", "step")} for side in ("first", "second")}
+    browser.send("POST", "annotate/preference", {**who, **moments, "answer": "equal"})
+    assert browser.get("annotate/pair", **who)["answered"] == 1
+    assert browser.get("annotate/pair", dataset="push.zarr", author="bob")["first"] == pair["first"]  # is shared
+    assert browser.get("annotate/labels", dataset="push.zarr")["preferences"][0]["answer"] == "equal"
+    browser.send("POST", "annotate/preference", {**who, **moments, "answer": "both"}, 422)
+    assert browser.send("POST", "annotate/preference/undo", who)["answer"] == "equal"
+    assert browser.get("annotate/pair", **who)["first"] == pair["first"]
+    browser.send("POST", "annotate/preference/undo", who, 400)
+
+
+def test_a_dataset_that_is_being_recorded_refuses_edits_after_a_while(
+    browser: Browser, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores, "TRIES", 2)
+    body = {"dataset": "push.zarr", "action": "delete", "episodes": ids(path)[:1]}
+    lock = WriterLock(path, path / RECORDING)
+    assert "is being written to" in browser.send("POST", "datasets/edit", body, 409)["error"]
+    lock.release()
+    browser.send("POST", "datasets/edit", body)
+    edit.undo(path)
+
+
+def test_runs_are_listed_compared_and_their_pages_confined(browser: Browser, tmp_path: Path) -> None:
+    for name, loss in (("a", 1.0), ("deep/b", 2.0)):
+        run = tmp_path / "runs" / name
+        run.mkdir(parents=True)
+        (run / "config.yaml").write_text("algorithm: sac\nseed: 3\ntask: push-v1\nonline: {evaluation_episodes: 10}\n")
+        rows = "".join(f"{step},{step / 10},{loss + step},0.5\n" for step in range(2500))
+        (run / "metrics.csv").write_text(f"step,wall_s,loss,success_rate\n{rows}")
+    (tmp_path / "runs" / "a" / "report.html").write_text("<script>alert(1)</script>")
+    (tmp_path / "runs" / "a" / "rollout.mp4").write_bytes(bytes(100))
+    (tmp_path / "runs" / "odd").mkdir()
+    (tmp_path / "runs" / "odd" / "metrics.csv").write_text("step,wall_s\n")
+    (tmp_path / "runs" / "odd" / "config.yaml").write_text("a: [")
+    listed = {run["name"]: run for run in browser.get("runs")}
+    assert set(listed) == {"a", "deep/b", "odd"}
+    assert (listed["a"]["step"], listed["a"]["pages"], listed["a"]["videos"]) == (
+        2499,
+        ["report.html"],
+        ["rollout.mp4"],
+    )
+    assert "cannot be read" in listed["odd"]["problem"]
+    assert listed["deep/b"]["evaluation"]["success_ci95"] == pytest.approx([0.2366, 0.7634], abs=1e-4)
+    curves = browser.get("runs/curves", run=["a", "deep/b"])
+    assert [curves[run]["loss"]["value"][0] for run in ("a", "deep/b")] == [1, 2]
+    assert len(curves["a"]["loss"]["step"]) < 1001
+    assert browser.get("runs/run", run="a")["config"]["seed"] == 3
+    page = browser.client.get("/api/runs/files/a/report.html")
+    assert page.headers["content-security-policy"].startswith("sandbox;")
+    part = browser.client.get("/api/runs/files/a/rollout.mp4", headers={"range": "bytes=10-19"})
+    assert (part.status_code, len(part.content)) == (206, 10)
+    (tmp_path / "secret.html").write_text("hush")
+    (tmp_path / "runs" / "link.html").symlink_to(tmp_path / "secret.html")
+    for name in (
+        "a/config.yaml",
+        "a/none.html",
+        "a",
+        "link.html",
+        "..%2fsecret.html",
+        "%2e%2e/secret.html",
+        "a/%00.html",
+    ):
+        answer = browser.client.get(f"/api/runs/files/{name}")
+        assert answer.status_code in (400, 404), name
+        assert "hush" not in answer.text, name
+    json.dumps(curves, allow_nan=False)
