@@ -10,6 +10,7 @@ import math
 import operator
 from array import array
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from rosbags.interfaces import Nodetype
 from robolearn.ros.definitions import FieldDesc
 
 Checker = Callable[[Any], Any]
+Numbers = Any  # an array field: NumPy, or still the bytes of one (bytes, bytearray, array)
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 DTYPES = {"bool": np.dtype(np.bool_), "byte": np.dtype(np.uint8)} | {
     name: np.dtype(name)
@@ -157,8 +159,16 @@ def _check_size(size: int, exact: bool, length: int) -> None:
 
 
 def _array_checker(dtype: np.dtype[Any], size: int, exact: bool) -> Checker:
-    def check(value: Any) -> np.ndarray:
-        values = _as_array(value, dtype)
+    plain = {"f": float, "i": int, "u": int}.get(dtype.kind)
+    letter = dtype.char if dtype != np.float32 else ""  # which an array of `array` would overflow without a word
+
+    def check(value: Any) -> Numbers:
+        values: Numbers | None = None
+        if letter and type(value) is list and set(map(type, value)) == {plain}:
+            with suppress(OverflowError):  # told below, with the bounds
+                values = array(letter, value)
+        if values is None:
+            values = _as_array(value, dtype)
         _check_size(size, exact, len(values))
         return values
 
@@ -197,6 +207,32 @@ def make_checker(desc: FieldDesc, message_class: Callable[[str], type]) -> Check
     return _list_checker(make_checker(element, message_class), size, exact)
 
 
+def make_property(slot: Any, name: str, desc: FieldDesc, message_class: Callable[[str], type]) -> property:
+    """The field over its slot: checked when it is set, and an array of numbers turned into NumPy's when it is read."""
+    check, put, get = make_checker(desc, message_class), slot.__set__, slot.__get__
+
+    def setter(message: Any, value: Any) -> None:
+        try:
+            value = check(value)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{name}: {error}") from None
+        put(message, value)
+
+    kind, value = desc
+    if kind in (Nodetype.BASE, Nodetype.NAME) or value[0][0] == Nodetype.NAME or value[0][1][0] not in DTYPES:
+        return property(operator.attrgetter(slot.__name__), setter)
+    dtype = DTYPES[value[0][1][0]]
+
+    def getter(message: Any) -> np.ndarray:
+        values = get(message)
+        if type(values) is not np.ndarray:
+            values = np.frombuffer(values, dtype)
+            put(message, values)
+        return values
+
+    return property(getter, setter)
+
+
 def make_default(desc: FieldDesc, default: Any, message_class: Callable[[str], type]) -> Callable[[], Any]:
     """A function that makes the field's default value, new each time where it is mutable."""
     kind, value = desc
@@ -216,7 +252,7 @@ def make_default(desc: FieldDesc, default: Any, message_class: Callable[[str], t
     element, size = value
     length = size if kind == Nodetype.ARRAY else 0
     if element[0] == Nodetype.BASE and element[1][0] in DTYPES:
-        dtype = DTYPES[element[1][0]]
-        return lambda: np.zeros(length, dtype)
+        count = length * DTYPES[element[1][0]].itemsize
+        return lambda: bytearray(count) if count else b""
     item = make_default(element, None, message_class)
     return lambda: [item() for _ in range(length)]

@@ -1,7 +1,8 @@
 """Message, service and action classes, and their CDR bytes.
 
-Classes behave as rclpy's: keyword constructor, defaults, constants as class attributes, checked assignment. Arrays of
-numbers are NumPy arrays. rosbags packs and unpacks; a received array is a read-only view of the received bytes.
+Classes behave as rclpy's: keyword constructor, defaults, constants as class attributes, checked assignment; a field `x`
+is a property of the slot `_x`. Arrays of numbers are NumPy arrays, made when they are first looked at; one that was
+received is a read-only view of the received bytes.
 """
 
 from __future__ import annotations
@@ -13,68 +14,74 @@ from typing import Any, ClassVar
 
 import numpy as np
 from rosbags.interfaces import Nodetype
-from rosbags.serde import SerdeError
 from rosbags.typesys.base import normalize_fieldname
 
 from robolearn.ros import definitions
+from robolearn.ros.cdr_reader import make_reader
+from robolearn.ros.cdr_writer import make_writer
 from robolearn.ros.definitions import PLACEHOLDER, Definition
-from robolearn.ros.fields import Byte, Checker, make_checker, make_default, type_name
+from robolearn.ros.fields import Byte, make_default, make_property, type_name
+from robolearn.ros.message_code import make_cloner, make_filler
 
-COPIED_BYTES = 16_384  # rosbags copies bytes behind the header, which aligns float arrays; large ones are left in place
+UNREADABLE = (struct.error, ValueError, IndexError, OverflowError, MemoryError)
 
 
 class Message:
-    """Base of every message class. The subclasses are made by `message_class`."""
+    """Base of every message class. The subclasses are made by `message_class`.
+
+    What a class needs has names in capitals, because fields have none. The functions are made when first needed.
+    """
 
     __slots__ = ()
     __hash__ = None  # type: ignore[assignment]
-    _type: ClassVar[str] = ""
-    _checkers: ClassVar[dict[str, Checker]] = {}
-    _defaults: ClassVar[list[tuple[Callable[[Any, Any], None], Callable[[], Any], str]]] = []
-    _field_types: ClassVar[dict[str, str]] = {}
-    _clone_rules: ClassVar[list[tuple[Any, Callable[[Any], Any] | None]]] = []
+    _TYPE: ClassVar[str] = ""
+    _FIELDS: ClassVar[list[tuple[str, Any]]] = []  # slot (none for a placeholder) and description, with nested classes
+    _FIELD_TYPES: ClassVar[dict[str, str]] = {}
+    _MAKERS: ClassVar[dict[str, Callable[[], Any]]] = {}  # slot to what makes its default
+    _FILL: ClassVar[Callable[[Any], None] | None] = None
+    _CLONE: ClassVar[Callable[[Any], Any] | None] = None
+    _WRITE: ClassVar[Callable[[Any], bytearray] | None] = None
+    _READ: ClassVar[Callable[[bytes], Any] | None] = None
+    _READ_BIG_ENDIAN: ClassVar[Callable[[bytes], Any] | None] = None
     structure_needs_at_least_one_member: ClassVar[int] = 0
 
     def __init__(self, **values: Any) -> None:
-        unknown = values.keys() - self._checkers.keys()
-        if unknown:
-            raise TypeError(f"{self._type} has no field {sorted(unknown)}; its fields are {list(self._checkers)}")
-        for set_slot, make, name in self._defaults:
-            if name in values:
-                setattr(self, name, values[name])
-            else:
-                set_slot(self, make())
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        checker = self._checkers.get(name)
-        if checker is None:
-            raise AttributeError(f"{self._type} has no field {name!r}; its fields are {list(self._checkers)}")
-        try:
-            value = checker(value)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{self._type}.{name}: {error}") from None
-        object.__setattr__(self, name, value)
+        cls = type(self)
+        if values.keys() - cls._FIELD_TYPES.keys():
+            unknown = sorted(values.keys() - cls._FIELD_TYPES.keys())
+            raise TypeError(f"{cls._TYPE} has no field {unknown}; its fields are {list(cls._FIELD_TYPES)}")
+        (cls._FILL or _make(cls, "_FILL", make_filler))(self)
+        for name, value in values.items():
+            setattr(self, name, value)
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
-        return all(_equal(getattr(self, name), getattr(other, name)) for name in self._checkers)
+        return all(_equal(getattr(self, name), getattr(other, name)) for name in self._FIELD_TYPES)
 
     def __repr__(self) -> str:
-        package, kind, short = self._type.split("/")
-        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._checkers)
+        package, kind, short = self._TYPE.split("/")
+        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._FIELD_TYPES)
         return f"{package}.{kind}.{short}({fields})"
 
     @classmethod
     def get_fields_and_field_types(cls) -> dict[str, str]:
         """Field name to ROS type name, e.g. {'data': 'sequence<double>'}."""
-        return dict(cls._field_types)
+        return dict(cls._FIELD_TYPES)
 
 
 def _equal(one: Any, other: Any) -> bool:
     if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
         return bool(np.array_equal(one, other))
     return bool(one == other)
+
+
+def _make(cls: Any, name: str, maker: Callable[[Any], Callable[..., Any]]) -> Callable[..., Any]:
+    """One of the functions of a class, made now and kept there."""
+    owner = next(base for base in cls.__mro__ if "_FIELDS" in vars(base))  # a user may have derived from it
+    function = maker(owner)
+    setattr(owner, name, staticmethod(function))
+    return function
 
 
 _classes: dict[str, type[Message]] = {}
@@ -88,26 +95,26 @@ def message_class(name: str) -> Any:
 
 
 def _define(definition: Definition) -> type[Message]:
-    """Make the class of a definition and tell the type store how to build instances of it."""
+    """Make the class of a definition, and have the type store know its fields."""
     name = definition.name
-    wire = [(key, desc) for key, desc in definition.fields]
-    fields = [(normalize_fieldname(key), desc) for key, desc in wire if (key, desc) != PLACEHOLDER]
+    wire = list(definition.fields)
+    fields = [(normalize_fieldname(key), key, desc) for key, desc in wire if (key, desc) != PLACEHOLDER]
     constants = {key: _constant(kind, value) for key, kind, value in definition.constants}
     package, kind, short = name.split("/")
-    namespace = {**constants, "__slots__": tuple(key for key, _ in fields), "__module__": f"{package}.{kind}"}
+    namespace = {**constants, "__slots__": tuple(f"_{key}" for key, _, _ in fields), "__module__": f"{package}.{kind}"}
     cls: type[Message] = type(short, (Message,), namespace)
-    cls._type = name
-    cls._checkers = {key: make_checker(desc, message_class) for key, desc in fields}
-    cls._field_types = {key: type_name(desc) for key, desc in fields}
-    cls._defaults = [
-        (getattr(cls, key).__set__, make_default(desc, definition.defaults.get(key), message_class), key)
-        for key, desc in fields
+    cls._TYPE = name
+    cls._FIELDS = [
+        ("" if (key, desc) == PLACEHOLDER else f"_{normalize_fieldname(key)}", _with_classes(desc))
+        for key, desc in wire
     ]
-    cls._clone_rules = [(getattr(cls, key), _clone_rule(desc)) for key, desc in fields]
-    store = definitions.store()
-    store.fielddefs[name] = (list[Any](definition.constants), wire)
-    store.types[name] = _builder(cls, fields)  # type: ignore[assignment]
-    store.cache.pop(name, None)
+    cls._FIELD_TYPES = {key: type_name(desc) for key, _, desc in fields}
+    cls._MAKERS = {
+        f"_{key}": make_default(desc, definition.defaults.get(given), message_class) for key, given, desc in fields
+    }
+    for key, _, desc in fields:
+        setattr(cls, key, make_property(getattr(cls, f"_{key}"), f"{name}.{key}", desc, message_class))
+    definitions.store().fielddefs[name] = (list[Any](definition.constants), wire)
     _classes[name] = cls
     return cls
 
@@ -116,71 +123,46 @@ def _constant(kind: str, value: Any) -> Any:
     return Byte(bytes([value])) if kind == "byte" else value
 
 
-def _builder(cls: type[Message], fields: list[tuple[str, Any]]) -> Callable[..., Message]:
-    """A constructor for the deserialiser: positional, unchecked, because the bytes were parsed by type."""
-    setters = [getattr(cls, key).__set__ for key, _ in fields]
-    bytes_at = [index for index, (_, desc) in enumerate(fields) if desc == (Nodetype.BASE, ("byte", 0))]
-    new = object.__new__
-
-    def build(*values: Any) -> Message:
-        message = new(cls)
-        for set_slot, value in zip(setters, values, strict=False):  # an empty message gets a value for its placeholder
-            set_slot(message, value)
-        for index in bytes_at:
-            setters[index](message, Byte(bytes([values[index]])))
-        return message
-
-    return build
-
-
-def _clone_rule(desc: Any) -> Callable[[Any], Any] | None:
+def _with_classes(desc: Any) -> Any:
+    """The description with the class in place of the name of each nested message."""
     kind, value = desc
-    if kind == Nodetype.BASE:
-        return None
     if kind == Nodetype.NAME:
-        return clone
-    element = value[0]
-    if element[0] == Nodetype.NAME:
-        return lambda items: [clone(item) for item in items]
-    return _clone_array
-
-
-def _clone_array(values: Any) -> Any:
-    if isinstance(values, list):
-        return list(values)
-    if values.flags.writeable:
-        values = values.copy()
-        values.flags.writeable = False
-    return values
+        return kind, message_class(value)
+    return desc if kind == Nodetype.BASE else (kind, (_with_classes(value[0]), value[1]))
 
 
 def clone(message: Message) -> Message:
     """A copy for another reader. Writeable arrays are copied and frozen, read-only ones are shared."""
     cls = type(message)
-    copy = object.__new__(cls)
-    for slot, rule in cls._clone_rules:
-        value = slot.__get__(message)
-        slot.__set__(copy, value if rule is None else rule(value))
+    copy: Message = (cls._CLONE or _make(cls, "_CLONE", make_cloner))(message)
     return copy
 
 
-def serialize(message: Message) -> memoryview:
+def serialize(message: Message) -> bytearray:
     """CDR bytes with the 4-byte encapsulation header. Raises TypeError if a list was filled with something wrong."""
+    cls = type(message)
+    write = cls._WRITE or _make(cls, "_WRITE", make_writer)
     try:
-        return definitions.store().serialize_cdr(message, message._type, little_endian=True)
-    except (AttributeError, TypeError, ValueError, struct.error, SerdeError) as error:
-        raise TypeError(f"{message._type} cannot be serialised: {error}") from error
+        data: bytearray = write(message)
+    except (AttributeError, TypeError, ValueError, struct.error) as error:
+        raise TypeError(f"{cls._TYPE} cannot be serialised: {error}") from error
+    return data
 
 
 def deserialize(data: bytes | memoryview, cls: type[Message]) -> Message:
     """Parse CDR bytes. Raises ValueError on bytes that are not such a message."""
-    if len(data) > COPIED_BYTES and isinstance(data, bytes):
-        data = memoryview(data)
+    data = data if type(data) is bytes else bytes(data)
+    header = data[:2]
+    if header == b"\0\1":
+        read = cls._READ or _make(cls, "_READ", lambda owner: make_reader(owner, True))
+    elif header == b"\0\0":
+        read = cls._READ_BIG_ENDIAN or _make(cls, "_READ_BIG_ENDIAN", lambda owner: make_reader(owner, False))
+    else:
+        raise ValueError(f"{len(data)} bytes are no {cls._TYPE}: the header is {header!r}, not one of CDR")
     try:
-        message = definitions.store().deserialize_cdr(data, cls._type)
-    except (SerdeError, struct.error, ValueError, IndexError, OverflowError, MemoryError) as error:
-        raise ValueError(f"{len(data)} bytes are no {cls._type}: {error}") from error
-    assert isinstance(message, Message)
+        message: Message = read(data)
+    except UNREADABLE as error:
+        raise ValueError(f"{len(data)} bytes are no {cls._TYPE}: {error}") from error
     return message
 
 
@@ -213,7 +195,7 @@ def _service(request: Definition, response: Definition) -> type:
     name = request.name.removesuffix("_Request")
     package, kind, short = name.split("/")
     parts = {"Request": _define(request), "Response": _define(response)}
-    info = _nested("info", message_class("service_msgs/msg/ServiceEventInfo")._type)
+    info = _nested("info", message_class("service_msgs/msg/ServiceEventInfo")._TYPE)
     _hash_only(f"{name}_Event", info, _optional("request", request.name), _optional("response", response.name))
     _hash_only(
         name,
@@ -221,7 +203,7 @@ def _service(request: Definition, response: Definition) -> type:
         _nested("response_message", response.name),
         _nested("event_message", f"{name}_Event"),
     )
-    return type(short, (), {**parts, "_type": name, "__module__": f"{package}.{kind}"})
+    return type(short, (), {**parts, "_TYPE": name, "__module__": f"{package}.{kind}"})
 
 
 def service_class(name: str) -> type:
@@ -268,6 +250,6 @@ def action_class(name: str) -> type:
         _nested("feedback_message", f"{name}_FeedbackMessage"),
     )
     _actions[name] = type(
-        short, (), {**parts, "Impl": implementation, "_type": name, "__module__": f"{package}.{kind}"}
+        short, (), {**parts, "Impl": implementation, "_TYPE": name, "__module__": f"{package}.{kind}"}
     )
     return _actions[name]

@@ -46,7 +46,7 @@ class LocalSubscription:
         deliver: DeliverMessage,
     ) -> None:
         self.session, self.node, self.topic, self.cls, self.qos, self.deliver = session, node, topic, cls, qos, deliver
-        self.reader = session.transport.create_reader(topic, cls._type, qos)
+        self.reader = session.transport.create_reader(topic, cls._TYPE, qos)
 
     def matched(self) -> int:
         """Number of publishers, of this process and of others."""
@@ -63,7 +63,7 @@ class LocalPublisher:
 
     def __init__(self, session: Session, node: NodeRecord, topic: str, cls: type[Message], qos: EndpointQos) -> None:
         self.session, self.node, self.topic, self.cls, self.qos = session, node, topic, cls, qos
-        self.writer = session.transport.create_writer(topic, cls._type, qos)
+        self.writer = session.transport.create_writer(topic, cls._TYPE, qos)
         self.latched: deque[tuple[Message, int]] | None = deque(maxlen=qos.depth) if qos.transient_local else None
 
     def reaches(self, subscription: LocalSubscription) -> bool:
@@ -73,11 +73,10 @@ class LocalPublisher:
     def publish(self, message: Payload) -> None:
         """Hand over and send. The caller may change the message afterwards."""
         now_ns = time.time_ns()
-        if isinstance(message, bytes):
-            data = memoryview(bytearray(message))
+        data = None
+        if not isinstance(message, Message):
+            data = bytearray(message)
             message = messages.deserialize(message, self.cls)
-        else:
-            data = None
         if self.latched is not None:
             with self.session.lock:  # a late joiner sees this sample either latched or delivered, not both
                 message = messages.clone(message)

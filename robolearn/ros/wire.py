@@ -71,10 +71,10 @@ def identity(participant_gid: bytes, counter: int) -> str:
     return ".".join([f"{first:2x}", *(f"{byte:x}" for byte in rest)])
 
 
-def add_service_header(data: memoryview, client: int, sequence: int) -> bytearray:
+def add_service_header(data: bytearray, client: int, sequence: int) -> bytearray:
     """Put client and sequence number between the CDR header and the message. 16 bytes, so alignment stays."""
-    header = bytes(data[:CDR_HEADER_BYTES]) + SERVICE_HEADER.pack(client, sequence)
-    return bytearray(b"".join((header, data[CDR_HEADER_BYTES:])))
+    data[CDR_HEADER_BYTES:CDR_HEADER_BYTES] = SERVICE_HEADER.pack(client, sequence)
+    return data
 
 
 def split_service_header(data: bytes) -> tuple[bytes, int, int]:

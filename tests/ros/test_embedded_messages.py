@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -142,3 +144,27 @@ def test_unknown_names_show_near_misses() -> None:
         from sensor_msgs.msg import JointStat  # noqa: F401
     with pytest.raises(UnknownNameError, match="sensor_msgs/msg/JointState"):
         messages.message_class("sensor_msgs/msg/JointStat")
+
+
+def test_big_endian_bytes_are_read_and_written_back_little_endian() -> None:
+    data = bytes.fromhex("00000000" + "00000001" + "00000002" + "00000002" + "6100" + "0000")
+    data += bytes.fromhex("00000000" + "00000001" + "3ff8000000000000" + "00000000" + "00000000")
+    message: Any = messages.deserialize(data, JointState)
+    assert (message.header.stamp.sec, message.header.frame_id, message.position.tolist()) == (1, "a", [1.5])
+    assert messages.deserialize(bytes(messages.serialize(message)), JointState) == message
+
+
+def test_a_received_message_can_be_copied_before_and_after_its_arrays_were_read() -> None:
+    message: Any = messages.deserialize(bytes(messages.serialize(JointState(name=["a"], position=[1.5]))), JointState)
+    assert copy.deepcopy(message) == message
+    assert copy.deepcopy(message) == messages.clone(message) == pickle.loads(pickle.dumps(message))
+    assert not message.position.flags.writeable
+
+
+def test_an_array_changed_in_place_is_sent_as_it_is_and_a_byte_holds_all_values() -> None:
+    info = CameraInfo(k=[1.0] * 9)
+    info.k[8] = 7.0
+    again: Any = messages.deserialize(bytes(messages.serialize(info)), CameraInfo)
+    assert again.k.tolist() == [1.0] * 8 + [7.0]
+    status = DiagnosticStatus(level=b"\xff")
+    assert messages.deserialize(bytes(messages.serialize(status)), DiagnosticStatus) == status

@@ -25,13 +25,13 @@ def class_of(name: str) -> Any:
 
 def build(cls: Any, values: dict[str, Any]) -> Any:
     """A message from plain JSON values."""
-    fields = dict(definitions.store().fielddefs[cls._type][1])
+    fields = dict(definitions.store().fielddefs[cls._TYPE][1])
     given = {}
     for key, value in values.items():
         inner = fields[key]
         while isinstance(inner[1], tuple) and isinstance(inner[1][0], tuple):
             inner = inner[1][0]
-        if inner[1] == ("byte", 0) and cls._field_types[key] == "octet":
+        if inner[1] == ("byte", 0) and cls._FIELD_TYPES[key] == "octet":
             value = bytes(value)
         elif isinstance(inner[1], str):
             nested = messages.message_class(inner[1])
@@ -86,8 +86,8 @@ def test_user_data_and_identity() -> None:
 
 
 def test_service_header_stands_after_the_cdr_header() -> None:
-    message = memoryview(bytearray.fromhex("0001000007"))
-    data = wire.add_service_header(message, client=0x0102030405060708, sequence=9)
+    message = bytes.fromhex("0001000007")
+    data = wire.add_service_header(bytearray(message), client=0x0102030405060708, sequence=9)
     assert data.hex() == "00010000" + "0807060504030201" + "0900000000000000" + "07"
-    assert wire.split_service_header(bytes(data)) == (bytes(message), 0x0102030405060708, 9)
+    assert wire.split_service_header(bytes(data)) == (message, 0x0102030405060708, 9)
     assert wire.split_service_header(b"\x00\x01\x00") == (b"", 0, 0)

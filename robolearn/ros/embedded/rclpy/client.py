@@ -49,7 +49,7 @@ class Client:
         self._wake: Callable[[], None] = lambda: None
         self._executor_of: Callable[[], Any] = lambda: None
         qos = to_endpoint(qos_profile, is_reader=True)
-        self._end: Any = session.transport.create_client(srv_name, srv_type._type, qos)
+        self._end: Any = session.transport.create_client(srv_name, srv_type._TYPE, qos)
         session.add_service_end(record, self._end)
 
     @property
@@ -88,7 +88,7 @@ class Client:
     def call_async(self, request: Any) -> Future:
         """Send a request; the future is done when an executor that spins the node has taken the answer."""
         if not isinstance(request, self.srv_type.Request):
-            raise TypeError(f"wanted a {self.srv_type._type}_Request, got {type(request).__name__}")
+            raise TypeError(f"wanted a {self.srv_type._TYPE}_Request, got {type(request).__name__}")
         data = messages.serialize(request)
         with self._lock:  # the answer may come before the request call returns
             future = Future()

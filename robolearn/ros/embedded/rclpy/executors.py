@@ -148,11 +148,13 @@ class Executor:
         ]
         return min(waits_ns) / 1e9 if waits_ns else LONGEST_WAIT_S
 
-    def _drain(self, timeout_ns: int) -> None:
+    def _drain(self, timeout_ns: int) -> list[Any]:
         """Have every entity that something has arrived for take it over, once there is one or `wake` was called."""
-        for entity in self._waiter.wait(timeout_ns):
+        arrived = self._waiter.wait(timeout_ns)
+        for entity in arrived:
             entity._drain()
         self._looked = True
+        return arrived
 
     def _poll(self) -> Work | None:
         """The next thing to run now, or None. Every ready entity has its turn before any has a second one."""
@@ -204,7 +206,7 @@ class Executor:
                 if waited and not remaining_s:
                     raise TimeoutException
                 wait_s = min(wait_s, remaining_s)
-            self._drain(int(wait_s * 1e9))
+            self._round.extend(self._drain(int(wait_s * 1e9)))  # nothing else was ready before
             waited = True
 
     def _run(self, work: Work) -> None:

@@ -42,7 +42,7 @@ class Service:
         self._queue: deque[tuple[bytes, RequestId]] = deque(maxlen=to_endpoint(qos_profile, is_reader=True).depth)
         self._wake: Callable[[], None] = lambda: None
         qos = to_endpoint(qos_profile, is_reader=True)
-        self._end: Any = session.transport.create_server(srv_name, srv_type._type, qos)
+        self._end: Any = session.transport.create_server(srv_name, srv_type._TYPE, qos)
         session.add_service_end(record, self._end)
 
     @property
@@ -89,7 +89,7 @@ class Service:
         if not isinstance(response, self.srv_type.Response):
             raise TypeError(
                 f"the callback of service {self.srv_name} returned {type(response).__name__}, "
-                f"wanted a {self.srv_type._type}_Response"
+                f"wanted a {self.srv_type._TYPE}_Response"
             )
         if self._end is None:
             raise InvalidHandle("cannot use Destroyable because destruction was requested")

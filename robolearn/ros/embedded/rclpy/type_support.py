@@ -11,8 +11,8 @@ from .exceptions import NoTypeSupportImportedException
 
 def check_for_type_support(cls: Any, kind: str) -> None:
     """`kind` is 'msg', 'srv' or 'action'. Raises NoTypeSupportImportedException."""
-    wanted = {"msg": "_checkers", "srv": "Request", "action": "Goal"}[kind]
-    fits = isinstance(cls, type) and hasattr(cls, "_type") and hasattr(cls, wanted)
+    wanted = {"msg": "_FIELD_TYPES", "srv": "Request", "action": "Goal"}[kind]
+    fits = isinstance(cls, type) and hasattr(cls, "_TYPE") and hasattr(cls, wanted)
     if not fits or (kind == "msg" and not issubclass(cls, Message)):
         raise NoTypeSupportImportedException(f"{cls!r} is no {kind} type, e.g. std_msgs.msg.String")
 

@@ -128,7 +128,7 @@ class ActionClient:
     ) -> Future:
         """Send a goal; the future gives a ClientGoalHandle."""
         if not isinstance(goal, self._action_type.Goal):
-            raise TypeError(f"wanted a {self._action_type._type}_Goal, got {type(goal).__name__}")
+            raise TypeError(f"wanted a {self._action_type._TYPE}_Goal, got {type(goal).__name__}")
         if goal_uuid is None:
             goal_uuid = message_class("unique_identifier_msgs/msg/UUID")(uuid=uuid.uuid4().bytes)
         key = bytes(goal_uuid.uuid)

@@ -247,7 +247,7 @@ class ActionServer:
 
     def _publish_feedback(self, handle: ServerGoalHandle, feedback: Any) -> None:
         if not isinstance(feedback, self._action_type.Feedback):
-            raise TypeError(f"wanted a {self._action_type._type}_Feedback, got {type(feedback).__name__}")
+            raise TypeError(f"wanted a {self._action_type._TYPE}_Feedback, got {type(feedback).__name__}")
         message = self._action_type.Impl.FeedbackMessage(goal_id=handle.goal_id, feedback=feedback)
         self._feedback.publish(message)
 
