@@ -44,6 +44,10 @@ class TransportError(RobolearnError):
     """The ROS 2 transport could not be opened or broke."""
 
 
+class ServingError(RobolearnError):
+    """A policy server is absent, refuses, or says what is no protocol of ours."""
+
+
 class HardwareError(RobolearnError):
     """A device is absent, silent or reports a fault."""
 

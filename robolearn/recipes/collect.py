@@ -16,12 +16,12 @@ from robolearn.datasets.store import DatasetSpec, EpisodeMeta, EpisodeWriter
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.robot_env import RobotEnv
 from robolearn.errors import DatasetError, SpecError
-from robolearn.policies.checkpoint import load_policy
 from robolearn.policies.demonstrator import Demonstrator, Manner
 from robolearn.policies.policy import Policy
 from robolearn.policies.scripted import ScriptedPolicy
 from robolearn.recipes.graph import free_domain_id, run_graph
 from robolearn.serving.chunks import EXECUTE_STEPS
+from robolearn.serving.client import open_policy
 from robolearn.serving.loop import ControlLoop
 from robolearn.specs import POSE_SPEC
 from robolearn.tasks import make_task
@@ -129,7 +129,7 @@ def _collect_in_process(
 
 def _policy(config: CollectConfig) -> Policy:
     if config.policy != SCRIPTED:
-        return load_policy(Path(config.policy))
+        return open_policy(config.policy)
     if config.manner != "expert":
         return Demonstrator(config.task, config.manner)
     return ScriptedPolicy(config.task, perturbation=config.perturbation)

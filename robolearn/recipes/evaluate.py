@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from robolearn.envs.robot_env import RobotEnv
 from robolearn.envs.stochastic import STORI, Stochasticity
 from robolearn.errors import SpecError
-from robolearn.policies.checkpoint import load_policy, read_config
+from robolearn.policies.checkpoint import read_config
 from robolearn.policies.gaussian import GaussianPolicy
 from robolearn.policies.policy import Policy
 from robolearn.policies.scripted import ScriptedPolicy
@@ -22,6 +22,7 @@ from robolearn.recipes.judge import judge, summary
 from robolearn.recipes.report import side_by_side, write_video
 from robolearn.runs import wilson_interval
 from robolearn.serving.chunks import EXECUTE_STEPS
+from robolearn.serving.client import RemotePolicy, open_policy
 from robolearn.serving.loop import ControlLoop
 from robolearn.tasks import make_task
 from robolearn.twin.layout import IMAGE_SIZE
@@ -69,8 +70,9 @@ def evaluate_policy(
     policy: Policy | None = None
     provenance: dict[str, Any] = {}
     if str(checkpoint) != SCRIPTED:
-        policy = load_policy(Path(checkpoint), device)
-        provenance = read_config(Path(checkpoint))["provenance"]
+        policy = open_policy(str(checkpoint), device)
+        if not isinstance(policy, RemotePolicy):
+            provenance = read_config(Path(checkpoint))["provenance"]
     world = {"engine": engine, "randomization": randomization, "stochasticity": stochasticity}
     plain = world == {"engine": "mujoco", "randomization": None, "stochasticity": STORI["none"]}
     if not plain and (is_gym(task) or isinstance(policy, GaussianPolicy)):

@@ -7,7 +7,6 @@ by itself. The policy thinks in a thread of its own (`serving/inference.py`), an
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -18,6 +17,7 @@ from std_srvs.srv import Trigger
 from robolearn.errors import RobolearnError, SpecError, UnknownNameError
 from robolearn.policies.policy import Policy
 from robolearn.serving.chunks import EXECUTE_STEPS, ChunkTimeline
+from robolearn.serving.client import open_policy
 from robolearn.serving.inference import Inference
 from robolearn.serving.shelf import PolicyShelf
 from robolearn.tasks import make_task
@@ -196,9 +196,7 @@ class PolicyNode(LifecycleNode):
             from robolearn.policies.scripted import ScriptedPolicy
 
             return ScriptedPolicy(self._task_id, perturbation=self._perturbation)
-        from robolearn.policies.checkpoint import load_policy  # brings torch, which an expert does not need
-
-        policy = load_policy(Path(path))
+        policy = open_policy(path)
         if self._max_image_age_ns is not None:  # on a cell, whose task need not be one of the twin's
             return policy
         wanted_hz = make_task(self._task_id).control_hz

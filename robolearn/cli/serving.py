@@ -1,0 +1,51 @@
+"""The command that serves a policy to robots without ROS."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from robolearn.cli.output import print_json, say
+
+
+def serve(
+    checkpoint: Annotated[Path, Positional, arg(metavar="CHECKPOINT")],
+    host: str = "127.0.0.1",
+    port: int = 8470,
+    token: str = "",
+    device: str = "cpu",
+    json: bool = False,
+) -> int:
+    """Serve a policy over TCP to robots and programs without ROS, until Ctrl-C.
+
+    Where a checkpoint is named, such as in evaluate, collect and the policy node, tcp://HOST:PORT uses it.
+
+    Example: robolearn serve runs/bc/checkpoints/best --host 192.168.1.10 --token "$(cat token)"
+
+    Args:
+        checkpoint: the policy.
+        host: address to listen on; anything but this host wants a token.
+        port: 0 takes a free one.
+        token: what clients have to show, as ROBOLEARN_POLICY_TOKEN says in their environment and by default in ours.
+        device: `cpu` or `cuda`.
+        json: print the address as JSON when the server is ready.
+    """
+    from robolearn.policies.checkpoint import load_policy
+    from robolearn.serving.client import TOKEN_VARIABLE
+    from robolearn.serving.server import PolicyServer
+
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    token = token or os.environ.get(TOKEN_VARIABLE, "")
+    server = PolicyServer(str(checkpoint), lambda: load_policy(checkpoint, device), host, port, token)
+    if json:
+        print_json({"address": server.address, "policy": str(checkpoint)})
+    say(f"{checkpoint} is served at {server.address}; end with Ctrl-C")
+    try:
+        server.serve()
+    finally:
+        server.close()
+    return 0

@@ -1,0 +1,149 @@
+"""The policy server for robots whose computer has no ROS: one policy a client, over TCP.
+
+It listens on loopback; anywhere else a token is wanted, which is sent as it is: over a network that others share, go
+through an SSH tunnel or a VPN. What comes is JSON and raw arrays of a bounded size (`protocol`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import logging
+import socket
+import threading
+from collections.abc import Callable
+
+from robolearn.errors import RobolearnError, ServingError
+from robolearn.policies.policy import Policy
+from robolearn.serving.chunks import checked
+from robolearn.serving.protocol import SCHEME, VERSION, Message, observation_bytes, receive, send
+
+MAX_CLIENTS = 8
+MAX_CONNECTIONS = 32  # with those that have not said who they are
+HELLO_S = 5.0  # for a client to say who it is
+FRAME_S = 5.0  # for a frame that has begun, and for an answer to be taken
+
+logger = logging.getLogger(__name__)
+
+
+class PolicyServer:
+    """Listens as soon as it is made. `make` loads the policy anew for each client, so that none meets another's seed.
+
+    Raises ServingError when the address cannot be used, or wants a token.
+    """
+
+    def __init__(self, name: str, make: Callable[[], Policy], host: str, port: int, token: str = "") -> None:
+        self._name, self._make, self._token = name, make, token
+        self.spec = make().spec
+        try:
+            family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            if not token and not _is_loopback(str(place[0])):
+                raise ServingError(f"{host} is reached from outside: give a token, or listen on 127.0.0.1")
+            self._listener = socket.create_server(place[:2], family=family, backlog=MAX_CLIENTS)
+        except (OSError, OverflowError) as error:
+            raise ServingError(f"cannot listen on {host} port {port}: {error}; take another --port") from error
+        self._clients: dict[socket.socket, threading.Thread] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @property
+    def address(self) -> str:
+        host, port = self._listener.getsockname()[:2]
+        return f"{SCHEME}{f'[{host}]' if ':' in host else host}:{port}"
+
+    def serve(self) -> None:
+        """Take clients until `close` is called."""
+        while not self._closed:
+            try:
+                connection, peer = self._listener.accept()
+            except OSError:  # closed meanwhile
+                return
+            if len(self._clients) >= MAX_CONNECTIONS:
+                connection.close()
+                continue
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # notices a client that lost power
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            thread = threading.Thread(target=self._attend, args=(connection, f"{peer[0]}:{peer[1]}"), daemon=True)
+            with self._lock:
+                self._clients[connection] = thread
+            thread.start()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._closed = True
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        with self._lock:
+            clients = dict(self._clients)
+        for connection, thread in clients.items():
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            thread.join(FRAME_S)
+
+    def _attend(self, connection: socket.socket, peer: str) -> None:
+        """One client, to its end."""
+        try:
+            with connection:
+                self._talk(connection, peer)
+        except (OSError, ServingError) as error:
+            if not self._closed:
+                logger.info("client %s: %s", peer, error)
+        finally:
+            with self._lock:
+                self._clients.pop(connection, None)
+
+    def _talk(self, connection: socket.socket, peer: str) -> None:
+        connection.settimeout(FRAME_S)
+        reason = self._fault(receive(connection, 0, HELLO_S, HELLO_S))
+        if reason:
+            send(connection, Message("refused", {"reason": reason}))
+            raise ServingError(f"refused: {reason}")
+        policy = self._make()
+        policy.reset(0)
+        send(connection, Message("welcome", {"version": VERSION, "policy": self._name, "spec": policy.spec.to_json()}))
+        logger.info("client %s is served", peer)
+        limit = observation_bytes(policy.spec.observation)
+        while True:
+            request = receive(connection, limit, None, FRAME_S)
+            connection.settimeout(FRAME_S)
+            send(connection, answer(policy, request))
+
+    def _fault(self, hello: Message) -> str:
+        """Why a client is not let in, or nothing."""
+        if hello.kind != "hello":
+            return f"{hello.kind!r} came first, wanted 'hello'"
+        if hello.fields.get("version") != VERSION:
+            return f"the client speaks version {hello.fields.get('version')!r} of the protocol, this server {VERSION}"
+        token = hello.fields.get("token")
+        if self._token and not hmac.compare_digest(str(token).encode(), self._token.encode()):
+            return "the token is not the one of this server"
+        with self._lock:
+            crowded = len(self._clients) > MAX_CLIENTS
+        return f"{MAX_CLIENTS} clients are served already" if crowded else ""
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "::1" or host.startswith("127.")
+
+
+def answer(policy: Policy, request: Message) -> Message:
+    """What the policy says to a request. It may raise what it likes: the client is told, and its robot holds."""
+    try:
+        if request.kind == "reset":
+            policy.reset(request.get("seed", int))
+            return Message("done")
+        if request.kind != "act":
+            raise ServingError(f"{request.kind!r} came, wanted 'act' or 'reset'")
+        stamp_ns = request.get("stamp_ns", int)
+        missing = policy.spec.observation.keys() - request.arrays.keys()
+        if missing:
+            raise ServingError(f"the observation lacks {', '.join(sorted(missing))}")
+        fields = {name: spec.check(name, request.arrays[name]) for name, spec in policy.spec.observation.items()}
+        chunk = checked(policy.act(fields, stamp_ns), policy.spec.action, stamp_ns)
+    except RobolearnError as error:
+        return Message("failed", {"reason": str(error)})
+    except Exception as error:  # noqa: BLE001  whatever a policy raises
+        return Message("failed", {"reason": f"{type(error).__name__}: {' '.join(str(error).split())}"})
+    stamps = {name: int(getattr(chunk, name)) for name in ("stamp_ns", "start_ns", "period_ns")}
+    return Message("chunk", {**stamps, "source": int(chunk.source)}, {"actions": chunk.actions})

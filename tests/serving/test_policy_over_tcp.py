@@ -1,0 +1,271 @@
+"""A policy in another process: same chunks, held when it is gone, closed to strangers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from robolearn.errors import ServingError, SpecError
+from robolearn.networks.normalizer import FieldStatistics
+from robolearn.policies.checkpoint import load_policy, save_policy
+from robolearn.policies.chunking import ChunkPolicy, ChunkPolicyConfig
+from robolearn.serving import protocol
+from robolearn.serving.client import RemotePolicy, open_policy
+from robolearn.serving.inference import Inference
+from robolearn.serving.server import MAX_CLIENTS, PolicyServer
+from robolearn.serving.shelf import PolicyShelf
+from robolearn.specs import InterfaceSpec, RobotSpec, image_spec
+from robolearn.types import ActionChunk, ActionSource, Observation
+
+ROBOT = RobotSpec("toy", ("pan", "grip"), (-1.0, 0.0), (1.0, 0.5), (1.0, 1.0))
+SPEC = InterfaceSpec({"proprio": ROBOT.proprio_spec, "image_top": image_spec(8, 8)}, ROBOT.action_spec, 20.0)
+NARROW = FieldStatistics((0.1,) * 4, (1 / 3,) * 4, (-1.0,) * 4, (1.0,) * 4)
+SEEN: Observation = {
+    "proprio": np.array([0.5, 0.25, 0.0, 0.0], np.float32),
+    "image_top": np.arange(192, dtype=np.uint8).reshape(8, 8, 3),
+    "not_asked_for": np.zeros(1000),
+}
+
+
+class Mirror:
+    """Answers with what it sees and its seed."""
+
+    def __init__(self, spec: InterfaceSpec = SPEC) -> None:
+        self.spec = spec
+        self.seed = -1
+
+    def reset(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def act(self, observation: Observation, stamp_ns: int) -> ActionChunk:
+        if self.seed == 666:
+            raise RuntimeError("out of\nmemory")
+        assert set(observation) == set(self.spec.observation)
+        actions = np.stack([observation["proprio"][:2], [self.seed / 100, observation["image_top"][7, 7, 2] / 1000]])
+        return ActionChunk(actions.astype(np.float32), stamp_ns, stamp_ns + 1, 50_000_000, ActionSource.SCRIPT)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., PolicyServer]]:
+    servers: list[tuple[PolicyServer, threading.Thread]] = []
+
+    def start(make: Callable[[], Any] = Mirror, port: int = 0, token: str = "") -> PolicyServer:
+        server = PolicyServer("mirror", make, "127.0.0.1", port, token)
+        servers.append((server, threading.Thread(target=server.serve)))
+        servers[-1][1].start()
+        return server
+
+    yield start
+    for server, thread in servers:
+        server.close()
+        thread.join()
+
+
+@pytest.fixture
+def remote() -> Iterator[Callable[..., RemotePolicy]]:
+    policies: list[RemotePolicy] = []
+
+    def connect(address: str, token: str = "") -> RemotePolicy:
+        policies.append(RemotePolicy(address, token))
+        return policies[-1]
+
+    yield connect
+    for policy in policies:
+        policy.close()
+
+
+Serve = Callable[..., PolicyServer]
+Remote = Callable[..., RemotePolicy]
+
+
+def test_a_remote_policy_is_a_policy(serve: Serve, remote: Remote) -> None:
+    policy = remote(serve().address)
+    assert policy.spec == SPEC
+    policy.reset(7)
+    chunk = policy.act(SEEN, 123)
+    np.testing.assert_allclose(chunk.actions, [[0.5, 0.25], [0.07, 0.191]])
+    assert (chunk.stamp_ns, chunk.start_ns, chunk.period_ns) == (123, 124, 50_000_000)
+    assert chunk.source is ActionSource.SCRIPT
+    policy.close()
+    assert policy.act(SEEN, 124).actions[1, 0] == pytest.approx(0.07)  # connected again, in the same episode
+
+
+def test_clients_do_not_meet(serve: Serve, remote: Remote) -> None:
+    address = serve().address
+    one, other = remote(address), remote(address)
+    one.reset(1)
+    other.reset(2)
+    assert one.act(SEEN, 1).actions[1, 0] == pytest.approx(0.01)
+    assert other.act(SEEN, 1).actions[1, 0] == pytest.approx(0.02)
+    rest = [remote(address) for _ in range(MAX_CLIENTS - 2)]
+    with pytest.raises(ServingError, match="8 clients are served already"):
+        remote(address)
+    assert len(rest) == MAX_CLIENTS - 2
+
+
+def test_what_the_policy_raises_is_told_and_not_the_end(serve: Serve, remote: Remote) -> None:
+    policy = remote(serve().address)
+    policy.reset(666)
+    with pytest.raises(ServingError, match=r"tcp://127.*: RuntimeError: out of memory$"):
+        policy.act(SEEN, 1)
+    policy.reset(3)
+    assert policy.act(SEEN, 2).stamp_ns == 2
+    with pytest.raises(SpecError, match="image_top has shape"):
+        policy.act({**SEEN, "image_top": np.zeros((9, 9, 3), np.uint8)}, 3)
+    with pytest.raises(SpecError, match="lacks image_top"):
+        policy.act({"proprio": SEEN["proprio"]}, 4)
+
+
+def test_a_server_that_comes_back_with_another_policy_is_refused(serve: Serve, remote: Remote) -> None:
+    server = serve()
+    policy = remote(server.address)
+    _, port = protocol.split_address(server.address)
+    server.close()
+    with pytest.raises(ServingError, match="gone"):
+        policy.act(SEEN, 1)
+    with pytest.raises(ServingError, match="not reached"):
+        policy.act(SEEN, 2)
+    slower = InterfaceSpec(SPEC.observation, SPEC.action, 10.0)
+    serve(lambda: Mirror(slower), port)
+    with pytest.raises(ServingError, match="another spec"):
+        policy.act(SEEN, 3)
+
+
+def test_a_token_is_wanted_from_outside_and_checked(serve: Serve, remote: Remote, monkeypatch: Any) -> None:
+    with pytest.raises(ServingError, match="token"):
+        PolicyServer("mirror", Mirror, "0.0.0.0", 0)
+    address = serve(token="secret").address
+    for wrong in ("", "secre", "secret2"):
+        with pytest.raises(ServingError, match="token is not the one"):
+            remote(address, wrong)
+    monkeypatch.setenv("ROBOLEARN_POLICY_TOKEN", "secret")
+    policy = open_policy(address)
+    assert isinstance(policy, RemotePolicy)
+    assert policy.spec == SPEC
+    policy.close()
+
+
+@pytest.mark.parametrize("address", ["tcp://", "tcp://host", "tcp://:1", "tcp://h:x", "tcp://h:99999", "udp://h:1"])
+def test_addresses_are_checked(remote: Remote, address: str) -> None:
+    with pytest.raises(ServingError, match="no address"):
+        remote(address)
+
+
+def test_strangers_get_nothing_and_disturb_nobody(serve: Serve, remote: Remote) -> None:
+    server = serve()
+    place = protocol.split_address(server.address)
+    friend = remote(server.address)
+    generator = random.Random(0)
+    hello = json.dumps({"kind": "hello", "version": 1, "token": "", "arrays": []}).encode()
+    act = json.dumps({"kind": "act", "stamp_ns": 1, "arrays": [["proprio", "float32", [10**9, 10**9]]]}).encode()
+    pack = protocol.PREFIX.pack
+    strings = [generator.randbytes(generator.randrange(1, 300)) for _ in range(50)]
+    strings += [pack(b"RLPS", 2**32 - 1, 0), pack(b"RLPS", len(hello), 2**32 - 1) + hello]
+    strings += [pack(b"RLPS", 60_000, 0) + b"[" * 60_000, pack(b"RLPS", 2, 0) + b"{}", b"GET / HTTP/1.1\r\n\r\n"]
+    strings += [pack(b"RLPS", len(hello), 0) + hello + pack(b"RLPS", len(act), 8) + act + bytes(8)]
+    strings += [pack(b"RLPS", len(hello), 0) + hello.replace(b"1", b"2")]
+    for string in strings:
+        answer = b""
+        with socket.create_connection(place, 10) as stranger, contextlib.suppress(OSError):
+            stranger.sendall(string)
+            stranger.shutdown(socket.SHUT_WR)
+            while part := stranger.recv(65_536):
+                answer += part
+        assert b"chunk" not in answer
+    assert friend.act(SEEN, 5).stamp_ns == 5
+
+
+@given(st.binary(max_size=60), st.binary(max_size=40))
+def test_random_frames_are_refused(header: bytes, data: bytes) -> None:
+    with pytest.raises(ServingError):
+        protocol.parse(header, data)
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats(allow_nan=False)
+        | st.sampled_from(["uint8", "x", "hello"]),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["kind", "arrays"]), inner),
+        max_leaves=8,
+    ),
+    st.binary(max_size=8),
+)
+def test_true_json_of_another_form_is_parsed_or_refused(header: Any, data: bytes) -> None:
+    try:
+        message = protocol.parse(json.dumps(header).encode(), data)
+    except ServingError:
+        return
+    assert sum(array.nbytes for array in message.arrays.values()) == len(data)
+
+
+def command(checkpoint: Path, port: int) -> tuple[subprocess.Popen[str], str]:
+    """`robolearn serve`, and where it listens."""
+    words = [sys.executable, "-m", "robolearn.cli", "serve", str(checkpoint), "--port", str(port), "--json"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    text = ""
+    while not text.endswith("}\n"):
+        line = process.stdout.readline()
+        assert line
+        text += line
+    return process, json.loads(text)["address"]
+
+
+def test_killed_in_motion_the_robot_holds_and_goes_on_when_it_is_back(tmp_path: Path) -> None:
+    spec = InterfaceSpec({"proprio": ROBOT.proprio_spec}, ROBOT.action_spec, 20.0)
+    config = ChunkPolicyConfig(chunk_steps=4, hidden_sizes=(8,))
+    save_policy(ChunkPolicy(spec, {"proprio": NARROW, "action": NARROW.select([0, 1])}, config), tmp_path / "policy")
+    process, address = command(tmp_path / "policy", 0)
+    policy = open_policy(address)
+    local = load_policy(tmp_path / "policy")
+    policy.reset(3)
+    local.reset(3)
+    np.testing.assert_allclose(policy.act(SEEN, 9).actions, local.act(SEEN, 9).actions, rtol=1e-5)
+    came = threading.Event()
+    inference = Inference(PolicyShelf("remote", policy), came.set)
+
+    def ask(stamp_ns: int) -> Any:
+        came.clear()
+        inference.ask("", SEEN, stamp_ns)
+        assert came.wait(60)
+        (answer,) = inference.take()
+        return answer
+
+    try:
+        assert ask(10).chunk is not None
+        process.kill()
+        process.communicate()
+        held = ask(11)
+        assert held.chunk is None
+        assert address in held.problem
+        process, again = command(tmp_path / "policy", protocol.split_address(address)[1])
+        assert again == address
+        while (answer := ask(12)).chunk is None:
+            assert "not reached" in answer.problem
+    finally:
+        inference.close()
+        assert isinstance(policy, RemotePolicy)
+        policy.close()
+        process.kill()
+        process.communicate()
+
+
+def test_no_server_is_one_line(remote: Remote) -> None:
+    with pytest.raises(ServingError, match="robolearn serve CHECKPOINT"):
+        remote("tcp://127.0.0.1:9")
