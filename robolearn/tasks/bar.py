@@ -12,7 +12,7 @@ from robolearn.tasks.arm import Arm
 from robolearn.tasks.facts import closeness, distance, home, off_table, position, standing, yaw_of
 from robolearn.tasks.kinematics import SO101, SO101_ARM
 from robolearn.tasks.motion import grasp, holds, move
-from robolearn.tasks.put import BLOCK_HALF_M, RESTS_WITHIN_M
+from robolearn.tasks.put import BLOCK_HALF_M, LEFT_BY_M, LET_GO_M, RESTS_WITHIN_M
 from robolearn.tasks.task import Facts, InitialState, Judgement, Task
 
 SIDES = ("left", "right")
@@ -95,7 +95,8 @@ class LiftBar(Task):
 
 
 class LowerBar(Task):
-    """Stages: lower (the bar is in the air), release (it lies). Success: and all jaws are open, where bars start."""
+    """Stages: lower (the bar is in the air), release (it lies). Success: and all jaws are open around it, where bars
+    start; a bar which was dropped does not count."""
 
     id = "lower_bar-v1"
     instruction = "put the bar down on the table with both arms and let it go"
@@ -128,7 +129,8 @@ class LowerBar(Task):
         down = height < RESTS_WITHIN_M
         inside = ((bar[..., :2] >= START_LOW - 0.01) & (bar[..., :2] <= START_HIGH + 0.01)).all(axis=-1)
         stage_progress = np.where(down, opened, closeness(height, 0.05))
-        success = down & inside & (opened > 0.6)
+        to_block = np.maximum(*(distance(position(facts, a.tool), b) for a, b in zip(self.arms, blocks, strict=True)))
+        success = down & inside & (to_block < LET_GO_M) & (opened > 0.6)
         return Judgement(success, down.astype(np.int64), stage_progress, off_table(bar), len(self.stages))
 
     def expert(self, facts: Facts) -> NDArray[np.float32]:
@@ -140,7 +142,7 @@ class LowerBar(Task):
         for arm, block in zip(self.arms, blocks, strict=True):
             here, jaws = arm.where(facts), arm.gripper
             if lies:
-                rise = 0.05 if float(arm.opened(facts)) > 0.75 * jaws.open else 0.0
+                rise = block[2] + LEFT_BY_M - here[2] if float(arm.opened(facts)) > 0.75 * jaws.open else 0.0
                 commands.append(move(arm, facts, here + np.array([0.0, 0.0, rise]), None, jaws.open))
             else:
                 step = np.array([*aside, low - block[2]])

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from robolearn.tasks.facts import closeness, distance, home, off_table, position, standing, yaw_of
 from robolearn.tasks.motion import grasp, holds, move
-from robolearn.tasks.put import BLOCK_HALF_M, RESTS_WITHIN_M
+from robolearn.tasks.put import BLOCK_HALF_M, LEFT_BY_M, LET_GO_M, RESTS_WITHIN_M
 from robolearn.tasks.task import Facts, InitialState, Judgement, Task
 
 LIFTED_M = 0.08  # height of the cube's lower face
@@ -52,7 +52,8 @@ class Lift(Task):
 
 
 class Lower(Task):
-    """Stages: lower (the cube is in the air), release (it stands). Success: and the jaws are open."""
+    """Stages: lower (the cube is in the air), release (it stands). Success: and the jaws are open around it, so that a
+    cube which was dropped does not count."""
 
     id = "lower-v1"
     instruction = "put the red cube down on the table and let it go"
@@ -80,13 +81,14 @@ class Lower(Task):
         opened = np.clip(self.arm.opened(facts) / self.arm.gripper.open, 0, 1)
         inside = ((cube[..., :2] >= START_LOW - 0.01) & (cube[..., :2] <= START_HIGH + 0.01)).all(axis=-1)
         stage_progress = np.where(down, opened, closeness(height, 0.05))
-        success = down & inside & (opened > 0.6)
+        at_hand = distance(position(facts, "tool"), cube) < LET_GO_M
+        success = down & inside & at_hand & (opened > 0.6)
         return Judgement(success, down.astype(np.int64), stage_progress, off_table(cube), len(self.stages))
 
     def expert(self, facts: Facts) -> NDArray[np.float32]:
         cube, here, jaws = position(facts, "cube"), self.arm.where(facts), self.arm.gripper
         if cube[2] < BLOCK_HALF_M + RESTS_WITHIN_M:
-            rise = 0.05 if float(self.arm.opened(facts)) > 0.75 * jaws.open else 0.0
+            rise = cube[2] + LEFT_BY_M - here[2] if float(self.arm.opened(facts)) > 0.75 * jaws.open else 0.0
             return move(self.arm, facts, here + np.array([0.0, 0.0, rise]), None, jaws.open)
         aside = np.clip(cube[:2], START_LOW, START_HIGH) - cube[:2]
         sink = BLOCK_HALF_M - 0.002 - cube[2]

@@ -29,6 +29,7 @@ class PickPlace(Task):
     scene = "pick_place"
     bodies = ("tool", "cube", "goal")
     max_steps = 160
+    dwell_steps = 5
     backward = "pick_place_back-v1"
 
     def initial_state(self, rng: np.random.Generator) -> InitialState:
@@ -56,6 +57,7 @@ class PickPlaceBack(Task):
     scene = "pick_place"
     bodies = ("tool", "cube", "goal")
     max_steps = 160
+    dwell_steps = 5
     backward = PickPlace.id
 
     def initial_state(self, rng: np.random.Generator) -> InitialState:

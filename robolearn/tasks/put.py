@@ -16,6 +16,10 @@ STAGES = ("reach", "grasp", "carry", "place")
 BLOCK_HALF_M = 0.015
 LIFTED_M = 0.015  # a block that is this far above where it stood has been lifted
 RESTS_WITHIN_M = 0.003  # of its height on the support
+LET_GO_M, LEFT_BY_M = (
+    0.04,
+    0.03,
+)  # a tool within the former put the block down, did not drop it; so far experts withdraw
 CARRY_CLEARANCE_M = 0.052  # above where it will rest, while it travels
 
 

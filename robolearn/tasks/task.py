@@ -83,7 +83,7 @@ class Task(Protocol):
     scene: str  # a file of sim_assets/scenes, without .xml
     bodies: tuple[str, ...]  # whose poses are published, the robot's `tool` among them
     max_steps: int
-    dwell_steps: int = 1  # control steps for which the goal must be reached without a break
+    dwell_steps: int  # control steps for which the goal must be reached without a break
     control_hz: float = 20.0
     backward: str  # id of the task that undoes this one
     arm: Arm
