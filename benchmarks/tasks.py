@@ -15,15 +15,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import robolearn.twin  # noqa: F401, settles which OpenGL MuJoCo takes
+
+import mujoco  # isort: skip
 import numpy as np
 
-from robolearn.tasks import TASKS, make_task
+from robolearn.physics import Physics
+from robolearn.tasks import TASKS, Task, make_task
+from robolearn.twin.batch import TwinBatch
 from robolearn.twin.twin import Twin
 
 MEASURED = Path(__file__).resolve().parent.parent / "sim_assets" / "measured.json"
 FIRST_SEED = 500_000
 DEEP_M, DEEP_STEPS = 0.005, 3
 FELL_M = -0.02  # below the table's top
+ROWS = 50  # random episodes that run together
+MIN_DISTANCE = 1  # MuJoCo's name for the reduction of a contact sensor to its deepest contact
 
 
 def expert(twin: Twin, episodes: int) -> dict[str, Any]:
@@ -42,36 +49,60 @@ def expert(twin: Twin, episodes: int) -> dict[str, Any]:
     return {"episodes": episodes, "success_rate": successes / episodes, "mean_steps": round(float(np.mean(steps)), 1)}
 
 
-def random_commands(twin: Twin, episodes: int) -> dict[str, Any]:
-    robot, tools = twin.robot_spec, {arm.tool for arm in twin.task.arms}
-    low, high = np.array(robot.position_low), np.array(robot.position_high)
-    stride = np.array(robot.max_speed) / twin.control_hz
+class Watched(Physics):
+    """Of the robot as its file has it, with a sensor for the deepest of all contacts."""
+
+    def edit(self, spec: mujoco.MjSpec) -> None:
+        super().edit(spec)
+        depth = spec.add_sensor(name="depth", type=mujoco.mjtSensor.mjSENS_CONTACT)
+        depth.intprm[:3] = (1 << mujoco.mjtConDataField.mjCONDATA_DIST.value, MIN_DISTANCE, 1)
+
+
+def commands(twins: TwinBatch, seeds: range) -> np.ndarray:
+    """Drifting joint targets (steps, N, J), within the joints' limits and speeds."""
+    robot = twins.robot_spec
+    low, high, stride = np.array(robot.position_low), np.array(robot.position_high), np.array(robot.max_speed)
+    shape = (twins.task.max_steps, len(low))
+    pushes = np.stack([np.random.default_rng(seed).uniform(-1, 1, shape) for seed in seeds], axis=1)
+    command, drift, answer = twins.joint_positions().astype(np.float64), np.zeros((len(seeds), len(low))), []
+    for push in pushes:
+        drift = 0.8 * drift + 0.6 * push
+        command = np.clip(command + np.clip(drift, -1, 1) * stride / twins.control_hz, low, high)
+        answer.append(command)
+    return np.array(answer)
+
+
+def random_commands(task: Task, episodes: int) -> dict[str, Any]:
+    tools = {f"pose_{arm.tool}" for arm in task.arms}
+    watched = [f"pose_{body}" for body in task.bodies if f"pose_{body}" not in tools]
     count = dict.fromkeys(("success", "lost", "diverged", "fell_unnoticed", "deep_penetrations"), 0)
     deepest = 0.0
-    for seed in range(FIRST_SEED, FIRST_SEED + episodes):
-        rng = np.random.default_rng(seed)
-        twin.reset(seed)
-        command, drift = twin.robot_state().joint_position.astype(np.float64), np.zeros(len(low))
-        deep_steps = worst_steps = 0
-        for _ in range(twin.task.max_steps):
-            drift = 0.8 * drift + 0.6 * rng.uniform(-1, 1, len(low))
-            command = np.clip(command + np.clip(drift, -1, 1) * stride, low, high)
-            twin.step(command)
-            status = twin.status()
-            if status.success or status.failed:
+    for first in range(FIRST_SEED, FIRST_SEED + episodes, ROWS):
+        seeds = range(first, min(first + ROWS, FIRST_SEED + episodes))
+        twins = TwinBatch(task, len(seeds), {}, threads=1, physics=Watched())
+        twins.reset(seeds)
+        depth = twins.batch.sensor("depth").data
+        deep_steps, worst_steps = np.zeros(len(seeds), int), np.zeros(len(seeds), int)
+        goes_on, fell = np.ones(len(seeds), bool), np.zeros(len(seeds), bool)
+        for command in commands(twins, seeds):
+            twins.command(command)
+            twins.advance(goes_on)
+            deep = np.where(goes_on, -depth[:, 0], 0.0)
+            deepest = max(deepest, float(deep.max()))
+            deep_steps = np.where(deep > DEEP_M, deep_steps + 1, 0)
+            worst_steps = np.maximum(worst_steps, deep_steps)
+            status = twins.status()
+            goes_on &= ~status.success & (status.failed == "")
+            heights = [rows[:, 2] for rows in twins.observe(watched).values()]
+            fell |= goes_on & (np.min(heights, axis=0, initial=0.0) < FELL_M)
+            goes_on &= ~fell
+            if not goes_on.any():
                 break
-            depth = -float(min(twin.data.contact.dist, default=0.0))
-            deepest = max(deepest, depth)
-            deep_steps = deep_steps + 1 if depth > DEEP_M else 0
-            worst_steps = max(worst_steps, deep_steps)
-            heights = [pose[2] for body, pose in twin.body_poses().items() if body not in tools]
-            if min(heights, default=0.0) < FELL_M:
-                count["fell_unnoticed"] += 1
-                break
-        count["success"] += status.success
-        count["diverged"] += status.diverged
-        count["lost"] += bool(status.failed) and not status.diverged
-        count["deep_penetrations"] += worst_steps > DEEP_STEPS
+        count["success"] += int(status.success.sum())
+        count["diverged"] += int(status.diverged.sum())
+        count["lost"] += int(((status.failed != "") & ~status.diverged).sum())
+        count["fell_unnoticed"] += int(fell.sum())
+        count["deep_penetrations"] += int((worst_steps > DEEP_STEPS).sum())
     return {"episodes": episodes, **count, "deepest_mm": round(deepest * 1000, 1)}
 
 
@@ -96,12 +127,12 @@ def main() -> None:
     variants = [f"{name}@{robot}" for name, task in TASKS.items() for robot in task.robots[1:]]
     answer = {}
     for task_id in args.tasks or [*TASKS, *variants]:
-        twin = Twin(make_task(task_id), {})
-        figures: dict[str, Any] = {"robot": twin.task.robot}
+        task = make_task(task_id)
+        figures: dict[str, Any] = {"robot": task.robot}
         if args.expert:
-            figures["expert"] = expert(twin, args.expert)
+            figures["expert"] = expert(Twin(task, {}), args.expert)
         if args.random:
-            figures["random"] = random_commands(twin, args.random)
+            figures["random"] = random_commands(task, args.random)
         save(task_id, figures)
         answer[task_id] = figures
         print(task_id, json.dumps(figures), file=sys.stderr, flush=True)

@@ -66,8 +66,8 @@ def twin_compare(
         task: by default the dataset's own.
         physics: of the robot, as `twin fit` writes it.
     """
+    from robolearn.physics import DEFAULT_PHYSICS, Physics
     from robolearn.recipes.twin import compare_twin
-    from robolearn.twin.physics import DEFAULT_PHYSICS, Physics
 
     report = compare_twin(dataset, episode, out, task, DEFAULT_PHYSICS if physics is None else Physics.read(physics))
     if json:

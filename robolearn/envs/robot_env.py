@@ -14,6 +14,7 @@ from robolearn.envs.control import make_control
 from robolearn.envs.spaces import box, flatten, observation_space
 from robolearn.envs.stochastic import STORI, Disturber, Stochasticity
 from robolearn.errors import SpecError
+from robolearn.physics import DEFAULT_PHYSICS, Physics
 from robolearn.robots.safety import SafetyConfig, SafetyDecision, SafetyFilter
 from robolearn.specs import InterfaceSpec
 from robolearn.tasks import make_task
@@ -28,9 +29,9 @@ class RobotEnv(gymnasium.Env[Any, NDArray]):
     cameras: size (H, W) by name; the task's own ones by default. privileged: observations have the fields `pose_<body>`
     too, as scripted policies need. flat: the observation is one vector (D,) of all fields in the order of `interface`,
     without pictures. control: what an action means, see `control.CONTROLS`; by default it is joint targets (J,).
-    engine: `mujoco`, or `bullet` for the same task in PyBullet. randomization: how twins differ from episode to
-    episode. stochasticity: what disturbs the policy within one. max_held_steps: refusals in a row by the safety filter
-    that truncate the episode.
+    engine: `mujoco`, or `bullet` for the same task in PyBullet. physics: of the robot, its latency among it.
+    randomization: how twins differ from episode to episode. stochasticity: what disturbs the policy within one.
+    max_held_steps: refusals in a row by the safety filter that truncate the episode.
 
     An episode is terminated by success or a lost object, truncated after the task's `max_steps`, by refusals or by a
     diverged simulation. Every `info` has success, stage, progress, held (the filter refused the action), reason (why it
@@ -49,6 +50,7 @@ class RobotEnv(gymnasium.Env[Any, NDArray]):
         flat: bool = False,
         control: str = "joint_position",
         engine: str = "mujoco",
+        physics: Physics = DEFAULT_PHYSICS,
         randomization: Randomization | None = None,
         stochasticity: Stochasticity = STORI["none"],
         safety: SafetyConfig = SafetyConfig(),  # noqa: B008, it is frozen
@@ -58,7 +60,7 @@ class RobotEnv(gymnasium.Env[Any, NDArray]):
         if render_mode is not None and cameras is not None and not cameras:
             raise SpecError(f"{task_id} has no cameras to render with; give at least one, or render_mode None")
         self.task = make_task(task_id)
-        self.twin = make_twin(engine, self.task, {} if flat and cameras is None else cameras, randomization)
+        self.twin = make_twin(engine, self.task, {} if flat and cameras is None else cameras, randomization, physics)
         self.metadata = {**self.metadata, "render_fps": self.task.control_hz}
         self.render_mode = render_mode
         robot, period_s = self.twin.robot_spec, self.twin.period_ns * 1e-9

@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from robolearn.envs.control import make_control
 from robolearn.envs.spaces import box, flatten, observation_space
 from robolearn.errors import SpecError
+from robolearn.physics import DEFAULT_PHYSICS, Physics
 from robolearn.robots.safety import SafetyConfig
 from robolearn.robots.safety_batch import BatchDecision, BatchSafetyFilter
 from robolearn.specs import InterfaceSpec
 from robolearn.tasks import make_task
 from robolearn.twin.batch import BatchStatus, TwinBatch
+from robolearn.twin.randomize import Randomization
 
 Ids = NDArray[np.int64]
 Info = dict[str, Any]
@@ -47,6 +49,8 @@ class RobotVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray]):
         privileged: bool = False,
         flat: bool = False,
         control: str = "joint_position",
+        physics: Physics = DEFAULT_PHYSICS,
+        randomization: Randomization | None = None,
         safety: SafetyConfig = SafetyConfig(),  # noqa: B008, it is frozen
         max_held_steps: int = 10,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
@@ -56,7 +60,8 @@ class RobotVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray]):
         if render_mode is not None and cameras is not None and not cameras:
             raise SpecError(f"{task_id} has no cameras to render with; give at least one, or render_mode None")
         self.task = make_task(task_id)
-        self.twins = TwinBatch(self.task, num_envs, {} if flat and cameras is None else cameras, threads)
+        cameras = {} if flat and cameras is None else cameras
+        self.twins = TwinBatch(self.task, num_envs, cameras, threads, physics, randomization)
         self.num_envs = num_envs
         self.render_mode = render_mode
         self.autoreset_mode = AutoresetMode(autoreset_mode)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
 from robolearn.envs.gym_env import PREFIX, GymVectorEnv
+from robolearn.envs.stochastic import STORI, Stochasticity
 from robolearn.errors import SpecError
 from robolearn.specs import InterfaceSpec
+
+if TYPE_CHECKING:
+    from robolearn.envs.robot_env import RobotEnv
+    from robolearn.twin.randomize import Randomization
 
 Info = dict[str, Any]
 
@@ -58,23 +64,44 @@ def is_gym(task: str) -> bool:
     return task.startswith(PREFIX)
 
 
-def make_environments(task: str, num_envs: int, render: bool = False) -> Environments:
+class OneByOne(SyncVectorEnv):
+    """Single environments stepped one after the other: engines and disturbances that no batch has."""
+
+    def __init__(self, make: Callable[[], RobotEnv], num_envs: int) -> None:
+        super().__init__([make] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
+        self.interface: InterfaceSpec = self.envs[0].unwrapped.interface
+
+
+def make_environments(
+    task: str,
+    num_envs: int,
+    render: bool = False,
+    engine: str = "mujoco",
+    randomization: Randomization | None = None,
+    stochasticity: Stochasticity = STORI["none"],
+) -> Environments:
     """Environments for a policy of vectors: a twin shows its state and takes joint velocities in [-1, 1].
 
-    Raises UnknownNameError for a task that does not exist.
+    engine, randomization, stochasticity: as of RobotEnv. Raises UnknownNameError for a task that does not exist, and
+    SpecError for an environment of Gymnasium's with another engine or with disturbances.
     """
     if num_envs < 1:
         raise SpecError(f"{num_envs} environments; expected at least 1")
+    batched = engine == "mujoco" and stochasticity == STORI["none"]
     if is_gym(task):
+        if not batched or randomization is not None:
+            raise SpecError(f"{task} has its own world; engines and disturbances are for tasks of the twin")
         return GymVectorEnv(task, num_envs, render=render)
+    from robolearn.envs.robot_env import RobotEnv
     from robolearn.envs.vector_env import RobotVectorEnv
 
-    return RobotVectorEnv(
-        task,
-        num_envs,
-        cameras=None if render else {},
-        privileged=True,
-        control="joint_velocity",
-        autoreset_mode=AutoresetMode.DISABLED,
-        render_mode="rgb_array" if render else None,
-    )
+    shared: dict[str, Any] = {
+        "cameras": None if render else {},
+        "privileged": True,
+        "control": "joint_velocity",
+        "randomization": randomization,
+        "render_mode": "rgb_array" if render else None,
+    }
+    if batched:
+        return RobotVectorEnv(task, num_envs, autoreset_mode=AutoresetMode.DISABLED, **shared)
+    return OneByOne(partial(RobotEnv, task, engine=engine, stochasticity=stochasticity, **shared), num_envs)

@@ -74,13 +74,8 @@ def evaluate_policy(
         if not isinstance(policy, RemotePolicy):
             provenance = read_config(Path(checkpoint))["provenance"]
     world = {"engine": engine, "randomization": randomization, "stochasticity": stochasticity}
-    plain = world == {"engine": "mujoco", "randomization": None, "stochasticity": STORI["none"]}
-    if not plain and (is_gym(task) or isinstance(policy, GaussianPolicy)):
-        raise SpecError(
-            f"{checkpoint} on {task}: other engines and disturbances want a task of the twin and a policy of chunks"
-        )
     if isinstance(policy, GaussianPolicy):
-        outcomes = _judge_vectors(policy, str(checkpoint), task, episodes, seed, video, device, progress)
+        outcomes = _judge_vectors(policy, str(checkpoint), task, episodes, seed, video, device, world, progress)
     elif is_gym(task):
         raise SpecError(f"{checkpoint} is no policy of vectors; {task} shows nothing else")
     else:
@@ -118,13 +113,14 @@ def _judge_vectors(
     seed: int,
     video: Path | None,
     device: str,
+    world: dict[str, Any],
     progress: Progress,
 ) -> list[dict[str, Any]]:
     """A policy of vectors, in as many environments as it takes; the reward is the environment's."""
     pictures: list[NDArray[np.uint8]] = []
     film = (lambda shown: pictures.append(np.asarray(shown[0]))) if video else None
     count = 1 if video else min(episodes, SIDE_BY_SIDE)
-    with contextlib.closing(make_environments(task, count, render=video is not None)) as envs:
+    with contextlib.closing(make_environments(task, count, render=video is not None, **world)) as envs:
         policy.spec.require(envs.interface, f"checkpoint {name}", task)
         outcomes = judge(policy, envs, episodes, seed, REWARDS["task"], device, film, progress)
         if video:

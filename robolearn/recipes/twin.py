@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, SpecError
+from robolearn.physics import DEFAULT_PHYSICS, PER_JOINT, Physics
 from robolearn.tasks import make_task
 from robolearn.tasks.task import Task
 from robolearn.twin.identify import Log, fit, replay
-from robolearn.twin.physics import DEFAULT_PHYSICS, PER_JOINT, Physics
 from robolearn.twin.twin import Twin
 
 Floats = NDArray[np.float64]

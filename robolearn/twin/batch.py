@@ -15,9 +15,9 @@ from mujoco.batch import Batch, SimulationError
 from numpy.typing import ArrayLike, NDArray
 
 from robolearn.errors import SpecError
+from robolearn.physics import DEFAULT_PHYSICS, Physics
 from robolearn.tasks import Task
 from robolearn.twin.layout import DIVERGED, LOST, RESET_PAUSE_NS, TOOL, Layout
-from robolearn.twin.physics import DEFAULT_PHYSICS, Physics
 from robolearn.twin.pictures import Pictures
 from robolearn.twin.randomize import Randomization
 from robolearn.types import Observation

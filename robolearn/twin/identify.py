@@ -24,10 +24,10 @@ from mujoco.batch import Batch
 from numpy.typing import NDArray
 
 from robolearn.errors import SpecError
+from robolearn.physics import PER_JOINT, Physics
 from robolearn.specs import RobotSpec
 from robolearn.tasks import Task
-from robolearn.twin.physics import PER_JOINT, Physics
-from robolearn.twin.scene import load_robot
+from robolearn.twin.scene import load_robot, set_physics
 
 Floats = NDArray[np.float64]
 
@@ -156,7 +156,7 @@ class _Shooting:
         per_joint: bool = False,
     ) -> None:
         self.model = load_robot(task)
-        guess.apply(self.model)
+        set_physics(self.model, guess)
         self.names, self.guess, self.joints = names, guess, task.robot_spec.joint_names
         servos = list(zip(*(getattr(Physics.of(self.model), name) for name in PER_JOINT), strict=True))
         kinds = list(range(len(servos))) if per_joint else [servos.index(servo) for servo in servos]

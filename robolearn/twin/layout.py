@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.errors import AssetError, SpecError, UnknownNameError
+from robolearn.physics import DEFAULT_PHYSICS, Physics
 from robolearn.specs import POSE_SPEC, ArraySpec, CameraSpec, InterfaceSpec, image_spec
 from robolearn.tasks import Task
 from robolearn.tasks.task import InitialState
-from robolearn.twin.physics import DEFAULT_PHYSICS, Physics
 from robolearn.twin.randomize import Randomization
-from robolearn.twin.scene import find, load_model
+from robolearn.twin.scene import find, load_model, set_physics
 
 IMAGE_SIZE = (96, 96)
 NS_PER_S = 1_000_000_000
@@ -61,7 +61,7 @@ class Layout:
                 randomization.edit(scene)
 
         self.model = load_model(task, edit)
-        physics.apply(self.model)
+        set_physics(self.model, physics)
         self._base = copy.copy(self.model)
         self.period_ns = round(NS_PER_S / task.control_hz)
         self.camera_specs = {name: CameraSpec(name, *size, task.control_hz) for name, size in cameras.items()}

@@ -10,6 +10,7 @@ import numpy as np
 
 from robolearn.assets import asset
 from robolearn.errors import AssetError
+from robolearn.physics import Physics
 from robolearn.specs import RobotSpec
 from robolearn.tasks import Task, is_robot_file
 from robolearn.twin.robot_file import open_robot
@@ -68,6 +69,15 @@ def load_robot(task: Task) -> mujoco.MjModel:
     for name in ("timestep", "integrator", "cone", "impratio", "gravity", "disableflags"):
         setattr(robot.opt, name, getattr(scene.opt, name))
     return robot
+
+
+def set_physics(model: mujoco.MjModel, physics: Physics) -> None:
+    """Write what `physics` sets into a compiled model, its latency aside. Raises SpecError for other joints."""
+    changed = physics.fields(model)
+    for name, values in changed.items():
+        getattr(model, name)[:] = values
+    if changed:
+        mujoco.mj_setConst(model, mujoco.MjData(model))
 
 
 def find(model: mujoco.MjModel, kind: mujoco.mjtObj, name: str) -> int:

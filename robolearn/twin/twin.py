@@ -9,10 +9,10 @@ import mujoco
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from robolearn.physics import DEFAULT_PHYSICS, Physics
 from robolearn.tasks import Task
 from robolearn.tasks.task import TaskStatus
 from robolearn.twin.layout import RESET_PAUSE_NS, TOOL, Layout
-from robolearn.twin.physics import DEFAULT_PHYSICS, Physics
 from robolearn.twin.pictures import Pictures
 from robolearn.twin.randomize import Randomization
 from robolearn.twin.umpire import Umpire

@@ -207,7 +207,7 @@ def test_backward_undoes_forward(twin: Twin, episodes: dict[int, Episode]) -> No
 
 
 def check_start(twin: Twin, task: Task) -> None:
-    """Episodes of `task` start as the world is now: its free bodies lie in their region, and its goal is not reached."""
+    """Episodes of `task` start as the world is now: free bodies lie in their region, and the goal is not reached."""
     assert not task.judge(facts(twin)).success
     for body, at in start_places(twin, task, 300).items():
         place, low, high = twin.body_poses()[body][:3], at.min(axis=0) - 0.015, at.max(axis=0) + 0.015

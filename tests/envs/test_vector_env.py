@@ -10,7 +10,9 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from robolearn.envs.robot_env import RobotEnv
 from robolearn.envs.vector_env import RobotVectorEnv
 from robolearn.errors import SpecError
+from robolearn.physics import Physics
 from robolearn.twin.layout import DIVERGED, LOST
+from robolearn.twin.randomize import Randomization
 
 MODES = [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP]
 
@@ -54,6 +56,8 @@ def assert_same(ours: Any, theirs: Any, where: str) -> None:
     [
         ("push-v1", {"cameras": {"front": (16, 16)}}),
         ("lift-v1", {"privileged": True, "flat": True, "control": "joint_velocity"}),
+        ("push-v1", {"privileged": True, "flat": True, "physics": Physics(latency_s=0.03)}),
+        ("pick_place-v1", {"cameras": {"front": (16, 16)}, "privileged": True, "randomization": Randomization()}),
     ],
 )
 def test_a_row_is_what_a_single_environment_is(task_id: str, arguments: dict[str, Any], mode: AutoresetMode) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -10,14 +11,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from robolearn.envs.stochastic import STORI, Stochasticity
 from robolearn.errors import CheckpointError, SpecError, UnknownNameError
 from robolearn.networks.normalizer import FieldStatistics
 from robolearn.policies.checkpoint import save_policy
 from robolearn.policies.chunking import ChunkPolicy, ChunkPolicyConfig
+from robolearn.policies.gaussian import GaussianPolicy, GaussianPolicyConfig
+from robolearn.recipes.environments import make_environments
 from robolearn.recipes.evaluate import evaluate_policy
 from robolearn.runs import wilson_interval
 from robolearn.specs import InterfaceSpec, image_spec
 from robolearn.tasks import make_task
+from robolearn.twin.randomize import Randomization
 
 TASK = make_task("pick_place-v1")
 ROBOT = TASK.robot_spec
@@ -65,6 +70,26 @@ def test_a_policy_that_answers_nan_moves_nothing(tmp_path: Path) -> None:
     assert not outcome["success"]
     assert outcome["held_steps"] == outcome["steps"]
     assert "the policy's action 0 is not finite" in outcome["reason"]
+
+
+def test_a_policy_of_vectors_meets_other_engines_and_disturbances(tmp_path: Path) -> None:
+    spec = make_environments("reach-v1", 1).interface
+    config = GaussianPolicyConfig(hidden_sizes=(8,), privileged=True)
+    save_policy(GaussianPolicy(spec, {}, config), tmp_path / "c")
+
+    def returns(**world: Any) -> list[float]:
+        answer = evaluate_policy(tmp_path / "c", "reach-v1", 3, **world)
+        assert [row["seed"] for row in answer["outcomes"]] == [1_000_000, 1_000_001, 1_000_002]
+        return [row["return"] for row in answer["outcomes"]]
+
+    plain = returns()
+    assert returns(stochasticity=Stochasticity(event_speed_m_s=0.1)) == plain  # one by one, but nothing happens
+    for world in ({"stochasticity": STORI["drift"]}, {"randomization": Randomization()}, {"engine": "bullet"}):
+        other = returns(**world)
+        assert other != plain
+        assert other == returns(**world)
+    with pytest.raises(SpecError, match="has its own world"):
+        make_environments("gym:Pendulum-v1", 1, engine="bullet")
 
 
 def test_what_cannot_be_evaluated(tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ import pytest
 from robolearn.datasets.store import DatasetSpec, EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, SpecError
+from robolearn.physics import PER_JOINT, Physics
 from robolearn.recipes.twin import compare_twin, fit_twin
 from robolearn.specs import InterfaceSpec
 from robolearn.tasks import make_task
 from robolearn.twin.identify import Log, excitation, fit, replay
-from robolearn.twin.physics import PER_JOINT, Physics
 from robolearn.twin.scene import load_robot
 from robolearn.twin.twin import Twin
 from robolearn.types import ActionSource, EpisodeOutcome

@@ -1,20 +1,22 @@
-"""What a robot's joints and servos are like, beyond what its file says: fitted to a real robot, or drawn at random.
+"""What a robot's joints and servos are like, beyond what its file says: as fitted to a real robot.
 
-Legend: J joints of the robot, in the order of its spec.
+It imports no simulator, so that a robot's computer can read it. Legend: J joints of the robot, in its spec's order.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import mujoco
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
 from robolearn.errors import SpecError
+
+if TYPE_CHECKING:
+    import mujoco
 
 PER_JOINT = ("damping", "frictionloss", "armature", "kp", "kv")
 
@@ -47,16 +49,9 @@ class Physics:
             actuator.delay = (substeps - 0.5) * spec.option.timestep
             actuator.nsample = substeps + 2
 
-    def apply(self, model: mujoco.MjModel) -> None:
-        """Write the rest into a compiled model. Raises SpecError for another number of joints."""
-        changed = self.fields(model)
-        for name, values in changed.items():
-            getattr(model, name)[:] = values
-        if changed:
-            mujoco.mj_setConst(model, mujoco.MjData(model))
-
     def fields(self, model: mujoco.MjModel) -> dict[str, NDArray[np.float64]]:
-        """The fields of MjModel that this sets, whole."""
+        """The rest: the fields of a compiled MjModel that this sets, whole. Raises SpecError for another number of
+        joints."""
         for name in PER_JOINT:
             values = getattr(self, name)
             if values is not None and len(values) != model.nu:
@@ -89,11 +84,14 @@ class Physics:
             latency_s=0.0,
         )
 
+    def known(self) -> dict[str, list[float] | float]:
+        """What is not as the robot's file has it, as YAML keeps it."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if v is not None}
+
     def write(self, path: Path) -> None:
         """As YAML."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        known = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if v is not None}
-        path.write_text(yaml.safe_dump(known, sort_keys=False), encoding="utf-8")
+        path.write_text(yaml.safe_dump(self.known(), sort_keys=False), encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Physics:
