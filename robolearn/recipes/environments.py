@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
@@ -69,7 +69,16 @@ class OneByOne(SyncVectorEnv):
 
     def __init__(self, make: Callable[[], RobotEnv], num_envs: int) -> None:
         super().__init__([make] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
-        self.interface: InterfaceSpec = self.envs[0].unwrapped.interface
+        self.interface: InterfaceSpec = cast("RobotEnv", self.envs[0].unwrapped).interface
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, Info]:
+        return super().reset(seed=seed if seed is None or isinstance(seed, int) else list(seed), options=options)
+
+    def render(self) -> Any:
+        """Pictures (H, W, 3), one an environment."""
+        return super().render()
 
 
 def make_environments(
