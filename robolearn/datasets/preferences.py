@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from robolearn.datasets.files import Files
+from robolearn.datasets.store import EpisodeInfo
 from robolearn.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -112,13 +114,13 @@ def undo_preference(store: ZarrStore, author: str) -> Preference:
 def next_pair(store: ZarrStore, answers: Sequence[Preference], author: str) -> tuple[Moment, Moment]:
     """Two moments to show to a person: the same ones until he answers.
 
-    Drawn evenly from all steps; every SHARED-th is a pair that somebody else has answered, where there is one left.
-    Raises DatasetError when the dataset has no two steps.
+    The first is drawn evenly from all steps, the second from those of its task; every SHARED-th is a pair that somebody
+    else has answered, where there is one left. Raises DatasetError when the dataset has no two steps.
     """
     episodes = store.episodes
-    ends = np.cumsum([episode.length for episode in episodes]) if episodes else np.zeros(1, np.int64)
-    if ends[-1] < 2:
-        raise DatasetError(f"{store.path} has {ends[-1]} steps; a comparison needs two")
+    longest = max([episode.length for episode in episodes], default=0)
+    if longest < 2:
+        raise DatasetError(f"{store.path} has no episode of two steps or more; a comparison needs two moments")
     lengths = {episode.id: episode.length for episode in episodes}
     mine = {one.pair for one in answers if one.author == author}
     count = sum(one.author == author for one in answers)
@@ -128,14 +130,22 @@ def next_pair(store: ZarrStore, answers: Sequence[Preference], author: str) -> t
             if other.author != author and other.pair not in mine and there:
                 return other.pair
     rng = np.random.default_rng([count, *author.encode()])
-    first, second = rng.choice(ends[-1], 2, replace=False).tolist()
-    return _moment(store, ends, first), _moment(store, ends, second)
+    counts = Counter(episode.task for episode in episodes)
+    many = [episode for episode in episodes if episode.length > 1 or counts[episode.task] > 1]
+    first, task = _drawn(many, rng)
+    while True:
+        second, _ = _drawn([episode for episode in many if episode.task == task], rng)
+        if second != first:
+            return first, second
 
 
-def _moment(store: ZarrStore, ends: np.ndarray, row: int) -> Moment:
+def _drawn(episodes: Sequence[EpisodeInfo], rng: np.random.Generator) -> tuple[Moment, str]:
+    """A step, each with the same probability, and its task."""
+    ends = np.cumsum([episode.length for episode in episodes])
+    row = int(rng.integers(ends[-1]))
     index = int(np.searchsorted(ends, row, side="right"))
-    episode = store.episodes[index]
-    return Moment(episode.id, row - int(ends[index] - episode.length))
+    episode = episodes[index]
+    return Moment(episode.id, row - int(ends[index] - episode.length)), episode.task
 
 
 def copy_preferences(episodes: Iterable[tuple[ZarrStore, int]], target: Path) -> None:

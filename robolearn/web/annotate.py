@@ -10,7 +10,14 @@ from fastapi import APIRouter
 from pydantic import BaseModel, StringConstraints
 
 from robolearn.datasets import edit
-from robolearn.datasets.agreement import agreement, agreement_json, labels, stage_opinions, success_opinions
+from robolearn.datasets.agreement import (
+    agreement,
+    agreement_json,
+    labels,
+    preference_opinions,
+    stage_opinions,
+    success_opinions,
+)
 from robolearn.datasets.preferences import (
     Answer,
     Moment,
@@ -138,6 +145,7 @@ def make_router(stores: Stores) -> APIRouter:
             "control_hz": store.spec.interface.control_hz,
             "answered": sum(one.author == author for one in answers),
             "answered_by_all": len(answers),
+            "agreement": agreement_json(agreement(preference_opinions(answers))),
         }
 
     @router.post("/preference")

@@ -16,8 +16,8 @@ from robolearn.web.settings import WebSettings
 
 MAX_POINTS = 1000  # of a curve
 PAGE_POLICY = (
-    "sandbox; default-src 'none'; img-src 'self' data:; media-src 'self' data:; style-src 'unsafe-inline'; "
-    "frame-ancestors 'self'; form-action 'none'; base-uri 'none'"
+    "sandbox allow-same-origin; default-src 'none'; img-src 'self' data:; media-src 'self' data:; "
+    "style-src 'unsafe-inline'; frame-ancestors 'self'; form-action 'none'; base-uri 'none'"
 )
 
 

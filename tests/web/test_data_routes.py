@@ -217,7 +217,7 @@ def test_runs_are_listed_compared_and_their_pages_confined(browser: Browser, tmp
     assert len(curves["a"]["loss"]["step"]) < 1001
     assert browser.get("runs/run", run="a")["config"]["seed"] == 3
     page = browser.client.get("/api/runs/files/a/report.html")
-    assert page.headers["content-security-policy"].startswith("sandbox;")
+    assert page.headers["content-security-policy"].startswith("sandbox allow-same-origin; default-src 'none'")
     part = browser.client.get("/api/runs/files/a/rollout.mp4", headers={"range": "bytes=10-19"})
     assert (part.status_code, len(part.content)) == (206, 10)
     (tmp_path / "secret.html").write_text("hush")
