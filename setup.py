@@ -96,7 +96,9 @@ setup(
         "zarr>=3.1,<4",
     ],
     extras_require=EXTRAS,
-    data_files=shared("sim_assets/**/*", "hardware/**/*", "launch/*.yaml", "ros_ws/src/robolearn_msgs/*/*"),
+    data_files=shared(
+        "sim_assets/**/*", "hardware/**/*", "launch/*.yaml", "benchmarks/*.py", "ros_ws/src/robolearn_msgs/*/*"
+    ),
     entry_points={
         "console_scripts": ["robolearn = robolearn.cli:main"],
         "zarr.codecs": [  # so that zarr.open reads the images of our datasets

@@ -60,6 +60,7 @@ def main() -> None:
     parser.add_argument("--precision", default="highest")
     parser.add_argument("--set", nargs="*", default=[])
     parser.add_argument("--name", help="of the result, without .json")
+    parser.add_argument("--json", action="store_true", help="as it always does: print one JSON object")
     args = parser.parse_args()
     torch.set_num_threads(1)
     file = RESULTS / f"{args.name or args.algorithm + '_' + args.task.removeprefix('gym:')}.json"

@@ -74,6 +74,7 @@ def call(node: Any, kind: Any, name: str, **request: Any) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--json", action="store_true", help="as it always does: print one JSON object")
     options = parser.parse_args()
     os.environ["ROS_DOMAIN_ID"] = str(free_domain_id())
     ended: list[Any] = []

@@ -120,6 +120,7 @@ def measure(qos: str, seconds: float) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--json", action="store_true", help="as it always does: print one JSON object")
     parser.add_argument("--publish", choices=("reliable", "sensor"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.publish:

@@ -105,6 +105,7 @@ def measure_service(node: rclpy.node.Node, calls: int) -> list[int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--json", action="store_true", help="as it always does: print one JSON object")
     parser.add_argument("--calls", type=int, default=500)
     parser.add_argument("--echo", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from robolearn import cli
 from robolearn.cli.output import print_table
 from robolearn.errors import RobolearnError, UnknownNameError
+
+ROOT = Path(__file__).parents[1]
 
 
 def robolearn(*words: str) -> subprocess.CompletedProcess[str]:
@@ -93,3 +96,14 @@ def test_a_folder_that_cannot_be_made_is_one_line() -> None:
     assert answer.returncode == 2
     assert answer.stderr.count("\n") == 1
     assert "/proc/nope" in answer.stderr
+
+
+def test_a_benchmark_runs_by_its_name_and_takes_what_follows() -> None:
+    answer = robolearn("bench", "sim_speed", "--json", "--", "--help")
+    assert answer.returncode == 0
+    assert "usage: sim_speed.py" in answer.stdout
+    mistake = robolearn("bench", "sim_spede")
+    assert mistake.returncode == 2
+    assert "did you mean sim_speed" in mistake.stderr
+    scripts = [path for path in (ROOT / "benchmarks").glob("*.py") if not path.stem.endswith("_peers")]
+    assert all('"--json"' in path.read_text() for path in scripts)

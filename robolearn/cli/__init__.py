@@ -18,7 +18,7 @@ import tyro
 from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes
 
-from robolearn.cli import bench, cell, data, edits, graph, rewards, serving, twin, web, work
+from robolearn.cli import bench, benchmarks, cell, data, edits, graph, rewards, serving, twin, web, work
 from robolearn.cli.output import EXIT_INTERRUPTED, say
 from robolearn.errors import RobolearnError, UnknownNameError
 
@@ -67,6 +67,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "twin compare": twin.twin_compare,
     "twin robustness": twin.twin_robustness,
     "twin gap": twin.twin_gap,
+    "bench": benchmarks.bench,
     "web": web.web,
     "topic list": graph.topic_list,
     "topic echo": graph.topic_echo,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from robolearn_nodes import convert
 from robolearn_nodes.commands import LiveJoin, NewestCommand, Pace
@@ -12,6 +12,7 @@ PERIOD = 100
 
 
 @given(st.integers(1, 1000), st.integers(0, 10**6))
+@example(1, 2)
 def test_a_faster_stream_is_answered_at_the_control_rate(every: int, start: int) -> None:
     stamps = list(range(start, start + 30 * max(PERIOD, every), every))
     pace = Pace(PERIOD)

@@ -24,8 +24,8 @@ from pathlib import Path
 here = Path(__file__).parent
 (here / f"{sys.argv[1]}.pid").write_text(str(os.getpid()))
 BODY
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     print("interrupted", flush=True)

@@ -18,7 +18,7 @@ class Pace:
 
     def __init__(self, period_ns: int) -> None:
         self._period_ns = period_ns
-        self._due_ns = 0
+        self._due_ns = -(10**18)  # of no clock, so that the first sample begins the grid
 
     def due(self, stamp_ns: int) -> bool:
         """Whether the sample of that stamp is one of them. A jitter of a quarter period is no matter."""
