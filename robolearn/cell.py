@@ -7,11 +7,12 @@
     cameras:
       front: {driver: opencv, device: /dev/robolearn/front, height: 480, width: 640, rate_hz: 30}
     teleop: {driver: keyboard}
+    physics: {latency_s: 0.035}
 
 `driver` is a name of ROBOTS, CAMERAS or TELEOPERATORS; the other keys are the fields of that driver's `config_type`,
-and those of `safety` are SafetyConfig's. A device may have a file of its own, and stands for it by its path
-(`teleop: ../teleop/gamepad.yaml`). Paths are relative to the file that they stand in. Whatever is wrong is a CellError
-that names file, line and key.
+those of `safety` are SafetyConfig's, and those of `physics` are Physics's, as `twin fit` writes them. A device may have
+a file of its own, and stands for it by its path (`teleop: ../teleop/gamepad.yaml`). Paths are relative to the file that
+they stand in. Whatever is wrong is a CellError that names file, line and key.
 """
 
 from __future__ import annotations
@@ -23,20 +24,25 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from robolearn.cameras import CAMERAS
 from robolearn.cameras.camera import Camera
 from robolearn.errors import CellError, RobolearnError, UnknownNameError
+from robolearn.physics import DEFAULT_PHYSICS, Physics
 from robolearn.robots import ROBOTS
 from robolearn.robots.geometry import load_geometry
 from robolearn.robots.robot import Robot
 from robolearn.robots.safety import SafetyConfig, SafetyFilter
 from robolearn.specs import RobotSpec
+from robolearn.tasks.task import Task
 from robolearn.teleop import TELEOPERATORS
 from robolearn.teleop.teleoperator import Teleoperator
+
+if TYPE_CHECKING:
+    from robolearn.twin.twin import Twin
 
 CLOCK: Callable[[], int] = time.monotonic_ns
 
@@ -59,6 +65,7 @@ class Cell:
     safety: SafetyConfig = SafetyConfig()  # noqa: RUF009, it is frozen
     cameras: Mapping[str, Device] = field(default_factory=dict)
     teleop: Device | None = None
+    physics: Physics = DEFAULT_PHYSICS  # of the robot, for its twin
 
     def make_robot(self, clock: Callable[[], int] = CLOCK) -> Robot:
         return ROBOTS[self.robot.driver](self.robot.config, clock=clock)
@@ -75,6 +82,12 @@ class Cell:
         if self.teleop is None:
             raise CellError(f"cell {self.name} has no teleop; add one to its file")
         return TELEOPERATORS[self.teleop.driver](self.teleop.config, spec)
+
+    def make_twin(self, task: Task, cameras: Mapping[str, tuple[int, int]] | None = None) -> Twin:
+        """A twin whose joints and servos are this cell's, doing `task`. Raises what Twin raises."""
+        from robolearn.twin.twin import Twin  # the robot's computer needs no simulator
+
+        return Twin(task, cameras, self.physics)
 
 
 def load_cell(path: Path) -> Cell:
@@ -122,6 +135,7 @@ class _Reader:
                 for name, camera in cameras.items()
             },
             teleop=self._device(TELEOPERATORS, top["teleop"], "teleop") if top.get("teleop") else None,
+            physics=self._value(Physics, top.get("physics") or {}, "physics"),
         )
 
     def _device(self, table: Mapping[str, Any], data: Any, where: str, **known: str) -> Device:

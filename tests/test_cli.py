@@ -37,7 +37,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
-        (["evalute"], "unknown command 'evalute'; did you mean evaluate?"),
+        (["evalute"], "unknown command 'evalute'; did you mean evaluate"),
         (["dataset", "inof"], "did you mean dataset info"),
         (["collect"], "Missing from robolearn collect: TASK"),
         (["collect", "push-v1", "--out", "x", "--episodes", "many"], "invalid literal for int() with base 10: 'many'"),

@@ -65,6 +65,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "cell board": cell.cell_board,
     "twin fit": twin.twin_fit,
     "twin compare": twin.twin_compare,
+    "twin view": twin.twin_view,
     "twin robustness": twin.twin_robustness,
     "twin gap": twin.twin_gap,
     "bench": benchmarks.bench,

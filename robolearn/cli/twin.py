@@ -10,29 +10,36 @@ from tyro.conf import Positional, arg
 from robolearn.cli.output import Dataset, print_json, print_table, say
 from robolearn.progress import ProgressBar
 
+What = Annotated[str, Positional, arg(metavar="TASK|DATASET|CELL")]
 Checkpoint = Annotated[str, Positional, arg(metavar="CHECKPOINT")]
 
 
 def twin_fit(
-    dataset: Dataset, out: Path = Path("runs/twin_fit"), task: str = "", per_joint: bool = False, json: bool = False
+    dataset: Dataset,
+    out: Path = Path("runs/twin_fit"),
+    task: str = "",
+    per_joint: bool = False,
+    cell: Path | None = None,
+    json: bool = False,
 ) -> int:
     """Fit the twin's joints and servos to recorded motions of a robot.
 
     Record a few minutes of free motion with jumps and slow turns; the last episode is kept for the judgement.
 
-    Example: robolearn twin fit motions.zarr --out runs/fit
+    Example: robolearn twin fit motions.zarr --out runs/fit --cell hardware/cells/so101.yaml
 
     Args:
         dataset: recorded motions; commands and joint states are enough.
         out: folder for physics.yaml, report.json and replay.png.
         task: whose robot it is; by default the dataset's own task.
         per_joint: fit every joint for itself, even where the servos are the same.
+        cell: file of the robot's cell, whose section `physics` is written.
     """
     from robolearn.recipes.twin import fit_twin, parameter_rows
     from robolearn.tasks import make_task
 
     report = fit_twin(
-        dataset, out, task, per_joint, lambda done, error: say(f"iteration {done}: {1e3 * error:.3f} mrad")
+        dataset, out, task, per_joint, cell, lambda done, error: say(f"iteration {done}: {1e3 * error:.3f} mrad")
     )
     if json:
         print_json(report)
@@ -43,7 +50,7 @@ def twin_fit(
     )
     before, after = 1e3 * report["replay_error_before_rad"], 1e3 * report["replay_error_after_rad"]
     say(f"open-loop replay: {before:.2f} mrad before, {after:.2f} after ({report['error_ratio']:.1f} times less)")
-    say(f"{out / 'physics.yaml'}   {out / 'report.json'}   {out / 'replay.png'}")
+    say(f"{out / 'physics.yaml'}   {out / 'report.json'}   {out / 'replay.png'}{f'   {cell}' if cell else ''}")
     return 0
 
 
@@ -53,11 +60,12 @@ def twin_compare(
     out: Path = Path("runs/twin_compare"),
     task: str = "",
     physics: Path | None = None,
+    cell: Path | None = None,
     json: bool = False,
 ) -> int:
-    """Replay a recorded episode in the twin and show how they drift apart.
+    """Replay a recorded episode in the twin and show how they drift apart, before and after a fit.
 
-    Example: robolearn twin compare demos.zarr --episode 3 --physics runs/fit/physics.yaml
+    Example: robolearn twin compare demos.zarr --episode 3 --cell hardware/cells/so101.yaml
 
     Args:
         dataset: recorded episodes.
@@ -65,23 +73,64 @@ def twin_compare(
         out: folder for compare.json and compare.png.
         task: by default the dataset's own.
         physics: of the robot, as `twin fit` writes it.
+        cell: file of a cell, whose section `physics` is taken.
     """
+    from robolearn.cell import load_cell
     from robolearn.physics import DEFAULT_PHYSICS, Physics
-    from robolearn.recipes.twin import compare_twin
+    from robolearn.recipes.twin_compare import compare_twin
 
-    report = compare_twin(dataset, episode, out, task, DEFAULT_PHYSICS if physics is None else Physics.read(physics))
+    fitted = Physics.read(physics) if physics else load_cell(cell).physics if cell else DEFAULT_PHYSICS
+    report = compare_twin(dataset, episode, out, task, fitted)
     if json:
         print_json(report)
         return 0
-    rows = [
+    if report["before"] is None:
+        print_table(f"episode {episode} of {dataset}", ("difference", ""), _differences(report))
+    else:
+        rows = zip(_differences(report["before"]), _differences(report), strict=True)
+        columns = ("difference", "before", "after")
+        print_table(f"episode {episode} of {dataset}", columns, [(*old, new[1]) for old, new in rows])
+    say(f"{out / 'compare.json'}   {out / 'compare.png'}")
+    return 0
+
+
+def _differences(report: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
         ("joints, RMS", f"{1e3 * report['joint_rms_rad']:.2f} mrad"),
         ("joints, largest", f"{1e3 * report['joint_max_rad']:.2f} mrad"),
         ("tool, RMS", f"{1e3 * report['tool_rms_m']:.2f} mm"),
         ("tool, largest", f"{1e3 * report['tool_max_m']:.2f} mm"),
         *((f"pictures of {name}", f"{value:.2f} of 255") for name, value in report["image_mean_difference"].items()),
     ]
-    print_table(f"episode {episode} of {dataset}", ("difference", ""), rows)
-    say(f"{out / 'compare.json'}   {out / 'compare.png'}")
+
+
+def twin_view(
+    what: What, episode: int = 0, task: str = "", seed: int = 0, out: Path | None = None, json: bool = False
+) -> int:
+    """Look at a task with its expert, a cell's twin, or a recorded episode beside the twin: in a window, or as a file.
+
+    Example: robolearn twin view demos.zarr --episode 3 --out episode.mp4
+
+    Args:
+        what: a task's id, a dataset, or the file of a cell.
+        episode: of a dataset; its commands move the twin.
+        task: what a cell's twin does, or whose robot and scene a dataset is of.
+        seed: where objects are; a recorded episode has its own.
+        out: .mp4 for a film, .png for a picture of the start; without, a window, which needs a display.
+    """
+    from robolearn.recipes.twin_view import open_show, open_window, write_view
+
+    show = open_show(what, episode, task, seed)
+    try:
+        if out is None:
+            open_window(show)
+        else:
+            write_view(show, out)
+            say(str(out))
+    finally:
+        show.twin.close()
+    if json:
+        print_json({"what": what, "task": show.twin.task.id, "out": None if out is None else str(out)})
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Bring the twin and a real robot together: fit the twin to recorded motions, compare it with a recorded one."""
+"""Bring the twin and a real robot together: fit the twin to recorded motions."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robolearn.cell import load_cell
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, SpecError
-from robolearn.physics import DEFAULT_PHYSICS, PER_JOINT, Physics
+from robolearn.physics import PER_JOINT
+from robolearn.recipes.cell_physics import write_physics
 from robolearn.tasks import make_task
 from robolearn.tasks.task import Task
 from robolearn.twin.identify import Log, fit, replay
-from robolearn.twin.twin import Twin
 
 Floats = NDArray[np.float64]
 
@@ -27,18 +28,22 @@ def fit_twin(
     out: Path,
     task_id: str = "",
     per_joint: bool = False,
+    cell: Path | None = None,
     progress: Callable[[int, float], None] = lambda iteration, error: None,
 ) -> dict[str, Any]:
     """Fit the joints and servos of the dataset's robot; its last episode is kept for the judgement.
 
-    Writes `out/physics.yaml` (for `Twin`), `report.json` and `replay.png`, and returns the report: `before`, `after`
+    Writes `out/physics.yaml` (for `Twin`), `report.json` and `replay.png`, for a `cell` its section `physics`, too, and
+    returns the report: `before`, `after`
     (Physics), `uncertainty` (standard deviation over value), `replay_error_before_rad` and `replay_error_after_rad`
     (RMS of the joints, open loop from its start over the judged episode), `error_ratio`. Raises DatasetError for a
     dataset that is not of this robot.
     """
     store = ZarrStore.open(dataset)
-    task = _task(store, dataset, task_id)
-    logs = [_log(store, k, task) for k in range(len(store.episodes))]
+    task = task_of(store, dataset, task_id)
+    if cell is not None:
+        load_cell(cell)  # a bad one is told before the work
+    logs = [log_of(store, k, task) for k in range(len(store.episodes))]
     if not logs:
         raise DatasetError(f"{dataset} has no episodes; record the robot moving freely")
     training = logs[:-1] or logs
@@ -47,13 +52,16 @@ def fit_twin(
     replays = {
         name: replay(task, physics, judged) for name, physics in (("before", found.before), ("after", found.after))
     }
-    errors = {name: _rms(positions - judged.position) for name, positions in replays.items()}
+    errors = {name: rms(positions - judged.position) for name, positions in replays.items()}
     out.mkdir(parents=True, exist_ok=True)
     found.after.write(out / "physics.yaml")
+    if cell is not None:
+        write_physics(cell, found.after, f"fitted to {dataset.name}, {len(training)} episodes")
     report = {
         "dataset": str(dataset),
         "task": task.id,
         "robot": task.robot,
+        "cell": None if cell is None else str(cell),
         "episodes": len(logs),
         "judged_episode_was_fitted": len(logs) == 1,
         "before": asdict(found.before),
@@ -69,64 +77,7 @@ def fit_twin(
     return report
 
 
-def compare_twin(
-    dataset: Path, episode: int, out: Path, task_id: str = "", physics: Physics = DEFAULT_PHYSICS
-) -> dict[str, Any]:
-    """Replay a recorded episode's commands in the twin, open loop from its start, and measure how they drift apart.
-
-    Writes `out/compare.json` and `compare.png`; both have, over time, the difference of the joints [rad], of the tool
-    [m] and of each camera's pictures (mean absolute difference of a pixel, 0 to 255). Objects are where the episode's
-    seed puts them; without a seed only the robot is placed.
-    """
-    store = ZarrStore.open(dataset)
-    episodes = store.episodes
-    if not 0 <= episode < len(episodes):
-        raise DatasetError(f"{dataset} has episodes 0 to {len(episodes) - 1}, not {episode}")
-    task = _task(store, dataset, task_id)
-    log = _log(store, episode, task)
-    fields = store.spec.interface.observation
-    sizes = {name: fields[f"image_{name}"].shape for name in task.cameras if f"image_{name}" in fields}
-    cameras = {name: (shape[0], shape[1]) for name, shape in sizes.items()}
-    images = store.read(episode, [f"image_{name}" for name in cameras])
-    twin = Twin(task, cameras, physics)
-    twin.reset(episodes[episode].seed or 0)
-    twin.place_robot(log.position[0])
-    measured = Twin(task, {})  # shows where the measured joints have the tool
-    joints, tool = np.zeros(log.position.shape), np.zeros(len(log.position))
-    pictures = {name: np.zeros(len(log.position)) for name in cameras}
-    for k, command in enumerate(log.command):
-        joints[k] = twin.robot_state().joint_position - log.position[k]
-        measured.place_robot(log.position[k])
-        apart = twin.body_poses()["tool"][:3] - measured.body_poses()["tool"][:3]
-        tool[k] = np.linalg.norm(apart)
-        for name in cameras:
-            seen = images[f"image_{name}"][k].astype(np.int16)
-            pictures[name][k] = np.abs(twin.render(name).astype(np.int16) - seen).mean()
-        twin.step(command)
-    twin.close()
-    report: dict[str, Any] = {
-        "dataset": str(dataset),
-        "episode": episode,
-        "task": task.id,
-        "joint_rms_rad": _rms(joints),
-        "joint_max_rad": float(np.abs(joints).max()),
-        "tool_rms_m": _rms(tool),
-        "tool_max_m": float(tool.max()),
-        "image_mean_difference": {name: float(row.mean()) for name, row in pictures.items()},
-        "over_time": {
-            "time_s": (np.arange(len(tool)) / task.control_hz).tolist(),
-            "joint_rad": {n: joints[:, j].tolist() for j, n in enumerate(task.robot_spec.joint_names)},
-            "tool_m": tool.tolist(),
-            "image": {name: row.tolist() for name, row in pictures.items()},
-        },
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "compare.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
-    _plot_compare(out / "compare.png", report)
-    return report
-
-
-def _task(store: ZarrStore, dataset: Path, task_id: str) -> Task:
+def task_of(store: ZarrStore, dataset: Path, task_id: str) -> Task:
     """The task that tells which robot and scene: the dataset's own one, or the one that is asked for."""
     recorded = next((e.task for e in store.episodes if e.task), "")
     if not task_id and not recorded:
@@ -141,13 +92,15 @@ def _task(store: ZarrStore, dataset: Path, task_id: str) -> Task:
     return task
 
 
-def _log(store: ZarrStore, episode: int, task: Task) -> Log:
+def log_of(store: ZarrStore, episode: int, task: Task) -> Log:
+    """What was commanded and measured in an episode."""
     rows = store.read(episode, ["proprio", "action_sent"])
     proprio, count = rows["proprio"].astype(np.float64), len(task.robot_spec.joint_names)
     return Log(rows["action_sent"].astype(np.float64), proprio[:, :count], proprio[:, count : 2 * count])
 
 
-def _rms(values: NDArray) -> float:
+def rms(values: NDArray) -> float:
+    """Root of the mean square."""
     return float(np.sqrt((np.asarray(values, np.float64) ** 2).mean()))
 
 
@@ -173,28 +126,6 @@ def _plot_fit(path: Path, task: Task, judged: Log, replays: dict[str, Floats], e
     )
     for axis in axes[-1]:
         axis.set_xlabel("time [s]")
-    figure.savefig(path, dpi=110)
-
-
-def _plot_compare(path: Path, report: dict[str, Any]) -> None:
-    from matplotlib.figure import Figure
-
-    rows = report["over_time"]
-    figure = Figure(figsize=(9, 7), layout="constrained")
-    joints, tool, image = figure.subplots(3, 1, sharex=True)
-    for name, values in rows["joint_rad"].items():
-        joints.plot(rows["time_s"], 1e3 * np.array(values), linewidth=1, label=name)
-    joints.set_ylabel("joints [mrad]")
-    joints.legend(fontsize=7, ncols=3)
-    joints.set_title(f"{report['task']}, episode {report['episode']}: the twin less the recording", fontsize=10)
-    tool.plot(rows["time_s"], 1e3 * np.array(rows["tool_m"]), color="#1f2328", linewidth=1)
-    tool.set_ylabel("tool, distance [mm]")
-    for name, values in rows["image"].items():
-        image.plot(rows["time_s"], values, linewidth=1, label=name)
-    image.set_ylabel("pictures, mean |difference|")
-    image.set_xlabel("time [s]")
-    if rows["image"]:
-        image.legend(fontsize=7)
     figure.savefig(path, dpi=110)
 
 

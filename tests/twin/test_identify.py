@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from robolearn.cell import load_cell
 from robolearn.datasets.store import DatasetSpec, EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.errors import DatasetError, SpecError
+from robolearn.errors import CellError, DatasetError, SpecError
 from robolearn.physics import PER_JOINT, Physics
-from robolearn.recipes.twin import compare_twin, fit_twin
+from robolearn.recipes.cell_physics import write_physics
+from robolearn.recipes.twin import fit_twin
+from robolearn.recipes.twin_compare import compare_twin
 from robolearn.specs import InterfaceSpec
 from robolearn.tasks import make_task
 from robolearn.twin.identify import Log, excitation, fit, replay
@@ -19,6 +22,7 @@ from robolearn.twin.twin import Twin
 from robolearn.types import ActionSource, EpisodeOutcome
 
 TASK = make_task("reach-v1")
+HARDWARE = Path(__file__).parents[2] / "hardware"
 START = np.array([0.0, -0.6, 0.4, 0.8, 0.0, 0.6])  # high above the table: nothing is touched
 ENCODER_RAD = 2 * np.pi / 4096  # resolution of the servos of this class
 FACTORS = {"damping": 1.6, "frictionloss": 1.8, "armature": 0.6, "kp": 0.7, "kv": 1.4}
@@ -75,6 +79,27 @@ def test_replays_a_twin_exactly_when_its_physics_are_known(latency_s: float) -> 
     assert np.abs(replay(TASK, Physics.of(load_robot(TASK)), log) - log.position).max() > 0.01
 
 
+def test_a_cell_keeps_what_was_fitted_and_its_twin_has_it(tmp_path: Path) -> None:
+    cell, truth = tmp_path / "bench.yaml", hidden()
+    text = (HARDWARE / "cells" / "so101_standin.yaml").read_text().replace("../", f"{HARDWARE}/")
+    cell.write_text(text)
+    write_physics(cell, Physics(kp=(1.0,) * 6), "an earlier log")
+    once = cell.read_text()
+    assert once.startswith(text.rstrip())
+    cell.write_text(once + "# the end\n")
+    write_physics(cell, truth, "motions.zarr")
+    assert cell.read_text().startswith(text.rstrip())
+    assert cell.read_text().endswith("# the end\n")
+    assert cell.read_text().count("physics:") == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["bench.yaml"]
+    model, wanted = load_cell(cell).make_twin(TASK, {}).model, Twin(TASK, {}, truth).model
+    for field in ("dof_damping", "dof_frictionloss", "dof_armature", "actuator_gainprm", "actuator_delay"):
+        np.testing.assert_allclose(getattr(model, field), getattr(wanted, field), rtol=1e-5)
+    cell.write_text(cell.read_text().replace("latency_s: 0.035", "latency_s: 7"))
+    with pytest.raises(CellError, match=r"bench\.yaml:\d+: physics physics latency_s is 7.0"):
+        load_cell(cell)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("resolution", [0.0, ENCODER_RAD])
@@ -82,12 +107,16 @@ def test_finds_hidden_parameters_and_replays_five_times_better(tmp_path: Path, r
     truth = hidden()
     logs = [record(truth, seed, 400, resolution) for seed in (1, 2)]
     write(tmp_path / "motions.zarr", logs)
-    report = fit_twin(tmp_path / "motions.zarr", tmp_path / "fit")
+    cell = tmp_path / "bench.yaml"
+    cell.write_text((HARDWARE / "cells" / "so101_standin.yaml").read_text().replace("../", f"{HARDWARE}/"))
+    report = fit_twin(tmp_path / "motions.zarr", tmp_path / "fit", cell=cell)
     found = Physics.read(tmp_path / "fit" / "physics.yaml")
     for name in PER_JOINT:
         np.testing.assert_allclose(getattr(found, name), getattr(truth, name), rtol=0.1, err_msg=name)
     assert found.latency_s == pytest.approx(truth.latency_s, rel=0.1)
     assert report["error_ratio"] > 5
+    kept = compare_twin(tmp_path / "motions.zarr", 0, tmp_path / "compare", physics=load_cell(cell).physics)
+    assert kept["before"]["joint_rms_rad"] > 5 * kept["joint_rms_rad"]
     assert (tmp_path / "fit" / "replay.png").stat().st_size > 10_000
 
 
@@ -101,6 +130,8 @@ def test_compares_an_episode_over_time(tmp_path: Path) -> None:
     assert other["joint_rms_rad"] > 0.005
     assert other["tool_max_m"] > 0.002
     assert len(other["over_time"]["tool_m"]) == 30
+    assert other["before"] is None
+    assert same["before"]["tool_max_m"] == other["tool_max_m"]
     assert (tmp_path / "other" / "compare.png").exists()
     with pytest.raises(DatasetError, match="episodes 0 to 0, not 3"):
         compare_twin(tmp_path / "motions.zarr", 3, tmp_path / "none")

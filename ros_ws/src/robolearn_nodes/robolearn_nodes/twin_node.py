@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rclpy.node import Node
 
+from robolearn.cell import load_cell
 from robolearn.errors import UnknownNameError
 from robolearn.tasks import make_task
 from robolearn.twin.twin import Twin
@@ -24,10 +27,12 @@ class TwinNode(Node):
         task = make_task(parameter(self, "task", DEFAULT_TASK, "task id, see `robolearn tasks`"))
         size = parameter(self, "image_size", 96, "height and width of the images [pixels]")
         cameras = parameter(self, "cameras", "all", "cameras that are rendered, comma separated; may be empty")
+        cell = parameter(self, "cell", "", "file of a cell, whose fitted `physics` the twin has; may be empty")
         if mode not in MODES:
             raise UnknownNameError("mode", mode, MODES)
         names = task.cameras if cameras == "all" else [name.strip() for name in cameras.split(",") if name.strip()]
-        self._twin = Twin(task, dict.fromkeys(names, (size, size)))
+        sizes = dict.fromkeys(names, (size, size))
+        self._twin = load_cell(Path(cell)).make_twin(task, sizes) if cell else Twin(task, sizes)
         self._mode = MODES[mode](self, self._twin)
 
     def destroy_node(self) -> None:
