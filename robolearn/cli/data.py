@@ -148,16 +148,22 @@ def dataset_view(
     dataset: Dataset,
     episode: Annotated[str, Positional, arg(metavar="EPISODE")] = "0",
     out: Path | None = None,
+    rerun: bool = False,
+    mp4: bool = False,
 ) -> int:
-    """Look at an episode: in Rerun when it is installed and there is a display, else as a video with plots.
+    """Look at an episode: on the page, whose address is printed; in Rerun; or as a video with plots.
 
-    Example: robolearn dataset view runs/demonstrations.zarr 3 --out episode.mp4
+    Example: robolearn dataset view runs/demonstrations.zarr 3
+             robolearn dataset view runs/demonstrations.zarr 3 --out episode.mp4
 
     Args:
         out: file to write, a video (.mp4) or a recording for Rerun (.rrd)
+        rerun: open Rerun's viewer
+        mp4: write a video into runs/; so does this command where the page's parts are not installed
     """
+    from robolearn.cli.web import has_web, show_episode
     from robolearn.datasets.edit import episode_index
-    from robolearn.datasets.view import has_display, has_rerun, show_in_rerun, write_video
+    from robolearn.datasets.view import has_rerun, show_in_rerun, write_video
     from robolearn.datasets.zarr_store import ZarrStore
     from robolearn.errors import RobolearnError
 
@@ -165,10 +171,14 @@ def dataset_view(
     index = episode_index(store, named((episode,))[0])
     if out is not None and out.suffix not in (".mp4", ".rrd"):
         raise RobolearnError(f"{out} ends in {out.suffix or 'nothing'}; view writes .mp4, or .rrd for Rerun")
-    if out is not None and out.suffix == ".rrd" and not has_rerun():
-        raise RobolearnError(f"{out} wants Rerun, which is not installed: pip install rerun-sdk")
-    if out.suffix == ".rrd" if out is not None else has_rerun() and has_display():
+    rerun = rerun if out is None else out.suffix == ".rrd"
+    if rerun and not has_rerun():
+        raise RobolearnError(f"{out or '--rerun'} wants Rerun, which is not installed: pip install rerun-sdk")
+    if rerun:
         show_in_rerun(store, index, out)
+        return 0
+    if out is None and not mp4 and has_web():
+        show_episode(dataset, store.episodes[index].id)
         return 0
     file = out or Path("runs") / f"{dataset.stem}_episode_{index}.mp4"
     if out is None:

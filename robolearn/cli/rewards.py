@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from robolearn.cli.output import EXIT_NO, Dataset, print_json, print_table, say
+from robolearn.cli.web import beside
 from robolearn.errors import RobolearnError
 from robolearn.progress import ProgressBar
 
@@ -30,6 +31,7 @@ def label(
     camera: str = "front",
     config: Path | None = None,
     device: str = "cpu",
+    web: bool = False,
     json: bool = False,
 ) -> int:
     """Score every episode of a dataset with a reward model.
@@ -51,6 +53,7 @@ def label(
         camera: of vlm: whose images are scored.
         config: of other models: a JSON file with their settings.
         device: where the model runs: cpu or cuda.
+        web: serve the page while this runs; its address is printed.
     """
     from robolearn.recipes.rewards.label import label_dataset
 
@@ -60,7 +63,8 @@ def label(
     )
     from robolearn.datasets.zarr_store import ZarrStore
 
-    with ProgressBar("label", len(ZarrStore.open(dataset).episodes), "episode") as bar:
+    count = len(ZarrStore.open(dataset).episodes)
+    with beside(web, None, dataset), ProgressBar("label", count, "episode") as bar:
         answer = label_dataset(dataset, scorer, as_, progress=bar.update)
     if json:
         print_json(answer)
@@ -90,6 +94,7 @@ def reward_train(
     endpoint_model: str = "",
     cache: Path = Path("runs/answers"),
     device: str = "cpu",
+    web: bool = False,
     json: bool = False,
 ) -> int:
     """Train a reward model on a dataset and audit it on episodes that it did not see.
@@ -115,6 +120,7 @@ def reward_train(
         endpoint_model: of preference: the model's name there.
         cache: of preference: folder of answers, so that none is paid for twice.
         device: cpu or cuda.
+        web: serve the page while this runs; its address is printed.
     """
     from robolearn.recipes.rewards.settings import TrainingSettings
     from robolearn.recipes.rewards.training import train_reward
@@ -135,7 +141,8 @@ def reward_train(
         wrong_answers=wrong_answers,
         endpoint=EndpointConfig(url=endpoint, model=endpoint_model, cache_dir=str(cache)),
     )
-    with ProgressBar(f"train {name}", 2 * steps if name == "progress" else steps, "step") as bar:
+    total = 2 * steps if name == "progress" else steps
+    with beside(web, out, dataset), ProgressBar(f"train {name}", total, "step") as bar:
         trained = train_reward(name, dataset, out, settings, bar.update)
     if json:
         print_json(trained.to_json())
@@ -152,7 +159,7 @@ def reward_policy(
     dataset: Dataset,
     out: Path,
     goal: str = "",
-    labeller: Literal["task", "outcome", "endpoint"] = "endpoint",
+    labeller: Literal["task", "outcome", "endpoint", "people"] = "endpoint",
     endpoint: str = "http://127.0.0.1:8000/v1",
     endpoint_model: str = "",
     cache: Path = Path("runs/answers"),
@@ -171,7 +178,7 @@ def reward_policy(
         dataset: episodes of any quality; what was recorded of rewards and success is not looked at.
         out: folder for the reward model and the run of the policy.
         goal: what the model at the endpoint is told; the episodes' instructions by default.
-        labeller: who compares pairs of images: a model at an endpoint, or a rule that stands for it.
+        labeller: who compares pairs of images: a model at an endpoint, the people who did on the web page, or a rule.
         endpoint: an OpenAI-compatible endpoint.
         endpoint_model: the model's name there.
         cache: folder of answers, so that none is paid for twice.

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+import threading
+import webbrowser
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 from robolearn.cli.output import say
+from robolearn.errors import RobolearnError
 
 
 def web(
@@ -43,3 +50,48 @@ def web(
     say(f"the page is at {settings.url()}   (Ctrl-C ends it)")
     server.run()
     return 0
+
+
+def has_web() -> bool:
+    """Whether what the page is served with is installed."""
+    return all(importlib.util.find_spec(name) for name in ("fastapi", "uvicorn", "websockets"))
+
+
+def show_episode(dataset: Path, episode: str) -> None:
+    """Serve the page on any free port of this machine, open a browser on an episode where there is a display, and
+    return at Ctrl-C."""
+    from robolearn.datasets.view import has_display
+
+    with _page((dataset.absolute().parent,), dataset.absolute().parent) as address:
+        address += f"#/episode/{quote(dataset.absolute().name, safe='')}/{quote(episode, safe='')}"
+        say(f"the episode is at {address}   (Ctrl-C ends it)")
+        if has_display():
+            webbrowser.open(address)
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+
+
+@contextlib.contextmanager
+def beside(wanted: bool, run: Path | None = None, *datasets: Path | None) -> Iterator[None]:
+    """While a command runs, the page with its run among its neighbours, and the datasets that it works with."""
+    if not wanted:
+        yield
+        return
+    if not has_web():
+        raise RobolearnError("--web wants what the page is served with: pip install robolearn[web]")
+    roots = tuple(dict.fromkeys(path.absolute().parent for path in datasets if path is not None))
+    runs = run.absolute().parent if run else Path("runs").absolute()
+    with _page(roots or (runs,), runs) as address:
+        where = f"#/run/{quote(run.absolute().name, safe='')}" if run else "#/datasets"
+        say(f"the page is at {address}{where} until this command ends")
+        yield
+
+
+@contextlib.contextmanager
+def _page(data_roots: tuple[Path, ...], runs_root: Path) -> Iterator[str]:
+    from robolearn.web.server import in_thread
+    from robolearn.web.settings import WebSettings
+
+    settings = WebSettings(port=0, data_roots=data_roots, runs_root=runs_root)
+    with in_thread(settings) as port:
+        yield settings.url(port)

@@ -10,10 +10,11 @@ from rich.text import Text
 from tyro.conf import Positional, arg
 
 from robolearn.cli.output import EXIT_INTERRUPTED, EXIT_NO, TaskId, print_json, print_table, say
+from robolearn.cli.web import beside
 from robolearn.progress import ProgressBar
 
 
-def demo(fast: bool = False, out: Path = Path("runs/demo"), seed: int = 0) -> int:
+def demo(fast: bool = False, out: Path = Path("runs/demo"), seed: int = 0, web: bool = False) -> int:
     """Record, train, serve and judge a policy on the twin's ROS 2 graph.
 
     Example: robolearn demo --fast --out runs/smoke
@@ -22,11 +23,13 @@ def demo(fast: bool = False, out: Path = Path("runs/demo"), seed: int = 0) -> in
         fast: the smoke form: few episodes and updates, to see that everything works.
         out: folder for the report, the video, the checkpoint and the dataset; its former content is replaced.
         seed: fixes demonstrations, training and evaluation.
+        web: serve the page while this runs, with its run and its data; its address is printed.
     """
     from robolearn.recipes.demo import DemoConfig, run_demo
 
     config = DemoConfig.smoke() if fast else DemoConfig()
-    report = run_demo(config, out, seed)
+    with beside(web, out, out / "demonstrations.zarr"):
+        report = run_demo(config, out, seed)
     low, high = report["success_ci95"]
     rows = [
         (
@@ -110,6 +113,7 @@ def collect(
     seed: int | None = None,
     image_size: int | None = None,
     perturbation: float | None = None,
+    web: bool = False,
 ) -> int:
     """Collect episodes of the twin into a zarr dataset.
 
@@ -127,6 +131,7 @@ def collect(
         seed: of the first episode, the next ones count up; by default the first one that the dataset does not hold.
         image_size: height and width of the camera images; the task's own by default.
         perturbation: share of steps at which a scripted policy is pushed off its path, so that it shows how to recover.
+        web: serve the page while this runs, with its run and its data; its address is printed.
     """
     from robolearn.recipes.collect import CollectConfig, collect_episodes
 
@@ -138,7 +143,7 @@ def collect(
         image_size=defaults.image_size if image_size is None else image_size,
         perturbation=defaults.perturbation if perturbation is None else perturbation,
     )
-    with ProgressBar("collect", episodes, "episode") as bar:
+    with beside(web, None, out), ProgressBar("collect", episodes, "episode") as bar:
         rows = collect_episodes(config, out, episodes, seed, graph=graph, progress=bar.update)
     successes = sum(row["success"] for row in rows)
     say(f"{len(rows)} episodes in {out}, {successes} of them successful")
@@ -161,6 +166,7 @@ def train(
     precision: Literal["highest", "high", "medium"] = "highest",
     device: str = "cpu",
     set: tuple[str, ...] = (),
+    web: bool = False,
     json: bool = False,
 ) -> int:
     """Train a policy: on a dataset, or in a task by its own experience.
@@ -184,6 +190,7 @@ def train(
         precision: of matrix products in float32: `medium` rounds their factors to bfloat16.
         device: `cpu` or `cuda`.
         set: settings of the algorithm, such as `--set batch_size=128 policy.hidden_sizes=64,64`.
+        web: serve the page while this runs, with its run and its data; its address is printed.
         json: print the result as JSON.
     """
     from robolearn.algorithms.compile import Compute
@@ -191,7 +198,8 @@ def train(
 
     request = TrainRequest(algorithm, dataset, task, out, steps, seed, resume, init_from, offline_data, reward)
     request = replace(request, num_envs=num_envs, compute=Compute(device, compile, precision), settings=set)
-    with ProgressBar(f"train {algorithm}", request.total_steps, "step") as bar:
+    beside_it = beside(web, request.run, dataset, offline_data)
+    with beside_it, ProgressBar(f"train {algorithm}", request.total_steps, "step") as bar:
         result = train_policy(request, bar.update)
     if json:
         print_json(result)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import signal
 import struct
 import threading
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import imagecodecs
 import pytest
 from painted import dataset, painted_number
 from starlette.testclient import TestClient
 
+from robolearn import cli
+from robolearn.cli import data, web
 from robolearn.datasets import edit
 from robolearn.datasets.lock import WriterLock
 from robolearn.datasets.zarr_layout import RECORDING
@@ -235,3 +240,46 @@ def test_runs_are_listed_compared_and_their_pages_confined(browser: Browser, tmp
         assert answer.status_code in (400, 404), name
         assert "hush" not in answer.text, name
     json.dumps(curves, allow_nan=False)
+
+
+def test_the_page_beside_a_run_shows_it_while_it_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(web, "say", said.append)
+    dataset(tmp_path / "push.zarr", [3])
+    run = tmp_path / "runs" / "bc"
+    run.mkdir(parents=True)
+    (run / "metrics.csv").write_text("step,wall_s,loss\n1,0.1,2\n")
+    with web.beside(False, run):
+        assert said == []
+    with web.beside(True, run, tmp_path / "push.zarr", None):
+        address = said[0].split()[4]
+        assert address.endswith("/#/run/bc")
+        root = address.split("#")[0]
+        for path, name in (("runs", "bc"), ("datasets", "push.zarr")):
+            with urlopen(f"{root}api/{path}") as answer:
+                assert [one["name"] for one in json.load(answer)] == [name]
+    with pytest.raises(URLError):
+        urlopen(root)
+
+
+def test_view_serves_the_episode_until_it_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = dataset(tmp_path / "push.zarr", [3, 4]).episodes
+    seen: list[str] = []
+
+    def look(text: str) -> None:
+        address = text.split()[4]
+        with urlopen(address.split("#")[0]) as answer:
+            assert b'id="app"' in answer.read()
+        seen.append(address)
+        threading.Timer(0.1, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT]).start()
+
+    monkeypatch.setattr(web, "say", look)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert cli.run(["dataset", "view", str(tmp_path / "push.zarr"), "1"]) == 0
+    assert seen[0].endswith(f"/#/episode/push.zarr/{made[1].id}")
+    monkeypatch.setattr(data, "say", seen.append)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    assert cli.run(["dataset", "view", "push.zarr", "1", "--mp4"]) == 0
+    assert (tmp_path / "runs" / "push_episode_1.mp4").exists()
