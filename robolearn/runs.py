@@ -11,6 +11,7 @@ import json
 import math
 import os
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,13 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def read_metrics(path: Path) -> Curves:
     """Curves of a run's metrics.csv (step, wall_s, names); empty and unfinished cells are skipped."""
+    stat = path.stat()
+    return _read_metrics(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(32)
+def _read_metrics(path: Path, changed_ns: int, size: int) -> Curves:
+    """Read once as long as the file is what it was: whoever watches a run asks every few seconds."""
     curves: dict[str, tuple[list[float], list[float]]] = {}
     with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):

@@ -81,6 +81,7 @@ def dataset_stats(dataset: Dataset, fields: tuple[str, ...] = (), json: bool = F
     Args:
         fields: fields to look at; all unless named
     """
+    from robolearn.datasets.histograms import histograms
     from robolearn.datasets.statistics import statistics
     from robolearn.datasets.stats import QUANTILES
     from robolearn.datasets.zarr_store import ZarrStore
@@ -91,7 +92,8 @@ def dataset_stats(dataset: Dataset, fields: tuple[str, ...] = (), json: bool = F
     found = statistics(store)
     summaries = {name: summary for name, summary in found.fields.items() if not fields or name in fields}
     if json:
-        print_json({"fields": {n: s.to_json() for n, s in summaries.items()}, "quality": asdict(found.quality)})
+        shown = {name: summary.to_json() for name, summary in summaries.items()}
+        print_json({"fields": shown, "quality": asdict(found.quality), "histograms": histograms(store)})
         return 0
     median = QUANTILES.index(0.5)
     header = ("", "mean", "std", "low", f"{QUANTILES[0]:.0%}", "50%", f"{QUANTILES[-1]:.0%}", "high")
@@ -103,9 +105,8 @@ def dataset_stats(dataset: Dataset, fields: tuple[str, ...] = (), json: bool = F
         rows = [(entry, *(f"{value:.3g}" for value in values)) for entry, values in zip(entries, figures, strict=True)]
         print_table(f"{name}{f' [{spec.unit}]' if spec.unit else ''}, {summary.count} values", header, rows)
     if not fields:
-        print_table(
-            "quality", ("", ""), [(key, "unknown" if v is None else v) for key, v in asdict(found.quality).items()]
-        )
+        quality = asdict(found.quality) | {"position_coverage": histograms(store)["position_coverage"]}
+        print_table("quality", ("", ""), [(key, "unknown" if v is None else v) for key, v in quality.items()])
     return 0
 
 

@@ -65,7 +65,7 @@ def make_router(stores: Stores) -> APIRouter:
     def episodes(
         dataset: str,
         wanted: Annotated[Filter, Depends()],
-        first: int = 0,
+        first: Annotated[int, Query(ge=0)] = 0,
         count: Annotated[int, Query(ge=1, le=ROWS_AT_ONCE)] = 100,
     ) -> dict[str, Any]:
         """Rows of the table that fit, from `first` on, the ids of all that fit, and what can be chosen from."""
