@@ -18,7 +18,7 @@ import tyro
 from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes
 
-from robolearn.cli import bench, benchmarks, cell, data, edits, graph, rewards, serving, twin, web, work
+from robolearn.cli import bench, benchmarks, cell, data, edits, graph, practice, rewards, serving, twin, web, work
 from robolearn.cli.output import EXIT_INTERRUPTED, say
 from robolearn.errors import RobolearnError, UnknownNameError
 
@@ -33,6 +33,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "train": work.train,
     "evaluate": work.evaluate,
     "serve": serving.serve,
+    "finetune": practice.finetune,
     "dataset info": data.dataset_info,
     "dataset verify": data.dataset_verify,
     "dataset repair": data.dataset_repair,

@@ -101,20 +101,20 @@ def configure(request: TrainRequest) -> tuple[Any, OnlineConfig]:
         if not equals:
             raise SpecError(f"setting {setting!r} has no value; write name=value")
         if name.startswith("online."):
-            online = _with(online, name.removeprefix("online."), text)
+            online = with_setting(online, name.removeprefix("online."), text)
         else:
-            config = _with(config, name, text)
+            config = with_setting(config, name, text)
     return config, online
 
 
-def _with(config: Any, name: str, text: str) -> Any:
+def with_setting(config: Any, name: str, text: str) -> Any:
     """The dataclass with the field of this dotted name read from the text."""
     first, _, rest = name.partition(".")
     if first not in {each.name for each in fields(config)}:
         raise UnknownNameError("setting", first, [each.name for each in fields(config)])
     before = getattr(config, first)
     if is_dataclass(before):
-        return replace(config, **{first: _with(before, rest, text)})
+        return replace(config, **{first: with_setting(before, rest, text)})
     try:
         return replace(config, **{first: _read(text, before, get_type_hints(type(config))[first])})
     except ValueError as error:

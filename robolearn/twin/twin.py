@@ -9,6 +9,7 @@ import mujoco
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from robolearn.errors import AssetError
 from robolearn.physics import DEFAULT_PHYSICS, Physics
 from robolearn.tasks import Task
 from robolearn.tasks.task import TaskStatus
@@ -17,6 +18,8 @@ from robolearn.twin.pictures import Pictures
 from robolearn.twin.randomize import Randomization
 from robolearn.twin.umpire import Umpire
 from robolearn.types import Observation, RobotState
+
+_WHOLE = mujoco.mjtState.mjSTATE_INTEGRATION
 
 
 class Twin:
@@ -63,6 +66,26 @@ class Twin:
         mujoco.mj_forward(self.model, self.data)
         self._umpire.begin(self.observe(self._layout.facts))
 
+    def begin(self, task: Task) -> None:
+        """Judge by another task of the same scene from now on; in the world nothing changes."""
+        self.task = task
+        self._umpire = Umpire(task)
+        self._umpire.begin(self.observe(self._layout.facts))
+
+    def snapshot(self) -> NDArray[np.float64]:
+        """All that the future of this world depends on, as one vector."""
+        state = np.empty(mujoco.mj_stateSize(self.model, _WHOLE))
+        mujoco.mj_getState(self.model, self.data, state, _WHOLE)
+        return state
+
+    def restore(self, snapshot: ArrayLike, stamp_ns: int) -> None:
+        """Be the world of that `snapshot` again, at this stamp."""
+        mujoco.mj_setState(self.model, self.data, np.asarray(snapshot, np.float64), _WHOLE)
+        self.stamp_ns, self._diverged = stamp_ns, False
+        mujoco.mj_kinematics(self.model, self.data)
+        mujoco.mj_camlight(self.model, self.data)
+        self._umpire.begin(self.observe(self._layout.facts))
+
     def push(self, rng: np.random.Generator, speed_m_s: float) -> None:
         """Knock one free body of the scene in a random direction; without one, a joint, at 1 rad/s for a m/s."""
         free = np.flatnonzero(self.model.jnt_type == mujoco.mjtJoint.mjJNT_FREE)
@@ -86,6 +109,18 @@ class Twin:
         self.data.ctrl[:] = position
         self._layout.hold(self.data)
         mujoco.mj_forward(self.model, self.data)
+
+    def moves(self, body: str) -> bool:
+        """Whether the physics moves a body of the task, rather than its placing alone."""
+        return bool(self.model.body_mocapid[self._layout.body_ids[body]] < 0)
+
+    def place_mark(self, body: str, pose: ArrayLike) -> None:
+        """Put a body that its placing alone moves, such as a mark, at `pose` (7,). Raises AssetError for another."""
+        if self.moves(body):
+            raise AssetError(f"{body} of {self.task.id} is moved by the physics; only a mark can be placed")
+        mark = self.model.body_mocapid[self._layout.body_ids[body]]
+        self.data.mocap_pos[mark], self.data.mocap_quat[mark] = np.split(np.asarray(pose, np.float64), [3])
+        mujoco.mj_kinematics(self.model, self.data)
 
     def command(self, action: ArrayLike) -> None:
         """Set joint targets (J,). Raises SpecError for another shape or for anything that is not finite."""

@@ -1,0 +1,161 @@
+"""Reset-free fine-tuning on the twin: `python benchmarks/finetune.py --variants learned perfect --compile --json`.
+
+The old data are scripted demonstrations, episodes of mixed quality, and play; they are collected when they are not
+there. Every variant of a seed begins with the same pre-trained policy and classifier. Runs lie under --runs and go on
+where they were stopped; what they came to is kept in benchmarks/results/finetune.json, one row a variant and seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from robolearn.algorithms.compile import Compute
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.policies.demonstrator import Manner
+from robolearn.recipes.collect import CollectConfig, collect_episodes
+from robolearn.recipes.finetune.learner import COLUMNS
+from robolearn.recipes.finetune.prepare import offline_buffer, prepare_judge, pretrain, recorded
+from robolearn.recipes.finetune.recipe import STOPPED, practise
+from robolearn.recipes.finetune.report import summary
+from robolearn.recipes.finetune.settings import FinetuneConfig, with_settings
+from robolearn.recipes.report import read_metrics
+from robolearn.recipes.run import Run
+from robolearn.recipes.training_loop import run_config
+from robolearn.tasks import make_task
+
+RESULTS = Path(__file__).parent / "results"
+DATA: dict[str, tuple[bool, Manner, int, int]] = {
+    "demos_f": (False, "expert", 20, 0),
+    "demos_b": (True, "expert", 20, 0),
+    "prior_f": (False, "mixed", 40, 1000),
+    "prior_b": (True, "mixed", 40, 1000),
+    "play": (False, "play", 20, 2000),
+}
+"""By name: whether of the backward task, in which manner, episodes, first seed. The first two are demonstrations."""
+SAC = ("learner.initial_temperature=1.0", "learner.backup_entropy=true")
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "learned": (),
+    "perfect": ("reward=true",),
+    "erring": ("false_positives=0.1",),
+    "erring_no_timeout": ("false_positives=0.1", "supervisor.switch_on_timeout=false"),
+    "wsrl": ("reward=true", "online=warm_up", "warmup_steps=1000"),
+    "naive_sac": ("reward=true", "online=warm_up", *SAC),
+    "rlif": (
+        "reward=true",
+        "rewards=intervention",
+        "interventions.ratio=0.985",
+    ),
+}
+"""Settings of each, on top of the defaults."""
+
+
+def collect(args: argparse.Namespace) -> tuple[list[Path], list[Path]]:
+    """Demonstrations and prior data, collected where they are not there yet."""
+    paths = []
+    for name, (backward, manner, episodes, seed) in DATA.items():
+        path = args.data / f"{name}.zarr"
+        if not path.exists():
+            say(f"collecting {path}")
+            task = make_task(args.task).backward if backward else args.task
+            collect_episodes(CollectConfig(task, manner=manner, image_size=16), path, episodes, seed)
+        paths.append(path)
+    return paths[:2], paths[2:]
+
+
+def prepare(args: argparse.Namespace, seed: int) -> Path:
+    """The pre-trained run of a seed, made once."""
+    run = args.runs / f"prepared_{seed}"
+    if (run / "ready").exists():
+        return run
+    shutil.rmtree(run, ignore_errors=True)
+    config = FinetuneConfig(args.task, seed=seed, compute=Compute(compile=args.compile))
+    config = with_settings(config, (f"supervisor.max_steps={args.steps}", *args.set))
+    demos, prior = collect(args)
+    about = {"task": config.task, "recipe": "finetune"}
+    about |= {"prior": [str(path) for path in prior], "demos": [str(path) for path in demos]}
+    with Run.create(run, run_config("rlpd", seed, config.learner, config.compute, **about), COLUMNS):
+        pass
+    config.write(run)
+    episodes = recorded(config, prior, demos)
+    say(f"seed {seed}: classifier {prepare_judge(config, run, episodes)}")
+    started_s = time.process_time()
+    pretrain(config, run, offline_buffer(config, run, episodes), progress=lambda step, text: say(f"{step} {text}"))
+    say(f"seed {seed}: pre-trained in {time.process_time() - started_s:.0f} CPU s")
+    (run / "ready").touch()
+    return run
+
+
+def practised(args: argparse.Namespace, variant: str, seed: int) -> dict[str, Any]:
+    run = args.runs / f"{variant}_{seed}"
+    if not (run / "ready").exists():
+        shutil.rmtree(run, ignore_errors=True)
+        shutil.copytree(prepare(args, seed), run, symlinks=True)
+        config = FinetuneConfig.read(run)
+        with_settings(config, (*VARIANTS[variant], *args.set)).write(run)
+    config = FinetuneConfig.read(run)
+    if not (run / STOPPED).exists():
+        started_s = time.process_time()
+        practise(run, processes=False, progress=lambda step, text: say(f"{variant} {seed}: {step} {text}"))
+        say(f"{variant} {seed}: {time.process_time() - started_s:.0f} CPU s")
+    curves = read_metrics(run / "metrics.csv")
+    episodes = ZarrStore.open(run / "replay.zarr").episodes
+    steps, rates = curves["success_rate"]
+    row = {"algorithm": variant, "seed": seed, **summary(config, episodes, curves)}
+    row["success_end"] = row.pop("success_rate")
+    row["curve"] = [[int(step), float(rate)] for step, rate in zip(steps, rates, strict=True)]
+    return row
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--task", default="push-v1")
+    parser.add_argument("--data", type=Path, help="folder of the old data; RUNS/data by default")
+    parser.add_argument("--runs", type=Path, default=Path("runs/bench_finetune"))
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=10_000, help="decisions of practice")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--set", nargs="*", default=[])
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    args.data = args.data or args.runs / "data"
+    rows = []
+    for seed in args.seeds:
+        for variant in args.variants:
+            rows.append(practised(args, variant, seed))
+            row = rows[-1]
+            say(f"{variant} {seed}: {row['success_start']} -> {row['success_end']}, worst {row['success_worst']}")
+    if args.json:
+        print(json.dumps({"rows": rows}, indent=1))
+    keep(rows)
+
+
+def keep(rows: list[dict[str, Any]]) -> None:
+    file = RESULTS / "finetune.json"
+    known = json.loads(file.read_text())["rows"] if file.is_file() else []
+    new = {(row["algorithm"], row["seed"]) for row in rows}
+    merged = [row for row in known if (row["algorithm"], row["seed"]) not in new] + rows
+    merged.sort(key=lambda row: (row["algorithm"], row["seed"]))
+    means = {
+        name: float(np.mean([row["success_end"] for row in merged if row["algorithm"] == name]))
+        for name in {row["algorithm"] for row in merged}
+    }
+    file.write_text(json.dumps({"success_end_mean": means, "rows": merged}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""The command of a night of practice: finetune."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from robolearn.cli.output import EXIT_INTERRUPTED, print_json, print_table, say
+from robolearn.errors import SpecError
+from robolearn.progress import ProgressBar
+
+
+def finetune(
+    task: str | None = None,
+    demos: tuple[Path, ...] = (),
+    prior: tuple[Path, ...] = (),
+    reward: Literal["success", "true"] = "success",
+    steps: int | None = None,
+    hours: float | None = None,
+    out: Path | None = None,
+    seed: int = 0,
+    resume: Path | None = None,
+    in_turns: bool = False,
+    compile: bool = False,
+    set: tuple[str, ...] = (),
+    json: bool = False,
+) -> int:
+    """Practise a task and the one that undoes it, in turn, with nobody resetting the table.
+
+    Trains a success classifier on the demonstrations, a policy on all old data, and then lets the policy improve by its
+    own attempts. RUN/report.html tells in the morning how it went. It may be killed at any time, and goes on with
+    --resume.
+
+    Example: robolearn finetune --task push-v1 --demos push.zarr push_back.zarr --prior play.zarr --steps 20000
+
+    Args:
+        task: the target task, see `robolearn tasks`; its backward task is practised with it.
+        demos: datasets of demonstrations, of the task and of its backward task.
+        prior: datasets of other experience in the same scene: play, failures, other people's.
+        reward: who says that the task is done: `success`, a classifier trained on the demonstrations, or `true`.
+        steps: decisions to practise for, five a second; 20000 unless hours are given.
+        hours: time of the robot to practise for.
+        out: the run, runs/finetune by default: metrics.csv, checkpoints/, replay.zarr, films/, report.html.
+        seed: fixes everything.
+        resume: a run to go on with, as it was begun.
+        in_turns: collect and learn in one process instead of side by side in two; gives the same data.
+        compile: compile the updates; takes up to a minute, then they run about three times as fast.
+        set: settings, such as `--set online=warm_up warmup_steps=1000 learner.utd=4 supervisor.consecutive=3`.
+        json: print the result as JSON.
+    """
+    from robolearn.algorithms.compile import Compute
+    from robolearn.recipes.finetune import recipe
+    from robolearn.recipes.finetune.settings import FinetuneConfig, with_settings
+
+    if resume is not None:
+        if task or demos or prior or out or set or steps or hours:
+            raise SpecError("--resume goes on with a run as it was begun; leave out everything else but --in-turns")
+        config, run = FinetuneConfig.read(resume), resume
+    else:
+        if task is None or not demos:
+            raise SpecError(
+                "finetune wants --task, and --demos of it and of its backward task; see `robolearn collect`"
+            )
+        config, run = (
+            FinetuneConfig(task, reward, seed=seed, compute=Compute(compile=compile)),
+            out or Path("runs/finetune"),
+        )
+        total = steps if steps is not None else 0 if hours else 20_000
+        config = replace(config, supervisor=replace(config.supervisor, max_steps=total, max_hours=hours or 0.0))
+        config = with_settings(config, set)
+    total = config.supervisor.max_steps or round(
+        config.supervisor.max_hours * 3600 * config.space().interface.control_hz
+    )
+    with ProgressBar("finetune", total, "decision") as bar:
+        if resume is not None:
+            answer = recipe.practise(run, processes=not in_turns, progress=bar.update)
+        else:
+            answer = recipe.finetune(config, prior, demos, run, processes=not in_turns, progress=bar.update)
+    if json:
+        print_json(answer)
+    else:
+        names = ("success_start", "success_rate", "attempt_success", "attempt_truth", "attempts", "human_resets")
+        print_table(f"practice of {config.task}", ("", ""), [(name, _shown(answer[name])) for name in names])
+    say(f"report: {answer['report']}   checkpoint: {answer['checkpoint']}")
+    if answer["interrupted"]:
+        say(f"interrupted after {answer['steps']} decisions; go on with: robolearn finetune --resume {run}")
+        return EXIT_INTERRUPTED
+    say(f"stopped: {answer['stopped']}")
+    return 0
+
+
+def _shown(value: object) -> str:
+    return "-" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,110 @@
+"""What a practising policy sees and does: where things are around the tool, and steps of the tool.
+
+A policy that has to learn within an hour of robot time decides a few times a second, sees places relative to the tool
+instead of joints, and moves the tool, not the joints. All of it follows from facts (`tasks/arm.py`), so a recorded
+episode of any rate above reads as if this space had acted in it. Legend: S state, A action, T tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robolearn.errors import SpecError
+from robolearn.specs import ArraySpec, InterfaceSpec
+from robolearn.tasks import Task, make_task
+from robolearn.tasks.facts import position, yaw_of
+from robolearn.types import Observation
+
+DECISION_TICKS = 4  # control ticks a decision: 5 Hz at 20 Hz, as in BridgeData
+STEP_M = 0.012  # of the commanded tool place in one tick, on each axis
+YAW_RAD = 0.0  # at which the tool is held
+NO_GRASP = ("push", "sweep", "reach", "button")  # scenes whose gripper stays as it starts
+MARGIN_M = 0.004  # that the fingertips keep from the table
+
+
+class ToolSpace:
+    """The space of `task_id` and the tasks that share its scene; their order is that of the field `task`.
+
+    `state` (S,): place of the tool, how far its command is ahead, opening of the gripper, and from the tool to the
+    first body, from that to the second and so on; where things are grasped, also how they are turned (cos and sin of
+    four times the yaw, for a square looks the same after a quarter). `task` (T,): one-hot. An action (A,) in [-1, 1]
+    moves the commanded place of the tool by up to STEP_M a tick on each axis; where things are grasped, also the
+    gripper.
+    """
+
+    def __init__(self, task_ids: Sequence[str], low: Sequence[float], high: Sequence[float]) -> None:
+        """low, high: box [m] that the commanded place stays in. Raises SpecError when the tasks share no scene."""
+        self.tasks: list[Task] = [make_task(name) for name in task_ids]
+        first = self.tasks[0]
+        for task in self.tasks:
+            if (task.scene, task.bodies, task.robot) != (first.scene, first.bodies, first.robot):
+                raise SpecError(f"{task.id} has another scene or robot than {first.id}; practise them apart")
+        self.arm = first.arm
+        self.grasps = first.scene not in NO_GRASP
+        self.bodies = tuple(body for body in first.bodies if body != self.arm.tool)
+        self.low, self.high = np.asarray(low, np.float64), np.asarray(high, np.float64)
+        self.low[2] = max(self.low[2], self.arm.gripper.tip_m + MARGIN_M)
+        self.gripper_step = self.arm.spec.max_speed[-1] / first.control_hz
+        names = ["tool.x", "tool.y", "tool.z", *(["gripper"] if self.grasps else [])]
+        one = (1.0,) * len(names)
+        action = ArraySpec((len(names),), unit="share", names=tuple(names), low=tuple(-v for v in one), high=one)
+        size = 7 + (5 if self.grasps else 3) * len(self.bodies)
+        fields = {"state": ArraySpec((size,)), "task": ArraySpec((len(self.tasks),))}
+        self.interface = InterfaceSpec(fields, action, first.control_hz / DECISION_TICKS)
+
+    def index(self, task_id: str) -> int:
+        return [task.id for task in self.tasks].index(task_id)
+
+    def command_of(self, joints: NDArray) -> NDArray[np.float64]:
+        """Commanded tool place and gripper (4,) of commanded joints (J,)."""
+        return np.append(self.arm.forward(joints)[0], joints[-1])
+
+    def joints(self, command: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Joint targets (J,) of a commanded place and gripper (4,)."""
+        return self.arm.with_gripper(self.arm.inverse(command[:3], YAW_RAD), float(command[3]))
+
+    def moved(self, command: NDArray[np.float64], action: NDArray) -> NDArray[np.float64]:
+        """The command (4,) one tick of the action (A,) later."""
+        share = np.clip(np.asarray(action, np.float64), -1.0, 1.0)
+        moved = command.copy()
+        moved[:3] = np.clip(command[:3] + share[:3] * STEP_M, self.low, self.high)
+        if self.grasps:
+            low, high = (limit[-1] for limit in self.arm.limits)
+            moved[3] = np.clip(command[3] + share[3] * self.gripper_step, low, high)
+        return moved
+
+    def action_between(
+        self, before: NDArray[np.float64], after: NDArray[np.float64], ticks: int
+    ) -> NDArray[np.float32]:
+        """The action (A,) that takes the command from one place to the other in so many ticks, or as far as it can."""
+        change = (after - before) / ticks
+        steps = [STEP_M] * 3 + [self.gripper_step]
+        return np.clip((change / steps)[: self.interface.action.shape[0]], -1.0, 1.0).astype(np.float32)
+
+    def state(self, facts: Mapping[str, NDArray], command: NDArray[np.float64]) -> NDArray[np.float32]:
+        """The field `state` (S,) from facts and the commanded place and gripper (4,)."""
+        tool = position(facts, self.arm.tool)
+        parts = [tool, command[:3] - tool, np.array([float(self.arm.opened(facts))])]
+        here = tool
+        for body in self.bodies:
+            there = position(facts, body)
+            parts.append(there - here)
+            if self.grasps:
+                angle = 4.0 * yaw_of(facts[f"pose_{body}"][3:])
+                parts.append(np.array([np.cos(angle), np.sin(angle)]))
+            here = there
+        return np.concatenate(parts).astype(np.float32)
+
+    def task_field(self, index: int) -> NDArray[np.float32]:
+        return np.eye(len(self.tasks), dtype=np.float32)[index]
+
+    def observe(self, facts: Mapping[str, NDArray], command: NDArray[np.float64], index: int) -> Observation:
+        return {"state": self.state(facts, command), "task": self.task_field(index)}
+
+    def expert(self, facts: Mapping[str, NDArray], command: NDArray[np.float64], index: int) -> NDArray[np.float32]:
+        """What the scripted expert of a task would do here (A,)."""
+        wanted = self.command_of(self.tasks[index].expert(facts))
+        return self.action_between(command, wanted, 1)

@@ -1,0 +1,232 @@
+"""The collector: does what the supervisor says, attempt by attempt, and writes every attempt to the dataset.
+
+It may be killed at any moment. Before an attempt is committed, the state of world and supervisor after it is on disk:
+whoever starts again goes on from there, and the attempt in flight is all that is lost. Every draw depends on the seed
+and the number of the attempt alone. The policy of attempt k is the one that has learned from the attempts before
+k - lag; so it does not matter how fast the learner is, nor whether it lives in this process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from robolearn.datasets.repair import repair
+from robolearn.datasets.store import CLOSING_ROW, DatasetSpec, EpisodeMeta, WriterConfig
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.envs.practice_world import Tick
+from robolearn.policies.checkpoint import load_policy
+from robolearn.policies.gaussian import GaussianPolicy
+from robolearn.recipes.finetune.film import Film
+from robolearn.recipes.finetune.interventions import Interventions
+from robolearn.recipes.finetune.judges import DONE_REWARD, STEP_REWARD, Frames, lost_reward
+from robolearn.recipes.finetune.prepare import PRETRAINED, make_judge
+from robolearn.recipes.finetune.settings import FinetuneConfig
+from robolearn.recipes.finetune.supervisor import Attempt, End, Order, Phase, Sensed, Supervisor
+from robolearn.recipes.training_data import tensors
+from robolearn.specs import ArraySpec
+from robolearn.types import ActionSource, EpisodeOutcome
+
+REPLAY, STATE, WEIGHTS = "replay.zarr", "state", "weights"
+ATTEMPT_ID = "attempt-{:07d}"
+MAX_SEED = 2**31 - 1
+POLL_S = 0.005
+
+
+class Collector:
+    """Practises in the run `run`, which is prepared (`prepare.py`), from where it stands."""
+
+    def __init__(self, config: FinetuneConfig, run: Path, alive: Callable[[], bool] = lambda: True) -> None:
+        """alive: asked while waiting for weights; when it says no, `attempt` raises InterruptedError."""
+        self.config, self.run, self._alive = config, run, alive
+        self.film = Film(config, run)
+        self.world = config.world(self.film.cameras)
+        self.supervisor = Supervisor(config.supervisor)
+        self._judge = make_judge(config, run)
+        policy = load_policy(run / PRETRAINED / "checkpoints" / "latest")
+        assert isinstance(policy, GaussianPolicy)
+        self.policy = policy
+        self._loaded = 0  # attempts that the policy has learned from
+        self._lost_reward = lost_reward(config.learner.discount)
+        self._interventions = Interventions(config.interventions, config.learner.discount)
+        self.store = open_replay(config, run)
+        self._writer = self.store.writer(WriterConfig(statistics=False))
+        self.done = len(self.store.episodes)
+        self._order = self._resume()
+
+    def attempt(self) -> bool:
+        """Go on until an attempt has ended and lies in the dataset. False: the supervisor has stopped for good."""
+        rows: list[dict[str, Any]] = []
+        order = self._order
+        while True:
+            if order.ended is not None:
+                self._order = Order(order.phase, order.task, reason=order.reason)
+                self._commit(rows, order.ended)
+                return True
+            if order.phase is Phase.STOPPED:
+                return False
+            if order.begins:
+                self._begin(order.task)
+            order = self._decide(self._execute(order, rows))
+
+    def close(self) -> None:
+        self._writer.__exit__(None, None, None)
+        self.world.close()
+
+    @property
+    def stopped(self) -> str:
+        """Why the supervisor has stopped; else empty."""
+        return self._order.reason if self._order.phase is Phase.STOPPED else ""
+
+    def _decide(self, sensed: Sensed) -> Order:
+        return self.supervisor.decide(sensed, self.world.twin.stamp_ns)
+
+    def _execute(self, order: Order, rows: list[dict[str, Any]]) -> Sensed:
+        """Do what is ordered for one decision, and sense."""
+        if order.phase is Phase.PRACTISE:
+            return self._practise(order.task, rows)
+        if order.phase is Phase.WAIT:  # the twin's person comes at once, and puts everything where it starts
+            self.world.reset(int(self._rng("reset", self.supervisor.resets).integers(MAX_SEED)))
+            return Sensed(reset_done=True, home=True)
+        if order.phase is Phase.HOME:
+            home = self.world.go_home()
+            return Sensed(home=home, lost=self.world.lost())
+        return Sensed()
+
+    def _begin(self, task: int) -> None:
+        self._load_weights()
+        rng = self._rng("attempt", self.done)
+        self.world.begin(task, rng)
+        self._generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+        self._interventions.begin(rng)
+        self._progress = self.world.twin.status().progress
+        self._truth = False
+        self.film.begin(self.done)
+
+    def _practise(self, task: int, rows: list[dict[str, Any]]) -> Sensed:
+        seen = self.world.observe()
+        expert = self._interventions.action(self.world.expert) if self._interventions.acts else None
+        action = self._sample(seen) if expert is None else expert
+        self.film.look(self.world)
+        stamp_ns = self.world.twin.stamp_ns
+        tick = self.world.step(action)
+        self._interventions.watch(self._progress, tick.progress)
+        self._progress = tick.progress
+        done = self._judge.done(Frames(tick.states, tick.reached, tick.progress), task)
+        self._truth |= tick.success or bool(tick.reached[-self.config.supervisor.consecutive :].all())
+        source = ActionSource.POLICY if expert is None else ActionSource.INTERVENTION
+        rows.append({**seen, **_row(action, tick, source, done), "_stamp_ns": stamp_ns})
+        free = os.statvfs(self.run)
+        return Sensed(tuple(done.tolist()), moved=tick.moved, lost=tick.lost, free_bytes=free.f_bavail * free.f_frsize)
+
+    def _sample(self, seen: dict[str, NDArray]) -> NDArray[np.float32]:
+        return self.policy.sample(tensors({k: v[None] for k, v in seen.items()}, "cpu"), self._generator).numpy()[0]
+
+    def _commit(self, rows: list[dict[str, Any]], attempt: Attempt) -> None:
+        """Write the attempt. What comes after it is on disk before it counts."""
+        task = self.world.space.tasks[attempt.task]
+        rows[-1]["reward"] = {End.SUCCESS: DONE_REWARD, End.LOST: self._lost_reward}.get(attempt.end, STEP_REWARD)
+        last = self.world.observe()
+        stamp_ns = self.world.twin.stamp_ns
+        self._save_state(self.done + 1)
+        human = sum(int(row["action_source"]) == ActionSource.INTERVENTION for row in rows)
+        tags = {CLOSING_ROW: True, "end": attempt.end.value, "truth": bool(self._truth), "human_steps": int(human)}
+        tags |= {"resets": self.supervisor.resets, "learned": self._loaded}
+        self._writer.begin(
+            EpisodeMeta(
+                task.id, task.instruction, created_ns=time.time_ns(), id=ATTEMPT_ID.format(self.done), tags=tags
+            )
+        )
+        for row in rows:
+            stamp = row.pop("_stamp_ns")
+            self._writer.append(row, dict.fromkeys(row, stamp))
+        self._writer.append(last, dict.fromkeys(last, stamp_ns))
+        over = attempt.end in (End.SUCCESS, End.LOST)
+        self._writer.commit(EpisodeOutcome(attempt.end is End.SUCCESS, over, not over, attempt.reason))
+        self.film.end(self.done, attempt, self._truth)
+        self.done += 1
+
+    def _load_weights(self) -> None:
+        """The policy that has learned from the attempts before the last `lag`."""
+        wanted = max(self.done - self.config.lag, 0)
+        if wanted == self._loaded:
+            return
+        file = weights_file(self.run, wanted)
+        while not file.exists():
+            if not self._alive():
+                raise InterruptedError("nobody learns any more")
+            time.sleep(POLL_S)
+        self.policy.load_state_dict(load_file(file))
+        self._loaded = wanted
+
+    def _rng(self, what: str, number: int) -> np.random.Generator:
+        return np.random.default_rng((self.config.seed, {"attempt": 3, "reset": 4}[what], number))
+
+    # --- what a restart needs ---
+
+    def _save_state(self, attempts: int) -> None:
+        """Of two files in turn, so that the state before the attempt stays until the attempt counts."""
+        state = {
+            "attempts": attempts,
+            "phase": self._order.phase.value,
+            "task": self._order.task,
+            "reason": self._order.reason,
+            "supervisor": self.supervisor.state_dict(),
+            "world": self.world.freeze(),
+        }
+        file = self._state_file(attempts)
+        file.parent.mkdir(exist_ok=True)
+        partial = file.with_suffix(".partial")
+        partial.write_text(json.dumps(state), encoding="utf-8")
+        os.replace(partial, file)
+
+    def _resume(self) -> Order:
+        if self.done == 0:
+            self.world.reset(int(self._rng("reset", 0).integers(MAX_SEED)))
+            return Order(Phase.HOME, 0)
+        state = json.loads(self._state_file(self.done).read_text(encoding="utf-8"))
+        assert state["attempts"] == self.done
+        self.supervisor.load_state_dict(state["supervisor"])
+        self.world.thaw(state["world"])
+        return Order(Phase(state["phase"]), int(state["task"]), reason=state["reason"])
+
+    def _state_file(self, attempts: int) -> Path:
+        return self.run / STATE / f"world_{attempts % 2}.json"
+
+
+def weights_file(run: Path, learned: int) -> Path:
+    """The policy that has learned from so many attempts."""
+    return run / WEIGHTS / f"{learned:07d}.safetensors"
+
+
+def open_replay(config: FinetuneConfig, run: Path) -> ZarrStore:
+    """The dataset of the attempts; made where there is none, and mended where a writer died."""
+    path = run / REPLAY
+    if path.exists():
+        repair(path)
+        return ZarrStore.open(path)
+    space = config.space()
+    extra = {name: ArraySpec(()) for name in ("reward", "verdict", "truth")}
+    return ZarrStore.create(path, DatasetSpec(space.arm.spec, space.interface, config.task_ids, extra=extra))
+
+
+def _row(action: NDArray[np.float32], tick: Tick, source: ActionSource, done: NDArray[np.bool_]) -> dict[str, Any]:
+    """What is stored of a decision beside what was seen: `verdict` and `truth` are shares of its frames."""
+    return {
+        "action": action,
+        "action_sent": action,
+        "action_source": np.uint8(source),
+        "held": np.bool_(tick.held),
+        "reward": np.float32(STEP_REWARD),
+        "verdict": np.float32(done.mean()),
+        "truth": np.float32(tick.reached.mean()),
+    }

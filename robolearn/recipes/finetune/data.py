@@ -1,0 +1,120 @@
+"""Recorded episodes of the arm as practice would have seen them, and a reward for every step from a judge.
+
+An episode counts for every task of the space: what was no push may well have been a way back. Legend: T recorded steps,
+D decisions, S state, A action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robolearn.datasets.replay_buffer import ReplayBuffer
+from robolearn.datasets.store import Store
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.envs.tool_space import DECISION_TICKS, ToolSpace
+from robolearn.errors import DatasetError
+from robolearn.recipes.finetune.judges import DONE_REWARD, STEP_REWARD, Frames, Judge
+
+SURE_FRAMES, UNSURE_FRAMES = 3, 6  # at the end of a success: those that are done, and those that nobody can tell
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One episode. commands: (T + 1, 4) tool places and grippers before every step, and after the last one."""
+
+    states: NDArray[np.float32]  # (T, S)
+    reached: NDArray[np.bool_]  # (T, tasks): whether the goal of a task is reached
+    commands: NDArray[np.float64]
+    task: int  # that it was recorded for
+    success: bool
+
+    def decisions(self, space: ToolSpace) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """States (D + 1, S) at the decisions, and the actions (D, A) between them."""
+        at = np.arange(0, len(self.states), DECISION_TICKS)
+        if len(at) * DECISION_TICKS - len(self.states) > 0 and len(at) > 1:
+            at = np.append(at[:-1], len(self.states) - 1)  # a shorter last decision
+        actions = [
+            space.action_between(self.commands[a], self.commands[b], max(b - a, 1)) for a, b in pairwise(at.tolist())
+        ]
+        return self.states[at], np.array(actions, np.float32)
+
+
+def read_recorded(paths: Sequence[Path], space: ToolSpace) -> list[Recorded]:
+    """All episodes of these datasets. Raises DatasetError for one of another scene, or without poses."""
+    known = {task.id: index for index, task in enumerate(space.tasks)}
+    episodes = []
+    for path in paths:
+        store = ZarrStore.open(path)
+        fields = ["proprio", "action_sent", f"pose_{space.arm.tool}", *(f"pose_{body}" for body in space.bodies)]
+        missing = [name for name in fields if name not in store.spec.fields]
+        if missing:
+            raise DatasetError(f"{path} lacks {', '.join(missing)}; practice wants episodes of the twin with poses")
+        for index, info in enumerate(store.episodes):
+            if info.task not in known:
+                raise DatasetError(f"{path} has an episode of {info.task!r}; practice is of {', '.join(known)}")
+            if info.length > DECISION_TICKS:
+                episodes.append(_read(store, index, fields, space, known[info.task]))
+    if not episodes:
+        raise DatasetError(f"{', '.join(map(str, paths)) or 'no dataset'}: no episodes; collect demonstrations first")
+    return episodes
+
+
+def _read(store: Store, index: int, fields: Sequence[str], space: ToolSpace, task: int) -> Recorded:
+    episode = store.read(index, fields)
+    length = len(episode["proprio"])
+    joints = len(space.arm.spec.joint_names)
+    first = episode["proprio"][:1, :joints]
+    commands = np.array([space.command_of(q) for q in np.concatenate([first, episode["action_sent"]]).astype(float)])
+    facts = [{name: episode[name][step] for name in fields} for step in range(length)]
+    states = np.stack([space.state(fact, commands[step]) for step, fact in enumerate(facts)])
+    reached = np.stack([each.judge(episode).success for each in space.tasks], axis=1)
+    return Recorded(states, reached, commands, task, bool(store.episodes[index].success))
+
+
+def labelled_frames(episodes: Sequence[Recorded], space: ToolSpace) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """What a success classifier learns from: state and task (N, S + T), and whether it is done (N,)."""
+    rows, labels = [], []
+    for episode in episodes:
+        done = np.zeros(len(episode.states), np.bool_)
+        kept = np.ones(len(episode.states), np.bool_)
+        if episode.success:
+            done[-SURE_FRAMES:] = True
+            kept[-UNSURE_FRAMES:-SURE_FRAMES] = False
+        field = np.tile(space.task_field(episode.task), (len(done), 1))
+        rows.append(np.concatenate([episode.states, field], axis=1)[kept])
+        labels.append(done[kept])
+    return np.concatenate(rows), np.concatenate(labels)
+
+
+def add_recorded(
+    buffer: ReplayBuffer, episode: Recorded, space: ToolSpace, task: int, judge: Judge, consecutive: int
+) -> bool:
+    """Add the episode as an attempt at `task`, which ends where the judge calls it done. Whether it was done."""
+    states, actions = episode.decisions(space)
+    field = space.task_field(task)
+    over = _done_at(episode, task, judge, consecutive)
+    last = len(actions) - 1 if over is None else min(max(-(-over // DECISION_TICKS) - 1, 0), len(actions) - 1)
+    buffer.begin({"state": states[0], "task": field})
+    for step in range(last + 1):
+        ends = over is not None and step == last
+        reward = DONE_REWARD if ends else STEP_REWARD
+        following = {"state": states[step + 1], "task": field}
+        buffer.append(actions[step], reward, following, ends, step == last and not ends)
+    return over is not None
+
+
+def _done_at(episode: Recorded, task: int, judge: Judge, consecutive: int) -> int | None:
+    """The step at which the task is done."""
+    streak = 0
+    for step, done in enumerate(judge.done(Frames(episode.states, episode.reached[:, task]), task)):
+        streak = streak + 1 if done else 0
+        if streak >= consecutive:
+            return step
+    # What was recorded for a task and succeeded ends with its success, whose last frame is not in the record.
+    return len(episode.states) - 1 if episode.success and episode.task == task else None

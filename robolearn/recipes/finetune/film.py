@@ -1,0 +1,46 @@
+"""Film strips of attempts, for the morning report: a PNG each, some frames from its beginning to its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robolearn.envs.practice_world import PracticeWorld
+from robolearn.recipes.finetune.settings import FinetuneConfig
+from robolearn.recipes.finetune.supervisor import Attempt
+
+FOLDER = "films"
+SIZE = (96, 96)
+FRAMES = 8
+FIRST = 4  # attempts that are filmed in any case
+
+
+class Film:
+    """Films the first attempts and then every `config.film_every`-th one."""
+
+    def __init__(self, config: FinetuneConfig, run: Path) -> None:
+        self._every, self._folder = config.film_every, run / FOLDER
+        self.cameras = {"front": SIZE} if self._every else {}
+        self._filming = False
+
+    def begin(self, number: int) -> None:
+        self._filming = bool(self._every) and (number < FIRST or number % self._every < 2)
+        self._images: list[NDArray[np.uint8]] = []
+
+    def look(self, world: PracticeWorld) -> None:
+        if self._filming:
+            self._images.append(world.render("front"))
+
+    def end(self, number: int, attempt: Attempt, truth: bool) -> None:
+        """Write the strip, whose name tells how it went."""
+        if not self._filming or not self._images:
+            return
+        import cv2
+
+        chosen = np.linspace(0, len(self._images) - 1, min(FRAMES, len(self._images))).round().astype(int)
+        strip = np.concatenate([self._images[i] for i in chosen], axis=1)
+        self._folder.mkdir(exist_ok=True)
+        name = f"{number:07d}_{attempt.task}_{attempt.end.value}_{'true' if truth else 'false'}.png"
+        cv2.imwrite(str(self._folder / name), cv2.cvtColor(strip, cv2.COLOR_RGB2BGR))

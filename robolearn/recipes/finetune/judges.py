@@ -1,0 +1,79 @@
+"""Who says that a task is done: the truth of the twin, a classifier, or one that errs on purpose.
+
+What a step is worth follows: it costs one until the task is called done, so the value of a state is the time that is
+left; a thing lost costs what never finishing would. Legend: N frames, S state.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robolearn.envs.tool_space import ToolSpace
+from robolearn.rewards.state_success import StateSuccess
+
+STEP_REWARD, DONE_REWARD = -1.0, 0.0
+
+
+@dataclass(frozen=True)
+class Frames:
+    """What there is to judge."""
+
+    states: NDArray[np.float32]  # (N, S)
+    reached: NDArray[np.bool_]  # (N,) the truth, which the twin alone knows
+    progress: float = 0.0  # the truth at the last of them
+
+
+class Judge(Protocol):
+    """Says which frames show a task done."""
+
+    def done(self, frames: Frames, task: int) -> NDArray[np.bool_]:
+        """(N,)."""
+        ...
+
+
+class TrueJudge:
+    """The task's own judgement: what a perfect reward model would say."""
+
+    def done(self, frames: Frames, task: int) -> NDArray[np.bool_]:
+        return frames.reached
+
+
+class LearnedJudge:
+    """A success classifier of states."""
+
+    def __init__(self, model: StateSuccess, space: ToolSpace) -> None:
+        self._model, self._space = model, space
+
+    def done(self, frames: Frames, task: int) -> NDArray[np.bool_]:
+        field = np.tile(self._space.task_field(task), (len(frames.states), 1))
+        return self._model.done(np.concatenate([frames.states, field], axis=1))
+
+
+class ErringJudge:
+    """Another judge that, in a share of the decisions that show a near miss, says done for all of their frames.
+
+    A near miss: the task's last stage has begun (`push-v1`: the puck is within 3.5 cm of where it shall be). What errs
+    so is no noise of single frames, which asking for several in a row would remove. The same frames always get the same
+    verdict.
+    """
+
+    def __init__(self, judge: Judge, space: ToolSpace, rate: float) -> None:
+        self._judge, self._space, self._rate = judge, space, rate
+
+    def done(self, frames: Frames, task: int) -> NDArray[np.bool_]:
+        done = self._judge.done(frames, task)
+        stages = len(self._space.tasks[task].stages)
+        if done.all() or frames.progress < (stages - 1) / stages:
+            return done
+        drawn = np.random.default_rng(zlib.crc32(frames.states.tobytes())).random()
+        return np.ones_like(done) if drawn < self._rate else done
+
+
+def lost_reward(discount: float) -> float:
+    """Of losing a thing: what never finishing costs."""
+    return STEP_REWARD / (1.0 - discount)

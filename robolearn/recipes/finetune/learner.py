@@ -1,0 +1,205 @@
+"""The learner: learns from attempt after attempt, and hands out the policy after each.
+
+It follows the dataset that the collector writes. As many updates are made of an attempt as it has steps, times `utd`:
+no more, so that a slow collector is not over-fitted, and no fewer, for the collector waits when it is more than `lag`
+attempts ahead. Every draw depends on the seed and the step alone, so a learner that was killed goes on from its last
+save and gives out the same policies again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+
+from robolearn.algorithms.algorithm import Batch, Metrics
+from robolearn.algorithms.rlpd import RLPD
+from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig, logged_rewards
+from robolearn.datasets.store import CLOSING_ROW, EpisodeInfo, Store
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.policies.gaussian import GaussianPolicy
+from robolearn.recipes.finetune.collector import REPLAY, WEIGHTS, weights_file
+from robolearn.recipes.finetune.evaluation import true_success
+from robolearn.recipes.finetune.prepare import PRETRAINED
+from robolearn.recipes.finetune.settings import FinetuneConfig
+from robolearn.recipes.run import RESUME_FILE, Run, read_state
+from robolearn.recipes.training_data import tensors
+from robolearn.recipes.training_loop import initialise, scalars, statistics_of
+from robolearn.rewards.intervention import InterventionConfig, intervention_reward
+
+REPLAY_CAPACITY = 200_000  # observations
+SAVE_EVERY = 20  # attempts between two saves of all that the learner knows
+KEPT_WEIGHTS = 4  # newest policies that stay on disk
+COLUMNS = (
+    *RLPD.metrics,
+    "attempts",
+    "attempt_task",
+    "attempt_steps",
+    "attempt_success",  # as the reward model judged
+    "attempt_truth",  # as the twin knows
+    "human_steps",
+    "human_resets",
+    "gradient_steps",
+    "success_rate",  # of evaluation episodes, by the truth
+)
+
+
+class Learner:
+    """Learns in the run `run`, which is prepared (`prepare.py`), from where it stands.
+
+    offline: the old data, of which half of every batch is, where the config says `symmetric`.
+    """
+
+    def __init__(self, config: FinetuneConfig, run: Path, offline: ReplayBuffer | None) -> None:
+        self.config, self.run = config, run
+        self._offline = offline if config.online == "symmetric" else None
+        spec = config.space().interface
+        pretrained = run / PRETRAINED
+        self.algorithm = RLPD(
+            spec,
+            statistics_of(pretrained),
+            config.learner,
+            config.seed,
+            config.compute.device,
+            config.compute.wrapper(),
+        )
+        initialise(self.algorithm, pretrained, read_state(pretrained)[0])
+        self._buffer = ReplayBuffer(spec, ReplayBufferConfig(REPLAY_CAPACITY, discount=config.learner.discount))
+        self._rewards = intervention_rewards if config.rewards == "intervention" else logged_rewards
+        self._world = config.world() if config.evaluate_every else None
+        self._started_s = time.perf_counter()
+        self.learned, self.steps, self.evaluated = 0, 0, float("nan")
+        if (run / RESUME_FILE).exists():
+            state, facts = read_state(run)
+            self.algorithm.load_state_dict(state)
+            self.learned, self.steps = int(facts["learned"]), int(facts["step"])
+            self._started_s -= facts["wall_s"]
+            self._run = Run.resume(run, COLUMNS, self.steps)
+            store = ZarrStore.open(run / REPLAY)
+            for index in range(self.learned):
+                self._buffer.extend(store, index, self._rewards)
+        else:
+            self._run = Run.resume(run, COLUMNS, -1)
+            row: dict[str, Any] = {}
+            self._evaluate(row)
+            self._run.log(0, 0.0, row)
+        (run / WEIGHTS).mkdir(exist_ok=True)
+        if self.learned:
+            self._publish()
+
+    def learn(self, store: Store) -> None:
+        """Learn from the next attempt of the store."""
+        info = store.episodes[self.learned]
+        self._buffer.extend(store, self.learned, self._rewards)
+        before, metrics = self.steps, Metrics()
+        for step in range(before + 1, before + decisions(info) + 1):
+            if step > self.config.warmup_steps:
+                metrics = self.algorithm.update(self._batch(step))
+        self.learned, self.steps = self.learned + 1, before + decisions(info)
+        self._publish()
+        row = scalars(metrics, self.run, self.steps) | self._row(info)
+        every = self.config.evaluate_every
+        if every and self.steps // every > before // every:
+            self._evaluate(row)
+            self._run.save(
+                self.algorithm.policy(), self.steps, {"tasks": [self.config.task], **row}, ("latest", "best")
+            )
+        wall_s = time.perf_counter() - self._started_s
+        self._run.log(self.steps, wall_s, row)
+        if self.learned % SAVE_EVERY == 0:
+            self.save()
+
+    def save(self) -> None:
+        """What a restart needs."""
+        facts = {"learned": self.learned, "step": self.steps, "wall_s": time.perf_counter() - self._started_s}
+        self._run.save_state(self.algorithm.state_dict(), facts)
+
+    def close(self) -> None:
+        self._run.save(self.algorithm.policy(), self.steps, {"tasks": [self.config.task]}, ("latest",))
+        self.save()
+        self._run.__exit__(None, None, None)
+
+    def _batch(self, step: int) -> Batch:
+        """Rows of the updates of one step, each update with its half of old data where there is any."""
+        config, rng = self.config.learner, np.random.default_rng((self.config.seed, step, 5))
+        size, updates = config.batch_size, config.utd
+        old = size // 2 if self._offline is not None else 0
+        new = self._buffer.sample(updates * (size - old), rng)
+        if self._offline is None:
+            return tensors(new, self.config.compute.device)
+        prior = self._offline.sample(updates * old, rng)
+        mixed = {
+            name: np.concatenate(
+                [v.reshape(updates, -1, *v.shape[1:]), prior[name].reshape(updates, -1, *v.shape[1:])], axis=1
+            ).reshape(updates * size, *v.shape[1:])
+            for name, v in new.items()
+        }
+        return tensors(mixed, self.config.compute.device)
+
+    def _publish(self) -> None:
+        """Hand out the policy: whole or not at all."""
+        file = weights_file(self.run, self.learned)
+        partial = file.with_suffix(".partial")
+        save_file({k: v.detach().cpu().contiguous() for k, v in self.algorithm.policy().state_dict().items()}, partial)
+        os.replace(partial, file)
+        weights_file(self.run, self.learned - KEPT_WEIGHTS).unlink(missing_ok=True)
+
+    def _row(self, info: EpisodeInfo) -> dict[str, float]:
+        return {
+            "attempts": self.learned,
+            "attempt_task": self.config.task_ids.index(info.task),
+            "attempt_steps": decisions(info),
+            "attempt_success": float(bool(info.success)),
+            "attempt_truth": float(info.tags["truth"]),
+            "human_steps": info.tags["human_steps"],
+            "human_resets": info.tags["resets"],
+            "gradient_steps": self.algorithm.gradient_step,
+        }
+
+    def _evaluate(self, row: dict[str, Any]) -> None:
+        if self._world is None:
+            return
+        policy = self.algorithm.policy()
+        assert isinstance(policy, GaussianPolicy)
+        self.evaluated = true_success(
+            policy, self._world, self.config.evaluation_episodes, self.config.supervisor.max_attempt_steps
+        )
+        row["success_rate"] = self.evaluated
+
+
+def decisions(info: EpisodeInfo) -> int:
+    """Steps of an attempt, without the row that holds its last observation."""
+    return info.length - bool(info.tags.get(CLOSING_ROW))
+
+
+def intervention_rewards(store: Store, index: int) -> NDArray:
+    """RLIF's: minus one before a takeover, else nothing."""
+    return intervention_reward(store.read(index, ["action_source"])["action_source"], InterventionConfig())
+
+
+def follow(learner: Learner, path: Path, alive: Callable[[], bool], poll_s: float = 0.01) -> None:
+    """Learn from attempts as they come, until nobody collects any more."""
+    store: ZarrStore | None = None
+    seen = b""
+    while True:
+        going = alive()  # asked before looking: what was committed until then is still learned from
+        root = path / "zarr.json"
+        if root.exists() and (text := _stamp(root)) != seen:
+            seen, store = text, ZarrStore.open(path)
+        if store is not None and learner.learned < len(store.episodes):
+            learner.learn(store)
+        elif not going:
+            return
+        else:
+            time.sleep(poll_s)
+
+
+def _stamp(file: Path) -> bytes:
+    about = file.stat()
+    return f"{about.st_ino} {about.st_mtime_ns} {about.st_size}".encode()

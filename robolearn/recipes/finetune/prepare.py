@@ -1,0 +1,104 @@
+"""Before the practice: a success classifier from the demonstrations, and a policy pre-trained on all old data.
+
+The old data, prior and demonstrations, is relabelled by the judge for every task of the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robolearn.algorithms import algorithm_class
+from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
+from robolearn.networks.model_directory import config_from_json, read_model_config, read_weights, write_model
+from robolearn.recipes.demonstrations import buffer_statistics
+from robolearn.recipes.finetune.data import Recorded, add_recorded, labelled_frames, read_recorded
+from robolearn.recipes.finetune.judges import ErringJudge, Judge, LearnedJudge, TrueJudge
+from robolearn.recipes.finetune.settings import FinetuneConfig
+from robolearn.recipes.run import Run
+from robolearn.recipes.training_data import tensors
+from robolearn.recipes.training_loop import Progress, due, run_config, scalars
+from robolearn.rewards.state_success import StateSuccess, StateSuccessConfig, train_state_success
+
+CLASSIFIER, PRETRAINED = "classifier", "pretrained"
+HELD_OUT = 0.25  # of the episodes, that the classifier's threshold is chosen on
+FALSE_POSITIVE_RATE = 0.002  # of held-out frames
+LOG_STEPS = 500
+
+
+def recorded(config: FinetuneConfig, prior: Sequence[Path], demos: Sequence[Path]) -> list[Recorded]:
+    """All episodes, the demonstrations first."""
+    return read_recorded([*demos, *prior], config.space())
+
+
+def prepare_judge(config: FinetuneConfig, run: Path, episodes: Sequence[Recorded]) -> dict[str, float]:
+    """Train the success classifier, and tell how it does on held-out episodes; a truth needs none."""
+    if config.reward == "true":
+        return {}
+    space = config.space()
+    order = np.random.default_rng((config.seed, 1)).permutation(len(episodes))
+    count = max(round(len(episodes) * HELD_OUT), 1)
+    held_out, train = ([episodes[i] for i in part] for part in (order[:count], order[count:]))
+    settings = StateSuccessConfig(seed=config.seed)
+    model, facts = train_state_success(
+        labelled_frames(train, space), labelled_frames(held_out, space), settings, FALSE_POSITIVE_RATE
+    )
+    about = {"config": vars(model.config), "version": model.version, "held_out": dict(facts)}
+    write_model(run / CLASSIFIER, about, model.state_dict())
+    return dict(facts)
+
+
+def make_judge(config: FinetuneConfig, run: Path, erring: bool = True) -> Judge:
+    """The judge of a prepared run; `erring`: with the errors that the config asks for."""
+    space = config.space()
+    judge: Judge = TrueJudge()
+    if config.reward == "success":
+        saved = read_model_config(run / CLASSIFIER, "success classifier")
+        model = StateSuccess(config_from_json(StateSuccessConfig, saved["config"]))
+        model.load_state_dict(read_weights(run / CLASSIFIER, "success classifier"))
+        judge = LearnedJudge(model.eval(), space)
+    return ErringJudge(judge, space, config.false_positives) if erring and config.false_positives else judge
+
+
+def offline_buffer(config: FinetuneConfig, run: Path, episodes: Sequence[Recorded]) -> ReplayBuffer:
+    """All episodes as attempts at each task, as the judge sees them."""
+    space, judge = config.space(), make_judge(config, run, erring=False)
+    slots = sum(len(space.tasks) * (len(episode.states) + 2) for episode in episodes)
+    buffer = ReplayBuffer(space.interface, ReplayBufferConfig(slots, discount=config.learner.discount))
+    for episode in episodes:
+        for task in range(len(space.tasks)):
+            add_recorded(buffer, episode, space, task, judge, config.supervisor.consecutive)
+    return buffer
+
+
+def pretrain(
+    config: FinetuneConfig,
+    run: Path,
+    buffer: ReplayBuffer,
+    algorithm: str = "calql",
+    settings: Any = None,
+    progress: Progress = lambda done, text: None,
+) -> Path:
+    """Train on the old data alone and write the run `run/pretrained`, whose path is answered."""
+    settings = settings or config.pretraining
+    out = run / PRETRAINED
+    statistics = {name: each for name, each in buffer_statistics(buffer).items() if name != "task"}
+    made = algorithm_class(algorithm)
+    learner = made(buffer.spec, statistics, settings, config.seed, config.compute.device, config.compute.wrapper())
+    about = run_config(algorithm, config.seed, settings, config.compute, task=config.task)
+    with Run.create(out, about, made.metrics) as written:
+        for step in range(1, settings.steps + 1):
+            rng = np.random.default_rng((config.seed, step, 2))
+            metrics = learner.update(tensors(buffer.sample(settings.batch_size, rng), config.compute.device))
+            if due(step, step - 1, LOG_STEPS, settings.steps):
+                row = scalars(metrics, out, step)
+                written.log(step, 0.0, row)
+                progress(step, f"{next(iter(row))} {next(iter(row.values())):.3f}")
+        written.save(
+            learner.policy(), settings.steps, {"tasks": [config.task], "seed": config.seed}, ("latest", "best")
+        )
+        written.save_state(learner.state_dict(), {"step": settings.steps})
+    return out

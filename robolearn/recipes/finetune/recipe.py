@@ -1,0 +1,187 @@
+"""The whole run: prepare, practise with a collector and a learner side by side, and report in the morning."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.errors import CheckpointError, RobolearnError
+from robolearn.recipes.finetune.collector import REPLAY, Collector
+from robolearn.recipes.finetune.learner import COLUMNS, Learner, decisions
+from robolearn.recipes.finetune.prepare import (
+    PRETRAINED,
+    offline_buffer,
+    prepare_judge,
+    pretrain,
+    recorded,
+)
+from robolearn.recipes.finetune.report import REPORT, write_morning_report
+from robolearn.recipes.finetune.settings import FinetuneConfig
+from robolearn.recipes.run import Run, read_run_config
+from robolearn.recipes.training_loop import Progress, interruptible, run_config
+
+STOPPED = "stopped.txt"  # why the collector has ended for good
+LOOK_S = 0.2
+MAX_DEATHS = 5  # of one process within DEATH_WINDOW_S, before the run is given up
+DEATH_WINDOW_S = 60.0
+
+
+def finetune(
+    config: FinetuneConfig,
+    prior: Sequence[Path],
+    demos: Sequence[Path],
+    out: Path,
+    processes: bool = True,
+    progress: Progress = lambda done, text: None,
+) -> dict[str, Any]:
+    """Prepare the run `out` and practise in it; see `practise` for what comes back.
+
+    Raises RobolearnError before anything is written when the data do not fit.
+    """
+    episodes = recorded(config, prior, demos)
+    about: dict[str, Any] = {"task": config.task, "recipe": "finetune", "reward": config.reward}
+    about |= {"prior": [str(path) for path in prior], "demos": [str(path) for path in demos]}
+    with Run.create(out, run_config("rlpd", config.seed, config.learner, config.compute, **about), COLUMNS):
+        pass
+    config.write(out)
+    facts = prepare_judge(config, out, episodes)
+    if facts:
+        progress(0, f"classifier: {facts['true_positive_rate']:.2f} true, {facts['false_positive_rate']:.4f} false")
+    pretrain(config, out, offline_buffer(config, out, episodes), progress=lambda done, text: progress(0, text))
+    return practise(out, processes, progress)
+
+
+def practise(run: Path, processes: bool = True, progress: Progress = lambda done, text: None) -> dict[str, Any]:
+    """Go on with a prepared run until its supervisor stops, or Ctrl-C.
+
+    processes: collector and learner side by side, each restarted when it dies; else in turns in this process, which
+    gives the same data. The answer has `steps`, `attempts`, `success_rate` (the last evaluation by the truth),
+    `attempt_success` and `attempt_truth` (of the last 50 attempts, by the reward model and by the truth),
+    `human_resets`, `stopped` (why), `interrupted`, `checkpoint` and `report`.
+    """
+    config = FinetuneConfig.read(run)
+    if not (run / PRETRAINED / "checkpoints" / "latest").exists():
+        raise CheckpointError(f"{run} was not prepared to its end; remove it and begin again")
+    with interruptible() as interrupted:
+        (_side_by_side if processes else _in_turns)(config, run, progress, interrupted)
+    stopped = (run / STOPPED).read_text(encoding="utf-8") if (run / STOPPED).exists() else ""
+    answer = write_morning_report(run)
+    return {
+        **answer,
+        "stopped": stopped,
+        "interrupted": not stopped,
+        "checkpoint": run / "checkpoints" / "latest",
+        "report": run / REPORT,
+    }
+
+
+def old_data(config: FinetuneConfig, run: Path) -> Any:
+    """The buffer of old data of a prepared run, where it is used online."""
+    if config.online != "symmetric":
+        return None
+    about = read_run_config(run)
+    episodes = recorded(config, [Path(p) for p in about["prior"]], [Path(p) for p in about["demos"]])
+    return offline_buffer(config, run, episodes)
+
+
+def mark_stopped(run: Path, reason: str) -> None:
+    (run / STOPPED).write_text(reason, encoding="utf-8")
+
+
+def _in_turns(config: FinetuneConfig, run: Path, progress: Progress, interrupted: threading.Event) -> None:
+    learner = Learner(config, run, old_data(config, run))
+    collector = Collector(config, run)
+    try:
+        while not interrupted.is_set():
+            while learner.learned < collector.done:
+                learner.learn(collector.store)
+            progress(learner.steps, _text(collector.store, learner.evaluated))
+            if not collector.attempt():
+                mark_stopped(run, collector.stopped)
+                break
+    finally:
+        collector.close()
+        learner.close()
+
+
+class Child:
+    """One process of the run. It dies with us: it holds the other end of a pipe, and ends when that is closed."""
+
+    def __init__(self, run: Path, role: str) -> None:
+        self._command = [sys.executable, "-m", "robolearn.recipes.finetune.worker", role, str(run)]
+        self.role, self._log = role, run / f"{role}.log"
+        self._deaths: list[float] = []
+        self._start()
+
+    def _start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=log, stderr=log)
+
+    @property
+    def finished(self) -> bool:
+        return self._process.poll() == 0
+
+    def mend(self, now_s: float) -> None:
+        """Start it again if it died. Raises RobolearnError when that happens too often."""
+        if self._process.poll() in (None, 0):
+            return
+        self._deaths = [at for at in self._deaths if now_s - at < DEATH_WINDOW_S] + [now_s]
+        if len(self._deaths) >= MAX_DEATHS:
+            last = self._log.read_text(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+            raise RobolearnError(f"the {self.role} died {MAX_DEATHS} times in a minute; its last words: {last[0]}")
+        self._start()
+
+    def end(self) -> None:
+        if self._process.stdin:
+            self._process.stdin.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def _side_by_side(config: FinetuneConfig, run: Path, progress: Progress, interrupted: threading.Event) -> None:
+    children = [Child(run, "learner"), Child(run, "collector")]
+    looked = _Look(run)
+    try:
+        while not interrupted.is_set() and not all(child.finished for child in children):
+            for child in children:
+                child.mend(time.monotonic())
+            looked(progress)
+            time.sleep(LOOK_S)
+    finally:
+        for child in children:
+            child.end()
+
+
+class _Look:
+    """Tells the progress from the dataset, when it has changed."""
+
+    def __init__(self, run: Path) -> None:
+        self._path, self._seen = run / REPLAY, 0
+
+    def __call__(self, progress: Callable[[int, str], None]) -> None:
+        root = self._path / "zarr.json"
+        if not root.exists() or root.stat().st_mtime_ns == self._seen:
+            return
+        self._seen = root.stat().st_mtime_ns
+        store = ZarrStore.open(self._path)
+        progress(sum(decisions(info) for info in store.episodes), _text(store, float("nan")))
+
+
+def _text(store: ZarrStore, evaluated: float) -> str:
+    last = store.episodes[-20:]
+    if not last:
+        return "no attempt yet"
+    judged = sum(bool(info.success) for info in last) / len(last)
+    true = sum(bool(info.tags["truth"]) for info in last) / len(last)
+    resets = store.episodes[-1].tags["resets"]
+    text = f"attempt {len(store.episodes)}, success {judged:.2f} judged, {true:.2f} true, {resets} human resets"
+    return text + (f", evaluated {evaluated:.2f}" if evaluated == evaluated else "")

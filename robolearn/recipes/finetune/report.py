@@ -1,0 +1,203 @@
+"""The morning report: what a night of practice brought, judged by the reward model and, in the twin, by the truth."""
+
+from __future__ import annotations
+
+import base64
+import html
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robolearn.datasets.store import EpisodeInfo
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.recipes.finetune.collector import REPLAY
+from robolearn.recipes.finetune.film import FOLDER
+from robolearn.recipes.finetune.learner import decisions
+from robolearn.recipes.finetune.settings import FinetuneConfig
+from robolearn.recipes.report import STYLE, figure_svg, read_metrics
+from robolearn.tasks import make_task
+
+REPORT = "report.html"
+WINDOW = 40  # attempts that a curve averages over
+SHOWN = 4  # film strips of the first and of the last attempts
+COLOURS = {"judged": "#0969da", "true": "#1a7f37", "evaluated": "#bc4c00"}
+
+
+def write_morning_report(run: Path) -> dict[str, Any]:
+    """Write `run/report.html` and answer with its numbers."""
+    config = FinetuneConfig.read(run)
+    episodes = ZarrStore.open(run / REPLAY).episodes if (run / REPLAY).exists() else []
+    curves = read_metrics(run / "metrics.csv") if (run / "metrics.csv").exists() else {}
+    numbers = summary(config, episodes, curves)
+    target = make_task(config.task)
+    sections = [("Success over time", _success_plot(config, episodes, curves), SUCCESS_CAPTION)] if episodes else []
+    sections += [("False-positive watch", _watch_plot(config, episodes), WATCH_CAPTION)] if episodes else []
+    sections += [("People", _people(config, episodes, numbers), "")] if episodes else []
+    sections += [("First attempts", _strips(run, slice(0, SHOWN)), STRIP_CAPTION)]
+    sections += [("Last attempts", _strips(run, slice(-SHOWN, None)), "")]
+    body = "\n".join(
+        f"<h2>{html.escape(heading)}</h2>\n{content}\n<p class=d>{html.escape(caption)}</p>"
+        for heading, content, caption in sections
+    )
+    tiles = "".join(
+        f"<div class=t><b>{value}</b><span>{html.escape(name)}</span></div>" for name, value in _tiles(numbers)
+    )
+    (run / REPORT).write_text(
+        "<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        f"<title>practice of {html.escape(config.task)}</title><style>{STYLE}{EXTRA_STYLE}</style></head><body>"
+        f"<h1>{html.escape(config.task)}: {numbers['attempts']} attempts, nobody resetting</h1>"
+        f"<p class=d>{html.escape(target.instruction)}; and {html.escape(make_task(target.backward).instruction)}. "
+        f"Reward: {html.escape(config.reward)}. {html.escape(_stopped(run))}</p><div class=ts>{tiles}</div>{body}"
+        "</body></html>\n",
+        encoding="utf-8",
+    )
+    return numbers
+
+
+SUCCESS_CAPTION = (
+    f"Attempts at the target task, mean of the last {WINDOW}. Judged is what the reward model said, true what the twin "
+    "knows; where judged runs ahead of true, the policy has learned to please the model. Evaluated: episodes from "
+    "fresh starts, by the most likely action."
+)
+WATCH_CAPTION = (
+    "Of the attempts that the model called a success, the share that was none (false); of those that it did not, the "
+    f"share that was one (missed). Mean of the last {WINDOW}, both tasks."
+)
+STRIP_CAPTION = "From the beginning of an attempt to its end; the frame is green where the twin knows of a success."
+EXTRA_STYLE = """
+.ts{display:flex;flex-wrap:wrap;gap:.8rem;margin:1.2rem 0}
+.t{border:1px solid #d1d9e0;border-radius:6px;padding:.6rem 1rem;min-width:7.5rem}
+.t b{display:block;font-size:1.35rem;font-variant-numeric:tabular-nums}.t span{color:#59636e;font-size:.85rem}
+figure{margin:.4rem 0 .9rem}figcaption{font-size:.85rem;color:#59636e}
+figure img{border:3px solid #cf222e;border-radius:4px;box-sizing:border-box;image-rendering:auto}
+figure.true img{border-color:#2ea043}svg{max-width:100%;height:auto}
+"""
+
+
+def summary(config: FinetuneConfig, episodes: list[EpisodeInfo], curves: Any) -> dict[str, Any]:
+    """The numbers of a run so far."""
+    mine = [info for info in episodes if info.task == config.task]
+    last = mine[-50:]
+    rates = curves.get("success_rate", (np.zeros(0), np.zeros(0)))[1]
+    judged = [info for info in episodes if info.success]
+    hours = sum(decisions(info) for info in episodes) / config.space().interface.control_hz / 3600
+    human = sum(_takeovers(info) for info in episodes)
+    return {
+        "task": config.task,
+        "steps": sum(decisions(info) for info in episodes),
+        "practice_hours": hours,
+        "attempts": len(episodes),
+        "success_start": float(rates[0]) if len(rates) else None,
+        "success_worst": float(rates.min()) if len(rates) else None,
+        "success_rate": float(rates[-1]) if len(rates) else None,
+        "attempt_success": _mean([bool(info.success) for info in last]),
+        "attempt_truth": _mean([bool(info.tags["truth"]) for info in last]),
+        "false_positives": _mean([not info.tags["truth"] for info in judged]),
+        "human_resets": episodes[-1].tags["resets"] if episodes else 0,
+        "attempts_per_reset": len(episodes) / max(episodes[-1].tags["resets"], 1) if episodes else 0.0,
+        "human_steps_per_hour": human / hours if hours else 0.0,
+    }
+
+
+def _takeovers(info: EpisodeInfo) -> int:
+    return int(info.tags["human_steps"])
+
+
+def _mean(values: list[bool]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def _tiles(numbers: dict[str, Any]) -> list[tuple[str, str]]:
+    def share(name: str) -> str:
+        return "-" if numbers[name] is None else f"{numbers[name]:.0%}"
+
+    return [
+        ("success before", share("success_start")),
+        ("success now", share("success_rate")),
+        ("judged, last 50", share("attempt_success")),
+        ("true, last 50", share("attempt_truth")),
+        ("judged falsely", share("false_positives")),
+        ("decisions", f"{numbers['steps']:,}"),
+        ("hours of practice", f"{numbers['practice_hours']:.2f}"),
+        ("human resets", str(numbers["human_resets"])),
+        ("human steps an hour", f"{numbers['human_steps_per_hour']:.0f}"),
+    ]
+
+
+def _running(values: list[bool]) -> NDArray[np.float64]:
+    """Mean of the last WINDOW values (or fewer) at each of them."""
+    total = np.cumsum([0.0, *map(float, values)])
+    at = np.arange(1, len(values) + 1)
+    low = np.maximum(at - WINDOW, 0)
+    return (total[at] - total[low]) / (at - low)
+
+
+def _success_plot(config: FinetuneConfig, episodes: list[EpisodeInfo], curves: Any) -> str:
+    at = np.cumsum([decisions(info) for info in episodes])
+    mine = [i for i, info in enumerate(episodes) if info.task == config.task]
+
+    def draw(axes: Any) -> None:
+        judged = [bool(episodes[i].success) for i in mine]
+        true = [bool(episodes[i].tags["truth"]) for i in mine]
+        axes.plot(at[mine], _running(judged), color=COLOURS["judged"], label="judged")
+        axes.plot(at[mine], _running(true), color=COLOURS["true"], label="true")
+        if "success_rate" in curves:
+            axes.plot(*curves["success_rate"], "o-", ms=4, color=COLOURS["evaluated"], label="evaluated")
+        axes.set(xlabel="decisions", ylabel="success", ylim=(-0.02, 1.02))
+        axes.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
+
+    return figure_svg(draw, (8.0, 3.2))
+
+
+def _watch_plot(config: FinetuneConfig, episodes: list[EpisodeInfo]) -> str:
+    at = np.cumsum([decisions(info) for info in episodes])
+    sides = {
+        "false": [i for i, info in enumerate(episodes) if info.success],
+        "missed": [i for i, info in enumerate(episodes) if not info.success],
+    }
+
+    def draw(axes: Any) -> None:
+        for (name, rows), colour in zip(sides.items(), ("#cf222e", "#8250df"), strict=True):
+            wrong = [bool(episodes[i].tags["truth"]) is not bool(episodes[i].success) for i in rows]
+            axes.plot(at[rows], _running(wrong), color=colour, label=name)
+        axes.set(xlabel="decisions", ylabel="share", ylim=(-0.02, 1.02))
+        axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+
+    return figure_svg(draw, (8.0, 2.2))
+
+
+def _people(config: FinetuneConfig, episodes: list[EpisodeInfo], numbers: dict[str, Any]) -> str:
+    reasons: dict[str, int] = {}
+    for info in episodes:
+        if info.reason:
+            reasons[info.reason] = reasons.get(info.reason, 0) + 1
+    rows = "".join(f"<tr><td>{html.escape(k)}</td><td class=n>{v}</td></tr>" for k, v in reasons.items())
+    asked = f"A person was asked {numbers['human_resets']} times in {len(episodes)} attempts"
+    steps = sum(_takeovers(info) for info in episodes)
+    helped = f" and acted for {steps} decisions." if steps else " and never took over."
+    table = f"<table><tr><th>why an attempt was cut off</th><th>times</th></tr>{rows}</table>" if rows else ""
+    return f"<p>{asked}{helped}</p>{table}"
+
+
+def _strips(run: Path, which: slice) -> str:
+    figures = []
+    for file in sorted((run / FOLDER).glob("*.png"))[which] if (run / FOLDER).exists() else ():
+        number, task, end, truth = file.stem.split("_")
+        name = FinetuneConfig.read(run).task_ids[int(task)]
+        data = base64.b64encode(file.read_bytes()).decode()
+        said = "a success" if end == "success" else f"over: {end}"
+        text = (
+            f"attempt {int(number) + 1}, {name}: judged {said}, in truth {'a success' if truth == 'true' else 'none'}"
+        )
+        figures.append(
+            f"<figure class={truth}><img src='data:image/png;base64,{data}' alt='{text}'>"
+            f"<figcaption>{text}</figcaption></figure>"
+        )
+    return "".join(figures) or "<p class=d>nothing was filmed</p>"
+
+
+def _stopped(run: Path) -> str:
+    file = run / "stopped.txt"
+    return f"Stopped: {file.read_text(encoding='utf-8')}." if file.exists() else "Not stopped yet."

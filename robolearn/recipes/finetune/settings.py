@@ -1,0 +1,124 @@
+"""Settings of a run of fine-tuning; they lie as JSON in its folder, for every process of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from robolearn.algorithms.calql import CalQLConfig
+from robolearn.algorithms.compile import Compute
+from robolearn.algorithms.rlpd import RLPDConfig
+from robolearn.envs.practice_world import PracticeConfig, PracticeWorld
+from robolearn.envs.tool_space import ToolSpace
+from robolearn.errors import CheckpointError, SpecError
+from robolearn.networks.model_directory import config_from_json
+from robolearn.policies.gaussian import GaussianPolicyConfig
+from robolearn.recipes.finetune.supervisor import SupervisorConfig
+from robolearn.recipes.train import with_setting
+from robolearn.tasks import make_task
+
+FILE = "finetune.json"
+ACTOR = GaussianPolicyConfig(hidden_sizes=(128, 128))
+CRITIC: dict[str, Any] = {"critic_hidden_sizes": (128, 128), "critic_layer_norm": True, "num_critics": 2}
+
+
+@dataclass(frozen=True)
+class InterventionsConfig:
+    """A person at the controls, played by the scripted expert with noise.
+
+    They take over for `steps` decisions, with `attention`, when an action wastes more than `ratio` allows: when the
+    value of what it led to, discounted, is below `ratio` times the value before (RLIF, section 5, its simulated
+    trigger), and with 1 - attention at any other time. `ratio` has to be above the discount, for to idle costs just
+    that factor, and a learner that may idle unpunished will.
+    """
+
+    ratio: float = 0.0  # 0: nobody is there
+    attention: float = 0.95
+    steps: int = 4
+    noise: float = 0.0  # standard deviation of what is added to the expert's actions
+    horizon: float = 20.0  # decisions that the whole task takes an expert: progress p leaves (1 - p) of them
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """Everything that a run depends on."""
+
+    task: str
+    reward: Literal["true", "success"] = "success"
+    false_positives: float = 0.0  # share of near misses that the judge is made to call done, to try what that does
+    online: Literal["warm_up", "symmetric"] = "symmetric"  # WSRL without the old data, or half of every batch old
+    rewards: Literal["task", "intervention"] = "task"  # what a step is worth: the judge's word, or RLIF's rule
+    seed: int = 0
+    warmup_steps: int = 0  # decisions before learning, by the policy as it is
+    lag: int = 1  # attempts that the policy in use may be behind what was learned
+    evaluate_every: int = 2000  # decisions; 0: never
+    evaluation_episodes: int = 25
+    film_every: int = 25  # attempts between two that are filmed
+    supervisor: SupervisorConfig = field(default_factory=SupervisorConfig)
+    practice: PracticeConfig = field(default_factory=PracticeConfig)
+    interventions: InterventionsConfig = field(default_factory=InterventionsConfig)
+    learner: RLPDConfig = field(
+        default_factory=lambda: RLPDConfig(
+            policy=ACTOR, batch_size=128, utd=2, discount=0.97, initial_temperature=0.1, backup_entropy=False, **CRITIC
+        )
+    )
+    pretraining: CalQLConfig = field(
+        default_factory=lambda: CalQLConfig(
+            policy=ACTOR,
+            batch_size=128,
+            steps=3000,
+            discount=0.97,
+            initial_temperature=0.1,
+            actor_learning_rate=3e-4,
+            target_entropy_per_action=-0.5,
+            conservatism=1.0,
+            num_actions=4,
+            **CRITIC,
+        )
+    )
+    compute: Compute = field(default_factory=Compute)
+
+    def __post_init__(self) -> None:
+        rule, discount = self.interventions, self.learner.discount
+        if rule.ratio and not discount < rule.ratio <= 1.0:
+            raise SpecError(
+                f"intervention ratio is {rule.ratio:g}, the discount {discount:g}; it has to lie above the discount "
+                "and be at most 1, or the learner may idle unpunished"
+            )
+        if not 0.0 <= self.false_positives <= 1.0 or self.lag < 0 or self.warmup_steps < 0:
+            raise SpecError(f"false_positives, lag and warmup_steps want a share and counts of at least 0, got {self}")
+
+    @property
+    def task_ids(self) -> tuple[str, ...]:
+        return (self.task, make_task(self.task).backward)
+
+    def space(self) -> ToolSpace:
+        return ToolSpace(self.task_ids, self.practice.tool_low, self.practice.tool_high)
+
+    def world(self, cameras: dict[str, tuple[int, int]] | None = None) -> PracticeWorld:
+        return PracticeWorld(self.space(), self.practice, cameras)
+
+    def write(self, run: Path) -> None:
+        run.mkdir(parents=True, exist_ok=True)
+        (run / FILE).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, run: Path) -> FinetuneConfig:
+        """Raises CheckpointError when `run` is none of ours."""
+        try:
+            return config_from_json(cls, json.loads((run / FILE).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise CheckpointError(f"{run} is no run of finetune ({' '.join(str(error).split())})") from error
+
+
+def with_settings(config: FinetuneConfig, pairs: Sequence[str]) -> FinetuneConfig:
+    """The config with `name=value`, dotted for what lies inside, put in. Raises SpecError or UnknownNameError."""
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise SpecError(f"setting {pair!r} has no value; write name=value")
+        config = with_setting(config, name, text)
+    return config

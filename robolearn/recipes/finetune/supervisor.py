@@ -1,0 +1,288 @@
+"""Who acts next, for how long, and when a person is asked: the state machine of a night of practice.
+
+Pure: it knows no robot, no policy and no clock; time, and what was sensed, are arguments.
+
+    HOME      the arm goes back to where attempts begin
+    PRACTISE  the policy of the current task acts
+    WAIT      a person was asked to put things right
+    PAUSE     quiet hours, or a motor that has to cool
+    STOPPED   for good, and `reason` says why
+
+An attempt ends when the reward model has called `consecutive` frames in a row done, when its time is up, when a thing
+is lost, or when something is wrong with the robot. After it the other task's turn comes. That time-outs switch as well
+matters: a false "done" also switches, and without time-outs nothing undoes what it leaves behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from robolearn.errors import SpecError
+
+NS_PER_S = 1_000_000_000
+DAY_S = 24 * 3600
+
+
+class Phase(StrEnum):
+    HOME = "home"
+    PRACTISE = "practise"
+    WAIT = "wait"
+    PAUSE = "pause"
+    STOPPED = "stopped"
+
+
+class End(StrEnum):
+    """Why an attempt ended."""
+
+    SUCCESS = "success"
+    TIMEOUT = "timeout"
+    LOST = "lost"
+    FAULT = "fault"
+
+
+@dataclass(frozen=True)
+class SupervisorConfig:
+    """When things happen."""
+
+    tasks: int = 2  # that take turns
+    max_attempt_steps: int = 35  # decisions
+    consecutive: int = 5  # frames in a row that make a success
+    switch_on_timeout: bool = True
+    max_home_steps: int = 12  # decisions, then the arm counts as stuck
+    stuck_attempts: int = 8  # in a row in which nothing was moved, before a person is asked
+    max_steps: int = 0  # decisions of practice in all; 0: no limit
+    max_hours: float = 0.0  # since the start; 0: no limit
+    max_resets: int = 1000  # by a person, before the night is given up
+    quiet_from_s: float = 0.0  # of the day; equal to quiet_to_s: never quiet
+    quiet_to_s: float = 0.0
+    max_temperature_c: float = 65.0
+    resume_temperature_c: float = 50.0
+    max_load: float = 0.0  # of any motor, in the robot's unit; 0: not watched
+    min_free_bytes: int = 200 << 20
+
+    def __post_init__(self) -> None:
+        positive = (self.tasks, self.max_attempt_steps, self.consecutive, self.max_home_steps, self.stuck_attempts)
+        if min(positive) < 1 or min(self.max_steps, self.max_hours, self.max_resets, self.min_free_bytes) < 0:
+            raise SpecError(f"supervisor: counts of at least 1 and limits of at least 0 are wanted, got {self}")
+        if self.resume_temperature_c > self.max_temperature_c:
+            raise SpecError(
+                f"supervisor: it would resume at {self.resume_temperature_c:g} C, above the limit of "
+                f"{self.max_temperature_c:g} C"
+            )
+
+
+@dataclass(frozen=True)
+class Sensed:
+    """What there is to know at a decision."""
+
+    frames: tuple[bool, ...] = ()  # verdicts of the reward model that came in since the last decision, oldest first
+    home: bool = False  # the arm is where attempts begin
+    moved: bool = False  # a thing, in this attempt
+    lost: str = ""  # why a thing cannot be worked on any more
+    fault: str = ""  # what is wrong with the robot or its cameras
+    reset_done: bool = False  # the person says that things are put right
+    temperature_c: float = 0.0  # of the hottest motor
+    load: float = 0.0  # the largest of any motor
+    free_bytes: int = 1 << 62  # of the disk
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One that ended."""
+
+    task: int
+    steps: int
+    end: End
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to do until the next decision. `ended`: the attempt that is over by now. `begins`: a new one begins."""
+
+    phase: Phase
+    task: int
+    ended: Attempt | None = None
+    begins: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class _State:
+    phase: Phase = Phase.HOME
+    task: int = 0
+    attempt_steps: int = 0
+    home_steps: int = 0
+    streak: int = 0  # frames in a row that were called done
+    idle_attempts: int = 0  # in a row in which nothing was moved
+    moved: bool = False
+    steps: int = 0
+    attempts: int = 0
+    resets: int = 0  # asked of a person
+    started_ns: int = -1
+    reason: str = ""
+
+
+@dataclass
+class Supervisor:
+    """Call `decide` once a decision, and do what it says."""
+
+    config: SupervisorConfig
+    _state: _State = field(default_factory=_State)
+
+    @property
+    def phase(self) -> Phase:
+        return self._state.phase
+
+    @property
+    def steps(self) -> int:
+        """Decisions of practice so far."""
+        return self._state.steps
+
+    @property
+    def attempts(self) -> int:
+        return self._state.attempts
+
+    @property
+    def resets(self) -> int:
+        """How often a person was asked."""
+        return self._state.resets
+
+    def decide(self, sensed: Sensed, now_ns: int, day_s: float = 0.0) -> Order:
+        """What to do from `now_ns` on; `day_s`: seconds since midnight."""
+        if self._state.started_ns < 0:
+            self._state = replace(self._state, started_ns=now_ns)
+        stop = self._must_stop(sensed, now_ns)
+        if stop or self._state.phase is Phase.STOPPED:
+            return self._stop(stop or self._state.reason)
+        pause = self._must_pause(sensed, day_s)
+        act = {
+            Phase.HOME: self._home,
+            Phase.PRACTISE: self._practise,
+            Phase.WAIT: self._wait,
+            Phase.PAUSE: self._paused,
+        }[self._state.phase]
+        return act(sensed, pause)
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON."""
+        return asdict(self._state)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._state = _State(**{**state, "phase": Phase(state["phase"])})
+
+    # --- phases ---
+
+    def _home(self, sensed: Sensed, pause: str) -> Order:
+        if pause:
+            return self._go(Phase.PAUSE, reason=pause)
+        if sensed.lost:
+            return self._ask(sensed.lost)
+        if not sensed.home:
+            steps = self._state.home_steps + 1
+            if steps > self.config.max_home_steps:
+                return self._ask("the arm does not come home")
+            return self._go(Phase.HOME, home_steps=steps)
+        order = self._go(Phase.PRACTISE, attempt_steps=0, home_steps=0, streak=0, moved=False)
+        return replace(order, begins=True)
+
+    def _practise(self, sensed: Sensed, pause: str) -> Order:
+        state, config = self._state, self.config
+        streak = state.streak
+        for done in sensed.frames:
+            streak = streak + 1 if done else 0
+            if streak >= config.consecutive:
+                break
+        self._state = state = replace(
+            state,
+            streak=streak,
+            attempt_steps=state.attempt_steps + 1,
+            steps=state.steps + 1,
+            moved=state.moved or sensed.moved,
+        )
+        if streak >= config.consecutive:
+            return self._finish(End.SUCCESS, "", pause, switch=True)
+        if sensed.lost:
+            return self._finish(End.LOST, sensed.lost, pause, switch=True)
+        if pause:
+            return self._finish(End.FAULT, pause, pause, switch=False)
+        if state.attempt_steps >= config.max_attempt_steps:
+            return self._finish(End.TIMEOUT, "", pause, switch=config.switch_on_timeout)
+        if config.max_steps and state.steps >= config.max_steps:
+            return self._finish(End.TIMEOUT, "", pause, switch=False)
+        return Order(Phase.PRACTISE, state.task)
+
+    def _wait(self, sensed: Sensed, pause: str) -> Order:
+        if not sensed.reset_done:
+            return Order(Phase.WAIT, self._state.task, reason=self._state.reason)
+        return self._go(Phase.HOME, task=0, home_steps=0, idle_attempts=0, reason="")
+
+    def _paused(self, sensed: Sensed, pause: str) -> Order:
+        cool = sensed.temperature_c <= self.config.resume_temperature_c
+        if pause or not cool:
+            return Order(Phase.PAUSE, self._state.task, reason=pause or self._state.reason)
+        return self._go(Phase.HOME, home_steps=0, reason="")
+
+    # --- transitions ---
+
+    def _finish(self, end: End, reason: str, pause: str, switch: bool) -> Order:
+        """The attempt is over; home first, unless something is to be waited for."""
+        state, config = self._state, self.config
+        attempt = Attempt(state.task, state.attempt_steps, end, reason)
+        idle = 0 if state.moved else state.idle_attempts + 1
+        task = (state.task + 1) % config.tasks if switch else state.task
+        self._state = replace(state, task=task, attempts=state.attempts + 1, idle_attempts=idle, streak=0)
+        if config.max_steps and state.steps >= config.max_steps:
+            order = self._stop(f"{state.steps} steps were asked for, and are done")
+        elif end is End.LOST:
+            order = self._ask(reason)
+        elif idle >= config.stuck_attempts:
+            order = self._ask(f"nothing was moved in {idle} attempts")
+        else:
+            order = self._go(Phase.PAUSE if pause else Phase.HOME, home_steps=0, reason=pause)
+        return replace(order, ended=attempt)
+
+    def _ask(self, reason: str) -> Order:
+        if self._state.resets >= self.config.max_resets:
+            return self._stop(f"a person was needed {self._state.resets} times already; the last reason: {reason}")
+        return self._go(Phase.WAIT, resets=self._state.resets + 1, idle_attempts=0, reason=reason)
+
+    def _stop(self, reason: str) -> Order:
+        """For good. A running attempt is over."""
+        state = self._state
+        ended = None
+        if state.phase is Phase.PRACTISE and state.attempt_steps:
+            ended = Attempt(state.task, state.attempt_steps, End.FAULT, reason)
+            self._state = replace(state, attempts=state.attempts + 1)
+        return replace(self._go(Phase.STOPPED, reason=reason, attempt_steps=0), ended=ended)
+
+    def _go(self, phase: Phase, **changes: Any) -> Order:
+        self._state = replace(self._state, phase=phase, **changes)
+        return Order(phase, self._state.task, reason=self._state.reason if phase is not Phase.PRACTISE else "")
+
+    # --- limits ---
+
+    def _must_stop(self, sensed: Sensed, now_ns: int) -> str:
+        config, state = self.config, self._state
+        if sensed.fault:
+            return sensed.fault
+        if config.max_load and sensed.load > config.max_load:
+            return f"a motor's load is {sensed.load:g}, above {config.max_load:g}"
+        if sensed.free_bytes < config.min_free_bytes:
+            return f"{sensed.free_bytes >> 20} MiB of disk are left, fewer than {config.min_free_bytes >> 20}"
+        if config.max_hours and now_ns - state.started_ns >= config.max_hours * 3600 * NS_PER_S:
+            return f"{config.max_hours:g} hours were asked for, and are over"
+        return ""
+
+    def _must_pause(self, sensed: Sensed, day_s: float) -> str:
+        config = self.config
+        if config.quiet_from_s != config.quiet_to_s:
+            since = (day_s - config.quiet_from_s) % DAY_S
+            if since < (config.quiet_to_s - config.quiet_from_s) % DAY_S:
+                return "quiet hours"
+        if sensed.temperature_c > config.max_temperature_c:
+            return f"a motor has {sensed.temperature_c:g} C; it cools to {config.resume_temperature_c:g} C"
+        return ""

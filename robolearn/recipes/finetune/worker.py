@@ -1,0 +1,67 @@
+"""`python -m robolearn.recipes.finetune.worker collector|learner RUN`: one process of a run, started by `recipe.py`.
+
+It ends when its standard input does, that is, when whoever started it is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import torch
+
+from robolearn.errors import RobolearnError
+from robolearn.recipes.finetune.collector import REPLAY, Collector
+from robolearn.recipes.finetune.learner import Learner, follow
+from robolearn.recipes.finetune.recipe import STOPPED, mark_stopped, old_data
+from robolearn.recipes.finetune.settings import FinetuneConfig
+
+GRACE_S = 5.0  # for an attempt or a step of learning to end, when the starter has gone
+
+
+def main() -> None:
+    role, run = sys.argv[1], Path(sys.argv[2])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the starter, who ends us
+    torch.set_num_threads(1)
+    left = threading.Event()
+    threading.Thread(target=_watch, args=(left,), daemon=True).start()
+    config = FinetuneConfig.read(run)
+    try:
+        {"collector": _collect, "learner": _learn}[role](config, run, left)
+    except InterruptedError:
+        sys.exit(1)
+    except RobolearnError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
+
+
+def _watch(left: threading.Event) -> None:
+    sys.stdin.buffer.read()
+    left.set()
+    threading.Event().wait(GRACE_S)
+    os._exit(1)
+
+
+def _collect(config: FinetuneConfig, run: Path, left: threading.Event) -> None:
+    collector = Collector(config, run, alive=lambda: not left.is_set())
+    try:
+        while not left.is_set():
+            if not collector.attempt():
+                mark_stopped(run, collector.stopped)
+                return
+    finally:
+        collector.close()
+    sys.exit(1)  # it has not stopped by itself
+
+
+def _learn(config: FinetuneConfig, run: Path, left: threading.Event) -> None:
+    learner = Learner(config, run, old_data(config, run))
+    follow(learner, run / REPLAY, lambda: not left.is_set() and not (run / STOPPED).exists())
+    learner.close()
+
+
+if __name__ == "__main__":
+    main()

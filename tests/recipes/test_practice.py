@@ -1,0 +1,115 @@
+"""Reset-free practice end to end, with real processes that are really killed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from practice_runs import demonstrations, kill, pids, prepared, recorded_arrays, same, small_config
+
+from robolearn.cli import run as command
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.errors import DatasetError, SpecError
+from robolearn.recipes.finetune.interventions import Interventions
+from robolearn.recipes.finetune.judges import ErringJudge, Frames, TrueJudge
+from robolearn.recipes.finetune.recipe import practise
+from robolearn.recipes.finetune.settings import FinetuneConfig, InterventionsConfig, with_settings
+from robolearn.types import ActionSource
+
+STEPS = 60
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("practice")
+
+
+@pytest.fixture(scope="module")
+def demos(folder: Path) -> list[Path]:
+    return demonstrations(folder)
+
+
+@pytest.fixture(scope="module")
+def in_turns(folder: Path, demos: list[Path]) -> Path:
+    run = prepared(small_config(STEPS), demos, folder / "in_turns")
+    practise(run, processes=False)
+    return run
+
+
+def test_every_decision_is_kept_with_its_verdict_and_the_truth(in_turns: Path) -> None:
+    store = ZarrStore.open(in_turns / "replay.zarr")
+    assert sum(info.length - 1 for info in store.episodes) == STEPS
+    assert {info.task for info in store.episodes} == {"push-v1", "push_back-v1"}
+    first = store.read(0)
+    assert first["state"].shape[1:] == (13,)
+    assert (np.abs(first["action"][:-1]) <= 1).all()
+    assert (first["verdict"] == first["truth"]).all()
+    assert (in_turns / "report.html").read_text().count("<svg") == 2
+
+
+def test_killed_processes_lose_nothing_and_leave_nobody_behind(folder: Path, demos: list[Path], in_turns: Path) -> None:
+    run = prepared(small_config(STEPS), demos, folder / "killed")
+    thread = threading.Thread(target=practise, args=(run,))
+    thread.start()
+    for role in ("collector", "learner"):
+        while not pids(run, role) or not (run / "replay.zarr" / "zarr.json").exists():
+            assert thread.is_alive()
+            time.sleep(0.02)
+        kill(pids(run, role)[0])
+    thread.join(100)
+    assert not thread.is_alive()
+    assert pids(run) == []
+    assert same(recorded_arrays(run), recorded_arrays(in_turns))
+
+
+def test_a_person_who_takes_over_is_recorded_as_such(folder: Path, demos: list[Path]) -> None:
+    config = replace(small_config(24), rewards="intervention")
+    config = replace(config, interventions=InterventionsConfig(ratio=0.99, attention=1.0, steps=2))
+    run = prepared(config, demos, folder / "interventions")
+    practise(run, processes=False)
+    store = ZarrStore.open(run / "replay.zarr")
+    source = np.concatenate([store.read(i)["action_source"][:-1] for i in range(len(store.episodes))])
+    assert set(source.tolist()) == {ActionSource.POLICY, ActionSource.INTERVENTION}
+    assert sum(info.tags["human_steps"] for info in store.episodes) == (source == ActionSource.INTERVENTION).sum()
+
+
+def test_the_intervention_ratio_has_to_lie_above_the_discount() -> None:
+    with pytest.raises(SpecError, match="above the discount"):
+        FinetuneConfig("push-v1", interventions=InterventionsConfig(ratio=0.97))
+
+
+@pytest.mark.parametrize(("gain", "taken_over"), [(-0.1, True), (0.0, True), (0.05, False)])
+def test_an_attentive_person_stops_who_idles_and_lets_be_who_gets_on(gain: float, taken_over: bool) -> None:
+    person = Interventions(InterventionsConfig(ratio=0.985, attention=1.0), discount=0.97)
+    person.begin(np.random.default_rng(0))
+    person.watch(0.5, 0.5 + gain)
+    assert person.acts is taken_over
+
+
+def test_an_erring_judge_errs_at_its_rate_near_the_goal_alone() -> None:
+    space = FinetuneConfig("push-v1").space()
+    judge = ErringJudge(TrueJudge(), space, rate=0.1)
+    rng = np.random.default_rng(0)
+
+    def frames(progress: float) -> Frames:
+        return Frames(rng.normal(size=(4, 13)).astype(np.float32), np.zeros(4, np.bool_), progress)
+
+    near = [judge.done(frames(0.8), 0).all() for _ in range(2000)]
+    assert 0.07 < np.mean(near) < 0.13
+    assert not any(judge.done(frames(0.4), 0).any() for _ in range(200))
+
+
+def test_what_does_not_fit_is_told_before_anything_is_written(tmp_path: Path, demos: list[Path]) -> None:
+    out = tmp_path / "run"
+    words = ["finetune", "--task", "pick_place-v1", "--demos", str(demos[0]), "--out", str(out)]
+    with pytest.raises(DatasetError, match="push-v1"):
+        command(words)
+    with pytest.raises(SpecError, match="--demos"):
+        command(["finetune", "--task", "push-v1"])
+    assert not out.exists()
+    with pytest.raises(SpecError, match="write name=value"):
+        with_settings(FinetuneConfig("push-v1"), ["seed"])

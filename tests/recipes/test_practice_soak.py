@@ -1,0 +1,75 @@
+"""A long run of practice with kills at random, beside the same run without."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from practice_runs import demonstrations, kill, pids, prepared, recorded_arrays, same, small_config
+
+from robolearn.recipes.finetune.recipe import practise
+
+STEPS = int(os.environ.get("PRACTICE_STEPS", "3000"))  # an eight-hour run is 144000
+KILLS = 20
+GROWTH_BYTES = 64 << 20  # that a process may be larger at the end than soon after its start
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_twenty_kills_of_anybody_change_nothing(tmp_path: Path) -> None:
+    demos = demonstrations(tmp_path)
+    calm = prepared(small_config(STEPS), demos, tmp_path / "calm")
+    practise(calm, processes=False)
+    run = prepared(small_config(STEPS), demos, tmp_path / "killed")
+    rng = np.random.default_rng(0)
+    killed = {"starter": 0, "collector": 0, "learner": 0}
+    memory: dict[int, list[int]] = {}
+    starter = start(run)
+    next_kill = attempts(run) + int(rng.integers(1, 4))
+    while starter.poll() != 0:
+        if starter.poll() is not None:
+            starter = start(run)
+        for pid in pids(run):
+            memory.setdefault(pid, []).append(resident_bytes(pid))
+        if sum(killed.values()) < KILLS and attempts(run) >= next_kill:
+            time.sleep(float(rng.uniform(0.0, 0.5)))
+            whom = str(rng.choice(list(killed)))
+            found = [starter.pid] if whom == "starter" else pids(run, whom)
+            if found:
+                kill(found[0])
+                killed[whom] += 1
+                next_kill = attempts(run) + int(rng.integers(1, max(STEPS // 12 // KILLS, 2)))
+        time.sleep(0.2)
+    print(killed, {pid: (sizes[0] >> 20, max(sizes) >> 20) for pid, sizes in memory.items() if len(sizes) > 20})
+    assert sum(killed.values()) == KILLS
+    deadline = time.monotonic() + 30
+    while pids(run) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert pids(run) == []
+    assert same(recorded_arrays(run), recorded_arrays(calm))
+    for sizes in memory.values():
+        settled = sizes[len(sizes) // 4 :]
+        assert max(settled) - settled[0] < GROWTH_BYTES
+
+
+def start(run: Path) -> subprocess.Popen[bytes]:
+    words = [sys.executable, "-m", "robolearn.cli", "finetune", "--resume", str(run)]
+    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def attempts(run: Path) -> int:
+    """How many the newest policy has learned from."""
+    names = [file.stem for file in (run / "weights").glob("*.safetensors")] if (run / "weights").exists() else []
+    return max(map(int, names), default=0)
+
+
+def resident_bytes(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return 0

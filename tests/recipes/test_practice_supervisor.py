@@ -1,0 +1,157 @@
+"""The state machine of reset-free practice, whatever it senses."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from robolearn.errors import SpecError
+from robolearn.recipes.finetune.supervisor import NS_PER_S, End, Order, Phase, Sensed, Supervisor, SupervisorConfig
+
+PERIOD_NS = NS_PER_S // 5
+HOME = Sensed(home=True)
+
+sensed = st.builds(
+    Sensed,
+    frames=st.lists(st.booleans(), max_size=5).map(tuple),
+    home=st.booleans(),
+    moved=st.booleans(),
+    lost=st.sampled_from(["", "", "", "the puck is out of reach"]),
+    reset_done=st.booleans(),
+    temperature_c=st.floats(20.0, 80.0),
+)
+configs = st.builds(
+    SupervisorConfig,
+    tasks=st.integers(1, 3),
+    max_attempt_steps=st.integers(1, 6),
+    consecutive=st.integers(1, 6),
+    switch_on_timeout=st.booleans(),
+    max_home_steps=st.integers(1, 4),
+    stuck_attempts=st.integers(1, 4),
+    max_steps=st.integers(0, 40),
+    max_resets=st.integers(0, 5),
+)
+
+
+def run(config: SupervisorConfig, night: list[Sensed]) -> list[Order]:
+    supervisor = Supervisor(config)
+    return [supervisor.decide(each, i * PERIOD_NS) for i, each in enumerate(night)]
+
+
+@given(configs, st.lists(sensed, max_size=80))
+@settings(max_examples=150, deadline=None)
+def test_attempts_begin_and_end_in_turn_and_never_last_too_long(config: SupervisorConfig, night: list[Sensed]) -> None:
+    running, steps, attempts = False, 0, 0
+    for order in run(config, night):
+        if order.ended is not None:
+            assert running
+            assert order.ended.steps == steps <= config.max_attempt_steps
+            running, attempts = False, attempts + 1
+        if order.begins:
+            assert order.phase is Phase.PRACTISE
+            assert not running
+            running, steps = True, 0
+        assert running == (order.phase is Phase.PRACTISE)
+        steps += order.phase is Phase.PRACTISE
+    assert attempts <= len(night)
+
+
+@given(configs, st.lists(sensed, max_size=80))
+@settings(max_examples=100, deadline=None)
+def test_stopped_is_for_good_and_says_why(config: SupervisorConfig, night: list[Sensed]) -> None:
+    orders = run(config, night)
+    stopped = [order.phase is Phase.STOPPED for order in orders]
+    assert stopped == sorted(stopped)
+    assert all(order.reason for order in orders if order.phase in (Phase.STOPPED, Phase.WAIT, Phase.PAUSE))
+
+
+@given(configs, st.lists(sensed, max_size=40), st.lists(sensed, max_size=40))
+@settings(max_examples=60, deadline=None)
+def test_a_restart_goes_on_where_it_stood(config: SupervisorConfig, before: list[Sensed], after: list[Sensed]) -> None:
+    whole = run(config, before + after)
+    first, second = Supervisor(config), Supervisor(config)
+    for i, each in enumerate(before):
+        first.decide(each, i * PERIOD_NS)
+    second.load_state_dict(first.state_dict())
+    orders = [second.decide(each, (len(before) + i) * PERIOD_NS) for i, each in enumerate(after)]
+    assert orders == whole[len(before) :]
+
+
+def test_success_asks_for_frames_in_a_row() -> None:
+    config = SupervisorConfig(consecutive=3, max_attempt_steps=10)
+    broken = [Sensed((True, True, False)), Sensed((True, True)), Sensed((True,))]
+    orders = run(config, [HOME, *broken])
+    assert [order.ended is not None for order in orders] == [False, False, False, True]
+    assert orders[-1].ended is not None
+    assert orders[-1].ended.end is End.SUCCESS
+    assert orders[-1].task == 1
+
+
+@pytest.mark.parametrize("switch", [True, False])
+def test_a_timeout_gives_the_other_task_its_turn_if_wanted(switch: bool) -> None:
+    orders = run(SupervisorConfig(max_attempt_steps=2, switch_on_timeout=switch), [HOME, Sensed(), Sensed()])
+    assert orders[-1].ended is not None
+    assert orders[-1].ended.end is End.TIMEOUT
+    assert orders[-1].task == int(switch)
+
+
+def test_a_person_is_asked_once_for_what_is_lost() -> None:
+    lost = Sensed(lost="the puck is out of reach")
+    supervisor = Supervisor(SupervisorConfig())
+    orders = [supervisor.decide(each, i) for i, each in enumerate([HOME, lost, lost, Sensed(reset_done=True), HOME])]
+    assert [order.phase for order in orders] == [
+        Phase.PRACTISE,
+        Phase.WAIT,
+        Phase.WAIT,
+        Phase.HOME,
+        Phase.PRACTISE,
+    ]
+    assert supervisor.resets == 1
+    assert orders[1].reason == "the puck is out of reach"
+
+
+def test_nothing_moved_in_many_attempts_is_stuck() -> None:
+    config = SupervisorConfig(max_attempt_steps=1, stuck_attempts=3)
+    orders = run(config, [HOME, Sensed()] * 3)
+    assert orders[-1].phase is Phase.WAIT
+    assert "nothing was moved" in orders[-1].reason
+    moved = run(config, [HOME, Sensed(moved=True)] * 3)
+    assert moved[-1].phase is Phase.HOME
+
+
+def test_quiet_hours_pause_also_over_midnight() -> None:
+    supervisor = Supervisor(SupervisorConfig(quiet_from_s=22 * 3600, quiet_to_s=6 * 3600))
+    phases = [supervisor.decide(HOME, i, hour * 3600).phase for i, hour in enumerate([21, 23, 3, 6, 6])]
+    assert phases == [Phase.PRACTISE, Phase.PAUSE, Phase.PAUSE, Phase.HOME, Phase.PRACTISE]
+
+
+def test_a_hot_motor_pauses_until_it_is_cool() -> None:
+    supervisor = Supervisor(SupervisorConfig())
+    heat = [30.0, 70.0, 60.0, 45.0]
+    phases = [supervisor.decide(Sensed(home=True, temperature_c=t), i).phase for i, t in enumerate(heat)]
+    assert phases == [Phase.PRACTISE, Phase.PAUSE, Phase.PAUSE, Phase.HOME]
+
+
+@pytest.mark.parametrize(
+    ("config", "night", "why"),
+    [
+        (SupervisorConfig(max_steps=1), [HOME, Sensed()], "1 steps were asked for"),
+        (SupervisorConfig(), [HOME, Sensed(fault="camera front is silent")], "camera front is silent"),
+        (SupervisorConfig(max_load=1.0), [HOME, Sensed(load=2.0)], "load is 2"),
+        (SupervisorConfig(), [Sensed(free_bytes=1)], "MiB of disk are left"),
+        (SupervisorConfig(max_resets=0), [HOME, Sensed(lost="gone")], "the last reason: gone"),
+        (SupervisorConfig(max_hours=1e-5), [HOME, Sensed()], "hours were asked for"),
+    ],
+)
+def test_it_stops_by_itself_and_says_why(config: SupervisorConfig, night: list[Sensed], why: str) -> None:
+    last = run(config, night)[-1]
+    assert last.phase is Phase.STOPPED
+    assert why in last.reason
+
+
+def test_settings_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(SpecError, match="at least 1"):
+        SupervisorConfig(consecutive=0)
+    with pytest.raises(SpecError, match="resume at 70 C"):
+        SupervisorConfig(resume_temperature_c=70.0)
