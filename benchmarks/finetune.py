@@ -27,9 +27,9 @@ from robolearn.recipes.finetune.prepare import offline_buffer, prepare_judge, pr
 from robolearn.recipes.finetune.recipe import STOPPED, practise
 from robolearn.recipes.finetune.report import summary
 from robolearn.recipes.finetune.settings import FinetuneConfig, with_settings
-from robolearn.recipes.report import read_metrics
 from robolearn.recipes.run import Run
 from robolearn.recipes.training_loop import run_config
+from robolearn.runs import read_metrics
 from robolearn.tasks import make_task
 
 RESULTS = Path(__file__).parent / "results"

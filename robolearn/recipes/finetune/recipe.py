@@ -46,6 +46,7 @@ def finetune(
     """
     episodes = recorded(config, prior, demos)
     about: dict[str, Any] = {"task": config.task, "recipe": "finetune", "reward": config.reward}
+    about["online"] = {"evaluation_episodes": config.evaluation_episodes}
     about |= {"prior": [str(path) for path in prior], "demos": [str(path) for path in demos]}
     with Run.create(out, run_config("rlpd", config.seed, config.learner, config.compute, **about), COLUMNS):
         pass

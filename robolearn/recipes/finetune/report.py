@@ -16,7 +16,8 @@ from robolearn.recipes.finetune.collector import REPLAY
 from robolearn.recipes.finetune.film import FOLDER
 from robolearn.recipes.finetune.learner import decisions
 from robolearn.recipes.finetune.settings import FinetuneConfig
-from robolearn.recipes.report import STYLE, figure_svg, read_metrics
+from robolearn.recipes.report import STYLE, figure_svg
+from robolearn.runs import read_metrics
 from robolearn.tasks import make_task
 
 REPORT = "report.html"
