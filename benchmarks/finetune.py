@@ -22,7 +22,7 @@ from robolearn.algorithms.compile import Compute
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.policies.demonstrator import Manner
 from robolearn.recipes.collect import CollectConfig, collect_episodes
-from robolearn.recipes.finetune.learner import COLUMNS
+from robolearn.recipes.finetune.learner import columns
 from robolearn.recipes.finetune.prepare import offline_buffer, prepare_judge, pretrain, recorded
 from robolearn.recipes.finetune.recipe import STOPPED, practise
 from robolearn.recipes.finetune.report import summary
@@ -41,19 +41,19 @@ DATA: dict[str, tuple[bool, Manner, int, int]] = {
     "play": (False, "play", 20, 2000),
 }
 """By name: whether of the backward task, in which manner, episodes, first seed. The first two are demonstrations."""
-SAC = ("learner.initial_temperature=1.0", "learner.backup_entropy=true")
 VARIANTS: dict[str, tuple[str, ...]] = {
     "learned": (),
     "perfect": ("reward=true",),
     "erring": ("false_positives=0.1",),
     "erring_no_timeout": ("false_positives=0.1", "supervisor.switch_on_timeout=false"),
+    "rlif": ("reward=true", "rewards=intervention", "interventions.ratio=0.985", "interventions.noise=0.6"),
     "wsrl": ("reward=true", "online=warm_up", "warmup_steps=1000"),
-    "naive_sac": ("reward=true", "online=warm_up", *SAC),
-    "rlif": (
-        "reward=true",
-        "rewards=intervention",
-        "interventions.ratio=0.985",
-    ),
+    "naive_sac": ("reward=true", "online=warm_up", "rlpd.initial_temperature=1.0", "rlpd.backup_entropy=true"),
+    "calql": ("reward=true", "algorithm=calql"),
+    "calql_not_retained": ("reward=true", "algorithm=calql", "online=warm_up"),
+    "iql": ("reward=true", "algorithm=iql", "pretrained_by=iql"),
+    "rlpd": ("reward=true", "pretrained_by=nothing"),
+    "sac": ("reward=true", "algorithm=sac", "pretrained_by=nothing", "online=warm_up", "warmup_steps=500"),
 }
 """Settings of each, on top of the defaults."""
 
@@ -63,26 +63,30 @@ def collect(args: argparse.Namespace) -> tuple[list[Path], list[Path]]:
     paths = []
     for name, (backward, manner, episodes, seed) in DATA.items():
         path = args.data / f"{name}.zarr"
-        if not path.exists():
+        have = len(ZarrStore.open(path).episodes) if path.exists() else 0
+        if have < episodes:
             say(f"collecting {path}")
             task = make_task(args.task).backward if backward else args.task
-            collect_episodes(CollectConfig(task, manner=manner, image_size=16), path, episodes, seed)
+            collect_episodes(CollectConfig(task, manner=manner, image_size=16), path, episodes - have, seed + have)
         paths.append(path)
     return paths[:2], paths[2:]
 
 
-def prepare(args: argparse.Namespace, seed: int) -> Path:
-    """The pre-trained run of a seed, made once."""
-    run = args.runs / f"prepared_{seed}"
+def prepare(args: argparse.Namespace, variant: str, seed: int) -> Path:
+    """The pre-trained run of a seed that the variant begins with, made once."""
+    settings = [each for each in VARIANTS[variant] if each.partition("=")[0] in ("algorithm", "pretrained_by")]
+    kind = with_settings(FinetuneConfig(args.task), settings).pretrained_by
+    settings = settings if kind != "calql" else []
+    run = args.runs / f"prepared_{variant if kind == 'nothing' else kind}_{seed}"
     if (run / "ready").exists():
         return run
     shutil.rmtree(run, ignore_errors=True)
     config = FinetuneConfig(args.task, seed=seed, compute=Compute(compile=args.compile))
-    config = with_settings(config, (f"supervisor.max_steps={args.steps}", *args.set))
+    config = with_settings(config, (*settings, f"supervisor.max_steps={args.steps}", *args.set))
     demos, prior = collect(args)
     about = {"task": config.task, "recipe": "finetune"}
     about |= {"prior": [str(path) for path in prior], "demos": [str(path) for path in demos]}
-    with Run.create(run, run_config("rlpd", seed, config.learner, config.compute, **about), COLUMNS):
+    with Run.create(run, run_config(config.algorithm, seed, config.learner, config.compute, **about), columns(config)):
         pass
     config.write(run)
     episodes = recorded(config, prior, demos)
@@ -98,7 +102,7 @@ def practised(args: argparse.Namespace, variant: str, seed: int) -> dict[str, An
     run = args.runs / f"{variant}_{seed}"
     if not (run / "ready").exists():
         shutil.rmtree(run, ignore_errors=True)
-        shutil.copytree(prepare(args, seed), run, symlinks=True)
+        shutil.copytree(prepare(args, variant, seed), run, symlinks=True)
         config = FinetuneConfig.read(run)
         with_settings(config, (*VARIANTS[variant], *args.set)).write(run)
     config = FinetuneConfig.read(run)

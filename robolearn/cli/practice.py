@@ -46,7 +46,7 @@ def finetune(
         resume: a run to go on with, as it was begun.
         in_turns: collect and learn in one process instead of side by side in two; gives the same data.
         compile: compile the updates; takes up to a minute, then they run about three times as fast.
-        set: settings, such as `--set online=warm_up warmup_steps=1000 learner.utd=4 supervisor.consecutive=3`.
+        set: settings, such as `--set online=warm_up warmup_steps=1000 rlpd.utd=4 supervisor.consecutive=3`.
         json: print the result as JSON.
     """
     from robolearn.algorithms.compile import Compute

@@ -61,7 +61,7 @@ class PracticeWorld:
         first = space.tasks[0]
         self.twin = Twin(first, cameras or {})
         self.index = 0
-        self.command = np.zeros(4)  # the tool's commanded place [m] and the gripper's
+        self.command = np.zeros(5)  # see ToolSpace
         self._filter = SafetyFilter(self.twin.robot_spec, SafetyConfig(), self.twin.period_ns * 1e-9)
         self._facts = ("proprio", *(f"pose_{body}" for body in first.bodies))
         self._things = tuple(body for body in space.bodies if self.twin.moves(body))
@@ -121,7 +121,7 @@ class PracticeWorld:
             here = arm.where(facts)
             aside = np.hypot(*(here - self._home[:3])[:2])
             target = np.array([*here[:2], CLEAR_M + 0.02]) if aside > 0.02 and here[2] < CLEAR_M else self._home[:3]
-            self._send(move(arm, facts, target, 0.0, float(self._home[3])))
+            self._send(move(arm, facts, target, float(self._home[3]), float(self._home[4])))
         self._rest()
         return bool(np.linalg.norm(arm.where(self.facts()) - self._home[:3]) < HOME_WITHIN_M)
 

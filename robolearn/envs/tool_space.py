@@ -20,7 +20,8 @@ from robolearn.types import Observation
 
 DECISION_TICKS = 4  # control ticks a decision: 5 Hz at 20 Hz, as in BridgeData
 STEP_M = 0.012  # of the commanded tool place in one tick, on each axis
-YAW_RAD = 0.0  # at which the tool is held
+TURN_RAD = 0.06  # of the commanded yaw in one tick
+MAX_YAW_RAD = 1.0  # that the tool may be turned from straight ahead
 NO_GRASP = ("push", "sweep", "reach", "button")  # scenes whose gripper stays as it starts
 MARGIN_M = 0.004  # that the fingertips keep from the table
 
@@ -28,11 +29,13 @@ MARGIN_M = 0.004  # that the fingertips keep from the table
 class ToolSpace:
     """The space of `task_id` and the tasks that share its scene; their order is that of the field `task`.
 
-    `state` (S,): place of the tool, how far its command is ahead, opening of the gripper, and from the tool to the
-    first body, from that to the second and so on; where things are grasped, also how they are turned (cos and sin of
-    four times the yaw, for a square looks the same after a quarter). `task` (T,): one-hot. An action (A,) in [-1, 1]
-    moves the commanded place of the tool by up to STEP_M a tick on each axis; where things are grasped, also the
-    gripper.
+    A command (5,) is a place [m], a yaw [rad] and a gripper position, held by a tool that points down.
+
+    `state` (S,): place of the tool, how far its command is ahead, commanded yaw, opening of the gripper, and from the
+    tool to the first body, from that to the second and so on; where things are grasped, also how they are turned (cos
+    and sin of four times the yaw, for a square looks the same after a quarter). `task` (T,): one-hot. An action (A,) in
+    [-1, 1] moves the commanded place by up to STEP_M a tick on each axis, the yaw by up to TURN_RAD and, where things
+    are grasped, the gripper.
     """
 
     def __init__(self, task_ids: Sequence[str], low: Sequence[float], high: Sequence[float]) -> None:
@@ -48,10 +51,10 @@ class ToolSpace:
         self.low, self.high = np.asarray(low, np.float64), np.asarray(high, np.float64)
         self.low[2] = max(self.low[2], self.arm.gripper.tip_m + MARGIN_M)
         self.gripper_step = self.arm.spec.max_speed[-1] / first.control_hz
-        names = ["tool.x", "tool.y", "tool.z", *(["gripper"] if self.grasps else [])]
+        names = ["tool.x", "tool.y", "tool.z", "tool.yaw", *(["gripper"] if self.grasps else [])]
         one = (1.0,) * len(names)
         action = ArraySpec((len(names),), unit="share", names=tuple(names), low=tuple(-v for v in one), high=one)
-        size = 7 + (5 if self.grasps else 3) * len(self.bodies)
+        size = 8 + (5 if self.grasps else 3) * len(self.bodies)
         fields = {"state": ArraySpec((size,)), "task": ArraySpec((len(self.tasks),))}
         self.interface = InterfaceSpec(fields, action, first.control_hz / DECISION_TICKS)
 
@@ -59,21 +62,23 @@ class ToolSpace:
         return [task.id for task in self.tasks].index(task_id)
 
     def command_of(self, joints: NDArray) -> NDArray[np.float64]:
-        """Commanded tool place and gripper (4,) of commanded joints (J,)."""
-        return np.append(self.arm.forward(joints)[0], joints[-1])
+        """The command (5,) of commanded joints (J,)."""
+        place, rotation = self.arm.forward(joints)
+        return np.array([*place, np.arctan2(rotation[1, 2], rotation[0, 2]), joints[-1]])
 
     def joints(self, command: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Joint targets (J,) of a commanded place and gripper (4,)."""
-        return self.arm.with_gripper(self.arm.inverse(command[:3], YAW_RAD), float(command[3]))
+        """Joint targets (J,) of a command (5,)."""
+        return self.arm.with_gripper(self.arm.inverse(command[:3], float(command[3])), float(command[4]))
 
     def moved(self, command: NDArray[np.float64], action: NDArray) -> NDArray[np.float64]:
-        """The command (4,) one tick of the action (A,) later."""
+        """The command (5,) one tick of the action (A,) later."""
         share = np.clip(np.asarray(action, np.float64), -1.0, 1.0)
         moved = command.copy()
         moved[:3] = np.clip(command[:3] + share[:3] * STEP_M, self.low, self.high)
+        moved[3] = np.clip(command[3] + share[3] * TURN_RAD, -MAX_YAW_RAD, MAX_YAW_RAD)
         if self.grasps:
             low, high = (limit[-1] for limit in self.arm.limits)
-            moved[3] = np.clip(command[3] + share[3] * self.gripper_step, low, high)
+            moved[4] = np.clip(command[4] + share[4] * self.gripper_step, low, high)
         return moved
 
     def action_between(
@@ -81,13 +86,13 @@ class ToolSpace:
     ) -> NDArray[np.float32]:
         """The action (A,) that takes the command from one place to the other in so many ticks, or as far as it can."""
         change = (after - before) / ticks
-        steps = [STEP_M] * 3 + [self.gripper_step]
+        steps = [STEP_M] * 3 + [TURN_RAD, self.gripper_step]
         return np.clip((change / steps)[: self.interface.action.shape[0]], -1.0, 1.0).astype(np.float32)
 
     def state(self, facts: Mapping[str, NDArray], command: NDArray[np.float64]) -> NDArray[np.float32]:
-        """The field `state` (S,) from facts and the commanded place and gripper (4,)."""
+        """The field `state` (S,) from facts and the command (5,)."""
         tool = position(facts, self.arm.tool)
-        parts = [tool, command[:3] - tool, np.array([float(self.arm.opened(facts))])]
+        parts = [tool, command[:3] - tool, np.array([command[3], float(self.arm.opened(facts))])]
         here = tool
         for body in self.bodies:
             there = position(facts, body)
@@ -105,6 +110,7 @@ class ToolSpace:
         return {"state": self.state(facts, command), "task": self.task_field(index)}
 
     def expert(self, facts: Mapping[str, NDArray], command: NDArray[np.float64], index: int) -> NDArray[np.float32]:
-        """What the scripted expert of a task would do here (A,)."""
+        """What the scripted expert of a task would do here (A,). It wants one tick's way; for a whole decision it goes
+        twice as far, which is as fast as it does not overshoot."""
         wanted = self.command_of(self.tasks[index].expert(facts))
-        return self.action_between(command, wanted, 1)
+        return self.action_between(command, wanted, DECISION_TICKS // 2)

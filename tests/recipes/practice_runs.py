@@ -27,8 +27,9 @@ def small_config(steps: int, seed: int = 0) -> FinetuneConfig:
     config = FinetuneConfig("push-v1", reward="true", seed=seed, evaluate_every=0, film_every=0)
     return replace(
         config,
-        learner=RLPDConfig(**SHARED, utd=1),
-        pretraining=CalQLConfig(**SHARED, steps=3, num_actions=2),
+        pretraining_steps=3,
+        rlpd=RLPDConfig(**SHARED, utd=1),
+        calql=CalQLConfig(**SHARED, num_actions=2),
         supervisor=replace(config.supervisor, max_steps=steps, max_attempt_steps=12),
     )
 

@@ -45,7 +45,7 @@ def test_every_decision_is_kept_with_its_verdict_and_the_truth(in_turns: Path) -
     assert sum(info.length - 1 for info in store.episodes) == STEPS
     assert {info.task for info in store.episodes} == {"push-v1", "push_back-v1"}
     first = store.read(0)
-    assert first["state"].shape[1:] == (13,)
+    assert first["state"].shape[1:] == (14,)
     assert (np.abs(first["action"][:-1]) <= 1).all()
     assert (first["verdict"] == first["truth"]).all()
     assert (in_turns / "report.html").read_text().count("<svg") == 2
@@ -96,7 +96,7 @@ def test_an_erring_judge_errs_at_its_rate_near_the_goal_alone() -> None:
     rng = np.random.default_rng(0)
 
     def frames(progress: float) -> Frames:
-        return Frames(rng.normal(size=(4, 13)).astype(np.float32), np.zeros(4, np.bool_), progress)
+        return Frames(rng.normal(size=(4, 14)).astype(np.float32), np.zeros(4, np.bool_), progress)
 
     near = [judge.done(frames(0.8), 0).all() for _ in range(2000)]
     assert 0.07 < np.mean(near) < 0.13

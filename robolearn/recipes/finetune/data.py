@@ -26,7 +26,7 @@ SURE_FRAMES, UNSURE_FRAMES = 3, 6  # at the end of a success: those that are don
 
 @dataclass(frozen=True)
 class Recorded:
-    """One episode. commands: (T + 1, 4) tool places and grippers before every step, and after the last one."""
+    """One episode. commands: (T + 1, 5) of the tool space before every step, and after the last one."""
 
     states: NDArray[np.float32]  # (T, S)
     reached: NDArray[np.bool_]  # (T, tasks): whether the goal of a task is reached

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
+from robolearn.algorithms import algorithm_class
 from robolearn.algorithms.algorithm import Batch, Metrics
-from robolearn.algorithms.rlpd import RLPD
 from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig, logged_rewards
 from robolearn.datasets.store import CLOSING_ROW, EpisodeInfo, Store
 from robolearn.datasets.zarr_store import ZarrStore
@@ -37,7 +37,6 @@ REPLAY_CAPACITY = 200_000  # observations
 SAVE_EVERY = 20  # attempts between two saves of all that the learner knows
 KEPT_WEIGHTS = 4  # newest policies that stay on disk
 COLUMNS = (
-    *RLPD.metrics,
     "attempts",
     "attempt_task",
     "attempt_steps",
@@ -61,7 +60,7 @@ class Learner:
         self._offline = offline if config.online == "symmetric" else None
         spec = config.space().interface
         pretrained = run / PRETRAINED
-        self.algorithm = RLPD(
+        self.algorithm = algorithm_class(config.algorithm)(
             spec,
             statistics_of(pretrained),
             config.learner,
@@ -80,12 +79,12 @@ class Learner:
             self.algorithm.load_state_dict(state)
             self.learned, self.steps = int(facts["learned"]), int(facts["step"])
             self._started_s -= facts["wall_s"]
-            self._run = Run.resume(run, COLUMNS, self.steps)
+            self._run = Run.resume(run, columns(config), self.steps)
             store = ZarrStore.open(run / REPLAY)
             for index in range(self.learned):
                 self._buffer.extend(store, index, self._rewards)
         else:
-            self._run = Run.resume(run, COLUMNS, -1)
+            self._run = Run.resume(run, columns(config), -1)
             row: dict[str, Any] = {}
             self._evaluate(row)
             self._run.log(0, 0.0, row)
@@ -171,6 +170,11 @@ class Learner:
             policy, self._world, self.config.evaluation_episodes, self.config.supervisor.max_attempt_steps
         )
         row["success_rate"] = self.evaluated
+
+
+def columns(config: FinetuneConfig) -> tuple[str, ...]:
+    """Of metrics.csv."""
+    return (*algorithm_class(config.algorithm).metrics, *COLUMNS)
 
 
 def decisions(info: EpisodeInfo) -> int:

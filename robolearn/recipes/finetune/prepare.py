@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -78,27 +77,27 @@ def pretrain(
     config: FinetuneConfig,
     run: Path,
     buffer: ReplayBuffer,
-    algorithm: str = "calql",
-    settings: Any = None,
     progress: Progress = lambda done, text: None,
 ) -> Path:
-    """Train on the old data alone and write the run `run/pretrained`, whose path is answered."""
-    settings = settings or config.pretraining
+    """Train on the old data alone and write the run `run/pretrained`, whose path is answered. Where nothing is
+    pre-trained, untrained networks and the statistics lie there."""
+    algorithm, steps = config.pretrained_by, config.pretraining_steps
+    if algorithm == "nothing":
+        algorithm, steps = config.algorithm, 0
+    settings = getattr(config, algorithm)
     out = run / PRETRAINED
     statistics = {name: each for name, each in buffer_statistics(buffer).items() if name != "task"}
     made = algorithm_class(algorithm)
     learner = made(buffer.spec, statistics, settings, config.seed, config.compute.device, config.compute.wrapper())
     about = run_config(algorithm, config.seed, settings, config.compute, task=config.task)
     with Run.create(out, about, made.metrics) as written:
-        for step in range(1, settings.steps + 1):
+        for step in range(1, steps + 1):
             rng = np.random.default_rng((config.seed, step, 2))
             metrics = learner.update(tensors(buffer.sample(settings.batch_size, rng), config.compute.device))
-            if due(step, step - 1, LOG_STEPS, settings.steps):
+            if due(step, step - 1, LOG_STEPS, steps):
                 row = scalars(metrics, out, step)
                 written.log(step, 0.0, row)
                 progress(step, f"{next(iter(row))} {next(iter(row.values())):.3f}")
-        written.save(
-            learner.policy(), settings.steps, {"tasks": [config.task], "seed": config.seed}, ("latest", "best")
-        )
-        written.save_state(learner.state_dict(), {"step": settings.steps})
+        written.save(learner.policy(), steps, {"tasks": [config.task], "seed": config.seed}, ("latest", "best"))
+        written.save_state(learner.state_dict(), {"step": steps})
     return out

@@ -13,7 +13,7 @@ from typing import Any
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import CheckpointError, RobolearnError
 from robolearn.recipes.finetune.collector import REPLAY, Collector
-from robolearn.recipes.finetune.learner import COLUMNS, Learner, decisions
+from robolearn.recipes.finetune.learner import Learner, columns, decisions
 from robolearn.recipes.finetune.prepare import (
     PRETRAINED,
     offline_buffer,
@@ -48,7 +48,9 @@ def finetune(
     about: dict[str, Any] = {"task": config.task, "recipe": "finetune", "reward": config.reward}
     about["online"] = {"evaluation_episodes": config.evaluation_episodes}
     about |= {"prior": [str(path) for path in prior], "demos": [str(path) for path in demos]}
-    with Run.create(out, run_config("rlpd", config.seed, config.learner, config.compute, **about), COLUMNS):
+    with Run.create(
+        out, run_config(config.algorithm, config.seed, config.learner, config.compute, **about), columns(config)
+    ):
         pass
     config.write(out)
     facts = prepare_judge(config, out, episodes)
@@ -136,16 +138,20 @@ class Child:
         if len(self._deaths) >= MAX_DEATHS:
             last = self._log.read_text(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
             raise RobolearnError(f"the {self.role} died {MAX_DEATHS} times in a minute; its last words: {last[0]}")
+        self._close()
         self._start()
 
     def end(self) -> None:
-        if self._process.stdin:
-            self._process.stdin.close()
+        self._close()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    def _close(self) -> None:
+        if self._process.stdin:
+            self._process.stdin.close()
 
 
 def _side_by_side(config: FinetuneConfig, run: Path, progress: Progress, interrupted: threading.Event) -> None:

@@ -10,7 +10,9 @@ from typing import Any, Literal
 
 from robolearn.algorithms.calql import CalQLConfig
 from robolearn.algorithms.compile import Compute
+from robolearn.algorithms.iql import IQLConfig
 from robolearn.algorithms.rlpd import RLPDConfig
+from robolearn.algorithms.sac import SACConfig
 from robolearn.envs.practice_world import PracticeConfig, PracticeWorld
 from robolearn.envs.tool_space import ToolSpace
 from robolearn.errors import CheckpointError, SpecError
@@ -22,7 +24,11 @@ from robolearn.tasks import make_task
 
 FILE = "finetune.json"
 ACTOR = GaussianPolicyConfig(hidden_sizes=(128, 128))
+CLONED = GaussianPolicyConfig(hidden_sizes=(128, 128), distribution="clipped", log_std_low=-3.0)
 CRITIC: dict[str, Any] = {"critic_hidden_sizes": (128, 128), "critic_layer_norm": True, "num_critics": 2}
+
+GOES_ON = {"calql": ("rlpd", "calql"), "iql": ("iql",), "nothing": ("rlpd", "sac", "iql", "calql")}
+"""By who has pre-trained: who can go on with those networks."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +66,26 @@ class FinetuneConfig:
     supervisor: SupervisorConfig = field(default_factory=SupervisorConfig)
     practice: PracticeConfig = field(default_factory=PracticeConfig)
     interventions: InterventionsConfig = field(default_factory=InterventionsConfig)
-    learner: RLPDConfig = field(
+    algorithm: Literal["rlpd", "sac", "iql", "calql"] = "rlpd"  # that learns online
+    pretrained_by: Literal["calql", "iql", "nothing"] = "calql"
+    pretraining_steps: int = 3000
+    rlpd: RLPDConfig = field(
         default_factory=lambda: RLPDConfig(
             policy=ACTOR, batch_size=128, utd=2, discount=0.97, initial_temperature=0.1, backup_entropy=False, **CRITIC
         )
     )
-    pretraining: CalQLConfig = field(
+    sac: SACConfig = field(
+        default_factory=lambda: SACConfig(
+            policy=ACTOR, batch_size=128, utd=2, discount=0.97, critic_hidden_sizes=(128, 128)
+        )
+    )
+    iql: IQLConfig = field(
+        default_factory=lambda: IQLConfig(policy=CLONED, batch_size=128, discount=0.97, critic_hidden_sizes=(128, 128))
+    )
+    calql: CalQLConfig = field(
         default_factory=lambda: CalQLConfig(
             policy=ACTOR,
             batch_size=128,
-            steps=3000,
             discount=0.97,
             initial_temperature=0.1,
             actor_learning_rate=3e-4,
@@ -83,6 +99,11 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         rule, discount = self.interventions, self.learner.discount
+        if self.algorithm not in GOES_ON[self.pretrained_by]:
+            raise SpecError(
+                f"{self.algorithm} cannot go on with networks of {self.pretrained_by}; {self.pretrained_by} goes with "
+                f"{' or '.join(GOES_ON[self.pretrained_by])}"
+            )
         if rule.ratio and not discount < rule.ratio <= 1.0:
             raise SpecError(
                 f"intervention ratio is {rule.ratio:g}, the discount {discount:g}; it has to lie above the discount "
@@ -90,6 +111,11 @@ class FinetuneConfig:
             )
         if not 0.0 <= self.false_positives <= 1.0 or self.lag < 0 or self.warmup_steps < 0:
             raise SpecError(f"false_positives, lag and warmup_steps want a share and counts of at least 0, got {self}")
+
+    @property
+    def learner(self) -> Any:
+        """Settings of the algorithm that learns online."""
+        return getattr(self, self.algorithm)
 
     @property
     def task_ids(self) -> tuple[str, ...]:
