@@ -81,7 +81,7 @@ def pretrain(
 ) -> Path:
     """Train on the old data alone and write the run `run/pretrained`, whose path is answered. Where nothing is
     pre-trained, untrained networks and the statistics lie there."""
-    algorithm, steps = config.pretrained_by, config.pretraining_steps
+    algorithm, steps = str(config.pretrained_by), config.pretraining_steps
     if algorithm == "nothing":
         algorithm, steps = config.algorithm, 0
     settings = getattr(config, algorithm)
