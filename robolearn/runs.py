@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from robolearn.errors import RobolearnError
 
 CONFIG_FILE, METRICS_FILE = "config.yaml", "metrics.csv"
+PRACTICE_FILE = "finetune.json"  # the settings of `finetune`
 MARKS = (METRICS_FILE, "audit.json", "report.html", "report.json")
 PAGES, VIDEOS = (".html",), (".mp4",)
 DEPTH = 4  # folders below the root that may be runs
@@ -58,13 +59,14 @@ def updated_s(path: Path) -> float:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """config.yaml, empty where there is none. Raises RobolearnError when it cannot be read."""
-    try:
-        config = yaml.safe_load((path / CONFIG_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    """The settings of a run, empty where there are none. Raises RobolearnError when they cannot be read."""
+    file = next((path / name for name in (CONFIG_FILE, PRACTICE_FILE) if (path / name).exists()), None)
+    if file is None:
         return {}
+    try:
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))  # which reads JSON, too
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RobolearnError(f"{path / CONFIG_FILE} cannot be read: {str(error).splitlines()[0]}") from error
+        raise RobolearnError(f"{file} cannot be read: {str(error).splitlines()[0]}") from error
     return config if isinstance(config, dict) else {}
 
 
@@ -136,8 +138,9 @@ def _last(curve: dict[str, Any]) -> dict[str, Any]:
 
 def training_success(path: Path) -> dict[str, Any]:
     """The success rate while training: `step`, `value`, its 95 % interval `low` and `high`, and `episodes` of each."""
-    online = read_config(path).get("online")
-    episodes = online.get("evaluation_episodes") if isinstance(online, dict) else None
+    config = read_config(path)
+    online = config.get("online")
+    episodes = {**config, **(online if isinstance(online, dict) else {})}.get("evaluation_episodes")
     if not isinstance(episodes, int) or episodes < 1 or not (path / METRICS_FILE).exists():
         return {}
     step, value = read_metrics(path / METRICS_FILE).get("success_rate", (np.zeros(0), np.zeros(0)))

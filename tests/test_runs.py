@@ -63,6 +63,15 @@ def test_runs_are_found_below_a_folder_and_nothing_inside_datasets_and_checkpoin
     assert find_runs(tmp_path / "nothing") == []
 
 
+def test_the_settings_of_a_practice_are_read_like_those_of_a_training(tmp_path: Path) -> None:
+    run = training(tmp_path / "night", "5,0.1,1.0,0.6\n")
+    (run / "config.yaml").rename(run / "finetune.json")
+    (run / "finetune.json").write_text(json.dumps({"task": "push-v1", "online": "rlpd", "evaluation_episodes": 25}))
+    assert read_config(run)["task"] == "push-v1"
+    assert training_success(run)["episodes"] == 25
+    assert evaluations(run)[0]["success_ci95"] == list(wilson_interval(15, 25))
+
+
 def test_a_config_that_is_none_is_told_in_a_line(tmp_path: Path) -> None:
     assert read_config(tmp_path) == {}
     (tmp_path / "config.yaml").write_text("a: [")

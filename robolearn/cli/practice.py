@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from robolearn.cli.output import EXIT_INTERRUPTED, print_json, print_table, say
+from robolearn.cli.web import beside
 from robolearn.errors import SpecError
 from robolearn.progress import ProgressBar
 
@@ -24,6 +25,7 @@ def finetune(
     in_turns: bool = False,
     compile: bool = False,
     set: tuple[str, ...] = (),
+    web: bool = False,
     json: bool = False,
 ) -> int:
     """Practise a task and the one that undoes it, in turn, with nobody resetting the table.
@@ -47,6 +49,7 @@ def finetune(
         in_turns: collect and learn in one process instead of side by side in two; gives the same data.
         compile: compile the updates; takes up to a minute, then they run about three times as fast.
         set: settings, such as `--set online=warm_up warmup_steps=1000 rlpd.utd=4 supervisor.consecutive=3`.
+        web: serve the page while this runs, with its run and its data; its address is printed.
         json: print the result as JSON.
     """
     from robolearn.algorithms.compile import Compute
@@ -72,7 +75,7 @@ def finetune(
     total = config.supervisor.max_steps or round(
         config.supervisor.max_hours * 3600 * config.space().interface.control_hz
     )
-    with ProgressBar("finetune", total, "decision") as bar:
+    with beside(web, run, *demos, *prior), ProgressBar("finetune", total, "decision") as bar:
         if resume is not None:
             answer = recipe.practise(run, processes=not in_turns, progress=bar.update)
         else:

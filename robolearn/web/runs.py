@@ -80,7 +80,7 @@ def _summary(root: Path, path: Path) -> dict[str, Any]:
     return {
         "name": path.relative_to(root).as_posix(),
         "problem": problem,
-        "algorithm": str(config.get("algorithm", "")),
+        "algorithm": str(config.get("algorithm", "finetune" if (path / runs.PRACTICE_FILE).exists() else "")),
         "learns_from": str(config.get("task") or config.get("dataset") or ""),
         "seed": config.get("seed"),
         "has_curves": bool(last),
