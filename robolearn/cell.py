@@ -96,6 +96,11 @@ def load_cell(path: Path) -> Cell:
     return reader.cell(data)
 
 
+def camera_calibration_file(cell_file: Path, cell: Cell, camera: str) -> Path:
+    """Where the calibration of a cell's camera is, or would be."""
+    return cell_file.parent.parent / "calibration" / f"{cell.name}_{camera}.json"
+
+
 def _read(path: Path) -> tuple[_Reader, Any]:
     """A YAML file, and who turns it into configurations."""
     try:

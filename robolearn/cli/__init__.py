@@ -79,6 +79,8 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "node info": graph.node_info,
     "service list": graph.service_list,
     "service call": graph.service_call,
+    "action list": graph.action_list,
+    "action send_goal": graph.action_send_goal,
     "param list": graph.param_list,
     "param get": graph.param_get,
     "param set": graph.param_set,

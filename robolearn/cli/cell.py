@@ -68,7 +68,7 @@ def cell_calibrate(
         model: kind of the motors.
         joints: names along the chain; those of the old calibration, or else of an SO-101, by default.
     """
-    from robolearn.cell import load_cell
+    from robolearn.cell import camera_calibration_file, load_cell
 
     loaded = load_cell(cell)
     if not camera:
@@ -78,7 +78,7 @@ def cell_calibrate(
     from robolearn.cameras.charuco import BoardConfig
     from robolearn.recipes import calibrate
 
-    path = cell.parent.parent / "calibration" / f"{loaded.name}_{camera}.json"
+    path = camera_calibration_file(cell, loaded, camera)
     device, board = loaded.make_cameras()[camera], BoardConfig(square_m=square_m)
     device.connect()
     try:

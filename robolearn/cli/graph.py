@@ -7,7 +7,7 @@ import select
 import signal
 import sys
 import threading
-from typing import Annotated
+from typing import Annotated, Any
 
 import yaml
 from tyro.conf import Positional, arg
@@ -181,15 +181,66 @@ def service_call(
     """
     from robolearn.ros.introspect import call_service
 
+    response = call_service(service, _fields(request))
+    _print_yaml(response)
+    return EXIT_NO if response.get("success") is False else 0
+
+
+def _fields(text: str) -> dict[str, Any]:
     try:
-        fields = yaml.safe_load(request) or {}
+        fields = yaml.safe_load(text) or {}
     except yaml.YAMLError:
         fields = None
     if not isinstance(fields, dict):
-        raise RobolearnError(f"the request {request!r} is not of the form {{field: value, ...}}")
-    response = call_service(service, fields)
-    sys.stdout.write(yaml.safe_dump(response, sort_keys=False, default_flow_style=None))
-    return EXIT_NO if response.get("success") is False else 0
+        raise RobolearnError(f"{text!r} is not of the form {{field: value, ...}}")
+    return fields
+
+
+def _print_yaml(data: dict[str, Any]) -> None:
+    sys.stdout.write(yaml.safe_dump(data, sort_keys=False, default_flow_style=None))
+
+
+def action_list(json: bool = False) -> int:
+    """List the actions of the graph with their types.
+
+    Example: robolearn action list
+    """
+    from robolearn.ros.introspect_actions import actions
+
+    found = actions()
+    if json:
+        print_json({"actions": found})
+    else:
+        print_table("actions", ("name", "type"), list(found.items()))
+    return 0
+
+
+def action_send_goal(
+    action: Annotated[str, Positional, arg(metavar="ACTION")],
+    goal: Annotated[str, Positional, arg(metavar="YAML")] = "{}",
+    feedback: bool = False,
+    json: bool = False,
+) -> int:
+    """Send a goal with its fields as YAML and wait for the result; Ctrl-C cancels it.
+
+    Exit code 1 when it is refused, aborted or cancelled, or its result says `success: false`.
+
+    Example: robolearn action send_goal /policy/run "{seed: 3, timeout_s: 20.0}" --feedback
+
+    Args:
+        feedback: print it as it comes, on stderr.
+    """
+    from robolearn.ros.introspect_actions import send_goal
+
+    def tell(came: dict[str, Any]) -> None:
+        say(yaml.safe_dump(came, sort_keys=False, default_flow_style=True, width=1000).strip())
+
+    answer = send_goal(action, _fields(goal), tell if feedback else lambda _: None)
+    if json:
+        print_json(answer)
+    else:
+        _print_yaml(answer)
+    return 0 if answer["status"] == "succeeded" and answer["result"].get("success") is not False else EXIT_NO
 
 
 def node_list(json: bool = False) -> int:

@@ -174,6 +174,16 @@ class Twin:
         mujoco.mj_jac(self.model, self.data, jacobian[:3], jacobian[3:], self.data.xpos[tool], tool)
         return jacobian[:, self._layout.qvel_address]
 
+    def camera_matrix(self, camera: str) -> NDArray[np.float64]:
+        """K (3, 3) of a camera's pictures [pixels], whose pixels have their middle at whole numbers, as OpenCV has it.
+
+        MuJoCo's camera looks along -z with y up: (x, y, z) of it is (x, -y, -z) of the camera that K is for.
+        """
+        spec = self.camera_specs[camera]
+        fovy_rad = np.deg2rad(self.model.cam_fovy[self._layout.camera_ids[camera]])
+        focal = 0.5 * spec.height / np.tan(0.5 * fovy_rad)
+        return np.array([[focal, 0, 0.5 * (spec.width - 1)], [0, focal, 0.5 * (spec.height - 1)], [0, 0, 1]])
+
     def render(self, camera: str, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         """Picture (H, W, 3) uint8 RGB of one camera, into `out` if that is given."""
         return self._pictures.draw(camera, self.data, out)

@@ -15,6 +15,7 @@ from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from robolearn.errors import SpecError
+from robolearn.specs import CameraSpec
 from robolearn.types import ActionChunk, ActionSource, RobotState
 
 JOINTS = ("pan", "lift", "gripper")
@@ -152,3 +153,16 @@ def test_diagnostics_warn_when_there_is_a_problem(problem: str) -> None:
     (status,) = message.status
     assert (status.level == status.OK) == (not problem)
     assert (status.message, status.values[0].key, status.values[0].value) == (problem or "OK", "steps", "3")
+
+
+def test_camera_info_tells_the_lens_or_that_it_is_unknown() -> None:
+    spec = CameraSpec("front", 480, 640, 30.0)
+    matrix = np.array([[600.0, 0.0, 320.0], [0.0, 610.0, 240.0], [0.0, 0.0, 1.0]])
+    known = over_the_wire(convert.camera_info(spec, matrix, (0.1, -0.2, 0.001, 0.002)))
+    assert (known.height, known.width, known.distortion_model) == (480, 640, "plumb_bob")
+    assert list(known.d) == [0.1, -0.2, 0.001, 0.002, 0.0]
+    np.testing.assert_array_equal(np.reshape(known.k, (3, 3)), matrix)
+    np.testing.assert_array_equal(np.reshape(known.p, (3, 4)), np.hstack([matrix, np.zeros((3, 1))]))
+    np.testing.assert_array_equal(np.reshape(known.r, (3, 3)), np.eye(3))
+    unknown = over_the_wire(convert.camera_info(spec, None))
+    assert (unknown.distortion_model, list(unknown.d), list(unknown.k)) == ("", [], [0.0] * 9)

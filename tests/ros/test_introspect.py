@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from robolearn.errors import RobolearnError, UnknownNameError
-from robolearn.ros import introspect
+from robolearn.ros import introspect, introspect_actions
 
 TALKER = """
     from sensor_msgs.msg import JointState
@@ -81,3 +81,56 @@ def test_details_and_calls(talker: None) -> None:
         introspect.call_service("/talker/get_parameters", {"names": 3})
     with pytest.raises(UnknownNameError, match="/talker"):
         introspect.node_info("/taker")
+
+
+COUNTER = """
+    import time
+    from example_interfaces.action import Fibonacci
+    from rclpy.action import ActionServer, CancelResponse, GoalResponse
+    from rclpy.executors import MultiThreadedExecutor
+    rclpy.init()
+    node = rclpy.create_node("counter")
+
+    def count(handle):
+        sequence = [0, 1]
+        while len(sequence) < handle.request.order:
+            if handle.is_cancel_requested:
+                handle.canceled()
+                return Fibonacci.Result(sequence=sequence)
+            sequence.append(sequence[-1] + sequence[-2])
+            handle.publish_feedback(Fibonacci.Feedback(sequence=sequence))
+            time.sleep(0.05)
+        handle.succeed()
+        return Fibonacci.Result(sequence=sequence)
+
+    server = ActionServer(
+        node, Fibonacci, "count", count,
+        goal_callback=lambda goal: GoalResponse.REJECT if goal.order < 0 else GoalResponse.ACCEPT,
+        cancel_callback=lambda goal: CancelResponse.ACCEPT,
+    )
+    print("up", flush=True)
+    rclpy.spin(node, MultiThreadedExecutor())
+"""
+
+
+def test_actions(other_process: Callable[..., subprocess.Popen[str]]) -> None:
+    process = other_process(COUNTER)
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == "up"
+    assert introspect_actions.actions() == {"/count": "example_interfaces/action/Fibonacci"}
+    came: list[dict[str, object]] = []
+    answer = introspect_actions.send_goal("count", {"order": 5}, came.append)
+    assert answer == {"accepted": True, "status": "succeeded", "result": {"sequence": [0, 1, 1, 2, 3]}}
+    assert came[-1] == {"sequence": [0, 1, 1, 2, 3]}
+    assert introspect_actions.send_goal("/count", {"order": -1}) == {"accepted": False, "status": "", "result": {}}
+
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    answer = introspect_actions.send_goal("/count", {"order": 10_000}, interrupt)
+    assert answer["status"] == "cancelled"
+    assert len(answer["result"]["sequence"]) < 100
+    with pytest.raises(UnknownNameError, match="did you mean /count"):
+        introspect_actions.send_goal("/cont", {})
+    with pytest.raises(UnknownNameError, match="order"):
+        introspect_actions.send_goal("/count", {"ordr": 1})

@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import mujoco
 import numpy as np
 import pytest
 
@@ -13,6 +14,8 @@ from robolearn.tasks.reach import Reach
 from robolearn.twin.devices import TwinCamera, TwinRobot
 from robolearn.twin.layout import DIVERGED, RESET_PAUSE_NS
 from robolearn.twin.twin import Twin
+
+NAMED = ((mujoco.mjtObj.mjOBJ_CAMERA, "front"), (mujoco.mjtObj.mjOBJ_BODY, "cube"))
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +31,23 @@ def test_observes_what_its_spec_says(twin: Twin) -> None:
     for name, spec in twin.spec.observation.items():
         spec.check(name, observation[name])
         assert str(observation[name].dtype) == spec.dtype
+
+
+def test_the_camera_matrix_says_where_a_body_is_seen(twin: Twin) -> None:
+    twin.reset(3)
+    (height, width), model, data = (240, 320), twin.model, twin.data
+    wide = Twin(twin.task, {"front": (height, width)})
+    matrix = wide.camera_matrix("front")
+    wide.close()
+    camera, cube = (mujoco.mj_name2id(model, kind, name) for kind, name in NAMED)
+    with mujoco.Renderer(model, height, width) as renderer:
+        renderer.enable_segmentation_rendering()
+        renderer.update_scene(data, camera)
+        rows, columns = np.nonzero(renderer.render()[..., 0] == model.body_geomadr[cube])
+    inside = data.cam_xmat[camera].reshape(3, 3).T @ (data.xpos[cube] - data.cam_xpos[camera])
+    u, v, w = matrix @ (inside * [1, -1, -1])
+    np.testing.assert_allclose((u / w, v / w), (columns.mean(), rows.mean()), atol=1.5)  # of a body that is 10 wide
+    assert len(rows) > 30
 
 
 def test_pictures_are_drawn_only_when_asked_for() -> None:

@@ -10,8 +10,9 @@ import rclpy
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from robolearn.cameras.calibration import CameraCalibration
 from robolearn.cameras.camera import Camera
-from robolearn.cell import load_cell
+from robolearn.cell import camera_calibration_file, load_cell
 from robolearn.errors import CellError, HardwareError, UnknownNameError
 from robolearn_nodes import convert, topics
 from robolearn_nodes.node import Diagnostics, Meter, parameter, run
@@ -26,7 +27,8 @@ class CameraNode(Node):
 
     def __init__(self) -> None:
         super().__init__("camera")
-        cell = load_cell(Path(parameter(self, "cell", "", "YAML file of the physical cell, see hardware/cells")))
+        file = Path(parameter(self, "cell", "", "YAML file of the physical cell, see hardware/cells"))
+        cell = load_cell(file)
         names = parameter(self, "cameras", "", "which of its cameras, comma separated; empty: all")
         compressed = parameter(self, "compressed", False, "whether JPEG images are published, too")
         quality = parameter(self, "qos", "reliable", "`reliable`, or `sensor`: lossy, and never waits for a reader")
@@ -43,6 +45,10 @@ class CameraNode(Node):
         qos = topics.IMAGE_QOS[quality]
         self._images = {name: self.create_publisher(Image, topics.image_topic(name), qos) for name in wanted}
         self._infos = {name: self.create_publisher(CameraInfo, topics.camera_info_topic(name), qos) for name in wanted}
+        self._known = {
+            name: self._calibrated(camera, camera_calibration_file(file, cell, name))
+            for name, camera in self._cameras.items()
+        }
         self._jpegs = {
             name: self.create_publisher(CompressedImage, topics.compressed_topic(name), qos)
             for name in (wanted if compressed else ())
@@ -52,6 +58,24 @@ class CameraNode(Node):
         self._diagnostics = Diagnostics(self, self._figures)
         self._closing = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=item, daemon=True) for item in self._cameras.items()]
+
+    def _calibrated(self, camera: Camera, path: Path) -> CameraInfo:
+        """With the lens as `robolearn cell calibrate --camera` found it, for pictures of this size."""
+        spec = camera.spec
+        if not path.exists():
+            return convert.camera_info(spec, None)
+        try:
+            lens = CameraCalibration.load(path).intrinsics
+        except HardwareError as error:
+            self.get_logger().warning(str(error))
+            return convert.camera_info(spec, None)
+        if (lens.height, lens.width) != (spec.height, spec.width):
+            self.get_logger().warning(
+                f"{path} is of pictures of {lens.width} x {lens.height}, camera {spec.name} gives {spec.width} x "
+                f"{spec.height}; calibrate it again"
+            )
+            return convert.camera_info(spec, None)
+        return convert.camera_info(spec, lens.matrix, lens.distortion)
 
     def work(self) -> None:
         """Open the cameras and publish until asked to stop. Raises HardwareError when one is absent at the start."""
@@ -87,7 +111,9 @@ class CameraNode(Node):
 
     def _publish(self, name: str, camera: Camera, image: Any, stamp_ns: int) -> None:
         self._images[name].publish(convert.image_message(image, stamp_ns, name))
-        self._infos[name].publish(convert.camera_info_message(camera.spec, stamp_ns))
+        known = self._known[name]
+        known.header.stamp = convert.time_message(stamp_ns)
+        self._infos[name].publish(known)
         jpegs = self._jpegs.get(name)
         if jpegs is not None and jpegs.get_subscription_count():
             jpegs.publish(convert.compressed_image_message(image, stamp_ns, name))

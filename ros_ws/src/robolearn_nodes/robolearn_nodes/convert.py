@@ -102,9 +102,20 @@ def compressed_image_message(image: NDArray[np.uint8], stamp: int, camera: str, 
     )
 
 
-def camera_info_message(spec: CameraSpec, stamp: int) -> CameraInfo:
-    """Size alone: a K of zeros says that the camera is not calibrated."""
-    return CameraInfo(header=header(stamp, f"{spec.name}_optical_frame"), height=spec.height, width=spec.width)
+def camera_info(spec: CameraSpec, matrix: NDArray | None, distortion: Sequence[float] = ()) -> CameraInfo:
+    """What is known of a camera, without a stamp; a K of zeros says that it is not calibrated.
+
+    matrix: K (3, 3). distortion: k1 k2 p1 p2 of OpenCV, which are ROS' plumb_bob with k3 0. A picture is rectified with
+    R the identity and the same K.
+    """
+    info = CameraInfo(header=header(0, f"{spec.name}_optical_frame"), height=spec.height, width=spec.width)
+    if matrix is not None:
+        info.distortion_model = "plumb_bob"
+        info.d = [*(float(value) for value in distortion), *[0.0] * (5 - len(distortion))]
+        info.k = np.asarray(matrix, np.float64).ravel()
+        info.r = np.eye(3).ravel()
+        info.p = np.hstack([matrix, np.zeros((3, 1))]).ravel()
+    return info
 
 
 def ground_truth_message(poses: Mapping[str, NDArray], stamp: int) -> TFMessage:

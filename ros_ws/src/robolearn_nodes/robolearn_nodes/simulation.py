@@ -14,7 +14,7 @@ from rclpy.node import Node
 from robolearn_msgs.msg import EpisodeEvent
 from robolearn_msgs.srv import StartEpisode, StopEpisode
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import CameraInfo, Image, JointState
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory
 
@@ -58,6 +58,10 @@ class Simulation:
         self._ground_truth = self._node.create_publisher(TFMessage, topics.GROUND_TRUTH, topics.STREAM)
         self._images = {
             camera: self._node.create_publisher(Image, topics.image_topic(camera), topics.STREAM)
+            for camera in self._twin.camera_specs
+        }
+        self._infos = {
+            camera: self._node.create_publisher(CameraInfo, topics.camera_info_topic(camera), topics.STREAM)
             for camera in self._twin.camera_specs
         }
         self._events = self._node.create_publisher(EpisodeEvent, topics.EPISODE, topics.LATCHED)
@@ -176,6 +180,10 @@ class Simulation:
         self._ground_truth.publish(convert.ground_truth_message(self._twin.body_poses(), stamp_ns))
         for camera, image in images.items():
             self._images[camera].publish(convert.image_message(image, stamp_ns, camera))
+            if self._infos[camera].get_subscription_count():
+                info = convert.camera_info(self._twin.camera_specs[camera], self._twin.camera_matrix(camera))
+                info.header.stamp = convert.time_message(stamp_ns)
+                self._infos[camera].publish(info)
 
     def _end(self, outcome: EpisodeOutcome, discarded: bool = False) -> None:
         running, self._running = self._running, None

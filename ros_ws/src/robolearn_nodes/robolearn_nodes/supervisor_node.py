@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.task import Future
 from robolearn_msgs.msg import EpisodeEvent
-from robolearn_msgs.srv import StartEpisode, StopEpisode
+from robolearn_msgs.srv import SetTask, StartEpisode, StopEpisode
 from std_srvs.srv import Trigger
 
 from robolearn.errors import LaunchError, SpecError
@@ -30,10 +31,15 @@ CONNECT_S = 10.0  # how long nodes that have just started may take to find each 
 RETRY_S = 0.05
 RETURN_S = 20.0  # how long a node that died may take to be started again
 RESET_ANSWER_S = 3.0
+TASK_ID = r"[\w.@/-]{0,200}"
 
 
 class NoAnswerError(LaunchError):
     """A node died, or said nothing, while its answer was waited for."""
+
+
+class RefusedError(LaunchError):
+    """A node does not want to do what it was asked."""
 
 
 class SupervisorNode(Node):
@@ -71,9 +77,11 @@ class SupervisorNode(Node):
             self._stop_recorder = self.create_client(StopEpisode, topics.STOP_RECORDING)
             self._needed += [self._start_recorder, self._stop_recorder]
         self._recorded = record
+        self._before: tuple[str, str] | None = None  # task and instruction before a change that was not tried yet
         self._waiting_for = ""
         self._ended, self._asked = Future(), Future()
         self.create_service(Trigger, topics.NEXT_EPISODE, self._on_next)
+        self.create_service(SetTask, topics.SET_TASK, self._on_task)
         self.create_subscription(EpisodeEvent, topics.EPISODE, self._on_event, topics.LATCHED)
         self._done = 0
         self._diagnostics = Diagnostics(self, lambda: {"episode": self._waiting_for, "episodes_done": self._done})
@@ -88,7 +96,15 @@ class SupervisorNode(Node):
         if self._results:
             self._results.parent.mkdir(parents=True, exist_ok=True)
         for seed in range(self._first_seed, self._first_seed + self._episodes):
-            outcome = self._run_episode(new_episode_id(self._task, seed), seed)
+            try:
+                outcome = self._run_episode(new_episode_id(self._task, seed), seed)
+            except RefusedError as error:
+                if self._before is None:
+                    raise
+                self.get_logger().error(f"{error}; it goes on with the task before")
+                (self._task, self._instruction), self._before = self._before, None
+                outcome = self._run_episode(new_episode_id(self._task, seed), seed)
+            self._before = None
             self._done += 1
             self.get_logger().info(
                 f"episode {outcome['episode_id']}: {'success' if outcome['success'] else 'no success'}"
@@ -143,6 +159,17 @@ class SupervisorNode(Node):
             self._asked.set_result(None)
         return response
 
+    def _on_task(self, request: SetTask.Request, response: SetTask.Response) -> SetTask.Response:
+        """From the next episode on. A robot or twin that refuses it then goes on with the task before."""
+        if re.fullmatch(TASK_ID, request.task):
+            self._before = self._before or (self._task, self._instruction)
+            self._task, self._instruction = request.task, request.instruction
+            response.success = True
+            response.message = f"from the next episode on: {request.task}"
+        else:
+            response.message = f"{request.task!r} is no id of a task; see: robolearn tasks"
+        return response
+
     def _on_event(self, event: EpisodeEvent) -> None:
         if event.event == EpisodeEvent.ENDED and event.episode_id == self._waiting_for and not self._ended.done():
             self._ended.set_result(event)
@@ -165,7 +192,7 @@ class SupervisorNode(Node):
             if response.success:
                 return
             if time.monotonic() > end_s:
-                raise LaunchError(f"{client.srv_name}: {response.message}")
+                raise RefusedError(f"{client.srv_name}: {response.message}")
             time.sleep(RETRY_S)
 
     def _wait_for(self, future: Future, server: Client, timeout_s: float = math.inf) -> Any:

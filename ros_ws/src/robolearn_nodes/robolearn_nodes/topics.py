@@ -36,6 +36,7 @@ DISCARD_RECORDING = "/recorder/discard_episode"
 ANNOTATE_RECORDING = "/recorder/annotate_episode"
 MARK_RECORDING = "/recorder/mark_success"
 NEXT_EPISODE = "/supervisor/next_episode"
+SET_TASK = "/supervisor/set_task"
 RESUME_TELEOP = "/teleop/resume"
 
 STREAM = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
