@@ -96,15 +96,16 @@ class SupervisorNode(Node):
         if self._results:
             self._results.parent.mkdir(parents=True, exist_ok=True)
         for seed in range(self._first_seed, self._first_seed + self._episodes):
+            tried = self._task, self._instruction
             try:
                 outcome = self._run_episode(new_episode_id(self._task, seed), seed)
             except RefusedError as error:
                 if self._before is None:
                     raise
                 self.get_logger().error(f"{error}; it goes on with the task before")
-                (self._task, self._instruction), self._before = self._before, None
+                tried = self._task, self._instruction = self._before
                 outcome = self._run_episode(new_episode_id(self._task, seed), seed)
-            self._before = None
+            self._before = None if tried == (self._task, self._instruction) else tried
             self._done += 1
             self.get_logger().info(
                 f"episode {outcome['episode_id']}: {'success' if outcome['success'] else 'no success'}"
