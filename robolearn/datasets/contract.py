@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 
@@ -67,6 +67,13 @@ class Stream:
     @property
     def is_image(self) -> bool:
         return self.field.startswith("image_")
+
+    @property
+    def own_spec(self) -> StreamSpec:
+        """Of a sensor of its own rate."""
+        array = ArraySpec((len(self.select),), unit=self.unit, names=self.select)
+        age_s = MAX_SAMPLE_AGE_S if self.tolerance_s is None else self.tolerance_s
+        return StreamSpec(array, float(self.rate_hz), self.align or "nearest", age_s)
 
     def rule(self, period_ns: int) -> StreamRule:
         """The rule by which a grid takes its samples."""
@@ -148,16 +155,46 @@ class _File:
     episodes: str = ""
 
 
+@dataclass(frozen=True)
+class _Streams:
+    """The keys of a recorder's file of streams."""
+
+    streams: Mapping[str, Mapping[str, Any]]
+
+
 def load_contract(file: Path, look: Look) -> Contract:
     """Read a contract's YAML file. Raises DatasetError naming the key that is wrong."""
+    return _of_file(file, lambda data: _contract(_checked(_File, data, "contract"), look))
+
+
+def load_streams(file: Path) -> list[Stream]:
+    """Read the sensors of their own rate that a recorder takes beside the steps: YAML, `streams` as in a contract.
+
+    They need `type`, `select` and `rate_hz`. Raises DatasetError naming the key that is wrong.
+    """
+
+    def read(data: Any) -> list[Stream]:
+        streams = [_stream(str(topic), entry) for topic, entry in _checked(_Streams, data, "file").streams.items()]
+        for stream in streams:
+            if not (stream.rate_hz and stream.type.count("/") == 2):
+                raise DatasetError(f"streams: {stream.topic} wants a rate_hz, and a type such as sensor_msgs/msg/Imu")
+        if len({stream.field for stream in streams}) < len(streams):
+            raise DatasetError("streams: a field is filled by more than one topic")
+        return streams
+
+    return _of_file(file, read)
+
+
+Read = TypeVar("Read")
+
+
+def _of_file(file: Path, read: Callable[[Any], Read]) -> Read:
     try:
-        data = yaml.safe_load(file.read_text())
+        return read(yaml.safe_load(file.read_text()))
     except OSError as error:
         raise DatasetError(f"{file} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DatasetError(f"{file} is no YAML: {str(error).splitlines()[0]}") from error
-    try:
-        return _contract(_checked(_File, data, "contract"), look)
     except RobolearnError as error:
         raise DatasetError(f"{file}: {error}") from error
     except (TypeError, ValueError, KeyError, AttributeError) as error:
@@ -187,9 +224,7 @@ def _contract(data: Any, look: Look) -> Contract:
     own: dict[str, StreamSpec] = {}
     for topic, stream in streams.items():
         if stream.rate_hz:
-            array = ArraySpec((len(stream.select),), unit=stream.unit, names=stream.select)
-            age_s = MAX_SAMPLE_AGE_S if stream.tolerance_s is None else stream.tolerance_s
-            own[stream.field] = StreamSpec(array, float(stream.rate_hz), stream.align or "nearest", age_s)
+            own[stream.field] = stream.own_spec
         elif stream.field == "proprio":
             observation["proprio"] = _proprio(robot, stream)
         elif stream.is_image:

@@ -16,7 +16,7 @@ from robolearn_msgs.srv import AnnotateEpisode, DiscardEpisode, StartEpisode, St
 from std_srvs.srv import SetBool
 
 from robolearn.datasets import edit
-from robolearn.datasets.contract import graph_contract
+from robolearn.datasets.contract import graph_contract, load_streams
 from robolearn.datasets.store import EpisodeMeta, WriterConfig
 from robolearn.errors import DatasetError, RobolearnError, SpecError, UnknownNameError
 from robolearn.types import EpisodeOutcome
@@ -24,6 +24,7 @@ from robolearn_nodes import convert, topics
 from robolearn_nodes.episode import new_episode_id
 from robolearn_nodes.interface import robot_interface
 from robolearn_nodes.node import Diagnostics, parameter, run, unheard
+from robolearn_nodes.own_rate import OwnRates, OwnStreams
 from robolearn_nodes.recording import Recording
 from robolearn_nodes.streams import Streams, open_store
 
@@ -56,6 +57,9 @@ class RecorderNode(Node):
             True,
             "whether an episode begins with the STARTED event; else, when it is asked for",
         )
+        own = parameter(
+            self, "streams", "", "YAML file of sensors that are recorded at their own rate, see ros_ws/README.md"
+        )
         self._stop_timeout_s = parameter(
             self, "stop_timeout_s", 5.0, "how long to wait for samples at an episode's end"
         )
@@ -73,7 +77,8 @@ class RecorderNode(Node):
         names = [name.strip() for name in cameras.split(",") if name.strip()]
         if cameras == "all":
             names = list(task.cameras) if task else ["front", "wrist"]
-        self._store = open_store(Path(path), self._interface, names, (size, width or size))
+        own_streams = load_streams(Path(own)) if own else []
+        self._store = open_store(Path(path), self._interface, names, (size, width or size), own_streams)
         self._open = ExitStack()
         self._writer = self._open_writer()
         self._recording: Recording | None = None
@@ -88,6 +93,9 @@ class RecorderNode(Node):
         rule: Literal["exact", "grid"] = "exact" if self._rule == "exact" else "grid"
         self._contract = graph_contract(self._store.spec, rule, max_image_age_s)
         self._streams = Streams(self, self._contract, self._push, image_qos == "sensor")
+        self._own_streams = OwnStreams(self, own_streams, self._push_own)
+        self._own_fields = [stream.field for stream in own_streams]
+        self._own = OwnRates(self._own_fields)
         self._info = self.create_publisher(DatasetInfo, topics.DATASET, topics.LATCHED)
         self.create_subscription(EpisodeEvent, topics.EPISODE, self._on_event, topics.LATCHED)
         self.create_service(StartEpisode, topics.START_RECORDING, self._on_start)
@@ -119,6 +127,17 @@ class RecorderNode(Node):
         self._spoil_unless(lambda: recording.push(stream, stamp_ns, fields, received_ns), stream)
         self._check_end()
 
+    def _push_own(self, name: str, received_ns: int, read: Callable[[], tuple[int, Any]]) -> None:
+        if self._recording is None or self._problem:
+            return
+        try:
+            stamp_ns, values = read()
+        except SpecError as error:
+            self._diagnostics.report(f"unusable sample of {name}: {error}")
+            return
+        self._spoil_unless(lambda: self._own.push(name, stamp_ns, received_ns, values), name)
+        self._check_end()
+
     def _spoil_unless(self, step: Callable[[], None], what: str) -> None:
         try:
             step()
@@ -131,14 +150,19 @@ class RecorderNode(Node):
         if recording is None or recording.started or event.event != EpisodeEvent.STARTED:
             return
         if self._any_episode or event.episode_id == self._episode.id:
-            self._spoil_unless(lambda: recording.begin(start_ns), "first samples")
+            self._begin(recording, start_ns)
+
+    def _begin(self, recording: Recording, start_ns: int) -> None:
+        self._spoil_unless(lambda: recording.begin(start_ns), "first samples")
+        self._own.begin(self._writer, start_ns)
 
     def _check_end(self) -> None:
         """Let a waiting stop go on when nothing more is to come."""
         if self._ending is None or self._recording is None:
             return
         end_ns, arrived = self._ending
-        if not arrived.done() and (self._problem or self._recording.reached(end_ns, self._interface.period_ns)):
+        whole = self._recording.reached(end_ns, self._interface.period_ns) and self._own.reached(end_ns)
+        if not arrived.done() and (self._problem or whole):
             arrived.set_result(None)
 
     # --- services ---
@@ -170,8 +194,9 @@ class RecorderNode(Node):
         self._recording = Recording(self._writer, self._contract.observed, self._contract.make_join())
         self._problem, self._notes, self._success = "", {}, None
         self._any_episode = not request.episode_id
+        self._own = OwnRates(self._own_fields)
         if not self._wait_for_started:
-            self._recording.begin(0)
+            self._begin(self._recording, 0)
         self._diagnostics.report("")
         self._tell()
         response.success, response.episode_id = True, self._episode.id
@@ -199,7 +224,9 @@ class RecorderNode(Node):
                 self._writer.discard()
                 response.message = f"no {topics.EPISODE} event told that episode {self._episode.id} has started"
             else:
-                tags = {"sync": self._rule, **recording.counts, **self._notes}
+                self._own.end(end_ns)
+                backwards = {name: count for name, count in self._own.counts.items() if count}
+                tags = {"sync": self._rule, **recording.counts, "backwards": backwards, **self._notes}
                 info = recording.commit(end_ns, outcome, {key: value for key, value in tags.items() if value})
                 response.success, response.message = True, _describe(info.masked)
         except RobolearnError as error:
@@ -289,7 +316,8 @@ class RecorderNode(Node):
         )
 
     def _figures(self) -> dict[str, Any]:
-        figures: dict[str, Any] = {"episodes": len(self._store.episodes), **self._streams.figures()}
+        figures: dict[str, Any] = {"episodes": len(self._store.episodes)}
+        figures |= self._streams.figures() | self._own_streams.figures()
         if self._recording is not None:
             figures["steps"] = self._recording.num_steps
             for what, count in self._recording.counts.items():

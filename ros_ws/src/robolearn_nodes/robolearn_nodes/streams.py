@@ -11,7 +11,7 @@ from sensor_msgs.msg import Image, JointState
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory
 
-from robolearn.datasets.contract import Contract
+from robolearn.datasets.contract import Contract, Stream
 from robolearn.datasets.store import DatasetSpec
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.messages import header_ns
@@ -19,6 +19,7 @@ from robolearn.specs import POSE_SPEC, InterfaceSpec, image_spec
 from robolearn_nodes import topics
 from robolearn_nodes.interface import RobotInterface
 from robolearn_nodes.node import Meter
+from robolearn_nodes.own_rate import check_streams
 
 TYPES: dict[str, type] = {
     "sensor_msgs/msg/JointState": JointState,
@@ -63,10 +64,13 @@ class Streams:
         return came
 
 
-def open_store(path: Path, robot: RobotInterface, cameras: Sequence[str], size: tuple[int, int]) -> ZarrStore:
+def open_store(
+    path: Path, robot: RobotInterface, cameras: Sequence[str], size: tuple[int, int], own: Sequence[Stream] = ()
+) -> ZarrStore:
     """The dataset at `path`; a new one takes all that the robot or twin publishes. `size`: (H, W) of a twin's images.
 
-    Raises SpecError when the dataset is of another robot, rate or image size.
+    own: sensors that are recorded at their own rate. Raises SpecError when the dataset is of another robot, rate, image
+    size or sensor.
     """
     images = {f"image_{camera}": image_spec(*size) for camera in cameras}
     if robot.cell is not None:
@@ -77,8 +81,9 @@ def open_store(path: Path, robot: RobotInterface, cameras: Sequence[str], size: 
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         store = ZarrStore.open(path)
         store.spec.interface.require(interface, f"dataset {path}", "the robot")
+        check_streams(dict(store.spec.streams), own, path)
         return store
     poses = {f"pose_{body}": POSE_SPEC for body in robot.task.bodies} if robot.task else {}
-    return ZarrStore.create(
-        path, DatasetSpec(robot.spec, interface, tasks=(robot.task_id,) if robot.task_id else (), extra=poses)
-    )
+    streams = {stream.field: stream.own_spec for stream in own}
+    tasks = (robot.task_id,) if robot.task_id else ()
+    return ZarrStore.create(path, DatasetSpec(robot.spec, interface, tasks=tasks, extra=poses, streams=streams))

@@ -41,6 +41,7 @@ RESUME_TELEOP = "/teleop/resume"
 
 STREAM = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 NEWEST = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
+SENSOR_STREAM = QoSProfile(depth=1000, reliability=ReliabilityPolicy.BEST_EFFORT)  # hears reliable and lossy sensors
 SENSOR = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 IMAGE_QOS = {"reliable": QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE), "sensor": SENSOR}
 VIEW = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)  # of who may lag and wants no backlog
