@@ -58,8 +58,8 @@ class OwnRates:
             self._hand_over(name, BLOCK)
 
     def reached(self, end_ns: int) -> bool:
-        """Whether every sensor that brought anything has brought what lies before this stamp."""
-        return all(newest_ns >= end_ns for newest_ns in self._newest_ns.values())
+        """Whether every sensor has brought what lies before this stamp."""
+        return all(self._newest_ns.get(name, end_ns - 1) >= end_ns for name in self._waiting)
 
     def end(self, end_ns: int) -> None:
         """What is left until before this stamp."""

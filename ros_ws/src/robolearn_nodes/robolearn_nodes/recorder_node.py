@@ -168,7 +168,7 @@ class RecorderNode(Node):
     # --- services ---
 
     def _on_start(self, request: StartEpisode.Request, response: StartEpisode.Response) -> StartEpisode.Response:
-        response.message = unheard(self, self._streams.topics)
+        response.message = unheard(self, [*self._streams.topics, *self._own_streams.topics])
         if response.message:
             return response
         if self._ending is not None:
