@@ -48,19 +48,28 @@ def send_goal(
             if not client.wait_for_server(timeout_sec=SERVICE_TIMEOUT_S):
                 raise TransportError(f"{action} is not reached within {SERVICE_TIMEOUT_S:g} s; is its node running?")
             sent = client.send_goal_async(message, lambda came: feedback(to_dict(came.feedback)))
-            handle = _wait(node, sent, f"{action} did not answer within {SERVICE_TIMEOUT_S:g} s", SERVICE_TIMEOUT_S)
-            if not handle.accepted:
-                return {"accepted": False, "status": "", "result": {}}
-            done = handle.get_result_async()
-            try:
-                answer = _wait(node, done, f"{action} is gone")
-            except KeyboardInterrupt:
-                handle.cancel_goal_async()
-                answer = _wait(node, done, f"{action} was asked to cancel and did not", SERVICE_TIMEOUT_S)
-            status = STATUS.get(int(answer.status), str(answer.status))
-            return {"accepted": True, "status": status, "result": to_dict(answer.result)}
+            return _pursue(node, action, sent)
         finally:
             client.destroy()
+
+
+def _pursue(node: Any, action: str, sent: Any) -> dict[str, Any]:
+    silent = f"{action} did not answer within {SERVICE_TIMEOUT_S:g} s"
+    done = None
+    try:
+        handle = _wait(node, sent, silent, SERVICE_TIMEOUT_S)
+        done = handle.get_result_async() if handle.accepted else None
+        answer = _wait(node, done, f"{action} is gone") if done else None
+    except KeyboardInterrupt:
+        handle = _wait(node, sent, silent, SERVICE_TIMEOUT_S)
+        if handle.accepted:
+            done = done or handle.get_result_async()
+            handle.cancel_goal_async()
+            answer = _wait(node, done, f"{action} was asked to cancel and did not", SERVICE_TIMEOUT_S)
+    if not handle.accepted:
+        return {"accepted": False, "status": "", "result": {}}
+    status = STATUS.get(int(answer.status), str(answer.status))
+    return {"accepted": True, "status": status, "result": to_dict(answer.result)}
 
 
 def _wait(node: Any, future: Any, problem: str, timeout_s: float | None = None) -> Any:
