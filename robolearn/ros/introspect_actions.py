@@ -55,11 +55,13 @@ def send_goal(
 
 def _pursue(node: Any, action: str, sent: Any) -> dict[str, Any]:
     silent = f"{action} did not answer within {SERVICE_TIMEOUT_S:g} s"
-    done = None
+    done: Any = None
+    answer: Any = None
     try:
         handle = _wait(node, sent, silent, SERVICE_TIMEOUT_S)
         done = handle.get_result_async() if handle.accepted else None
-        answer = _wait(node, done, f"{action} is gone") if done else None
+        if done:
+            answer = _wait(node, done, f"{action} is gone")
     except KeyboardInterrupt:
         handle = _wait(node, sent, silent, SERVICE_TIMEOUT_S)
         if handle.accepted:
