@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--offline-data", type=Path)
     parser.add_argument("--num-envs", type=int, default=1)
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--precision", default="highest")
+    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--set", nargs="*", default=[])
     parser.add_argument("--name", help="of the result, without .json")
     parser.add_argument("--json", action="store_true", help="as it always does: print one JSON object")

@@ -10,6 +10,7 @@ from robolearn.algorithms.dsac import DSAC
 from robolearn.algorithms.iql import IQL
 from robolearn.algorithms.rlpd import RLPD
 from robolearn.algorithms.sac import SAC
+from robolearn.algorithms.state_bc import StateBC
 from robolearn.algorithms.td3_bc import TD3BC
 from robolearn.errors import UnknownNameError
 
@@ -21,6 +22,7 @@ ALGORITHMS: dict[str, AlgorithmClass] = {
     "iql": IQL,
     "rlpd": RLPD,
     "sac": SAC,
+    "state_bc": StateBC,
     "td3_bc": TD3BC,
 }
 """Every algorithm by name. Its config class is `config_type`."""

@@ -163,7 +163,7 @@ def train(
     reward: str | None = None,
     num_envs: int = 1,
     compile: bool = False,
-    precision: Literal["highest", "high", "medium"] = "highest",
+    precision: Literal["float32", "bfloat16"] = "float32",
     device: str = "cpu",
     set: tuple[str, ...] = (),
     web: bool = False,
@@ -187,7 +187,7 @@ def train(
         reward: in a task `task`, `success` or `progress`; on a dataset `success`, a field or a column.
         num_envs: environments that are stepped together.
         compile: compile the updates; takes up to a minute, then they run about three times as fast.
-        precision: of matrix products in float32: `medium` rounds their factors to bfloat16.
+        precision: of matrix products inside of the networks; bfloat16 is faster and rounds their factors.
         device: `cpu` or `cuda`.
         set: settings of the algorithm, such as `--set batch_size=128 policy.hidden_sizes=64,64`.
         web: serve the page while this runs, with its run and its data; its address is printed.

@@ -17,11 +17,12 @@ from torch.nn import functional
 class EnsembleLayer(nn.Module):
     """E linear layers, (E, B, fan_in) -> (E, B, fan_out), each normalised over its outputs on request.
 
-    Every member starts as `nn.Linear` would.
+    Every member starts as `nn.Linear` would. exact: see `mlp.Linear`.
     """
 
-    def __init__(self, size: int, fan_in: int, fan_out: int, layer_norm: bool = False) -> None:
+    def __init__(self, size: int, fan_in: int, fan_out: int, layer_norm: bool = False, exact: bool = False) -> None:
         super().__init__()
+        self.exact = exact
         bound = 1.0 / math.sqrt(fan_in)
         self.weight = nn.Parameter(torch.empty(size, fan_in, fan_out).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(size, 1, fan_out).uniform_(-bound, bound))
@@ -34,7 +35,12 @@ class EnsembleLayer(nn.Module):
         def chosen(parameter: Tensor) -> Tensor:
             return parameter if members is None else parameter.index_select(0, members)
 
-        value = torch.baddbmm(chosen(self.bias), value, chosen(self.weight))
+        weight = chosen(self.weight)
+        if self.exact:
+            with torch.autocast(value.device.type, enabled=False):
+                value = torch.bmm(value.to(weight.dtype), weight) + chosen(self.bias)
+        else:
+            value = torch.bmm(value, weight) + chosen(self.bias)
         if self.scale is None or self.shift is None:
             return value
         return functional.layer_norm(value, value.shape[-1:]) * chosen(self.scale) + chosen(self.shift)
@@ -48,7 +54,7 @@ class EnsembleMLP(nn.Module):
         last = len(sizes) - 2
         self.size = size
         self.layers = nn.ModuleList(
-            EnsembleLayer(size, fan_in, fan_out, layer_norm and i < last)
+            EnsembleLayer(size, fan_in, fan_out, layer_norm and i < last, exact=i in (0, last))
             for i, (fan_in, fan_out) in enumerate(pairwise(sizes))
         )
 

@@ -1,6 +1,6 @@
 """A policy that answers vectors with a Gaussian over the next action: what reinforcement learning improves.
 
-Legend: B batch, S entries of all the vectors, A action.
+Legend: B batch, S entries of all the vectors, A action, M components of a mixture.
 """
 
 from __future__ import annotations
@@ -26,13 +26,15 @@ class GaussianPolicyConfig:
     """Shape of a GaussianPolicy.
 
     distribution: `squashed`, tanh of a Gaussian; `clipped`, a Gaussian about tanh(mean) of a learned width that is the
-    same everywhere; `deterministic`, tanh(mean) alone.
+    same everywhere; `mixture`, several Gaussians about tanh(mean), each with a weight and a width of its own, for data
+    that does one thing or another; `deterministic`, tanh(mean) alone.
     """
 
     hidden_sizes: tuple[int, ...] = (256, 256)
     layer_norm: bool = False
     privileged: bool = False  # see the fields `pose_<body>` too, which simulation alone has
-    distribution: Literal["squashed", "clipped", "deterministic"] = "squashed"
+    distribution: Literal["squashed", "clipped", "mixture", "deterministic"] = "squashed"
+    components: int = 5  # M: Gaussians of a mixture
     log_std_low: float = -20.0
     log_std_high: float = 2.0
 
@@ -61,7 +63,8 @@ class GaussianPolicy(nn.Module):
         self.register_buffer("action_half", (high - low) / 2, persistent=False)
         with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they were
             torch.manual_seed(seed)
-            outputs = 2 * self.action_size if config.distribution == "squashed" else self.action_size
+            each = {"squashed": 2 * self.action_size, "mixture": config.components * (2 * self.action_size + 1)}
+            outputs = each.get(config.distribution, self.action_size)
             self.network = mlp((self.state_size, *config.hidden_sizes, outputs), layer_norm=config.layer_norm)
         if config.distribution == "clipped":
             self.log_std = nn.Parameter(torch.zeros(self.action_size))
@@ -82,10 +85,21 @@ class GaussianPolicy(nn.Module):
         if self.config.distribution == "squashed":
             mean, log_std = self.network(state).chunk(2, dim=-1)
             return mean, log_std.clamp(low, high)
+        if self.config.distribution == "mixture":
+            raise SpecError("a mixture has no one mean to draw from; this algorithm wants policy.distribution=squashed")
         mean = torch.tanh(self.network(state))
         if self.config.distribution == "clipped":
             return mean, self.log_std.clamp(low, high).expand_as(mean)
         return mean, torch.full_like(mean, -torch.inf)
+
+    def mixture(self, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logarithms of the weights (B, M), and means and logarithms of the standard deviations (B, M, A)."""
+        size = self.action_size
+        weight, mean, log_std = (
+            self.network(state).unflatten(-1, (self.config.components, 2 * size + 1)).split((1, size, size), dim=-1)
+        )
+        log_std = log_std.clamp(self.config.log_std_low, self.config.log_std_high)
+        return weight.squeeze(-1).log_softmax(-1), torch.tanh(mean), log_std
 
     def draw(self, state: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Actions in [-1, 1] (B, A) made from standard normal noise (B, A), with their log-probabilities (B,)."""
@@ -97,6 +111,9 @@ class GaussianPolicy(nn.Module):
 
     def log_prob(self, state: Tensor, action: Tensor) -> Tensor:
         """Log-probability (B,) of actions in [-1, 1] (B, A)."""
+        if self.config.distribution == "mixture":
+            weight, means, log_stds = self.mixture(state)
+            return (weight + gaussian_log_prob(means, log_stds, action[:, None])).logsumexp(-1)
         mean, log_std = self(state)
         return (
             tanh_gaussian_log_prob(mean, log_std, action)
@@ -105,7 +122,10 @@ class GaussianPolicy(nn.Module):
         )
 
     def mode(self, state: Tensor) -> Tensor:
-        """The most likely actions in [-1, 1] (B, A)."""
+        """The most likely actions in [-1, 1] (B, A); of a mixture, the mean of its weightiest component."""
+        if self.config.distribution == "mixture":
+            weight, means, _ = self.mixture(state)
+            return means[torch.arange(len(means), device=means.device), weight.argmax(-1)]
         mean, _ = self(state)
         return torch.tanh(mean) if self.config.distribution == "squashed" else mean
 
@@ -127,6 +147,11 @@ class GaussianPolicy(nn.Module):
         """Random actions (B, A) in the units of the action spec, as exploration wants."""
         state = self.features(observation)
         noise = torch.randn(len(state), self.action_size, generator=generator, device=state.device)
+        if self.config.distribution == "mixture":
+            weight, means, log_stds = self.mixture(state)
+            which = torch.multinomial(weight.exp(), 1, generator=generator).squeeze(-1)
+            rows = torch.arange(len(state), device=state.device)
+            return self.spec_action((means[rows, which] + log_stds[rows, which].exp() * noise).clamp(-1.0, 1.0))
         return self.spec_action(self.draw(state, noise)[0])
 
     def reset(self, seed: int = 0) -> None:

@@ -59,7 +59,8 @@ def training_data(
         return ChunkData(
             dataset, config.policy.chunk_steps, seed, device, split, config.weight, config.episodes == "all"
         )
-    return TransitionData(dataset, config.discount, config.policy.privileged, reward, seed, device, split)
+    successful = getattr(config, "episodes", "all") == "successful"
+    return TransitionData(dataset, config.discount, config.policy.privileged, reward, seed, device, split, successful)
 
 
 class ChunkData:
@@ -122,7 +123,8 @@ class ChunkData:
 
 
 class TransitionData:
-    """All episodes of a dataset, good and bad, as transitions with the reward of a field or column, or `success`."""
+    """Episodes of a dataset, good and bad unless told, as transitions with the reward of a field or column, or
+    `success`."""
 
     def __init__(
         self,
@@ -133,11 +135,13 @@ class TransitionData:
         seed: int,
         device: str = "cpu",
         split: Split | None = None,
+        successful: bool = False,
     ) -> None:
         store = ZarrStore.open(dataset)
         self.spec = vector_spec(store.spec.interface, privileged)
         if split is None:
-            split = {"train": [info.id for info in store.episodes if info.length > 0], "validation": []}
+            usable = [i.id for i in store.episodes if i.length > 0 and not (successful and i.success is False)]
+            split = {"train": usable, "validation": []}
         self.split = split
         self.train_episodes = episode_indices(store, split["train"])
         self.seeds, self.tasks = provenance(store.episodes)

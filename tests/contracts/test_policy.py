@@ -10,6 +10,7 @@ import pytest
 from robolearn.errors import SpecError
 from robolearn.networks.normalizer import FieldStatistics
 from robolearn.policies.checkpoint import POLICIES, load_policy, save_policy
+from robolearn.policies.gaussian import GaussianPolicy, GaussianPolicyConfig
 from robolearn.policies.policy import Policy, TrainablePolicy
 from robolearn.specs import InterfaceSpec, RobotSpec, image_spec
 from robolearn.types import Observation
@@ -34,8 +35,10 @@ def observation(seed: int = 0) -> Observation:
     }
 
 
-@pytest.fixture(params=sorted(POLICIES))
+@pytest.fixture(params=[*sorted(POLICIES), "mixture"])
 def policy(request: pytest.FixtureRequest) -> TrainablePolicy:
+    if request.param == "mixture":
+        return GaussianPolicy(SPEC, STATISTICS, GaussianPolicyConfig(distribution="mixture"), seed=3)
     policy_class = POLICIES[request.param]
     return policy_class(SPEC, STATISTICS, policy_class.config_type(), seed=3)
 
