@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from robolearn.algorithms.act import ACT
 from robolearn.algorithms.algorithm import Algorithm, AlgorithmClass
 from robolearn.algorithms.bc import BC
 from robolearn.algorithms.calql import CalQL
 from robolearn.algorithms.cql import CQL
 from robolearn.algorithms.dsac import DSAC
+from robolearn.algorithms.flow import Flow
 from robolearn.algorithms.iql import IQL
 from robolearn.algorithms.rlpd import RLPD
 from robolearn.algorithms.sac import SAC
@@ -15,10 +17,12 @@ from robolearn.algorithms.td3_bc import TD3BC
 from robolearn.errors import UnknownNameError
 
 ALGORITHMS: dict[str, AlgorithmClass] = {
+    "act": ACT,
     "bc": BC,
     "calql": CalQL,
     "cql": CQL,
     "dsac": DSAC,
+    "flow": Flow,
     "iql": IQL,
     "rlpd": RLPD,
     "sac": SAC,

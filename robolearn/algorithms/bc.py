@@ -67,7 +67,7 @@ class BC:
 
     def loss(self, batch: Batch) -> Tensor:
         """Masked, weighted mean distance between the policy's and the demonstration's normalised actions."""
-        target = self._policy.action_normalizer(batch["action"])
+        target = self._policy.features.action_normalizer(batch["action"])
         error = self._policy(batch) - target
         distance = error.abs() if self.config.loss == "l1" else error.square()
         mask = batch["action_mask"].to(distance.dtype)
@@ -100,7 +100,8 @@ class BC:
 
     def _augmented(self, batch: Batch) -> Batch:
         shifted = {
-            name: random_shift(batch[name], self.config.max_shift_px, self._generator) for name in self._policy.cameras
+            name: random_shift(batch[name], self.config.max_shift_px, self._generator)
+            for name in self._policy.features.cameras
         }
         return {**batch, **shifted}
 

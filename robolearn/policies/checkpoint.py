@@ -23,12 +23,14 @@ from robolearn.networks.model_directory import (
     write_model,
 )
 from robolearn.networks.normalizer import FieldStatistics
+from robolearn.policies.act import ACTPolicy
 from robolearn.policies.chunking import ChunkPolicy
+from robolearn.policies.flow import FlowPolicy
 from robolearn.policies.gaussian import GaussianPolicy
 from robolearn.policies.policy import TrainablePolicy
 from robolearn.specs import InterfaceSpec
 
-POLICIES: dict[str, Any] = {"chunking": ChunkPolicy, "gaussian": GaussianPolicy}
+POLICIES: dict[str, Any] = {"act": ACTPolicy, "chunking": ChunkPolicy, "flow": FlowPolicy, "gaussian": GaussianPolicy}
 """Every policy class that a checkpoint can hold, by kind."""
 
 

@@ -7,17 +7,16 @@ action, P proprio.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from robolearn.errors import SpecError
-from robolearn.networks.encoders import ImageEncoder
 from robolearn.networks.mlp import mlp
-from robolearn.networks.normalizer import Normalizer, Statistics
-from robolearn.policies.tensors import action_chunk, observation_tensors
+from robolearn.networks.normalizer import Statistics
+from robolearn.policies.robot_features import RobotFeatures, policy_spec
+from robolearn.policies.tensors import answer_chunks
 from robolearn.specs import InterfaceSpec
 from robolearn.types import ActionChunk, Observation
 
@@ -48,59 +47,29 @@ class ChunkPolicy(nn.Module):
         self.spec = policy_spec(spec)
         self.statistics = {name: statistics[name] for name in ("proprio", "action")}
         self.config = config
-        self.cameras = tuple(name for name in self.spec.observation if name != "proprio")
-        self.action_size = self.spec.action.shape[0]
-        names = self.spec.observation["proprio"].names
-        positions = [names.index(f"{joint}.position") for joint in self.spec.action.names]
-        inputs = list(range(len(names))) if config.velocity else positions
-        self.register_buffer("position_index", torch.tensor(positions), persistent=False)
-        self.register_buffer("input_index", torch.tensor(inputs), persistent=False)
-        self.proprio_normalizer = Normalizer(statistics["proprio"].select(inputs))
-        self.action_normalizer = Normalizer(statistics["action"])
         with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they were
             torch.manual_seed(seed)
-            shapes = {name: self.spec.observation[name].shape for name in self.cameras}
-            self.encoders = nn.ModuleDict(
-                {name: ImageEncoder(shape[0], shape[1], config.encoder_channels) for name, shape in shapes.items()}
-            )
-            features = len(inputs) + 2 * config.encoder_channels[-1] * len(self.cameras)
-            outputs = config.chunk_steps * self.action_size
-            self.head = mlp((features, *config.hidden_sizes, outputs))
+            self.features = RobotFeatures(self.spec, statistics, config.velocity, config.encoder_channels)
+            outputs = config.chunk_steps * self.spec.action.shape[0]
+            self.head = mlp((sum(self.features.sizes), *config.hidden_sizes, outputs))
 
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
         """Normalised actions (B, K, A) from `proprio` (B, P) and `image_<camera>` (B, H, W, 3) uint8."""
-        proprio = observation["proprio"]
-        features = [self.proprio_normalizer(proprio[:, self.get_buffer("input_index")])]
-        features += [self.encoders[name](observation[name]) for name in self.cameras]
-        move = self.head(torch.cat(features, dim=1)).view(-1, self.config.chunk_steps, self.action_size)
-        here = self.action_normalizer(proprio[:, self.get_buffer("position_index")])
-        return here[:, None, :] + move
+        move = self.head(torch.cat(self.features(observation), dim=1))
+        return self.features.here(observation)[:, None, :] + move.unflatten(1, (self.config.chunk_steps, -1))
+
+    @torch.no_grad()
+    def best(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """Actions (B, K, A) in the units of the action spec."""
+        return self.features.action_normalizer.inverse(self(observation))
 
     def reset(self, seed: int = 0) -> None:
         """Nothing to forget: every chunk follows from one observation."""
 
-    @torch.no_grad()
     def act(self, observation: Observation, stamp_ns: int) -> ActionChunk:
         """Actions (K, A) within the limits of the action spec. Raises SpecError for a wrong observation."""
-        batch = observation_tensors(self.spec, observation, self.get_buffer("position_index").device)
-        return action_chunk(self.spec, self.action_normalizer.inverse(self(batch))[0], stamp_ns)
+        return self.act_many([observation], [stamp_ns])[0]
 
-    @torch.no_grad()
     def act_many(self, observations: Sequence[Observation], stamps_ns: Sequence[int]) -> list[ActionChunk]:
         """As `act`, of several observations in one batch."""
-        device = self.get_buffer("position_index").device
-        rows = [observation_tensors(self.spec, observation, device) for observation in observations]
-        batch = {name: torch.cat([row[name] for row in rows]) for name in self.spec.observation}
-        actions = self.action_normalizer.inverse(self(batch))
-        return [action_chunk(self.spec, a, stamp_ns) for a, stamp_ns in zip(actions, stamps_ns, strict=True)]
-
-
-def policy_spec(spec: InterfaceSpec) -> InterfaceSpec:
-    """The part of an environment's or dataset's spec that a policy may use: proprio and cameras, nothing privileged."""
-    fields = {k: v for k, v in spec.observation.items() if k == "proprio" or k.startswith("image_")}
-    if "proprio" not in fields:
-        raise SpecError(f"a policy needs the field 'proprio'; the spec has {', '.join(spec.observation)}")
-    missing = [j for j in spec.action.names if f"{j}.position" not in fields["proprio"].names]
-    if missing or not spec.action.names:
-        raise SpecError(f"proprio does not name the position of {', '.join(missing) or 'any joint'}")
-    return replace(spec, observation=fields)
+        return answer_chunks(self, observations, stamps_ns)

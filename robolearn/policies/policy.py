@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from robolearn.specs import InterfaceSpec
 from robolearn.types import ActionChunk, Observation
 
 if TYPE_CHECKING:  # a robot that runs a scripted policy needs no torch
+    from torch import Tensor
+
     from robolearn.networks.normalizer import FieldStatistics
 
 
@@ -31,6 +34,11 @@ class TrainablePolicy(Policy, Protocol):
 
     config: Any
     statistics: dict[str, FieldStatistics]
+
+    def best(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """Actions (B, A) or (B, K, A) in the units of the action spec, for a batch of observations (B, ...). It is what
+        `act` answers with, and nothing but arithmetic, so that it can be exported."""
+        ...
 
     def state_dict(self) -> dict[str, Any]: ...
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from robolearn.errors import SpecError
+from robolearn.policies.policy import TrainablePolicy
 from robolearn.specs import InterfaceSpec
 from robolearn.types import ActionChunk, Observation
 
@@ -27,3 +30,14 @@ def action_chunk(spec: InterfaceSpec, actions: Tensor, stamp_ns: int) -> ActionC
     if spec.action.low is not None and spec.action.high is not None:
         values = values.clip(np.asarray(spec.action.low, np.float32), np.asarray(spec.action.high, np.float32))
     return ActionChunk(values, stamp_ns, stamp_ns, round(1e9 / spec.control_hz))
+
+
+def answer_chunks(
+    policy: TrainablePolicy, observations: Sequence[Observation], stamps_ns: Sequence[int]
+) -> list[ActionChunk]:
+    """The chunks of a policy whose `best` gives actions (B, K, A), of several observations in one batch."""
+    device = next(iter(policy.state_dict().values())).device
+    rows = [observation_tensors(policy.spec, observation, device) for observation in observations]
+    batch = {name: torch.cat([row[name] for row in rows]) for name in policy.spec.observation}
+    actions = policy.best(batch)
+    return [action_chunk(policy.spec, a, stamp_ns) for a, stamp_ns in zip(actions, stamps_ns, strict=True)]

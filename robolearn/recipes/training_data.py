@@ -21,8 +21,8 @@ from robolearn.datasets.store import EpisodeInfo, Store
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
 from robolearn.networks.normalizer import FieldStatistics
-from robolearn.policies.chunking import policy_spec
 from robolearn.policies.gaussian import vector_spec
+from robolearn.policies.robot_features import policy_spec
 from robolearn.specs import InterfaceSpec
 
 VALIDATION_FRACTION = 0.1  # of the episodes, at least one, held out from learning

@@ -6,7 +6,8 @@ import torch
 
 from robolearn.errors import SpecError
 from robolearn.networks.normalizer import FieldStatistics
-from robolearn.policies.chunking import ChunkPolicy, ChunkPolicyConfig, policy_spec
+from robolearn.policies.chunking import ChunkPolicy, ChunkPolicyConfig
+from robolearn.policies.robot_features import policy_spec
 from robolearn.specs import ArraySpec, InterfaceSpec, RobotSpec, image_spec
 
 ROBOT = RobotSpec("toy", ("pan", "grip"), (-1.0, 0.0), (1.0, 0.5), (1.0, 1.0))
