@@ -11,6 +11,8 @@ EXTRAS = {
     "object-store": ["obstore>=0.9"],
     "convert": ["h5py>=3.10", "pyarrow>=15"],
     "view": ["rerun-sdk>=0.23"],
+    "onnx": ["onnx>=1.18", "onnxruntime>=1.22", "onnxscript>=0.5"],
+    "sweep": ["optuna>=4"],
     "dev": [
         "axe-playwright-python",  # carries axe-core, which checks that the page is for everybody
         "fastapi>=0.115",
@@ -31,6 +33,10 @@ EXTRAS = {
         "moto[s3]>=5",  # an S3 on this machine
         "mypy",
         "obstore>=0.9",
+        "onnx>=1.18",
+        "onnxruntime>=1.22",
+        "onnxscript>=0.5",
+        "optuna>=4",
         "open-clip-torch==3.3.0",
         "pytest",
         "pytest-timeout",
@@ -44,7 +50,7 @@ EXTRAS = {
 EXTRAS["all"] = sorted(
     {
         requirement
-        for extra in ("vlm", "bullet", "web", "convert", "view", "object-store")
+        for extra in ("vlm", "bullet", "web", "convert", "view", "object-store", "onnx", "sweep")
         for requirement in EXTRAS[extra]
     }
 )

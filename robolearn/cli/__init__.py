@@ -34,6 +34,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "evaluate": work.evaluate,
     "serve": serving.serve,
     "finetune": practice.finetune,
+    "export": work.export,
     "dataset info": data.dataset_info,
     "dataset verify": data.dataset_verify,
     "dataset repair": data.dataset_repair,

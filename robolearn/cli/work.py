@@ -252,3 +252,24 @@ def evaluate(
         ]
         print_table(f"{checkpoint} on {task}", ("", ""), rows)
     return 0
+
+
+def export(
+    checkpoint: Annotated[Path, Positional, arg(metavar="CHECKPOINT")], out: Path | None = None, json: bool = False
+) -> int:
+    """Write a policy as an ONNX file and check it against the policy.
+
+    Example: robolearn export runs/bc/checkpoints/best --out runs/bc.onnx
+
+    Args:
+        checkpoint: a checkpoint.
+        out: the file; by default beside the checkpoint, with .onnx behind its name.
+        json: print the result as JSON.
+    """
+    from robolearn.recipes.export import export_policy
+
+    answer = export_policy(checkpoint, out)
+    if json:
+        print_json(answer)
+    say(f"{answer['out']}: {', '.join(answer['inputs'])} to action; differs by {answer['max_error']:.1e} of its range")
+    return 0

@@ -69,11 +69,11 @@ class ACTPolicy(nn.Module):
         answer is added, and a latent (B, L)."""
         vectors = [token(vector) for token, vector in zip(self.tokens, seen, strict=True)]
         memory = self.encoder(torch.stack([self.latent_token(latent), *vectors], dim=1) + self.places)
-        return here[:, None, :] + self.head(self.decoder(self.queries.expand(len(here), -1, -1), memory))
+        return here[:, None, :] + self.head(self.decoder(self.queries.expand(here.shape[0], -1, -1), memory))
 
     def latent(self, proprio: Tensor, chunk: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the variance (B, L) of the latent that tells a demonstrated chunk (B, K, A)."""
-        size = len(chunk)
+        size = chunk.shape[0]
         sequence = torch.cat(
             [self.summary_token.expand(size, 1, -1), self.tokens[0](proprio)[:, None], self.action_token(chunk)], dim=1
         )
@@ -86,7 +86,7 @@ class ACTPolicy(nn.Module):
     def best(self, observation: Mapping[str, Tensor]) -> Tensor:
         """Actions (B, K, A) in the units of the action spec, by the latent 0."""
         here = self.features.here(observation)
-        latent = here.new_zeros(len(here), self.config.latent_size)
+        latent = here.new_zeros(here.shape[0], self.config.latent_size)
         return self.features.action_normalizer.inverse(self.chunk(self.features(observation), here, latent))
 
     def reset(self, seed: int = 0) -> None:

@@ -74,10 +74,10 @@ class FlowPolicy(nn.Module):
         At t the velocity is (end - chunk) / (1 - t); the last step arrives at the end itself.
         """
         seen, here = torch.cat(self.features(observation), dim=1), self.features.here(observation)
-        chunk = self.get_buffer("noise").expand(len(seen), -1, -1)
+        chunk = self.get_buffer("noise").expand(seen.shape[0], -1, -1)
         steps = self.config.flow_steps
         for i in range(steps):
-            end = self.end(seen, here, chunk, torch.full((len(seen),), i / steps, device=seen.device))
+            end = self.end(seen, here, chunk, torch.full((seen.shape[0],), i / steps, device=seen.device))
             chunk = chunk + (end - chunk) / (steps - i)
         return self.features.action_normalizer.inverse(chunk)
 

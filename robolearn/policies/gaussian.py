@@ -125,7 +125,7 @@ class GaussianPolicy(nn.Module):
         """The most likely actions in [-1, 1] (B, A); of a mixture, the mean of its weightiest component."""
         if self.config.distribution == "mixture":
             weight, means, _ = self.mixture(state)
-            return means[torch.arange(len(means), device=means.device), weight.argmax(-1)]
+            return means[torch.arange(means.shape[0], device=means.device), weight.argmax(-1)]
         mean, _ = self(state)
         return torch.tanh(mean) if self.config.distribution == "squashed" else mean
 

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robolearn.errors import CheckpointError, RobolearnError
+from robolearn.networks.normalizer import FieldStatistics
+from robolearn.policies.act import ACTPolicyConfig
+from robolearn.policies.checkpoint import POLICIES, save_policy
+from robolearn.policies.chunking import ChunkPolicyConfig
+from robolearn.policies.flow import FlowPolicyConfig
+from robolearn.policies.gaussian import GaussianPolicyConfig
+from robolearn.recipes import export
+from robolearn.specs import InterfaceSpec, RobotSpec, image_spec
+
+ROBOT = RobotSpec("toy", ("pan", "grip"), (-1.0, 0.0), (1.0, 0.5), (1.0, 1.0))
+SPEC = InterfaceSpec({"proprio": ROBOT.proprio_spec, "image_a": image_spec(16, 20)}, ROBOT.action_spec, 10.0)
+STATISTICS = {
+    "proprio": FieldStatistics((0.0,) * 4, (0.5,) * 4, (-1.0,) * 4, (1.0,) * 4),
+    "action": FieldStatistics((0.0,) * 2, (0.5,) * 2, (-1.0,) * 2, (1.0,) * 2),
+}
+SMALL = {
+    "act": [ACTPolicyConfig(chunk_steps=3, encoder_channels=(4, 4), width=8, heads=2, layers=1)],
+    "chunking": [ChunkPolicyConfig(chunk_steps=3, encoder_channels=(4, 4), hidden_sizes=(8,))],
+    "flow": [FlowPolicyConfig(chunk_steps=3, encoder_channels=(4, 4), hidden_sizes=(8,), flow_steps=2)],
+    "gaussian": [
+        GaussianPolicyConfig(hidden_sizes=(8,), distribution=kind)
+        for kind in ("squashed", "clipped", "mixture", "deterministic")
+    ],
+}
+
+
+def checkpoint(folder: Path, kind: str, config: object) -> Path:
+    policy = POLICIES[kind](SPEC, STATISTICS, config, seed=3)
+    save_policy(policy, folder / "checkpoint")
+    return folder / "checkpoint"
+
+
+def test_every_kind_of_policy_is_tried() -> None:
+    assert set(SMALL) == set(POLICIES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "config"), [(kind, config) for kind, each in SMALL.items() for config in each])
+def test_the_file_answers_as_the_policy_does(kind: str, config: object, tmp_path: Path) -> None:
+    import onnxruntime
+
+    path = checkpoint(tmp_path, kind, config)
+    answer = export.export_policy(path)
+    assert answer["out"] == tmp_path / "checkpoint.onnx"
+    assert answer["max_error"] <= export.TOLERANCE
+    session = onnxruntime.InferenceSession(answer["out"])
+    spec = json.loads(session.get_modelmeta().custom_metadata_map["robolearn"])
+    policy = POLICIES[kind](SPEC, STATISTICS, config, seed=3)
+    assert list(spec["observation"]) == answer["inputs"] == list(policy.spec.observation)
+    rng = np.random.default_rng(1)
+    observation = {"proprio": rng.normal(size=4).astype(np.float32), "image_a": np.full((16, 20, 3), 9, np.uint8)}
+    batch = {name: observation[name][None] for name in answer["inputs"]}
+    found = session.run(["action"], batch)[0][0]
+    np.testing.assert_allclose(np.atleast_2d(found), policy.act(observation, 0).actions, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_file_that_answers_otherwise_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = checkpoint(tmp_path, "gaussian", SMALL["gaussian"][0])
+    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    with pytest.raises(CheckpointError, match="answers otherwise"):
+        export.export_policy(path)
+    assert [each.name for each in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_without_onnx_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = checkpoint(tmp_path, "gaussian", SMALL["gaussian"][0])
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(RobolearnError, match=r"pip install 'robolearn\[onnx\]'"):
+        export.export_policy(path)
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="does not exist"):
+        export.export_policy(tmp_path / "nothing")
