@@ -31,6 +31,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "record": bench.record,
     "replay": bench.replay,
     "train": work.train,
+    "sweep": work.sweep,
     "evaluate": work.evaluate,
     "serve": serving.serve,
     "finetune": practice.finetune,

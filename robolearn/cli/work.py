@@ -211,6 +211,54 @@ def train(
     return 0
 
 
+def sweep(
+    algorithm: Annotated[str, Positional, arg(metavar="ALGORITHM")],
+    search: tuple[str, ...],
+    trials: int = 20,
+    dataset: Path | None = None,
+    task: str | None = None,
+    out: Path = Path("runs/sweep"),
+    steps: int | None = None,
+    seed: int = 0,
+    num_envs: int = 1,
+    compile: bool = False,
+    set: tuple[str, ...] = (),
+    json: bool = False,
+) -> int:
+    """Search settings of a training by many short ones.
+
+    A sweep that is begun again with the same --out goes on.
+
+    Example: robolearn sweep sac --task gym:Pendulum-v1 --steps 5000 --search critic_learning_rate=1e-4..1e-2:log
+
+    Args:
+        algorithm: see docs/learning.md.
+        search: what settings may be: `name=a|b|c`, `name=low..high` or `name=low..high:log`.
+        trials: how many trainings to run.
+        dataset: a dataset of demonstrations; what counts is the validation loss.
+        task: a task to learn in; what counts is the return of the last evaluation.
+        out: folder of the sweep: a run for each trial, and sweep.json.
+        steps: of each training.
+        seed: of the search and of every training.
+        num_envs: environments that are stepped together.
+        compile: compile the updates of every training.
+        set: settings that stay the same.
+        json: print the result as JSON.
+    """
+    from robolearn.algorithms.compile import Compute
+    from robolearn.recipes.sweep import sweep as run_sweep
+    from robolearn.recipes.train import TrainRequest
+
+    request = TrainRequest(algorithm, dataset, task, out, steps, seed, num_envs=num_envs, settings=set)
+    with ProgressBar(f"sweep {algorithm}", trials, "trial") as bar:
+        answer = run_sweep(replace(request, compute=Compute("cpu", compile)), search, trials, bar.update)
+    if json:
+        print_json(answer)
+    best = " ".join(f"{name}={value}" for name, value in answer["best_settings"].items())
+    say(f"best of {answer['trials']} trials: {best} with {answer['best_value']:.4g}; all in {out / 'sweep.json'}")
+    return 0
+
+
 def evaluate(
     checkpoint: Annotated[str, Positional, arg(metavar="CHECKPOINT")],
     task: str,

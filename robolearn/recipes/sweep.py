@@ -1,0 +1,129 @@
+"""Search settings of a training: many short runs, each with settings that Optuna suggests from those before.
+
+A sweep is a folder: `journal.log` (Optuna's, from which the sweep goes on when it is begun again), `trial_<n>/` (a run
+each) and `sweep.json` (all trials, the best first).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from robolearn.errors import RobolearnError, SpecError
+from robolearn.recipes.train import TrainRequest, configure, train_policy
+
+JOURNAL_FILE, RESULT_FILE = "journal.log", "sweep.json"
+STUDY = "sweep"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What one setting may be: one of `values`, or a number from `low` to `high`."""
+
+    name: str
+    values: tuple[str, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    whole: bool = False
+    log: bool = False  # as likely in every decade
+
+    @classmethod
+    def parse(cls, text: str) -> Choice:
+        """`name=a|b|c`, `name=low..high` or `name=low..high:log`; whole numbers stay whole. Raises SpecError."""
+        name, equals, rest = text.partition("=")
+        if not equals or not name or not rest:
+            raise SpecError(f"search {text!r} says nothing; write name=a|b|c or name=low..high or name=low..high:log")
+        if ".." not in rest:
+            return cls(name, values=tuple(rest.split("|")))
+        span, colon, manner = rest.partition(":")
+        low, _, high = span.partition("..")
+        try:
+            ends = float(low), float(high)
+        except ValueError as error:
+            raise SpecError(f"search {text!r} has no numbers at its ends; write {name}=0.0001..0.01") from error
+        if not (math.isfinite(ends[0]) and math.isfinite(ends[1]) and ends[0] < ends[1]) or (colon and manner != "log"):
+            raise SpecError(f"search {text!r}; expected low..high with low below high, and nothing or :log behind it")
+        if manner == "log" and ends[0] <= 0:
+            raise SpecError(f"search {text!r} begins at {low}; with :log it begins above 0")
+        return cls(name, (), *ends, whole=low.lstrip("-").isdigit() and high.lstrip("-").isdigit(), log=bool(colon))
+
+    def suggest(self, trial: Any) -> str:
+        """What Optuna's trial wants, as the text of a setting."""
+        if self.values:
+            return str(trial.suggest_categorical(self.name, self.values))
+        if self.whole:
+            return str(trial.suggest_int(self.name, int(self.low), int(self.high), log=self.log))
+        return repr(trial.suggest_float(self.name, self.low, self.high, log=self.log))
+
+
+def sweep(
+    request: TrainRequest,
+    search: Sequence[str],
+    trials: int,
+    progress: Callable[[int, str], None] = lambda done, text: None,
+) -> dict[str, Any]:
+    """Run `trials` more trainings as requested, each with settings of the `search`, below `request.out`.
+
+    What counts is the return of the last evaluation in a task, and the validation loss on a dataset of demonstrations.
+    The answer has `best_settings`, `best_value`, `trials` and `out`. Raises SpecError before anything is run when a
+    setting does not exist, and RobolearnError when Optuna is not installed or every trial failed.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        raise RobolearnError("sweep wants Optuna, which is not installed: pip install 'robolearn[sweep]'") from error
+    choices = [Choice.parse(text) for text in search]
+    if not choices or trials < 1:
+        raise SpecError(f"{len(choices)} settings to search and {trials} trials; expected at least one of each")
+    if request.resume is not None:
+        raise SpecError("a sweep goes on when it is begun again with the same --out; leave --resume out")
+    request.check()
+    for choice in choices:  # a wrong name or value is told before the first training
+        ends = choice.values or tuple(repr(int(end) if choice.whole else end) for end in (choice.low, choice.high))
+        for end in ends:
+            configure(replace(request, settings=(*request.settings, f"{choice.name}={end}")))
+
+    online = request.dataset is None
+    out = request.run
+    out.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    journal = optuna.storages.journal.JournalFileBackend(str(out / JOURNAL_FILE))
+    study = optuna.create_study(
+        storage=optuna.storages.JournalStorage(journal),
+        sampler=optuna.samplers.TPESampler(seed=request.seed),
+        study_name=STUDY,
+        direction="maximize" if online else "minimize",
+        load_if_exists=True,
+    )
+
+    def train(trial: Any) -> float:
+        settings = [f"{choice.name}={choice.suggest(trial)}" for choice in choices]
+        run = replace(request, out=out / f"trial_{trial.number:03d}", settings=(*request.settings, *settings))
+        try:
+            result = train_policy(run)
+        except RobolearnError as error:
+            if "diverged" not in str(error):
+                raise
+            progress(trial.number + 1, f"diverged with {' '.join(settings)}")
+            raise optuna.TrialPruned from error
+        if result["interrupted"]:
+            raise KeyboardInterrupt
+        value = float(result["return_mean"] if online else result["validation_loss"])
+        if not math.isfinite(value):
+            raise SpecError(f"{request.algorithm} on a dataset has no validation loss; name a --task to learn in")
+        progress(trial.number + 1, f"{value:.3g} with {' '.join(settings)}")
+        return value
+
+    study.optimize(train, n_trials=trials)
+    rows = [{"number": t.number, "value": t.value, "settings": t.params} for t in study.trials]
+    finished = sorted((row for row in rows if row["value"] is not None), key=lambda r: r["value"], reverse=online)
+    (out / RESULT_FILE).write_text(
+        json.dumps([*finished, *(row for row in rows if row["value"] is None)], indent=1) + "\n", encoding="utf-8"
+    )
+    if not finished:
+        raise RobolearnError(f"all {len(rows)} trials of {out} diverged; search lower learning rates")
+    best = finished[0]
+    return {"best_settings": best["settings"], "best_value": best["value"], "trials": len(rows), "out": out}
