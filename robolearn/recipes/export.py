@@ -77,20 +77,20 @@ def export_policy(checkpoint: Path, out: Path | None = None) -> dict[str, Any]:
     onnx.checker.check_model(str(partial))
 
     session = onnxruntime.InferenceSession(str(partial), providers=["CPUExecutionProvider"])
-    error = 0.0
+    worst = 0.0
     for size in CHECKED_BATCHES:
         observation = _observations(policy, size, rng)
         with torch.no_grad():
             wanted = answer(*(torch.from_numpy(values) for values in observation.values())).numpy()
-        error = max(error, _largest_error(policy, session.run(["action"], observation)[0], wanted))
-    if not error <= TOLERANCE:
+        worst = max(worst, _largest_error(policy, session.run(["action"], observation)[0], wanted))
+    if not worst <= TOLERANCE:
         partial.unlink()
         raise CheckpointError(
-            f"{checkpoint} as ONNX answers otherwise than the policy, by {error:.2g} of an action's range; not written"
+            f"{checkpoint} as ONNX answers otherwise than the policy, by {worst:.2g} of an action's range; not written"
         )
     os.replace(partial, out)
     kind = read_config(checkpoint)["kind"]
-    return {"out": out, "kind": kind, "inputs": names, "max_error": error, "bytes": out.stat().st_size}
+    return {"out": out, "kind": kind, "inputs": names, "max_error": worst, "bytes": out.stat().st_size}
 
 
 def _translate(answer: nn.Module, fields: tuple[Tensor, ...], names: list[str], shapes: list[Any]) -> Any:

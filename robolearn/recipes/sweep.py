@@ -73,6 +73,7 @@ def sweep(
     """
     try:
         import optuna
+        from optuna.storages.journal import JournalFileBackend
     except ImportError as error:
         raise RobolearnError("sweep wants Optuna, which is not installed: pip install 'robolearn[sweep]'") from error
     choices = [Choice.parse(text) for text in search]
@@ -90,7 +91,7 @@ def sweep(
     out = request.run
     out.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    journal = optuna.storages.journal.JournalFileBackend(str(out / JOURNAL_FILE))
+    journal = JournalFileBackend(str(out / JOURNAL_FILE))
     study = optuna.create_study(
         storage=optuna.storages.JournalStorage(journal),
         sampler=optuna.samplers.TPESampler(seed=request.seed),
@@ -118,8 +119,10 @@ def sweep(
         return value
 
     study.optimize(train, n_trials=trials)
-    rows = [{"number": t.number, "value": t.value, "settings": t.params} for t in study.trials]
-    finished = sorted((row for row in rows if row["value"] is not None), key=lambda r: r["value"], reverse=online)
+    rows: list[dict[str, Any]] = [{"number": t.number, "value": t.value, "settings": t.params} for t in study.trials]
+    finished = sorted(
+        (row for row in rows if row["value"] is not None), key=lambda r: float(r["value"]), reverse=online
+    )
     (out / RESULT_FILE).write_text(
         json.dumps([*finished, *(row for row in rows if row["value"] is None)], indent=1) + "\n", encoding="utf-8"
     )

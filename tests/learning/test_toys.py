@@ -113,3 +113,16 @@ def test_it_is_learned_from_better_and_worse_examples(name: str, dataset: Path, 
     answer = evaluate_policy(result["checkpoint"], TASK, 20)
     assert answer["return_mean"] > WANTED
     assert answer["trained_for"] == [TASK]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_iql_goes_on_by_its_own_experience(dataset: Path, tmp_path: Path) -> None:
+    """No data is kept: what was learned offline does not fall, and gets better."""
+    config = small("iql", expectile=0.9, inverse_temperature=10.0)
+    train_offline("iql", dataset, tmp_path / "offline", 1000, 0, config, reward="reward")
+    before = evaluate_policy(tmp_path / "offline" / "checkpoints" / "latest", TASK, 50)["return_mean"]
+    online = OnlineConfig(evaluation_episodes=50, evaluations=3)
+    result = train_online("iql", TASK, tmp_path / "online", 1500, 0, config, online, init_from=tmp_path / "offline")
+    assert result["return_mean"] > before + 0.2
+    assert result["return_mean"] > WANTED
