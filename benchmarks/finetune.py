@@ -22,13 +22,10 @@ from robolearn.algorithms.compile import Compute
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.policies.demonstrator import Manner
 from robolearn.recipes.collect import CollectConfig, collect_episodes
-from robolearn.recipes.finetune.learner import columns
-from robolearn.recipes.finetune.prepare import offline_buffer, prepare_judge, pretrain, recorded
-from robolearn.recipes.finetune.recipe import STOPPED, practise
+from robolearn.recipes.finetune.recipe import STOPPED, begin, practise
+from robolearn.recipes.finetune.recipe import prepare as make_ready
 from robolearn.recipes.finetune.report import summary
-from robolearn.recipes.finetune.settings import FinetuneConfig, with_settings
-from robolearn.recipes.run import Run
-from robolearn.recipes.training_loop import run_config
+from robolearn.recipes.finetune.settings import FILE, FinetuneConfig, with_settings
 from robolearn.runs import read_metrics
 from robolearn.tasks import make_task
 
@@ -78,33 +75,22 @@ def prepare(args: argparse.Namespace, variant: str, seed: int) -> Path:
     kind = with_settings(FinetuneConfig(args.task), settings).pretrained_by
     settings = settings if kind != "calql" else []
     run = args.runs / f"prepared_{variant if kind == 'nothing' else kind}_{seed}"
-    if (run / "ready").exists():
-        return run
-    shutil.rmtree(run, ignore_errors=True)
-    config = FinetuneConfig(args.task, seed=seed, compute=Compute(compile=args.compile))
-    config = with_settings(config, (*settings, f"supervisor.max_steps={args.steps}", *args.set))
-    demos, prior = collect(args)
-    about = {"task": config.task, "recipe": "finetune"}
-    about |= {"prior": [str(path) for path in prior], "demos": [str(path) for path in demos]}
-    with Run.create(run, run_config(config.algorithm, seed, config.learner, config.compute, **about), columns(config)):
-        pass
-    config.write(run)
-    episodes = recorded(config, prior, demos)
-    say(f"seed {seed}: classifier {prepare_judge(config, run, episodes)}")
-    started_s = time.process_time()
-    pretrain(config, run, offline_buffer(config, run, episodes), progress=lambda step, text: say(f"{step} {text}"))
-    say(f"seed {seed}: pre-trained in {time.process_time() - started_s:.0f} CPU s")
-    (run / "ready").touch()
+    if not (run / FILE).exists():
+        config = FinetuneConfig(args.task, seed=seed, compute=Compute(compile=args.compile))
+        config = with_settings(config, (*settings, f"supervisor.max_steps={args.steps}", *args.set))
+        demos, prior = collect(args)
+        begin(config, prior, demos, run)
+    make_ready(run, lambda step, text: say(f"{run.name}: {text}"))
     return run
 
 
 def practised(args: argparse.Namespace, variant: str, seed: int) -> dict[str, Any]:
     run = args.runs / f"{variant}_{seed}"
-    if not (run / "ready").exists():
+    if not (run / "begun").exists():
         shutil.rmtree(run, ignore_errors=True)
         shutil.copytree(prepare(args, variant, seed), run, symlinks=True)
-        config = FinetuneConfig.read(run)
-        with_settings(config, (*VARIANTS[variant], *args.set)).write(run)
+        with_settings(FinetuneConfig.read(run), (*VARIANTS[variant], *args.set)).write(run)
+        (run / "begun").touch()
     config = FinetuneConfig.read(run)
     if not (run / STOPPED).exists():
         started_s = time.process_time()

@@ -5,6 +5,7 @@ The old data, prior and demonstrations, is relabelled by the judge for every tas
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from robolearn.recipes.demonstrations import buffer_statistics
 from robolearn.recipes.finetune.data import Recorded, add_recorded, labelled_frames, read_recorded
 from robolearn.recipes.finetune.judges import ErringJudge, Judge, LearnedJudge, TrueJudge
 from robolearn.recipes.finetune.settings import FinetuneConfig
-from robolearn.recipes.run import Run
+from robolearn.recipes.run import RESUME_FILE, Run, read_run_config, read_state
 from robolearn.recipes.training_data import tensors
 from robolearn.recipes.training_loop import Progress, due, run_config, scalars
 from robolearn.rewards.state_success import StateSuccess, StateSuccessConfig, train_state_success
@@ -25,18 +26,24 @@ from robolearn.rewards.state_success import StateSuccess, StateSuccessConfig, tr
 CLASSIFIER, PRETRAINED = "classifier", "pretrained"
 HELD_OUT = 0.25  # of the episodes, that the classifier's threshold is chosen on
 FALSE_POSITIVE_RATE = 0.002  # of held-out frames
-LOG_STEPS = 500
+SAVE_STEPS = 250
 
 
 def recorded(config: FinetuneConfig, prior: Sequence[Path], demos: Sequence[Path]) -> list[Recorded]:
-    """All episodes, the demonstrations first."""
+    """All old episodes, the demonstrations first. Raises DatasetError when they do not fit."""
     return read_recorded([*demos, *prior], config.space())
 
 
+def old_episodes(config: FinetuneConfig, run: Path) -> list[Recorded]:
+    """Those that a run was begun with."""
+    about = read_run_config(run)
+    return recorded(config, [Path(path) for path in about["prior"]], [Path(path) for path in about["demos"]])
+
+
 def prepare_judge(config: FinetuneConfig, run: Path, episodes: Sequence[Recorded]) -> dict[str, float]:
-    """Train the success classifier, and tell how it does on held-out episodes; a truth needs none."""
-    if config.reward == "true":
-        return {}
+    """Train the success classifier, if there is none yet, and tell how it does on held-out episodes."""
+    if (run / CLASSIFIER).exists():
+        return dict(read_model_config(run / CLASSIFIER, "success classifier")["held_out"])
     space = config.space()
     order = np.random.default_rng((config.seed, 1)).permutation(len(episodes))
     count = max(round(len(episodes) * HELD_OUT), 1)
@@ -74,13 +81,10 @@ def offline_buffer(config: FinetuneConfig, run: Path, episodes: Sequence[Recorde
 
 
 def pretrain(
-    config: FinetuneConfig,
-    run: Path,
-    buffer: ReplayBuffer,
-    progress: Progress = lambda done, text: None,
-) -> Path:
-    """Train on the old data alone and write the run `run/pretrained`, whose path is answered. Where nothing is
-    pre-trained, untrained networks and the statistics lie there."""
+    config: FinetuneConfig, run: Path, buffer: ReplayBuffer, progress: Progress = lambda done, text: None
+) -> None:
+    """Train on the old data alone and write the run `run/pretrained`, or go on with it where it was stopped. Where
+    nothing is pre-trained, untrained networks and the statistics lie there."""
     algorithm, steps = str(config.pretrained_by), config.pretraining_steps
     if algorithm == "nothing":
         algorithm, steps = config.algorithm, 0
@@ -89,15 +93,24 @@ def pretrain(
     statistics = {name: each for name, each in buffer_statistics(buffer).items() if name != "task"}
     made = algorithm_class(algorithm)
     learner = made(buffer.spec, statistics, settings, config.seed, config.compute.device, config.compute.wrapper())
-    about = run_config(algorithm, config.seed, settings, config.compute, task=config.task)
-    with Run.create(out, about, made.metrics) as written:
-        for step in range(1, steps + 1):
+    done = 0
+    if (out / RESUME_FILE).exists():
+        state, facts = read_state(out)
+        learner.load_state_dict(state)
+        done = int(facts["step"])
+        written = Run.resume(out, made.metrics, done)
+    else:
+        shutil.rmtree(out, ignore_errors=True)
+        about = run_config(algorithm, config.seed, settings, config.compute, task=config.task)
+        written = Run.create(out, about, made.metrics)
+    with written:
+        for step in range(done + 1, steps + 1):
             rng = np.random.default_rng((config.seed, step, 2))
             metrics = learner.update(tensors(buffer.sample(settings.batch_size, rng), config.compute.device))
-            if due(step, step - 1, LOG_STEPS, steps):
+            if due(step, step - 1, SAVE_STEPS, steps):
                 row = scalars(metrics, out, step)
                 written.log(step, 0.0, row)
+                written.save_state(learner.state_dict(), {"step": step})
                 progress(step, f"{next(iter(row))} {next(iter(row.values())):.3f}")
-        written.save(learner.policy(), steps, {"tasks": [config.task], "seed": config.seed}, ("latest", "best"))
         written.save_state(learner.state_dict(), {"step": steps})
-    return out
+        written.save(learner.policy(), steps, {"tasks": [config.task], "seed": config.seed}, ("latest", "best"))

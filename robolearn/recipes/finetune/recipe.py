@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.errors import CheckpointError, RobolearnError
+from robolearn.errors import RobolearnError
 from robolearn.recipes.finetune.collector import REPLAY, Collector
 from robolearn.recipes.finetune.learner import Learner, columns, decisions
 from robolearn.recipes.finetune.prepare import (
     PRETRAINED,
     offline_buffer,
+    old_episodes,
     prepare_judge,
     pretrain,
     recorded,
 )
 from robolearn.recipes.finetune.report import REPORT, write_morning_report
 from robolearn.recipes.finetune.settings import FinetuneConfig
-from robolearn.recipes.run import Run, read_run_config
+from robolearn.recipes.run import Run
 from robolearn.recipes.training_loop import Progress, interruptible, run_config
 
 STOPPED = "stopped.txt"  # why the collector has ended for good
@@ -40,28 +41,36 @@ def finetune(
     processes: bool = True,
     progress: Progress = lambda done, text: None,
 ) -> dict[str, Any]:
-    """Prepare the run `out` and practise in it; see `practise` for what comes back.
-
-    Raises RobolearnError before anything is written when the data do not fit.
-    """
-    episodes = recorded(config, prior, demos)
-    about: dict[str, Any] = {"task": config.task, "recipe": "finetune", "reward": config.reward}
-    about["online"] = {"evaluation_episodes": config.evaluation_episodes}
-    about |= {"prior": [str(path) for path in prior], "demos": [str(path) for path in demos]}
-    with Run.create(
-        out, run_config(config.algorithm, config.seed, config.learner, config.compute, **about), columns(config)
-    ):
-        pass
-    config.write(out)
-    facts = prepare_judge(config, out, episodes)
-    if facts:
-        progress(0, f"classifier: {facts['true_positive_rate']:.2f} true, {facts['false_positive_rate']:.4f} false")
-    pretrain(config, out, offline_buffer(config, out, episodes), progress=lambda done, text: progress(0, text))
+    """Begin the run `out` and go on with it to its end; see `begin` and `practise`."""
+    begin(config, prior, demos, out)
     return practise(out, processes, progress)
 
 
+def begin(config: FinetuneConfig, prior: Sequence[Path], demos: Sequence[Path], out: Path) -> None:
+    """Make the folder of a run. Raises RobolearnError before anything is written when the data do not fit."""
+    recorded(config, prior, demos)
+    about: dict[str, Any] = {"task": config.task, "recipe": "finetune", "reward": config.reward}
+    about["online"] = {"evaluation_episodes": config.evaluation_episodes}
+    about |= {"prior": [str(path.absolute()) for path in prior], "demos": [str(path.absolute()) for path in demos]}
+    whole = run_config(config.algorithm, config.seed, config.learner, config.compute, **about)
+    with Run.create(out, whole, columns(config)):
+        config.write(out)
+
+
+def prepare(run: Path, progress: Progress = lambda done, text: None) -> None:
+    """Train the classifier and the policy that the practice begins with, as far as that is not done yet."""
+    config = FinetuneConfig.read(run)
+    if (run / PRETRAINED / "checkpoints" / "latest").exists():
+        return
+    episodes = old_episodes(config, run)
+    if config.reward == "success":
+        facts = prepare_judge(config, run, episodes)
+        progress(0, f"classifier: {facts['true_positive_rate']:.2f} true, {facts['false_positive_rate']:.4f} false")
+    pretrain(config, run, offline_buffer(config, run, episodes), lambda done, text: progress(0, f"{done} {text}"))
+
+
 def practise(run: Path, processes: bool = True, progress: Progress = lambda done, text: None) -> dict[str, Any]:
-    """Go on with a prepared run until its supervisor stops, or Ctrl-C.
+    """Go on with a run until its supervisor stops, or Ctrl-C; prepare it first where that is not done.
 
     processes: collector and learner side by side, each restarted when it dies; else in turns in this process, which
     gives the same data. The answer has `steps`, `attempts`, `success_rate` (the last evaluation by the truth),
@@ -69,8 +78,7 @@ def practise(run: Path, processes: bool = True, progress: Progress = lambda done
     `human_resets`, `stopped` (why), `interrupted`, `checkpoint` and `report`.
     """
     config = FinetuneConfig.read(run)
-    if not (run / PRETRAINED / "checkpoints" / "latest").exists():
-        raise CheckpointError(f"{run} was not prepared to its end; remove it and begin again")
+    prepare(run, progress)
     with interruptible() as interrupted:
         (_side_by_side if processes else _in_turns)(config, run, progress, interrupted)
     stopped = (run / STOPPED).read_text(encoding="utf-8") if (run / STOPPED).exists() else ""
@@ -88,9 +96,7 @@ def old_data(config: FinetuneConfig, run: Path) -> Any:
     """The buffer of old data of a prepared run, where it is used online."""
     if config.online != "symmetric":
         return None
-    about = read_run_config(run)
-    episodes = recorded(config, [Path(p) for p in about["prior"]], [Path(p) for p in about["demos"]])
-    return offline_buffer(config, run, episodes)
+    return offline_buffer(config, run, old_episodes(config, run))
 
 
 def mark_stopped(run: Path, reason: str) -> None:
