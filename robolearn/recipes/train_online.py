@@ -36,6 +36,7 @@ from robolearn.recipes.training_loop import (
     Stopwatch,
     begun_config,
     check_settings,
+    diverged,
     due,
     initialise,
     interruptible,
@@ -146,6 +147,8 @@ def train_online(
             before = step
             with watch("act"):
                 actions = _actions(learner, collector, online, seed, step, compute.device)
+            if not np.isfinite(actions).all():  # metrics are looked at less often
+                raise diverged("the policy's action is not finite", out, step)
             with watch("environment"):
                 collector.step(actions)
             step += online.num_envs

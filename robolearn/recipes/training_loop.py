@@ -65,12 +65,17 @@ def scalars(metrics: Metrics, out: Path, step: int) -> dict[str, float]:
     values = {name: float(value) for name, value in metrics.items()}
     for name, value in values.items():
         if not math.isfinite(value) or abs(value) > DIVERGED:
-            raise RobolearnError(
-                f"training diverged: {name} is {value:g} at step {step}; look at metrics.csv of {out} for what grew "
-                f"first, lower the learning rates, check the scale of rewards and observations, and use "
-                f"{out / 'checkpoints' / 'best'} until then"
-            )
+            raise diverged(f"{name} is {value:g}", out, step)
     return values
+
+
+def diverged(what: str, out: Path, step: int) -> RobolearnError:
+    """The error of a training that has diverged, with what to look at."""
+    best = out / "checkpoints" / "best"
+    return RobolearnError(
+        f"training diverged: {what} at step {step}; look at metrics.csv of {out} for what grew first, lower the "
+        f"learning rates, check the scale of rewards and observations, and use {best} until then"
+    )
 
 
 def run_config(algorithm: str, seed: int, config: Any, compute: Compute, **facts: Any) -> dict[str, Any]:

@@ -136,3 +136,11 @@ def test_settings_reach_the_configs() -> None:
     config, online = configure(TrainRequest("sac", settings=words))
     assert (config.discount, config.policy.hidden_sizes, config.backup_entropy) == (0.9, (7, 8), False)
     assert online.random_steps == 5
+
+
+def test_a_policy_that_answers_nan_ends_the_training_with_what_to_look_at(tmp_path: Path) -> None:
+    wild = replace(CONFIG, critic_learning_rate=1e30, actor_learning_rate=1e30)
+    with pytest.raises(
+        RobolearnError, match=r"training diverged: the policy's action is not finite at step \d+; look at"
+    ):
+        train_online("sac", TASK, tmp_path / "run", 400, 0, wild, ONLINE)
