@@ -6,8 +6,8 @@ vector_env_over_raw_batch: environment steps a second of RobotVectorEnv (observa
 over those of `mujoco.batch.Batch.step` alone, from the same states with the same commands, turn about, so that both see
 the same contacts and the same load of the machine. vector_env_over_async_gym: over AsyncVectorEnv around RobotEnv with
 the same arguments, with the same seeds and actions. render_over_renderer: images a second of TwinBatch.render into one
-array over a loop of `mujoco.Renderer` with the same scene options; the value is the worst of the three sizes, by CPU
-time, so that other work on the machine does not tip it.
+array over a loop of `mujoco.Renderer` with the same scene options, turn about; the value is the worst of the three
+sizes, by CPU time, so that other work on the machine does not tip it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from robolearn.twin.batch import TwinBatch
 from robolearn.twin.layout import Layout
 
 SIZES_PX = (64, 128, 224)
-ROUNDS = 5  # of the comparisons that take turns; the median ratio counts
+TURNS = 60  # of eight pictures each, ours and a bare loop's; the medians count
 
 
 def actions_of(env: VectorEnv, count: int) -> np.ndarray:
@@ -76,14 +76,11 @@ def rate_of(env: VectorEnv, steps: int) -> float:
     return env.num_envs * steps / (perf_counter() - started)
 
 
-def images_per_s(draw: Callable[[], Any], images: int, at_least_s: float = 0.4) -> tuple[float, float]:
-    """By the clock, and by CPU time."""
+def seconds_of(draw: Callable[[], Any]) -> tuple[float, float]:
+    """By the clock, and of CPU time."""
+    started, cpu = perf_counter(), process_time()
     draw()
-    started, cpu, rounds = perf_counter(), process_time(), 0
-    while perf_counter() - started < at_least_s:
-        draw()
-        rounds += 1
-    return images * rounds / (perf_counter() - started), images * rounds / (process_time() - cpu)
+    return perf_counter() - started, process_time() - cpu
 
 
 def rendering(task_id: str, size: int, num_twins: int = 8) -> dict[str, float]:
@@ -103,17 +100,20 @@ def rendering(task_id: str, size: int, num_twins: int = 8) -> dict[str, float]:
             bare.update_scene(state, "front")
             bare.render(out=row)
 
-    rates = [
-        (images_per_s(lambda: twins.render("front", out), num_twins), images_per_s(loop, num_twins))
-        for _ in range(ROUNDS)
-    ]
-    ours, theirs = np.median([a[0] for a, _ in rates]), np.median([b[0] for _, b in rates])
+    draw = partial(twins.render, "front", out)
+    draw()  # the first pictures make the OpenGL contexts
+    loop()
+    turns, rng = np.empty((TURNS, 2, 2)), np.random.default_rng(0)
+    for turn in turns:
+        for who in rng.permutation(2):  # who comes second finds warm caches
+            turn[who] = seconds_of((draw, loop)[who])
     bare.close()
     twins.close()
+    (ours, ours_cpu), (theirs, theirs_cpu) = np.median(turns, axis=0)
     return {
-        "images_per_s": round(float(ours), 1),
-        "renderer_images_per_s": round(float(theirs), 1),
-        "ratio": round(float(np.median([a[1] / b[1] for a, b in rates])), 3),
+        "images_per_s": round(float(num_twins / ours), 1),
+        "renderer_images_per_s": round(float(num_twins / theirs), 1),
+        "ratio": round(float(theirs_cpu / ours_cpu), 3),
     }
 
 

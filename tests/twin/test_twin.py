@@ -172,6 +172,25 @@ def test_a_control_rate_that_the_physics_cannot_keep() -> None:
         Twin(Odd(), {})
 
 
+@pytest.mark.parametrize("task_id", ["reach-v1", "reach-v1@panda", "lift_bar-v1"])
+def test_an_arm_cannot_pass_through_itself_or_the_other_one(task_id: str) -> None:
+    twin = Twin(make_task(task_id), {})
+    model, robot, rng = twin.model, twin.robot_spec, np.random.default_rng(0)
+    mine = np.array([model.body(body).name.startswith("robot/") for body in range(model.nbody)])
+    touched = 0
+    for seed in range(15):
+        twin.reset(seed)
+        goal = rng.uniform(robot.position_low, robot.position_high)
+        for _ in range(50):
+            here = twin.robot_state().joint_position
+            twin.step(np.clip(goal, here - 0.5, here + 0.5))
+            inner = mine[model.geom_bodyid[twin.data.contact.geom]].all(axis=-1)
+            depth = -twin.data.contact.dist[inner].min(initial=0.0)
+            touched += bool(inner.any())
+            assert depth < 0.005
+    assert touched > 20
+
+
 def test_devices_show_the_same_instant(twin: Twin) -> None:
     robot, camera = TwinRobot(twin), TwinCamera(twin, "wrist")
     robot.connect()
