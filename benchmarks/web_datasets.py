@@ -63,7 +63,7 @@ def record(path: Path, episodes: int, steps: int, size: tuple[int, int], codec: 
     y, x = np.mgrid[: size[0], : size[1]]
     smooth = np.stack([128 + 80 * np.sin(x / 9 + c) * np.cos(y / 11) for c in range(3)], -1)
     noisy = [(smooth + rng.normal(0, 2, smooth.shape)).clip(0, 255).astype(np.uint8) for _ in range(8)]
-    with store.writer(WriterConfig(fsync=False)) as writer:
+    with store.writer(WriterConfig(fsync=False, statistics=False)) as writer:
         for number in range(episodes):
             writer.begin(EpisodeMeta(task="push-v1", instruction="push the block", operator=f"person {number % 3}"))
             for step in range(steps):

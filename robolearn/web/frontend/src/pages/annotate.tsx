@@ -3,11 +3,12 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { PageProps } from "../main";
 import { Agreed, Author, author } from "../parts/author";
-import { Success } from "../parts/episodes";
+import { Success } from "../parts/edits";
+import { Choose } from "../parts/choose";
 import { query, to, useKeys, useLoad } from "../parts/load";
 import { refused, save, sendLeftovers, waiting } from "../parts/saver";
 import { Timeline, type Stage } from "../parts/timeline";
-import type { Agreement, DatasetSummary, EpisodeInfo, Row } from "../parts/types";
+import type { Agreement, EpisodeInfo, Row } from "../parts/types";
 import { Viewer } from "../parts/viewer";
 import "../data.css";
 
@@ -29,30 +30,6 @@ export function Annotate({ words: [dataset, id] }: PageProps) {
   if (!dataset) return <Choose title="Annotate" page="annotate" />;
   if (!id) return <First dataset={dataset} />;
   return <Loaded key={`${dataset} ${id}`} dataset={dataset} id={id} />;
-}
-
-/** Which dataset? */
-export function Choose({ title, page }: { title: string; page: string }) {
-  const { data, problem } = useLoad<DatasetSummary[]>("datasets");
-  return (
-    <>
-      <h1>{title}</h1>
-      {problem && <p class="problem">{problem}</p>}
-      <p>Choose a dataset:</p>
-      <ul class="choices">
-        {data
-          ?.filter((one) => !one.problem)
-          .map((one) => (
-            <li key={one.name}>
-              <a class="button" href={to(page, one.name)}>
-                {one.name} <span class="quiet">{one.episodes} episodes</span>
-              </a>
-            </li>
-          ))}
-      </ul>
-      {data?.length === 0 && <p class="card">There is no dataset below the data folders yet.</p>}
-    </>
-  );
 }
 
 /** The first episode that this person has not annotated. */
@@ -106,6 +83,9 @@ function Desk({ dataset, info, said, reload }: { dataset: string; info: EpisodeI
     past.current = [];
     setChanged(null);
   }, [me]);
+  useEffect(() => {
+    if (changed && JSON.stringify(changed.now) === JSON.stringify(theirs)) setChanged(null);
+  }, [said]);
 
   const store = async (now: Mine) => {
     setChanged({ author: me, now });
@@ -118,6 +98,7 @@ function Desk({ dataset, info, said, reload }: { dataset: string; info: EpisodeI
       same("instruction") || save(`${key} instruction`, "annotate/instruction", { ...at, instruction: now.instruction }),
     ];
     await Promise.all(sent);
+    if (refused.value) setChanged(null); // show what is true
     reload();
   };
   const change = (part: Partial<Mine>) => {

@@ -2,9 +2,9 @@
 import { useState } from "preact/hooks";
 import { post } from "../api";
 import type { PageProps } from "../main";
-import { Dialog } from "../parts/dialog";
 import { Episodes } from "../parts/episodes";
 import { to, useLoad } from "../parts/load";
+import { NewDataset } from "../parts/new-dataset";
 import type { DatasetSummary } from "../parts/types";
 import "../data.css";
 
@@ -107,30 +107,5 @@ function AllDatasets() {
         />
       )}
     </>
-  );
-}
-
-/** Asks for the name of a new dataset, until it is made. */
-export function NewDataset(props: { title: string; onClose: () => void; onName: (name: string) => Promise<void> }) {
-  const [name, setName] = useState("new.zarr");
-  const [problem, setProblem] = useState("");
-  const [busy, setBusy] = useState(false);
-  const act = () => {
-    if (busy) return;
-    setBusy(true);
-    props.onName(name).then(props.onClose, (error: Error) => (setProblem(error.message), setBusy(false)));
-  };
-  return (
-    <Dialog title={props.title} act={busy ? "Copying ..." : "Copy"} onAct={act} onClose={props.onClose}>
-      <label>
-        Name of the new dataset{" "}
-        <input value={name} required pattern=".+\.zarr" onInput={(e) => setName(e.currentTarget.value)} />
-      </label>
-      {problem && (
-        <p class="problem" role="alert">
-          {problem}
-        </p>
-      )}
-    </Dialog>
   );
 }

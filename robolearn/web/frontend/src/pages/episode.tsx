@@ -4,7 +4,7 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import { post } from "../api";
 import type { PageProps } from "../main";
 import { Dialog } from "../parts/dialog";
-import { brief, Success, TagDialog } from "../parts/episodes";
+import { brief, Success, TagDialog } from "../parts/edits";
 import { query, short, to, useKeys, useLoad } from "../parts/load";
 import { Plot, type Line } from "../parts/plot";
 import { Timeline, type Stage } from "../parts/timeline";

@@ -3,10 +3,10 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { post } from "../api";
 import type { PageProps } from "../main";
 import { Agreed, Author, author } from "../parts/author";
+import { Choose } from "../parts/choose";
 import { query, to, useKeys, useLoad } from "../parts/load";
 import { Pictures } from "../parts/pictures";
 import type { Agreement } from "../parts/types";
-import { Choose } from "./annotate";
 import "../data.css";
 
 const BEFORE_S = 2; // that led to the moment, when played

@@ -1,5 +1,5 @@
 // What a page shows of the server's answers.
-import { useCallback, useEffect, useState } from "preact/hooks";
+import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { get } from "../api";
 
 export type Loaded<T> = { data: T | null; problem: string; reload: () => void };
@@ -47,6 +47,8 @@ export const to = (...words: string[]) => `#/${words.map(encodeURIComponent).joi
 
 /** Keys as shortcuts, but not while somebody writes. */
 export function useKeys(keys: Record<string, () => void>) {
+  const newest = useRef(keys);
+  newest.current = keys; // at once, for the next key may come before an effect does
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
       const at = event.target as HTMLElement;
@@ -55,14 +57,15 @@ export function useKeys(keys: Record<string, () => void>) {
       const presses = at.closest("button, a, summary, input[type=checkbox]");
       const slides = at.matches("input[type=range]") && event.key.startsWith("Arrow") && !event.shiftKey;
       if (slides || (presses && (event.key === " " || event.key === "Enter"))) return;
-      const act = keys[event.shiftKey ? `Shift+${event.key}` : event.key] ?? keys[event.key.toLowerCase()];
+      const known = newest.current;
+      const act = known[event.shiftKey ? `Shift+${event.key}` : event.key] ?? known[event.key.toLowerCase()];
       if (!act) return;
       event.preventDefault();
       act();
     };
     addEventListener("keydown", onKey);
     return () => removeEventListener("keydown", onKey);
-  });
+  }, []);
 }
 
 export const percent = (share: number) => `${Math.round(share * 100)} %`;
