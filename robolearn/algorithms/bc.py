@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from robolearn.algorithms.algorithm import Batch, DataKind, Metrics
 from robolearn.algorithms.compile import Wrapper, plain
 from robolearn.algorithms.optimizer import adamw, cosine_learning_rate, load_optimizer_tensors, optimizer_tensors
+from robolearn.algorithms.parallel import average_gradients
 from robolearn.algorithms.state import pack, unpack
 from robolearn.networks.augmentation import random_shift
 from robolearn.networks.normalizer import Statistics
@@ -85,6 +86,7 @@ class BC:
         loss = self.loss(self._augmented(batch))
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        average_gradients(self._policy.parameters())
         grad_norm = nn.utils.clip_grad_norm_(self._policy.parameters(), self.config.max_grad_norm)
         self._optimizer.step()
         self.gradient_step += 1

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from robolearn.algorithms.parallel import averaged
+
 
 class Adam:
     """Adam (Kingma and Ba 2015) as tensor operations on all parameters at once, so that a gradient step can be
@@ -30,7 +32,7 @@ class Adam:
 
     def step(self, loss: Tensor) -> None:
         """Descend the gradient of the loss."""
-        gradients = torch.autograd.grad(loss, self.parameters)
+        gradients = averaged(torch.autograd.grad(loss, self.parameters))
         first, second = self.betas
         with torch.no_grad():
             self.count += 1

@@ -201,6 +201,8 @@ def train(
     beside_it = beside(web, request.run, dataset, offline_data)
     with beside_it, ProgressBar(f"train {algorithm}", request.total_steps, "step") as bar:
         result = train_policy(request, bar.update)
+    if result.get("process"):
+        return 0  # the first one tells
     if json:
         print_json(result)
     say("time: " + ", ".join(f"{part} {share:.0%}" for part, share in result["time_shares"].items()))

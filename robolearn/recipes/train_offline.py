@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from dataclasses import replace
@@ -14,6 +15,7 @@ from robolearn.datasets.sampler import SUCCESS
 from robolearn.errors import CheckpointError, SpecError
 from robolearn.recipes.demonstrations import TaskData
 from robolearn.recipes.environments import is_gym
+from robolearn.recipes.processes import Processes
 from robolearn.recipes.run import Run, read_state
 from robolearn.recipes.training_data import Data, training_data
 from robolearn.recipes.training_loop import (
@@ -51,12 +53,12 @@ def train_offline(
 
     reward: of transitions, a field or column of the dataset, or `success`. task: read the dataset as the environments
     of this task would show it, so that the training can go on there; the reward is then the field `reward`, or success.
-    init_from: a run whose networks to begin
-    with. Ctrl-C saves and returns.
+    init_from: a run whose networks to begin with. Ctrl-C saves and returns. In several processes, which `torchrun`
+    starts, each learns from its share of a batch that many times as large, and the first one writes the run.
 
     The result has `checkpoint` (of chunks the best by validation loss, else the latest), `latest_checkpoint`,
-    `untrained_checkpoint`, `steps`, `interrupted`, `validation_loss` (of the best), `train_episodes`,
-    `validation_episodes`, `train_seconds` (of this call) and `time_shares`. Raises DatasetError before anything is
+    `untrained_checkpoint`, `steps`, `process` (its number), `interrupted`, `validation_loss` (of the best),
+    `train_episodes`, `validation_episodes`, `train_seconds` (of this call) and `time_shares`. Raises DatasetError before anything is
     written when the dataset cannot be learned from, and RobolearnError when the training diverges.
     """
     split = None
@@ -72,6 +74,7 @@ def train_offline(
         if task is not None and not is_gym(task):
             settings = replace(settings, policy=replace(settings.policy, privileged=True))
     check_settings(settings.steps, seed)
+    processes = Processes.join(compute)
     made = algorithm_class(algorithm)
     if task is not None and made.learns_from == "chunks":
         raise SpecError(f"{algorithm} learns from chunks, which no task shows; leave --task out")
@@ -88,34 +91,37 @@ def train_offline(
         learner = made(data.spec, statistics, settings, seed, compute.device, compute.wrapper())
     columns = ("train_loss" if name == "loss" else name for name in made.metrics)
     facts = {"step": 0.0, "wall_s": 0.0, "best_loss": math.inf}
+    run: Run | None = None  # which the first process alone writes
     if resume is not None:
         tensors, facts = read_state(resume)
         learner.load_state_dict(tensors)
-        run = Run.resume(out, (*columns, "validation_loss"), learner.gradient_step)
+        if processes.first:
+            run = Run.resume(out, (*columns, "validation_loss"), learner.gradient_step)
     else:
         if init_from is not None:
             initialise(learner, init_from, read_state(init_from)[0])
         origin = {"dataset": str(dataset), "reward": reward, "data_task": task, "episodes": dict(data.split)}
         about = run_config(algorithm, seed, settings, compute, **origin)
-        run = Run.create(out, about, (*columns, "validation_loss"))
+        if processes.first:
+            run = Run.create(out, about, (*columns, "validation_loss"))
 
     provenance = {"algorithm": algorithm, "dataset": str(dataset), "seed": seed}
     provenance |= {"tasks": data.tasks, "episode_seeds": data.seeds}
     best_loss = facts["best_loss"]
-    with run, interruptible() as interrupted:
-        if resume is None:
+    with run or contextlib.nullcontext(), interruptible() as interrupted:
+        if resume is None and run is not None:
             run.save(learner.policy(), 0, provenance, ("untrained", "latest", "best"))
         stop = False
         while learner.gradient_step < settings.steps and not stop:
             before = learner.gradient_step
             with watch("sample"):
-                batch = data.batch(before, settings.batch_size)
+                batch = processes.share(data.batch(before, settings.batch_size * processes.count))
             with watch("update"):
                 metrics = learner.update(batch)
             step = learner.gradient_step
-            stop = interrupted.is_set()
+            stop = processes.any(interrupted.is_set())
             save = stop or due(step, before, max(settings.steps // SAVES, 1), settings.steps)
-            if not save and not due(step, before, LOG_STEPS, settings.steps):
+            if run is None or (not save and not due(step, before, LOG_STEPS, settings.steps)):
                 continue
             with watch("update"):
                 row = scalars(metrics, out, step)
@@ -138,12 +144,14 @@ def train_offline(
                 if data.validation_batches
                 else f"{told} {row[told]:.4f}",
             )
+    processes.leave()
     checkpoints = out / "checkpoints"
     return {
         "checkpoint": checkpoints / "best",
         "latest_checkpoint": checkpoints / "latest",
         "untrained_checkpoint": checkpoints / "untrained",
         "steps": learner.gradient_step,
+        "process": processes.number,
         "interrupted": learner.gradient_step < settings.steps,
         "validation_loss": best_loss,
         "train_episodes": len(data.split["train"]),

@@ -1,0 +1,73 @@
+"""Two processes that torchrun starts learn what one learns from batches of twice the size."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from robolearn.algorithms.compile import Compute
+from robolearn.datasets.store import DatasetSpec, EpisodeMeta
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.errors import SpecError
+from robolearn.recipes.processes import Processes
+from robolearn.specs import ArraySpec, InterfaceSpec, RobotSpec
+from robolearn.types import EpisodeOutcome
+
+
+def dataset(path: Path) -> Path:
+    robot = RobotSpec("point", ("x", "y"), (-1.0, -1.0), (1.0, 1.0), (1.0, 1.0))
+    action = ArraySpec((2,), low=(-1.0, -1.0), high=(1.0, 1.0))
+    interface = InterfaceSpec({"state": ArraySpec((3,))}, action, control_hz=10.0)
+    store = ZarrStore.create(path, DatasetSpec(robot, interface, extra={"reward": ArraySpec(())}))
+    rng = np.random.default_rng(0)
+    with store.writer() as writer:
+        for _ in range(3):
+            writer.begin(EpisodeMeta(task="toy"))
+            for step in range(20):
+                action_now = rng.uniform(-1, 1, 2).astype(np.float32)
+                fields = {"state": rng.normal(size=3).astype(np.float32), "action": action_now}
+                fields |= {"action_sent": action_now, "reward": np.float32(rng.normal()), "held": np.bool_(False)}
+                writer.append(fields, dict.fromkeys(store.spec.stamped_fields, step * 10**8))
+            writer.commit(EpisodeOutcome(None, terminated=False, truncated=True))
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_processes_are_one_with_twice_the_batch(tmp_path: Path) -> None:
+    data = dataset(tmp_path / "toy.zarr")
+    small = ["policy.hidden_sizes=16", "critic_hidden_sizes=16"]
+    common = ["-m", "robolearn.cli", "train", "iql", "--dataset", str(data), "--reward", "reward", "--steps", "6"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    runs = {}
+    for name, launcher, size in (
+        ("one", [sys.executable], 32),
+        ("two", [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"], 16),
+    ):
+        out = tmp_path / name
+        command = [*launcher, *common, "--out", str(out), "--set", f"batch_size={size}", *small]
+        subprocess.run(command, check=True, env=env, timeout=500, capture_output=True)
+        runs[name] = load_file(out / "checkpoints" / "latest" / "weights.safetensors")
+    untrained = load_file(tmp_path / "one" / "checkpoints" / "untrained" / "weights.safetensors")
+    for key, value in runs["one"].items():
+        np.testing.assert_allclose(runs["two"][key], value, rtol=1e-4, atol=1e-6, err_msg=key)
+    assert any(not np.allclose(value, untrained[key], atol=1e-4) for key, value in runs["one"].items())
+
+
+def test_several_processes_refuse_a_compiled_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SpecError, match="--compile"):
+        Processes.join(Compute("cpu", compile=True))
+
+
+def test_every_row_is_somebodys() -> None:
+    batch = {"reward": np.arange(7)}
+    shares = [Processes(3, number).share(batch)["reward"] for number in range(3)]  # type: ignore[arg-type]
+    assert sorted(np.concatenate(shares)) == list(range(7))
+    assert Processes().share(batch) is batch  # type: ignore[arg-type, comparison-overlap]
