@@ -58,8 +58,8 @@ def train_offline(
 
     The result has `checkpoint` (of chunks the best by validation loss, else the latest), `latest_checkpoint`,
     `untrained_checkpoint`, `steps`, `process` (its number), `interrupted`, `validation_loss` (of the best),
-    `train_episodes`, `validation_episodes`, `train_seconds` (of this call) and `time_shares`. Raises DatasetError before anything is
-    written when the dataset cannot be learned from, and RobolearnError when the training diverges.
+    `train_episodes`, `validation_episodes`, `train_seconds` (of this call) and `time_shares`. Raises DatasetError
+    before anything is written when the dataset cannot be learned from, and RobolearnError when the training diverges.
     """
     split = None
     if resume is not None:
@@ -78,6 +78,8 @@ def train_offline(
     made = algorithm_class(algorithm)
     if task is not None and made.learns_from == "chunks":
         raise SpecError(f"{algorithm} learns from chunks, which no task shows; leave --task out")
+    if made.learns_from == "chunks" and (compute.compile or compute.precision != "float32"):
+        raise SpecError(f"{algorithm} takes its steps uncompiled in float32; leave --compile and --precision out")
 
     started_s = time.perf_counter()
     watch = Stopwatch()

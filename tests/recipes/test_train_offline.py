@@ -16,6 +16,7 @@ import yaml
 from safetensors.torch import load_file
 
 from robolearn.algorithms.bc import BCConfig
+from robolearn.algorithms.compile import Compute
 from robolearn.datasets.store import DatasetSpec, EpisodeMeta, ImageCodec
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import CheckpointError, DatasetError, RobolearnError, SpecError, UnknownNameError
@@ -225,3 +226,10 @@ def test_divergence_stops_and_keeps_what_was_good(dataset: Path, tmp_path: Path)
         train_offline("bc", dataset, tmp_path / "run", steps=20, config=wild)
     best = load_policy(tmp_path / "run" / "checkpoints" / "best")
     assert all(torch.isfinite(parameter).all() for parameter in best.parameters())
+
+
+@pytest.mark.parametrize("compute", [Compute(compile=True), Compute(precision="bfloat16")])
+def test_what_a_step_of_chunks_cannot_be_is_refused(compute: Compute, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="leave --compile and --precision out"):
+        train_offline("bc", record(tmp_path / "data.zarr"), tmp_path / "run", 1, config=CONFIG, compute=compute)
+    assert not (tmp_path / "run").exists()
