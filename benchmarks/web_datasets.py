@@ -123,7 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--episodes", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=20, help="of each of them")
-    parser.add_argument("--scrub-steps", type=int, default=300, help="of the episodes of 640x480 that are scrubbed")
+    parser.add_argument("--scrub-steps", type=int, default=150, help="of the episodes of 640x480 that are scrubbed")
     parser.add_argument("--drag-s", type=float, default=6.0)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()

@@ -20,7 +20,7 @@ from robolearn.web.security import within
 
 T = TypeVar("T")
 
-OPEN_STORES = 8
+OPEN_STORES = 32
 DEPTH = 4  # folders below a root that may be datasets
 HEAD = 4096  # bytes of a root file that tell whether it is one of ours
 TRIES, PAUSE_S = 40, 0.05  # for an edit while somebody else is writing
