@@ -27,7 +27,7 @@ from robolearn.algorithms.compile import Wrapper, plain
 from robolearn.algorithms.optimizer import adamw, cosine_learning_rate, load_optimizer_tensors, optimizer_tensors
 from robolearn.algorithms.parallel import average_gradients
 from robolearn.algorithms.state import pack, unpack
-from robolearn.networks.augmentation import random_shift
+from robolearn.networks.augmentation import shifted
 from robolearn.networks.chunks import held
 from robolearn.networks.normalizer import Statistics
 from robolearn.policies.flow import FlowPolicy, FlowPolicyConfig
@@ -116,8 +116,7 @@ class Flow:
         return self._policy
 
     def _augmented(self, batch: Batch) -> Batch:
-        cameras, most = self._policy.features.cameras, self.config.max_shift_px
-        return {**batch, **{name: random_shift(batch[name], most, self._generator) for name in cameras}}
+        return shifted(batch, self._policy.features.cameras, self.config.max_shift_px, self._generator)
 
     def state_dict(self) -> dict[str, Tensor]:
         facts = {"generator": self._generator.get_state(), "gradient_step": torch.tensor(self.gradient_step)}

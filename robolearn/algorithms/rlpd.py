@@ -29,6 +29,7 @@ from robolearn.algorithms.algorithm import Batch, DataKind, Metrics
 from robolearn.algorithms.compile import Wrapper, plain
 from robolearn.algorithms.optimizer import Adam, polyak_update
 from robolearn.algorithms.state import pack, unpack
+from robolearn.networks.augmentation import shifted
 from robolearn.networks.critic import Critic
 from robolearn.networks.normalizer import Statistics
 from robolearn.policies.gaussian import GaussianPolicy, GaussianPolicyConfig
@@ -55,6 +56,7 @@ class RLPDConfig:
     initial_temperature: float = 1.0
     target_entropy_per_action: float = -0.5  # times A
     backup_entropy: bool = True  # whether the target counts the entropy of the next action
+    max_shift_px: int = 2  # random shift of images, where the policy sees some; 0 for none
 
 
 class RLPD:
@@ -62,6 +64,7 @@ class RLPD:
 
     config_type: ClassVar[Any] = RLPDConfig
     learns_from: ClassVar[DataKind] = "transitions"
+    sees_images: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = ("critic_loss", "value", "actor_loss", "entropy", "temperature")
 
     def __init__(
@@ -81,8 +84,9 @@ class RLPD:
         self.target = self._make_critic(seed + 1).to(device).requires_grad_(False)
         self.log_temperature = torch.tensor(config.initial_temperature, device=device).log().requires_grad_()
         self.target_entropy = config.target_entropy_per_action * self.actor.action_size
-        self._actor_adam = Adam(self.actor.parameters(), config.actor_learning_rate)
-        self._critic_adam = Adam(self.critic.parameters(), config.critic_learning_rate)
+        self._actor_adam = Adam(self.actor.head_parameters(), config.actor_learning_rate)
+        critical = [*self.critic.parameters(), *self.actor.encoder_parameters()]
+        self._critic_adam = Adam(critical, config.critic_learning_rate)
         self._temperature_adam = Adam([self.log_temperature], config.temperature_learning_rate)
         self._targets, self._sources = list(self.target.parameters()), list(self.critic.parameters())
         self._critic_step = wrapper(self._update_critic)
@@ -120,7 +124,8 @@ class RLPD:
 
     def actor_loss(self, batch: Batch, noise: Tensor) -> tuple[Tensor, Tensor, Metrics]:
         """Loss of the actor, and the log-probabilities (B,) of its actions. noise: (B, A)."""
-        state = self.actor.features(batch)
+        with torch.no_grad():  # encoders of images are the critics' to improve
+            state = self.actor.features(batch)
         action, log_prob = self.actor.draw(state, noise)
         value = self.critic(state, action).mean(0)
         loss = (self.log_temperature.exp().detach() * log_prob - value).mean()
@@ -152,6 +157,7 @@ class RLPD:
         metrics: Metrics = {}
         for i in range(updates):
             rows = {name: values[i * size : (i + 1) * size] for name, values in batch.items()}
+            rows = shifted(rows, self.actor.cameras, self.config.max_shift_px, self._generator)
             metrics = self._critic_step(rows, noise[i, 0], members[i])
             self.gradient_step += 1
             if self.gradient_step % self.config.utd == 0:

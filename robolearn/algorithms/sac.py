@@ -10,7 +10,8 @@ which counts, and a temperature that is learned. Legend: B batch, E critics, A a
 
 Differences: the gradient of the temperature is taken with respect to its logarithm, as all implementations do; the
 order is critic, actor, temperature, target, all with the temperature from before the step. An episode that was
-truncated bootstraps.
+truncated bootstraps. From images it is DrQ (Kostrikov et al. 2020) with one shift each of s and s', keypoints as
+features, and encoders that the critics alone improve and that the target shares.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from robolearn.algorithms.algorithm import Batch, DataKind, Metrics
 from robolearn.algorithms.compile import Wrapper, plain
 from robolearn.algorithms.optimizer import Adam, polyak_update
 from robolearn.algorithms.state import pack, unpack
+from robolearn.networks.augmentation import shifted
 from robolearn.networks.critic import Critic
 from robolearn.networks.normalizer import Statistics
 from robolearn.policies.gaussian import GaussianPolicy, GaussianPolicyConfig
@@ -49,6 +51,7 @@ class SACConfig:
     initial_temperature: float = 1.0
     target_entropy_per_action: float = -1.0  # times A
     backup_entropy: bool = True  # whether the target counts the entropy of the next action
+    max_shift_px: int = 2  # random shift of images, where the policy sees some; 0 for none
 
 
 class SAC:
@@ -56,6 +59,7 @@ class SAC:
 
     config_type: ClassVar[Any] = SACConfig
     learns_from: ClassVar[DataKind] = "transitions"
+    sees_images: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = ("critic_loss", "value", "actor_loss", "entropy", "temperature")
 
     def __init__(
@@ -79,8 +83,9 @@ class SAC:
         self.target.load_state_dict(self.critic.state_dict())
         self.log_temperature = torch.tensor(config.initial_temperature, device=device).log().requires_grad_()
         self.target_entropy = config.target_entropy_per_action * action_size
-        self._actor_adam = Adam(self.actor.parameters(), config.actor_learning_rate)
-        self._critic_adam = Adam(self.critic.parameters(), config.critic_learning_rate)
+        self._actor_adam = Adam(self.actor.head_parameters(), config.actor_learning_rate)
+        critical = [*self.critic.parameters(), *self.actor.encoder_parameters()]
+        self._critic_adam = Adam(critical, config.critic_learning_rate)
         self._temperature_adam = Adam([self.log_temperature], config.temperature_learning_rate)
         self._targets, self._sources = list(self.target.parameters()), list(self.critic.parameters())
         self._step = wrapper(self._gradient_step)
@@ -104,7 +109,8 @@ class SAC:
 
     def actor_loss(self, batch: Batch, noise: Tensor) -> tuple[Tensor, Tensor, Metrics]:
         """Loss of the actor, and the log-probabilities (B,) of its actions. noise: (B, A)."""
-        state = self.actor.features(batch)
+        with torch.no_grad():  # encoders of images are the critics' to improve
+            state = self.actor.features(batch)
         action, log_prob = self.actor.draw(state, noise)
         value = self.critic(state, action).amin(0)
         loss = (self.log_temperature.exp().detach() * log_prob - value).mean()
@@ -133,6 +139,7 @@ class SAC:
         metrics: Metrics = {}
         for i in range(updates):
             rows = {name: values[i * size : (i + 1) * size] for name, values in batch.items()}
+            rows = shifted(rows, self.actor.cameras, self.config.max_shift_px, self._generator)
             metrics = self._step(rows, noise[i])
         self.gradient_step += updates
         return metrics

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import torch
 from torch import Tensor
 
@@ -20,3 +22,11 @@ def random_shift(images: Tensor, max_shift_px: int, generator: torch.Generator |
     rows = (torch.arange(height, device=device) + shift[0]).clamp_(0, height - 1)
     columns = (torch.arange(width, device=device) + shift[1]).clamp_(0, width - 1)
     return images[torch.arange(batch, device=device)[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def shifted(
+    batch: Mapping[str, Tensor], cameras: Iterable[str], max_shift_px: int, generator: torch.Generator | None = None
+) -> dict[str, Tensor]:
+    """The batch with the images of the cameras, and those of the next observation where there are some, shifted."""
+    names = [name for camera in cameras for name in (camera, f"next_{camera}") if name in batch]
+    return {**batch, **{name: random_shift(batch[name], max_shift_px, generator) for name in names}}

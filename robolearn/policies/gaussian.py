@@ -1,6 +1,7 @@
-"""A policy that answers vectors with a Gaussian over the next action: what reinforcement learning improves.
+"""A policy that answers vectors, and images on request, with a Gaussian over the next action: what reinforcement
+learning improves.
 
-Legend: B batch, S entries of all the vectors, A action, M components of a mixture.
+Legend: B batch, S entries of all the vectors and of the images' keypoints, A action, M components of a mixture.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from robolearn.errors import SpecError
 from robolearn.networks.distributions import gaussian_log_prob, tanh_gaussian_log_prob, tanh_gaussian_sample
+from robolearn.networks.encoders import ImageEncoder
 from robolearn.networks.mlp import mlp
 from robolearn.networks.normalizer import Normalizer, Statistics
 from robolearn.policies.tensors import action_chunk, observation_tensors
@@ -33,6 +35,8 @@ class GaussianPolicyConfig:
     hidden_sizes: tuple[int, ...] = (256, 256)
     layer_norm: bool = False
     privileged: bool = False  # see the fields `pose_<body>` too, which simulation alone has
+    images: bool = False  # see the cameras too
+    encoder_channels: tuple[int, ...] = (16, 32, 32)  # convolutions of each camera's encoder
     distribution: Literal["squashed", "clipped", "mixture", "deterministic"] = "squashed"
     components: int = 5  # M: Gaussians of a mixture
     log_std_low: float = -20.0
@@ -52,10 +56,12 @@ class GaussianPolicy(nn.Module):
         self, spec: InterfaceSpec, statistics: Statistics, config: GaussianPolicyConfig, seed: int = 0
     ) -> None:
         super().__init__()
-        self.spec = vector_spec(spec, config.privileged)
+        self.spec = vector_spec(spec, config.privileged, config.images)
         self.statistics = {name: statistics[name] for name in self.spec.observation if name in statistics}
         self.config = config
-        self.state_size = sum(field.shape[0] for field in self.spec.observation.values())
+        self.cameras = tuple(name for name, field in self.spec.observation.items() if len(field.shape) == 3)
+        vectors = (field.shape[0] for field in self.spec.observation.values() if len(field.shape) == 1)
+        self.state_size = sum(vectors) + 2 * config.encoder_channels[-1] * len(self.cameras)
         self.action_size = self.spec.action.shape[0]
         self.normalizers = nn.ModuleDict({name: Normalizer(each) for name, each in self.statistics.items()})
         low, high = torch.tensor(self.spec.action.low), torch.tensor(self.spec.action.high)
@@ -63,6 +69,10 @@ class GaussianPolicy(nn.Module):
         self.register_buffer("action_half", (high - low) / 2, persistent=False)
         with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they were
             torch.manual_seed(seed)
+            shapes = {name: self.spec.observation[name].shape for name in self.cameras}
+            self.encoders = nn.ModuleDict(
+                {name: ImageEncoder(shape[0], shape[1], config.encoder_channels) for name, shape in shapes.items()}
+            )
             each = {"squashed": 2 * self.action_size, "mixture": config.components * (2 * self.action_size + 1)}
             outputs = each.get(config.distribution, self.action_size)
             self.network = mlp((self.state_size, *config.hidden_sizes, outputs), layer_norm=config.layer_norm)
@@ -70,11 +80,13 @@ class GaussianPolicy(nn.Module):
             self.log_std = nn.Parameter(torch.zeros(self.action_size))
 
     def features(self, observation: Mapping[str, Tensor], prefix: str = "") -> Tensor:
-        """Normalised vectors (B, S) of a batch whose fields are named `<prefix><field>`."""
+        """Normalised vectors and keypoints (B, S) of a batch whose fields are named `<prefix><field>`.
+
+        It is differentiable with respect to the encoders: what learns by values improves them by its critics.
+        """
+        parts = {**self.encoders, **self.normalizers}
         fields = [
-            self.normalizers[name](observation[prefix + name])
-            if name in self.statistics
-            else observation[prefix + name]
+            parts[name](observation[prefix + name]) if name in parts else observation[prefix + name]
             for name in self.spec.observation
         ]
         return fields[0] if len(fields) == 1 else torch.cat(fields, dim=-1)
@@ -91,6 +103,15 @@ class GaussianPolicy(nn.Module):
         if self.config.distribution == "clipped":
             return mean, self.log_std.clamp(low, high).expand_as(mean)
         return mean, torch.full_like(mean, -torch.inf)
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """Of the cameras' encoders; none without images."""
+        return list(self.encoders.parameters())
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """All others."""
+        encoders = {id(parameter) for parameter in self.encoder_parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in encoders]
 
     def mixture(self, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logarithms of the weights (B, M), and means and logarithms of the standard deviations (B, M, A)."""
@@ -163,13 +184,17 @@ class GaussianPolicy(nn.Module):
         return action_chunk(self.spec, self.best(batch), stamp_ns)
 
 
-def vector_spec(spec: InterfaceSpec, privileged: bool = False) -> InterfaceSpec:
-    """The part of a spec that a policy of vectors reads. Raises SpecError when it has none, or unlimited actions."""
+def vector_spec(spec: InterfaceSpec, privileged: bool = False, images: bool = False) -> InterfaceSpec:
+    """The part of a spec that a policy of vectors reads, with the images on request. Raises SpecError when it has no
+    vector, no image where one is wanted, or unlimited actions."""
     fields = {
         name: field
         for name, field in spec.observation.items()
-        if len(field.shape) == 1 and (privileged or not name.startswith("pose_"))
+        if (len(field.shape) == 1 and (privileged or not name.startswith("pose_")))
+        or (images and name.startswith("image_"))
     }
+    if images and not any(name.startswith("image_") for name in fields):
+        raise SpecError(f"the policy is to see images; the spec has {', '.join(spec.observation)}")
     if not fields:
         raise SpecError(f"a policy of vectors needs one to look at; the spec has {', '.join(spec.observation)}")
     low, high = spec.action.low, spec.action.high

@@ -87,10 +87,12 @@ def demonstrations(
 
 
 def buffer_statistics(*buffers: ReplayBuffer) -> dict[str, FieldStatistics]:
-    """Of all observations in the buffers."""
+    """Of all vectors that were observed in the buffers."""
     states = [buffer.state_dict() for buffer in buffers]
     answer = {}
-    for name in buffers[0].spec.observation:
+    for name, field in buffers[0].spec.observation.items():
+        if len(field.shape) != 1:
+            continue  # images are normalised by their encoder
         values = np.concatenate([state[f"observation.{name}"] for state in states]).astype(np.float64)
         numbers = (values.mean(0), values.std(0), values.min(0), values.max(0))
         answer[name] = FieldStatistics(*(tuple(map(float, number)) for number in numbers))

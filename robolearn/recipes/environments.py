@@ -81,16 +81,24 @@ class OneByOne(SyncVectorEnv):
         return super().render()
 
 
+def camera_sizes(spec: InterfaceSpec) -> dict[str, tuple[int, int]]:
+    """Height and width of every camera that is seen."""
+    images = {name: field.shape for name, field in spec.observation.items() if name.startswith("image_")}
+    return {name.removeprefix("image_"): (shape[0], shape[1]) for name, shape in images.items()}
+
+
 def make_environments(
     task: str,
     num_envs: int,
     render: bool = False,
+    cameras: Mapping[str, tuple[int, int]] | None = None,
     engine: str = "mujoco",
     randomization: Randomization | None = None,
     stochasticity: Stochasticity = STORI["none"],
 ) -> Environments:
     """Environments for a policy of vectors: a twin shows its state and takes joint velocities in [-1, 1].
 
+    cameras: height and width of each that the policy sees as well; a twin then shows no poses.
     engine, randomization, stochasticity: as of RobotEnv. Raises UnknownNameError for a task that does not exist, and
     SpecError for an environment of Gymnasium's with another engine or with disturbances.
     """
@@ -98,6 +106,8 @@ def make_environments(
         raise SpecError(f"{num_envs} environments; expected at least 1")
     batched = engine == "mujoco" and stochasticity == STORI["none"]
     if is_gym(task):
+        if cameras:
+            raise SpecError(f"{task} shows no images; images are for tasks of the twin")
         if not batched or randomization is not None:
             raise SpecError(f"{task} has its own world; engines and disturbances are for tasks of the twin")
         return GymVectorEnv(task, num_envs, render=render)
@@ -105,8 +115,8 @@ def make_environments(
     from robolearn.envs.vector_env import RobotVectorEnv
 
     shared: dict[str, Any] = {
-        "cameras": None if render else {},
-        "privileged": True,
+        "cameras": cameras or (None if render else {}),
+        "privileged": not cameras,
         "control": "joint_velocity",
         "randomization": randomization,
         "render_mode": "rgb_array" if render else None,

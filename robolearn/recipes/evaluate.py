@@ -17,7 +17,7 @@ from robolearn.policies.checkpoint import read_config
 from robolearn.policies.gaussian import GaussianPolicy
 from robolearn.policies.policy import Policy
 from robolearn.policies.scripted import ScriptedPolicy
-from robolearn.recipes.environments import REWARDS, is_gym, make_environments
+from robolearn.recipes.environments import REWARDS, camera_sizes, is_gym, make_environments
 from robolearn.recipes.judge import judge, summary
 from robolearn.recipes.report import side_by_side, write_video
 from robolearn.runs import wilson_interval
@@ -120,7 +120,8 @@ def _judge_vectors(
     pictures: list[NDArray[np.uint8]] = []
     film = (lambda shown: pictures.append(np.asarray(shown[0]))) if video else None
     count = 1 if video else min(episodes, SIDE_BY_SIDE)
-    with contextlib.closing(make_environments(task, count, render=video is not None, **world)) as envs:
+    cameras = camera_sizes(policy.spec)
+    with contextlib.closing(make_environments(task, count, video is not None, cameras, **world)) as envs:
         policy.spec.require(envs.interface, f"checkpoint {name}", task)
         outcomes = judge(policy, envs, episodes, seed, REWARDS["task"], device, film, progress)
         if video:
@@ -144,8 +145,7 @@ def _judge_in_loop(
     if policy is None:
         cameras = dict.fromkeys(task.cameras, IMAGE_SIZE) if video else {}
     else:
-        images = {k.removeprefix("image_"): v.shape for k, v in policy.spec.observation.items() if k != "proprio"}
-        cameras = {camera: (shape[0], shape[1]) for camera, shape in images.items()}
+        cameras = camera_sizes(policy.spec)
     env = RobotEnv(task.id, cameras, privileged=policy is None, **world)
     try:
         policy = policy or ScriptedPolicy(task.id)

@@ -25,7 +25,7 @@ from robolearn.networks.normalizer import Statistics
 from robolearn.policies.gaussian import GaussianPolicy, vector_spec
 from robolearn.recipes.collector import Collector
 from robolearn.recipes.demonstrations import Source, buffer_statistics, demonstrations
-from robolearn.recipes.environments import REWARDS, is_gym, make_environments
+from robolearn.recipes.environments import REWARDS, Environments, is_gym, make_environments
 from robolearn.recipes.evaluate import EVALUATION_SEED
 from robolearn.recipes.judge import judge, summary
 from robolearn.recipes.run import Run, read_state
@@ -44,6 +44,7 @@ from robolearn.recipes.training_loop import (
     scalars,
     statistics_of,
 )
+from robolearn.tasks import make_task
 
 LOG_STEPS = 500
 JUDGES = 10  # environments that evaluate side by side
@@ -57,6 +58,7 @@ class OnlineConfig:
     """How experience is gathered and mixed."""
 
     num_envs: int = 1
+    image_size: int = 0  # [pixels], height and width of the cameras, which are seen instead of poses; 0 for poses
     reward: str = ""  # `task`, `success` or `progress`; empty for `task` of a gym environment and `success` of a twin
     random_steps: int = 1000  # environment steps before learning, by uniform actions
     warmup_steps: int = 0  # environment steps before learning, by the policy as it is: for one that was trained before
@@ -106,14 +108,14 @@ def train_online(
         online = replace(online, random_steps=0) if init_from is not None else online
     made = algorithm_class(algorithm)
     _check(algorithm, task, settings, online, seed)
-    if not is_gym(task):
-        settings = replace(settings, policy=replace(settings.policy, privileged=True))
+    seen = online.image_size > 0
+    settings = replace(settings, policy=replace(settings.policy, privileged=not (seen or is_gym(task)), images=seen))
 
     started_s = time.perf_counter()
     watch = Stopwatch()
     with contextlib.ExitStack() as stack:
-        envs = stack.enter_context(contextlib.closing(make_environments(task, online.num_envs)))
-        spec = vector_spec(envs.interface, settings.policy.privileged)
+        envs = stack.enter_context(contextlib.closing(_environments(task, online.num_envs, online)))
+        spec = vector_spec(envs.interface, settings.policy.privileged, settings.policy.images)
         offline: Source | None = None
         with watch("open"):
             statistics: Statistics | None = None
@@ -197,6 +199,8 @@ def _check(algorithm: str, task: str, settings: Any, online: OnlineConfig, seed:
     check_settings(settings.steps, seed)
     if algorithm_class(algorithm).learns_from != "transitions":
         raise SpecError(f"{algorithm} learns from demonstrations alone; give it a --dataset")
+    if online.image_size and (is_gym(task) or not getattr(algorithm_class(algorithm), "sees_images", False)):
+        raise SpecError(f"images are for sac and rlpd in tasks of the twin, not for {algorithm} in {task}")
     if online.reward not in REWARDS or (is_gym(task) and online.reward != "task"):
         raise SpecError(f"reward is {online.reward!r}; expected `task` in gym:, else one of {', '.join(REWARDS)}")
     if not 0.0 <= online.offline_fraction <= 1.0 or min(online.evaluation_episodes, online.evaluations) < 1:
@@ -204,6 +208,13 @@ def _check(algorithm: str, task: str, settings: Any, online: OnlineConfig, seed:
             f"offline_fraction {online.offline_fraction:g}, {online.evaluation_episodes} evaluation episodes; expected "
             "a share in [0, 1] and at least 1"
         )
+
+
+def _environments(task: str, number: int, online: OnlineConfig) -> Environments:
+    """As the policy sees them."""
+    size = (online.image_size, online.image_size)
+    cameras = dict.fromkeys(make_task(task).cameras, size) if online.image_size else None
+    return make_environments(task, number, cameras=cameras)
 
 
 def _actions(
@@ -242,7 +253,7 @@ def _evaluate(learner: Algorithm, task: str, online: OnlineConfig, device: str) 
     policy = learner.policy()
     assert isinstance(policy, GaussianPolicy)
     episodes = online.evaluation_episodes
-    with contextlib.closing(make_environments(task, min(episodes, JUDGES))) as envs:
+    with contextlib.closing(_environments(task, min(episodes, JUDGES), online)) as envs:
         answer = summary(judge(policy, envs, episodes, EVALUATION_SEED, REWARDS[online.reward], device))
     return {name: value for name, value in answer.items() if name in EVALUATION_COLUMNS}
 

@@ -144,3 +144,27 @@ def test_a_policy_that_answers_nan_ends_the_training_with_what_to_look_at(tmp_pa
         RobolearnError, match=r"training diverged: the policy's action is not finite at step \d+; look at"
     ):
         train_online("sac", TASK, tmp_path / "run", 400, 0, wild, ONLINE)
+
+
+SEEING = replace(ONLINE, num_envs=1, random_steps=8, image_size=16, evaluations=1, replay_capacity=200)
+
+
+def test_a_policy_of_images_learns_resumes_and_is_judged(tmp_path: Path) -> None:
+    policy = GaussianPolicyConfig(hidden_sizes=(8,), encoder_channels=(4, 4))
+    config = replace(CONFIG, policy=policy, batch_size=4)
+    whole = train_online("sac", "reach-v1", tmp_path / "whole", 24, 0, config, replace(SEEING, evaluations=2))
+    names = set(load_policy(whole["checkpoint"]).spec.observation)
+    assert {"proprio", "command"} < names
+    assert any(name.startswith("image_") for name in names)
+    assert not any(name.startswith("pose_") for name in names)
+    untrained = load_file(tmp_path / "whole" / "checkpoints" / "untrained" / "weights.safetensors")
+    moved = [key for key, value in weights(tmp_path / "whole").items() if not torch.equal(value, untrained[key])]
+    assert any(key.startswith("encoders.") for key in moved)
+    assert evaluate_policy(whole["checkpoint"], "reach-v1", 1)["episodes"] == 1
+
+
+@pytest.mark.parametrize(("algorithm", "task"), [("iql", "reach-v1"), ("sac", TASK)])
+def test_images_where_there_are_none_are_refused(algorithm: str, task: str, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="images are for sac and rlpd"):
+        train_online(algorithm, task, tmp_path / "run", 10, 0, None, SEEING)
+    assert not (tmp_path / "run").exists()
