@@ -125,16 +125,18 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="of each of them")
     parser.add_argument("--scrub-steps", type=int, default=150, help="of the episodes of 640x480 that are scrubbed")
     parser.add_argument("--drag-s", type=float, default=6.0)
+    parser.add_argument("--data", type=Path, help="folder of the datasets, which an earlier call may have made")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     browser_path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as free:
-        root, port = Path(folder), free.getsockname()[1]
+        root, port = arguments.data or Path(folder), free.getsockname()[1]
         free.close()
-        record(root / "many.zarr", arguments.episodes, arguments.steps, (48, 64), ImageCodec())
-        for name in ("jpeg", "h264"):
-            record(root / f"{name}.zarr", 1, arguments.scrub_steps, (480, 640), ImageCodec(name))  # type: ignore[arg-type]
-        server = subprocess.Popen([sys.executable, "-c", SERVER, str(port), folder])
+        if not (root / "h264.zarr").exists():  # the last one that is made
+            record(root / "many.zarr", arguments.episodes, arguments.steps, (48, 64), ImageCodec())
+            for name in ("jpeg", "h264"):
+                record(root / f"{name}.zarr", 1, arguments.scrub_steps, (480, 640), ImageCodec(name))  # type: ignore[arg-type]
+        server = subprocess.Popen([sys.executable, "-c", SERVER, str(port), str(root)])
         try:
             with sync_playwright() as playwright:
                 flags = ["--disable-gpu", *(["--no-sandbox"] if os.getuid() == 0 else [])]
