@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from robolearn.datasets.edit import SUCCESS_BY
+from robolearn.datasets.edit import success_by
 from robolearn.datasets.preferences import Preference, read_preferences
 from robolearn.datasets.store import EpisodeInfo
 from robolearn.datasets.zarr_store import ZarrStore
@@ -83,8 +83,7 @@ def success_opinions(episodes: Sequence[EpisodeInfo]) -> dict[str, dict[Hashable
     """What each person says of the success of the episodes that he judged."""
     found: dict[str, dict[Hashable, Hashable]] = {}
     for episode in episodes:
-        said = episode.tags.get(SUCCESS_BY)
-        for author, word in (said if isinstance(said, dict) else {}).items():
+        for author, word in success_by(episode).items():
             found.setdefault(author, {})[episode.id] = word
     return dict(sorted(found.items()))
 
@@ -113,7 +112,7 @@ def labels(store: ZarrStore) -> dict[str, Any]:
             {
                 "id": episode.id,
                 "success": episode.success,
-                "success_by": dict(episode.tags.get(SUCCESS_BY) or {}),
+                "success_by": success_by(episode),
                 "instruction": episode.instruction,
                 "stages": [
                     {"author": note.author, "label": note.label, "start": note.start, "stop": note.stop}

@@ -47,6 +47,7 @@ LABELS: dict[str, Any] = {  # what `relabel` changes, and of which type it is
 EDITS = "edits"  # attribute of the root file: what was done, and the rows as they were before
 KEPT_EDITS = 500  # that can be undone; the root file is written whole with every edit
 SUCCESS_BY = "success_by"  # tag: what each of several people said of the success, by name
+SUCCESS_RECORDED = "success_recorded"  # tag: what it was before they did
 RENAME_EXCHANGE = 2
 AT_FDCWD = -100
 
@@ -141,21 +142,29 @@ def annotate(
 def judge(path: Path, episode: Episode, success: bool | None, author: str, dry_run: bool = False) -> list[str]:
     """One person's word on whether an episode was a success, None to take it back; its id.
 
-    It is kept under the tag SUCCESS_BY, and `success` becomes what most say; unknown where they are even.
+    The words are kept under the tag SUCCESS_BY, and `success` becomes what most say, unknown where they are even. What
+    it was before anybody judged is kept under SUCCESS_RECORDED, and is back when nobody judges any more.
     """
     if not author:
         raise DatasetError(f"{path}: a judgement needs a name; say who judges")
 
     def judged(row: EpisodeInfo) -> EpisodeInfo:
-        before = row.tags.get(SUCCESS_BY)
-        said = {**(before if isinstance(before, dict) else {}), author: success}
-        said = {name: word for name, word in said.items() if word is not None}
-        tags = {key: value for key, value in row.tags.items() if key != SUCCESS_BY}
+        said = {name: word for name, word in {**success_by(row), author: success}.items() if word is not None}
+        recorded = row.tags.get(SUCCESS_RECORDED) if success_by(row) else row.success
+        tags = {key: value for key, value in row.tags.items() if key not in (SUCCESS_BY, SUCCESS_RECORDED)}
+        if not said:
+            return replace(row, success=recorded, tags=tags)
         votes = sum(1 if word else -1 for word in said.values())
         most = None if votes == 0 else votes > 0
-        return replace(row, success=most, tags={**tags, SUCCESS_BY: said} if said else tags)
+        return replace(row, success=most, tags={**tags, SUCCESS_BY: said, SUCCESS_RECORDED: recorded})
 
     return _edit(path, "judge", [episode], judged, dry_run)
+
+
+def success_by(episode: EpisodeInfo) -> dict[str, bool]:
+    """What each person said of the success of an episode, by name."""
+    said = episode.tags.get(SUCCESS_BY)
+    return dict(said) if isinstance(said, dict) else {}
 
 
 def last_edit(store: ZarrStore) -> str:

@@ -100,7 +100,7 @@ def make_router(stores: Stores) -> APIRouter:
             "labels": list(dict.fromkeys([*of_task, *used])),
             "stages": stages,
             "success": row.success,
-            "success_by": dict(row.tags.get(edit.SUCCESS_BY) or {}),
+            "success_by": edit.success_by(row),
             "instruction": row.instruction,
             "stage_agreement": agreement_json(agreement(stage_opinions([row]))),
             "success_agreement": agreement_json(agreement(success_opinions([row]))),

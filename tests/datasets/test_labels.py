@@ -187,6 +187,9 @@ def test_stages_and_success_by_several_people(path: Path, capsys: pytest.Capture
     assert told["episodes"][0]["success_by"] == {"ana": True}
     assert cli.run(["dataset", "labels", str(path)]) == 0
     assert "reach 0-2 (ana)" in capsys.readouterr().out.replace("\n", " ")
+    edit.judge(path, 0, None, "ana")
+    assert ZarrStore.open(path).episodes[0].success is True  # as it was recorded
+    assert ZarrStore.open(path).episodes[0].tags == {}
     edit.annotate(path, 2, [], "ana")
     assert {note.author for note in ZarrStore.open(path).episodes[2].annotations} == {"bob"}
     with pytest.raises(DatasetError, match="look again"):

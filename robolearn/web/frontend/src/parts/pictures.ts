@@ -41,9 +41,9 @@ export class Pictures {
     return found;
   }
 
-  /** Begin with what will be wanted after this step. */
-  ahead(step: number, direction: 1 | -1) {
-    for (let n = 1; n <= DECODED_AHEAD; n++) {
+  /** Begin with what will be wanted after this step; while it jumps, the next ones are not known, and not decoded. */
+  ahead(step: number, direction: 1 | -1, jumps: boolean) {
+    for (let n = 1; n <= DECODED_AHEAD && !jumps; n++) {
       const next = step + n * direction;
       if (next >= 0 && next < this.length && !this.decoded.has(next)) this.at(next).catch(() => undefined);
     }

@@ -35,8 +35,9 @@ function useFilm(dataset: string, info: EpisodeInfo, step: Signal<number>) {
           problem.value = (error as Error).message;
         }
         const direction = now < shown.current ? -1 : 1;
+        const jumps = Math.abs(now - shown.current) > 2;
         shown.current = now;
-        films.forEach((film) => film.ahead(now, direction));
+        films.forEach((film) => film.ahead(now, direction, jumps));
       }
       busy = false;
     };
