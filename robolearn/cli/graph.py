@@ -116,7 +116,8 @@ def topic_hz(topic: Topic, seconds: float = 3.0, json: bool = False) -> int:
     if json:
         print_json(answer)
     else:
-        print_table(topic, ("", ""), list(answer.items()))
+        rows = [(key, f"{value:.4g}" if isinstance(value, float) else value) for key, value in answer.items()]
+        print_table(topic, ("", ""), rows)
     return 0 if answer["messages"] else EXIT_NO
 
 
@@ -133,7 +134,7 @@ def topic_info(topic: Topic, json: bool = False) -> int:
         return 0
     ends = [(kind, end) for kind in ("publishers", "subscriptions") for end in found[kind]]
     rows = [
-        (kind.removesuffix("s"), e["node"], e["reliability"].lower(), e["durability"].lower(), e["depth"])
+        (kind.removesuffix("s"), e["node"], e["reliability"].lower(), e["durability"].lower(), e["depth"] or "not told")
         for kind, e in ends
     ]
     print_table(f"{topic} ({', '.join(found['types'])})", ("end", "node", "reliability", "durability", "depth"), rows)

@@ -18,6 +18,7 @@ from robolearn.progress import ProgressBar
 
 EXIT_NO = 1  # ran, and the answer is no
 EXIT_INTERRUPTED = 130
+PIPED_WIDTH = 1000  # a name that is cut in two is found by nobody
 
 TaskId = Annotated[str, Positional, arg(metavar="TASK")]
 Dataset = Annotated[Path, Positional, arg(metavar="DATASET")]
@@ -39,7 +40,7 @@ def print_table(title: str, header: tuple[str, ...], rows: list[tuple[Any, ...]]
         table.add_column(Text(name), overflow="fold")
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))  # `[ms]` is no markup
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)
 
 
 def say(text: str) -> None:

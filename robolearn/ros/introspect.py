@@ -72,8 +72,13 @@ def topics() -> list[dict[str, Any]]:
                 "subscriptions": node.count_subscribers(name),
             }
             for name, types in node.get_topic_names_and_types()
-            if name not in own or node.count_publishers(name) > 1 or node.count_subscribers(name)
+            if (name not in own or node.count_publishers(name) > 1 or node.count_subscribers(name)) and not hidden(name)
         ]
+
+
+def hidden(name: str) -> bool:
+    """Whether a topic or service is of the works, such as those that an action is made of."""
+    return "/_" in name
 
 
 def nodes() -> list[str]:
@@ -134,7 +139,7 @@ def node_info(target: str) -> dict[str, dict[str, list[str]]]:
 def services() -> dict[str, list[str]]:
     """Every service with its types, those of parameters, logging and lifecycle included."""
     with observer() as node:
-        return {name: list(types) for name, types in node.get_service_names_and_types()}
+        return {name: list(types) for name, types in node.get_service_names_and_types() if not hidden(name)}
 
 
 def call_service(service: str, request: dict[str, Any]) -> dict[str, Any]:
