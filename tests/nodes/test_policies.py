@@ -9,7 +9,7 @@ import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from robolearn_msgs.msg import ActionChunk
 from robolearn_msgs.srv import StartEpisode
-from robolearn_nodes import topics
+from robolearn_nodes import policy_node, recorder_node, topics, twin_node
 
 from robolearn.networks.normalizer import FieldStatistics
 from robolearn.policies.checkpoint import save_policy
@@ -81,20 +81,26 @@ def test_policy_of_another_image_size_ends_with_one_line(graph: Any, tmp_path: P
 
 
 def test_bad_parameters_end_a_node_with_one_line(graph: Any, tmp_path: Path) -> None:
-    faster = save_untrained(tmp_path / "checkpoint", control_hz=30.0)
     cases: list[tuple[str, dict[str, Any], str]] = [
         ("twin", {"task": "pick_plac-v1"}, "UnknownNameError: unknown task 'pick_plac-v1'; did you mean pick_place-v1"),
-        ("twin", {"cameras": "frnt"}, "did you mean front?"),
-        ("twin", {"realtime_factor": "fast"}, "parameter realtime_factor is 'fast', expected float"),
-        ("policy", {"policy": "/no/such/checkpoint"}, "is not a checkpoint; it does not exist"),
-        ("policy", {"policy": faster}, "runs at 30 Hz, pick_place-v1 at 20 Hz"),
-        ("recorder", {}, "the recorder has no dataset"),
-        ("recorder", {"dataset": tmp_path}, "is not a dataset"),
         ("supervisor", {"service_timeout_s": 0.5}, "/policy/reset did not appear within 0.5 s"),
     ]
-    children = [graph.start(node, f"{node}{i}", **parameters) for i, (node, parameters, _) in enumerate(cases)]
-    for i, (child, (node, _, expected)) in enumerate(zip(children, cases, strict=True)):
+    children = [graph.start(node, **parameters) for node, parameters, _ in cases]
+    for child, (node, _, expected) in zip(children, cases, strict=True):
         assert child.wait(60) == 2
-        log = graph.log(f"{node}{i}")
-        assert expected in log
-        assert len(log.splitlines()) == 1
+        assert expected in graph.log(node)
+        assert len(graph.log(node).splitlines()) == 1
+
+
+def test_bad_parameters_are_told(refused: Any, tmp_path: Path) -> None:
+    faster = save_untrained(tmp_path / "checkpoint", control_hz=30.0)
+    for main, parameters, expected in (
+        (twin_node.main, {"cameras": "frnt"}, "did you mean front?"),
+        (twin_node.main, {"realtime_factor": "fast"}, "parameter realtime_factor is 'fast', expected float"),
+        (policy_node.main, {"policy": "/no/such/checkpoint"}, "is not a checkpoint; it does not exist"),
+        (policy_node.main, {"policy": faster}, "runs at 30 Hz, pick_place-v1 at 20 Hz"),
+        (policy_node.main, {"policy": "tcp://127.0.0.1:9"}, "policy server tcp://127.0.0.1:9: not reached"),
+        (recorder_node.main, {}, "the recorder has no dataset"),
+        (recorder_node.main, {"dataset": tmp_path}, "is not a dataset"),
+    ):
+        assert expected in refused(main, **parameters)
