@@ -135,9 +135,10 @@ def test_a_goal_runs_the_policy_until_the_episode_ends(graph: Any) -> None:
     graph.start("policy", policy="scripted", task=TASK, on_goal="true")
     client = ActionClient(graph.node, RunPolicy, topics.RUN_POLICY)
     assert client.wait_for_server(60)
-    refused = client.send_goal_async(RunPolicy.Goal(policy="none"))
-    graph.spin_until(refused.done)
-    assert not refused.result().accepted
+    for goal in (RunPolicy.Goal(policy="none"), RunPolicy.Goal(task="fold-v1"), RunPolicy.Goal(timeout_s=-1.0)):
+        refused = client.send_goal_async(goal)
+        graph.spin_until(refused.done)
+        assert not refused.result().accepted
     sent = client.send_goal_async(RunPolicy.Goal(seed=3), feedback_callback=lambda m: feedback.append(m.feedback))
     graph.spin_until(sent.done)
     assert sent.result().accepted

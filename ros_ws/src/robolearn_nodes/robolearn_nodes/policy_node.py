@@ -104,7 +104,8 @@ class PolicyNode(LifecycleNode):
             self.create_service(Trigger, topics.RESET_POLICY, self._on_reset),
             self.create_service(LoadPolicy, topics.LOAD_POLICY, self._on_load),
         ]
-        self._run = PolicyRun(self, self._shelf, next(iter(self._robots.values())), self._start, self._let_act)
+        robot = next(iter(self._robots.values()))
+        self._run = PolicyRun(self, self._shelf, robot, self._start, self._let_act, self._task_id)
         self.get_logger().info(f"{self._path} is ready and looks at {', '.join(policy.spec.observation)}")
         return SUCCESS
 

@@ -27,8 +27,10 @@ class PolicyRun:
         robot: DrivenRobot,
         start: Callable[[int], None],
         let_act: Callable[[bool], None],
+        task_id: str,
     ) -> None:
         self._node, self._shelf, self._robot, self._start, self._let_act = node, shelf, robot, start, let_act
+        self._task_id = task_id
         self._goal: Any = None
         self._acted_before = False
         self._since_ns = 0
@@ -45,12 +47,17 @@ class PolicyRun:
         self._timer = node.create_timer(FEEDBACK_PERIOD_S, self._look)
 
     def _judge(self, request: Any) -> GoalResponse:
-        known = not request.policy or request.policy in self._shelf.names
-        if self._goal is None and known and request.timeout_s >= 0:
+        reason = ""
+        if self._goal is not None:
+            reason = "another goal is pursued"
+        elif request.policy and request.policy not in self._shelf.names:
+            reason = f"policy {request.policy!r}, loaded are {', '.join(self._shelf.names)}"
+        elif request.task not in ("", self._task_id):
+            reason = f"task {request.task!r}, this node does {self._task_id}"
+        elif not request.timeout_s >= 0:
+            reason = f"time {request.timeout_s:g} s, expected at least 0"
+        if not reason:
             return GoalResponse.ACCEPT
-        reason = "another goal is pursued" if self._goal is not None else f"policy {request.policy!r}, "
-        if self._goal is None:
-            reason += f"loaded are {', '.join(self._shelf.names)}; time {request.timeout_s:g} s, expected at least 0"
         self._node.get_logger().warning(f"goal refused: {reason}")
         return GoalResponse.REJECT
 
