@@ -58,7 +58,7 @@ class CycloneWaiter:
             timeout_ns = SIGNAL_CHECK_NS
         count = cyclone_calls.waitset_wait(self._waitset._ref, self._triggered, TRIGGERS_AT_ONCE, timeout_ns)
         found = []
-        for key in self._triggered[: min(max(count, 0), TRIGGERS_AT_ONCE)]:
+        for key in sorted(self._triggered[: min(max(count, 0), TRIGGERS_AT_ONCE)]):  # in the order of attachment
             if key == GUARD_KEY:
                 self._guard.set(False)  # before the flag: a wake between the two is not lost, its reason is seen now
                 self._woken = False
