@@ -125,7 +125,7 @@ def collect(
         task: id of a task, see `robolearn tasks`.
         out: the dataset, a folder ending in .zarr.
         episodes: how many to add.
-        policy: `scripted` or the path of a checkpoint.
+        policy: `scripted`, the path of a checkpoint, or tcp://HOST:PORT of `robolearn serve`.
         manner: how the scripted policy works: for data of mixed quality, as people record it.
         graph: run as nodes on a ROS 2 graph instead of in this process.
         seed: of the first episode, the next ones count up; by default the first one that the dataset does not hold.
@@ -275,7 +275,7 @@ def evaluate(
     Example: robolearn evaluate runs/bc/checkpoints/best --task pick_place-v1 --episodes 50 --json
 
     Args:
-        checkpoint: a checkpoint, or `scripted` for the task's expert.
+        checkpoint: a checkpoint, tcp://HOST:PORT of `robolearn serve`, or `scripted` for the task's expert.
         task: id of a task, see `robolearn tasks`, or `gym:<id>` for an environment of Gymnasium.
         episodes: how many.
         seed: of the first episode; demonstrations count up from 0, evaluations from a million.

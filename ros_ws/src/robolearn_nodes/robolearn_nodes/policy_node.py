@@ -37,7 +37,9 @@ class PolicyNode(LifecycleNode):
 
     def __init__(self) -> None:
         super().__init__("policy")
-        self._path = parameter(self, "policy", SCRIPTED, "`scripted`, or the path of a checkpoint")
+        self._path = parameter(
+            self, "policy", SCRIPTED, "`scripted`, the path of a checkpoint, or tcp://HOST:PORT of a server"
+        )
         self._task_id = parameter(self, "task", DEFAULT_TASK, "task id, see `robolearn tasks`")
         self._execute_steps = parameter(
             self, "execute_steps", EXECUTE_STEPS, "steps of a chunk that are executed before the next one is asked for"
