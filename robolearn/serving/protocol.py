@@ -53,13 +53,13 @@ class Message:
 
 def send(connection: socket.socket, message: Message) -> None:
     """Write one frame, within the timeout of the socket. Raises OSError."""
-    arrays = {name: np.ascontiguousarray(array) for name, array in message.arrays.items()}
-    told = [[name, array.dtype.name, array.shape] for name, array in arrays.items()]
+    arrays = [np.ascontiguousarray(a, DTYPES[a.dtype.name]) for a in message.arrays.values()]
+    told = [[name, array.dtype.name, array.shape] for name, array in message.arrays.items()]
     header = json.dumps({**message.fields, "kind": message.kind, "arrays": told}).encode()
-    size = sum(array.nbytes for array in arrays.values())
-    parts = [PREFIX.pack(MAGIC, len(header), size), header]
-    parts += [array.astype(DTYPES[array.dtype.name], copy=False).tobytes() for array in arrays.values()]
-    connection.sendall(b"".join(parts))
+    connection.sendall(PREFIX.pack(MAGIC, len(header), sum(array.nbytes for array in arrays)) + header)
+    for array in arrays:
+        if array.size:
+            connection.sendall(array.data.cast("B"))
 
 
 def receive(connection: socket.socket, max_bytes: int, idle_s: float | None, frame_s: float) -> Message:

@@ -95,12 +95,12 @@ class PolicyServer:
 
     def _talk(self, connection: socket.socket, peer: str) -> None:
         connection.settimeout(FRAME_S)
-        reason = self._fault(receive(connection, 0, HELLO_S, HELLO_S))
-        if reason:
-            send(connection, Message("refused", {"reason": reason}))
-            raise ServingError(f"refused: {reason}")
-        policy = self._make()
-        policy.reset(0)
+        hello = receive(connection, 0, HELLO_S, HELLO_S)
+        try:
+            policy = self._admit(hello)
+        except RobolearnError as error:
+            send(connection, Message("refused", {"reason": str(error)}))
+            raise ServingError(f"refused: {error}") from error
         send(connection, Message("welcome", {"version": VERSION, "policy": self._name, "spec": policy.spec.to_json()}))
         logger.info("client %s is served", peer)
         limit = observation_bytes(policy.spec.observation)
@@ -109,18 +109,21 @@ class PolicyServer:
             connection.settimeout(FRAME_S)
             send(connection, answer(policy, request))
 
-    def _fault(self, hello: Message) -> str:
-        """Why a client is not let in, or nothing."""
+    def _admit(self, hello: Message) -> Policy:
+        """The policy of a new client. Raises RobolearnError when it is not let in, or there is no policy any more."""
+        version, token = hello.fields.get("version"), str(hello.fields.get("token"))
         if hello.kind != "hello":
-            return f"{hello.kind!r} came first, wanted 'hello'"
-        if hello.fields.get("version") != VERSION:
-            return f"the client speaks version {hello.fields.get('version')!r} of the protocol, this server {VERSION}"
-        token = hello.fields.get("token")
-        if self._token and not hmac.compare_digest(str(token).encode(), self._token.encode()):
-            return "the token is not the one of this server"
+            raise ServingError(f"{hello.kind!r} came first, wanted 'hello'")
+        if version != VERSION:
+            raise ServingError(f"the client speaks version {version!r} of the protocol, this server {VERSION}")
+        if self._token and not hmac.compare_digest(token.encode("utf-8", "replace"), self._token.encode()):
+            raise ServingError("the token is not the one of this server")
         with self._lock:
-            crowded = len(self._clients) > MAX_CLIENTS
-        return f"{MAX_CLIENTS} clients are served already" if crowded else ""
+            if len(self._clients) > MAX_CLIENTS:
+                raise ServingError(f"{MAX_CLIENTS} clients are served already")
+        policy = self._make()
+        policy.reset(0)
+        return policy
 
 
 def _is_loopback(host: str) -> bool:

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robolearn.errors import ServingError, SpecError
+from robolearn.errors import CheckpointError, ServingError, SpecError
 from robolearn.networks.normalizer import FieldStatistics
 from robolearn.policies.checkpoint import load_policy, save_policy
 from robolearn.policies.chunking import ChunkPolicy, ChunkPolicyConfig
@@ -156,6 +156,19 @@ def test_a_token_is_wanted_from_outside_and_checked(serve: Serve, remote: Remote
     assert isinstance(policy, RemotePolicy)
     assert policy.spec == SPEC
     policy.close()
+
+
+def test_a_policy_that_can_no_longer_be_loaded_is_told(serve: Serve, remote: Remote) -> None:
+    made: list[Mirror] = []
+
+    def make() -> Mirror:
+        if made:
+            raise CheckpointError("the checkpoint is gone")
+        made.append(Mirror())
+        return made[0]
+
+    with pytest.raises(ServingError, match="refuses: the checkpoint is gone"):
+        remote(serve(make).address)
 
 
 @pytest.mark.parametrize("address", ["tcp://", "tcp://host", "tcp://:1", "tcp://h:x", "tcp://h:99999", "udp://h:1"])
