@@ -10,9 +10,9 @@ SHAPE = ACTPolicyConfig(STEPS, width=16, heads=2, layers=1)
 
 
 def test_the_latent_tells_which_way_and_costs_what_it_tells() -> None:
-    act = ACT(SPEC, STATISTICS, ACTConfig(SHAPE, kl_weight=0.0, steps=150, learning_rate=3e-3), seed=0)
-    for i in range(150):
-        act.update(demonstrated(64, i))
+    act = ACT(SPEC, STATISTICS, ACTConfig(SHAPE, kl_weight=0.0, steps=80, learning_rate=3e-3), seed=0)
+    for i in range(80):
+        act.update(demonstrated(32, i))
     batch = demonstrated(256, 999)
     noise = torch.zeros(256, SHAPE.latent_size)
     clone, divergence = act.losses(batch, noise)
