@@ -44,7 +44,14 @@ class TaskData:
     """Offline data as the environments of a task would show it; see `training_data.Data`."""
 
     def __init__(
-        self, dataset: Path, task: str, config: Any, seed: int, device: str, split: Split | None = None
+        self,
+        dataset: Path,
+        task: str,
+        config: Any,
+        seed: int,
+        device: str,
+        split: Split | None = None,
+        reward: str = SUCCESS,
     ) -> None:
         with contextlib.closing(make_environments(task, 1)) as envs:
             self.spec = vector_spec(envs.interface, config.policy.privileged)
@@ -53,7 +60,7 @@ class TaskData:
             split = {"train": [info.id for info in store.episodes if info.length > 0], "validation": []}
         self.split = split
         episodes = episode_indices(store, split["train"])
-        self.source, self.statistics = demonstrations(dataset, task, self.spec, config.discount, 1, episodes)
+        self.source, self.statistics = demonstrations(dataset, task, self.spec, config.discount, 1, episodes, reward)
         self.seeds, self.tasks = provenance(store.episodes)
         self.validation_batches: list[Batch] = []
         self._seed, self._device = seed, device
@@ -63,13 +70,19 @@ class TaskData:
 
 
 def demonstrations(
-    dataset: Path, task: str, spec: InterfaceSpec, discount: float, num_steps: int, episodes: list[int] | None = None
+    dataset: Path,
+    task: str,
+    spec: InterfaceSpec,
+    discount: float,
+    num_steps: int,
+    episodes: list[int] | None = None,
+    reward: str = SUCCESS,
 ) -> tuple[Source, dict[str, FieldStatistics]]:
     """All transitions of the dataset, or of these episodes, for a policy of this spec, and the statistics of what it
     sees.
 
-    The reward is the field `reward` where there is one, else 1 at the end of a success. Raises DatasetError or
-    SpecError when they do not fit.
+    The reward is a column of that name. For `success` it is the field `reward` where there is one, else 1 at the end of
+    a success. Raises DatasetError or SpecError when they do not fit.
     """
     store = ZarrStore.open(dataset)
     usable = [index for index, info in enumerate(store.episodes) if info.length] if episodes is None else episodes
@@ -77,11 +90,12 @@ def demonstrations(
     if not usable or tasks:
         raise DatasetError(f"{dataset} has {len(usable)} episodes of {', '.join(sorted(tasks)) or task}; wanted {task}")
     if "command" in spec.observation:
-        buffer = _relative(dataset, store, spec, ReplayBufferConfig(2, num_steps, discount), usable)
+        buffer = _relative(dataset, store, spec, ReplayBufferConfig(2, num_steps, discount), usable, reward)
         return buffer, buffer_statistics(buffer)
     held = {name: field for name, field in store.spec.fields.items() if name in spec.observation}
     spec.require(replace(store.spec.interface, observation=held), "the task", str(dataset))
-    reward = "reward" if "reward" in store.spec.fields else SUCCESS
+    if reward == SUCCESS and "reward" in store.spec.fields:
+        reward = "reward"
     source = Transitions(dataset, store, spec, TransitionConfig(reward, num_steps, discount), usable)
     return source, field_statistics(store, tuple(spec.observation), usable)
 
@@ -100,9 +114,9 @@ def buffer_statistics(*buffers: ReplayBuffer) -> dict[str, FieldStatistics]:
 
 
 def _relative(
-    dataset: Path, store: Store, spec: InterfaceSpec, config: ReplayBufferConfig, usable: list[int]
+    dataset: Path, store: Store, spec: InterfaceSpec, config: ReplayBufferConfig, usable: list[int], reward: str
 ) -> ReplayBuffer:
-    """Joint velocities as shares of each joint's max_speed; the reward is 1 at the end of a success."""
+    """Joint velocities as shares of each joint's max_speed; the reward is a column, or 1 at the end of a success."""
     robot = store.spec.robot
     names = tuple(f"{joint}.velocity" for joint in robot.joint_names)
     if spec.action.names != names:
@@ -114,14 +128,15 @@ def _relative(
     length = sum(store.episodes[index].length + 1 for index in usable)
     buffer = ReplayBuffer(spec, replace(config, capacity=length + 1))
     for index in usable:
-        _add(buffer, store, index, step)
+        _add(buffer, store, index, step, reward)
     return buffer
 
 
-def _add(buffer: ReplayBuffer, store: Store, index: int, step: NDArray) -> None:
+def _add(buffer: ReplayBuffer, store: Store, index: int, step: NDArray, reward: str) -> None:
+    """One episode. What a column says of a state goes on for ever in the last one, for such a reward knows no end."""
     info = store.episodes[index]
     fields = [name for name in buffer.spec.observation if name != "command"]
-    episode = store.read(index, [*fields, "action_sent"])
+    episode = store.read(index, [*fields, "action_sent", *((reward,) if reward != SUCCESS else ())])
     sent = episode["action_sent"].astype(np.float64)
     joints = sent.shape[1]
     before = np.concatenate([episode["proprio"][:1, :joints], sent[:-1]])
@@ -133,7 +148,8 @@ def _add(buffer: ReplayBuffer, store: Store, index: int, step: NDArray) -> None:
     buffer.begin(seen(0))
     for row in range(info.length):
         last = row == info.length - 1
-        if last and not info.terminated:
-            break  # what came after the last action was not recorded
         following = seen(row) if last else seen(row + 1)
-        buffer.append(action[row], float(last and bool(info.success)), following, last, False)
+        if reward != SUCCESS:
+            buffer.append(action[row], float(episode[reward][row]), following, False, last)
+        elif not (last and not info.terminated):  # else what came after the last action was not recorded
+            buffer.append(action[row], float(last and bool(info.success)), following, last, False)

@@ -52,9 +52,9 @@ def train_offline(
     """Train on the dataset and write the run `out`, or continue the run `resume` as it was begun.
 
     reward: of transitions, a field or column of the dataset, or `success`. task: read the dataset as the environments
-    of this task would show it, so that the training can go on there; the reward is then the field `reward`, or success.
-    init_from: a run whose networks to begin with. Ctrl-C saves and returns. In several processes, which `torchrun`
-    starts, each learns from its share of a batch that many times as large, and the first one writes the run.
+    of this task would show it, so that the training can go on there; `success` is then the field `reward` where there
+    is one. init_from: a run whose networks to begin with. Ctrl-C saves and returns. In several processes, which
+    `torchrun` starts, each learns from its share of a batch that many times as large, and the first one writes the run.
 
     The result has `checkpoint` (of chunks the best by validation loss, else the latest), `latest_checkpoint`,
     `untrained_checkpoint`, `steps`, `process` (its number), `interrupted`, `validation_loss` (of the best),
@@ -87,7 +87,7 @@ def train_offline(
         data: Data = (
             training_data(made.learns_from, dataset, settings, seed, compute.device, reward, split)
             if task is None
-            else TaskData(dataset, task, settings, seed, compute.device, split)
+            else TaskData(dataset, task, settings, seed, compute.device, split, reward)
         )
         statistics = data.statistics if init_from is None else statistics_of(init_from)
         learner = made(data.spec, statistics, settings, seed, compute.device, compute.wrapper())

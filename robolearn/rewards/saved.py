@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from robolearn import __version__
-from robolearn.errors import CheckpointError
+from robolearn.errors import CheckpointError, RobolearnError
 from robolearn.networks.model_directory import (
     CONFIG_FILE,
     config_from_json,
@@ -65,6 +65,32 @@ def load_reward(path: Path, device: str = "cpu") -> RewardModel:
             "one of its files was changed: save it again or take another one"
         )
     return model
+
+
+def save_audit(path: Path, audit: Mapping[str, Any]) -> None:
+    """Keep an audit of the model in the directory `path`, in the place of the one that it had."""
+    config = read_model_config(path, WHAT)
+    config["provenance"] = {**config.get("provenance", {}), "audit": dict(audit)}
+    write_model(path, config, read_weights(path, WHAT))
+
+
+def require_trusted(path: Path, force: bool = False) -> str:
+    """Raise RobolearnError unless the model in `path` passed its newest audit: it may label, but not teach a robot.
+
+    With `force` it is let through, and the answer says what was wrong with it; of a model that passed it is empty.
+    """
+    config = read_model_config(path, WHAT)
+    audit = config.get("provenance", {}).get("audit")
+    if audit is not None and audit.get("passed"):
+        return ""
+    missed = ", ".join(audit["missed"]) if audit else ""
+    problem = f"missed gates of its audit: {missed or 'all'}" if audit else "was never audited"
+    if force:
+        return f"{WHAT} {path} {problem}; used all the same, for somebody forced it"
+    raise RobolearnError(
+        f"{WHAT} {path} {problem}; it may label a dataset, but nothing is learned from it on a real robot: train it "
+        f"better, show with `robolearn reward audit DATASET --reward {path}` that it can be trusted, or force it"
+    )
 
 
 def _on_device(config: Any, device: str) -> Any:

@@ -66,3 +66,14 @@ def test_progress_is_published_as_the_model_says_it(graph: Any, tmp_path: Path) 
     assert convert.stamp_ns(rewards[-1].header.stamp) == 10**9 + 5 * 50_000_000
     assert (stages[-1].episode_id, list(stages[-1].stages)) == ("e", ["one", "two"])
     assert stages[-1].stage == int(expected.raw["stage"][0, -1])
+
+
+@pytest.mark.slow
+def test_a_model_that_was_never_audited_judges_no_real_cell_unless_forced(graph: Any, tmp_path: Path) -> None:
+    model = ProgressReward(ProgressConfig(stages=("one", "two"), priors=(0.5, 0.5)))
+    save_reward(model, tmp_path / "model")
+    refused = graph.start("reward", model=tmp_path / "model", cell="cell.yaml")
+    assert refused.wait(60) == 2
+    assert "was never audited" in graph.log("reward")
+    graph.start("reward", model=tmp_path / "model", cell="cell.yaml", force=True)
+    graph.spin_until(lambda: "somebody forced it" in graph.log("reward"))

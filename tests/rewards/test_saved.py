@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from robolearn.errors import CheckpointError, UnknownNameError
+from robolearn.errors import CheckpointError, RobolearnError, UnknownNameError
 from robolearn.networks.model_directory import read_model_config
 from robolearn.rewards import REWARDS
-from robolearn.rewards.saved import load_reward, save_reward
+from robolearn.rewards.saved import load_reward, require_trusted, save_audit, save_reward
 
 
 @pytest.mark.parametrize("name", sorted(set(REWARDS) - {"vlm"}))
@@ -63,3 +63,18 @@ def test_a_policy_is_no_reward_model(tmp_path: Path) -> None:
         load_reward(tmp_path)
     with pytest.raises(CheckpointError, match="it does not exist"):
         load_reward(tmp_path / "nowhere")
+
+
+def test_only_an_audit_that_was_passed_lets_a_model_near_a_robot(tmp_path: Path) -> None:
+    model = REWARDS["success"](REWARDS["success"].config_type())
+    save_reward(model, tmp_path / "m", {"dataset": "push.zarr"})
+    with pytest.raises(RobolearnError, match="was never audited; it may label") as caught:
+        require_trusted(tmp_path / "m")
+    assert "\n" not in str(caught.value)
+    save_audit(tmp_path / "m", {"passed": False, "missed": ["false_positive_rate 0.2, at most 0.01"]})
+    with pytest.raises(RobolearnError, match=r"missed gates of its audit: false_positive_rate 0\.2"):
+        require_trusted(tmp_path / "m")
+    assert "somebody forced it" in require_trusted(tmp_path / "m", force=True)
+    save_audit(tmp_path / "m", {"passed": True, "missed": []})
+    assert require_trusted(tmp_path / "m") == ""
+    assert load_reward(tmp_path / "m").version == model.version  # an audit changes nothing of the model

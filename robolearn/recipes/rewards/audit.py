@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.errors import DatasetError
+from robolearn.networks.model_directory import read_model_config
 from robolearn.recipes.rewards.data import RewardData, cameras_of
 from robolearn.recipes.rewards.settings import Report
 from robolearn.rewards.audit import Audit, AuditEpisode, Scores, agreement, audit
 from robolearn.rewards.reward_model import RewardModel
+from robolearn.rewards.saved import load_reward, save_audit
 
 NEAR_MISS = "near_miss"  # tag of a failed episode that came close
 NEAR_PROGRESS = 0.5  # a failure whose true progress came this far is one, too
@@ -73,6 +75,17 @@ def audit_models(
     order = sorted(range(len(audits)), key=lambda i: (not audits[i].passed, -(audits[i].metrics["success_auroc"] or 0)))
     scores = [scores[i] for i in order]
     return Audits(list(indices), facts, scores, [audits[i] for i in order], agreement(scores))
+
+
+def keep_audit(path: Path, dataset: Path, audits: Audits) -> str:
+    """Keep the audit with the model in the folder `path`, and say so. On the data of its training it proves nothing."""
+    model = load_reward(path)
+    trained_on = read_model_config(path).get("provenance", {}).get("dataset")
+    if trained_on is not None and Path(trained_on).absolute() == dataset.absolute():
+        return f"{path} was trained on {dataset}: this audit is not kept, the one of its held-out episodes is"
+    one = next(each for each in audits.models if each.name == f"{model.id}-{model.version}")
+    save_audit(path, {**one.to_json(), "dataset": str(dataset)})
+    return f"{path}: {'passed' if one.passed else 'missed its gates'}, kept with the model"
 
 
 def _facts(data: RewardData, index: int) -> AuditEpisode:

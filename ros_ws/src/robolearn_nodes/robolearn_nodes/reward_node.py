@@ -24,7 +24,7 @@ from sensor_msgs.msg import Image, JointState
 from robolearn.errors import CheckpointError, RobolearnError, SpecError
 from robolearn.recipes.rewards.data import cameras_of
 from robolearn.rewards.reward_model import Episodes
-from robolearn.rewards.saved import load_reward
+from robolearn.rewards.saved import load_reward, require_trusted
 from robolearn_nodes import convert, topics
 from robolearn_nodes.commands import Pace
 from robolearn_nodes.node import Diagnostics, parameter, run
@@ -34,7 +34,8 @@ Step = tuple[int, dict[str, NDArray[np.uint8]], NDArray[np.float32] | None]
 
 
 class RewardNode(Node):
-    """Scores while an episode runs. Raises CheckpointError for a model that needs to see how an episode ends."""
+    """Scores while an episode runs. Raises CheckpointError for a model that needs to see how an episode ends, and
+    RobolearnError for one that did not pass its audit and would judge a real cell, unless forced."""
 
     def __init__(self) -> None:
         super().__init__("reward")
@@ -42,11 +43,14 @@ class RewardNode(Node):
         device = parameter(self, "device", "cpu", "where it runs")
         rate = parameter(self, "step_hz", 10.0, "steps a second of the episode that it is shown")
         steps = parameter(self, "max_steps", 256, "newest steps that it is shown; older ones are forgotten")
+        cell = parameter(self, "cell", "", "YAML file of the physical cell that it looks at; empty for the twin")
+        force = parameter(self, "force", False, "look at a real cell with a model that did not pass its audit")
         if not path or rate <= 0 or steps < 1:
             raise CheckpointError(
                 f"reward: model {path!r}, step_hz {rate:g}, max_steps {steps}; give a folder, and > 0"
             )
         torch.set_num_threads(1)
+        self._forced = require_trusted(Path(path), force) if cell else ""
         self._model = load_reward(Path(path), device)
         if not self._model.causal:
             raise CheckpointError(f"{self._model.id} looks at whole episodes; score with `robolearn label` afterwards")
@@ -78,6 +82,8 @@ class RewardNode(Node):
     def work(self) -> None:
         """Score until asked to stop."""
         self._thread.start()
+        if self._forced:
+            self.get_logger().warning(self._forced)
         self.get_logger().info(f"{self._model.id} {self._model.version} looks at {', '.join(self._cameras)}")
         rclpy.spin(self)
 
@@ -174,7 +180,8 @@ class RewardNode(Node):
             )
 
     def _figures(self) -> dict[str, Any]:
-        return {"steps": self._taken, "scores": self._scores, "latency_ms": f"{self._latency_ms:.1f}"}
+        figures = {"steps": self._taken, "scores": self._scores, "latency_ms": f"{self._latency_ms:.1f}"}
+        return {**figures, "forced": self._forced} if self._forced else figures
 
     def destroy_node(self) -> None:
         with self._changed:
