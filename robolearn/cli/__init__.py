@@ -55,6 +55,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "dataset publish": edits.dataset_publish,
     "dataset pull": edits.dataset_pull,
     "label": rewards.label,
+    "reward annotate": rewards.reward_annotate,
     "reward train": rewards.reward_train,
     "reward policy": rewards.reward_policy,
     "reward weights": rewards.reward_weights,

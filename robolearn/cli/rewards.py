@@ -215,6 +215,64 @@ def reward_policy(
     return 0
 
 
+def reward_annotate(
+    dataset: Dataset,
+    by: Literal["vlm", "task", "file"] = "vlm",
+    stages: tuple[str, ...] = (),
+    file: Path | None = None,
+    camera: str = "front",
+    pictures: int = 16,
+    endpoint: str = "http://127.0.0.1:8000/v1",
+    endpoint_model: str = "",
+    cache: Path = Path("runs/answers"),
+    author: str = "",
+    json: bool = False,
+) -> int:
+    """Annotate where the stages of episodes begin, for `reward train progress` to learn from.
+
+    Episodes that are known to have failed are passed over, unless the file names them.
+
+    Example: robolearn reward annotate demos.zarr --by vlm --stages reach grasp carry place --endpoint-model qwen
+
+    Args:
+        dataset: a zarr dataset of episodes with images.
+        by: who says: a vision model that is shown a film strip, the task's predicates, or a JSON file.
+        stages: of vlm: their names in order; those of the task by default.
+        file: of file: {"episode id": {"stage": first step, ...}}.
+        camera: of vlm: whose pictures are shown.
+        pictures: of vlm: how many of an episode, which bounds how exactly a start can be told.
+        endpoint: of vlm: an OpenAI-compatible endpoint.
+        endpoint_model: of vlm: the model's name there.
+        cache: of vlm: folder of answers, so that none is paid for twice.
+        author: name that the annotations carry; their source by default.
+    """
+    from robolearn.recipes.rewards.annotate import annotate_stages, by_file, by_model, by_task
+    from robolearn.recipes.rewards.data import RewardData
+    from robolearn.rewards.endpoint import Endpoint, EndpointConfig
+
+    data = RewardData(dataset)
+    named = None
+    if by == "file":
+        if file is None:
+            raise RobolearnError("annotating by file wants --file FILE.json")
+        stages_of, named = by_file(data, file)
+    elif by == "vlm":
+        client = Endpoint(EndpointConfig(url=endpoint, model=endpoint_model, cache_dir=str(cache)))
+        stages_of = by_model(data, client, stages, camera, pictures)
+    else:
+        stages_of = by_task(data)
+    source = author or {"vlm": f"vlm {endpoint_model}", "task": "task", "file": file.stem if file else ""}[by]
+    with ProgressBar("annotate", len(data.store.episodes if named is None else named), "episode") as bar:
+        answer = annotate_stages(dataset, source, stages_of, named, bar.update)
+    if json:
+        print_json(answer)
+    else:
+        say(f"{dataset}: {len(answer['annotated'])} episodes annotated by {source}")
+        for episode, problem in answer["refused"].items():
+            say(f"left alone: {episode}: {problem}")
+    return 0 if answer["annotated"] else EXIT_NO
+
+
 def reward_weights(dataset: Dataset, progress: str, chunk_steps: int = 16, json: bool = False) -> int:
     """Weigh the samples of a dataset by the progress that followed them (RA-BC), as a column for `train bc`.
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from model_server import ModelServer
 
 from robolearn.errors import SpecError
 from robolearn.rewards import endpoint as endpoint_module
@@ -25,54 +23,15 @@ from robolearn.rewards.vlm_labels import AskedHops, compare, stage_starts
 DARK, LIGHT = np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 200, np.uint8)
 
 
-class Server:
-    """Answers by `reply`: a text, or (status, headers, body) as it is to go out."""
-
-    def __init__(self) -> None:
-        self.seen: list[dict[str, Any]] = []
-        self.keys: list[str | None] = []
-        self.reply: Callable[[dict[str, Any]], Any] = lambda body: "fine"
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                outer.seen.append(body)
-                outer.keys.append(self.headers.get("Authorization"))
-                reply = outer.reply(body)
-                if isinstance(reply, str):
-                    usage = {"prompt_tokens": 1000, "completion_tokens": 10}
-                    text = json.dumps({"choices": [{"message": {"content": reply}}], "usage": usage})
-                    reply = (200, {}, text)
-                status, headers, text = reply
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(text.encode())
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-
-    @property
-    def config(self) -> EndpointConfig:
-        url = f"http://127.0.0.1:{self.http.server_port}/v1"
-        return EndpointConfig(url=url, model="tiny", retries=2, input_price=2.0, output_price=100.0)
-
-
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
     monkeypatch.setattr(endpoint_module, "FIRST_PAUSE_S", 0.01)
-    server = Server()
+    server = ModelServer()
     yield server
-    server.http.shutdown()
-    server.http.server_close()
+    server.close()
 
 
-def test_a_question_with_pictures(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_question_with_pictures(server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
     client = Endpoint(server.config)
     assert client.ask("what is it?", [DARK, LIGHT]) == "fine"
@@ -83,7 +42,7 @@ def test_a_question_with_pictures(server: Server, monkeypatch: pytest.MonkeyPatc
     assert client.cost == pytest.approx(1000 * 2e-6 + 10 * 100e-6)
 
 
-def test_nothing_is_asked_twice_even_by_another_process(server: Server, tmp_path: Path) -> None:
+def test_nothing_is_asked_twice_even_by_another_process(server: ModelServer, tmp_path: Path) -> None:
     config = replace(server.config, cache_dir=str(tmp_path))
     assert Endpoint(config).ask("one?", [DARK]) == "fine"
     again = Endpoint(config)
@@ -94,12 +53,12 @@ def test_nothing_is_asked_twice_even_by_another_process(server: Server, tmp_path
     assert "secret" not in "".join(file.read_text() for file in tmp_path.rglob("*.json"))
 
 
-def test_several_answers_to_a_chat_differ_by_seed(server: Server) -> None:
+def test_several_answers_to_a_chat_differ_by_seed(server: ModelServer) -> None:
     server.reply = lambda body: str(body.get("seed", 0))
     assert Endpoint(server.config).answers([{"role": "user", "content": "write"}], 3) == ["0", "1", "2"]
 
 
-def test_what_may_pass_is_tried_again(server: Server) -> None:
+def test_what_may_pass_is_tried_again(server: ModelServer) -> None:
     replies = iter([(503, {}, "busy"), (429, {"Retry-After": "0.01"}, "slow down"), "at last"])
     server.reply = lambda body: next(replies)
     assert Endpoint(server.config).ask("well?") == "at last"
@@ -117,7 +76,7 @@ def test_what_may_pass_is_tried_again(server: Server) -> None:
         ((200, {"Content-Length": "50"}, "{}"), "cannot be reached", 3),
     ],
 )
-def test_failures_are_one_line(server: Server, reply: Any, words: str, asked: int) -> None:
+def test_failures_are_one_line(server: ModelServer, reply: Any, words: str, asked: int) -> None:
     server.reply = lambda body: reply
     with pytest.raises(EndpointError, match=words) as caught:
         Endpoint(server.config).ask("well?")
@@ -130,7 +89,7 @@ def test_a_server_that_is_not_there() -> None:
         Endpoint(EndpointConfig(url="http://127.0.0.1:9/v1", model="tiny", retries=0)).ask("well?")
 
 
-def test_spending_stops_at_the_limit(server: Server) -> None:
+def test_spending_stops_at_the_limit(server: ModelServer) -> None:
     client = Endpoint(replace(server.config, max_cost=0.005))
     client.ask("one?")
     client.ask("two?")

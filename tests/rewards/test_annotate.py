@@ -1,0 +1,122 @@
+"""Stages are annotated by a model behind a wire, by the task and by a file, and progress is learned from them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from model_server import ModelServer
+
+from robolearn.cli import run
+from robolearn.datasets.edit import annotate
+from robolearn.datasets.store import Annotation
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.errors import RobolearnError
+from robolearn.recipes.collect import CollectConfig, collect_episodes
+from robolearn.recipes.rewards.data import RewardData
+from robolearn.recipes.rewards.progress import annotated
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recorded") / "reach.zarr"
+    collect_episodes(CollectConfig("reach-v1", manner="mixed", image_size=16), path, 4)  # the last one fails
+    return path
+
+
+@pytest.fixture
+def dataset(recorded: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(recorded, tmp_path / "reach.zarr"))
+
+
+@pytest.fixture
+def server() -> Iterator[ModelServer]:
+    server = ModelServer()
+    yield server
+    server.close()
+
+
+def annotate_by_model(dataset: Path, server: ModelServer, tmp_path: Path, *words: str) -> int:
+    wire = ["--endpoint", server.config.url, "--endpoint-model", "tiny", "--cache", str(tmp_path / "answers")]
+    return run(["reward", "annotate", str(dataset), "--by", "vlm", "--json", *wire, *words])
+
+
+def marks(dataset: Path, index: int) -> list[tuple[int, int, str, str]]:
+    notes = ZarrStore.open(dataset).episodes[index].annotations
+    return [(note.start, note.stop, note.label, note.author) for note in notes]
+
+
+def test_a_model_behind_a_wire_annotates_what_did_not_fail(
+    dataset: Path, server: ModelServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def reply(body: dict[str, Any]) -> str:
+        parts = body["messages"][0]["content"]
+        assert re.search(r"these stages, in this order: approach, settle", parts[-1]["text"])
+        return "They begin at [0, 3]." if len(server.seen) != 2 else "I cannot tell."
+
+    server.reply = reply
+    annotate(dataset, 0, [Annotation(0, 4, "mistake", "ada")])
+    assert annotate_by_model(dataset, server, tmp_path, "--pictures", "6") == 0
+    answer = json.loads(capsys.readouterr().out)
+    infos = ZarrStore.open(dataset).episodes
+    assert answer["annotated"] == [infos[0].id, infos[2].id]
+    assert list(answer["refused"]) == [infos[1].id]  # one line of why, and nothing is written
+    assert "annotate this episode by hand" in answer["refused"][infos[1].id]
+    assert (marks(dataset, 1), marks(dataset, 3)) == ([], [])
+    length = infos[0].length
+    start = round((length - 1) * 3 / 5)
+    assert (0, 4, "mistake", "ada") in marks(dataset, 0)  # other people's words stay
+    assert set(marks(dataset, 0)) - {(0, 4, "mistake", "ada")} == {
+        (0, start, "approach", "vlm tiny"),
+        (start, length, "settle", "vlm tiny"),
+    }
+    assert len([one for one in server.seen[0]["messages"][0]["content"] if one["type"] == "image_url"]) == 6
+    asked = len(server.seen)
+    annotate_by_model(dataset, server, tmp_path, "--pictures", "6")
+    assert len(server.seen) == asked  # nothing is paid for twice
+    assert len(marks(dataset, 0)) == 3  # and nothing is said twice
+
+
+def test_the_task_and_a_file_annotate_and_progress_learns_from_it(dataset: Path, tmp_path: Path) -> None:
+    assert run(["reward", "annotate", str(dataset), "--by", "task"]) == 0
+    data = RewardData(dataset)
+    first = data.store.episodes[0]
+    truth = data.truth(0)
+    assert truth is not None
+    assert marks(dataset, 0)[1][0] == int((truth.stage == 1).argmax())
+    file = tmp_path / "by_hand.json"
+    file.write_text(json.dumps({first.id: {"approach": 0, "settle": 2}}))
+    assert run(["reward", "annotate", str(dataset), "--by", "file", "--file", str(file), "--author", "a person"]) == 0
+    known = annotated(RewardData(dataset), [0])
+    assert known.stages == ("approach", "settle")
+    assert known.starts[0] == [0, 2]  # the first author in the order of names
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[1]", "does not say"),
+        ('{"nobody": {"a": 0}}', "names episode 'nobody'"),
+        ("{", "does not say"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_line(dataset: Path, tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(RobolearnError, match=message) as caught:
+        run(["reward", "annotate", str(dataset), "--by", "file", "--file", str(tmp_path / "x.json")])
+    assert "\n" not in str(caught.value)
+
+
+def test_stages_that_are_none_are_told_and_not_written(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = ZarrStore.open(dataset).episodes[0].id
+    (tmp_path / "x.json").write_text(json.dumps({first: {"approach": 0, "settle": 10_000}}))
+    assert run(["reward", "annotate", str(dataset), "--by", "file", "--file", str(tmp_path / "x.json"), "--json"]) == 1
+    assert "all within the episode" in json.loads(capsys.readouterr().out)["refused"][first]
+    assert marks(dataset, 0) == []
