@@ -1,8 +1,8 @@
 """A CLIP of two megabytes that knows where a robot arm points, made in seconds and without a network.
 
 It proves the whole path of the VLM rewards where no weights can be downloaded: vocabulary, text tower, image tower,
-saved as any local open_clip directory is. The images are drawn: an arm of two links with random base, lengths, width,
-bend, palette and background, which points up, down, left, right or between (the direction of base to tip).
+saved as any local open_clip directory is. The images are the twin's (`fixture_images.py`): its arm in random postures,
+colours and views, which points up, down, left, right or between (the direction of shoulder to tool).
 
 Training is InfoNCE (Radford et al. 2021) with graded targets instead of one positive a row: a caption of direction c
 is right for an image of direction a in proportion to exp(k (cos(a - c) - 1)), and a caption without direction to the
@@ -22,29 +22,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
+from robolearn.rewards.fixture_images import draw_arms
 from robolearn.rewards.open_clip import VOCABULARY_FILE, import_open_clip
 from robolearn.rewards.reward_model import initial_weights
+from robolearn.twin.arm_painter import PALETTES, SIZE
 
-SIZE = 64  # [px]
 DIRECTIONS = ("right", "up right", "up", "up left", "left", "down left", "down", "down right")  # every 45 degrees
 TEMPLATES = ("a robot arm pointing {}", "the arm points {}", "the robot is reaching {}", "an arm stretched {}")
 GENERIC = "a robot arm"
-PALETTES = {  # RGB of link 1, link 2, background
-    "blue": ((40, 70, 190), (80, 130, 230), (215, 215, 210)),
-    "red": ((170, 40, 40), (225, 90, 70), (60, 60, 70)),
-    "green": ((30, 120, 60), (90, 180, 90), (235, 225, 205)),
-    "grey": ((70, 70, 75), (130, 130, 135), (180, 200, 220)),
-    "yellow": ((180, 150, 20), (230, 205, 60), (40, 50, 90)),
-    "black": ((25, 25, 25), (70, 60, 60), (170, 150, 130)),
-}
-UNSEEN_PALETTES = {"purple": ((100, 40, 140), (170, 100, 200), (200, 190, 170))}
 CONCENTRATION = 3.0  # k of the graded targets
 
 
@@ -61,38 +52,8 @@ class TinyClipConfig:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class ArmImages:
-    """images (N, 64, 64, 3) uint8 RGB, angle (N,) [rad] of base to tip, anticlockwise from right, palette names."""
-
-    images: NDArray[np.uint8]
-    angle: NDArray[np.float64]
-    palette: list[str]
-
-
-def draw_arms(
-    rng: np.random.Generator,
-    count: int,
-    palettes: Sequence[str] = tuple(PALETTES),
-    bend_rad: tuple[float, float] = (0.0, 1.4),
-) -> ArmImages:
-    """`count` random arms; `bend_rad` bounds the angle of the elbow, to either side."""
-    images = np.empty((count, SIZE, SIZE, 3), np.uint8)
-    angles, names = np.empty(count), []
-    for i in range(count):
-        names.append(str(rng.choice(palettes)))
-        bend = rng.uniform(*bend_rad) * rng.choice([-1.0, 1.0])
-        images[i], angles[i] = _draw_arm(rng, names[-1], rng.uniform(-math.pi, math.pi), bend)
-    return ArmImages(images, angles, names)
-
-
-def draw_arm(rng: np.random.Generator, palette: str, shoulder_rad: float, elbow_rad: float) -> NDArray[np.uint8]:
-    """One arm with the given joint angles, else random."""
-    return _draw_arm(rng, palette, shoulder_rad, elbow_rad)[0]
-
-
 def train_tiny_clip(directory: Path, config: TinyClipConfig, colour_words: bool = False) -> None:
-    """Draw, train and save a network that `OpenClipConfig(model_dir=...)` reads. 300 steps are 25 s of one core."""
+    """Render, train and save a network that `OpenClipConfig(model_dir=...)` reads. 300 steps are 25 s of one core."""
     captions, directions, palettes = _captions(colour_words)
     directory.mkdir(parents=True, exist_ok=True)
     _write_description(directory, captions)
@@ -135,24 +96,6 @@ def graded_targets(angle: Tensor, direction: Tensor) -> Tensor:
     graded = torch.exp(CONCENTRATION * (torch.cos(angle[:, None] - direction[None]) - 1.0))
     generic = torch.special.i0e(torch.tensor(CONCENTRATION, dtype=graded.dtype))
     return torch.where(direction.isnan()[None], generic, graded).float()
-
-
-def _draw_arm(rng: np.random.Generator, palette: str, shoulder: float, elbow: float) -> tuple[NDArray[np.uint8], float]:
-    colours = {**PALETTES, **UNSEEN_PALETTES}[palette]
-    lengths = rng.uniform(11.0, 17.0, 2)
-    base = np.array([SIZE / 2, SIZE / 2]) + rng.uniform(-4.0, 4.0, 2)
-    middle = base + lengths[0] * np.array([math.cos(shoulder), -math.sin(shoulder)])  # image y points down
-    tip = middle + lengths[1] * np.array([math.cos(shoulder + elbow), -math.sin(shoulder + elbow)])
-    first, second, background = (np.clip(np.array(c) + rng.integers(-20, 21, 3), 0, 255).tolist() for c in colours)
-    image = np.empty((SIZE, SIZE, 3), np.uint8)
-    image[:] = background
-    width = int(rng.integers(4, 8))
-    p0, p1, p2 = (tuple(round(v * 16) for v in point) for point in (base, middle, tip))
-    cv2.line(image, p0, p1, first, width, cv2.LINE_AA, 4)
-    cv2.line(image, p1, p2, second, width - 1, cv2.LINE_AA, 4)
-    cv2.circle(image, p0, (width + 1) * 16, (20, 20, 20), -1, cv2.LINE_AA, 4)
-    reach = tip - base
-    return image, math.atan2(-reach[1], reach[0])
 
 
 def _captions(colour_words: bool) -> tuple[list[str], NDArray[np.float64], list[str | None]]:

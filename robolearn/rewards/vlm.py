@@ -80,7 +80,8 @@ class VLMReward:
         episodes.check((config.camera,))
         valid = episodes.valid(self._clip.device)
         frames = episodes.images[config.camera]
-        embedding = self._clip.images(frames[valid.to(frames.device)])
+        seen = frames.flatten(0, 1) if bool(valid.all()) else frames[valid.to(frames.device)]
+        embedding = self._clip.images(seen)
         if config.goal:
             goal = self._mean(config.goal)
         else:

@@ -15,6 +15,7 @@ from robolearn.tasks.lift import Lift, Lower
 from robolearn.tasks.panda import PANDA_ARM
 from robolearn.tasks.peg import PegExtract, PegInsert
 from robolearn.tasks.pick_place import PickPlace, PickPlaceBack
+from robolearn.tasks.point import PointDown, PointLeft, PointRight, PointUp
 from robolearn.tasks.push import Push, PushBack
 from robolearn.tasks.reach import Reach, ReachBack
 from robolearn.tasks.stack import Stack, Unstack
@@ -44,6 +45,10 @@ TASKS: dict[str, type[Task]] = {
     "lower_bar-v1": LowerBar,
     "button-v1": Button,
     "button_release-v1": ButtonRelease,
+    "point_up-v1": PointUp,
+    "point_down-v1": PointDown,
+    "point_left-v1": PointLeft,
+    "point_right-v1": PointRight,
 }
 ARMS: dict[str, Arm] = {
     "so101": SO101_ARM,

@@ -17,7 +17,7 @@ from robolearn.rewards.reward_model import Episodes, RewardModel
 from robolearn.rewards.stages import StageTargets, starts_from_labels, targets_from_starts
 from robolearn.tasks import TASKS, make_task
 
-IMAGES_AT_ONCE = 1024  # of one camera, decoded and scored together
+IMAGES_AT_ONCE = 512  # of one camera, decoded and scored together
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,10 @@ class RewardData:
         longest = max(info.length for info in infos)
         images = {}
         for camera in self.cameras if cameras is None else cameras:
-            rows = np.zeros((len(infos), longest, *self.image_size(camera), 3), np.uint8)
+            rows = np.empty((len(infos), longest, *self.image_size(camera), 3), np.uint8)
             for row, index in enumerate(indices):
                 rows[row, : infos[row].length] = self.images(index, camera)
+                rows[row, infos[row].length :] = 0
             images[camera] = torch.from_numpy(rows)
         proprio = None
         if self.proprio_size:
@@ -81,10 +82,8 @@ class RewardData:
         length = torch.tensor([info.length for info in infos])
         return Episodes(images, [info.instruction for info in infos], proprio, length)
 
-    def batches(
-        self, indices: Sequence[int], cameras: Sequence[str] | None = None
-    ) -> Iterator[tuple[list[int], Episodes]]:
-        """Groups of consecutive episodes of about IMAGES_AT_ONCE steps; the next one is read while one is used."""
+    def groups(self, indices: Sequence[int]) -> list[list[int]]:
+        """Consecutive episodes, together at most IMAGES_AT_ONCE steps with their padding, or a single longer one."""
         groups: list[list[int]] = []
         room = 0
         for index in indices:
@@ -94,6 +93,13 @@ class RewardData:
                 room = 0
             groups[-1].append(index)
             room = max(room, length)
+        return groups
+
+    def batches(
+        self, indices: Sequence[int], cameras: Sequence[str] | None = None
+    ) -> Iterator[tuple[list[int], Episodes]]:
+        """The episodes of each group; the next one is read while one is used."""
+        groups = self.groups(indices)
         with ThreadPoolExecutor(1, "read") as pool:
             waiting = [pool.submit(self.episodes, group, cameras) for group in groups[:1]]
             for number, group in enumerate(groups):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from numpy.typing import NDArray
 
 from robolearn.datasets.zarr_store import ZarrStore
@@ -63,20 +65,19 @@ def label_dataset(
     started_s, images, episodes = time.perf_counter(), 0, 0
     with data.store.column_writer(name, ArraySpec(()), attributes) as writer:
         missing = writer.missing
-    with ThreadPoolExecutor(1, "write") as pool:
-        written = pool.submit(lambda: None)
-        for group, batch in data.batches(missing, cameras):
-            output = model.score(batch)
-            columns = {
-                key: (output.raw[what] if what in output.raw else getattr(output, what)).cpu().numpy().astype(dtype)
-                for key, (what, dtype) in wanted.items()
-            }
-            written.result()
-            written = pool.submit(_write, dataset, group, columns, attributes)
-            episodes += len(group)
-            images += sum(data.store.episodes[index].length for index in group) * max(len(cameras), 1)
-            progress(episodes, f"{images / (time.perf_counter() - started_s):.0f} images/s")
-        written.result()
+
+    def score(group: list[int]) -> dict[str, NDArray]:
+        output = model.score(data.episodes(group, cameras))
+        return {
+            key: (output.raw[what] if what in output.raw else getattr(output, what)).cpu().numpy().astype(dtype)
+            for key, (what, dtype) in wanted.items()
+        }
+
+    for group, columns in _side_by_side(score, data.groups(missing)):
+        _write(dataset, group, columns, attributes)
+        episodes += len(group)
+        images += sum(data.store.episodes[index].length for index in group) * max(len(cameras), 1)
+        progress(episodes, f"{images / (time.perf_counter() - started_s):.0f} images/s")
     wall_s = time.perf_counter() - started_s
     return {
         "column": name,
@@ -87,6 +88,31 @@ def label_dataset(
         "images": images,
         "images_per_s": images / wall_s if images else 0.0,
     }
+
+
+def _side_by_side(
+    work: Callable[[list[int]], dict[str, NDArray]], groups: Sequence[list[int]]
+) -> Iterator[tuple[list[int], dict[str, NDArray]]]:
+    """What `work` makes of each group, in order, a core each: one group is decoded while another is in the network.
+
+    A CPU that works on a picture of its own per core has no others to wait for, as it has where all share one picture.
+    """
+    threads = torch.get_num_threads()
+    workers = max(threads, 2)
+    waiting: deque[tuple[list[int], Future[dict[str, NDArray]]]] = deque()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(workers, "score") as pool:
+            for group in groups:
+                waiting.append((group, pool.submit(work, group)))
+                if len(waiting) > workers:
+                    done, result = waiting.popleft()
+                    yield done, result.result()
+            while waiting:
+                done, result = waiting.popleft()
+                yield done, result.result()
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _write(path: Path, group: list[int], columns: Mapping[str, NDArray], attributes: Mapping[str, Any]) -> None:
