@@ -18,7 +18,21 @@ import tyro
 from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes
 
-from robolearn.cli import bench, benchmarks, cell, data, edits, graph, practice, rewards, serving, twin, web, work
+from robolearn.cli import (
+    bench,
+    benchmarks,
+    cell,
+    data,
+    edits,
+    graph,
+    practice,
+    reward_policies,
+    rewards,
+    serving,
+    twin,
+    web,
+    work,
+)
 from robolearn.cli.output import EXIT_INTERRUPTED, say
 from robolearn.errors import RobolearnError, UnknownNameError
 
@@ -57,10 +71,12 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "label": rewards.label,
     "reward annotate": rewards.reward_annotate,
     "reward train": rewards.reward_train,
-    "reward policy": rewards.reward_policy,
-    "reward weights": rewards.reward_weights,
     "reward audit": rewards.reward_audit,
     "reward leaderboard": rewards.reward_leaderboard,
+    "reward weights": reward_policies.reward_weights,
+    "reward policy": reward_policies.reward_policy,
+    "reward online": reward_policies.reward_online,
+    "reward write": reward_policies.reward_write,
     "cell check": cell.cell_check,
     "cell calibrate": cell.cell_calibrate,
     "cell park": cell.cell_park,

@@ -58,7 +58,7 @@ def label(
     from robolearn.recipes.rewards.label import label_dataset
 
     clip = {"model": model, "pretrained": pretrained, "model_dir": str(model_dir or ""), "device": device}
-    scorer = _model(
+    scorer = reward_model(
         reward, config, device, {"goal": goal, "baseline": baseline, "alpha": alpha, "camera": camera}, clip
     )
     from robolearn.datasets.zarr_store import ZarrStore
@@ -155,66 +155,6 @@ def reward_train(
     return 0
 
 
-def reward_policy(
-    dataset: Dataset,
-    out: Path,
-    goal: str = "",
-    labeller: Literal["task", "outcome", "endpoint", "people"] = "endpoint",
-    endpoint: str = "http://127.0.0.1:8000/v1",
-    endpoint_model: str = "",
-    cache: Path = Path("runs/answers"),
-    pairs: int = 1000,
-    wrong_answers: float = 0.0,
-    steps: int | None = None,
-    seed: int = 0,
-    compile: bool = False,
-    device: str = "cpu",
-    json: bool = False,
-) -> int:
-    """From a sentence to a policy: comparisons, a reward, labels, IQL (offline RL-VLM-F).
-
-    Example: robolearn reward policy mixed.zarr --goal "the puck is on the mark" --endpoint-model qwen --out runs/push
-
-    Args:
-        dataset: episodes of any quality; what was recorded of rewards and success is not looked at.
-        out: folder for the reward model and the run of the policy.
-        goal: what the model at the endpoint is told; the episodes' instructions by default.
-        labeller: who compares pairs of images: a model at an endpoint, the people who did on the web page, or a rule.
-        endpoint: an OpenAI-compatible endpoint.
-        endpoint_model: the model's name there.
-        cache: folder of answers, so that none is paid for twice.
-        pairs: comparisons to make.
-        wrong_answers: share of a rule's answers that are turned round.
-        steps: gradient steps of IQL; its own number by default.
-        seed: fixes pairs, weights and batches.
-        compile: compile the policy's updates; takes up to a minute, then they run about three times as fast.
-        device: cpu or cuda.
-    """
-    from robolearn.recipes.rewards.policy import default_steps, policy_from_preferences
-    from robolearn.recipes.rewards.settings import TrainingSettings
-    from robolearn.rewards.endpoint import EndpointConfig
-
-    settings = TrainingSettings(
-        seed=seed,
-        device=device,
-        pairs=pairs,
-        labeller=labeller,
-        goal=goal,
-        wrong_answers=wrong_answers,
-        endpoint=EndpointConfig(url=endpoint, model=endpoint_model, cache_dir=str(cache)),
-    )
-    with ProgressBar("reward, then policy", settings.steps + (steps or default_steps()), "step") as bar:
-        answer = policy_from_preferences(dataset, out, settings, steps, compile, bar.update)
-    if json:
-        print_json(answer)
-    else:
-        say(f"reward: {answer['column']}, {', '.join(answer['audit']['missed']) or 'passed its gates'}")
-        say(f"checkpoint: {answer['checkpoint']}")
-        if answer["task"]:
-            say(f"judge it with: robolearn evaluate {answer['checkpoint']} --task {answer['task']} --episodes 50")
-    return 0
-
-
 def reward_annotate(
     dataset: Dataset,
     by: Literal["vlm", "task", "file"] = "vlm",
@@ -271,28 +211,6 @@ def reward_annotate(
         for episode, problem in answer["refused"].items():
             say(f"left alone: {episode}: {problem}")
     return 0 if answer["annotated"] else EXIT_NO
-
-
-def reward_weights(dataset: Dataset, progress: str, chunk_steps: int = 16, json: bool = False) -> int:
-    """Weigh the samples of a dataset by the progress that followed them (RA-BC), as a column for `train bc`.
-
-    Example: robolearn reward weights mixed.zarr --progress progress/progress-1a2b3c4d5e6f
-
-    Args:
-        dataset: a labelled dataset.
-        progress: the column with its progress.
-        chunk_steps: steps of the policy's action chunks.
-    """
-    from robolearn.recipes.rewards.weights import weigh_dataset
-    from robolearn.rewards.reward_aligned import RewardAlignedConfig
-
-    answer = weigh_dataset(dataset, progress, RewardAlignedConfig(chunk_steps))
-    if json:
-        print_json(answer)
-    else:
-        say(f"{dataset}: {answer['column']}, mean weight {answer['mean_weight']:.2f}")
-        say(f"train with: robolearn train bc --dataset {dataset} --set episodes=all weight={answer['column']}")
-    return 0
 
 
 def reward_audit(
@@ -354,7 +272,7 @@ def _audit(dataset: Path, reward: tuple[str, ...], out: Path | None, device: str
     models = {}
     for name in reward:
         if name not in columns:
-            model = _model(name, None, device, {}, {})
+            model = reward_model(name, None, device, {}, {})
             models[f"{model.id}-{model.version}"] = model
     if not reward:
         raise RobolearnError(f"there is nothing to audit; {dataset} has no labelled columns: give --reward MODEL")
@@ -379,7 +297,7 @@ def _audit(dataset: Path, reward: tuple[str, ...], out: Path | None, device: str
     return audits
 
 
-def _model(name: str, config: Path | None, device: str, vlm: dict[str, Any], clip: dict[str, Any]) -> Any:
+def reward_model(name: str, config: Path | None, device: str, vlm: dict[str, Any], clip: dict[str, Any]) -> Any:
     """A trained model by its folder, or one that needs no training by name."""
     from robolearn.networks.model_directory import config_from_json
     from robolearn.rewards import REWARDS, reward_class

@@ -5,7 +5,8 @@ Legend: N environments, D observation, A action.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import cv2
@@ -27,13 +28,18 @@ class GymVectorEnv(VectorEnv[dict[str, NDArray], NDArray[np.float32], NDArray]):
     """`num_envs` environments of Gymnasium, `task_id` is `gym:HalfCheetah-v5` for its HalfCheetah-v5.
 
     Observations have the field `state` (D,) float32, and, with `image_size` (H, W), what the environment draws as
-    `image_render` (H, W, 3). An ended row is reset by the caller: `reset(seed=[...], options={"reset_mask": mask})`.
-    Raises UnknownNameError for an unknown id, and SpecError for an environment that is not made of vectors, or cannot
-    be made here.
+    `image_render` (H, W, 3). `settings` are the environment's own. An ended row is reset by the caller:
+    `reset(seed=[...], options={"reset_mask": mask})`. Raises UnknownNameError for an unknown id, and SpecError for an
+    environment that is not made of vectors, or cannot be made here.
     """
 
     def __init__(
-        self, task_id: str, num_envs: int, image_size: tuple[int, int] | None = None, render: bool = False
+        self,
+        task_id: str,
+        num_envs: int,
+        image_size: tuple[int, int] | None = None,
+        render: bool = False,
+        settings: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         name = task_id.removeprefix(PREFIX)
         drawn: dict[str, Any] = {"render_mode": "rgb_array"} if render or image_size else {}
@@ -44,6 +50,7 @@ class GymVectorEnv(VectorEnv[dict[str, NDArray], NDArray[np.float32], NDArray]):
                 vectorization_mode="sync",
                 vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED},
                 **drawn,
+                **settings,
             )
         except gymnasium.error.UnregisteredEnv as error:
             raise UnknownNameError("Gymnasium environment", name, gymnasium.registry) from error

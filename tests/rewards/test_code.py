@@ -15,7 +15,8 @@ from robolearn.errors import RobolearnError
 from robolearn.rewards.code import sandbox as sandbox_module
 from robolearn.rewards.code.allow_list import RewardCodeError, check_code
 from robolearn.rewards.code.client import CannedClient, Message
-from robolearn.rewards.code.loop import EurekaConfig, TaskText, Training, code_block, eureka
+from robolearn.rewards.code.forms import TaskText, block
+from robolearn.rewards.code.loop import EurekaConfig, Training, eureka
 from robolearn.rewards.code.parameters import parse_terms, terms_reward
 from robolearn.rewards.code.sandbox import CodeRewards, Sandbox, SandboxConfig, launcher
 
@@ -233,7 +234,7 @@ TASK = TaskText("move to position 1", {"position": "where it is [m]", "action": 
 @needs_sandbox
 def test_the_loop_survives_the_broken_and_picks_the_good_reward() -> None:
     client = CannedClient([ANSWERS[:5], [ANSWERS[5], ANSWERS[3]]])
-    found = eureka(client, TASK, train, EurekaConfig(candidates=6, rounds=2, sandbox=QUICK))
+    found = eureka(client, TASK, train, EurekaConfig(candidates=6, rounds=2, form="code", sandbox=QUICK))
     assert (found[0].round, found[0].number) == (1, 0)
     assert found[0].training is not None
     assert found[0].training.metric == 1.0
@@ -255,8 +256,8 @@ def test_the_loop_survives_the_broken_and_picks_the_good_reward() -> None:
 @needs_sandbox
 def test_a_round_without_a_survivor_tells_the_error_and_goes_on() -> None:
     client = CannedClient([ANSWERS[:2], [ANSWERS[5]]])
-    found = eureka(client, TASK, train, EurekaConfig(candidates=2, rounds=2, sandbox=QUICK))
-    assert found[0].code == code_block(ANSWERS[5])
+    found = eureka(client, TASK, train, EurekaConfig(candidates=2, rounds=2, form="code", sandbox=QUICK))
+    assert found[0].code == block(ANSWERS[5])
     assert "could not be used" in client.asked[1][-1]["content"]
 
 
@@ -269,10 +270,10 @@ def test_a_canned_client_that_runs_out_says_so() -> None:
 
 
 def test_the_first_fenced_block_is_taken_whole() -> None:
-    assert code_block("a\n```python\ndef f():\n    pass\n\ndef g():\n    pass\n```\n```\nx\n```") == (
+    assert block("a\n```python\ndef f():\n    pass\n\ndef g():\n    pass\n```\n```\nx\n```") == (
         "def f():\n    pass\n\ndef g():\n    pass\n"
     )
-    assert code_block("def f(): pass") == "def f(): pass\n"
+    assert block("def f(): pass") == "def f(): pass\n"
 
 
 def test_closed_parameters_by_hand() -> None:

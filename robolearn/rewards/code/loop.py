@@ -1,34 +1,27 @@
 """Eureka's loop: write rewards, train with each, reflect on what happened, write better ones.
 
 Ma et al., "Eureka: human-level reward design via coding large language models", 2023. Each round, K candidates are
-written, each accepted one trains a policy, the task's own metric ranks them, and the best one's code goes back with
+written, each accepted one trains a policy, the task's own metric ranks them, and the best one's text goes back with
 traces of every component, so that the next round can mend it. A candidate that fails tells its error when it is all
-there is. Differences: code runs in the sandbox of `sandbox.py` only; candidates keep their numbers through failures;
-the metric is an argument of the loop and not searched for in logs; a round without any survivor does not end the loop.
+there is. Differences: a reward takes one of the forms of `forms.py`, and code runs in the sandbox only; candidates keep
+their numbers through failures; the metric is an argument of the loop and not searched for in logs; a round without any
+survivor does not end the loop.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robolearn.rewards.code.allow_list import LINALG, NUMPY, RewardCodeError
+from robolearn.rewards.code.allow_list import RewardCodeError
 from robolearn.rewards.code.client import ChatClient, Message
-from robolearn.rewards.code.sandbox import FUNCTION, Sandbox, SandboxConfig
+from robolearn.rewards.code.forms import Form, TaskText, Written, block, form_of
+from robolearn.rewards.code.sandbox import SandboxConfig
 
 TRACE_POINTS = 10
-
-
-@dataclass(frozen=True)
-class TaskText:
-    """What the author of a reward is told of a task."""
-
-    instruction: str  # what is to be done, in a sentence
-    parameters: dict[str, str]  # what the reward function gets, name to meaning, shape and unit
 
 
 @dataclass(frozen=True)
@@ -37,6 +30,7 @@ class EurekaConfig:
 
     candidates: int = 8  # K, of each round
     rounds: int = 3
+    form: str = "parameters"  # of FORMS
     sandbox: SandboxConfig = field(default_factory=SandboxConfig)
 
 
@@ -46,10 +40,11 @@ class Training:
 
     metric: float
     traces: dict[str, NDArray[np.float64]]  # of each component and of the metric over the training
+    run: str = ""  # where it is kept, if anywhere
 
 
-Train = Callable[[Sandbox], Training]
-"""Trains a policy with the reward in the sandbox; may raise RewardCodeError."""
+Train = Callable[[Written], Training]
+"""Trains a policy with a written reward; may raise RewardCodeError."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +62,8 @@ class Candidate:
 def eureka(client: ChatClient, task: TaskText, train: Train, config: EurekaConfig) -> list[Candidate]:
     """All candidates of all rounds, best first; those that failed come last, in the order in which they came."""
     candidates: list[Candidate] = []
-    messages = first_messages(task)
+    form = form_of(config.form)
+    messages = first_messages(task, form)
     for number in range(config.rounds):
         answers = client.answers(messages, config.candidates)
         fresh = [_try(answer, number, i, task, train, config) for i, answer in enumerate(answers)]
@@ -76,7 +72,7 @@ def eureka(client: ChatClient, task: TaskText, train: Train, config: EurekaConfi
         if best is not None:
             feedback = reflection(best.training) if best.training is not None else failure_text(best.error)
             answer: Message = {"role": "assistant", "content": best.answer}
-            messages = [*first_messages(task), answer, {"role": "user", "content": feedback}]
+            messages = [*first_messages(task, form), answer, {"role": "user", "content": feedback}]
     return ranked(candidates)
 
 
@@ -85,20 +81,12 @@ def ranked(candidates: list[Candidate]) -> list[Candidate]:
     return sorted(candidates, key=lambda one: -one.training.metric if one.training else np.inf)
 
 
-def first_messages(task: TaskText) -> list[Message]:
+def first_messages(task: TaskText, form: Form) -> list[Message]:
     """The chat that asks for a reward: rules, then the task."""
-    names = ", ".join(task.parameters)
     meanings = "\n".join(f"- {name}: {meaning}" for name, meaning in task.parameters.items())
-    rules = (
-        f"Write one Python function `{FUNCTION}({names})` that returns `(reward, components)`: a float, and a dict of "
-        "named floats that add up to it. It is called once per step. Use arithmetic, if, for over range(number), and "
-        f"of NumPy only: {', '.join(f'np.{name}' for name in sorted(NUMPY - {'linalg'}))}, "
-        f"{', '.join(f'np.linalg.{name}' for name in sorted(LINALG))}. No imports, classes, lambdas or comprehensions. "
-        "Answer with the function in one fenced block."
-    )
     return [
-        {"role": "system", "content": rules},
-        {"role": "user", "content": f"The task: {task.instruction}\nParameters:\n{meanings}"},
+        {"role": "system", "content": form.rules(task)},
+        {"role": "user", "content": f"The task: {task.instruction}\nQuantities:\n{meanings}"},
     ]
 
 
@@ -114,29 +102,23 @@ def reflection(training: Training) -> str:
         lines.append(f"Hardly changing, so rescale, rewrite or drop: {', '.join(constant)}.")
     lines.append(
         "If the metric stays near its least value, rewrite the whole reward. If one component is much larger than the "
-        "others, rescale it. Write a better function."
+        "others, rescale it. Write a better reward."
     )
     return "\n".join(lines)
 
 
 def failure_text(error: str) -> str:
     """What is told when nothing worked."""
-    return f"The reward could not be used: {error}\nWrite a function that keeps to the rules."
-
-
-def code_block(answer: str) -> str:
-    """The first fenced block of an answer, or all of it without one."""
-    match = re.search(r"```(?:python)?\s*\n(.*?)```", answer, re.DOTALL)
-    return (match.group(1) if match else answer).strip() + "\n"
+    return f"The reward could not be used: {error}\nWrite one that keeps to the rules."
 
 
 def _try(answer: str, round_: int, number: int, task: TaskText, train: Train, config: EurekaConfig) -> Candidate:
-    code = code_block(answer)
+    written = block(answer)
     try:
-        with Sandbox(code, list(task.parameters), config.sandbox) as sandbox:
-            training = train(sandbox)
+        with form_of(config.form).make(written, task, config.sandbox) as reward:
+            training = train(reward)
     except RewardCodeError as error:
-        return Candidate(round_, number, answer, code, None, str(error))
+        return Candidate(round_, number, answer, written, None, str(error))
     if not np.isfinite(training.metric):
-        return Candidate(round_, number, answer, code, None, "the task's metric was not finite")
-    return Candidate(round_, number, answer, code, training, "")
+        return Candidate(round_, number, answer, written, None, "the task's metric was not finite")
+    return Candidate(round_, number, answer, written, training, "")

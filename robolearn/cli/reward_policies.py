@@ -1,0 +1,211 @@
+"""`robolearn reward ...` that end in a policy: from comparisons, from what a model sees, from written rewards."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from robolearn.cli.output import Dataset, print_json, say
+from robolearn.cli.rewards import reward_model
+from robolearn.progress import ProgressBar
+
+TaskName = Annotated[str, Positional, arg(metavar="TASK")]
+
+
+def reward_policy(
+    dataset: Dataset,
+    out: Path,
+    goal: str = "",
+    labeller: Literal["task", "outcome", "endpoint", "people"] = "endpoint",
+    endpoint: str = "http://127.0.0.1:8000/v1",
+    endpoint_model: str = "",
+    cache: Path = Path("runs/answers"),
+    pairs: int = 1000,
+    wrong_answers: float = 0.0,
+    steps: int | None = None,
+    seed: int = 0,
+    compile: bool = False,
+    device: str = "cpu",
+    json: bool = False,
+) -> int:
+    """From a sentence to a policy: comparisons, a reward, labels, IQL (offline RL-VLM-F).
+
+    Example: robolearn reward policy mixed.zarr --goal "the puck is on the mark" --endpoint-model qwen --out runs/push
+
+    Args:
+        dataset: episodes of any quality; what was recorded of rewards and success is not looked at.
+        out: folder for the reward model and the run of the policy.
+        goal: what the model at the endpoint is told; the episodes' instructions by default.
+        labeller: who compares pairs of images: a model at an endpoint, the people who did on the web page, or a rule.
+        endpoint: an OpenAI-compatible endpoint.
+        endpoint_model: the model's name there.
+        cache: folder of answers, so that none is paid for twice.
+        pairs: comparisons to make.
+        wrong_answers: share of a rule's answers that are turned round.
+        steps: gradient steps of IQL; its own number by default.
+        seed: fixes pairs, weights and batches.
+        compile: compile the policy's updates; takes up to a minute, then they run about three times as fast.
+        device: cpu or cuda.
+    """
+    from robolearn.recipes.rewards.policy import default_steps, policy_from_preferences
+    from robolearn.recipes.rewards.settings import TrainingSettings
+    from robolearn.rewards.endpoint import EndpointConfig
+
+    settings = TrainingSettings(
+        seed=seed,
+        device=device,
+        pairs=pairs,
+        labeller=labeller,
+        goal=goal,
+        wrong_answers=wrong_answers,
+        endpoint=EndpointConfig(url=endpoint, model=endpoint_model, cache_dir=str(cache)),
+    )
+    with ProgressBar("reward, then policy", settings.steps + (steps or default_steps()), "step") as bar:
+        answer = policy_from_preferences(dataset, out, settings, steps, compile, bar.update)
+    if json:
+        print_json(answer)
+    else:
+        say(f"reward: {answer['column']}, {', '.join(answer['audit']['missed']) or 'passed its gates'}")
+        say(f"checkpoint: {answer['checkpoint']}")
+        if answer["task"]:
+            say(f"judge it with: robolearn evaluate {answer['checkpoint']} --task {answer['task']} --episodes 50")
+    return 0
+
+
+def reward_weights(dataset: Dataset, progress: str, chunk_steps: int = 16, json: bool = False) -> int:
+    """Weigh the samples of a dataset by the progress that followed them (RA-BC), as a column for `train bc`.
+
+    Example: robolearn reward weights mixed.zarr --progress progress/progress-1a2b3c4d5e6f
+
+    Args:
+        dataset: a labelled dataset.
+        progress: the column with its progress.
+        chunk_steps: steps of the policy's action chunks.
+    """
+    from robolearn.recipes.rewards.weights import weigh_dataset
+    from robolearn.rewards.reward_aligned import RewardAlignedConfig
+
+    answer = weigh_dataset(dataset, progress, RewardAlignedConfig(chunk_steps))
+    if json:
+        print_json(answer)
+    else:
+        say(f"{dataset}: {answer['column']}, mean weight {answer['mean_weight']:.2f}")
+        say(f"train with: robolearn train bc --dataset {dataset} --set episodes=all weight={answer['column']}")
+    return 0
+
+
+def reward_online(
+    task: TaskName,
+    out: Path,
+    reward: str = "vlm",
+    goal: tuple[str, ...] = (),
+    baseline: tuple[str, ...] = (),
+    alpha: float = 0.0,
+    model: str = "ViT-B-32",
+    pretrained: str = "laion2b_s34b_b79k",
+    model_dir: Path | None = None,
+    steps: int = 6000,
+    num_envs: int = 8,
+    episode_steps: int = 40,
+    batch_size: int = 256,
+    precision: Literal["float32", "bfloat16"] = "float32",
+    seed: int = 0,
+    compile: bool = False,
+    device: str = "cpu",
+    json: bool = False,
+) -> int:
+    """Learn a task by SAC from nothing but what a reward model sees (VLM-RM).
+
+    The pictures of whole episodes are scored together, and their rewards written back before anything is learned.
+
+    Example: robolearn reward online point_up-v1 --goal "a robot arm pointing up" --baseline "a robot arm" --out runs/up
+
+    Args:
+        task: a task of the twin, or `gym:Humanoid-v5`, drawn as the paper's.
+        out: the run: config.yaml, metrics.csv, checkpoints/.
+        reward: `vlm`, or the folder of a model whose values are rewards.
+        goal: of vlm: prompts that describe success; the task's instruction when left out.
+        baseline: of vlm: prompts that describe the scene whatever happens.
+        alpha: of vlm: strength of the goal-baseline projection, 0 to 1.
+        model: of vlm: architecture, as open_clip names it.
+        pretrained: of vlm: tag of the weights.
+        model_dir: of vlm: a local open_clip directory, in the place of both names.
+        steps: of the environments.
+        num_envs: environments that play an episode each before it is scored.
+        episode_steps: length of every episode; nothing else ends it.
+        batch_size: of vlm: pictures in one pass of the network.
+        precision: of vlm: of that pass.
+        seed: fixes starts, exploration and weights.
+        compile: compile the updates; takes up to a minute.
+        device: cpu or cuda.
+    """
+    from robolearn.algorithms.compile import Compute
+    from robolearn.recipes.rewards.online import SETTINGS, OnlineRewardConfig, learn_from_model
+
+    prompts = {"goal": goal, "baseline": baseline, "alpha": alpha}
+    clip = {"model": model, "pretrained": pretrained, "model_dir": str(model_dir or ""), "device": device}
+    scorer = reward_model(reward, None, device, prompts, {**clip, "batch_size": batch_size, "precision": precision})
+    config = OnlineRewardConfig(num_envs=num_envs, episode_steps=episode_steps)
+    settings, compute = replace(SETTINGS, steps=steps), Compute(device, compile)
+    with ProgressBar("reward online", steps, "step") as bar:
+        answer = learn_from_model(task, scorer, out, settings, config, seed, compute, bar.update)
+    if json:
+        print_json(answer)
+    else:
+        first, last = answer["reward_mean"][0], answer["reward_mean"][-1]
+        say(f"mean reward {first:.3f} by chance, {last:.3f} at last; {answer['images_per_s']:.0f} pictures/s scored")
+        say(f"judge it with: robolearn evaluate {answer['checkpoint']} --task {task}")
+    return 0
+
+
+def reward_write(
+    task: TaskName,
+    out: Path,
+    form: Literal["parameters", "code"] = "parameters",
+    rounds: int = 3,
+    candidates: int = 4,
+    steps: int = 6000,
+    episode_steps: int = 40,
+    endpoint: str = "http://127.0.0.1:8000/v1",
+    endpoint_model: str = "",
+    cache: Path = Path("runs/answers"),
+    seed: int = 0,
+    json: bool = False,
+) -> int:
+    """Let a language model write a task's reward, train with each candidate, and have it mend the best (Eureka).
+
+    Example: robolearn reward write reach-v1 --endpoint-model qwen --out runs/written
+
+    Args:
+        task: a task of the twin; its own progress ranks the candidates, which never see it.
+        out: folder for candidates.json and a run each.
+        form: `parameters`, a closed form of which nothing is executed, or `code`, sandboxed.
+        rounds: how often the best one is reflected on.
+        candidates: of each round.
+        steps: of the environments, for each candidate.
+        episode_steps: length of every episode.
+        endpoint: an OpenAI-compatible endpoint.
+        endpoint_model: the model's name there.
+        cache: folder of answers, so that none is paid for twice.
+        seed: fixes the trainings.
+    """
+    from robolearn.recipes.rewards.online import SETTINGS, OnlineRewardConfig
+    from robolearn.recipes.rewards.write import write_reward
+    from robolearn.rewards.code.loop import EurekaConfig
+    from robolearn.rewards.endpoint import Endpoint, EndpointConfig
+
+    client = Endpoint(EndpointConfig(url=endpoint, model=endpoint_model, cache_dir=str(cache), temperature=1.0))
+    config = EurekaConfig(candidates, rounds, form)
+    online = OnlineRewardConfig(episode_steps=episode_steps)
+    with ProgressBar("reward write", rounds * candidates, "training") as bar:
+        answer = write_reward(task, client, out, config, replace(SETTINGS, steps=steps), online, seed, bar.update)
+    if json:
+        print_json(answer)
+    else:
+        say(answer["reward"].rstrip())
+        say(f"metric {answer['metric']:.3f}, of {answer['candidates']} candidates, {answer['failed']} of them failed")
+        say(f"checkpoint: {answer['checkpoint']}")
+    return 0

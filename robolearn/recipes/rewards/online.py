@@ -1,0 +1,238 @@
+"""Learn a policy online from a reward that somebody else gives: play whole episodes, score them, write back.
+
+Rocamonde et al., "Vision-language models are zero-shot reward models for reinforcement learning", 2023: the model is
+large and likes large batches, so N environments first play an episode each and show it step by step, then all N T
+pictures are scored at once, and only then do the transitions with their rewards join the replay buffer and as many
+gradient steps follow. No placeholder of a reward is ever learned from. Episodes end by their length alone: neither the
+environment's reward nor its success is looked at. Legend: N environments, T steps of an episode.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from robolearn.algorithms.compile import Compute
+from robolearn.algorithms.sac import SAC, SACConfig
+from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
+from robolearn.envs.humanoid import made_for_clip
+from robolearn.errors import SpecError
+from robolearn.policies.gaussian import GaussianPolicyConfig, vector_spec
+from robolearn.recipes.demonstrations import buffer_statistics
+from robolearn.recipes.environments import Environments, is_gym, make_environments
+from robolearn.recipes.rewards.data import cameras_of
+from robolearn.recipes.rewards.settings import Report
+from robolearn.recipes.run import Run
+from robolearn.recipes.training_data import tensors
+from robolearn.recipes.training_loop import run_config, scalars
+from robolearn.rewards.reward_model import Episodes, RewardModel
+from robolearn.tasks import make_task
+from robolearn.types import Observation
+
+
+@dataclass(frozen=True)
+class OnlineRewardConfig:
+    """How experience is gathered."""
+
+    num_envs: int = 8  # N
+    episode_steps: int = 50  # T
+    random_rounds: int = 2  # of N episodes by uniform actions, before anything is learned
+    updates: float = 1.0  # gradient steps per environment step
+    capacity: int = 1_000_000  # observations
+    saves: int = 5  # checkpoints of a run
+
+
+SETTINGS = SACConfig(
+    policy=GaussianPolicyConfig(hidden_sizes=(128, 128)),
+    critic_hidden_sizes=(128, 128),
+    steps=6000,
+    batch_size=128,
+    discount=0.95,
+    actor_learning_rate=1e-3,
+    critic_learning_rate=1e-3,
+    temperature_learning_rate=1e-3,
+    initial_temperature=0.1,
+)
+"""For rewards between 0 and 1 and short episodes."""
+
+
+@dataclass(frozen=True)
+class Played:
+    """One episode of each environment: T + 1 observations and actions (N, A); images (N, T, H, W, 3) after each step,
+    where they were asked for."""
+
+    observations: list[Observation]
+    actions: list[NDArray[np.float32]]
+    images: torch.Tensor | None
+
+    def store(self, buffer: ReplayBuffer, rewards: NDArray) -> None:
+        """Add the transitions with the rewards (N, T) of the states that they led to; the end is that of time alone."""
+        last = len(self.actions) - 1
+        for row in range(len(rewards)):
+            seen = [{name: values[row] for name, values in one.items()} for one in self.observations]
+            buffer.begin(seen[0])
+            for t, actions in enumerate(self.actions):
+                buffer.append(actions[row], float(rewards[row, t]), seen[t + 1], False, t == last)
+
+
+Judge = Callable[[Played], NDArray]
+"""Rewards (N, T) of the states after each step of the episodes."""
+
+
+def learn_from_model(
+    task: str,
+    model: RewardModel,
+    out: Path,
+    settings: SACConfig = SETTINGS,
+    config: OnlineRewardConfig = OnlineRewardConfig(),
+    seed: int = 0,
+    compute: Compute = Compute(),  # noqa: B008
+    progress: Report = lambda done, text: None,
+) -> dict[str, Any]:
+    """`learn_from` on what a reward model sees; the answer has `images_per_s`, too.
+
+    Raises SpecError for a model that is not to be learned from as it is.
+    """
+    if model.kind != "reward":
+        raise SpecError(f"{model.id} says {model.kind}, not reward; shape it, or label a dataset with it")
+    camera = (cameras_of(model) or ("front",))[0]
+    instruction = "" if is_gym(task) else make_task(task).instruction
+    spent_s, images = 0.0, 0
+
+    def judge(played: Played) -> NDArray:
+        nonlocal spent_s, images
+        assert played.images is not None
+        begun_s = time.perf_counter()
+        episodes = Episodes({camera: played.images}, [instruction] * len(played.images))
+        value = model.score(episodes).value.cpu().numpy()
+        spent_s, images = spent_s + time.perf_counter() - begun_s, images + value.size
+        return value
+
+    name = f"{model.id}-{model.version}"
+    answer = learn_from(task, judge, name, out, settings, config, seed, compute, progress, camera)
+    return {**answer, "images_per_s": images / spent_s}
+
+
+def learn_from(
+    task: str,
+    judge: Judge,
+    reward: str,
+    out: Path,
+    settings: SACConfig = SETTINGS,
+    config: OnlineRewardConfig = OnlineRewardConfig(),
+    seed: int = 0,
+    compute: Compute = Compute(),  # noqa: B008
+    progress: Report = lambda done, text: None,
+    camera: str = "",
+) -> dict[str, Any]:
+    """SAC in `task`, a twin's or `gym:<id>`, for `settings.steps` environment steps on the rewards of `judge`.
+
+    reward: its name, for the record. camera: whose pictures the judge sees; none are drawn without.
+
+    The answer has `checkpoint`, `steps`, `gradient_steps` and `reward_mean`, a list of each round.
+    """
+    round_steps = config.num_envs * config.episode_steps
+    if settings.steps < (config.random_rounds + 1) * round_steps:
+        raise SpecError(f"{settings.steps} steps are too few for {config.random_rounds} + 1 rounds of {round_steps}")
+    about = {"task": task, "reward": reward, "online": asdict(config)}
+    provenance = {"algorithm": "sac", "tasks": [task], "seed": seed, "reward": reward}
+    generator = torch.Generator(compute.device).manual_seed(seed)
+    rewards: list[float] = []
+    started_s = time.perf_counter()
+    with contextlib.ExitStack() as stack:
+        envs = stack.enter_context(contextlib.closing(_environments(task, config.num_envs, bool(camera))))
+        privileged = settings.policy.privileged
+        buffer = ReplayBuffer(
+            vector_spec(envs.interface, privileged), ReplayBufferConfig(config.capacity, 1, settings.discount)
+        )
+
+        def play(learner: SAC | None) -> np.random.Generator:
+            rng = np.random.default_rng((seed, len(rewards)))
+            played = _play(envs, learner, config.episode_steps, camera, rng, generator, compute.device)
+            value = judge(played)
+            played.store(buffer, value)
+            rewards.append(float(value.mean()))
+            return rng
+
+        for _ in range(config.random_rounds):
+            play(None)
+        statistics = buffer_statistics(buffer)
+        learner = SAC(buffer.spec, statistics, settings, seed, compute.device, compute.wrapper())
+        run = stack.enter_context(
+            Run.create(out, run_config("sac", seed, settings, compute, **about), ("reward", *SAC.metrics))
+        )
+        rounds = settings.steps // round_steps
+        for number in range(config.random_rounds + 1, rounds + 1):
+            rng = play(learner)
+            metrics = _update(learner, buffer, round(round_steps * config.updates), settings, rng, compute.device)
+            step = number * round_steps
+            run.log(step, time.perf_counter() - started_s, {"reward": rewards[-1], **scalars(metrics, out, step)})
+            progress(step, f"reward {rewards[-1]:.3f}")
+            if number == rounds or number % max(rounds // config.saves, 1) == 0:
+                run.save(learner.policy(), step, provenance, ("latest", "best"))
+    return {
+        "checkpoint": str(out / "checkpoints" / "latest"),
+        "steps": rounds * round_steps,
+        "gradient_steps": learner.gradient_step,
+        "reward_mean": rewards,
+    }
+
+
+def _play(
+    envs: Environments,
+    learner: SAC | None,
+    steps: int,
+    camera: str,
+    rng: np.random.Generator,
+    generator: torch.Generator,
+    device: str,
+) -> Played:
+    observation, _ = envs.reset(seed=[int(one) for one in rng.integers(2**31 - 1, size=envs.num_envs)])
+    spec = envs.interface.action
+    observations, actions = [_vectors(observation)], list[NDArray[np.float32]]()
+    images: list[NDArray[np.uint8]] = []
+    for _ in range(steps):
+        if learner is None:
+            action = rng.uniform(spec.low, spec.high, (envs.num_envs, *spec.shape)).astype(np.float32)  # type: ignore[arg-type]
+        else:
+            action = learner.policy().sample(tensors(observations[-1], device), generator).cpu().numpy()
+        observation, _, terminated, truncated, _ = envs.step(action)
+        if (terminated | truncated).any() and len(actions) < steps - 1:
+            raise SpecError(f"an episode ended after {len(actions) + 1} steps of {steps}; take shorter ones")
+        if camera:
+            name = f"image_{camera}"
+            images.append(observation[name].copy() if name in observation else np.stack(envs.render() or ()))
+        observations.append(_vectors(observation))
+        actions.append(action)
+    return Played(observations, actions, torch.from_numpy(np.stack(images, axis=1)) if images else None)
+
+
+def _vectors(observation: Observation) -> Observation:
+    return {name: values.copy() for name, values in observation.items() if not name.startswith("image_")}
+
+
+def _update(
+    learner: SAC, buffer: ReplayBuffer, updates: int, settings: SACConfig, rng: np.random.Generator, device: str
+) -> Any:
+    metrics: Any = {}
+    for _ in range(updates):
+        metrics = learner.update(tensors(buffer.sample(settings.batch_size, rng), device))
+    return metrics
+
+
+def _environments(task: str, num_envs: int, pictures: bool) -> Environments:
+    """Environments whose episodes end by length alone."""
+    if is_gym(task):
+        return made_for_clip(task, num_envs)
+    envs = make_environments(task, num_envs, render=pictures)
+    never: Any = envs
+    never.task.dwell_steps = never.task.max_steps + 1  # no success lasts so long
+    return envs
