@@ -25,7 +25,6 @@ from robolearn.rewards.code.forms import TaskText, Written
 from robolearn.rewards.code.loop import Candidate, EurekaConfig, Training, eureka
 from robolearn.tasks import make_task
 
-JUDGED_EPISODES = 10
 RESULT_FILE = "candidates.json"
 
 
@@ -52,6 +51,7 @@ def write_reward(
     settings: SACConfig = SETTINGS,
     online: OnlineRewardConfig = OnlineRewardConfig(),  # noqa: B008, it is frozen
     seed: int = 0,
+    judged_episodes: int = 10,
     progress: Report = lambda done, text: None,
 ) -> dict[str, Any]:
     """Write `out/candidates.json`, best first, and a run of each candidate that could be trained.
@@ -78,7 +78,7 @@ def write_reward(
             return scored.rewards.reshape(-1, len(played.actions))
 
         learn_from(task_id, judge, "written", run, settings, online, seed)
-        judged = evaluate_policy(run / "checkpoints" / "latest", task_id, JUDGED_EPISODES)
+        judged = evaluate_policy(run / "checkpoints" / "latest", task_id, judged_episodes)
         metric = judged["success_rate"] + 1e-3 * judged["return_mean"] / judged["mean_episode_steps"]
         progress(trained, f"metric {metric:.3f}")
         return Training(float(metric), {name: np.array(values) for name, values in traces.items()}, str(run))

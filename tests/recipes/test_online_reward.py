@@ -1,0 +1,115 @@
+"""Policies learned online from what others say a state is worth: a vision model, or a written reward."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from robolearn.algorithms.sac import SACConfig
+from robolearn.cli import run
+from robolearn.errors import RobolearnError, SpecError
+from robolearn.policies.checkpoint import read_config
+from robolearn.recipes.rewards import online
+from robolearn.recipes.rewards.online import SETTINGS, OnlineRewardConfig, learn_from_model
+from robolearn.recipes.rewards.write import RESULT_FILE, task_text, write_reward
+from robolearn.rewards.code.client import CannedClient
+from robolearn.rewards.code.loop import EurekaConfig
+from robolearn.rewards.reward_model import Episodes, RewardOutput
+
+TINY = OnlineRewardConfig(num_envs=2, episode_steps=5, random_rounds=1, updates=0.2, saves=1)
+
+
+class Brightness:
+    """Pays for bright pictures, and remembers what it was shown."""
+
+    id, version, causal = "brightness", "0123456789ab", True
+    kind = "reward"
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, ...]] = []
+
+    def score(self, episodes: Episodes) -> RewardOutput:
+        images = episodes.images["front"]
+        self.seen.append(tuple(images.shape))
+        value = images.float().mean((2, 3, 4)) / 255.0
+        return RewardOutput(value, torch.ones_like(value), {})
+
+
+def settings(steps: int) -> SACConfig:
+    return replace(SETTINGS, steps=steps, batch_size=8)
+
+
+def test_whole_episodes_are_scored_together_and_written_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored: list[np.ndarray] = []
+    original = online.Played.store
+
+    def store(self, buffer, rewards):  # type: ignore[no-untyped-def]
+        original(self, buffer, rewards)
+        state = buffer.state_dict()
+        stored.append(rewards)
+        kept = state["reward"][state["acted"]]
+        np.testing.assert_allclose(kept, np.concatenate([each.ravel() for each in stored]), rtol=1e-6)
+        assert not state["terminated"].any()  # an episode ends by time alone
+
+    monkeypatch.setattr(online.Played, "store", store)
+    model = Brightness()
+    answer = learn_from_model("point_up-v1", model, tmp_path / "run", settings(30), TINY)
+    assert model.seen == [(2, 5, 96, 96, 3)] * 3
+    assert (answer["steps"], answer["gradient_steps"], len(answer["reward_mean"])) == (30, 4, 3)
+    provenance = read_config(Path(answer["checkpoint"]))["provenance"]
+    assert provenance["reward"] == "brightness-0123456789ab"
+    np.testing.assert_allclose([each.mean() for each in stored], answer["reward_mean"], rtol=1e-5)
+
+
+def test_what_is_no_reward_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    progress = Brightness()
+    progress.kind = "potential"  # type: ignore[misc]
+    with pytest.raises(SpecError, match="brightness says potential, not reward"):
+        learn_from_model("point_up-v1", progress, tmp_path / "run", settings(30), TINY)
+    with pytest.raises(SpecError, match=r"19 steps are too few for 1 \+ 1 rounds of 10"):
+        learn_from_model("point_up-v1", Brightness(), tmp_path / "run", settings(19), TINY)
+    assert not (tmp_path / "run").exists()
+
+
+def terms(**term: object) -> str:
+    return "```json\n" + json.dumps({"terms": [{"kind": "distance", "weight": 1.0, "scale": 2.0, **term}]}) + "\n```"
+
+
+def test_written_rewards_are_trained_reflected_on_and_the_best_is_kept(tmp_path: Path) -> None:
+    first = ["no reward at all", terms(quantity="elbow"), terms(quantity="tool", target=[0.0, 0.0, 0.5])]
+    client = CannedClient([first, [terms(quantity="action")]])
+    out = tmp_path / "written"
+    answer = write_reward(
+        "point_up-v1", client, out, EurekaConfig(candidates=3, rounds=2), settings(20), TINY, judged_episodes=1
+    )
+    rows = json.loads((out / RESULT_FILE).read_text())
+    assert (answer["candidates"], answer["failed"]) == (4, 2)
+    assert [bool(row["error"]) for row in rows] == [False, False, True, True]
+    assert rows[0]["metric"] == answer["metric"] >= rows[1]["metric"]
+    assert answer["reward"] == rows[0]["reward"]
+    assert (Path(answer["checkpoint"]) / "weights.safetensors").is_file()
+    assert "the quantity 'elbow' is unknown" in rows[3]["error"]
+    assert "0_distance_tool: [" in client.asked[1][3]["content"]  # traces of the only one that could be trained
+    with pytest.raises(RobolearnError, match="exists and is not empty"):
+        write_reward("point_up-v1", client, out, EurekaConfig(), settings(20), TINY)
+
+
+def test_the_author_is_told_every_quantity_with_its_size() -> None:
+    text = task_text("reach-v1")
+    assert text.sizes == {"joint_position": 6, "joint_velocity": 6, "tool": 3, "target": 3, "action": 6}
+    assert "[m]" in text.parameters["target"]
+
+
+def test_commands_tell_what_is_missing_in_one_line(tmp_path: Path) -> None:
+    for words, message in (
+        (["reward", "write", "reach-v1", "--out", str(tmp_path / "x")], "no model is named for the endpoint"),
+        (["reward", "online", "point_up-v1", "--alpha", "1", "--out", str(tmp_path / "x")], "without a baseline"),
+    ):
+        with pytest.raises(RobolearnError, match=message):
+            run(words)
+    assert not (tmp_path / "x").exists()
