@@ -2,7 +2,8 @@
 
 60 episodes of mixed quality and 20 of play on `push-v1`; a rule stands for the vision model and answers 20 % of the
 pairs wrongly. Nothing else of outcome or reward is looked at. Cloning is IQL with weights that are all alike, so both
-policies have the same network, data and number of updates. Writes benchmarks/results/preference_policy.json.
+policies have the same network, data and number of updates. Writes benchmarks/results/preference_policy.json; seeds
+that are there already are kept.
 
     python benchmarks/preference_policy.py --seeds 0 1 2
 """
@@ -14,17 +15,16 @@ import json
 import statistics
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from robolearn.algorithms.compile import Compute
-from robolearn.algorithms.iql import IQLConfig
 from robolearn.recipes.collect import CollectConfig, collect_episodes
-from robolearn.recipes.evaluate import evaluate_policy
 from robolearn.recipes.rewards.policy import policy_from_preferences
 from robolearn.recipes.rewards.settings import TrainingSettings
-from robolearn.recipes.train_offline import train_offline
+from robolearn.recipes.rewards.tool_policy import SETTINGS, learn_offline
 
 RESULT = Path(__file__).parent / "results" / "preference_policy.json"
 TASK = "push-v1"
@@ -38,29 +38,19 @@ def record(dataset: Path) -> None:
 
 def measure(dataset: Path, seed: int, args: argparse.Namespace) -> dict:
     def tell(done: int, text: str) -> None:
-        if done % 2000 == 0:
+        if done % 500 == 0:
             print(f"seed {seed}: {done} {text}", file=sys.stderr)
 
     settings = TrainingSettings(seed=seed, labeller="task", wrong_answers=args.wrong_answers, pairs=args.pairs)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
-        made = policy_from_preferences(dataset, out, settings, args.steps, True, tell)
-        cloned = train_offline(
-            "iql",
-            dataset,
-            out / "cloned",
-            args.steps,
-            seed,
-            IQLConfig(inverse_temperature=0.0),
-            reward=made["column"],
-            task=TASK,
-            compute=Compute(compile=True),
-            progress=tell,
+        made = policy_from_preferences(dataset, out, settings, args.steps, args.compile, args.episodes, tell)
+        cloning = replace(SETTINGS, steps=args.steps, inverse_temperature=0.0)
+        compute = Compute(compile=args.compile)
+        cloned = learn_offline(
+            dataset, TASK, made["column"], out / "cloned", cloning, seed, compute, args.episodes, tell
         )
-        success = {
-            name: evaluate_policy(checkpoint, TASK, args.episodes)["success_rate"]
-            for name, checkpoint in (("reward_policy", made["checkpoint"]), ("cloning", cloned["latest_checkpoint"]))
-        }
+        success = {"reward_policy": made["success_rate"], "cloning": cloned["success_rate"]}
     audit = {name: made["audit"][name] for name in ("success_auroc", "voc_success", "progress_spearman", "passed")}
     print(f"seed {seed}: {success} {audit}", file=sys.stderr)
     return {"seed": seed, "success": success, "reward": audit}
@@ -69,10 +59,11 @@ def measure(dataset: Path, seed: int, args: argparse.Namespace) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=20_000, help="updates of each policy")
+    parser.add_argument("--steps", type=int, default=5000, help="updates of each policy")
     parser.add_argument("--episodes", type=int, default=100, help="fresh ones, of each evaluation")
     parser.add_argument("--pairs", type=int, default=1000)
     parser.add_argument("--wrong-answers", type=float, default=0.2)
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--dataset", type=Path, help="keep the data here; recorded when it is not there")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -80,7 +71,15 @@ def main() -> None:
         dataset = args.dataset or Path(folder) / "push.zarr"
         if not dataset.exists():
             record(dataset)
-        rows = [measure(dataset, seed, args) for seed in args.seeds]
+        rows = json.loads(RESULT.read_text())["runs"] if RESULT.is_file() else []
+        for seed in args.seeds:
+            if all(row["seed"] != seed for row in rows):
+                rows = sorted([*rows, measure(dataset, seed, args)], key=lambda row: row["seed"])
+                write(rows, args)
+    print(RESULT.read_text())
+
+
+def write(rows: list[dict], args: argparse.Namespace) -> None:
     names = rows[0]["success"]
     every = {name: [row["success"][name] for row in rows] for name in names}
     answer = {
@@ -95,7 +94,6 @@ def main() -> None:
         "runs": rows,
     }
     RESULT.write_text(json.dumps(answer, indent=1) + "\n")
-    print(RESULT.read_text())
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ def reward_policy(
     steps: int | None = None,
     seed: int = 0,
     compile: bool = False,
+    episodes: int = 50,
     device: str = "cpu",
     json: bool = False,
 ) -> int:
@@ -47,6 +48,7 @@ def reward_policy(
         wrong_answers: share of a rule's answers that are turned round.
         steps: gradient steps of IQL; its own number by default.
         seed: fixes pairs, weights and batches.
+        episodes: fresh ones in the twin that judge the policy, where the dataset is of one of its tasks.
         compile: compile the policy's updates; takes up to a minute, then they run about three times as fast.
         device: cpu or cuda.
     """
@@ -64,14 +66,14 @@ def reward_policy(
         endpoint=EndpointConfig(url=endpoint, model=endpoint_model, cache_dir=str(cache)),
     )
     with ProgressBar("reward, then policy", settings.steps + (steps or default_steps()), "step") as bar:
-        answer = policy_from_preferences(dataset, out, settings, steps, compile, bar.update)
+        answer = policy_from_preferences(dataset, out, settings, steps, compile, episodes, bar.update)
     if json:
         print_json(answer)
     else:
         say(f"reward: {answer['column']}, {', '.join(answer['audit']['missed']) or 'passed its gates'}")
         say(f"checkpoint: {answer['checkpoint']}")
         if answer["task"]:
-            say(f"judge it with: robolearn evaluate {answer['checkpoint']} --task {answer['task']} --episodes 50")
+            say(f"success on {episodes} fresh episodes of {answer['task']}: {answer['success_rate']:.2f}")
     return 0
 
 
@@ -201,7 +203,9 @@ def reward_write(
     config = EurekaConfig(candidates, rounds, form)
     online = OnlineRewardConfig(episode_steps=episode_steps)
     with ProgressBar("reward write", rounds * candidates, "training") as bar:
-        answer = write_reward(task, client, out, config, replace(SETTINGS, steps=steps), online, seed, bar.update)
+        answer = write_reward(
+            task, client, out, config, replace(SETTINGS, steps=steps), online, seed, progress=bar.update
+        )
     if json:
         print_json(answer)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +18,19 @@ from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, RobolearnError, UnknownNameError
 from robolearn.networks.model_directory import read_model_config
 from robolearn.recipes.collect import CollectConfig, collect_episodes
+from robolearn.recipes.finetune.data import decision_steps
 from robolearn.recipes.rewards.audit import NEAR_MISS, audit_dataset
 from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.label import column_name, label_dataset
 from robolearn.recipes.rewards.policy import policy_from_preferences
 from robolearn.recipes.rewards.preference import draw_pairs
 from robolearn.recipes.rewards.settings import TrainingSettings
+from robolearn.recipes.rewards.tool_policy import labelled_buffer, tool_space
 from robolearn.recipes.rewards.training import TRAINERS, split_episodes, train_reward
 from robolearn.rewards.features import EncoderConfig
 from robolearn.rewards.preference import EQUAL, SECOND, UNSURE
 from robolearn.rewards.saved import load_reward
+from robolearn.specs import ArraySpec
 
 SETTINGS = TrainingSettings(
     encoder=EncoderConfig(channels=(8, 8)), steps=4, batch_size=8, held_out=0.25, pairs=60, false_positive_rate=0.2
@@ -213,10 +217,28 @@ def test_the_command_line(dataset: Path, tmp_path: Path, capsys: pytest.CaptureF
 
 def test_from_comparisons_to_a_policy(dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "reach"
-    answer = policy_from_preferences(dataset, out, SETTINGS, steps=3)
+    answer = policy_from_preferences(dataset, out, SETTINGS, steps=3, episodes=2)
+    assert answer["task"] == "reach-v1"
+    assert answer["success_rate"] in (0.0, 0.5, 1.0)
     assert answer["column"] in ZarrStore.open(dataset).columns
     assert load_reward(out / "reward").id == "preference"
     assert read_model_config(Path(answer["checkpoint"]))["provenance"]["algorithm"] == "iql"
+
+
+def test_neither_outcome_nor_end_reaches_the_learner_and_the_last_state_lasts(dataset: Path) -> None:
+    store = ZarrStore.open(dataset)
+    with store.column_writer("reward/steps", ArraySpec(()), {}) as writer:
+        for index, info in enumerate(store.episodes):
+            writer.write(index, np.arange(info.length, dtype=np.float32))
+    state = labelled_buffer(dataset, "reward/steps", tool_space("reach-v1"), 0.97).state_dict()
+    assert not state["terminated"].any()
+    rewards = state["reward"][state["acted"]]
+    at = decision_steps(store.episodes[0].length)
+    expected = [np.mean(range(a + 1, b + 1)) for a, b in pairwise(at)]
+    np.testing.assert_allclose(rewards[: len(expected)], expected)
+    assert at[-1] <= rewards[len(expected)] <= store.episodes[0].length - 1
+    still = state["observation.state"]
+    np.testing.assert_array_equal(still[len(expected)], still[len(expected) + 1])
 
 
 @pytest.mark.parametrize(

@@ -36,13 +36,19 @@ class Recorded:
 
     def decisions(self, space: ToolSpace) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """States (D + 1, S) at the decisions, and the actions (D, A) between them."""
-        at = np.arange(0, len(self.states), DECISION_TICKS)
-        if len(at) * DECISION_TICKS - len(self.states) > 0 and len(at) > 1:
-            at = np.append(at[:-1], len(self.states) - 1)  # a shorter last decision
+        at = decision_steps(len(self.states))
         actions = [
             space.action_between(self.commands[a], self.commands[b], max(b - a, 1)) for a, b in pairwise(at.tolist())
         ]
         return self.states[at], np.array(actions, np.float32)
+
+
+def decision_steps(length: int) -> NDArray[np.int64]:
+    """Steps of an episode of this length at which decisions would have been made, and the one that the last led to."""
+    at = np.arange(0, length, DECISION_TICKS)
+    if len(at) * DECISION_TICKS > length and len(at) > 1:
+        at = np.append(at[:-1], length - 1)  # a shorter last decision
+    return at
 
 
 def read_recorded(paths: Sequence[Path], space: ToolSpace) -> list[Recorded]:

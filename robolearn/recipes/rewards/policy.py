@@ -5,14 +5,15 @@ Offline RL-VLM-F (Venkataraman et al. 2024): preferences of a vision model over 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from robolearn.algorithms import algorithm_class
 from robolearn.algorithms.compile import Compute
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.recipes.rewards.label import label_dataset
 from robolearn.recipes.rewards.settings import Report, TrainingSettings
+from robolearn.recipes.rewards.tool_policy import SETTINGS, learn_offline
 from robolearn.recipes.rewards.training import train_reward
 from robolearn.recipes.train_offline import train_offline
 from robolearn.rewards.saved import load_reward
@@ -22,8 +23,8 @@ ALGORITHM = "iql"
 
 
 def default_steps() -> int:
-    """Gradient steps of the policy unless somebody asks for others."""
-    return int(algorithm_class(ALGORITHM).config_type().steps)
+    """Gradient steps of a policy in the twin unless somebody asks for others."""
+    return SETTINGS.steps
 
 
 def policy_from_preferences(
@@ -32,36 +33,43 @@ def policy_from_preferences(
     settings: TrainingSettings,
     steps: int | None = None,
     compile: bool = False,
+    episodes: int = 50,
     progress: Report = lambda done, text: None,
 ) -> dict[str, Any]:
     """Write `out/reward` (the model), a column of the dataset, and `out/policy` (a run of IQL).
 
-    The policy sees vectors: of a dataset of one of the twin's tasks what the task's environments show, so that
-    `robolearn evaluate` can judge it there; else those that were recorded. Neither outcomes nor ends of episodes are
-    looked at. The answer has `reward_model`, `column`, `audit` (on held-out episodes), `checkpoint`, `task` and
-    `steps`. Raises what the three steps raise, all of it before the policy's training begins.
+    Of a task of the twin the policy moves the tool, a few times a second, and is judged on `episodes` fresh ones; else
+    it is a policy of the vectors that were recorded, and nobody judges it here. Neither outcomes nor, in the twin, ends
+    of episodes are looked at. The answer has `reward_model`, `column`, `audit` (on held-out episodes), `checkpoint`,
+    `task`, `steps` and `success_rate` (None where there is no twin). Raises what the three steps raise, all of it
+    before the policy's training begins.
     """
     task = twin_task(dataset)
     trained = train_reward("preference", dataset, out / "reward", settings, progress)
     column = label_dataset(dataset, load_reward(trained.path, settings.device))["column"]
-    result = train_offline(
-        ALGORITHM,
-        dataset,
-        out / "policy",
-        steps=steps,
-        seed=settings.seed,
-        reward=column,
-        task=task,
-        compute=Compute(settings.device, compile),
-        progress=lambda done, text: progress(settings.steps + done, text),
-    )
+    compute = Compute(settings.device, compile)
+
+    def report(done: int, text: str) -> None:
+        progress(settings.steps + done, text)
+
+    run = out / "policy"
+    result: dict[str, Any]
+    if task is None:
+        result = train_offline(
+            ALGORITHM, dataset, run, steps, settings.seed, reward=column, compute=compute, progress=report
+        )
+        result |= {"checkpoint": result["latest_checkpoint"], "success_rate": None}
+    else:
+        config = SETTINGS if steps is None else replace(SETTINGS, steps=steps)
+        result = learn_offline(dataset, task, column, run, config, settings.seed, compute, episodes, report)
     return {
         "reward_model": str(trained.path),
         "column": column,
         "audit": trained.audit,
         "task": task,
-        "checkpoint": str(result["latest_checkpoint"]),
+        "checkpoint": str(result["checkpoint"]),
         "steps": result["steps"],
+        "success_rate": result["success_rate"],
     }
 
 
