@@ -74,6 +74,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "reward audit": rewards.reward_audit,
     "reward leaderboard": rewards.reward_leaderboard,
     "reward weights": reward_policies.reward_weights,
+    "reward shape": reward_policies.reward_shape,
     "reward policy": reward_policies.reward_policy,
     "reward online": reward_policies.reward_online,
     "reward write": reward_policies.reward_write,

@@ -99,6 +99,38 @@ def reward_weights(dataset: Dataset, progress: str, chunk_steps: int = 16, json:
     return 0
 
 
+def reward_shape(
+    dataset: Dataset,
+    progress: str,
+    discount: float = 0.99,
+    scale: float = 1.0,
+    reward: str = "success",
+    json: bool = False,
+) -> int:
+    """Make a reward of progress: the discounted difference of it, on top of what is paid anyway (PBRS).
+
+    Example: robolearn reward shape mixed.zarr --progress progress/progress-1a2b3c4d5e6f --discount 0.99
+
+    Args:
+        dataset: a labelled dataset.
+        progress: the column with its progress.
+        discount: of the learner, per step; another one changes what is best.
+        scale: of the progress, in units of the reward.
+        reward: what is paid anyway: `success`, a field or a column.
+    """
+    from robolearn.recipes.rewards.shape import shape_dataset
+    from robolearn.rewards.shaping import ShapingConfig
+
+    answer = shape_dataset(dataset, progress, ShapingConfig(discount, scale), reward)
+    if json:
+        print_json(answer)
+    else:
+        say(f"{dataset}: {answer['column']}")
+        learn = f"robolearn train iql --dataset {dataset} --reward {answer['column']} --set discount={discount:g}"
+        say(f"train with: {learn}")
+    return 0
+
+
 def reward_online(
     task: TaskName,
     out: Path,

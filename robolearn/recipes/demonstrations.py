@@ -26,6 +26,7 @@ from robolearn.recipes.environments import make_environments
 from robolearn.recipes.training_data import (
     Split,
     Transitions,
+    check_reward,
     episode_indices,
     field_statistics,
     provenance,
@@ -85,6 +86,7 @@ def demonstrations(
     a success. Raises DatasetError or SpecError when they do not fit.
     """
     store = ZarrStore.open(dataset)
+    check_reward(store, reward)
     usable = [index for index, info in enumerate(store.episodes) if info.length] if episodes is None else episodes
     tasks = {store.episodes[index].task for index in usable} - {task, ""}
     if not usable or tasks:

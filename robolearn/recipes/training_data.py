@@ -138,6 +138,7 @@ class TransitionData:
         successful: bool = False,
     ) -> None:
         store = ZarrStore.open(dataset)
+        check_reward(store, reward)
         self.spec = vector_spec(store.spec.interface, privileged)
         if split is None:
             usable = [i.id for i in store.episodes if i.length > 0 and not (successful and i.success is False)]
@@ -186,6 +187,16 @@ class Transitions:
 
 def tensors(batch: Mapping[str, NDArray], device: str) -> Batch:
     return {name: torch.from_numpy(values).to(device) for name, values in batch.items()}
+
+
+def check_reward(store: ZarrStore, reward: str) -> None:
+    """Raise DatasetError for a column of progress: it reaches a learner as a difference alone."""
+    column = store.columns.get(reward)
+    if column is not None and column.attributes.get("kind") == "potential":
+        raise DatasetError(
+            f"{reward} is progress, and who is paid for it stays near the goal; make a reward of it with "
+            f"`robolearn reward shape {store.name} --progress {reward}`"
+        )
 
 
 def field_statistics(store: Store, fields: Sequence[str], episodes: Sequence[int]) -> dict[str, FieldStatistics]:

@@ -241,6 +241,27 @@ def test_neither_outcome_nor_end_reaches_the_learner_and_the_last_state_lasts(da
     np.testing.assert_array_equal(still[len(expected)], still[len(expected) + 1])
 
 
+def test_progress_is_learned_from_as_a_difference_alone(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = ZarrStore.open(dataset)
+    with store.column_writer("progress/mine", ArraySpec(()), {"kind": "potential"}) as writer:
+        for index, info in enumerate(store.episodes):
+            writer.write(index, np.linspace(0.2, 0.9, info.length, dtype=np.float32))
+    train = ["train", "iql", "--dataset", str(dataset), "--steps", "1", "--out", str(dataset.parent / "run")]
+    with pytest.raises(DatasetError, match="stays near the goal; make a reward of it"):
+        run([*train, "--reward", "progress/mine"])
+    assert run(["reward", "shape", str(dataset), "--progress", "progress/mine", "--discount", "0.9", "--json"]) == 0
+    column = json.loads(capsys.readouterr().out)["column"]
+    store = ZarrStore.open(dataset)
+    success = next(i for i, info in enumerate(store.episodes) if info.success and info.terminated)
+    shaped = store.read(success, [column])[column].astype(np.float64)
+    # Whatever way was taken, the discounted sum is that of the reward less the first potential.
+    discounted = 0.9 ** np.arange(len(shaped))
+    assert shaped @ discounted == pytest.approx(discounted[-1] - 0.2, abs=1e-5)
+    assert run([*train, "--reward", column]) == 0
+    with pytest.raises(DatasetError, match="no potential; learn from it as it is"):
+        run(["reward", "shape", str(dataset), "--progress", column])
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -26,7 +26,7 @@ from robolearn.recipes.finetune.evaluation import true_success
 from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.recipes.rewards.settings import Report
 from robolearn.recipes.run import Run
-from robolearn.recipes.training_data import tensors
+from robolearn.recipes.training_data import check_reward, tensors
 from robolearn.recipes.training_loop import due, run_config, scalars
 from robolearn.tasks import make_task
 
@@ -45,6 +45,7 @@ def labelled_buffer(dataset: Path, reward: str, space: ToolSpace, discount: floa
     Neither success nor the end of an episode is looked at: its last state is taken to last, as does what it is worth.
     """
     store = ZarrStore.open(dataset)
+    check_reward(store, reward)
     episodes = read_recorded([dataset], space)
     lengths = [len(episode.states) for episode in episodes]
     rewards = [store.read(i, [reward])[reward] for i, info in enumerate(store.episodes) if info.length > DECISION_TICKS]
