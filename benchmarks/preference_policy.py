@@ -65,6 +65,7 @@ def main() -> None:
     parser.add_argument("--wrong-answers", type=float, default=0.2)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--dataset", type=Path, help="keep the data here; recorded when it is not there")
+    parser.add_argument("--json", action="store_true", help="print the result, too")
     args = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -76,7 +77,8 @@ def main() -> None:
             if all(row["seed"] != seed for row in rows):
                 rows = sorted([*rows, measure(dataset, seed, args)], key=lambda row: row["seed"])
                 write(rows, args)
-    print(RESULT.read_text())
+    if args.json:
+        print(RESULT.read_text())
 
 
 def write(rows: list[dict], args: argparse.Namespace) -> None:

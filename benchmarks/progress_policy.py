@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500, help="updates of each cloning")
     parser.add_argument("--episodes", type=int, default=50, help="fresh ones, of each evaluation")
     parser.add_argument("--dataset", type=Path, help="keep the data here; recorded when it is not there")
+    parser.add_argument("--json", action="store_true", help="print the result, too")
     args = parser.parse_args()
     torch.set_num_threads(1)
     rows = json.loads(RESULT.read_text())["runs"] if RESULT.is_file() else []
@@ -74,7 +75,8 @@ def main() -> None:
             if all(row["seed"] != seed for row in rows):
                 rows = sorted([*rows, measure(dataset, seed, args)], key=lambda row: row["seed"])
                 write(rows, args)
-    print(RESULT.read_text())
+    if args.json:
+        print(RESULT.read_text())
 
 
 def write(rows: list[dict], args: argparse.Namespace) -> None:

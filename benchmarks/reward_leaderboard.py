@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--page", type=Path, help="folder of the HTML page")
     parser.add_argument("--dataset", type=Path, help="keep the data here; recorded when it is not there")
+    parser.add_argument("--json", action="store_true", help="print the result, too")
     args = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -84,7 +85,8 @@ def main() -> None:
             write_audit_page(args.page / "audit.html", data, audits)
     answer = {"task": TASK, "steps": args.steps, "seed": args.seed, "train_cpu_s": cpu_s, **audits.to_json()}
     RESULT.write_text(json.dumps(answer, indent=1) + "\n")
-    print(RESULT.read_text())
+    if args.json:
+        print(RESULT.read_text())
 
 
 if __name__ == "__main__":

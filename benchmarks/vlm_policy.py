@@ -94,6 +94,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=7200, help="of the environments")
     parser.add_argument("--episodes", type=int, default=30, help="fresh ones, of each evaluation")
     parser.add_argument("--clip", type=Path, help="keep the CLIP here; trained when it is not there")
+    parser.add_argument("--json", action="store_true", help="print the result, too")
     args = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -106,7 +107,8 @@ def main() -> None:
                 known = json.loads(RESULT.read_text())["runs"] if RESULT.is_file() else []
                 if all((row["direction"], row["seed"], row["alpha"]) != wanted for row in known):
                     save(measure(direction, seed, args, clip), args)
-    print(RESULT.read_text())
+    if args.json:
+        print(RESULT.read_text())
 
 
 if __name__ == "__main__":
