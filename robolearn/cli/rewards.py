@@ -30,6 +30,10 @@ def label(
     model_dir: Path | None = None,
     camera: str = "front",
     config: Path | None = None,
+    endpoint: str = "http://127.0.0.1:8000/v1",
+    endpoint_model: str = "",
+    every: int = 10,
+    cache: Path = Path("runs/answers"),
     device: str = "cpu",
     web: bool = False,
     json: bool = False,
@@ -42,7 +46,7 @@ def label(
 
     Args:
         dataset: a zarr dataset of episodes with images.
-        reward: `vlm`, `keypoints`, or the folder of a model that `robolearn reward train` made.
+        reward: `vlm`, `keypoints`, `hop` of a model at an endpoint, or the folder that `robolearn reward train` wrote.
         as_: the column; by default <kind>/<model>-<version>, and what is missing of that is added.
         goal: of vlm: prompts that describe success; the episodes' instructions when left out.
         baseline: of vlm: prompts that describe the scene whatever happens.
@@ -50,17 +54,28 @@ def label(
         model: of vlm: architecture, as open_clip names it.
         pretrained: of vlm: tag of the weights.
         model_dir: of vlm: a local open_clip directory, in the place of both names.
-        camera: of vlm: whose images are scored.
+        camera: of vlm and hop: whose images are scored.
         config: of other models: a JSON file with their settings.
+        endpoint: of hop: an OpenAI-compatible endpoint.
+        endpoint_model: of hop: the model's name there.
+        every: of hop: steps between two questions; answers are held.
+        cache: of hop: folder of answers, so that none is paid for twice.
         device: where the model runs: cpu or cuda.
         web: serve the page while this runs; its address is printed.
     """
     from robolearn.recipes.rewards.label import label_dataset
 
-    clip = {"model": model, "pretrained": pretrained, "model_dir": str(model_dir or ""), "device": device}
-    scorer = reward_model(
-        reward, config, device, {"goal": goal, "baseline": baseline, "alpha": alpha, "camera": camera}, clip
-    )
+    if reward == "hop" and endpoint_model:
+        from robolearn.recipes.rewards.data import RewardData
+        from robolearn.recipes.rewards.demonstrations import ask_hops
+        from robolearn.rewards.endpoint import Endpoint, EndpointConfig
+
+        client = Endpoint(EndpointConfig(url=endpoint, model=endpoint_model, cache_dir=str(cache)))
+        scorer = ask_hops(RewardData(dataset), client, endpoint_model, camera, every)
+    else:
+        clip = {"model": model, "pretrained": pretrained, "model_dir": str(model_dir or ""), "device": device}
+        prompts = {"goal": goal, "baseline": baseline, "alpha": alpha, "camera": camera}
+        scorer = reward_model(reward, config, device, prompts, clip)
     from robolearn.datasets.zarr_store import ZarrStore
 
     count = len(ZarrStore.open(dataset).episodes)

@@ -38,6 +38,7 @@ class HopConfig:
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     hidden_sizes: tuple[int, ...] = (128, 128)
     seed: int = 0  # of the initial weights
+    asked: str = ""  # name of the model behind a wire that answers in the place of the small net
 
 
 class HopModel(Protocol):

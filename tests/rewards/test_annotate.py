@@ -82,6 +82,27 @@ def test_a_model_behind_a_wire_annotates_what_did_not_fail(
     assert len(marks(dataset, 0)) == 3  # and nothing is said twice
 
 
+def test_a_model_behind_a_wire_tells_hops_as_progress(
+    dataset: Path, server: ModelServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.reply = lambda body: "50"
+    wire = ["--endpoint", server.config.url, "--endpoint-model", "tiny", "--cache", str(tmp_path / "answers")]
+    words = ["label", str(dataset), "--reward", "hop", *wire, "--every", "8", "--json"]
+    assert run(words) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["kind"], answer["episodes"]) == ("potential", 4)
+    store = ZarrStore.open(dataset)
+    assert store.columns[answer["column"]].attributes["settings"]["asked"] == "tiny"
+    values = store.read(0, [answer["column"]])[answer["column"]]
+    assert (values[:8] == values[0]).all()  # an answer is held until the next question
+    assert 0.0 < values[-1] <= 1.0
+    asked = len(server.seen)
+    words[words.index("tiny")] = "other"
+    assert run(words) == 0
+    assert json.loads(capsys.readouterr().out)["column"] != answer["column"]  # another model, another version
+    assert len(server.seen) == 2 * asked
+
+
 def test_the_task_and_a_file_annotate_and_progress_learns_from_it(dataset: Path, tmp_path: Path) -> None:
     assert run(["reward", "annotate", str(dataset), "--by", "task"]) == 0
     data = RewardData(dataset)

@@ -28,7 +28,7 @@ COLUMNS = (
     ("starc_distance", "STARC to reference"),
 )
 AUDIT_STYLE = """
-body{max-width:76rem}td.bad{color:#cf222e}th small{color:#59636e;font-weight:400}h3{font-size:1rem;margin-bottom:.3rem}
+body{max-width:76rem}td.bad{color:#cf222e}small{color:#59636e;font-weight:400}h3{font-size:1rem;margin-bottom:.3rem}
 div.w{overflow-x:auto}
 """
 COLOURS = ("#0969da", "#bc4c00", "#1a7f37", "#8250df", "#cf222e", "#9a6700")
@@ -63,23 +63,20 @@ def write_audit_page(path: Path, data: RewardData, audits: Audits) -> None:
 
 
 def _leaderboard(audits: Audits) -> str:
-    """Models side by side, a row for each measure; what misses its gate is red and says which."""
-    names = "".join(f"<th>{html.escape(one.name)}<br><small>{one.kind}</small></th>" for one in audits.models)
-    missed = [{gate.metric: str(gate) for gate in one.missed} for one in audits.models]
+    """A row for each model, best first, with the measures that any of them has; what misses its gate is red."""
+    columns = [(key, title) for key, title in COLUMNS if any(one.metrics[key] is not None for one in audits.models)]
+    head = "".join(f"<th>{html.escape(title)}</th>" for _, title in columns)
     rows = []
-    for key, title in COLUMNS:
+    for one in audits.models:
+        gates = {gate.metric: str(gate) for gate in one.missed}
         cells = "".join(
             f"<td class='n{' bad' if key in gates else ''}' title='{html.escape(gates.get(key, ''))}'>"
             f"{_number(one.metrics[key])}</td>"
-            for one, gates in zip(audits.models, missed, strict=True)
+            for key, _ in columns
         )
-        rows.append(f"<tr><td>{html.escape(title)}</td>{cells}</tr>")
-    verdicts = "".join(
-        f"<td class='{'bad' if gates else ''}'>{html.escape('; '.join(gates.values()) or 'passed')}</td>"
-        for gates in missed
-    )
-    rows.append(f"<tr><td>gates</td>{verdicts}</tr>")
-    return f"<div class=w><table><tr><th></th>{names}</tr>{''.join(rows)}</table></div>"
+        verdict = f"<td class='{'bad' if gates else ''}'>{html.escape('; '.join(gates.values()) or 'passed')}</td>"
+        rows.append(f"<tr><td>{html.escape(one.name)} <small>{one.kind}</small></td>{cells}{verdict}</tr>")
+    return f"<div class=w><table><tr><th></th>{head}<th>gates</th></tr>{''.join(rows)}</table></div>"
 
 
 def _agreement(audits: Audits) -> str:
@@ -94,7 +91,7 @@ def _agreement(audits: Audits) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+    return "\N{EN DASH}" if value is None else f"{value:.3f}"
 
 
 def _shown(audits: Audits) -> list[tuple[int, str]]:
