@@ -48,7 +48,7 @@ def write_morning_report(run: Path) -> dict[str, Any]:
     (run / REPORT).write_text(
         "<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content='width=device-width'>"
         f"<title>practice of {html.escape(config.task)}</title><style>{STYLE}{EXTRA_STYLE}</style></head><body>"
-        f"<h1>{html.escape(config.task)}: {numbers['attempts']} attempts, nobody resetting</h1>"
+        f"<h1>{html.escape(config.task)}: {numbers['attempts']} attempts of practice</h1>"
         f"<p class=d>{html.escape(target.instruction)}; and {html.escape(make_task(target.backward).instruction)}. "
         f"Reward: {html.escape(config.reward)}. {html.escape(_stopped(run))}</p><div class=ts>{tiles}</div>{body}"
         "</body></html>\n",
@@ -188,10 +188,8 @@ def _strips(run: Path, which: slice) -> str:
         number, task, end, truth = file.stem.split("_")
         name = FinetuneConfig.read(run).task_ids[int(task)]
         data = base64.b64encode(file.read_bytes()).decode()
-        said = "a success" if end == "success" else f"over: {end}"
-        text = (
-            f"attempt {int(number) + 1}, {name}: judged {said}, in truth {'a success' if truth == 'true' else 'none'}"
-        )
+        said = {"success": "judged a success", "timeout": "timed out"}.get(end, end)
+        text = f"attempt {int(number) + 1}, {name}: {said}, in truth {'a success' if truth == 'true' else 'none'}"
         figures.append(
             f"<figure class={truth}><img src='data:image/png;base64,{data}' alt='{text}'>"
             f"<figcaption>{text}</figcaption></figure>"
