@@ -31,10 +31,10 @@ MOVED_M = 0.004  # of a thing within one attempt, that counts as having moved it
 class PracticeConfig:
     """Where practice happens, in metres in the scene's frame."""
 
-    tool_low: tuple[float, float, float] = (0.12, -0.20, 0.0)  # box of the tool's commanded place
-    tool_high: tuple[float, float, float] = (0.32, 0.23, 0.14)
-    reach_low: tuple[float, float] = (0.13, -0.17)  # where a thing can be worked on; beyond it a person is asked
-    reach_high: tuple[float, float] = (0.32, 0.20)
+    tool_low: tuple[float, float, float] = (0.10, -0.26, 0.0)  # box of the tool's commanded place
+    tool_high: tuple[float, float, float] = (0.34, 0.26, 0.14)
+    reach_low: tuple[float, float] = (0.13, -0.22)  # where a thing can be worked on; beyond it a person is asked
+    reach_high: tuple[float, float] = (0.33, 0.22)
     draw_mark: bool = True  # a mark that things are brought to is drawn anew at every forward attempt, as a lamp would
 
 

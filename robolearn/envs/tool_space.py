@@ -19,7 +19,7 @@ from robolearn.tasks.facts import position, yaw_of
 from robolearn.types import Observation
 
 DECISION_TICKS = 4  # control ticks a decision: 5 Hz at 20 Hz, as in BridgeData
-STEP_M = 0.012  # of the commanded tool place in one tick, on each axis
+STEP_M = 0.008  # of the commanded tool place in one tick, on each axis
 TURN_RAD = 0.06  # of the commanded yaw in one tick
 MAX_YAW_RAD = 1.0  # that the tool may be turned from straight ahead
 NO_GRASP = ("push", "sweep", "reach", "button")  # scenes whose gripper stays as it starts
@@ -102,6 +102,14 @@ class ToolSpace:
                 parts.append(np.array([np.cos(angle), np.sin(angle)]))
             here = there
         return np.concatenate(parts).astype(np.float32)
+
+    def scene(self, state: NDArray[np.float32], index: int) -> NDArray[np.float32]:
+        """What success is judged by (N, ...), of states (N, S) at a task: where the things are, not where the arm is; the
+        gripper's opening too where things are grasped; and the task."""
+        things = state[:, 8:].copy()
+        things[:, :3] += state[:, :3]
+        opening = state[:, 7:8] if self.grasps else state[:, :0]
+        return np.concatenate([things, opening, np.tile(self.task_field(index), (len(state), 1))], axis=1)
 
     def task_field(self, index: int) -> NDArray[np.float32]:
         return np.eye(len(self.tasks), dtype=np.float32)[index]

@@ -109,7 +109,7 @@ class Collector:
         self._generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
         self._interventions.begin(rng)
         self._progress = self.world.twin.status().progress
-        self._truth = False
+        self._succeeded = self._truth = False  # for as long as the task asks; so, or reached at the end
         self.film.begin(self.done)
 
     def _practise(self, task: int, rows: list[dict[str, Any]]) -> Sensed:
@@ -122,7 +122,8 @@ class Collector:
         self._interventions.watch(self._progress, tick.progress)
         self._progress = tick.progress
         done = self._judge.done(Frames(tick.states, tick.reached, tick.progress), task)
-        self._truth |= tick.success or bool(tick.reached[-self.config.supervisor.consecutive :].all())
+        self._succeeded |= tick.success
+        self._truth = self._succeeded or bool(tick.reached[-1])
         source = ActionSource.POLICY if expert is None else ActionSource.INTERVENTION
         rows.append({**seen, **_row(action, tick, source, done), "_stamp_ns": stamp_ns})
         free = os.statvfs(self.run)

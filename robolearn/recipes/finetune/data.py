@@ -84,7 +84,7 @@ def _read(store: Store, index: int, fields: Sequence[str], space: ToolSpace, tas
 
 
 def labelled_frames(episodes: Sequence[Recorded], space: ToolSpace) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """What a success classifier learns from: state and task (N, S + T), and whether it is done (N,)."""
+    """What a success classifier learns from: scenes (`ToolSpace.scene`), and whether they are done (N,)."""
     rows, labels = [], []
     for episode in episodes:
         done = np.zeros(len(episode.states), np.bool_)
@@ -92,8 +92,7 @@ def labelled_frames(episodes: Sequence[Recorded], space: ToolSpace) -> tuple[NDA
         if episode.success:
             done[-SURE_FRAMES:] = True
             kept[-UNSURE_FRAMES:-SURE_FRAMES] = False
-        field = np.tile(space.task_field(episode.task), (len(done), 1))
-        rows.append(np.concatenate([episode.states, field], axis=1)[kept])
+        rows.append(space.scene(episode.states, episode.task)[kept])
         labels.append(done[kept])
     return np.concatenate(rows), np.concatenate(labels)
 

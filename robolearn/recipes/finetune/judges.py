@@ -50,8 +50,7 @@ class LearnedJudge:
         self._model, self._space = model, space
 
     def done(self, frames: Frames, task: int) -> NDArray[np.bool_]:
-        field = np.tile(self._space.task_field(task), (len(frames.states), 1))
-        return self._model.done(np.concatenate([frames.states, field], axis=1))
+        return self._model.done(self._space.scene(frames.states, task))
 
 
 class ErringJudge:

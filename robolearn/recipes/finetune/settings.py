@@ -68,7 +68,7 @@ class FinetuneConfig:
     interventions: InterventionsConfig = field(default_factory=InterventionsConfig)
     algorithm: Literal["rlpd", "sac", "iql", "calql"] = "rlpd"  # that learns online
     pretrained_by: Literal["calql", "iql", "nothing"] = "calql"
-    pretraining_steps: int = 1500
+    pretraining_steps: int = 5000
     rlpd: RLPDConfig = field(
         default_factory=lambda: RLPDConfig(
             policy=ACTOR, batch_size=128, utd=2, discount=0.97, initial_temperature=0.1, backup_entropy=False, **CRITIC
@@ -90,7 +90,7 @@ class FinetuneConfig:
             initial_temperature=0.1,
             actor_learning_rate=3e-4,
             target_entropy_per_action=-0.5,
-            conservatism=1.0,
+            conservatism=5.0,
             num_actions=4,
             **CRITIC,
         )
