@@ -104,7 +104,7 @@ class ToolSpace:
         return np.concatenate(parts).astype(np.float32)
 
     def scene(self, state: NDArray[np.float32], index: int) -> NDArray[np.float32]:
-        """What success is judged by (N, ...), of states (N, S) at a task: where the things are, not where the arm is; the
+        """What success is judged by (N, ...), of states (N, S) at a task: where things are, not where the arm is; the
         gripper's opening too where things are grasped; and the task."""
         things = state[:, 8:].copy()
         things[:, :3] += state[:, :3]
