@@ -1,0 +1,95 @@
+"""Practice on a twin that nobody resets, and the space that practising policies act in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from robolearn.envs.practice_world import PracticeConfig, PracticeWorld
+from robolearn.envs.tool_space import DECISION_TICKS, ToolSpace
+from robolearn.errors import AssetError, SpecError
+
+CONFIG = PracticeConfig()
+SPACE = ToolSpace(("push-v1", "push_back-v1"), CONFIG.tool_low, CONFIG.tool_high)
+actions = arrays(np.float32, 4, elements=st.floats(-1, 1, width=32))
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[PracticeWorld]:
+    made = PracticeWorld(SPACE, CONFIG)
+    yield made
+    made.close()
+
+
+def attempt(world: PracticeWorld, index: int, rng: np.random.Generator) -> bool:
+    """By the expert."""
+    while not world.go_home():
+        pass
+    world.begin(index, rng)
+    return any(world.step(world.expert()).success for _ in range(35))
+
+
+def test_the_experts_of_both_tasks_undo_each_other_without_a_reset(world: PracticeWorld) -> None:
+    world.reset(3)
+    rng = np.random.default_rng(0)
+    assert sum(attempt(world, k % 2, rng) for k in range(6)) >= 5
+
+
+def test_a_thawed_world_has_the_very_same_future(world: PracticeWorld) -> None:
+    world.reset(4)
+    world.begin(0, np.random.default_rng(1))
+    for _ in range(10):
+        world.step(world.expert())
+    frozen = world.freeze()
+    futures = []
+    for _ in range(2):
+        world.thaw(frozen)
+        rng = np.random.default_rng(2)
+        world.go_home()
+        ticks = [world.step(rng.uniform(-1, 1, 4).astype(np.float32)) for _ in range(8)]
+        futures.append(np.concatenate([tick.states for tick in ticks]))
+    np.testing.assert_array_equal(*futures)
+
+
+def test_what_is_out_of_reach_is_told() -> None:
+    world = PracticeWorld(SPACE, replace(CONFIG, reach_low=(0.5, 0.5), reach_high=(0.6, 0.6)))
+    assert world.lost() == "the puck is out of reach"
+    assert world.step(np.zeros(4, np.float32)).lost
+    world.close()
+
+
+def test_only_marks_can_be_placed(world: PracticeWorld) -> None:
+    with pytest.raises(AssetError, match="only a mark"):
+        world.twin.place_mark("puck", [0.2, 0.1, 0.0, 1, 0, 0, 0])
+
+
+def test_tasks_of_different_scenes_are_not_practised_together() -> None:
+    with pytest.raises(SpecError, match="another scene"):
+        ToolSpace(("push-v1", "lift-v1"), CONFIG.tool_low, CONFIG.tool_high)
+
+
+@given(actions)
+@settings(max_examples=50, deadline=None)
+def test_the_action_between_two_commands_is_what_led_from_one_to_the_other(action: np.ndarray) -> None:
+    command = np.array([0.22, 0.0, 0.08, 0.0, 0.25])
+    after = command
+    for _ in range(DECISION_TICKS):
+        after = SPACE.moved(after, action)
+    np.testing.assert_allclose(SPACE.action_between(command, after, DECISION_TICKS), action, atol=1e-5)
+
+
+@given(st.lists(actions, max_size=60))
+@settings(max_examples=30, deadline=None)
+def test_commands_never_leave_the_box(many: list[np.ndarray]) -> None:
+    command = np.array([0.22, 0.0, 0.08, 0.0, 0.25])
+    for action in many:
+        command = SPACE.moved(command, action)
+    assert (command[:3] >= SPACE.low).all()
+    assert (command[:3] <= SPACE.high).all()
+    assert SPACE.command_of(SPACE.joints(command)).shape == (5,)
