@@ -43,7 +43,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "perfect": ("reward=true",),
     "erring": ("false_positives=0.1",),
     "erring_no_timeout": ("false_positives=0.1", "supervisor.switch_on_timeout=false"),
-    "rlif": ("reward=true", "rewards=intervention", "interventions.ratio=0.985", "interventions.noise=0.6"),
+    "rlif": ("reward=true", "rewards=intervention", "interventions.ratio=0.985", "interventions.noise=0.33"),
     "wsrl": ("reward=true", "online=warm_up", "warmup_steps=1000"),
     "naive_sac": ("reward=true", "online=warm_up", "rlpd.initial_temperature=1.0", "rlpd.backup_entropy=true"),
     "calql": ("reward=true", "algorithm=calql"),

@@ -51,6 +51,7 @@ def test_every_decision_is_kept_with_its_verdict_and_the_truth(in_turns: Path) -
     assert (in_turns / "report.html").read_text().count("<svg") == 2
 
 
+@pytest.mark.timeout(400)
 def test_killed_processes_lose_nothing_and_leave_nobody_behind(folder: Path, demos: list[Path], in_turns: Path) -> None:
     run = prepared(small_config(STEPS), demos, folder / "killed")
     thread = threading.Thread(target=practise, args=(run,))
@@ -60,7 +61,7 @@ def test_killed_processes_lose_nothing_and_leave_nobody_behind(folder: Path, dem
             assert thread.is_alive()
             time.sleep(0.02)
         kill(pids(run, role)[0])
-    thread.join(100)
+    thread.join(300)
     assert not thread.is_alive()
     assert pids(run) == []
     assert same(recorded_arrays(run), recorded_arrays(in_turns))
