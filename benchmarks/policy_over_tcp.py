@@ -77,6 +77,7 @@ def measure(pixels: int, calls: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pixels", type=int, nargs="+", default=[128, 480])
+    parser.add_argument("--json", action="store_true", help="as it always does: print one JSON object")
     parser.add_argument("--calls", type=int, default=500)
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()

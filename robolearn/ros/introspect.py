@@ -155,7 +155,10 @@ def call_service(service: str, request: dict[str, Any]) -> dict[str, Any]:
         client = node.create_client(kind, service)
         if not client.wait_for_service(timeout_sec=SERVICE_TIMEOUT_S):
             raise TransportError(f"{service} is not reached within {SERVICE_TIMEOUT_S:g} s")
-        future = client.call_async(message)
+        try:
+            future = client.call_async(message)
+        except TypeError as error:  # of native messages, which check some fields only when they are sent
+            raise RobolearnError(f"{service}: {error}") from None
         node.executor.spin_until_future_complete(future, timeout_sec=SERVICE_TIMEOUT_S)
         if not future.done():
             raise TransportError(f"{service} did not answer within {SERVICE_TIMEOUT_S:g} s")
@@ -216,7 +219,7 @@ def echo(topic: str, count: int | None = None, timeout_s: float | None = None) -
     """Messages of a topic as dictionaries, as they come. Ends after `count`, or without one within the time."""
     received: deque[Any] = deque()
     with observer() as node:
-        _subscribe(node, topic, received.append)
+        _subscribe(node, topic, lambda message: received.append(message))  # rclpy wants a callback with a signature
         given = 0
         last = time.monotonic()
         while count is None or given < count:
