@@ -78,16 +78,17 @@ def test_a_policy_of_vectors_meets_other_engines_and_disturbances(tmp_path: Path
     save_policy(GaussianPolicy(spec, {}, config), tmp_path / "c")
 
     def returns(**world: Any) -> list[float]:
-        answer = evaluate_policy(tmp_path / "c", "reach-v1", 3, **world)
-        assert [row["seed"] for row in answer["outcomes"]] == [1_000_000, 1_000_001, 1_000_002]
+        answer = evaluate_policy(tmp_path / "c", "reach-v1", 2, **world)
+        assert [row["seed"] for row in answer["outcomes"]] == [1_000_000, 1_000_001]
         return [row["return"] for row in answer["outcomes"]]
 
     plain = returns()
     assert returns(stochasticity=Stochasticity(event_speed_m_s=0.1)) == plain  # one by one, but nothing happens
-    for world in ({"stochasticity": STORI["drift"]}, {"randomization": Randomization()}, {"engine": "bullet"}):
-        other = returns(**world)
-        assert other != plain
-        assert other == returns(**world)
+    assert returns(randomization=Randomization()) != plain
+    assert returns(engine="bullet") != plain
+    drifting = returns(stochasticity=STORI["drift"])
+    assert drifting != plain
+    assert drifting == returns(stochasticity=STORI["drift"])
     with pytest.raises(SpecError, match="has its own world"):
         make_environments("gym:Pendulum-v1", 1, engine="bullet")
 
