@@ -36,9 +36,10 @@ async function flush(key: string): Promise<void> {
       const { path, body } = JSON.parse(text) as Pending;
       await put(path, body);
     } catch (error) {
-      const again = error instanceof ApiError && (error.status === 0 || error.status === 409 || error.status === 401 || error.status >= 500);
-      if (again) {
-        waiting.value = `not saved yet, kept in this browser: ${error.message}`;
+      const status = error instanceof ApiError ? error.status : -1;
+      if (status === 404) break; // another server's dataset: kept until that one is served here again
+      if (status === 0 || status === 401 || status === 409 || status >= 500) {
+        waiting.value = `not saved yet, kept in this browser: ${(error as Error).message}`;
         await new Promise((done) => setTimeout(done, RETRY_MS));
         continue;
       }

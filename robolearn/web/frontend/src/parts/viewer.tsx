@@ -154,8 +154,8 @@ export function Viewer({ dataset, info, step, keys = true }: Props) {
           <span class="quiet"> {(step.value / info.control_hz).toFixed(2)} s</span>
         </output>
         <label class="quiet">
-          speed{" "}
-          <select value={speed.value} onChange={(e) => (speed.value = Number(e.currentTarget.value))}>
+          <span class="word">speed </span>
+          <select aria-label="speed" value={speed.value} onChange={(e) => (speed.value = Number(e.currentTarget.value))}>
             {SPEEDS.map((one) => (
               <option key={one} value={one}>
                 ×{one}
