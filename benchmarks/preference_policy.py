@@ -41,7 +41,9 @@ def measure(dataset: Path, seed: int, args: argparse.Namespace) -> dict:
         if done % 500 == 0:
             print(f"seed {seed}: {done} {text}", file=sys.stderr)
 
-    settings = TrainingSettings(seed=seed, labeller="task", wrong_answers=args.wrong_answers, pairs=args.pairs)
+    settings = TrainingSettings(
+        seed=seed, labeller="task", wrong_answers=args.wrong_answers, pairs=args.pairs, steps=args.reward_steps
+    )
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         made = policy_from_preferences(dataset, out, settings, args.steps, args.compile, args.episodes, tell)
@@ -59,7 +61,8 @@ def measure(dataset: Path, seed: int, args: argparse.Namespace) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=5000, help="updates of each policy")
+    parser.add_argument("--reward-steps", type=int, default=300, help="updates of the reward's encoder")
+    parser.add_argument("--steps", type=int, default=3000, help="updates of each policy")
     parser.add_argument("--episodes", type=int, default=100, help="fresh ones, of each evaluation")
     parser.add_argument("--pairs", type=int, default=1000)
     parser.add_argument("--wrong-answers", type=float, default=0.2)
@@ -89,6 +92,7 @@ def write(rows: list[dict], args: argparse.Namespace) -> None:
         "episodes": 80,
         "pairs": args.pairs,
         "wrong_answers": args.wrong_answers,
+        "reward_steps": args.reward_steps,
         "steps": args.steps,
         "evaluation_episodes": args.episodes,
         "success_mean": {name: round(statistics.mean(every[name]), 3) for name in names},
