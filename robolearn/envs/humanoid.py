@@ -8,6 +8,7 @@ by MuJoCo and no photographs.
 
 from __future__ import annotations
 
+import functools
 import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Mapping
@@ -36,6 +37,12 @@ def made_for_clip(task_id: str, num_envs: int) -> GymVectorEnv:
     return GymVectorEnv(task_id, num_envs, render=True, settings=LOOKS[name]() if name in LOOKS else {})
 
 
+@functools.cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """Where changed models lie as long as this process runs."""
+    return tempfile.TemporaryDirectory(prefix="robolearn-looks-")
+
+
 def _humanoid() -> dict[str, Any]:
     source = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / "humanoid.xml"
     tree = ElementTree.parse(source)
@@ -49,10 +56,10 @@ def _humanoid() -> dict[str, Any]:
         geom.set("rgba", "1 1 1 1")
     for light in root.iter("light"):
         light.attrib.update(pos="0 -2 4", dir="0 0.4 -1", specular=".5 .5 .5")
-    with tempfile.NamedTemporaryFile("wb", prefix="humanoid-", suffix=".xml", delete=False) as file:
-        tree.write(file)
+    file = Path(_folder().name) / "humanoid.xml"
+    tree.write(file)
     return {
-        "xml_file": file.name,
+        "xml_file": str(file),
         "terminate_when_unhealthy": False,
         "default_camera_config": CAMERA,
         "width": SIZE_PX,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 
 from robolearn.algorithms.sac import SACConfig
 from robolearn.cli import run
+from robolearn.envs.humanoid import made_for_clip
 from robolearn.errors import RobolearnError, SpecError
 from robolearn.policies.checkpoint import read_config
 from robolearn.recipes.rewards import online
@@ -64,6 +66,25 @@ def test_whole_episodes_are_scored_together_and_written_back(tmp_path: Path, mon
     provenance = read_config(Path(answer["checkpoint"]))["provenance"]
     assert provenance["reward"] == "brightness-0123456789ab"
     np.testing.assert_allclose([each.mean() for each in stored], answer["reward_mean"], rtol=1e-5)
+
+
+def test_the_humanoid_is_shown_as_the_paper_shows_it_and_may_fall(tmp_path: Path) -> None:
+    with contextlib.closing(made_for_clip("gym:Humanoid-v5", 1)) as envs:
+        envs.reset(seed=[0])
+        standing = envs.render()[0].astype(int)
+        for _ in range(60):  # it falls within a second
+            _, _, terminated, _, _ = envs.step(np.zeros((1, 17), np.float32))
+            assert not terminated.any()
+        lying = envs.render()[0].astype(int)
+    assert standing.shape == (480, 480, 3)
+    blue, red = standing[:100, :, 2].mean(), standing[:100, :, 0].mean()
+    assert blue > red + 30  # a sky, in the place of darkness
+    body = np.abs(standing - lying).sum(-1) > 60
+    assert body[:240].any()  # the camera is near enough, and the body stood there before
+    model = Brightness()
+    answer = learn_from_model("gym:Humanoid-v5", model, tmp_path / "run", settings(20), TINY)
+    assert model.seen == [(2, 5, 480, 480, 3)] * 2
+    assert answer["steps"] == 20
 
 
 def test_what_is_no_reward_is_refused_before_anything_is_written(tmp_path: Path) -> None:

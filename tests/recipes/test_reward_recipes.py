@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +22,7 @@ from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.finetune.data import decision_steps
 from robolearn.recipes.rewards.audit import NEAR_MISS, audit_dataset
 from robolearn.recipes.rewards.data import RewardData
-from robolearn.recipes.rewards.label import column_name, label_dataset
+from robolearn.recipes.rewards.label import column_name, label_dataset, side_by_side
 from robolearn.recipes.rewards.policy import policy_from_preferences
 from robolearn.recipes.rewards.preference import draw_pairs
 from robolearn.recipes.rewards.settings import TrainingSettings
@@ -213,6 +214,28 @@ def test_the_command_line(dataset: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert run(["reward", "leaderboard", str(dataset), "--json"]) == 0
     names = [one["name"] for one in json.loads(capsys.readouterr().out)["models"]]
     assert names == [column]
+
+
+def test_groups_are_scored_side_by_side_in_order_and_few_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.get_num_threads", lambda: 3)
+    limits: list[int] = []
+    monkeypatch.setattr("torch.set_num_threads", limits.append)
+    lock, begun, used = threading.Lock(), [0], [0]
+    ahead: list[int] = []
+
+    def work(group: list[int]) -> dict[str, np.ndarray]:
+        with lock:
+            begun[0] += 1
+            ahead.append(begun[0] - used[0])
+        return {"value": np.array(group)}
+
+    for group, columns in side_by_side(work, [[i] for i in range(40)]):
+        assert columns["value"].tolist() == group == [used[0]]
+        with lock:
+            used[0] += 1
+    assert used[0] == 40
+    assert max(ahead) <= 5  # as many as work, one that waits and one that is used: memory does not grow with the data
+    assert limits == [1, 3]  # a core each, and then as before
 
 
 def test_from_comparisons_to_a_policy(dataset: Path, tmp_path: Path) -> None:

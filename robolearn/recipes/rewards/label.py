@@ -73,7 +73,7 @@ def label_dataset(
             for key, (what, dtype) in wanted.items()
         }
 
-    for group, columns in _side_by_side(score, data.groups(missing)):
+    for group, columns in side_by_side(score, data.groups(missing)):
         _write(dataset, group, columns, attributes)
         episodes += len(group)
         images += sum(data.store.episodes[index].length for index in group) * max(len(cameras), 1)
@@ -90,7 +90,7 @@ def label_dataset(
     }
 
 
-def _side_by_side(
+def side_by_side(
     work: Callable[[list[int]], dict[str, NDArray]], groups: Sequence[list[int]]
 ) -> Iterator[tuple[list[int], dict[str, NDArray]]]:
     """What `work` makes of each group, in order, a core each: one group is decoded while another is in the network.
