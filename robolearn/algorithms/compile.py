@@ -7,6 +7,8 @@ GPU it is captured as a CUDA graph.
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FunctionType
@@ -21,6 +23,8 @@ Wrapper: TypeAlias = Callable[[Step], Step]
 OPTIONS: dict[str, dict[str, Any]] = {"cpu": {"cpp_wrapper": True}, "cuda": {"triton.cudagraphs": True}}
 """Of Inductor, by device type."""
 
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, LARGEST = -1, -3, 1 << 30  # of malloc.h; [bytes]
 
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 
@@ -55,6 +59,15 @@ def _alone(step: Step) -> Step:
     return FunctionType(call.__code__.replace(), call.__globals__, closure=call.__closure__)
 
 
+def keep_memory() -> None:
+    """Have the C library keep the buffers that are freed, for this process: those of a step take megabytes, and to be
+    given new pages for them by the system each time costs up to a third of it. Does nothing where there is no glibc."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+            mallopt(option, LARGEST)
+
+
 def reduced(step: Step, device: str) -> Step:
     """The step with the products inside of its networks in bfloat16; parameters, what enters and leaves a network,
     losses and optimizers stay in float32."""
@@ -80,7 +93,8 @@ class Compute:
             raise ValueError(f"precision is {self.precision!r}, expected one of {', '.join(get_args(Precision))}")
 
     def wrapper(self) -> Wrapper:
-        """What to make algorithms with."""
+        """What to make algorithms with. Memory that is freed stays with the process from then on."""
+        keep_memory()
         outer = compiled(self.device) if self.compile else plain
         if self.precision == "float32":
             return outer
