@@ -16,7 +16,8 @@ from robolearn.recipes.finetune.recipe import practise
 
 STEPS = int(os.environ.get("PRACTICE_STEPS", "3000"))  # an eight-hour run is 144000
 KILLS = 20
-GROWTH_BYTES = 64 << 20  # that a process may be larger at the end than soon after its start
+SETTLED_SAMPLES = 20
+MAX_GROWTH = 1.25  # of the largest process over the usual one, whatever it had lived through
 
 
 @pytest.mark.slow
@@ -52,9 +53,8 @@ def test_twenty_kills_of_anybody_change_nothing(tmp_path: Path) -> None:
         time.sleep(0.1)
     assert pids(run) == []
     assert same(recorded_arrays(run), recorded_arrays(calm))
-    for sizes in memory.values():
-        settled = sizes[len(sizes) // 4 :]
-        assert max(settled) - settled[0] < GROWTH_BYTES
+    peaks = [max(sizes) for sizes in memory.values() if len(sizes) > SETTLED_SAMPLES]  # the rest died while importing
+    assert max(peaks) < MAX_GROWTH * float(np.median(peaks))
 
 
 def start(run: Path) -> subprocess.Popen[bytes]:

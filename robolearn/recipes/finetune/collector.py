@@ -24,6 +24,7 @@ from robolearn.datasets.repair import repair
 from robolearn.datasets.store import CLOSING_ROW, DatasetSpec, EpisodeMeta, WriterConfig
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.practice_world import Tick
+from robolearn.errors import CheckpointError
 from robolearn.policies.checkpoint import load_policy
 from robolearn.policies.gaussian import GaussianPolicy
 from robolearn.recipes.finetune.film import Film
@@ -187,15 +188,27 @@ class Collector:
         file = self._state_file(attempts)
         file.parent.mkdir(exist_ok=True)
         partial = file.with_suffix(".partial")
-        partial.write_text(json.dumps(state), encoding="utf-8")
+        with partial.open("w", encoding="utf-8") as written:
+            written.write(json.dumps(state))
+            written.flush()
+            os.fsync(written.fileno())  # the attempt that follows is on disk for good, and so shall this be
         os.replace(partial, file)
 
     def _resume(self) -> Order:
         if self.done == 0:
             self.world.reset(int(self._rng("reset", 0).integers(MAX_SEED)))
             return Order(Phase.HOME, 0)
-        state = json.loads(self._state_file(self.done).read_text(encoding="utf-8"))
-        assert state["attempts"] == self.done
+        file = self._state_file(self.done)
+        try:
+            state = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(
+                f"{file} cannot be read ({error}); the run cannot go on, begin another one"
+            ) from error
+        if state["attempts"] != self.done:
+            raise CheckpointError(
+                f"{file} is of attempt {state['attempts']}, {REPLAY} has {self.done}; somebody has changed the dataset"
+            )
         self.supervisor.load_state_dict(state["supervisor"])
         self.world.thaw(state["world"])
         return Order(Phase(state["phase"]), int(state["task"]), reason=state["reason"])

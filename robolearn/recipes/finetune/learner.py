@@ -73,11 +73,11 @@ class Learner:
         self._rewards = intervention_rewards if config.rewards == "intervention" else logged_rewards
         self._world = config.world() if config.evaluate_every else None
         self._started_s = time.perf_counter()
-        self.learned, self.steps, self.evaluated = 0, 0, float("nan")
+        self.learned, self.steps, self.evaluated, self._best = 0, 0, float("nan"), -1.0
         if (run / RESUME_FILE).exists():
             state, facts = read_state(run)
             self.algorithm.load_state_dict(state)
-            self.learned, self.steps = int(facts["learned"]), int(facts["step"])
+            self.learned, self.steps, self._best = int(facts["learned"]), int(facts["step"]), facts["best"]
             self._started_s -= facts["wall_s"]
             self._run = Run.resume(run, columns(config), self.steps)
             store = ZarrStore.open(run / REPLAY)
@@ -106,9 +106,9 @@ class Learner:
         every = self.config.evaluate_every
         if every and self.steps // every > before // every:
             self._evaluate(row)
-            self._run.save(
-                self.algorithm.policy(), self.steps, {"tasks": [self.config.task], **row}, ("latest", "best")
-            )
+            names = ("latest", "best") if self.evaluated >= self._best else ("latest",)
+            self._best = max(self._best, self.evaluated)
+            self._run.save(self.algorithm.policy(), self.steps, {"tasks": [self.config.task], **row}, names)
         wall_s = time.perf_counter() - self._started_s
         self._run.log(self.steps, wall_s, row)
         if self.learned % SAVE_EVERY == 0:
@@ -117,6 +117,7 @@ class Learner:
     def save(self) -> None:
         """What a restart needs."""
         facts = {"learned": self.learned, "step": self.steps, "wall_s": time.perf_counter() - self._started_s}
+        facts["best"] = self._best
         self._run.save_state(self.algorithm.state_dict(), facts)
 
     def close(self) -> None:

@@ -68,7 +68,7 @@ class FinetuneConfig:
     interventions: InterventionsConfig = field(default_factory=InterventionsConfig)
     algorithm: Literal["rlpd", "sac", "iql", "calql"] = "rlpd"  # that learns online
     pretrained_by: Literal["calql", "iql", "nothing"] = "calql"
-    pretraining_steps: int = 5000
+    pretraining_steps: int = 1500
     rlpd: RLPDConfig = field(
         default_factory=lambda: RLPDConfig(
             policy=ACTOR, batch_size=128, utd=2, discount=0.97, initial_temperature=0.1, backup_entropy=False, **CRITIC
@@ -91,7 +91,7 @@ class FinetuneConfig:
             actor_learning_rate=3e-4,
             target_entropy_per_action=-0.5,
             conservatism=5.0,
-            num_actions=4,
+            num_actions=2,
             **CRITIC,
         )
     )
