@@ -20,6 +20,8 @@ from robolearn.networks.ensemble import EnsembleMLP
 from robolearn.rewards.reward_model import initial_weights, version_of
 from robolearn.rewards.success import area_under_roc, balanced_rows, threshold_for
 
+MIN_FOUND = 0.8  # of the frames of success, whatever false-positive rate that takes
+
 
 @dataclass(frozen=True)
 class StateSuccessConfig:
@@ -78,7 +80,8 @@ def train_state_success(
     config: StateSuccessConfig,
     false_positive_rate: float,
 ) -> tuple[StateSuccess, Mapping[str, float]]:
-    """Train on vectors (N, S) with their labels (N,), and choose the threshold on the held-out ones.
+    """Train on vectors (N, S) with their labels (N,), and choose the threshold on the held-out ones: for that rate, or,
+    where few successes would be found then (some failures look like one), for a share MIN_FOUND of them.
 
     The second answer tells how it did on those: `area_under_roc`, `threshold`, `false_positive_rate` and
     `true_positive_rate`. Raises SpecError where a side is empty, or the rate cannot be shown by so few failures.
@@ -100,7 +103,9 @@ def train_state_success(
         loss.backward()
         optimizer.step()
     probability = model.probability(held_out[0])
-    threshold = max(threshold_for(probability, held_out[1], false_positive_rate), 0.5)
+    strict = threshold_for(probability, held_out[1], false_positive_rate)
+    found = float(np.quantile(probability[held_out[1]], 1.0 - MIN_FOUND))
+    threshold = max(min(strict, found), 0.5)
     chosen = StateSuccess(replace(config, threshold=threshold))
     chosen.load_state_dict(model.state_dict())
     above = probability > threshold

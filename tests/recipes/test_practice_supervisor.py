@@ -29,6 +29,7 @@ configs = st.builds(
     switch_on_timeout=st.booleans(),
     max_home_steps=st.integers(1, 4),
     stuck_attempts=st.integers(1, 4),
+    failed_attempts=st.integers(1, 6),
     max_steps=st.integers(0, 40),
     max_resets=st.integers(0, 5),
 )
@@ -118,6 +119,14 @@ def test_nothing_moved_in_many_attempts_is_stuck() -> None:
     assert "nothing was moved" in orders[-1].reason
     moved = run(config, [HOME, Sensed(moved=True)] * 3)
     assert moved[-1].phase is Phase.HOME
+
+
+def test_many_failures_in_a_row_want_a_person() -> None:
+    config = SupervisorConfig(max_attempt_steps=1, failed_attempts=3, consecutive=1)
+    tried = Sensed(moved=True)
+    orders = run(config, [HOME, tried, HOME, tried, HOME, Sensed((True,)), HOME, tried, HOME, tried, HOME, tried])
+    assert [order.phase for order in orders].count(Phase.WAIT) == 1
+    assert "3 attempts in a row have failed" in orders[-1].reason
 
 
 def test_quiet_hours_pause_also_over_midnight() -> None:

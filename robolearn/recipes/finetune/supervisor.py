@@ -53,6 +53,7 @@ class SupervisorConfig:
     switch_on_timeout: bool = True
     max_home_steps: int = 12  # decisions, then the arm counts as stuck
     stuck_attempts: int = 8  # in a row in which nothing was moved, before a person is asked
+    failed_attempts: int = 12  # in a row, before a person is asked
     max_steps: int = 0  # decisions of practice in all; 0: no limit
     max_hours: float = 0.0  # since the start; 0: no limit
     max_resets: int = 1000  # by a person, before the night is given up
@@ -64,8 +65,11 @@ class SupervisorConfig:
     min_free_bytes: int = 200 << 20
 
     def __post_init__(self) -> None:
-        positive = (self.tasks, self.max_attempt_steps, self.consecutive, self.max_home_steps, self.stuck_attempts)
-        if min(positive) < 1 or min(self.max_steps, self.max_hours, self.max_resets, self.min_free_bytes) < 0:
+        positive = (self.tasks, self.max_attempt_steps, self.consecutive, self.max_home_steps)
+        if (
+            min(*positive, self.stuck_attempts, self.failed_attempts) < 1
+            or min(self.max_steps, self.max_hours, self.max_resets, self.min_free_bytes) < 0
+        ):
             raise SpecError(f"supervisor: counts of at least 1 and limits of at least 0 are wanted, got {self}")
         if self.resume_temperature_c > self.max_temperature_c:
             raise SpecError(
@@ -118,6 +122,7 @@ class _State:
     home_steps: int = 0
     streak: int = 0  # frames in a row that were called done
     idle_attempts: int = 0  # in a row in which nothing was moved
+    failures: int = 0  # attempts in a row
     moved: bool = False
     steps: int = 0
     attempts: int = 0
@@ -233,14 +238,19 @@ class Supervisor:
         state, config = self._state, self.config
         attempt = Attempt(state.task, state.attempt_steps, end, reason)
         idle = 0 if state.moved else state.idle_attempts + 1
+        failures = 0 if end is End.SUCCESS else state.failures + 1
         task = (state.task + 1) % config.tasks if switch else state.task
-        self._state = replace(state, task=task, attempts=state.attempts + 1, idle_attempts=idle, streak=0)
+        self._state = replace(
+            state, task=task, attempts=state.attempts + 1, idle_attempts=idle, failures=failures, streak=0
+        )
         if config.max_steps and state.steps >= config.max_steps:
             order = self._stop(f"{state.steps} steps were asked for, and are done")
         elif end is End.LOST:
             order = self._ask(reason)
         elif idle >= config.stuck_attempts:
             order = self._ask(f"nothing was moved in {idle} attempts")
+        elif failures >= config.failed_attempts:
+            order = self._ask(f"{failures} attempts in a row have failed")
         else:
             order = self._go(Phase.PAUSE if pause else Phase.HOME, home_steps=0, reason=pause)
         return replace(order, ended=attempt)
@@ -248,7 +258,7 @@ class Supervisor:
     def _ask(self, reason: str) -> Order:
         if self._state.resets >= self.config.max_resets:
             return self._stop(f"a person was needed {self._state.resets} times already; the last reason: {reason}")
-        return self._go(Phase.WAIT, resets=self._state.resets + 1, idle_attempts=0, reason=reason)
+        return self._go(Phase.WAIT, resets=self._state.resets + 1, idle_attempts=0, failures=0, reason=reason)
 
     def _stop(self, reason: str) -> Order:
         """For good. A running attempt is over."""
