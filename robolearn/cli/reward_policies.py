@@ -153,7 +153,8 @@ def reward_online(
 ) -> int:
     """Learn a task by SAC from nothing but what a reward model sees (VLM-RM).
 
-    The pictures of whole episodes are scored together, and their rewards written back before anything is learned.
+    The pictures of whole episodes are scored together, and their rewards written back before anything is learned. The
+    policy itself sees the state of the twin, as in the paper.
 
     Example: robolearn reward online point_up-v1 --goal "a robot arm pointing up" --baseline "a robot arm" --out runs/up
 
@@ -183,7 +184,8 @@ def reward_online(
     clip = {"model": model, "pretrained": pretrained, "model_dir": str(model_dir or ""), "device": device}
     scorer = reward_model(reward, None, device, prompts, {**clip, "batch_size": batch_size, "precision": precision})
     config = OnlineRewardConfig(num_envs=num_envs, episode_steps=episode_steps)
-    settings, compute = replace(SETTINGS, steps=steps), Compute(device, compile)
+    policy = replace(SETTINGS.policy, privileged=True)
+    settings, compute = replace(SETTINGS, steps=steps, policy=policy), Compute(device, compile)
     with ProgressBar("reward online", steps, "step") as bar:
         answer = learn_from_model(task, scorer, out, settings, config, seed, compute, bar.update)
     if json:
