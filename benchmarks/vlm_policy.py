@@ -33,6 +33,7 @@ from robolearn.rewards.open_clip import OpenClipConfig
 from robolearn.rewards.vlm import VLMConfig, VLMReward
 from robolearn.tasks.point import ANGLES, SHOULDER, pointing
 
+EPISODE_STEPS = 30  # of the training, and when the pose is looked at; once more after twice as long, less one
 RESULT = Path(__file__).parent / "results" / "vlm_policy.json"
 
 
@@ -57,16 +58,19 @@ def measure(direction: str, seed: int, args: argparse.Namespace, clip: Path) -> 
     task = f"point_{direction}-v1"
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        answer = learn_from_model(task, model, out, settings, OnlineRewardConfig(episode_steps=30), seed)
+        answer = learn_from_model(task, model, out, settings, OnlineRewardConfig(episode_steps=EPISODE_STEPS), seed)
         success = evaluate_policy(answer["checkpoint"], task, args.episodes)["success_rate"]
-        errors = pose_error_deg(Path(answer["checkpoint"]), direction, args.episodes, 59)
+        errors = {
+            steps: statistics.median(pose_error_deg(Path(answer["checkpoint"]), direction, args.episodes, steps))
+            for steps in (EPISODE_STEPS, 2 * EPISODE_STEPS - 1)
+        }
     row = {
         "direction": direction,
         "seed": seed,
         "alpha": args.alpha,
         "steps": answer["steps"],
         "success_rate": success,
-        "pose_error_median_deg": round(statistics.median(errors), 1),
+        **{f"pose_error_{steps}_steps_deg": round(error, 1) for steps, error in errors.items()},
         "reward_by_chance": round(answer["reward_mean"][0], 3),
         "reward_last": round(answer["reward_mean"][-1], 3),
     }
