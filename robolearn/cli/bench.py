@@ -20,6 +20,9 @@ def record(
     task: str = "",
     instruction: str = "",
     terminal: str = "",
+    web: bool = False,
+    web_host: str = "127.0.0.1",
+    web_port: int = 8770,
 ) -> int:
     """Record demonstrations by hand, on a cell or on the twin.
 
@@ -37,12 +40,18 @@ def record(
         task: what is done, a name of yours; the twin's own by default.
         instruction: the same in a sentence.
         terminal: whose keys are read, as /dev/pts/3; this one by default.
+        web: serve the operator's page meanwhile; `--teleop web` drives from it.
+        web_host: address that it listens on; others than this machine need the link that is printed.
+        web_port: its port.
     """
     if (cell is None) == (twin is None):
         raise RobolearnError("record wants either --cell FILE or --twin TASK")
     _check_parent(out)
     arguments = {"dataset": str(out.absolute()), "episodes": str(episodes), "instruction": instruction}
     arguments["terminal"] = terminal or _terminal()
+    if web or teleop == "web":
+        arguments |= {"web": "true", "web_host": web_host, "web_port": str(web_port)}
+        arguments["web_data"] = str(out.absolute().parent)
     if cell is not None:
         from robolearn.cell import load_cell
 

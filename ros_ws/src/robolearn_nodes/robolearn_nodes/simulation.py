@@ -69,7 +69,7 @@ class Simulation:
         self._node.create_subscription(JointTrajectory, topics.COMMAND, self._on_command, topics.NEWEST)
         self._node.create_service(StartEpisode, topics.START_EPISODE, self._on_start)
         self._node.create_service(StopEpisode, topics.STOP_EPISODE, self._on_stop)
-        self._stopping = EmergencyStop(node, self._safety, twin.robot_state)
+        self._stopping = EmergencyStop(node, self._safety, twin.robot_state, self._diagnostics)
         self._timer = self._node.create_timer(
             self._timeout_s if self._lockstep else period_s / factor,
             self._on_timeout if self._lockstep else self._on_tick,
@@ -197,5 +197,10 @@ class Simulation:
     def _figures(self) -> dict[str, object]:
         running = self._running
         if running is None:
-            return {"episode": ""}
-        return {"episode": running.started.episode_id, "steps": running.num_steps, "held_steps": running.held_steps}
+            return {"stopped": self._safety.stopped, "episode": ""}
+        return {
+            "stopped": self._safety.stopped,
+            "episode": running.started.episode_id,
+            "steps": running.num_steps,
+            "held_steps": running.held_steps,
+        }

@@ -1,0 +1,101 @@
+// uPlot in the page's colours; used for live rows and for recorded ones.
+import { useEffect, useRef } from "preact/hooks";
+import uPlot from "uplot";
+import "uplot/dist/uPlot.min.css";
+
+export type Line = { label: string; color: string; dashed?: boolean; width?: number };
+
+/** Distinct in light and dark, and for most colour-blind people (after Okabe and Ito). */
+export const COLORS = ["#0b7fcb", "#d9540b", "#0f9d6c", "#b04aa5", "#a87a00", "#6c7884", "#c43a4b", "#4f5bd5"];
+
+type Props = {
+  title: string;
+  lines: Line[];
+  /** x, then one array a line. */
+  data: uPlot.AlignedData;
+  height?: number;
+  unit?: string;
+  range?: [number, number];
+};
+
+
+export function Plot({ title, lines, data, height = 170, unit = "", range }: Props) {
+  const host = useRef<HTMLDivElement>(null);
+  const plot = useRef<uPlot | null>(null);
+  const key = JSON.stringify([lines, height, unit, range]);
+  useEffect(() => {
+    const target = host.current!;
+    const dark = matchMedia("(prefers-color-scheme: dark)");
+    const make = () => {
+      plot.current?.destroy();
+      const axis = { stroke: () => ink(), grid: { stroke: grid, width: 1 }, ticks: { show: false }, font: "12px system-ui" };
+      plot.current = new uPlot(
+        {
+          width: Math.max(target.clientWidth, 120),
+          height,
+          legend: { show: false },
+          cursor: { drag: { x: false, y: false } },
+          scales: { x: { time: false }, y: range ? { range: () => range } : {} },
+          axes: [
+            { ...axis, size: 24 },
+            { ...axis, size: 46 },
+          ],
+          series: [
+            {},
+            ...lines.map((line) => ({
+              label: line.label,
+              stroke: line.color,
+              width: line.width ?? 1.6,
+              dash: line.dashed ? [5, 4] : undefined,
+              points: { show: false },
+            })),
+          ],
+        },
+        data,
+        target,
+      );
+    };
+    const ink = () => probe(target, "--quiet");
+    const grid = () => probe(target, "--line");
+    make();
+    const observer = new ResizeObserver(() => plot.current?.setSize({ width: Math.max(target.clientWidth, 120), height }));
+    observer.observe(target);
+    dark.addEventListener("change", make);
+    return () => {
+      observer.disconnect();
+      dark.removeEventListener("change", make);
+      plot.current?.destroy();
+      plot.current = null;
+    };
+  }, [key]);
+  useEffect(() => {
+    const frame = requestAnimationFrame(() => plot.current?.setData(data));
+    return () => cancelAnimationFrame(frame);
+  }, [data]);
+  return (
+    <figure class="plot">
+      <figcaption>
+        <strong>{title}</strong> {unit && <span class="quiet">[{unit}]</span>}
+        <ul class="legend">
+          {lines.map((line) => (
+            <li key={line.label}>
+              <span class={line.dashed ? "swatch dashed" : "swatch"} style={{ borderColor: line.color }} aria-hidden="true" />
+              {line.label}
+            </li>
+          ))}
+        </ul>
+      </figcaption>
+      <div ref={host} role="img" aria-label={`Plot of ${title}: ${lines.map((line) => line.label).join(", ")}`} />
+    </figure>
+  );
+}
+
+/** A colour of the system as canvas takes it: the probe resolves what is light or dark. */
+function probe(near: HTMLElement, name: string): string {
+  const element = document.createElement("span");
+  element.style.color = `var(${name})`;
+  near.append(element);
+  const color = getComputedStyle(element).color;
+  element.remove();
+  return color;
+}
