@@ -53,7 +53,7 @@ export function GraphPanel() {
 function Drawing() {
   const nodes = state.value.nodes ?? [];
   const columns: Health[][] = COLUMNS.map(() => []);
-  for (const node of nodes) columns[COLUMNS.findIndex((pattern) => pattern.test(node.name))].push(node);
+  for (const node of nodes.filter((node) => node.name !== "web")) columns[COLUMNS.findIndex((pattern) => pattern.test(node.name))].push(node);
   const used = columns.filter((column) => column.length);
   const rows = Math.max(1, ...used.map((column) => column.length));
   const width = used.length * (WIDTH + GAP_X) - GAP_X + 2;
@@ -95,6 +95,7 @@ function Drawing() {
           );
         })}
         {nodes.map((node) => {
+          if (!at.has(node.name)) return null;
           const { x, y } = at.get(node.name)!;
           return (
             <g key={node.name} class={kind(node)}>

@@ -8,6 +8,8 @@ export type Line = { label: string; color: string; dashed?: boolean; width?: num
 /** Distinct in light and dark, and for most colour-blind people (after Okabe and Ito). */
 export const COLORS = ["#0b7fcb", "#d9540b", "#0f9d6c", "#b04aa5", "#a87a00", "#6c7884", "#c43a4b", "#4f5bd5"];
 
+const LEAST_SPAN = 0.1;
+
 type Props = {
   title: string;
   lines: Line[];
@@ -35,7 +37,7 @@ export function Plot({ title, lines, data, height = 170, unit = "", range }: Pro
           height,
           legend: { show: false },
           cursor: { drag: { x: false, y: false } },
-          scales: { x: { time: false }, y: range ? { range: () => range } : {} },
+          scales: { x: { time: false }, y: { range: range ? () => range : (_, low, high) => padded(low ?? 0, high ?? 0) } },
           axes: [
             { ...axis, size: 24 },
             { ...axis, size: 46 },
@@ -88,6 +90,12 @@ export function Plot({ title, lines, data, height = 170, unit = "", range }: Pro
       <div ref={host} role="img" aria-label={`Plot of ${title}: ${lines.map((line) => line.label).join(", ")}`} />
     </figure>
   );
+}
+
+/** A tenth of room around what there is, and no magnified noise. */
+function padded(low: number, high: number): [number, number] {
+  const half = Math.max((high - low) * 0.6, LEAST_SPAN / 2);
+  return [(low + high) / 2 - half, (low + high) / 2 + half];
 }
 
 /** A colour of the system as canvas takes it: the probe resolves what is light or dark. */

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 from rclpy.client import Client
@@ -18,6 +19,7 @@ from robolearn_nodes import convert, topics
 from robolearn_nodes.episode import ENDINGS
 
 ANSWER_S = 10.0
+POLL_S = 0.2
 
 
 class LiveRequests:
@@ -71,9 +73,11 @@ def _call(client: Client, request: Any) -> str:
     answered = threading.Event()
     future = client.call_async(request)
     future.add_done_callback(lambda _: answered.set())
-    if not answered.wait(ANSWER_S):
-        client.remove_pending_request(future)
-        raise LaunchError(f"{client.srv_name} did not answer within {ANSWER_S:g} s")
+    end_s = time.monotonic() + ANSWER_S
+    while not answered.wait(POLL_S):
+        if time.monotonic() > end_s or not client.context.ok():  # the latter: this page is being closed
+            client.remove_pending_request(future)
+            raise LaunchError(f"{client.srv_name} did not answer within {ANSWER_S:g} s")
     response: Any = future.result()
     if not response.success:
         raise LaunchError(f"{client.srv_name}: {response.message or 'refused'}")

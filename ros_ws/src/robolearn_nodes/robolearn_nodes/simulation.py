@@ -39,10 +39,12 @@ class Simulation:
         self._max_held_steps = parameter(
             node, "max_held_steps", 10, "refusals in a row that truncate the episode; 0: any number"
         )
-        if factor < 0 or self._timeout_s <= 0:
+        max_steps = parameter(node, "max_steps", 0, "steps that truncate an episode; 0: as many as the task has")
+        self._max_steps = max_steps or twin.task.max_steps
+        if factor < 0 or self._timeout_s <= 0 or max_steps < 0:
             raise SpecError(
-                f"twin: realtime_factor is {factor:g} and command_timeout_s {self._timeout_s:g}; "
-                "expected at least 0, and more than 0"
+                f"twin: realtime_factor is {factor:g}, command_timeout_s {self._timeout_s:g} and max_steps {max_steps}; "
+                "expected at least 0, more than 0, and at least 0"
             )
         self._node, self._twin = node, twin
         self._joints = self._twin.robot_spec.joint_names
@@ -166,7 +168,7 @@ class Simulation:
         status = self._twin.status()
         terminated = status.success or bool(status.failed and not status.diverged)
         give_up = give_up or status.diverged or 0 < self._max_held_steps <= running.held_in_a_row
-        if terminated or give_up or running.num_steps >= self._twin.task.max_steps:
+        if terminated or give_up or running.num_steps >= self._max_steps:
             self._end(EpisodeOutcome(status.success, terminated, not terminated, status.failed))
 
     def _observe(self) -> None:
