@@ -1,8 +1,8 @@
 """The live page: what a graph does now, its cameras, the stop button, driving.
 
-Two kinds of WebSocket: `/state`, which every page holds open, sends JSON `{t, changes, rows, last, you, driver}` and
-takes `{stop: true}`, `{echo: number}` and the hands of a driver (`driving.py`); `/camera/NAME` sends pictures, each after the browser has
-said that it has drawn one, so that a slow network sees fewer pictures and none that is old.
+Two kinds of WebSocket. `/state`, which every page holds open, sends JSON `{t, changes, rows, last}` and takes
+`{stop: true}`, `{echo: number}` and the hands of a driver (`driving.py`). `/camera/NAME` sends pictures, each after the
+browser has said that it has drawn one, so that a slow network sees fewer pictures and none that is old.
 """
 
 from __future__ import annotations

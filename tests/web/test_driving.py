@@ -84,8 +84,7 @@ NUMBERS = st.floats() | st.integers() | st.none() | st.booleans() | st.text(max_
 def test_any_message_is_sane_hands_or_refused(message: dict[str, Any]) -> None:
     try:
         taken = parse(message)
-    except SpecError as error:
-        assert "\n" not in str(error)
+    except SpecError:
         return
     assert all(-1 <= value <= 1 for value in taken.axes)
     assert len(taken.position) in (0, 3)

@@ -3,7 +3,7 @@ import { effect, signal } from "@preact/signals";
 import { render, type ComponentType } from "preact";
 import { useState } from "preact/hooks";
 import { signedIn, signIn } from "./api";
-import { connect } from "./live";
+import { connect } from "./live/connection";
 import { Annotate } from "./pages/annotate";
 import { Datasets } from "./pages/datasets";
 import { Episode } from "./pages/episode";
@@ -11,9 +11,9 @@ import { Live } from "./pages/live";
 import { Preferences } from "./pages/preferences";
 import { Run } from "./pages/run";
 import { Runs } from "./pages/runs";
-import { StopBar } from "./stop";
+import { StopBar } from "./live/stop";
 import "./style.css";
-import "./live.css";
+import "./live/live.css";
 
 export type PageProps = {
   /** What follows the page's name in the address: `#/episode/demos.zarr/7` has ["demos.zarr", "7"], decoded. */

@@ -43,7 +43,7 @@ class Simulation:
         self._max_steps = max_steps or twin.task.max_steps
         if factor < 0 or self._timeout_s <= 0 or max_steps < 0:
             raise SpecError(
-                f"twin: realtime_factor is {factor:g}, command_timeout_s {self._timeout_s:g} and max_steps {max_steps}; "
+                f"twin: realtime_factor is {factor:g}, command_timeout_s {self._timeout_s:g}, max_steps {max_steps}; "
                 "expected at least 0, more than 0, and at least 0"
             )
         self._node, self._twin = node, twin

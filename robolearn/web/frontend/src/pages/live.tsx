@@ -1,13 +1,14 @@
 // Watching and driving what the graph does now.
 import { useEffect, useState } from "preact/hooks";
-import { Camera } from "../camera";
-import { DrivePanel } from "../drive_panel";
-import { EpisodePanel } from "../episode_panel";
-import { GraphPanel } from "../graph_panel";
-import { connected, hasGraph, roundTripMs, rowCount, rows, state } from "../live";
+import { Camera } from "../live/camera";
+import { DrivePanel } from "../live/drive_panel";
+import { EpisodePanel } from "../live/episode_panel";
+import { GraphPanel } from "../live/graph_panel";
+import { connected, hasGraph, roundTripMs, rowCount, rows, state } from "../live/connection";
 import type { PageProps } from "../main";
-import { COLORS, Plot } from "../plot";
-import { SAFETY_WORDS } from "../stop";
+import { LivePlot } from "../live/live_plot"
+import { COLOURS } from "../parts/plot";
+import { SAFETY_WORDS } from "../live/stop";
 
 const PLOT_MS = 100;
 
@@ -26,7 +27,7 @@ export function Live(_: PageProps) {
   const cameras = state.value.cameras ?? [];
   return (
     <div class="live">
-      <h1 class="unseen">Live</h1>
+      <h1 class="hidden">Live</h1>
       <section class="cameras" aria-label="Cameras">
         {cameras.length ? cameras.map((name) => <Camera key={name} name={name} />) : <p class="card quiet">No camera publishes pictures.</p>}
       </section>
@@ -95,20 +96,20 @@ function Plots() {
       <h2>Joints: measured, and (dashed) commanded</h2>
       <div class="plotgrid">
         {joints.map((joint, i) => (
-          <Plot
+          <LivePlot
             key={joint}
             title={joint}
             unit="rad"
             height={120}
             lines={[
-              { label: "measured", color: COLORS[i % COLORS.length] },
+              { label: "measured", color: COLOURS[i % COLOURS.length] },
               { label: "commanded", color: "#8a94a0", dashed: true },
             ]}
             data={[time, column(1 + i), column(1 + joints.length + i)]}
           />
         ))}
         {hasReward && (
-          <Plot title="reward" height={120} lines={[{ label: "newest", color: COLORS[3] }]} data={[time, column(1 + 2 * joints.length)]} />
+          <LivePlot title="reward" height={120} lines={[{ label: "newest", color: COLOURS[3] }]} data={[time, column(1 + 2 * joints.length)]} />
         )}
       </div>
     </>

@@ -1,6 +1,6 @@
 // What the graph does now, as signals; one WebSocket that every page holds open, and the stop button's two ways out.
 import { signal } from "@preact/signals";
-import { get, post, signedIn, socketUrl } from "./api";
+import { get, post, signedIn, socketUrl } from "../api";
 
 export type Safety = { state: "unknown" | "idle" | "moving" | "holding" | "stopping" | "stopped"; reason: string };
 export type Health = {

@@ -1,5 +1,5 @@
 // The stop button and the robot's safety state, on every page.
-import { ask, connected, hasGraph, state, stop, stopAsked } from "./live";
+import { ask, connected, hasGraph, state, stop, stopAsked } from "./connection";
 import { useState } from "preact/hooks";
 
 export const SAFETY_WORDS: Record<string, string> = {

@@ -1,7 +1,7 @@
 // Driving: keys, a gamepad, touched sticks or a phone's pose fill the controls of one standard gamepad, which go to the
 // server 30 times a second while hands are on them. Lifting, leaving the page or losing sight of it lets go.
 import { effect, signal } from "@preact/signals";
-import { connected, seen, send } from "./live";
+import { connected, seen, send } from "./connection";
 
 export const CLUTCH = 5; // RB
 export const TOGGLE = 4; // LB

@@ -1,5 +1,5 @@
 // Who is on the graph, how they fare, and who talks to whom.
-import { state, type Health } from "./live";
+import { state, type Health } from "./connection";
 
 const COLUMNS = [/^camera/, /^(robot|twin)$/, /^(policy|teleop|replay)/, /.*/];
 const WIDTH = 150;

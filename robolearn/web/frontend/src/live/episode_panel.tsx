@@ -1,6 +1,6 @@
 // The episode that runs: task, instruction, what the reward models say; starting, ending, marking it.
 import { useState } from "preact/hooks";
-import { ask, state } from "./live";
+import { ask, state } from "./connection";
 
 export function EpisodePanel() {
   const { episode, recorder, offers = [], nodes = [], safety, progress, reward = {} } = state.value;

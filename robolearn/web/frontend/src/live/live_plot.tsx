@@ -1,12 +1,10 @@
-// uPlot in the page's colours; used for live rows and for recorded ones.
+// Curves of what comes in now: the plot stays, its data move on.
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
+import { ink } from "../parts/plot";
 
-export type Line = { label: string; color: string; dashed?: boolean; width?: number };
-
-/** Distinct in light and dark, and for most colour-blind people (after Okabe and Ito). */
-export const COLORS = ["#0b7fcb", "#d9540b", "#0f9d6c", "#b04aa5", "#a87a00", "#6c7884", "#c43a4b", "#4f5bd5"];
+type Line = { label: string; color: string; dashed?: boolean; width?: number };
 
 const LEAST_SPAN = 0.1;
 
@@ -21,7 +19,7 @@ type Props = {
 };
 
 
-export function Plot({ title, lines, data, height = 170, unit = "", range }: Props) {
+export function LivePlot({ title, lines, data, height = 170, unit = "", range }: Props) {
   const host = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const key = JSON.stringify([lines, height, unit, range]);
@@ -30,7 +28,7 @@ export function Plot({ title, lines, data, height = 170, unit = "", range }: Pro
     const dark = matchMedia("(prefers-color-scheme: dark)");
     const make = () => {
       plot.current?.destroy();
-      const axis = { stroke: () => ink(), grid: { stroke: grid, width: 1 }, ticks: { show: false }, font: "12px system-ui" };
+      const axis = { stroke: ink("--quiet"), grid: { stroke: ink("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui" };
       plot.current = new uPlot(
         {
           width: Math.max(target.clientWidth, 120),
@@ -57,8 +55,6 @@ export function Plot({ title, lines, data, height = 170, unit = "", range }: Pro
         target,
       );
     };
-    const ink = () => probe(target, "--quiet");
-    const grid = () => probe(target, "--line");
     make();
     const observer = new ResizeObserver(() => plot.current?.setSize({ width: Math.max(target.clientWidth, 120), height }));
     observer.observe(target);
@@ -96,14 +92,4 @@ export function Plot({ title, lines, data, height = 170, unit = "", range }: Pro
 function padded(low: number, high: number): [number, number] {
   const half = Math.max((high - low) * 0.6, LEAST_SPAN / 2);
   return [(low + high) / 2 - half, (low + high) / 2 + half];
-}
-
-/** A colour of the system as canvas takes it: the probe resolves what is light or dark. */
-function probe(near: HTMLElement, name: string): string {
-  const element = document.createElement("span");
-  element.style.color = `var(${name})`;
-  near.append(element);
-  const color = getComputedStyle(element).color;
-  element.remove();
-  return color;
 }

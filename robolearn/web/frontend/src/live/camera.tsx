@@ -1,6 +1,6 @@
 // One camera: the newest picture, drawn as it comes; the next is asked for when this one is on the screen.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { socketUrl } from "./api";
+import { socketUrl } from "../api";
 
 const RETRY_MS = 1000;
 const STAMP_BYTES = 8;

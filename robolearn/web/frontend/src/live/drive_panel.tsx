@@ -1,7 +1,7 @@
 // The controls of a person who drives: two touched sticks and a gripper, keys, a gamepad, a phone's pose.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { CLOSE, CLUTCH, driving, gamepadName, hold, keysDrive, OPEN } from "./drive";
-import { state } from "./live";
+import { state } from "./connection";
 import { hasPose, startPose } from "./xr";
 
 const RADIUS = 58; // pixels of full deflection
