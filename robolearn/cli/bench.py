@@ -10,6 +10,8 @@ from typing import Any
 from robolearn.cli.output import EXIT_NO, Dataset, print_json, print_table, say
 from robolearn.errors import RobolearnError
 
+FED_BY_THE_PAGE = ("web", "phone")  # teleoperators that are of no use without it
+
 
 def record(
     out: Path,
@@ -49,18 +51,19 @@ def record(
     _check_parent(out)
     arguments = {"dataset": str(out.absolute()), "episodes": str(episodes), "instruction": instruction}
     arguments["terminal"] = terminal or _terminal()
-    if web or teleop == "web":
-        arguments |= {"web": "true", "web_host": web_host, "web_port": str(web_port)}
-        arguments["web_data"] = str(out.absolute().parent)
     if cell is not None:
         from robolearn.cell import load_cell
 
-        load_cell(cell)  # so that a mistake is told before anything starts
+        section = load_cell(cell).teleop  # a mistake in the file is told before anything starts
+        web = web or (teleop or (section.driver if section else "")) in FED_BY_THE_PAGE
         arguments |= {"cell": str(cell.absolute()), "task": task, "teleop": teleop}
     else:
         from robolearn.tasks import make_task
 
         arguments |= {"twin": "true", "task": make_task(str(twin)).id, "teleop": teleop or "keyboard"}
+    if web or teleop in FED_BY_THE_PAGE:
+        arguments |= {"web": "true", "web_host": web_host, "web_port": str(web_port)}
+        arguments["web_data"] = str(out.absolute().parent)
     from robolearn.assets import launch_file
     from robolearn.ros import launch as runner
 

@@ -61,10 +61,13 @@ export const rows: Row[] = [];
 export const roundTripMs = signal<number | null>(null);
 /** When the stop button was pressed and the robot has not said yet that it holds. */
 export const stopAsked = signal(false);
+/** Whether the robot never said so. */
+export const stopUnheard = signal(false);
 
 const MOST_ROWS = 900;
 const RETRY_MS = 700;
 const ECHO_MS = 1000;
+const CONFIRM_MS = 1500;
 let socket: WebSocket | null = null;
 let last = -1;
 /** The server's stamp of the newest state, which commands carry. */
@@ -114,7 +117,7 @@ function take(message: Message | Echo): void {
   last = message.last;
   if (Object.keys(message.changes).length) state.value = { ...state.value, ...message.changes };
   const safety = message.changes.safety?.state;
-  if (safety === "stopped") stopAsked.value = false;
+  if (safety === "stopped") stopAsked.value = stopUnheard.value = false;
 }
 
 export function send(message: object): boolean {
@@ -125,7 +128,13 @@ export function send(message: object): boolean {
 
 /** Said over both ways: the socket may be half dead, and requests may queue behind pictures. */
 export function stop(): void {
-  stopAsked.value = true;
+  if (state.value.safety?.state !== "stopped" || !connected.value) {
+    stopAsked.value = true;
+    setTimeout(() => {
+      stopUnheard.value = stopAsked.value;
+      stopAsked.value = false;
+    }, CONFIRM_MS);
+  }
   send({ stop: true });
   post("live/stop").catch(() => undefined);
 }

@@ -1,5 +1,5 @@
 // The stop button and the robot's safety state, on every page.
-import { ask, connected, hasGraph, state, stop, stopAsked } from "./connection";
+import { ask, connected, hasGraph, state, stop, stopAsked, stopUnheard } from "./connection";
 import { useState } from "preact/hooks";
 
 export const SAFETY_WORDS: Record<string, string> = {
@@ -29,6 +29,7 @@ export function StopBar() {
       </p>
       {kind === "stopped" && <button onClick={resume}>Resume</button>}
       {problem && <span class="problem" role="alert">{problem}</span>}
+      {stopUnheard.value && <strong class="problem" role="alert">No robot has confirmed the stop</strong>}
       <button class="stop" onClick={stop} aria-keyshortcuts="Escape" title="Stop the robot (Esc)">
         Stop
       </button>
