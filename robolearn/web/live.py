@@ -57,7 +57,7 @@ def _add_graph(router: APIRouter, source: LiveSource) -> None:
         await socket.accept()
         await hub.serve(socket)
 
-    @router.websocket("/camera/{name}")
+    @router.websocket("/camera/{name:path}")
     async def camera(socket: WebSocket, name: str) -> None:
         await socket.accept()
         async with pictures.look(name) as stream:

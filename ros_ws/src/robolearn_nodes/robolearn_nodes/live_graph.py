@@ -22,6 +22,7 @@ from robolearn.errors import LaunchError
 from robolearn.web.driving import Hands
 from robolearn.web.live_source import Row
 from robolearn_nodes import convert, topics
+from robolearn_nodes.live_discovery import LiveDiscovery
 from robolearn_nodes.live_pictures import LivePictures
 from robolearn_nodes.live_requests import LiveRequests
 from robolearn_nodes.node import Meter
@@ -29,10 +30,8 @@ from robolearn_nodes.node import Meter
 LOOK_ON = QoSProfile(depth=20, reliability=ReliabilityPolicy.BEST_EFFORT)
 KEPT_ROWS = 900  # about half a minute
 REMEMBERED = 200  # latencies
-DISCOVERY_S = 1.0
 SILENT_S = 3.5  # diagnostics come each second
 FRESH_S = 1.0
-INTERNAL = ("/parameter_events", "/rosout", topics.DIAGNOSTICS)
 
 
 class LiveGraph:
@@ -53,7 +52,7 @@ class LiveGraph:
         self._latency_ms: deque[float] = deque(maxlen=REMEMBERED)
         self._health: dict[str, tuple[float, dict[str, Any]]] = {}
         self._facts: dict[str, Any] = {"episode": None, "recorder": None, "reward": {}, "progress": None}
-        self._graph: dict[str, Any] = {"nodes": [], "links": [], "offers": [], "cameras": []}
+        self._offers: list[str] = []
         for kind, topic, callback, qos in (
             (JointState, topics.JOINT_STATES, self._on_state, LOOK_ON),
             (JointTrajectory, topics.COMMAND, self._on_command, LOOK_ON),
@@ -65,7 +64,7 @@ class LiveGraph:
             (DatasetInfo, topics.DATASET, self._on_dataset, topics.LATCHED),
         ):
             node.create_subscription(kind, topic, callback, qos)
-        node.create_timer(DISCOVERY_S, self._discover)
+        self._discovery = LiveDiscovery(node, self._discovered)
 
     # --- what the page is told ---
 
@@ -82,7 +81,16 @@ class LiveGraph:
             "latency_p99_ms": round(float(np.percentile(latencies, 99)), 1) if latencies else None,
             "commander": self._commander,
         }
-        return {"safety": self._safety(), "loop": loop, "joints": self._joints, **self._facts, **self._graph}
+        return {
+            "safety": self._safety(),
+            "loop": loop,
+            "joints": self._joints,
+            **self._facts,
+            "nodes": self._nodes(),
+            "links": self._discovery.links(),
+            "offers": self._offers,
+            "cameras": self._pictures.cameras,
+        }
 
     def _safety(self) -> dict[str, str]:
         at_s, _, reason = self._sent
@@ -111,7 +119,8 @@ class LiveGraph:
     def _stop_reason(self) -> str:
         """As the robot's own diagnostics have it."""
         for _, status in list(self._health.values()):
-            if status["name"] in ("robot", "twin") and status["values"].get("stopped"):
+            known = status["name"] in ("robot", "twin") and status["name"] in self._discovery.nodes
+            if known and status["values"].get("stopped"):
                 return str(status["values"]["stopped"])
         return ""
 
@@ -211,27 +220,19 @@ class LiveGraph:
         names = ("path", "episodes", "steps", "recording", "last_episode", "control_hz")
         self._facts["recorder"] = {name: getattr(info, name) for name in names}
 
-    def _discover(self) -> None:
-        """Who is there, who talks to whom, and how they fare."""
-        node = self._node
-        found = [pair for pair in node.get_topic_names_and_types() if pair[0] not in INTERNAL]
-        self._pictures.find(found)
-        now_s, names = time.monotonic(), sorted(set(node.get_node_names()))
+    def _discovered(self) -> None:
+        """In the thread of the discovery."""
+        self._pictures.find(self._discovery.types, self._discovery.ends)
+        self._offers = self._requests.offered()
+
+    def _nodes(self) -> list[dict[str, Any]]:
+        """How everybody fares, by what they said last."""
         nodes = []
-        for name in names:
+        for name in self._discovery.nodes:
             at_s, status = self._health.get(name, (0.0, {}))
-            silent = bool(status) and now_s - at_s > SILENT_S
+            silent = bool(status) and time.monotonic() - at_s > SILENT_S
             nodes.append({"name": name, "level": None, "message": "", "values": {}, **status, "silent": silent})
-        for name in set(self._health) - set(names):
-            del self._health[name]
-        links = []
-        for topic, _ in found:
-            writers = {end.node_name for end in node.get_publishers_info_by_topic(topic)}
-            readers = {end.node_name for end in node.get_subscriptions_info_by_topic(topic)}
-            links += [[a, topic, b] for a in sorted(writers) for b in sorted(readers) if a != b]
-        self._graph = {
-            "nodes": nodes,
-            "links": links,
-            "offers": self._requests.offered(),
-            "cameras": self._pictures.cameras,
-        }
+        return nodes
+
+    def close(self) -> None:
+        self._discovery.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from robolearn.errors import SpecError
 from robolearn_nodes import convert, topics
+from robolearn_nodes.live_discovery import Ends
 
 CAMERA = re.compile(r"/((?:twin/)?camera/(?P<name>[^/]+))/image_raw(?P<compressed>/compressed)?")
 APPLY_S = 0.1
@@ -36,17 +37,17 @@ class LivePictures:
     def cameras(self) -> list[str]:
         return sorted(self._topics)
 
-    def find(self, names_and_types: Iterable[tuple[str, list[str]]]) -> None:
-        """Which cameras there are; one that publishes JPEG is heard so."""
+    def find(self, types: Mapping[str, list[str]], ends: Mapping[str, Ends]) -> None:
+        """Which cameras there are, of the topics that somebody writes; one that publishes JPEG is heard so."""
         found: dict[str, tuple[str, type]] = {}
-        for topic, types in sorted(names_and_types):
+        for topic, (writers, _) in sorted(ends.items()):
             match = CAMERA.fullmatch(topic)
-            if match is None or not self._node.count_publishers(topic):
+            if match is None or not writers:
                 continue
             camera = ("twin/" if match[1].startswith("twin/") else "") + match["name"]
-            if match["compressed"] and "sensor_msgs/msg/CompressedImage" in types:
+            if match["compressed"] and "sensor_msgs/msg/CompressedImage" in types.get(topic, ()):
                 found[camera] = (topic, CompressedImage)
-            elif not match["compressed"] and "sensor_msgs/msg/Image" in types:
+            elif not match["compressed"] and "sensor_msgs/msg/Image" in types.get(topic, ()):
                 found.setdefault(camera, (topic, Image))
         if found != self._topics:
             self._topics = found

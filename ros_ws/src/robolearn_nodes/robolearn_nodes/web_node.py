@@ -38,6 +38,10 @@ class WebNode(Node):
             self.get_logger().info(f"the page is at {self._settings.url(port)}")
             rclpy.spin(self)
 
+    def destroy_node(self) -> None:
+        self._graph.close()
+        super().destroy_node()
+
 
 def main() -> int:
     return run(WebNode, WebNode.work)

@@ -25,7 +25,7 @@ export function Camera({ name }: { name: string }) {
       drawn += 1;
     };
     const open = () => {
-      socket = new WebSocket(socketUrl(`live/camera/${encodeURIComponent(name)}`));
+      socket = new WebSocket(socketUrl(`live/camera/${name.split("/").map(encodeURIComponent).join("/")}`));
       socket.binaryType = "arraybuffer";
       socket.onmessage = (event) =>
         draw(event.data as ArrayBuffer)

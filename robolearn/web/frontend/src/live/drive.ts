@@ -94,7 +94,7 @@ function keys(): void {
 }
 
 addEventListener("keydown", (event) => {
-  const typing = (event.target as HTMLElement).closest?.("input, textarea, select");
+  const typing = (event.target as HTMLElement).closest?.("input:not([type=checkbox], [type=range]), textarea, select");
   if (!keysDrive.value || event.ctrlKey || event.metaKey || event.altKey || typing || !(event.code in KEYS)) return;
   event.preventDefault();
   if (event.repeat || pressed.has(event.code)) return;
