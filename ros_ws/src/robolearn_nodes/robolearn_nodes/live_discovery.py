@@ -1,7 +1,7 @@
 """Who is on the graph and who talks to whom, asked for in a thread of its own, a little at a time.
 
-A question to the graph may take long; in the node's thread it would hold up what comes in. After a change all topics are
-asked about, one after the other; while nothing changes, one now and then.
+A question to the graph may take long; in the node's thread it would hold up what comes in. After a change all topics
+are asked about, one after the other; while nothing changes, one now and then.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ class LiveDiscovery:
         self._node, self._work = node, work
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="discovery", daemon=True)
+
+    def start(self) -> None:
         self._thread.start()
 
     def links(self) -> list[list[str]]:

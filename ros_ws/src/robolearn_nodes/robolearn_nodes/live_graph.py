@@ -65,6 +65,7 @@ class LiveGraph:
         ):
             node.create_subscription(kind, topic, callback, qos)
         self._discovery = LiveDiscovery(node, self._discovered)
+        self._discovery.start()
 
     # --- what the page is told ---
 
