@@ -84,11 +84,12 @@ def operator_input(message: OperatorInput) -> dict[str, Any]:
     if len(message.position):
         pose = {
             "engaged": message.engaged,
-            "position": list(message.position),
-            "orientation": list(message.orientation),
-            "grip": message.grip,
+            "position": [float(value) for value in message.position],
+            "orientation": [float(value) for value in message.orientation],
+            "grip": float(message.grip),
         }
-    return {"axes": list(message.axes), "held": list(message.held), **pose}
+    axes, held = [float(value) for value in message.axes], [int(button) for button in message.held]
+    return {"axes": axes, "held": held, **pose}
 
 
 def operator_message(stamp: int, browser: int, hands: Hands) -> OperatorInput:

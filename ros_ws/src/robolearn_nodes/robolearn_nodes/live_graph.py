@@ -158,7 +158,7 @@ class LiveGraph:
         joints = list(message.name)
         known = sent if len(sent) == len(joints) and self._states_s - at_s < FRESH_S else [None] * len(joints)
         values = [reward["value"] for reward in self._facts["reward"].values()]
-        row: Row = [round(value, 4) for value in (stamp_ns * 1e-9, *message.position)]
+        row: Row = [round(float(value), 4) for value in (stamp_ns * 1e-9, *message.position)]
         row += [*known, values[-1] if values else None]
         with self._lock:
             if joints != self._joints:
@@ -177,7 +177,7 @@ class LiveGraph:
 
     def _on_sent(self, message: JointTrajectory) -> None:
         if message.points:
-            command = [round(value, 4) for value in message.points[0].positions]
+            command = [round(float(value), 4) for value in message.points[0].positions]
             self._sent = (time.monotonic(), command, message.header.frame_id)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
@@ -193,9 +193,9 @@ class LiveGraph:
         rewards = {
             **self._facts["reward"],
             message.model: {
-                "value": round(message.value, 4),
+                "value": round(float(message.value), 4),
                 "kind": message.kind,
-                "confidence": round(message.confidence, 3),
+                "confidence": round(float(message.confidence), 3),
             },
         }
         self._facts["reward"] = rewards
@@ -203,9 +203,9 @@ class LiveGraph:
     def _on_progress(self, message: StageProgress) -> None:
         self._facts["progress"] = {
             "stages": list(message.stages),
-            "stage": message.stage,
-            "stage_progress": round(message.stage_progress, 3),
-            "progress": round(message.progress, 3),
+            "stage": int(message.stage),
+            "stage_progress": round(float(message.stage_progress), 3),
+            "progress": round(float(message.progress), 3),
         }
 
     def _on_episode(self, event: EpisodeEvent) -> None:
