@@ -52,9 +52,9 @@ function App() {
         Skip to the page
       </a>
       <header class="bar">
-        <a class="brand" href="#/live">
+        <a class="brand" href="#/live" aria-label="robolearn, live">
           <img src="./icon.svg" alt="" width="26" height="26" />
-          <span>robolearn</span>
+          <span aria-hidden="true">robolearn</span>
         </a>
         <nav aria-label="Pages">
           {Object.entries(PAGES).map(

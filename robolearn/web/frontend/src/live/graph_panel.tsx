@@ -71,7 +71,7 @@ function Drawing() {
   }
   if (nodes.length < 2) return <p class="quiet">Nobody else is on this graph.</p>;
   return (
-    <div class="scroll">
+    <div class="scroll" tabIndex={0} role="group" aria-label="Drawing of the graph">
       <svg class="drawing" viewBox={`0 0 ${width} ${height}`} style={{ width: `${width}px` }} role="img" aria-label="Which nodes talk to each other">
         <defs>
           <marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">
