@@ -10,6 +10,8 @@ from typing import Any
 from robolearn.cli.output import EXIT_NO, Dataset, print_json, print_table, say
 from robolearn.errors import RobolearnError
 
+FED_BY_THE_PAGE = ("web", "phone")  # teleoperators that are of no use without it
+
 
 def record(
     out: Path,
@@ -20,6 +22,9 @@ def record(
     task: str = "",
     instruction: str = "",
     terminal: str = "",
+    web: bool = False,
+    web_host: str = "127.0.0.1",
+    web_port: int = 8770,
 ) -> int:
     """Record demonstrations by hand, on a cell or on the twin.
 
@@ -37,6 +42,9 @@ def record(
         task: what is done, a name of yours; the twin's own by default.
         instruction: the same in a sentence.
         terminal: whose keys are read, as /dev/pts/3; this one by default.
+        web: serve the operator's page meanwhile; `--teleop web` drives from it.
+        web_host: address that it listens on; others than this machine need the link that is printed.
+        web_port: its port.
     """
     if (cell is None) == (twin is None):
         raise RobolearnError("record wants either --cell FILE or --twin TASK")
@@ -46,12 +54,16 @@ def record(
     if cell is not None:
         from robolearn.cell import load_cell
 
-        load_cell(cell)  # so that a mistake is told before anything starts
+        section = load_cell(cell).teleop  # a mistake in the file is told before anything starts
+        web = web or (teleop or (section.driver if section else "")) in FED_BY_THE_PAGE
         arguments |= {"cell": str(cell.absolute()), "task": task, "teleop": teleop}
     else:
         from robolearn.tasks import make_task
 
         arguments |= {"twin": "true", "task": make_task(str(twin)).id, "teleop": teleop or "keyboard"}
+    if web or teleop in FED_BY_THE_PAGE:
+        arguments |= {"web": "true", "web_host": web_host, "web_port": str(web_port)}
+        arguments["web_data"] = str(out.absolute().parent)
     from robolearn.assets import launch_file
     from robolearn.ros import launch as runner
 

@@ -40,15 +40,23 @@ def web(
         certificate: PEM file for https, which a phone asks for before it tells its pose.
         key: PEM file of its private key.
     """
-    from robolearn.web.server import make_server
+    from robolearn.web.server import in_thread
     from robolearn.web.settings import WebSettings, is_loopback, new_token
 
     if token is None and not is_loopback(host):
         token = new_token()
     settings = WebSettings(host, port, token, data, runs, certificate, key)
-    server = make_server(settings)
-    say(f"the page is at {settings.url()}   (Ctrl-C ends it)")
-    server.run()
+    if graph:
+        import robolearn.ros  # noqa: F401  supplies rclpy and the messages where ROS 2 is not installed
+
+        # isort: split
+        from robolearn_nodes.node import run
+        from robolearn_nodes.web_node import WebNode
+
+        return run(lambda: WebNode(settings), WebNode.work)
+    with in_thread(settings) as opened:
+        say(f"the page is at {settings.url(opened)}   (Ctrl-C ends it)")
+        threading.Event().wait()
     return 0
 
 

@@ -11,6 +11,7 @@ from robolearn.teleop.phone import Phone
 from robolearn.teleop.scripted import ScriptedTeleop
 from robolearn.teleop.spacemouse import SpaceMouse
 from robolearn.teleop.teleoperator import Teleoperator
+from robolearn.teleop.web import Web
 
 TELEOPERATORS: dict[str, Callable[..., Teleoperator]] = {
     "gamepad": Gamepad,
@@ -19,4 +20,5 @@ TELEOPERATORS: dict[str, Callable[..., Teleoperator]] = {
     "phone": Phone,
     "scripted": ScriptedTeleop,
     "spacemouse": SpaceMouse,
+    "web": Web,
 }

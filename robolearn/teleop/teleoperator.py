@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,15 @@ class TeleopCommand:
     action: NDArray[np.float32] | None = None
     events: tuple[TeleopEvent, ...] = ()
     reason: str = ""
+
+
+@runtime_checkable
+class Fed(Protocol):
+    """A teleoperator whose device is not on this computer: what its person does comes in as messages."""
+
+    def feed(self, message: Mapping[str, Any], now_ns: int) -> None:
+        """One message, on the clock of `read`; may come from another thread. Raises SpecError for one that is none."""
+        ...
 
 
 @runtime_checkable

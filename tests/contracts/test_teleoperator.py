@@ -25,6 +25,7 @@ from robolearn.teleop.scripted import ScriptedTeleopConfig
 from robolearn.teleop.spacemouse import SpaceMouseConfig
 from robolearn.teleop.standin import StandInGamepad, StandInSpaceMouse
 from robolearn.teleop.teleoperator import TeleopCommand, Teleoperator
+from robolearn.teleop.web import WebConfig
 from robolearn.types import RobotState
 
 STATE = RobotState(np.zeros(6, np.float32), np.zeros(6, np.float32), 0)
@@ -84,6 +85,14 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[]
                 self.feed({"engaged": True, "position": [0, 1, 0], "orientation": [1, 0, 0, 0]}, 1_000_000_000)
 
         yield lambda: Touched(PhoneConfig(), SO101)
+    elif request.param == "web":
+
+        class Steered(teleoperator):  # type: ignore[misc]
+            def connect(self) -> None:
+                super().connect()
+                self.feed({"axes": [0.0, -1.0], "held": [5]}, 1_000_000_000)
+
+        yield lambda: Steered(WebConfig(), SO101)
     else:
         raise NotImplementedError(f"say here how {request.param} is stood in for")
 

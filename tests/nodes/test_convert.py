@@ -16,7 +16,10 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from robolearn.errors import SpecError
 from robolearn.specs import CameraSpec
+from robolearn.tasks.kinematics import SO101
+from robolearn.teleop.web import Web, WebConfig
 from robolearn.types import ActionChunk, ActionSource, RobotState
+from robolearn.web.driving import parse
 
 JOINTS = ("pan", "lift", "gripper")
 stamps = st.integers(0, 2**31 * 10**9 - 1)
@@ -166,3 +169,18 @@ def test_camera_info_tells_the_lens_or_that_it_is_unknown() -> None:
     np.testing.assert_array_equal(np.reshape(known.r, (3, 3)), np.eye(3))
     unknown = over_the_wire(convert.camera_info(spec, None))
     assert (unknown.distortion_model, list(unknown.d), list(unknown.k)) == ("", [], [0.0] * 9)
+
+
+def test_hands_on_the_page_reach_the_teleoperator() -> None:
+    pose = {"engaged": True, "position": [0.1, 1.2, 0.3], "orientation": [1, 0, 0, 0], "grip": 0.5}
+    for more in ({}, pose):
+        hands = parse({"sequence": 7, "seen": 1.0, "axes": [0.0, -1.0], "held": [5, 7], **more})
+        message = over_the_wire(convert.operator_message(5, 1, hands))
+        fed = convert.operator_input(message)
+        assert (message.browser, message.sequence) == (1, 7)
+        assert (fed["axes"], fed["held"]) == ([0.0, -1.0], [5, 7])
+        assert {name: fed[name] for name in more} == more
+        web = Web(WebConfig(), SO101)
+        web.connect()
+        web.feed(fed, 5)
+        assert web.read(RobotState(np.zeros(6, np.float32), np.zeros(6, np.float32), 5), 5).action is not None

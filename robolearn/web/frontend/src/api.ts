@@ -48,6 +48,13 @@ export const remove = <T>(path: string) => ask<T>("DELETE", path);
 /** The address of something that the browser loads by itself, as a picture. */
 export const url = (path: string) => `./api/${path}`;
 
+export function socketUrl(path: string): string {
+  const address = new URL(url(path), location.href);
+  address.protocol = address.protocol.replace("http", "ws");
+  address.hash = "";
+  return address.href;
+}
+
 /** Show the token of the link (`#token=...`) once; afterwards the cookie tells who we are. */
 export async function signIn(token: string | null): Promise<void> {
   if (token) await post("session", { token });

@@ -1,8 +1,9 @@
 // The frame of every page: navigation by the address's hash, the stop button, signing in.
-import { signal } from "@preact/signals";
+import { effect, signal } from "@preact/signals";
 import { render, type ComponentType } from "preact";
 import { useState } from "preact/hooks";
 import { signedIn, signIn } from "./api";
+import { connect } from "./live/connection";
 import { Annotate } from "./pages/annotate";
 import { Datasets } from "./pages/datasets";
 import { Episode } from "./pages/episode";
@@ -10,7 +11,9 @@ import { Live } from "./pages/live";
 import { Preferences } from "./pages/preferences";
 import { Run } from "./pages/run";
 import { Runs } from "./pages/runs";
+import { StopBar } from "./live/stop";
 import "./style.css";
+import "./live/live.css";
 
 export type PageProps = {
   /** What follows the page's name in the address: `#/episode/demos.zarr/7` has ["demos.zarr", "7"], decoded. */
@@ -49,9 +52,9 @@ function App() {
         Skip to the page
       </a>
       <header class="bar">
-        <a class="brand" href="#/live">
+        <a class="brand" href="#/live" aria-label="robolearn, live">
           <img src="./icon.svg" alt="" width="26" height="26" />
-          <span>robolearn</span>
+          <span aria-hidden="true">robolearn</span>
         </a>
         <nav aria-label="Pages">
           {Object.entries(PAGES).map(
@@ -63,6 +66,7 @@ function App() {
               ),
           )}
         </nav>
+        <StopBar />
       </header>
       <main id="main" tabIndex={-1}>
         {signedIn.value === false ? <SignIn /> : signedIn.value && <page.show words={words} query={new URLSearchParams(query)} />}
@@ -98,5 +102,8 @@ function SignIn() {
 const token = /^#token=(.+)$/.exec(location.hash)?.[1] ?? null;
 if (token) history.replaceState(null, "", "#/live");
 address.value = location.hash;
+effect(() => {
+  if (signedIn.value) void connect();
+});
 signIn(token).catch(() => (signedIn.value = false));
 render(<App />, document.getElementById("app")!);

@@ -17,6 +17,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import TransformStamped
 from numpy.typing import NDArray
 from robolearn_msgs.msg import ActionChunk as ActionChunkMessage
+from robolearn_msgs.msg import OperatorInput
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from std_msgs.msg import Float64MultiArray, Header
@@ -26,6 +27,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from robolearn.messages import action_source, command, ground_truth, image, robot_state, stamp_ns
 from robolearn.specs import CameraSpec
 from robolearn.types import ActionChunk, ActionSource, RobotState
+from robolearn.web.driving import Hands
 
 __all__ = ["action_source", "command", "ground_truth", "image", "robot_state", "stamp_ns"]  # and all that is made here
 
@@ -74,6 +76,34 @@ def trajectory_command(action: NDArray, joint_names: Sequence[str], reach_in_ns:
     seconds, nanoseconds = divmod(reach_in_ns, NS)
     point = JointTrajectoryPoint(positions=action.tolist(), time_from_start=Duration(sec=seconds, nanosec=nanoseconds))
     return JointTrajectory(joint_names=list(joint_names), points=[point])  # stamp 0 is now
+
+
+def operator_input(message: OperatorInput) -> dict[str, Any]:
+    """As the teleoperators `web` and `phone` are fed it."""
+    pose = {}
+    if len(message.position):
+        pose = {
+            "engaged": message.engaged,
+            "position": [float(value) for value in message.position],
+            "orientation": [float(value) for value in message.orientation],
+            "grip": float(message.grip),
+        }
+    axes, held = [float(value) for value in message.axes], [int(button) for button in message.held]
+    return {"axes": axes, "held": held, **pose}
+
+
+def operator_message(stamp: int, browser: int, hands: Hands) -> OperatorInput:
+    return OperatorInput(
+        header=header(stamp),
+        browser=browser,
+        sequence=hands.sequence,
+        axes=list(hands.axes),
+        held=list(hands.held),
+        engaged=hands.engaged,
+        position=list(hands.position),
+        orientation=list(hands.orientation),
+        grip=hands.grip,
+    )
 
 
 def source_name(source: ActionSource) -> str:

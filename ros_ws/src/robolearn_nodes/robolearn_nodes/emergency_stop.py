@@ -12,22 +12,28 @@ from robolearn.errors import HardwareError, RobolearnError
 from robolearn.robots.safety import SafetyFilter
 from robolearn.types import RobotState
 from robolearn_nodes import topics
+from robolearn_nodes.node import Diagnostics
 
 
 class EmergencyStop:
-    """Lets a node's safety filter be stopped and resumed. `measured` gives what the robot measured last, or None."""
+    """Lets a node's safety filter be stopped and resumed, and says so at once. `measured` gives what the robot measured
+    last, or None."""
 
-    def __init__(self, node: Node, safety: SafetyFilter, measured: Callable[[], RobotState | None]) -> None:
-        self._safety, self._measured = safety, measured
+    def __init__(
+        self, node: Node, safety: SafetyFilter, measured: Callable[[], RobotState | None], diagnostics: Diagnostics
+    ) -> None:
+        self._safety, self._measured, self._diagnostics = safety, measured, diagnostics
         node.create_service(Trigger, topics.EMERGENCY_STOP, self._on_stop)
         node.create_service(Trigger, topics.RESUME_ROBOT, self._on_resume)
         node.create_subscription(Empty, topics.EMERGENCY_STOP, self._on_message, 10)
 
     def _on_message(self, message: Empty) -> None:
         self._safety.stop("emergency stop")
+        self._diagnostics.publish()
 
     def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._safety.stop("emergency stop")
+        self._diagnostics.publish()
         response.success = True
         return response
 
@@ -37,6 +43,7 @@ class EmergencyStop:
             if state is None:
                 raise HardwareError("the robot has not measured yet")
             self._safety.resume(state)
+            self._diagnostics.publish()
             response.success = True
         except RobolearnError as error:
             response.message = str(error)

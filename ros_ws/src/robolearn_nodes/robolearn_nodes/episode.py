@@ -12,6 +12,14 @@ from robolearn_msgs.msg import EpisodeEvent
 from robolearn.types import EpisodeOutcome
 from robolearn_nodes import convert
 
+ENDINGS = {
+    "success": EpisodeEvent(judged=True, success=True, terminated=True),
+    "failure": EpisodeEvent(judged=True, success=False, terminated=True),
+    "discard": EpisodeEvent(truncated=True, reason="discarded by the operator"),
+    "stop": EpisodeEvent(truncated=True, reason="stopped by the operator"),
+}
+"""How a person ends an episode."""
+
 
 def new_episode_id(task_id: str, *parts: object) -> str:
     """An id that nobody has: task, parts and a random end, of the letters that ids may have."""

@@ -63,7 +63,7 @@ class RobotNode(LifecycleNode):
         self.create_subscription(JointTrajectory, topics.COMMAND, self._on_command, topics.NEWEST)
         self.create_service(StartEpisode, topics.START_EPISODE, self._on_start)
         self.create_service(StopEpisode, topics.STOP_EPISODE, self._on_stop)
-        self._stopping = EmergencyStop(self, self._safety, lambda: self._measured)
+        self._stopping = EmergencyStop(self, self._safety, lambda: self._measured, self._diagnostics)
         self.create_timer(self._interface.period_ns * 1e-9, self._on_tick)
         self._deadman = self.create_timer(self._interface.safety.max_command_age_s, self._on_silence)
         self._deadman.cancel()
@@ -238,7 +238,11 @@ class RobotNode(LifecycleNode):
             self._events.publish(running.ended(self._measured.stamp_ns, outcome, discarded))
 
     def _figures(self) -> dict[str, Any]:
-        figures: dict[str, Any] = {"active": self._active, "commands": self._command.count}
+        figures: dict[str, Any] = {
+            "stopped": self._safety.stopped,
+            "active": self._active,
+            "commands": self._command.count,
+        }
         for name, meter in self._meters.items():
             figures |= meter.figures(name)
         if self._running is not None:

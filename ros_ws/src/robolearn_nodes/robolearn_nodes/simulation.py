@@ -39,10 +39,12 @@ class Simulation:
         self._max_held_steps = parameter(
             node, "max_held_steps", 10, "refusals in a row that truncate the episode; 0: any number"
         )
-        if factor < 0 or self._timeout_s <= 0:
+        max_steps = parameter(node, "max_steps", 0, "steps that truncate an episode; 0: as many as the task has")
+        self._max_steps = max_steps or twin.task.max_steps
+        if factor < 0 or self._timeout_s <= 0 or max_steps < 0:
             raise SpecError(
-                f"twin: realtime_factor is {factor:g} and command_timeout_s {self._timeout_s:g}; "
-                "expected at least 0, and more than 0"
+                f"twin: realtime_factor is {factor:g}, command_timeout_s {self._timeout_s:g}, max_steps {max_steps}; "
+                "expected at least 0, more than 0, and at least 0"
             )
         self._node, self._twin = node, twin
         self._joints = self._twin.robot_spec.joint_names
@@ -69,7 +71,7 @@ class Simulation:
         self._node.create_subscription(JointTrajectory, topics.COMMAND, self._on_command, topics.NEWEST)
         self._node.create_service(StartEpisode, topics.START_EPISODE, self._on_start)
         self._node.create_service(StopEpisode, topics.STOP_EPISODE, self._on_stop)
-        self._stopping = EmergencyStop(node, self._safety, twin.robot_state)
+        self._stopping = EmergencyStop(node, self._safety, twin.robot_state, self._diagnostics)
         self._timer = self._node.create_timer(
             self._timeout_s if self._lockstep else period_s / factor,
             self._on_timeout if self._lockstep else self._on_tick,
@@ -166,7 +168,7 @@ class Simulation:
         status = self._twin.status()
         terminated = status.success or bool(status.failed and not status.diverged)
         give_up = give_up or status.diverged or 0 < self._max_held_steps <= running.held_in_a_row
-        if terminated or give_up or running.num_steps >= self._twin.task.max_steps:
+        if terminated or give_up or running.num_steps >= self._max_steps:
             self._end(EpisodeOutcome(status.success, terminated, not terminated, status.failed))
 
     def _observe(self) -> None:
@@ -197,5 +199,10 @@ class Simulation:
     def _figures(self) -> dict[str, object]:
         running = self._running
         if running is None:
-            return {"episode": ""}
-        return {"episode": running.started.episode_id, "steps": running.num_steps, "held_steps": running.held_steps}
+            return {"stopped": self._safety.stopped, "episode": ""}
+        return {
+            "stopped": self._safety.stopped,
+            "episode": running.started.episode_id,
+            "steps": running.num_steps,
+            "held_steps": running.held_steps,
+        }

@@ -84,7 +84,8 @@ class SupervisorNode(Node):
         self.create_service(SetTask, topics.SET_TASK, self._on_task)
         self.create_subscription(EpisodeEvent, topics.EPISODE, self._on_event, topics.LATCHED)
         self._done = 0
-        self._diagnostics = Diagnostics(self, lambda: {"episode": self._waiting_for, "episodes_done": self._done})
+        self._waits = False  # for the operator
+        self._diagnostics = Diagnostics(self, self._figures)
 
     def run_episodes(self) -> None:
         """All episodes, then return."""
@@ -119,7 +120,11 @@ class SupervisorNode(Node):
         self._waiting_for, self._ended, self._asked = episode_id, Future(), Future()
         if self._ask_operator:
             self.get_logger().info("ready for the next episode; it waits for the operator")
+            self._waits = True
+            self._diagnostics.publish()
             self._wait_for(self._asked, self._start_robot)
+            self._waits = False
+            self._diagnostics.publish()
         if self._reset:
             self._call(self._reset, Trigger.Request(), CONNECT_S, answer_s=RESET_ANSWER_S)
         if self._recorded:
@@ -208,6 +213,14 @@ class SupervisorNode(Node):
             if not future.done() and time.monotonic() > end_s:
                 raise NoAnswerError(f"{server.srv_name} did not answer within {timeout_s:g} s")
         return future.result()
+
+    def _figures(self) -> dict[str, Any]:
+        return {
+            "episode": self._waiting_for,
+            "episodes": self._episodes,
+            "episodes_done": self._done,
+            "waits_for_operator": self._waits,
+        }
 
 
 def main() -> int:

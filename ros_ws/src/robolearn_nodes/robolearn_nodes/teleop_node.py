@@ -11,7 +11,7 @@ from typing import Any
 
 from rclpy.client import Client
 from rclpy.node import Node
-from robolearn_msgs.msg import EpisodeEvent
+from robolearn_msgs.msg import EpisodeEvent, OperatorInput
 from robolearn_msgs.srv import StopEpisode
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
@@ -20,18 +20,12 @@ from trajectory_msgs.msg import JointTrajectory
 from robolearn.errors import CellError, HardwareError, SpecError
 from robolearn.teleop import TELEOPERATORS
 from robolearn.teleop.intervention import Intervention, InterventionConfig
-from robolearn.teleop.teleoperator import Teleoperator, TeleopEvent
+from robolearn.teleop.teleoperator import Fed, Teleoperator, TeleopEvent
 from robolearn_nodes import convert, topics
 from robolearn_nodes.commands import NewestCommand, Pace
+from robolearn_nodes.episode import ENDINGS
 from robolearn_nodes.interface import RobotInterface, robot_interface
 from robolearn_nodes.node import Diagnostics, Meter, parameter, run
-
-ENDINGS = {
-    TeleopEvent.SUCCESS: EpisodeEvent(judged=True, success=True, terminated=True),
-    TeleopEvent.FAILURE: EpisodeEvent(judged=True, success=False, terminated=True),
-    TeleopEvent.DISCARD: EpisodeEvent(truncated=True, reason="discarded by the operator"),
-}
-
 
 REPEAT_NS = 600_000_000  # terminals wait half a second before they repeat a key
 
@@ -49,7 +43,9 @@ class TeleopNode(Node):
         with_policy = parameter(self, "with_policy", False, "whether a policy acts while nobody is at the controls")
         policy_topic = parameter(self, "policy_command", "/policy/joint_command", "where that policy's commands are")
         self._joints = self._interface.spec.joint_names
-        self._terminal = os.open(terminal, os.O_RDWR | os.O_NOCTTY) if terminal else None
+        cell = self._interface.cell
+        typed = (driver or (cell.teleop.driver if cell and cell.teleop else "")) == "keyboard"
+        self._terminal = os.open(terminal, os.O_RDWR | os.O_NOCTTY) if terminal and typed else None
         self._device = _make(driver, self._interface, self._terminal)
         self._intervention = Intervention(InterventionConfig(), with_policy)
         self._policy = NewestCommand(self._joints)
@@ -58,6 +54,7 @@ class TeleopNode(Node):
         self._said_ns: dict[TeleopEvent, int] = {}
         self._commands = 0
         self._states = Meter()
+        self._ahead_ns = 0  # of the stamps of joint states, which may be the twin's, to this computer's clock
 
         self._command = self.create_publisher(JointTrajectory, topics.COMMAND, topics.STREAM)
         self._diagnostics = Diagnostics(self, self._figures)
@@ -71,11 +68,14 @@ class TeleopNode(Node):
         self._device.connect()
         if with_policy:
             self.create_subscription(JointTrajectory, policy_topic, self._on_policy, topics.NEWEST)
+        if isinstance(self._device, Fed):
+            self.create_subscription(OperatorInput, topics.OPERATOR_INPUT, self._on_input, topics.NEWEST)
         self.create_subscription(JointState, topics.JOINT_STATES, self._on_state, topics.NEWEST)
 
     def _on_state(self, message: JointState) -> None:
         """Answer the state with a command; of a faster stream, those states that the control rate asks for."""
         now_ns = convert.stamp_ns(message.header.stamp)
+        self._ahead_ns = now_ns - int(self.get_clock().now().nanoseconds)
         if not self._pace.due(now_ns):
             return
         self._states.note(int(self.get_clock().now().nanoseconds), now_ns)
@@ -101,6 +101,12 @@ class TeleopNode(Node):
         self._command.publish(convert.command_message(verdict.action, now_ns, self._joints, source))
         self._commands += 1
 
+    def _on_input(self, message: OperatorInput) -> None:
+        try:
+            self._device.feed(convert.operator_input(message), convert.stamp_ns(message.header.stamp) + self._ahead_ns)
+        except SpecError as error:
+            self._diagnostics.report(f"unusable input of the operator's page: {error}")
+
     def _on_policy(self, message: JointTrajectory) -> None:
         self._policy.put(message, convert.stamp_ns(message.header.stamp))
 
@@ -112,8 +118,9 @@ class TeleopNode(Node):
             self._resume()
         elif event is TeleopEvent.SUCCESS and not self._in_episode:
             self._call(self._next, Trigger.Request())
-        elif event in ENDINGS and self._in_episode:
-            self._call(self._stop, StopEpisode.Request(event=ENDINGS[event], discard=event is TeleopEvent.DISCARD))
+        elif self._in_episode:
+            ending = ENDINGS[event.value]
+            self._call(self._stop, StopEpisode.Request(event=ending, discard=event is TeleopEvent.DISCARD))
 
     @staticmethod
     def _call(client: Client, request: Any) -> None:
@@ -155,7 +162,7 @@ def _make(driver: str, interface: RobotInterface, terminal: int | None) -> Teleo
             raise CellError(f"teleop {driver} needs settings; give them in a cell's file") from None
     else:
         raise SpecError(f"teleop is {driver!r}, expected one of {', '.join(TELEOPERATORS)}, or a cell that has one")
-    options = {} if terminal is None or driver != "keyboard" else {"fd": terminal}
+    options = {} if terminal is None else {"fd": terminal}
     return TELEOPERATORS[driver](config, interface.spec, **options)
 
 

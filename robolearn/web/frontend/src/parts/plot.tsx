@@ -5,7 +5,7 @@ import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { short } from "./load";
 
-const COLOURS = ["#3b82f6", "#e0632b", "#2fa36b", "#a855f7", "#c79a12", "#e0457b", "#0ea5b7", "#7c8694"];
+export const COLOURS = ["#3b82f6", "#e0632b", "#2fa36b", "#a855f7", "#c79a12", "#e0457b", "#0ea5b7", "#7c8694"];
 const HEIGHT = 170;
 
 export type Line = { name: string; values: (number | null)[]; dash?: boolean; overlay?: boolean };
@@ -24,7 +24,7 @@ type Props = {
 };
 
 /** What a colour variable of the style sheet is now. */
-function ink(name: string): string {
+export function ink(name: string): string {
   const probe = document.createElement("span");
   probe.style.color = `var(${name})`;
   document.body.append(probe);

@@ -1,0 +1,51 @@
+"""The operator's page on the graph: a node that looks on, and a web server in a thread of this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import rclpy
+from rclpy.node import Node
+
+from robolearn.web.server import in_thread
+from robolearn.web.settings import WebSettings, is_loopback, new_token
+from robolearn_nodes.live_graph import LiveGraph
+from robolearn_nodes.node import Diagnostics, parameter, run
+
+
+class WebNode(Node):
+    """Serves the page until asked to stop. `settings`: as the command line has them; None: by parameters."""
+
+    def __init__(self, settings: WebSettings | None = None) -> None:
+        super().__init__("web")
+        self._settings = settings or self._read_settings()
+        self._graph = LiveGraph(self)
+        self._diagnostics = Diagnostics(self, lambda: {"url": self._settings.url().partition("#")[0]})
+
+    def _read_settings(self) -> WebSettings:
+        host = parameter(self, "host", WebSettings.host, "address to listen on; by default of this machine alone")
+        port = parameter(self, "port", WebSettings.port, "its port; 0: any that is free")
+        token = parameter(self, "token", "", "what browsers must know; empty: a new one, where others reach the host")
+        data = parameter(self, "data", "runs", "folders of datasets, comma separated")
+        runs = parameter(self, "runs", "runs", "folder of training and evaluation runs")
+        if not token and not is_loopback(host):
+            token = new_token()
+        return WebSettings(host, port, token or None, tuple(map(Path, data.split(","))), Path(runs))
+
+    def work(self) -> None:
+        """Serve and look on."""
+        with in_thread(self._settings, self._graph) as port:
+            self.get_logger().info(f"the page is at {self._settings.url(port)}")
+            rclpy.spin(self)
+
+    def destroy_node(self) -> None:
+        self._graph.close()
+        super().destroy_node()
+
+
+def main() -> int:
+    return run(WebNode, WebNode.work)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
