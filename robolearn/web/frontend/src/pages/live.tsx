@@ -36,7 +36,7 @@ export function Live(_: PageProps) {
         <DrivePanel />
         <Figures />
       </div>
-      <section class="card plots" aria-label="Plots">
+      <section class="card curves" aria-label="Plots">
         <Plots />
       </section>
       <div class="below">
