@@ -33,9 +33,11 @@ _TOOL, _TOOL_Z = 0.1471, 0.0071  # wrist_flex to the tool frame: along the roll 
 _UPPER_ARM_M, _LOWER_ARM_M = hypot(*_UPPER_ARM), hypot(*_LOWER_ARM)
 _UPPER_ARM_ANGLE, _LOWER_ARM_ANGLE = atan2(*_UPPER_ARM[::-1]), atan2(*_LOWER_ARM[::-1])
 _NEAREST_M, _FARTHEST_M = 0.06, 0.999 * (_UPPER_ARM_M + _LOWER_ARM_M)  # of the wrist from the shoulder
-_LOW, _HIGH = np.array(SO101.position_low[:5]), np.array(SO101.position_high[:5])
+_LIMITS = tuple(zip(SO101.position_low[:5], SO101.position_high[:5], strict=True))
 
-_PITCH_SCAN = np.arange(0.0, 1.25, 0.06)  # how far below the wanted pitch a posture is looked for [rad]
+_PITCH_SCAN = tuple(
+    float(p) for p in np.arange(0.0, 1.25, 0.06)
+)  # how far below the wanted pitch a posture is looked for [rad]
 
 
 def forward(q: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -65,20 +67,21 @@ def inverse(position: ArrayLike, yaw: float, pitch: float = DOWN) -> NDArray[np.
     the nearest posture.
     """
     x, y, z = (float(v) for v in np.asarray(position)[:3])
-    steep = next((p for p in pitch - _PITCH_SCAN if _posture(x, y, z, yaw, p)[1]), None)
+    steep = next((pitch - p for p in _PITCH_SCAN if _posture(x, y, z, yaw, pitch - p)[1]), None)
     if steep is None:
-        return np.clip(_posture(x, y, z, yaw, pitch)[0], _LOW, _HIGH)
+        return np.clip(_posture(x, y, z, yaw, pitch)[0], SO101.position_low[:5], SO101.position_high[:5])
     if steep < pitch:  # the scan is coarse: refine, so that the posture changes smoothly with the place
         low, high = steep, steep + _PITCH_SCAN[1]
         for _ in range(7):
             middle = (low + high) / 2
             low, high = (middle, high) if _posture(x, y, z, yaw, middle)[1] else (low, middle)
         steep = low
-    return _posture(x, y, z, yaw, steep)[0]
+    return np.array(_posture(x, y, z, yaw, steep)[0])
 
 
-def _posture(x: float, y: float, z: float, yaw: float, pitch: float) -> tuple[NDArray[np.float64], bool]:
-    """Joint positions (5,) with the elbow up, and whether they are within the limits and reach the place."""
+def _posture(x: float, y: float, z: float, yaw: float, pitch: float) -> tuple[tuple[float, ...], bool]:
+    """Joint positions (5,) with the elbow up, and whether they are within the limits and reach the place. In plain
+    numbers: many are tried."""
     away, direction = hypot(x - _PAN_X, y), atan2(y, x - _PAN_X)
     ahead = direction
     for _ in range(3):  # the tool is a few mm off the roll axis, so pan and roll depend on each other a little
@@ -93,8 +96,8 @@ def _posture(x: float, y: float, z: float, yaw: float, pitch: float) -> tuple[ND
     lower = upper - pi + _corner(_UPPER_ARM_M, _LOWER_ARM_M, reach)
     lift = _UPPER_ARM_ANGLE - upper
     elbow = _LOWER_ARM_ANGLE - lower - lift
-    q = np.array([-ahead, lift, elbow, pitch - lift - elbow, roll])
-    return q, reach == hypot(r, z) and bool((q >= _LOW).all() and (q <= _HIGH).all())
+    q = (-ahead, lift, elbow, pitch - lift - elbow, roll)
+    return q, reach == hypot(r, z) and all(low <= angle <= high for angle, (low, high) in zip(q, _LIMITS, strict=True))
 
 
 def _corner(a: float, b: float, opposite: float) -> float:
