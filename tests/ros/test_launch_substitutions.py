@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from robolearn.errors import LaunchError
@@ -177,5 +177,7 @@ scalars = (
 
 
 @given(st.one_of(*scalars, *(st.lists(scalar, max_size=4) for scalar in scalars)))
+@example("\x85")
+@example(["a\u2028b"])
 def test_a_parameter_value_survives_the_command_line(value: object) -> None:
     assert yaml.safe_load(to_yaml(value)) == value

@@ -43,9 +43,14 @@ def from_yaml(name: str, text: str) -> Any:
     return _allowed(name, value)
 
 
+_LINE_BREAKS = frozenset("\x85\u2028\u2029")  # of YAML, besides those of ASCII
+
+
 def to_yaml(value: Any) -> str:
     """One line of YAML for `-p name:=value`, as `ros2 launch` writes it into parameter files."""
     text = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True)
+    if not _LINE_BREAKS.isdisjoint(text):  # a reader folds them into spaces
+        text = yaml.safe_dump(value, default_flow_style=True, width=math.inf)
     return text.removesuffix("\n").removesuffix("\n...")
 
 
