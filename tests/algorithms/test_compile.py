@@ -19,8 +19,8 @@ def test_buffers_that_are_freed_are_not_fetched_anew() -> None:
             torch.ones(9 << 20)  # 36 MiB, 9216 pages
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-    faults()
-    assert faults() < 1000
+    # other allocations may split the free buffer now and then; without the setting every round fetches 27648 pages
+    assert min(faults() for _ in range(8)) < 1000
 
 
 def test_an_unknown_precision_is_refused() -> None:
