@@ -55,12 +55,15 @@ def finetune(
     from robolearn.algorithms.compile import Compute
     from robolearn.recipes.finetune import recipe
     from robolearn.recipes.finetune.settings import FinetuneConfig, with_settings
+    from robolearn.tasks import make_task
 
     if resume is not None:
         if task or demos or prior or out or set or steps or hours:
             raise SpecError("--resume goes on with a run as it was begun; leave out everything else but --in-turns")
         config, run = FinetuneConfig.read(resume), resume
     else:
+        if task is not None:
+            make_task(task)
         if task is None or not demos:
             raise SpecError(
                 "finetune wants --task, and --demos of it and of its backward task; see `robolearn collect`"
@@ -83,7 +86,15 @@ def finetune(
     if json:
         print_json(answer)
     else:
-        names = ("success_start", "success_rate", "attempt_success", "attempt_truth", "attempts", "human_resets")
+        names = (
+            "success_start",
+            "success_rate",
+            "attempt_success",
+            "attempt_truth",
+            "attempts",
+            "human_resets",
+            "recoveries",
+        )
         print_table(f"practice of {config.task}", ("", ""), [(name, _shown(answer[name])) for name in names])
     say(f"report: {answer['report']}   checkpoint: {answer['checkpoint']}")
     if answer["interrupted"]:

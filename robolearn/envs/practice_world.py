@@ -1,8 +1,8 @@
 """A twin in which tasks that undo each other are practised in turn, and which nobody resets in between.
 
-The physics goes on from attempt to attempt; the arm alone moves itself back to where attempts begin. Every tick's
-command goes through the safety filter. The world can be frozen and thawed, so that a run that was killed goes on in the
-very state where its last attempt ended.
+The physics goes on from attempt to attempt; the arm moves itself back to where attempts begin, and brings back what has
+left the place where it can be worked on (`tasks/retrieve.py`). Every tick's command goes through the safety filter. The
+world can be frozen and thawed, so that a run that was killed goes on in the very state where its last attempt ended.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from robolearn.envs.tool_space import DECISION_TICKS, ToolSpace
 from robolearn.robots.safety import SafetyConfig, SafetyFilter
 from robolearn.tasks.facts import position
 from robolearn.tasks.motion import move
+from robolearn.tasks.retrieve import THINGS, on_edge, retrieve, retrieved
 from robolearn.twin.twin import Twin
 from robolearn.types import Observation
 
@@ -31,10 +32,13 @@ MOVED_M = 0.004  # of a thing within one attempt, that counts as having moved it
 class PracticeConfig:
     """Where practice happens, in metres in the scene's frame."""
 
-    tool_low: tuple[float, float, float] = (0.10, -0.26, 0.0)  # box of the tool's commanded place
-    tool_high: tuple[float, float, float] = (0.34, 0.26, 0.14)
-    reach_low: tuple[float, float] = (0.13, -0.22)  # where a thing can be worked on; beyond it a person is asked
+    tool_low: tuple[float, float, float] = (0.10, -0.24, 0.0)  # box of the tool's commanded place
+    tool_high: tuple[float, float, float] = (0.34, 0.24, 0.14)
+    reach_low: tuple[float, float] = (0.13, -0.22)  # where a thing can be worked on
     reach_high: tuple[float, float] = (0.33, 0.22)
+    room_m: float = (
+        0.025  # from there inwards, in which a thing is brought back already: the tool gets behind it no more
+    )
     draw_mark: bool = True  # a mark that things are brought to is drawn anew at every forward attempt, as a lamp would
 
 
@@ -66,6 +70,7 @@ class PracticeWorld:
         self._facts = ("proprio", *(f"pose_{body}" for body in first.bodies))
         self._things = tuple(body for body in space.bodies if self.twin.moves(body))
         self._marks = tuple(body for body in space.bodies if not self.twin.moves(body))
+        self.recovers = any(body in THINGS for body in self._things)
         self.reset(0)
 
     def reset(self, seed: int) -> None:
@@ -125,6 +130,20 @@ class PracticeWorld:
         self._rest()
         return bool(np.linalg.norm(arm.where(self.facts()) - self._home[:3]) < HOME_WITHIN_M)
 
+    def recover(self, rng: np.random.Generator) -> bool:
+        """Move the arm one decision's time towards things lying where `rng` has the first task begin. Whether they do.
+
+        Pass a generator in the same state at every decision of one recovery."""
+        arm, to = self.space.arm, self.space.tasks[0].initial_state(rng).poses
+        things = [body for body in self._things if body in THINGS]
+        for _ in range(DECISION_TICKS):
+            facts = self.facts()
+            astray = [body for body in things if not retrieved(arm, facts, body, to[body][:2])]
+            if astray:
+                self._send(retrieve(arm, facts, astray[0], to[astray[0]][:2]))
+        self._rest()
+        return not astray
+
     def render(self, camera: str) -> NDArray[np.uint8]:
         return self.twin.render(camera)
 
@@ -169,7 +188,13 @@ class PracticeWorld:
 
     def lost(self) -> str:
         """Why a thing cannot be worked on any more; else empty."""
-        for body, where in zip(self._things, self._places()[:, :2], strict=True):
-            if (where < self.config.reach_low).any() or (where > self.config.reach_high).any():
+        facts = self.facts()
+        for body in self._things:
+            where = position(facts, body)[:2]
+            room = self.config.room_m if body in THINGS else 0.0
+            low, high = np.add(self.config.reach_low, room), np.subtract(self.config.reach_high, room)
+            if (where < low).any() or (where > high).any():
                 return f"the {body} is out of reach"
+            if on_edge(facts, body):
+                return f"the {body} stands on its edge"
         return ""

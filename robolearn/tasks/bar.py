@@ -11,8 +11,8 @@ from robolearn.specs import RobotSpec
 from robolearn.tasks.arm import Arm
 from robolearn.tasks.facts import closeness, distance, home, off_table, position, standing, yaw_of
 from robolearn.tasks.kinematics import SO101, SO101_ARM
-from robolearn.tasks.motion import grasp, holds, move
-from robolearn.tasks.put import BLOCK_HALF_M, LEFT_BY_M, LET_GO_M, RESTS_WITHIN_M
+from robolearn.tasks.motion import BLOCK_HALF_M, grasp, holds, move
+from robolearn.tasks.put import LEFT_BY_M, LET_GO_M, RESTS_WITHIN_M
 from robolearn.tasks.task import Facts, InitialState, Judgement, Task
 
 SIDES = ("left", "right")

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.tasks.facts import closeness, distance, home, off_table, position, standing, yaw_of
-from robolearn.tasks.motion import grasp, holds, move
-from robolearn.tasks.put import BLOCK_HALF_M, LEFT_BY_M, LET_GO_M, RESTS_WITHIN_M
+from robolearn.tasks.motion import BLOCK_HALF_M, grasp, holds, move
+from robolearn.tasks.put import LEFT_BY_M, LET_GO_M, RESTS_WITHIN_M
 from robolearn.tasks.task import Facts, InitialState, Judgement, Task
 
 LIFTED_M = 0.08  # height of the cube's lower face

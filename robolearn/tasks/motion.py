@@ -14,6 +14,7 @@ from robolearn.tasks.arm import Arm, Facts
 TOOL_LEAD_M = 0.014  # how far ahead of the tool its target runs: sets the speed, about 0.2 m/s at 20 Hz
 JOINT_LEAD_RAD = 0.15
 HOVER_M = 0.06
+BLOCK_HALF_M = 0.015  # half the width of what the constants of a Gripper are for
 
 
 def move(
@@ -46,26 +47,30 @@ def in_tool(arm: Arm, facts: Facts, where: ArrayLike) -> NDArray[np.float64]:
     return rotation.T @ (np.asarray(where, dtype=np.float64) - here)
 
 
-def holds(arm: Arm, facts: Facts, where: ArrayLike) -> bool:
-    """Whether the jaws have come to rest on an object of about 3 cm whose centre is at `where`."""
-    low, high = arm.gripper.block
+def holds(arm: Arm, facts: Facts, where: ArrayLike, half_m: float = BLOCK_HALF_M) -> bool:
+    """Whether the jaws have come to rest on an object whose centre is at `where`; half_m: half its width [m]."""
+    wider = (half_m - BLOCK_HALF_M) / BLOCK_HALF_M * (arm.gripper.open - arm.gripper.fork)
+    low, high = (limit + wider for limit in arm.gripper.block)
     rests = low < float(arm.opened(facts)) < high and abs(float(arm.opening_speed(facts))) < arm.gripper.rest_speed
     return rests and bool((np.abs(in_tool(arm, facts, where)) < (0.02, 0.015, 0.012)).all())
 
 
-def grasp(arm: Arm, facts: Facts, where: ArrayLike, yaw: float) -> NDArray[np.float32]:
-    """Joint targets (N + 1,) that bring open jaws down around a block of about 3 cm and close them on it.
+def grasp(arm: Arm, facts: Facts, where: ArrayLike, yaw: float, half_m: float = BLOCK_HALF_M) -> NDArray[np.float32]:
+    """Joint targets (N + 1,) that bring open jaws down around an object and close them on it.
 
-    where (3,) [m]: its centre. yaw [rad]: direction in which the jaws open.
+    where (3,) [m]: its centre. yaw [rad]: direction in which the jaws open. half_m: half its width there.
     """
     jaws = arm.gripper
     where = np.asarray(where, dtype=np.float64)
-    place = where + np.array([-jaws.clearance_m * np.cos(yaw), -jaws.clearance_m * np.sin(yaw), 0.002])
+    wider = half_m - BLOCK_HALF_M
+    clearance = jaws.clearance_m + wider
+    place = where + np.array([-clearance * np.cos(yaw), -clearance * np.sin(yaw), 0.002])
     along, across, gap = in_tool(arm, facts, where)
+    gap -= wider
     opened, here = float(arm.opened(facts)), arm.where(facts)
     slack = 1.0 if opened > 0.9 * jaws.open else 1.8  # once they have begun to close, go on
     between = jaws.gap_m[0] * slack < gap < jaws.gap_m[1] * slack
-    if abs(along) < 0.008 * slack and abs(across) < 0.007 * slack and between:
+    if abs(along) < 0.008 * slack + wider and abs(across) < 0.007 * slack and between:
         return move(arm, facts, place if slack == 1.0 else here, yaw, jaws.closed)
     aside = float(np.hypot(*(here - place)[:2]))
     blocked = opened < 0.8 * jaws.open  # half-closed jaws would land on the object

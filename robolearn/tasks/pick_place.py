@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.tasks.facts import distance, home, off_table, position, spread, standing
-from robolearn.tasks.put import BLOCK_HALF_M, STAGES, Put, judge_put, put_expert
+from robolearn.tasks.motion import BLOCK_HALF_M
+from robolearn.tasks.put import STAGES, Put, judge_put, put_expert
 from robolearn.tasks.task import Facts, InitialState, Judgement, Task
 
 PLATE_HEIGHT_M = 0.008

@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 
 from robolearn.tasks.arm import Arm
 from robolearn.tasks.facts import closeness, distance, position, yaw_of
-from robolearn.tasks.motion import TOOL_LEAD_M, grasp, holds, move
+from robolearn.tasks.motion import BLOCK_HALF_M, TOOL_LEAD_M, grasp, holds, move
 from robolearn.tasks.task import Facts, Judgement
 
 STAGES = ("reach", "grasp", "carry", "place")
-BLOCK_HALF_M = 0.015
 LIFTED_M = 0.015  # a block that is this far above where it stood has been lifted
 RESTS_WITHIN_M = 0.003  # of its height on the support
 LET_GO_M, LEFT_BY_M = (
@@ -33,6 +32,7 @@ class Put:
     rest_m: float
     release_within_m: float
     lower_within_m: float
+    half_m: float = BLOCK_HALF_M  # half its width between the jaws
 
 
 def judge_put(
@@ -63,16 +63,22 @@ def judge_put(
     return Judgement(success, stage, stage_progress, lost, len(STAGES))
 
 
-def put_expert(arm: Arm, facts: Facts, put: Put, goal: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Joint targets (N + 1,) that work towards the block resting with its centre above `goal` (2,) [m]."""
+def put_expert(
+    arm: Arm, facts: Facts, put: Put, goal: NDArray[np.float64], yaw: float | None = None
+) -> NDArray[np.float32]:
+    """Joint targets (N + 1,) that work towards the block resting with its centre above `goal` (2,) [m].
+
+    yaw [rad]: direction in which the jaws open around it; None: across two faces of a square one.
+    """
     here, jaws = arm.where(facts), arm.gripper
     block = position(facts, put.body)
     aside = float(distance(block[:2], goal))
     if aside < put.release_within_m and block[2] < put.rest_m + 0.004:  # it stands there: let go, then leave
         opened = float(arm.opened(facts)) > 0.75 * jaws.open
         return move(arm, facts, here + np.array([0.0, 0.0, 0.05 if opened else 0.0]), None, jaws.open)
-    if not holds(arm, facts, block):
-        return grasp(arm, facts, block, arm.grasp_yaw(block, yaw_of(facts[f"pose_{put.body}"][3:])))
+    if not holds(arm, facts, block, put.half_m):
+        yaw = arm.grasp_yaw(block, yaw_of(facts[f"pose_{put.body}"][3:])) if yaw is None else yaw
+        return grasp(arm, facts, block, yaw, put.half_m)
     # Straight up first; then across; then down, slower.
     risen = float(np.clip((block[2] - put.from_m - LIFTED_M) / 0.035, 0.0, 1.0))
     across = risen if aside > 0.03 else 1.0

@@ -64,6 +64,18 @@ def test_what_is_out_of_reach_is_told() -> None:
     world.close()
 
 
+def test_a_thing_is_brought_back_to_where_attempts_begin(world: PracticeWorld) -> None:
+    world.reset(5)
+    start = SPACE.tasks[0].initial_state(np.random.default_rng(6)).poses["puck"][:2]
+    decisions = 0
+    while not world.recover(np.random.default_rng(6)):
+        decisions += 1
+        assert decisions < 40
+    assert np.linalg.norm(world.facts()["pose_puck"][:2] - start) < 0.02
+    assert decisions > 5
+    assert not world.lost()
+
+
 def test_only_marks_can_be_placed(world: PracticeWorld) -> None:
     with pytest.raises(AssetError, match="only a mark"):
         world.twin.place_mark("puck", [0.2, 0.1, 0.0, 1, 0, 0, 0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from dataclasses import replace
@@ -13,9 +14,12 @@ from practice_runs import demonstrations, kill, pids, prepared, recorded_arrays,
 
 from robolearn.cli import run as command
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.errors import DatasetError, SpecError
+from robolearn.errors import DatasetError, SpecError, UnknownNameError
+from robolearn.recipes.finetune import learner as learning
+from robolearn.recipes.finetune.collector import WEIGHTS, weights_file
 from robolearn.recipes.finetune.interventions import Interventions
 from robolearn.recipes.finetune.judges import ErringJudge, Frames, TrueJudge
+from robolearn.recipes.finetune.prepare import offline_buffer, old_episodes
 from robolearn.recipes.finetune.recipe import practise
 from robolearn.recipes.finetune.settings import FinetuneConfig, InterventionsConfig, with_settings
 from robolearn.types import ActionSource
@@ -28,14 +32,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("practice")
 
 
+def copied(folder: Path, to: Path) -> Path:
+    return Path(shutil.copytree(folder, to, symlinks=True))
+
+
 @pytest.fixture(scope="module")
 def demos(folder: Path) -> list[Path]:
     return demonstrations(folder)
 
 
 @pytest.fixture(scope="module")
-def in_turns(folder: Path, demos: list[Path]) -> Path:
-    run = prepared(small_config(STEPS), demos, folder / "in_turns")
+def ready(folder: Path, demos: list[Path]) -> Path:
+    """A run that has not practised yet; to be copied."""
+    return prepared(small_config(STEPS), demos, folder / "ready")
+
+
+@pytest.fixture(scope="module")
+def in_turns(folder: Path, ready: Path) -> Path:
+    run = copied(ready, folder / "in_turns")
     practise(run, processes=False)
     return run
 
@@ -52,25 +66,50 @@ def test_every_decision_is_kept_with_its_verdict_and_the_truth(in_turns: Path) -
 
 
 @pytest.mark.timeout(400)
-def test_killed_processes_lose_nothing_and_leave_nobody_behind(folder: Path, demos: list[Path], in_turns: Path) -> None:
-    run = prepared(small_config(STEPS), demos, folder / "killed")
+def test_a_killed_process_loses_nothing_and_leaves_nobody_behind(folder: Path, ready: Path, in_turns: Path) -> None:
+    """The collector here, for it holds the dataset; the learner below, and everybody in the slow soak."""
+    run = copied(ready, folder / "killed")
+    small_config(STEPS).write(run)
     thread = threading.Thread(target=practise, args=(run,))
     thread.start()
-    for role in ("collector", "learner"):
-        while not pids(run, role) or not (run / "replay.zarr" / "zarr.json").exists():
-            assert thread.is_alive()
-            time.sleep(0.02)
-        kill(pids(run, role)[0])
+    while not pids(run, "collector") or not (run / "replay.zarr" / "zarr.json").exists():
+        assert thread.is_alive()
+        time.sleep(0.02)
+    kill(pids(run, "collector")[0])
     thread.join(300)
     assert not thread.is_alive()
     assert pids(run) == []
     assert same(recorded_arrays(run), recorded_arrays(in_turns))
 
 
-def test_a_person_who_takes_over_is_recorded_as_such(folder: Path, demos: list[Path]) -> None:
+@pytest.mark.parametrize("after", [2, 4])
+def test_a_learner_that_died_gives_out_the_same_policies_again(
+    folder: Path, ready: Path, in_turns: Path, after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learning, "SAVE_EVERY", 3)
+    config, run = small_config(STEPS), copied(ready, folder / f"learner_{after}")
+    config.write(run)
+    store = ZarrStore.open(in_turns / "replay.zarr")
+    copied(in_turns / "replay.zarr", run / "replay.zarr")
+    old = offline_buffer(config, run, old_episodes(config, run))
+    died = learning.Learner(config, run, old)
+    for _ in range(after):
+        died.learn(store)
+    died._run.__exit__(None, None, None)  # its files are closed, but nothing is saved
+    resumed = learning.Learner(config, run, old)
+    assert resumed.learned == after // 3 * 3
+    while resumed.learned < len(store.episodes):
+        resumed.learn(store)
+    resumed.close()
+    last = weights_file(in_turns, len(store.episodes)).name
+    assert (run / WEIGHTS / last).read_bytes() == (in_turns / WEIGHTS / last).read_bytes()
+
+
+def test_a_person_who_takes_over_is_recorded_as_such(folder: Path, ready: Path) -> None:
     config = replace(small_config(24), rewards="intervention")
     config = replace(config, interventions=InterventionsConfig(ratio=0.99, attention=1.0, steps=2))
-    run = prepared(config, demos, folder / "interventions")
+    run = copied(ready, folder / "interventions")
+    config.write(run)
     practise(run, processes=False)
     store = ZarrStore.open(run / "replay.zarr")
     source = np.concatenate([store.read(i)["action_source"][:-1] for i in range(len(store.episodes))])
@@ -111,6 +150,8 @@ def test_what_does_not_fit_is_told_before_anything_is_written(tmp_path: Path, de
         command(words)
     with pytest.raises(SpecError, match="--demos"):
         command(["finetune", "--task", "push-v1"])
+    with pytest.raises(UnknownNameError, match="push-v1"):
+        command(["finetune", "--task", "pusch-v1"])
     assert not out.exists()
     with pytest.raises(SpecError, match="write name=value"):
         with_settings(FinetuneConfig("push-v1"), ["seed"])

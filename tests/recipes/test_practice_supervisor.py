@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from robolearn.errors import SpecError
 from robolearn.recipes.finetune.supervisor import NS_PER_S, End, Order, Phase, Sensed, Supervisor, SupervisorConfig
 
+EXCEPTIONS = (Phase.STOPPED, Phase.RECOVER, Phase.WAIT, Phase.PAUSE)
 PERIOD_NS = NS_PER_S // 5
 HOME = Sensed(home=True)
 
@@ -18,6 +19,7 @@ sensed = st.builds(
     home=st.booleans(),
     moved=st.booleans(),
     lost=st.sampled_from(["", "", "", "the puck is out of reach"]),
+    recovered=st.booleans(),
     reset_done=st.booleans(),
     temperature_c=st.floats(20.0, 80.0),
 )
@@ -31,20 +33,25 @@ configs = st.builds(
     stuck_attempts=st.integers(1, 4),
     failed_attempts=st.integers(1, 6),
     max_steps=st.integers(0, 40),
+    max_recovery_steps=st.integers(1, 3),
+    max_recoveries=st.integers(0, 3),
     max_resets=st.integers(0, 5),
 )
+LOST = Sensed(lost="the puck is out of reach")
 
 
-def run(config: SupervisorConfig, night: list[Sensed]) -> list[Order]:
-    supervisor = Supervisor(config)
+def run(config: SupervisorConfig, night: list[Sensed], recovers: bool = False) -> list[Order]:
+    supervisor = Supervisor(config, recovers)
     return [supervisor.decide(each, i * PERIOD_NS) for i, each in enumerate(night)]
 
 
-@given(configs, st.lists(sensed, max_size=80))
+@given(configs, st.lists(sensed, max_size=80), st.booleans())
 @settings(max_examples=150, deadline=None)
-def test_attempts_begin_and_end_in_turn_and_never_last_too_long(config: SupervisorConfig, night: list[Sensed]) -> None:
+def test_attempts_begin_and_end_in_turn_and_never_last_too_long(
+    config: SupervisorConfig, night: list[Sensed], recovers: bool
+) -> None:
     running, steps, attempts = False, 0, 0
-    for order in run(config, night):
+    for order in run(config, night, recovers):
         if order.ended is not None:
             assert running
             assert order.ended.steps == steps <= config.max_attempt_steps
@@ -58,20 +65,20 @@ def test_attempts_begin_and_end_in_turn_and_never_last_too_long(config: Supervis
     assert attempts <= len(night)
 
 
-@given(configs, st.lists(sensed, max_size=80))
+@given(configs, st.lists(sensed, max_size=80), st.booleans())
 @settings(max_examples=100, deadline=None)
-def test_stopped_is_for_good_and_says_why(config: SupervisorConfig, night: list[Sensed]) -> None:
-    orders = run(config, night)
+def test_stopped_is_for_good_and_says_why(config: SupervisorConfig, night: list[Sensed], recovers: bool) -> None:
+    orders = run(config, night, recovers)
     stopped = [order.phase is Phase.STOPPED for order in orders]
     assert stopped == sorted(stopped)
-    assert all(order.reason for order in orders if order.phase in (Phase.STOPPED, Phase.WAIT, Phase.PAUSE))
+    assert all(order.reason for order in orders if order.phase in EXCEPTIONS)
 
 
 @given(configs, st.lists(sensed, max_size=40), st.lists(sensed, max_size=40))
 @settings(max_examples=60, deadline=None)
 def test_a_restart_goes_on_where_it_stood(config: SupervisorConfig, before: list[Sensed], after: list[Sensed]) -> None:
-    whole = run(config, before + after)
-    first, second = Supervisor(config), Supervisor(config)
+    whole = run(config, before + after, recovers=True)
+    first, second = Supervisor(config, recovers=True), Supervisor(config, recovers=True)
     for i, each in enumerate(before):
         first.decide(each, i * PERIOD_NS)
     second.load_state_dict(first.state_dict())
@@ -98,9 +105,8 @@ def test_a_timeout_gives_the_other_task_its_turn_if_wanted(switch: bool) -> None
 
 
 def test_a_person_is_asked_once_for_what_is_lost() -> None:
-    lost = Sensed(lost="the puck is out of reach")
     supervisor = Supervisor(SupervisorConfig())
-    orders = [supervisor.decide(each, i) for i, each in enumerate([HOME, lost, lost, Sensed(reset_done=True), HOME])]
+    orders = [supervisor.decide(each, i) for i, each in enumerate([HOME, LOST, LOST, Sensed(reset_done=True), HOME])]
     assert [order.phase for order in orders] == [
         Phase.PRACTISE,
         Phase.WAIT,
@@ -110,6 +116,32 @@ def test_a_person_is_asked_once_for_what_is_lost() -> None:
     ]
     assert supervisor.resets == 1
     assert orders[1].reason == "the puck is out of reach"
+
+
+def test_what_is_lost_is_brought_back_and_nobody_is_asked() -> None:
+    supervisor = Supervisor(SupervisorConfig(), recovers=True)
+    night = [HOME, LOST, Sensed(), Sensed(recovered=True), HOME]
+    orders = [supervisor.decide(each, i) for i, each in enumerate(night)]
+    phases = [Phase.PRACTISE, Phase.RECOVER, Phase.RECOVER, Phase.HOME, Phase.PRACTISE]
+    assert [order.phase for order in orders] == phases
+    assert orders[2].reason == "the puck is out of reach"
+    assert orders[-1].task == 0
+    assert (supervisor.recoveries, supervisor.recovery_steps, supervisor.resets) == (1, 1, 0)
+
+
+def test_a_person_is_asked_when_it_cannot_be_brought_back() -> None:
+    orders = run(SupervisorConfig(max_recovery_steps=2), [HOME, LOST, Sensed(), Sensed(), Sensed()], recovers=True)
+    assert [order.phase for order in orders[1:]] == [Phase.RECOVER] * 3 + [Phase.WAIT]
+    assert "could not be brought back" in orders[-1].reason
+
+
+@pytest.mark.parametrize("success", [True, False])
+def test_a_person_is_asked_when_bringing_back_is_in_vain(success: bool) -> None:
+    config = SupervisorConfig(max_recoveries=2, consecutive=1)
+    back = Sensed(recovered=True)
+    between = [HOME, Sensed((True,))] if success else []
+    orders = run(config, [HOME, LOST, back, HOME, LOST, back, *between, HOME, LOST], recovers=True)
+    assert orders[-1].phase is (Phase.RECOVER if success else Phase.WAIT)
 
 
 def test_nothing_moved_in_many_attempts_is_stuck() -> None:

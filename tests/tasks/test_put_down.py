@@ -5,7 +5,8 @@ import pytest
 
 from robolearn.tasks import make_task
 from robolearn.tasks.facts import position
-from robolearn.tasks.put import BLOCK_HALF_M, RESTS_WITHIN_M
+from robolearn.tasks.motion import BLOCK_HALF_M
+from robolearn.tasks.put import RESTS_WITHIN_M
 from robolearn.twin.twin import Twin
 
 

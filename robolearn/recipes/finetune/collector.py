@@ -51,7 +51,7 @@ class Collector:
         self.config, self.run, self._alive = config, run, alive
         self.film = Film(config, run)
         self.world = config.world(self.film.cameras)
-        self.supervisor = Supervisor(config.supervisor)
+        self.supervisor = Supervisor(config.supervisor, recovers=self.world.recovers)
         self._judge = make_judge(config, run)
         policy = load_policy(run / PRETRAINED / "checkpoints" / "latest")
         assert isinstance(policy, GaussianPolicy)
@@ -98,6 +98,8 @@ class Collector:
         if order.phase is Phase.WAIT:  # the twin's person comes at once, and puts everything where it starts
             self.world.reset(int(self._rng("reset", self.supervisor.resets).integers(MAX_SEED)))
             return Sensed(reset_done=True, home=True)
+        if order.phase is Phase.RECOVER:
+            return Sensed(recovered=self.world.recover(self._rng("recovery", self.supervisor.recoveries)))
         if order.phase is Phase.HOME:
             home = self.world.go_home()
             return Sensed(home=home, lost=self.world.lost())
@@ -143,6 +145,7 @@ class Collector:
         human = sum(int(row["action_source"]) == ActionSource.INTERVENTION for row in rows)
         tags = {CLOSING_ROW: True, "end": attempt.end.value, "truth": bool(self._truth), "human_steps": int(human)}
         tags |= {"resets": self.supervisor.resets, "learned": self._loaded}
+        tags |= {"recoveries": self.supervisor.recoveries, "recovery_steps": self.supervisor.recovery_steps}
         self._writer.begin(
             EpisodeMeta(
                 task.id, task.instruction, created_ns=time.time_ns(), id=ATTEMPT_ID.format(self.done), tags=tags
@@ -171,7 +174,7 @@ class Collector:
         self._loaded = wanted
 
     def _rng(self, what: str, number: int) -> np.random.Generator:
-        return np.random.default_rng((self.config.seed, {"attempt": 3, "reset": 4}[what], number))
+        return np.random.default_rng((self.config.seed, {"attempt": 3, "reset": 4, "recovery": 6}[what], number))
 
     # --- what a restart needs ---
 

@@ -44,6 +44,7 @@ COLUMNS = (
     "attempt_truth",  # as the twin knows
     "human_steps",
     "human_resets",
+    "recoveries",
     "gradient_steps",
     "success_rate",  # of evaluation episodes, by the truth
 )
@@ -159,6 +160,7 @@ class Learner:
             "attempt_truth": float(info.tags["truth"]),
             "human_steps": info.tags["human_steps"],
             "human_resets": info.tags["resets"],
+            "recoveries": info.tags["recoveries"],
             "gradient_steps": self.algorithm.gradient_step,
         }
 

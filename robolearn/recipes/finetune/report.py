@@ -97,7 +97,8 @@ def summary(config: FinetuneConfig, episodes: list[EpisodeInfo], curves: Any) ->
         "attempt_truth": _mean([bool(info.tags["truth"]) for info in last]),
         "false_positives": _mean([not info.tags["truth"] for info in judged]),
         "human_resets": episodes[-1].tags["resets"] if episodes else 0,
-        "attempts_per_reset": len(episodes) / max(episodes[-1].tags["resets"], 1) if episodes else 0.0,
+        "recoveries": episodes[-1].tags["recoveries"] if episodes else 0,
+        "recovery_steps": episodes[-1].tags["recovery_steps"] if episodes else 0,
         "human_steps_per_hour": human / hours if hours else 0.0,
     }
 
@@ -123,6 +124,7 @@ def _tiles(numbers: dict[str, Any]) -> list[tuple[str, str]]:
         ("decisions", f"{numbers['steps']:,}"),
         ("hours of practice", f"{numbers['practice_hours']:.2f}"),
         ("human resets", str(numbers["human_resets"])),
+        ("own recoveries", str(numbers["recoveries"])),
         ("human steps an hour", f"{numbers['human_steps_per_hour']:.0f}"),
     ]
 
@@ -176,6 +178,8 @@ def _people(config: FinetuneConfig, episodes: list[EpisodeInfo], numbers: dict[s
             reasons[info.reason] = reasons.get(info.reason, 0) + 1
     rows = "".join(f"<tr><td>{html.escape(k)}</td><td class=n>{v}</td></tr>" for k, v in reasons.items())
     asked = f"A person was asked {numbers['human_resets']} times in {len(episodes)} attempts"
+    minutes = numbers["recovery_steps"] / config.space().interface.control_hz / 60
+    asked += f", the robot put things back by itself {numbers['recoveries']} times in {minutes:.0f} minutes,"
     steps = sum(_takeovers(info) for info in episodes)
     helped = f" and acted for {steps} decisions." if steps else " and never took over."
     table = f"<table><tr><th>why an attempt was cut off</th><th>times</th></tr>{rows}</table>" if rows else ""

@@ -4,13 +4,15 @@ Pure: it knows no robot, no policy and no clock; time, and what was sensed, are 
 
     HOME      the arm goes back to where attempts begin
     PRACTISE  the policy of the current task acts
+    RECOVER   a scripted motion brings things back to where attempts begin
     WAIT      a person was asked to put things right
     PAUSE     quiet hours, or a motor that has to cool
     STOPPED   for good, and `reason` says why
 
 An attempt ends when the reward model has called `consecutive` frames in a row done, when its time is up, when a thing
 is lost, or when something is wrong with the robot. After it the other task's turn comes. That time-outs switch as well
-matters: a false "done" also switches, and without time-outs nothing undoes what it leaves behind.
+matters: a false "done" also switches, and without time-outs nothing undoes what it leaves behind. Where there is a
+motion that brings things back, a person is asked only when that has failed, or was needed again and again in vain.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ DAY_S = 24 * 3600
 class Phase(StrEnum):
     HOME = "home"
     PRACTISE = "practise"
+    RECOVER = "recover"
     WAIT = "wait"
     PAUSE = "pause"
     STOPPED = "stopped"
@@ -52,8 +55,10 @@ class SupervisorConfig:
     consecutive: int = 5  # frames in a row that make a success
     switch_on_timeout: bool = True
     max_home_steps: int = 12  # decisions, then the arm counts as stuck
-    stuck_attempts: int = 8  # in a row in which nothing was moved, before a person is asked
-    failed_attempts: int = 12  # in a row, before a person is asked
+    stuck_attempts: int = 8  # in a row in which nothing was moved, before things are brought back
+    failed_attempts: int = 12  # in a row, before things are brought back
+    max_recovery_steps: int = 75  # decisions, then bringing things back counts as failed
+    max_recoveries: int = 10  # in a row, no success between them, before a person is asked; 0: always a person
     max_steps: int = 0  # decisions of practice in all; 0: no limit
     max_hours: float = 0.0  # since the start; 0: no limit
     max_resets: int = 1000  # by a person, before the night is given up
@@ -67,8 +72,8 @@ class SupervisorConfig:
     def __post_init__(self) -> None:
         positive = (self.tasks, self.max_attempt_steps, self.consecutive, self.max_home_steps)
         if (
-            min(*positive, self.stuck_attempts, self.failed_attempts) < 1
-            or min(self.max_steps, self.max_hours, self.max_resets, self.min_free_bytes) < 0
+            min(*positive, self.stuck_attempts, self.failed_attempts, self.max_recovery_steps) < 1
+            or min(self.max_steps, self.max_hours, self.max_resets, self.max_recoveries, self.min_free_bytes) < 0
         ):
             raise SpecError(f"supervisor: counts of at least 1 and limits of at least 0 are wanted, got {self}")
         if self.resume_temperature_c > self.max_temperature_c:
@@ -87,6 +92,7 @@ class Sensed:
     moved: bool = False  # a thing, in this attempt
     lost: str = ""  # why a thing cannot be worked on any more
     fault: str = ""  # what is wrong with the robot or its cameras
+    recovered: bool = False  # things are back where attempts begin
     reset_done: bool = False  # the person says that things are put right
     temperature_c: float = 0.0  # of the hottest motor
     load: float = 0.0  # the largest of any motor
@@ -120,12 +126,16 @@ class _State:
     task: int = 0
     attempt_steps: int = 0
     home_steps: int = 0
+    recovery_steps: int = 0  # in this phase
     streak: int = 0  # frames in a row that were called done
     idle_attempts: int = 0  # in a row in which nothing was moved
     failures: int = 0  # attempts in a row
     moved: bool = False
     steps: int = 0
     attempts: int = 0
+    recoveries_in_a_row: int = 0  # with no success between them
+    recoveries: int = 0
+    all_recovery_steps: int = 0
     resets: int = 0  # asked of a person
     started_ns: int = -1
     reason: str = ""
@@ -133,9 +143,10 @@ class _State:
 
 @dataclass
 class Supervisor:
-    """Call `decide` once a decision, and do what it says."""
+    """Call `decide` once a decision, and do what it says. `recovers`: there is a motion that brings things back."""
 
     config: SupervisorConfig
+    recovers: bool = False
     _state: _State = field(default_factory=_State)
 
     @property
@@ -156,6 +167,16 @@ class Supervisor:
         """How often a person was asked."""
         return self._state.resets
 
+    @property
+    def recoveries(self) -> int:
+        """How often things were to be brought back by the robot itself."""
+        return self._state.recoveries
+
+    @property
+    def recovery_steps(self) -> int:
+        """Decisions that this took."""
+        return self._state.all_recovery_steps
+
     def decide(self, sensed: Sensed, now_ns: int, day_s: float = 0.0) -> Order:
         """What to do from `now_ns` on; `day_s`: seconds since midnight."""
         if self._state.started_ns < 0:
@@ -167,6 +188,7 @@ class Supervisor:
         act = {
             Phase.HOME: self._home,
             Phase.PRACTISE: self._practise,
+            Phase.RECOVER: self._recover,
             Phase.WAIT: self._wait,
             Phase.PAUSE: self._paused,
         }[self._state.phase]
@@ -185,7 +207,7 @@ class Supervisor:
         if pause:
             return self._go(Phase.PAUSE, reason=pause)
         if sensed.lost:
-            return self._ask(sensed.lost)
+            return self._mend(sensed.lost)
         if not sensed.home:
             steps = self._state.home_steps + 1
             if steps > self.config.max_home_steps:
@@ -220,6 +242,17 @@ class Supervisor:
             return self._finish(End.TIMEOUT, "", pause, switch=False)
         return Order(Phase.PRACTISE, state.task)
 
+    def _recover(self, sensed: Sensed, pause: str) -> Order:
+        if pause:
+            return self._go(Phase.PAUSE, reason=pause)
+        if sensed.recovered:
+            return self._go(Phase.HOME, task=0, home_steps=0, reason="")
+        state = self._state
+        if state.recovery_steps >= self.config.max_recovery_steps:
+            return self._ask(f"{state.reason}; it could not be brought back")
+        spent = {"recovery_steps": state.recovery_steps + 1, "all_recovery_steps": state.all_recovery_steps + 1}
+        return self._go(Phase.RECOVER, **spent)
+
     def _wait(self, sensed: Sensed, pause: str) -> Order:
         if not sensed.reset_done:
             return Order(Phase.WAIT, self._state.task, reason=self._state.reason)
@@ -241,24 +274,46 @@ class Supervisor:
         failures = 0 if end is End.SUCCESS else state.failures + 1
         task = (state.task + 1) % config.tasks if switch else state.task
         self._state = replace(
-            state, task=task, attempts=state.attempts + 1, idle_attempts=idle, failures=failures, streak=0
+            state,
+            task=task,
+            attempts=state.attempts + 1,
+            idle_attempts=idle,
+            failures=failures,
+            recoveries_in_a_row=0 if end is End.SUCCESS else state.recoveries_in_a_row,
+            streak=0,
         )
         if config.max_steps and state.steps >= config.max_steps:
             order = self._stop(f"{state.steps} steps were asked for, and are done")
         elif end is End.LOST:
-            order = self._ask(reason)
+            order = self._mend(reason)
         elif idle >= config.stuck_attempts:
-            order = self._ask(f"nothing was moved in {idle} attempts")
+            order = self._mend(f"nothing was moved in {idle} attempts")
         elif failures >= config.failed_attempts:
-            order = self._ask(f"{failures} attempts in a row have failed")
+            order = self._mend(f"{failures} attempts in a row have failed")
         else:
             order = self._go(Phase.PAUSE if pause else Phase.HOME, home_steps=0, reason=pause)
         return replace(order, ended=attempt)
 
+    def _mend(self, reason: str) -> Order:
+        """Bring things back, or ask a person to."""
+        state = self._state
+        if not self.recovers or state.recoveries_in_a_row >= self.config.max_recoveries:
+            return self._ask(reason)
+        return self._go(
+            Phase.RECOVER,
+            recovery_steps=0,
+            recoveries_in_a_row=state.recoveries_in_a_row + 1,
+            recoveries=state.recoveries + 1,
+            idle_attempts=0,
+            failures=0,
+            reason=reason,
+        )
+
     def _ask(self, reason: str) -> Order:
         if self._state.resets >= self.config.max_resets:
             return self._stop(f"a person was needed {self._state.resets} times already; the last reason: {reason}")
-        return self._go(Phase.WAIT, resets=self._state.resets + 1, idle_attempts=0, failures=0, reason=reason)
+        counts = {"resets": self._state.resets + 1, "recoveries_in_a_row": 0, "idle_attempts": 0, "failures": 0}
+        return self._go(Phase.WAIT, **counts, reason=reason)
 
     def _stop(self, reason: str) -> Order:
         """For good. A running attempt is over."""
