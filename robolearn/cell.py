@@ -8,11 +8,13 @@
       front: {driver: opencv, device: /dev/robolearn/front, height: 480, width: 640, rate_hz: 30}
     teleop: {driver: keyboard}
     physics: {latency_s: 0.035}
+    objects: {puck: {tag: 7, camera: front, size_m: 0.03}}
 
 `driver` is a name of ROBOTS, CAMERAS or TELEOPERATORS; the other keys are the fields of that driver's `config_type`,
-those of `safety` are SafetyConfig's, and those of `physics` are Physics's, as `twin fit` writes them. A device may have
-a file of its own, and stands for it by its path (`teleop: ../teleop/gamepad.yaml`). Paths are relative to the file that
-they stand in. Whatever is wrong is a CellError that names file, line and key.
+those of `safety` are SafetyConfig's, those of `physics` are Physics's, as `twin fit` writes them, and those of objects
+are TagConfig's: by body of a task, the tag that tells where it is. A device may have a file of its own, and stands for
+it by its path (`teleop: ../teleop/gamepad.yaml`). Paths are relative to the file that they stand in. Whatever is wrong
+is a CellError that names file, line and key.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ import yaml
 
 from robolearn.cameras import CAMERAS
 from robolearn.cameras.camera import Camera
+from robolearn.cameras.tags import TagConfig
 from robolearn.errors import CellError, RobolearnError, UnknownNameError
 from robolearn.physics import DEFAULT_PHYSICS, Physics
 from robolearn.robots import ROBOTS
@@ -66,6 +69,7 @@ class Cell:
     cameras: Mapping[str, Device] = field(default_factory=dict)
     teleop: Device | None = None
     physics: Physics = DEFAULT_PHYSICS  # of the robot, for its twin
+    objects: Mapping[str, TagConfig] = field(default_factory=dict)  # that tags tell the place of, by body of a task
 
     def make_robot(self, clock: Callable[[], int] = CLOCK) -> Robot:
         return ROBOTS[self.robot.driver](self.robot.config, clock=clock)
@@ -141,6 +145,10 @@ class _Reader:
             },
             teleop=self._device(TELEOPERATORS, top["teleop"], "teleop") if top.get("teleop") else None,
             physics=self._value(Physics, top.get("physics") or {}, "physics"),
+            objects={
+                str(name): self._value(TagConfig, thing, f"objects.{name}")
+                for name, thing in self._mapping(top.get("objects") or {}, "objects").items()
+            },
         )
 
     def _device(self, table: Mapping[str, Any], data: Any, where: str, **known: str) -> Device:

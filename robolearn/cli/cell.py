@@ -213,21 +213,26 @@ def cell_motor(
     return 0
 
 
-def cell_board(out: Annotated[Path, Positional, arg(metavar="FILE.png")]) -> int:
-    """Draw the board that cameras are calibrated with, to be printed and glued to something flat.
+def cell_board(out: Annotated[Path, Positional, arg(metavar="FILE.png")], tag: int | None = None) -> int:
+    """Draw the board that cameras are calibrated with, or a tag that tells where a thing is, to be printed and glued.
 
     Example: robolearn cell board board.png
 
     Args:
         out: the picture; print it so that a square measures about 3 cm, and give `cell calibrate` what you measure.
+        tag: draw this tag of 0 to 49 in the place of the board; its black square's edge is `size_m` in the cell's file.
     """
     import cv2
 
     from robolearn.cameras.charuco import BoardConfig, draw_board
+    from robolearn.cameras.tags import draw_tag
 
-    if out.suffix != ".png" or not cv2.imwrite(str(out), draw_board(BoardConfig())):
+    if tag is not None and not 0 <= tag < 50:
+        raise RobolearnError(f"there is no tag {tag}; give a number from 0 to 49")
+    picture = draw_board(BoardConfig()) if tag is None else draw_tag(tag)
+    if out.suffix != ".png" or not cv2.imwrite(str(out), picture):
         raise RobolearnError(f"cannot write {out}; give a file that ends in .png, in a folder that exists")
-    say(f"{out}: print it, glue it to a flat plate, measure a square")
+    say(f"{out}: print it, glue it to {'a flat plate' if tag is None else 'the thing'}, measure a square")
     return 0
 
 

@@ -21,6 +21,9 @@ def finetune(
     hours: float | None = None,
     out: Path | None = None,
     seed: int = 0,
+    cell: Path | None = None,
+    teleop: str = "",
+    things_back: Path | None = None,
     resume: Path | None = None,
     in_turns: bool = False,
     compile: bool = False,
@@ -45,6 +48,9 @@ def finetune(
         hours: time of the robot to practise for.
         out: the run, runs/finetune by default: metrics.csv, checkpoints/, replay.zarr, films/, report.html.
         seed: fixes everything.
+        cell: file of the physical cell that practises, as hardware/cells/so101.yaml; the twin by default.
+        teleop: device by which a person may take over at any tick: keyboard, gamepad, ...; `cell`: that of the cell.
+        things_back: tell the run in this folder that things are put back, for which it waits; do nothing else.
         resume: a run to go on with, as it was begun.
         in_turns: collect and learn in one process instead of side by side in two; gives the same data.
         compile: compile the updates; takes up to a minute, then they run about three times as fast.
@@ -54,9 +60,14 @@ def finetune(
     """
     from robolearn.algorithms.compile import Compute
     from robolearn.recipes.finetune import recipe
+    from robolearn.recipes.finetune.cells import THINGS_BACK
     from robolearn.recipes.finetune.settings import FinetuneConfig, with_settings
     from robolearn.tasks import make_task
 
+    if things_back is not None:
+        FinetuneConfig.read(things_back)
+        (things_back / THINGS_BACK).touch()
+        return 0
     if resume is not None:
         if task or demos or prior or out or set or steps or hours:
             raise SpecError("--resume goes on with a run as it was begun; leave out everything else but --in-turns")
@@ -72,6 +83,9 @@ def finetune(
             FinetuneConfig(task, reward, seed=seed, compute=Compute(compile=compile)),
             out or Path("runs/finetune"),
         )
+        if cell is not None:
+            config = replace(config, cell=str(cell.absolute()), evaluate_every=0)
+        config = replace(config, teleop=teleop)
         total = steps if steps is not None else 0 if hours else 20_000
         config = replace(config, supervisor=replace(config.supervisor, max_steps=total, max_hours=hours or 0.0))
         config = with_settings(config, set)

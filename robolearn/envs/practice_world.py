@@ -1,26 +1,27 @@
-"""A twin in which tasks that undo each other are practised in turn, and which nobody resets in between.
+"""A cell in which tasks that undo each other are practised in turn, and which nobody resets in between.
 
-The physics goes on from attempt to attempt; the arm moves itself back to where attempts begin, and brings back what has
-left the place where it can be worked on (`tasks/retrieve.py`). Every tick's command goes through the safety filter. The
-world can be frozen and thawed, so that a run that was killed goes on in the very state where its last attempt ended.
+The world goes on from attempt to attempt; the arm moves itself back to where attempts begin, and brings back what has
+left the place where it can be worked on (`tasks/retrieve.py`). Every tick's command goes through the cell's safety
+filter. The world can be frozen and thawed, so that a run that was killed goes on: in the twin in the very state where
+its last attempt ended, on a robot where things are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from robolearn.envs.practice_cell import GAVE_UP, PracticeCell
 from robolearn.envs.tool_space import DECISION_TICKS, ToolSpace
-from robolearn.robots.safety import SafetyConfig, SafetyFilter
 from robolearn.tasks.facts import position
 from robolearn.tasks.motion import move
 from robolearn.tasks.retrieve import THINGS, on_edge, retrieve, retrieved
-from robolearn.twin.twin import Twin
-from robolearn.types import Observation
+from robolearn.tasks.task import Facts
+from robolearn.types import ActionSource, Observation
 
 HOME_WITHIN_M = 0.012
 MAX_HOME_DECISIONS = 10
@@ -53,34 +54,32 @@ class Tick:
     lost: str  # why the thing cannot be worked on any more
     moved: bool  # a thing, since the attempt began
     held: bool  # the safety filter refused a command
+    action: NDArray[np.float32]  # (A,) what was done, by whoever was in charge
+    intervened: bool  # a person was, for a tick at least
+    images: tuple[Mapping[str, NDArray[np.uint8]], ...] = ()  # by camera, after each control tick
 
 
 class PracticeWorld:
-    """Practises the tasks of `space` in the twin of its first one."""
+    """Practises the tasks of `space` in a cell. cameras: whose pictures every tick brings along."""
 
     def __init__(
-        self, space: ToolSpace, config: PracticeConfig, cameras: Mapping[str, tuple[int, int]] | None = None
+        self, space: ToolSpace, config: PracticeConfig, cell: PracticeCell, cameras: Sequence[str] = ()
     ) -> None:
-        self.space, self.config = space, config
-        first = space.tasks[0]
-        self.twin = Twin(first, cameras or {})
+        self.space, self.config, self.cell = space, config, cell
         self.index = 0
         self.command = np.zeros(5)  # see ToolSpace
-        self._filter = SafetyFilter(self.twin.robot_spec, SafetyConfig(), self.twin.period_ns * 1e-9)
-        self._facts = ("proprio", *(f"pose_{body}" for body in first.bodies))
-        self._things = tuple(body for body in space.bodies if self.twin.moves(body))
-        self._marks = tuple(body for body in space.bodies if not self.twin.moves(body))
+        self._cameras = tuple(cameras)
+        self._marks = cell.marks
+        self._things = tuple(body for body in space.bodies if body not in cell.marks)
         self.recovers = any(body in THINGS for body in self._things)
-        self.reset(0)
+        self._aim(0)
 
-    def reset(self, seed: int) -> None:
-        """What a person does who is asked to: everything is where an episode of the first task begins."""
-        self.index = 0
-        self.twin.begin(self.space.tasks[0])
-        self.twin.reset(seed)
-        self._home = self.space.command_of(self.twin.robot_state().joint_position)
-        self._rest()
-        self._start = self._places()
+    def reset(self, seed: int) -> bool:
+        """Ask for what a person does: everything is where an episode of the first task begins. Whether it is."""
+        back = self.cell.put_back(seed)
+        if back:
+            self._aim(seed)
+        return back
 
     def begin(self, index: int, rng: np.random.Generator) -> None:
         """Begin an attempt at task `index` from wherever things are; `rng` draws the mark, and the arm's next home."""
@@ -88,17 +87,17 @@ class PracticeWorld:
         start = self.space.tasks[0].initial_state(rng)
         if index == 0 and self.config.draw_mark:
             for body in self._marks:
-                self.twin.place_mark(body, start.poses[body])
+                self.cell.place(body, start.poses[body])
         self._home = self.space.command_of(start.joint_position)
-        self.twin.begin(self.space.tasks[index])
+        self.cell.begin(self.space.tasks[index])
         self._rest()
         self._start = self._places()
 
     def observe(self) -> Observation:
         return self.space.observe(self.facts(), self.command, self.index)
 
-    def facts(self) -> Observation:
-        return self.twin.observe(self._facts)
+    def facts(self) -> Facts:
+        return self.cell.facts()
 
     def expert(self) -> NDArray[np.float32]:
         """What the task's scripted expert would do now (A,)."""
@@ -106,17 +105,27 @@ class PracticeWorld:
 
     def step(self, action: NDArray[np.float32]) -> Tick:
         """Act for one decision. It goes on to its end, success or not, as a robot's does."""
-        states, reached, success, held = [], [], False, False
+        states, reached, images, success, held, human, given_up = [], [], [], False, False, False, ""
+        before = self.command
         for _ in range(DECISION_TICKS):
             self.command = self.space.moved(self.command, action)
-            held |= self._send(self.space.joints(self.command))
+            sent = self.cell.send(self.space.joints(self.command))
+            if sent.source is ActionSource.INTERVENTION and sent.action is not None:
+                human, self.command = True, self.space.command_of(sent.action)
+            held |= bool(sent.held)
+            given_up = given_up or ("the operator gave the attempt up" if set(sent.said) & set(GAVE_UP) else "")
             facts = self.facts()
             states.append(self.space.state(facts, self.command))
             reached.append(bool(self.space.tasks[self.index].judge(facts).success))
-            status = self.twin.status()
+            images.append({camera: self.cell.render(camera) for camera in self._cameras})
+            status = self.cell.status()
             success |= status.success
-        lost = status.failed or self.lost()
-        return Tick(np.stack(states), np.array(reached), success, status.progress, lost, self._moved(), held)
+        lost = given_up or status.failed or self.lost()
+        done = self.space.action_between(before, self.command, DECISION_TICKS) if human else action
+        return Tick(
+            np.stack(states), np.array(reached), success, status.progress, lost, self._moved(), held, done, human,
+            tuple(images),
+        )  # fmt: skip
 
     def go_home(self) -> bool:
         """Move the arm one decision's time towards where attempts begin: up first, then across. Whether it is there."""
@@ -126,7 +135,7 @@ class PracticeWorld:
             here = arm.where(facts)
             aside = np.hypot(*(here - self._home[:3])[:2])
             target = np.array([*here[:2], CLEAR_M + 0.02]) if aside > 0.02 and here[2] < CLEAR_M else self._home[:3]
-            self._send(move(arm, facts, target, float(self._home[3]), float(self._home[4])))
+            self.cell.send(move(arm, facts, target, float(self._home[3]), float(self._home[4])))
         self._rest()
         return bool(np.linalg.norm(arm.where(self.facts()) - self._home[:3]) < HOME_WITHIN_M)
 
@@ -134,50 +143,55 @@ class PracticeWorld:
         """Move the arm one decision's time towards things lying where `rng` has the first task begin. Whether they do.
 
         Pass a generator in the same state at every decision of one recovery."""
+        if self.cell.condition().unseen:  # nobody reaches for what may lie elsewhere by now
+            self.hold()
+            return False
         arm, to = self.space.arm, self.space.tasks[0].initial_state(rng).poses
         things = [body for body in self._things if body in THINGS]
         for _ in range(DECISION_TICKS):
             facts = self.facts()
             astray = [body for body in things if not retrieved(arm, facts, body, to[body][:2])]
             if astray:
-                self._send(retrieve(arm, facts, astray[0], to[astray[0]][:2]))
+                self.cell.send(retrieve(arm, facts, astray[0], to[astray[0]][:2]))
         self._rest()
         return not astray
 
+    def hold(self) -> None:
+        """Stay for one decision's time. A person may move the arm meanwhile."""
+        for _ in range(DECISION_TICKS):
+            self.cell.send(None)
+
     def render(self, camera: str) -> NDArray[np.uint8]:
-        return self.twin.render(camera)
+        return self.cell.render(camera)
 
     def freeze(self) -> dict[str, Any]:
         """All that the next attempt depends on, as JSON. Commands go on from where the arm is, as after `thaw`."""
         self._rest()
-        return {
-            "twin": self.twin.snapshot().tolist(),
-            "stamp_ns": self.twin.stamp_ns,
-            "index": self.index,
-            "home": self._home.tolist(),
-        }
+        return {**self.cell.freeze(), "index": self.index, "home": self._home.tolist()}
 
     def thaw(self, frozen: Mapping[str, Any]) -> None:
         """Be the world that was frozen."""
         self.index = int(frozen["index"])
-        self.twin.begin(self.space.tasks[self.index])
-        self.twin.restore(frozen["twin"], int(frozen["stamp_ns"]))
+        self.cell.begin(self.space.tasks[self.index])
+        self.cell.thaw(frozen)
         self._home = np.asarray(frozen["home"], np.float64)
         self._rest()
         self._start = self._places()
 
     def close(self) -> None:
-        self.twin.close()
+        self.cell.close()
 
-    def _send(self, joints: NDArray) -> bool:
-        now_ns = self.twin.stamp_ns
-        decision = self._filter.filter(joints.astype(np.float32), now_ns, now_ns)
-        self.twin.step(decision.command)
-        return decision.held
+    def _aim(self, seed: int) -> None:
+        """The first task comes next, from where an episode of that seed begins."""
+        first, self.index = self.space.tasks[0], 0
+        self.cell.begin(first)
+        self._home = self.space.command_of(first.initial_state(np.random.default_rng(seed)).joint_position)
+        self._rest()
+        self._start = self._places()
 
     def _rest(self) -> None:
         """Commands go on from where the arm is."""
-        self.command = self.space.command_of(self._filter.reset(self.twin.robot_state()).astype(np.float64))
+        self.command = self.space.command_of(self.cell.rest().astype(np.float64))
 
     def _places(self) -> NDArray[np.float64]:
         facts = self.facts()
@@ -197,4 +211,4 @@ class PracticeWorld:
                 return f"the {body} is out of reach"
             if on_edge(facts, body):
                 return f"the {body} stands on its edge"
-        return ""
+        return self.cell.condition().unseen

@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from robolearn.envs.practice_world import PracticeConfig, PracticeWorld
 from robolearn.envs.tool_space import DECISION_TICKS, ToolSpace
+from robolearn.envs.twin_cell import TwinCell
 from robolearn.errors import AssetError, SpecError
 
 CONFIG = PracticeConfig()
@@ -22,7 +23,7 @@ actions = arrays(np.float32, 4, elements=st.floats(-1, 1, width=32))
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[PracticeWorld]:
-    made = PracticeWorld(SPACE, CONFIG)
+    made = PracticeWorld(SPACE, CONFIG, TwinCell(SPACE.tasks[0]))
     yield made
     made.close()
 
@@ -58,7 +59,7 @@ def test_a_thawed_world_has_the_very_same_future(world: PracticeWorld) -> None:
 
 
 def test_what_is_out_of_reach_is_told() -> None:
-    world = PracticeWorld(SPACE, replace(CONFIG, reach_low=(0.5, 0.5), reach_high=(0.6, 0.6)))
+    world = PracticeWorld(SPACE, replace(CONFIG, reach_low=(0.5, 0.5), reach_high=(0.6, 0.6)), TwinCell(SPACE.tasks[0]))
     assert world.lost() == "the puck is out of reach"
     assert world.step(np.zeros(4, np.float32)).lost
     world.close()
@@ -78,7 +79,7 @@ def test_a_thing_is_brought_back_to_where_attempts_begin(world: PracticeWorld) -
 
 def test_only_marks_can_be_placed(world: PracticeWorld) -> None:
     with pytest.raises(AssetError, match="only a mark"):
-        world.twin.place_mark("puck", [0.2, 0.1, 0.0, 1, 0, 0, 0])
+        world.cell.place("puck", np.array([0.2, 0.1, 0.0, 1, 0, 0, 0]))
 
 
 def test_tasks_of_different_scenes_are_not_practised_together() -> None:

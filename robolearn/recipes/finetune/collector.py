@@ -12,6 +12,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,12 @@ from safetensors.torch import load_file
 from robolearn.datasets.repair import repair
 from robolearn.datasets.store import CLOSING_ROW, DatasetSpec, EpisodeMeta, WriterConfig
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.envs.practice_world import Tick
+from robolearn.envs.practice_cell import PracticeCell
+from robolearn.envs.practice_world import PracticeWorld, Tick
 from robolearn.errors import CheckpointError
 from robolearn.policies.checkpoint import load_policy
 from robolearn.policies.gaussian import GaussianPolicy
+from robolearn.recipes.finetune.cells import make_cell
 from robolearn.recipes.finetune.film import Film
 from robolearn.recipes.finetune.interventions import Interventions
 from robolearn.recipes.finetune.judges import DONE_REWARD, STEP_REWARD, Frames, lost_reward
@@ -38,6 +41,7 @@ from robolearn.specs import ArraySpec
 from robolearn.types import ActionSource, EpisodeOutcome
 
 REPLAY, STATE, WEIGHTS = "replay.zarr", "state", "weights"
+WAITS = "waits.txt"  # why a person is waited for, or the end of a pause, while that is so
 ATTEMPT_ID = "attempt-{:07d}"
 MAX_SEED = 2**31 - 1
 POLL_S = 0.005
@@ -46,17 +50,26 @@ POLL_S = 0.005
 class Collector:
     """Practises in the run `run`, which is prepared (`prepare.py`), from where it stands."""
 
-    def __init__(self, config: FinetuneConfig, run: Path, alive: Callable[[], bool] = lambda: True) -> None:
-        """alive: asked while waiting for weights; when it says no, `attempt` raises InterruptedError."""
+    def __init__(
+        self,
+        config: FinetuneConfig,
+        run: Path,
+        alive: Callable[[], bool] = lambda: True,
+        cell: PracticeCell | None = None,
+    ) -> None:
+        """alive: asked while waiting for weights; when it says no, `attempt` raises InterruptedError. cell: another one
+        than the config names."""
         self.config, self.run, self._alive = config, run, alive
         self.film = Film(config, run)
-        self.world = config.world(self.film.cameras)
+        cell = cell or make_cell(config, run, self.film.cameras)
+        self.world = PracticeWorld(config.space(), config.practice, cell)
         self.supervisor = Supervisor(config.supervisor, recovers=self.world.recovers)
         self._judge = make_judge(config, run)
         policy = load_policy(run / PRETRAINED / "checkpoints" / "latest")
         assert isinstance(policy, GaussianPolicy)
         self.policy = policy
         self._loaded = 0  # attempts that the policy has learned from
+        self._told = "unknown"  # of what is waited for
         self._lost_reward = lost_reward(config.learner.discount)
         self._interventions = Interventions(config.interventions, config.learner.discount)
         self.store = open_replay(config, run)
@@ -77,6 +90,7 @@ class Collector:
                 return False
             if order.begins:
                 self._begin(order.task)
+            self._tell(order.reason if order.phase in (Phase.WAIT, Phase.PAUSE) else "")
             order = self._decide(self._execute(order, rows))
 
     def close(self) -> None:
@@ -89,21 +103,40 @@ class Collector:
         return self._order.reason if self._order.phase is Phase.STOPPED else ""
 
     def _decide(self, sensed: Sensed) -> Order:
-        return self.supervisor.decide(sensed, self.world.twin.stamp_ns)
+        """With what holds in every phase: how the cell fares, and the disk."""
+        condition, disk = self.world.cell.condition(), os.statvfs(self.run)
+        sensed = replace(
+            sensed,
+            fault=condition.fault,
+            temperature_c=condition.temperature_c,
+            load=condition.load,
+            free_bytes=disk.f_bavail * disk.f_frsize,
+        )
+        return self.supervisor.decide(sensed, self.world.cell.stamp_ns, self.world.cell.day_s())
 
     def _execute(self, order: Order, rows: list[dict[str, Any]]) -> Sensed:
         """Do what is ordered for one decision, and sense."""
         if order.phase is Phase.PRACTISE:
             return self._practise(order.task, rows)
         if order.phase is Phase.WAIT:  # the twin's person comes at once, and puts everything where it starts
-            self.world.reset(int(self._rng("reset", self.supervisor.resets).integers(MAX_SEED)))
-            return Sensed(reset_done=True, home=True)
+            back = self.world.reset(int(self._rng("reset", self.supervisor.resets).integers(MAX_SEED)))
+            return Sensed(reset_done=back, home=back)
         if order.phase is Phase.RECOVER:
             return Sensed(recovered=self.world.recover(self._rng("recovery", self.supervisor.recoveries)))
         if order.phase is Phase.HOME:
             home = self.world.go_home()
             return Sensed(home=home, lost=self.world.lost())
+        self.world.hold()
         return Sensed()
+
+    def _tell(self, waits_for: str) -> None:
+        """Lay a file into the run that says what is waited for, and take it away again."""
+        if waits_for != self._told:
+            self._told = waits_for
+            if waits_for:
+                (self.run / WAITS).write_text(waits_for, encoding="utf-8")
+            else:
+                (self.run / WAITS).unlink(missing_ok=True)
 
     def _begin(self, task: int) -> None:
         self._load_weights()
@@ -111,7 +144,7 @@ class Collector:
         self.world.begin(task, rng)
         self._generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
         self._interventions.begin(rng)
-        self._progress = self.world.twin.status().progress
+        self._progress = self.world.cell.status().progress
         self._succeeded = self._truth = False  # for as long as the task asks; so, or reached at the end
         self.film.begin(self.done)
 
@@ -120,17 +153,17 @@ class Collector:
         expert = self._interventions.action(self.world.expert) if self._interventions.acts else None
         action = self._sample(seen) if expert is None else expert
         self.film.look(self.world)
-        stamp_ns = self.world.twin.stamp_ns
+        stamp_ns = self.world.cell.stamp_ns
         tick = self.world.step(action)
         self._interventions.watch(self._progress, tick.progress)
         self._progress = tick.progress
         done = self._judge.done(Frames(tick.states, tick.reached, tick.progress), task)
         self._succeeded |= tick.success
         self._truth = self._succeeded or bool(tick.reached[-1])
-        source = ActionSource.POLICY if expert is None else ActionSource.INTERVENTION
-        rows.append({**seen, **_row(action, tick, source, done), "_stamp_ns": stamp_ns})
-        free = os.statvfs(self.run)
-        return Sensed(tuple(done.tolist()), moved=tick.moved, lost=tick.lost, free_bytes=free.f_bavail * free.f_frsize)
+        person = tick.intervened or expert is not None
+        source = ActionSource.INTERVENTION if person else ActionSource.POLICY
+        rows.append({**seen, **_row(tick, source, done), "_stamp_ns": stamp_ns})
+        return Sensed(tuple(done.tolist()), moved=tick.moved, lost=tick.lost)
 
     def _sample(self, seen: dict[str, NDArray]) -> NDArray[np.float32]:
         return self.policy.sample(tensors({k: v[None] for k, v in seen.items()}, "cpu"), self._generator).numpy()[0]
@@ -140,7 +173,7 @@ class Collector:
         task = self.world.space.tasks[attempt.task]
         rows[-1]["reward"] = {End.SUCCESS: DONE_REWARD, End.LOST: self._lost_reward}.get(attempt.end, STEP_REWARD)
         last = self.world.observe()
-        stamp_ns = self.world.twin.stamp_ns
+        stamp_ns = self.world.cell.stamp_ns
         self._save_state(self.done + 1)
         human = sum(int(row["action_source"]) == ActionSource.INTERVENTION for row in rows)
         tags = {CLOSING_ROW: True, "end": attempt.end.value, "truth": bool(self._truth), "human_steps": int(human)}
@@ -198,6 +231,8 @@ class Collector:
         os.replace(partial, file)
 
     def _resume(self) -> Order:
+        if self.done == 0 and self.config.real:
+            return Order(Phase.HOME, 0)
         if self.done == 0:
             self.world.reset(int(self._rng("reset", 0).integers(MAX_SEED)))
             return Order(Phase.HOME, 0)
@@ -236,11 +271,11 @@ def open_replay(config: FinetuneConfig, run: Path) -> ZarrStore:
     return ZarrStore.create(path, DatasetSpec(space.arm.spec, space.interface, config.task_ids, extra=extra))
 
 
-def _row(action: NDArray[np.float32], tick: Tick, source: ActionSource, done: NDArray[np.bool_]) -> dict[str, Any]:
+def _row(tick: Tick, source: ActionSource, done: NDArray[np.bool_]) -> dict[str, Any]:
     """What is stored of a decision beside what was seen: `verdict` and `truth` are shares of its frames."""
     return {
-        "action": action,
-        "action_sent": action,
+        "action": tick.action,
+        "action_sent": tick.action,
         "action_source": np.uint8(source),
         "held": np.bool_(tick.held),
         "reward": np.float32(STEP_REWARD),

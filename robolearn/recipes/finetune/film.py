@@ -31,7 +31,9 @@ class Film:
 
     def look(self, world: PracticeWorld) -> None:
         if self._filming:
-            self._images.append(world.render("front"))
+            import cv2
+
+            self._images.append(np.asarray(cv2.resize(world.render("front"), SIZE), np.uint8))
 
     def end(self, number: int, attempt: Attempt, truth: bool) -> None:
         """Write the strip, whose name tells how it went."""

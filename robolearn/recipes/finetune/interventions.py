@@ -1,4 +1,4 @@
-"""A person at the controls who takes over when the policy wastes its time, played by the scripted expert."""
+"""People who take over: one played by the scripted expert, and what is learned from those that are recorded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from robolearn.datasets.replay_buffer import ReplayBuffer
+from robolearn.datasets.store import Store
 from robolearn.recipes.finetune.settings import InterventionsConfig
+from robolearn.types import ActionSource
 
 
 class Interventions:
@@ -45,3 +48,19 @@ class Interventions:
         attention = self._config.attention
         if self._rng.random() < (attention if wasted else 1.0 - attention):
             self._left = self._config.steps
+
+
+def add_human_steps(buffer: ReplayBuffer, store: Store, index: int, rewards: NDArray) -> None:
+    """Add what the person did in an attempt to the demonstrations, as HIL-SERL does; with the policy's own steps it is
+    in the replay buffer as well. rewards (D,): of its decisions."""
+    fields = tuple(buffer.spec.observation)
+    rows = store.read(index, [*fields, "action", "action_source"])
+    human = rows["action_source"] == ActionSource.INTERVENTION
+    last = len(human) - 2  # the row after it holds what was seen at the end
+    for step in np.flatnonzero(human[: last + 1]).tolist():
+        if step == 0 or not human[step - 1]:
+            buffer.begin({name: rows[name][step] for name in fields})
+        over = step == last and store.episodes[index].terminated
+        ends = step == last or not human[step + 1]
+        following = {name: rows[name][step + 1] for name in fields}
+        buffer.append(rows["action"][step], float(rewards[step]), following, over, ends and not over)

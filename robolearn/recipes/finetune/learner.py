@@ -26,6 +26,7 @@ from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.policies.gaussian import GaussianPolicy
 from robolearn.recipes.finetune.collector import REPLAY, WEIGHTS, weights_file
 from robolearn.recipes.finetune.evaluation import true_success
+from robolearn.recipes.finetune.interventions import add_human_steps
 from robolearn.recipes.finetune.prepare import PRETRAINED
 from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.recipes.run import RESUME_FILE, Run, read_state
@@ -83,7 +84,7 @@ class Learner:
             self._run = Run.resume(run, columns(config), self.steps)
             store = ZarrStore.open(run / REPLAY)
             for index in range(self.learned):
-                self._buffer.extend(store, index, self._rewards)
+                self._take(store, index)
         else:
             self._run = Run.resume(run, columns(config), -1)
             row: dict[str, Any] = {}
@@ -96,7 +97,7 @@ class Learner:
     def learn(self, store: Store) -> None:
         """Learn from the next attempt of the store."""
         info = store.episodes[self.learned]
-        self._buffer.extend(store, self.learned, self._rewards)
+        self._take(store, self.learned)
         before, metrics = self.steps, Metrics()
         for step in range(before + 1, before + decisions(info) + 1):
             if step > self.config.warmup_steps:
@@ -125,6 +126,12 @@ class Learner:
         self._run.save(self.algorithm.policy(), self.steps, {"tasks": [self.config.task]}, ("latest",))
         self.save()
         self._run.__exit__(None, None, None)
+
+    def _take(self, store: Store, index: int) -> None:
+        """What a person did in an attempt counts among the old data, too, where those are used."""
+        self._buffer.extend(store, index, self._rewards)
+        if self._offline is not None:
+            add_human_steps(self._offline, store, index, self._rewards(store, index))
 
     def _batch(self, step: int) -> Batch:
         """Rows of the updates of one step, each update with its half of old data where there is any."""

@@ -27,6 +27,7 @@ CLASSIFIER, PRETRAINED = "classifier", "pretrained"
 HELD_OUT = 0.25  # of the episodes, that the classifier's threshold is chosen on
 FALSE_POSITIVE_RATE = 0.002  # of held-out frames
 SAVE_STEPS = 250
+HUMAN_STEPS = 20_000  # that a person may add to the old data while the policy practises
 
 
 def recorded(config: FinetuneConfig, prior: Sequence[Path], demos: Sequence[Path]) -> list[Recorded]:
@@ -72,7 +73,7 @@ def make_judge(config: FinetuneConfig, run: Path, erring: bool = True) -> Judge:
 def offline_buffer(config: FinetuneConfig, run: Path, episodes: Sequence[Recorded]) -> ReplayBuffer:
     """All episodes as attempts at each task, as the judge sees them."""
     space, judge = config.space(), make_judge(config, run, erring=False)
-    slots = sum(len(space.tasks) * (len(episode.states) + 2) for episode in episodes)
+    slots = HUMAN_STEPS + sum(len(space.tasks) * (len(episode.states) + 2) for episode in episodes)
     buffer = ReplayBuffer(space.interface, ReplayBufferConfig(slots, discount=config.learner.discount))
     for episode in episodes:
         for task in range(len(space.tasks)):

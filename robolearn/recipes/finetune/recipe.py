@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from robolearn.cell import load_cell
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import RobolearnError
-from robolearn.recipes.finetune.collector import REPLAY, Collector
+from robolearn.recipes.finetune.cells import check_cell
+from robolearn.recipes.finetune.collector import REPLAY, WAITS, Collector
 from robolearn.recipes.finetune.learner import Learner, columns, decisions
 from robolearn.recipes.finetune.prepare import (
     PRETRAINED,
@@ -26,6 +28,7 @@ from robolearn.recipes.finetune.report import REPORT, write_morning_report
 from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.recipes.run import Run
 from robolearn.recipes.training_loop import Progress, interruptible, run_config
+from robolearn.tasks import make_task
 
 STOPPED = "stopped.txt"  # why the collector has ended for good
 LOOK_S = 0.2
@@ -48,6 +51,8 @@ def finetune(
 
 def begin(config: FinetuneConfig, prior: Sequence[Path], demos: Sequence[Path], out: Path) -> None:
     """Make the folder of a run. Raises RobolearnError before anything is written when the data do not fit."""
+    if config.cell:
+        check_cell(load_cell(Path(config.cell)), Path(config.cell), make_task(config.task), config)
     recorded(config, prior, demos)
     about: dict[str, Any] = {"task": config.task, "recipe": "finetune", "reward": config.reward}
     about["online"] = {"evaluation_episodes": config.evaluation_episodes}
@@ -175,18 +180,27 @@ def _side_by_side(config: FinetuneConfig, run: Path, progress: Progress, interru
 
 
 class _Look:
-    """Tells the progress from the dataset, when it has changed."""
+    """Tells the progress from the dataset, when it has changed, and what is waited for."""
 
     def __init__(self, run: Path) -> None:
-        self._path, self._seen = run / REPLAY, 0
+        self._path, self._waits = run / REPLAY, run / WAITS
+        self._seen: tuple[int, str] = (0, "")
 
     def __call__(self, progress: Callable[[int, str], None]) -> None:
         root = self._path / "zarr.json"
-        if not root.exists() or root.stat().st_mtime_ns == self._seen:
+        if not root.exists():
             return
-        self._seen = root.stat().st_mtime_ns
+        try:
+            waits = self._waits.read_text(encoding="utf-8")
+        except OSError:
+            waits = ""
+        seen = root.stat().st_mtime_ns, waits
+        if seen == self._seen:
+            return
+        self._seen = seen
         store = ZarrStore.open(self._path)
-        progress(sum(decisions(info) for info in store.episodes), _text(store, float("nan")))
+        text = _text(store, float("nan")) + (f"; it waits: {waits}" if waits else "")
+        progress(sum(decisions(info) for info in store.episodes), text)
 
 
 def _text(store: ZarrStore, evaluated: float) -> str:

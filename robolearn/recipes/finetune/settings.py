@@ -15,6 +15,7 @@ from robolearn.algorithms.rlpd import RLPDConfig
 from robolearn.algorithms.sac import SACConfig
 from robolearn.envs.practice_world import PracticeConfig, PracticeWorld
 from robolearn.envs.tool_space import ToolSpace
+from robolearn.envs.twin_cell import TwinCell
 from robolearn.errors import CheckpointError, SpecError
 from robolearn.networks.model_directory import config_from_json
 from robolearn.policies.gaussian import GaussianPolicyConfig
@@ -54,6 +55,9 @@ class FinetuneConfig:
 
     task: str
     reward: Literal["true", "success"] = "success"
+    cell: str = ""  # file of the physical cell that practises; empty: the twin
+    graph: bool = False  # practise on a robot or twin of the ROS graph, by the node `practice`
+    teleop: str = ""  # with which a person may take over: a name of TELEOPERATORS; a cell has its own, `cell` names it
     false_positives: float = 0.0  # share of near misses that the judge is made to call done, to try what that does
     online: Literal["warm_up", "symmetric"] = "symmetric"  # WSRL without the old data, or half of every batch old
     rewards: Literal["task", "intervention"] = "task"  # what a step is worth: the judge's word, or RLIF's rule
@@ -109,8 +113,18 @@ class FinetuneConfig:
                 f"intervention ratio is {rule.ratio:g}, the discount {discount:g}; it has to lie above the discount "
                 "and be at most 1, or the learner may idle unpunished"
             )
+        if self.real and (self.reward == "true" or self.interventions.ratio or self.false_positives):
+            raise SpecError(
+                "the true reward, the scripted person (interventions.ratio) and false_positives are the twin's; on a "
+                "robot take --reward success, and --teleop for a person"
+            )
         if not 0.0 <= self.false_positives <= 1.0 or self.lag < 0 or self.warmup_steps < 0:
             raise SpecError(f"false_positives, lag and warmup_steps want a share and counts of at least 0, got {self}")
+
+    @property
+    def real(self) -> bool:
+        """Whether it is another world than the twin of the collector, which cannot be put back."""
+        return bool(self.cell) or self.graph
 
     @property
     def learner(self) -> Any:
@@ -124,8 +138,9 @@ class FinetuneConfig:
     def space(self) -> ToolSpace:
         return ToolSpace(self.task_ids, self.practice.tool_low, self.practice.tool_high)
 
-    def world(self, cameras: dict[str, tuple[int, int]] | None = None) -> PracticeWorld:
-        return PracticeWorld(self.space(), self.practice, cameras)
+    def world(self) -> PracticeWorld:
+        """In a twin of its own."""
+        return PracticeWorld(self.space(), self.practice, TwinCell(make_task(self.task)))
 
     def write(self, run: Path) -> None:
         run.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.practice_world import PracticeConfig, PracticeWorld
 from robolearn.envs.tool_space import DECISION_TICKS, ToolSpace
+from robolearn.envs.twin_cell import TwinCell
 from robolearn.recipes.demonstrations import buffer_statistics
 from robolearn.recipes.finetune.data import decision_steps, read_recorded
 from robolearn.recipes.finetune.evaluation import true_success
@@ -94,7 +95,7 @@ def learn_offline(
                 run.log(step, time.perf_counter() - started_s, row)
                 progress(step, f"value {row['value']:.2f}")
         run.save(learner.policy(), settings.steps, provenance, ("latest", "best"))
-    world = PracticeWorld(space, PracticeConfig())
+    world = PracticeWorld(space, PracticeConfig(), TwinCell(space.tasks[0]))
     decisions = make_task(task_id).max_steps // DECISION_TICKS
     success = true_success(learner.policy(), world, episodes, decisions)
     world.close()

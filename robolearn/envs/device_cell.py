@@ -1,0 +1,228 @@
+"""A real cell to practise in, on this computer: its robot, its cameras, and where things are by their tags.
+
+Each tick: what came is asked of the safety filter and written, the tick passes, the robot is read. Whatever fails is
+kept as the cell's fault, and the arm holds. Legend: J joints.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robolearn.cameras.camera import Camera
+from robolearn.cameras.tags import quaternion_of
+from robolearn.envs.practice_cell import Condition, Hands, Sent, marks_of
+from robolearn.errors import HardwareError, SpecError
+from robolearn.robots.robot import Robot
+from robolearn.robots.safety import SafetyFilter
+from robolearn.tasks.task import Facts, Task, TaskStatus
+from robolearn.teleop.teleoperator import TeleopEvent
+from robolearn.twin.umpire import Umpire
+from robolearn.types import ActionSource, RobotState
+
+UNSEEN_S = 5.0  # that a thing may be hidden before a person is asked
+FIRST_LOOK_S = 5.0  # for all things to be seen at the start
+FAILING_S = 1.0  # that a device may fail on end before the cell counts as broken; the arm holds meanwhile
+Clock = Callable[[], int]
+
+
+class Tracker(Protocol):
+    """Says where things are."""
+
+    def look(self) -> Mapping[str, tuple[int, NDArray[np.float32]]]:
+        """By body: the stamp of the newest picture that shows it, and its pose (7,) in the arm's base frame. Raises
+        HardwareError when a camera is silent."""
+        ...
+
+
+def day_s() -> float:
+    """Seconds since midnight on this computer."""
+    now = time.localtime()
+    return now.tm_hour * 3600.0 + now.tm_min * 60.0 + now.tm_sec
+
+
+class DeviceCell:
+    """Opens what it is given, and closes it. `bell`: whether somebody has said, elsewhere, that things are put back.
+
+    Raises SpecError when the robot is none that the task is for, and HardwareError when a device does not open or a
+    thing is not seen.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        robot: Robot,
+        safety: SafetyFilter,
+        tracker: Tracker,
+        cameras: Mapping[str, Camera],
+        hands: Callable[[Robot], Hands] | None = None,
+        bell: Callable[[], bool] = lambda: False,
+        clock: Clock = time.monotonic_ns,
+        sleep: Callable[[float], None] = time.sleep,
+        day: Callable[[], float] = day_s,
+    ) -> None:
+        if robot.spec.joint_names != task.robot_spec.joint_names:
+            raise SpecError(
+                f"{robot.spec.name} has the joints {', '.join(robot.spec.joint_names)}; {task.id} is practised with "
+                f"{', '.join(task.robot_spec.joint_names)}"
+            )
+        self.marks = marks_of(task)
+        self._task, self._robot, self._filter, self._tracker, self._cameras = task, robot, safety, tracker, cameras
+        self._bell, self._clock, self._sleep, self.day_s = bell, clock, sleep, day
+        self._period_ns = round(1e9 / task.control_hz)
+        self._things = tuple(body for body in task.bodies if body not in (*self.marks, task.arm.tool))
+        start = task.initial_state(np.random.default_rng(0))
+        self._placed = {body: np.asarray(start.poses[body], np.float32) for body in self.marks}
+        self._seen: dict[str, tuple[int, NDArray[np.float32]]] = {}
+        self._umpire = Umpire(task)
+        self._hands: Hands | None = None
+        self._fault, self._due_ns = "", 0
+        self._failing_ns: dict[str, int] = {}  # since when, by what fails
+        robot.connect()
+        for camera in cameras.values():
+            camera.connect()
+        self._state = robot.read()
+        self._hands = hands(robot) if hands else None
+        self._sent = self._filter.reset(self._state)
+        self._first_look()
+        self._umpire.begin(self._facts())
+
+    @property
+    def stamp_ns(self) -> int:
+        return self._state.stamp_ns
+
+    def facts(self) -> Facts:
+        if self._clock() - self._state.stamp_ns > self._period_ns:  # something took long: look again
+            self._look()
+        return self._facts()
+
+    def begin(self, task: Task) -> None:
+        self._task, self._umpire = task, Umpire(task)
+        self._umpire.begin(self._facts())
+
+    def status(self) -> TaskStatus:
+        return self._umpire.status(diverged=False)
+
+    def rest(self) -> NDArray[np.float32]:
+        self._look()
+        if not self._filter.stopped and not self._fault:
+            try:
+                self._sent = self._filter.reset(self._state)
+            except SpecError as error:  # it stands outside of its range
+                self._fault = str(error)
+        self._due_ns = self._clock()
+        return self._sent
+
+    def send(self, joints: NDArray | None) -> Sent:
+        sent = Sent(joints)
+        if self._hands is not None:
+            verdict, said = self._hands.decide(joints, self._state, self._clock())
+            sent = Sent(verdict.action, verdict.source or ActionSource.POLICY, verdict.reason, said)
+        action = None if sent.action is None or self._fault else sent.action.astype(np.float32)
+        decision = self._filter.filter(action, self._state.stamp_ns, self._clock())
+        self._sent = decision.command
+        self._attempt("write", lambda: self._robot.write(decision.command))
+        self._due_ns = max(self._due_ns + self._period_ns, self._clock())
+        self._sleep(max(self._due_ns - self._clock(), 0) * 1e-9)
+        self._look()
+        self._umpire.judge(self._facts())
+        return replace(sent, held=(sent.held or self._fault or decision.reason) if decision.held else "")
+
+    def place(self, body: str, pose: NDArray) -> None:
+        self._placed[body] = np.asarray(pose, np.float32)
+
+    def put_back(self, seed: int) -> bool:
+        return TeleopEvent.SUCCESS in self.send(None).said or self._bell()
+
+    def condition(self) -> Condition:
+        stopped = "stopped by the operator" if self._hands is not None and self._hands.stopped else ""
+        health = getattr(self._robot, "health", None)
+        return Condition(
+            fault=self._fault or self._filter.stopped or stopped,
+            unseen=self._unseen(),
+            temperature_c=0.0 if health is None else float(np.max(health.temperature_c)),
+            load=0.0 if health is None else float(np.max(np.abs(health.load))),
+        )
+
+    def render(self, camera: str) -> NDArray[np.uint8]:
+        """Of that camera, or of the first one where there is none of that name."""
+        device = self._cameras.get(camera) or next(iter(self._cameras.values()))
+        black = np.zeros((device.spec.height, device.spec.width, 3), np.uint8)
+        pictures = [black]
+        self._attempt("picture", lambda: pictures.append(device.read().image))
+        return pictures[-1]
+
+    def freeze(self) -> dict[str, Any]:
+        return {"marks": {body: pose.tolist() for body, pose in self._placed.items()}}
+
+    def thaw(self, frozen: Mapping[str, Any]) -> None:
+        for body, pose in frozen["marks"].items():
+            self.place(body, pose)
+
+    def close(self) -> None:
+        """The arm holds."""
+        for device in (self._hands, self._robot, *self._cameras.values()):
+            if device is not None:
+                device.close()
+
+    # --- what is seen ---
+
+    def _look(self) -> None:
+        self._attempt("read", self._measure)
+        self._attempt("look", self._follow)
+
+    def _measure(self) -> None:
+        self._state = self._robot.read()
+        self._filter.watch(self._state, getattr(self._robot, "health", None))
+
+    def _follow(self) -> None:
+        self._seen |= self._tracker.look()
+
+    def _attempt(self, what: str, step: Callable[[], object]) -> None:
+        """A single failure is passed over: the filter refuses to act on old measurements."""
+        try:
+            step()
+            self._failing_ns.pop(what, None)
+        except HardwareError as error:
+            since_ns = self._failing_ns.setdefault(what, self._clock())
+            if self._clock() - since_ns > FAILING_S * 1e9:
+                self._fault = self._fault or str(error)
+
+    def _first_look(self) -> None:
+        end_ns = self._clock() + round(FIRST_LOOK_S * 1e9)
+        while missing := [body for body in self._things if body not in self._seen]:
+            self._follow()
+            if self._clock() > end_ns:
+                raise HardwareError(
+                    f"{', '.join(missing)} is not seen; put its tag where the camera sees it, and see `objects` of the "
+                    "cell's file"
+                )
+            self._sleep(self._period_ns * 1e-9)
+
+    def _unseen(self) -> str:
+        for body in self._things:
+            hidden_s = (self._clock() - self._seen[body][0]) * 1e-9
+            if hidden_s > UNSEEN_S:
+                return f"the {body} has not been seen for {hidden_s:.0f} s"
+        return ""
+
+    def _facts(self) -> dict[str, NDArray]:
+        poses = {body: _in_scene(self._task, pose) for body, (_, pose) in self._seen.items()}
+        poses |= self._placed | {self._task.arm.tool: tool_pose(self._task, self._state)}
+        return {"proprio": self._state.proprio(), **{f"pose_{body}": pose for body, pose in poses.items()}}
+
+
+def tool_pose(task: Task, state: RobotState) -> NDArray[np.float32]:
+    """Pose (7,) of the tool in the scene, from the joints."""
+    place, rotation = task.arm.forward(state.joint_position[task.arm.first :])
+    return np.concatenate([place, quaternion_of(rotation)]).astype(np.float32)
+
+
+def _in_scene(task: Task, pose: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A pose (7,) in the base frame of the arm, in the scene."""
+    return np.concatenate([pose[:3] + np.asarray(task.arm.mount, np.float32), pose[3:]])

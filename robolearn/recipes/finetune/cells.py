@@ -1,0 +1,119 @@
+"""The cell that a run practises in, made of its settings: the twin, or a real one by its file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from robolearn.cameras.calibration import CameraCalibration
+from robolearn.cameras.tags import TagTracker
+from robolearn.cell import Cell, Device, camera_calibration_file, load_cell
+from robolearn.envs.device_cell import DeviceCell
+from robolearn.envs.practice_cell import Hands, PracticeCell, marks_of
+from robolearn.envs.twin_cell import TwinCell
+from robolearn.errors import CellError, SpecError, UnknownNameError
+from robolearn.recipes.finetune.settings import FinetuneConfig
+from robolearn.specs import RobotSpec
+from robolearn.tasks import make_task
+from robolearn.tasks.task import Task
+from robolearn.teleop import TELEOPERATORS
+from robolearn.teleop.intervention import InterventionConfig
+from robolearn.teleop.keyboard import KeyboardConfig
+
+THINGS_BACK = "things_are_back"  # a file that somebody lays into the run who was asked to put things right
+KEYBOARD_IDLE_S = 1.0  # without a key, and the policy goes on
+
+
+def make_cell(config: FinetuneConfig, run: Path, cameras: Mapping[str, tuple[int, int]]) -> PracticeCell:
+    """cameras: size (H, W) by name, of the twin. Raises what its devices raise."""
+    task = make_task(config.task)
+    if not config.cell:
+        spec = task.robot_spec
+        hands = hands_of(Device(config.teleop, _settings(config.teleop)), spec, task) if config.teleop else None
+        return TwinCell(task, cameras, hands)
+    path = Path(config.cell)
+    cell = replace(load_cell(path), control_hz=task.control_hz)
+    check_cell(cell, path, task, config)
+    robot, eyes = cell.make_robot(), cell.make_cameras()
+    places = {name: CameraCalibration.load(camera_calibration_file(path, cell, name)) for name in seers(cell, task)}
+    things = {body: cell.objects[body] for body in things_of(task)}
+    device = _device(config.teleop, cell)
+    return DeviceCell(
+        task,
+        robot,
+        cell.make_safety(robot.spec),
+        TagTracker(things, eyes, places),
+        eyes,
+        hands=None if device is None else lambda made: hands_of(device, made.spec, task),
+        bell=lambda: rung(run),
+    )
+
+
+def check_cell(cell: Cell, path: Path, task: Task, config: FinetuneConfig) -> None:
+    """Raises CellError for what `task` cannot be practised in, before anything is opened."""
+    missing = [body for body in things_of(task) if body not in cell.objects]
+    if missing:
+        raise CellError(
+            f"{path} has no objects.{missing[0]}; {task.id} has to see where it is: glue a tag to it (`robolearn cell "
+            "board tag.png --tag 0`) and name it there"
+        )
+    unknown = [name for name in seers(cell, task) if name not in cell.cameras]
+    if unknown:
+        raise CellError(f"{path} has no camera {unknown[0]!r}, by which an object is to be seen")
+    if config.teleop == "cell" and cell.teleop is None:
+        raise CellError(f"{path} has no teleop; add one, or name a device with --teleop")
+
+
+def things_of(task: Task) -> tuple[str, ...]:
+    """Bodies that have to be seen."""
+    return tuple(body for body in task.bodies if body not in (*marks_of(task), task.arm.tool))
+
+
+def seers(cell: Cell, task: Task) -> list[str]:
+    """Cameras that see a thing of the task."""
+    return sorted({cell.objects[body].camera for body in things_of(task)})
+
+
+def hands_of(device: Device, spec: RobotSpec, task: Task) -> Hands:
+    """A person at this device, which is opened."""
+    config, options = device.config, {}
+    if device.driver == "keyboard":  # of the terminal that the run was started from
+        with contextlib.suppress(OSError):
+            options = {"fd": os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)}
+        config = config if config.idle_s else replace(config, idle_s=KEYBOARD_IDLE_S)
+    made = TELEOPERATORS[device.driver](config, spec, **options)
+    return Hands(made, np.asarray(spec.max_speed) / task.control_hz, InterventionConfig())
+
+
+def rung(run: Path) -> bool:
+    """Whether somebody has said that things are put back; they are asked anew the next time."""
+    told: Callable[[], None] = (run / THINGS_BACK).unlink
+    try:
+        told()
+    except OSError:
+        return False
+    return True
+
+
+def _device(name: str, cell: Cell) -> Device | None:
+    if name in ("cell", cell.teleop.driver if cell.teleop else "cell"):
+        return cell.teleop
+    return Device(name, _settings(name)) if name else None
+
+
+def _settings(name: str) -> object:
+    """Of a teleoperator that wants no file."""
+    if name not in TELEOPERATORS:
+        raise UnknownNameError("teleoperator", name, TELEOPERATORS)
+    kind = TELEOPERATORS[name].config_type  # type: ignore[attr-defined]
+    if kind is KeyboardConfig:
+        return KeyboardConfig(idle_s=KEYBOARD_IDLE_S)
+    try:
+        return kind()
+    except TypeError:
+        raise SpecError(f"teleop {name} needs settings; give them in a cell's file, and --teleop cell") from None

@@ -1,0 +1,101 @@
+"""Practice on a real cell by its file: an arm of stand-in servos, a camera that sees a tagged puck, a person asked."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from practice_runs import demonstrations, prepared, small_config
+from tag_pictures import calibration, look_at_tag, pose_of, write_video
+
+from robolearn.cli import run as command
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.errors import CellError, SpecError
+from robolearn.networks.model_directory import write_model
+from robolearn.recipes.finetune.cells import make_cell
+from robolearn.recipes.finetune.prepare import CLASSIFIER
+from robolearn.recipes.finetune.recipe import begin, practise
+from robolearn.recipes.finetune.settings import FinetuneConfig
+from robolearn.rewards.state_success import StateSuccess, StateSuccessConfig
+from robolearn.robots.standin import StandInBus
+
+ROOT = Path(__file__).parents[2]
+PUCK = (0.22, 0.01, 0.025)
+
+
+@pytest.fixture
+def cell(tmp_path: Path) -> Path:
+    """Its file; the arm stands at 0 rad in all joints once its bus is there."""
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "calibration").mkdir()
+    calibration().save(tmp_path / "calibration" / "bench_front.json")
+    write_video(tmp_path / "front.mp4", look_at_tag(7, pose_of(PUCK)))
+    file = tmp_path / "cells" / "bench.yaml"
+    file.write_text(
+        "name: bench\ncontrol_hz: 20\n"
+        f"robot: {{driver: servo_arm, name: so101, port: {tmp_path / 'arm'}, bus: {{answer_timeout_s: 0.2}}, "
+        f"calibration: {ROOT / 'hardware' / 'calibration' / 'so101_standin.json'}}}\n"
+        "safety: {max_command_age_s: 0.5, max_jump: 1.0}\n"
+        f"cameras: {{front: {{driver: video, path: {tmp_path / 'front.mp4'}}}}}\n"
+        "objects: {puck: {tag: 7, height_m: 0.025, offset_m: [0, 0, -0.0125]}}\n",
+        encoding="utf-8",
+    )
+    return file
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_night_on_servos_asks_for_a_person_and_goes_on(cell: Path, tmp_path: Path) -> None:
+    demos = demonstrations(tmp_path)
+    config = replace(small_config(18), reward="success", cell=str(cell), film_every=1)
+    quick = replace(config.supervisor, max_attempt_steps=4, stuck_attempts=2, max_home_steps=40)
+    run = prepared_elsewhere(replace(config, supervisor=quick), demos, tmp_path / "run")
+    with StandInBus("sts3215", path=tmp_path / "arm"):
+        thread = threading.Thread(target=practise, args=(run, False))
+        thread.start()
+        while not (run / "waits.txt").exists():
+            assert thread.is_alive()
+            time.sleep(0.05)
+        assert (run / "waits.txt").read_text() == "nothing was moved in 2 attempts"
+        while thread.is_alive():
+            if (run / "waits.txt").exists():
+                assert command(["finetune", "--things-back", str(run)]) == 0
+            time.sleep(0.1)
+    store = ZarrStore.open(run / "replay.zarr")
+    assert sum(info.length - 1 for info in store.episodes) == 18
+    assert store.episodes[-1].tags["resets"] >= 1
+    puck = store.read(0)["state"][:, 8:11] + store.read(0)["state"][:, :3]
+    np.testing.assert_allclose(puck, np.tile([*PUCK[:2], 0.0125], (len(puck), 1)), atol=0.002)
+    assert (run / "stopped.txt").read_text() == "18 steps were asked for, and are done"
+    assert (run / "films").exists()
+
+
+def prepared_elsewhere(config: FinetuneConfig, demos: list[Path], run: Path) -> Path:
+    """Prepared with the twin and its truth; practises on the cell, with a classifier that knows no success."""
+    prepared(replace(config, cell="", reward="true"), demos, run)
+    size = config.space().scene(np.zeros((1, 14), np.float32), 0).shape[1]
+    model = StateSuccess(StateSuccessConfig(size, mean=(0.0,) * size, std=(1.0,) * size, threshold=1.0))
+    about = {"config": vars(model.config), "version": model.version, "held_out": {}}
+    write_model(run / CLASSIFIER, about, model.state_dict())
+    config.write(run)
+    return run
+
+
+def test_a_cell_that_does_not_see_the_puck_is_refused_before_anything_is_written(cell: Path, tmp_path: Path) -> None:
+    blind = cell.with_name("blind.yaml")
+    blind.write_text("\n".join(cell.read_text().splitlines()[:-1]))
+    config = FinetuneConfig("push-v1", cell=str(blind))
+    with pytest.raises(CellError, match=r"no objects\.puck"):
+        begin(config, [], [], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(SpecError, match="the true reward"):
+        FinetuneConfig("push-v1", cell=str(cell), reward="true")
+
+
+def test_a_person_at_a_device_that_wants_settings_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="leader_arm needs settings"):
+        make_cell(FinetuneConfig("push-v1", teleop="leader_arm"), tmp_path, {})
