@@ -31,7 +31,11 @@ class Algorithm(Protocol):
     """Learns from batches. Knows nothing of files, logs or devices other than its tensors'."""
 
     config: Any
-    gradient_step: int
+
+    @property
+    def gradient_step(self) -> int:
+        """Those done."""
+        ...
 
     def update(self, batch: Batch) -> Metrics:
         """One gradient step on every `config.batch_size` rows of the batch, in their order."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, distributed
 
 
 def averaged(gradients: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -17,11 +17,3 @@ def averaged(gradients: Sequence[Tensor]) -> tuple[Tensor, ...]:
     flat /= distributed.get_world_size()
     parts = flat.split([gradient.numel() for gradient in gradients])
     return tuple(part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True))
-
-
-def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Put the means over all processes into `grad`."""
-    held = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    for gradient, mean in zip(held, averaged(held), strict=True):
-        if mean is not gradient:
-            gradient.copy_(mean)

@@ -66,9 +66,18 @@ def read_weights(path: Path, what: str = "checkpoint") -> dict[str, Tensor]:
 
 
 def damaged_weights(path: Path, error: Exception, what: str = "checkpoint") -> CheckpointError:
-    """The error to raise when the weights cannot be read or do not fit the network that the config describes."""
+    """The error to raise when the weights cannot be read."""
     reason = str(error).splitlines()[0]
     return CheckpointError(f"{what} {path} is damaged: {WEIGHTS_FILE}: {reason}; use another one")
+
+
+def unfit_weights(path: Path, error: Exception, what: str = "checkpoint") -> CheckpointError:
+    """The error to raise when whole weights are not those of the network that the config describes."""
+    reasons = [line.strip().rstrip(".") for line in str(error).splitlines()]
+    return CheckpointError(
+        f"{what} {path} was written by another version of robolearn, or edited: its weights are not those of this "
+        f"version's network ({reasons[min(1, len(reasons) - 1)][:160]}); use the version that wrote it, or train again"
+    )
 
 
 def config_from_json(config_class: type[Config], data: Mapping[str, Any]) -> Config:

@@ -17,9 +17,9 @@ from robolearn.errors import CheckpointError, UnknownNameError
 from robolearn.networks.model_directory import (
     CONFIG_FILE,
     config_from_json,
-    damaged_weights,
     read_model_config,
     read_weights,
+    unfit_weights,
     write_model,
 )
 from robolearn.networks.normalizer import FieldStatistics
@@ -69,7 +69,7 @@ def load_policy(path: Path, device: str = "cpu", interface: InterfaceSpec | None
     try:
         policy.load_state_dict(weights)
     except RuntimeError as error:
-        raise damaged_weights(path, error) from error
+        raise unfit_weights(path, error) from error
     return policy.to(torch.device(device)).eval()
 
 

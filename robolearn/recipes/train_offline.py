@@ -27,6 +27,7 @@ from robolearn.recipes.training_loop import (
     due,
     initialise,
     interruptible,
+    restore,
     run_config,
     scalars,
     statistics_of,
@@ -78,8 +79,6 @@ def train_offline(
     made = algorithm_class(algorithm)
     if task is not None and made.learns_from == "chunks":
         raise SpecError(f"{algorithm} learns from chunks, which no task shows; leave --task out")
-    if made.learns_from == "chunks" and (compute.compile or compute.precision != "float32"):
-        raise SpecError(f"{algorithm} takes its steps uncompiled in float32; leave --compile and --precision out")
 
     started_s = time.perf_counter()
     watch = Stopwatch()
@@ -96,7 +95,7 @@ def train_offline(
     run: Run | None = None  # which the first process alone writes
     if resume is not None:
         tensors, facts = read_state(resume)
-        learner.load_state_dict(tensors)
+        restore(learner, resume, tensors)
         if processes.first:
             run = Run.resume(out, (*columns, "validation_loss"), learner.gradient_step)
     else:
@@ -122,7 +121,7 @@ def train_offline(
                 metrics = learner.update(batch)
             step = learner.gradient_step
             stop = processes.any(interrupted.is_set())
-            save = stop or due(step, before, max(settings.steps // SAVES, 1), settings.steps)
+            save = stop or due(step, before, max(settings.steps // SAVES, LOG_STEPS), settings.steps)
             if run is None or (not save and not due(step, before, LOG_STEPS, settings.steps)):
                 continue
             with watch("update"):

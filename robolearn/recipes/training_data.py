@@ -99,7 +99,7 @@ class ChunkData:
 
         self._seed, self._device, self._weight = seed, device, weight
         fields = (*self.spec.observation, *((weight,) if weight else ()))
-        config = SamplerConfig(fields=fields, action_horizon=chunk_steps)
+        config = SamplerConfig(fields=fields, action_horizon=chunk_steps, imitable_start=True)
         self._sampler = Sampler(store, config, self.train_episodes)
         held_out = Sampler(store, config, self.validation_episodes)
         rng = np.random.default_rng(seed)
@@ -109,17 +109,13 @@ class ChunkData:
         return self._draw(self._sampler, size, np.random.default_rng((self._seed, step)))
 
     def _draw(self, sampler: Sampler, size: int, rng: np.random.Generator) -> Batch:
-        """At most `size` samples. Of a chunk, only the actions before a perturbation are imitated.
-
-        A push that was put in on purpose cannot be foreseen, and what comes after it is the answer to the push. So
-        twice as many are drawn, and those that begin with a push are left out.
-        """
-        sample = sampler.sample(2 * size, rng)
+        """Of a chunk, only the actions before a perturbation are imitated: a push that was put in on purpose cannot be
+        foreseen, and what comes after it is the answer to the push."""
+        sample = sampler.sample(size, rng)
         if self._weight:
             sample["weight"] = sample.pop(self._weight)
         sample["action_mask"] = np.logical_and.accumulate(sample["action_mask"], axis=1)
-        rows = np.flatnonzero(sample["action_mask"][:, 0])[:size]
-        return {name: torch.from_numpy(values[rows]).to(self._device) for name, values in sample.items()}
+        return tensors(sample, self._device)
 
 
 class TransitionData:

@@ -129,6 +129,17 @@ def initialise(learner: Algorithm, run: Path, state: Mapping[str, torch.Tensor])
     learner.load_state_dict({**mine, **{name: state[name] for name in fits}})
 
 
+def restore(learner: Algorithm, run: Path, state: Mapping[str, torch.Tensor]) -> None:
+    """Go on where a run was left. Raises CheckpointError where that was left by another robolearn."""
+    try:
+        learner.load_state_dict(state)
+    except (KeyError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{run} cannot be resumed: its state is of another robolearn ({reason}); begin a new run with --init-from"
+        ) from error
+
+
 @contextlib.contextmanager
 def interruptible() -> Iterator[threading.Event]:
     """An event that the first Ctrl-C sets, so that the step under way is finished; the second one interrupts."""

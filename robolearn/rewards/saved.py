@@ -14,9 +14,9 @@ from robolearn.errors import CheckpointError, RobolearnError
 from robolearn.networks.model_directory import (
     CONFIG_FILE,
     config_from_json,
-    damaged_weights,
     read_model_config,
     read_weights,
+    unfit_weights,
     write_model,
 )
 from robolearn.rewards import reward_class
@@ -57,7 +57,7 @@ def load_reward(path: Path, device: str = "cpu") -> RewardModel:
         try:
             model.load_state_dict(weights)
         except RuntimeError as error:
-            raise damaged_weights(path, error, WHAT) from error
+            raise unfit_weights(path, error, WHAT) from error
         model = model.to(device).eval()
     if model.version != config.get("version"):
         raise CheckpointError(

@@ -39,8 +39,13 @@ def last_step(policy: object, seed: int) -> float:
 
 def test_a_flow_goes_one_way_or_the_other_where_cloning_stays_between() -> None:
     shape = FlowPolicyConfig(STEPS, hidden_sizes=(64, 64))
-    flow = Flow(SPEC, STATISTICS, FlowConfig(shape, steps=400, draws=4, learning_rate=3e-3), seed=0)
-    mse = BC(SPEC, STATISTICS, BCConfig(ChunkPolicyConfig(STEPS, hidden_sizes=(64, 64)), "mse", steps=100), seed=0)
+    flow = Flow(SPEC, STATISTICS, FlowConfig(policy=shape, steps=400, draws=4, learning_rate=3e-3), seed=0)
+    mse = BC(
+        SPEC,
+        STATISTICS,
+        BCConfig(policy=ChunkPolicyConfig(STEPS, hidden_sizes=(64, 64)), loss="mse", steps=100),
+        seed=0,
+    )
     for i in range(400):
         flow.update(demonstrated(64, i))
         if i % 4 == 0:
@@ -67,7 +72,7 @@ def test_an_episode_keeps_to_its_way() -> None:
 def test_weights_decide_what_is_learned() -> None:
     batch = demonstrated(256, 0)
     weight = (batch["action"][:, -1, 0] < 0).float()
-    flow = Flow(SPEC, STATISTICS, FlowConfig(FlowPolicyConfig(STEPS, hidden_sizes=(64,)), steps=200), seed=0)
+    flow = Flow(SPEC, STATISTICS, FlowConfig(policy=FlowPolicyConfig(STEPS, hidden_sizes=(64,)), steps=200), seed=0)
     for _ in range(200):
         flow.update({**batch, "weight": weight})
     assert all(last_step(flow.policy(), seed) < -0.4 for seed in range(10))

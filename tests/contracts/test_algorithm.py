@@ -165,7 +165,7 @@ def after(algorithm: Algorithm, updates: int) -> tuple[dict[str, torch.Tensor], 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # torch's own
-@pytest.mark.parametrize("name", TRANSITION_ALGORITHMS)
+@pytest.mark.parametrize("name", sorted(ALGORITHMS))
 def test_compiled_equals_plain(name: str) -> None:
     """Gradients and metrics agree to rounding. Parameters may not: where a gradient is nothing but rounding, Adam steps
     by its learning rate all the same, and either way."""
@@ -173,7 +173,7 @@ def test_compiled_equals_plain(name: str) -> None:
     fast = ALGORITHMS[name](SPEC, STATISTICS, plain.config, seed=0, wrapper=compiled())
     _, wanted = after(plain, 1)
     _, found = after(fast, 1)
-    gradients = [key for key in wanted if "adam.mean." in key]
+    gradients = [key for key in wanted if "mean." in key and "adam" in key]
     assert gradients
     for key in gradients:
         torch.testing.assert_close(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,38 @@ def save_untrained(path: Path, image_size: int = SIZE, control_hz: float = 20.0,
     return path
 
 
-def test_checkpoint_runs_and_its_chunks_are_published(graph: Any, tmp_path: Path) -> None:
-
+def test_a_twin_meets_policies_that_do_not_fit_do_not_work_and_do(graph: Any, tmp_path: Path) -> None:
+    """One twin for all, because every process that starts costs seconds."""
+    problems: list[str] = []
     chunks: list[ActionChunk] = []
+
+    def on_diagnostics(message: DiagnosticArray) -> None:
+        problems.extend(status.message for status in message.status if status.name == "policy")
+
+    graph.node.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, on_diagnostics, 10)
     graph.node.create_subscription(ActionChunk, topics.ACTION_CHUNK, chunks.append, topics.STREAM)
-    graph.start("twin", image_size=SIZE, cameras="front")
-    graph.start("policy", policy=save_untrained(tmp_path / "checkpoint"), execute_steps=2)
+    graph.start("twin", image_size=SIZE, cameras="front", command_timeout_s=1.0)
+
+    wrong = graph.start("policy", "wrong", policy=save_untrained(tmp_path / "wrong", image_size=48))
+    graph.spin_until(lambda: "is ready" in graph.log("wrong"))
+    graph.agree(StartEpisode, topics.START_EPISODE, episode_id="a")
+    graph.spin_until(lambda: wrong.poll() is not None)
+    assert wrong.returncode == 2
+    assert "SpecError: the robot's image_front has shape (32, 32, 3), expected (48, 48, 3)" in graph.log("wrong")
+    graph.spin_until(lambda: graph.events)  # held
+
+    broken = graph.start("policy", "broken", policy=save_untrained(tmp_path / "broken", nan=True))
+    graph.spin_until(lambda: "is ready" in graph.log("broken"))
+    event = graph.run_episode()
+    assert event.truncated
+    assert "no command within 1 s" in event.reason
+    graph.spin_until(lambda: any("not finite" in problem for problem in problems))
+    assert graph.log("broken").count("not finite") == 1
+    assert not chunks
+    broken.send_signal(signal.SIGINT)
+    assert broken.wait(20) == 0
+
+    graph.start("policy", policy=save_untrained(tmp_path / "good"), execute_steps=2)
     graph.spin_until(lambda: "is ready" in graph.log("policy"))
     event = graph.run_episode()
     assert (event.num_steps, event.held_steps) == (make_task(TASK).max_steps, 0)
@@ -52,49 +79,17 @@ def test_checkpoint_runs_and_its_chunks_are_published(graph: Any, tmp_path: Path
     assert chunks[0].source == "policy"
 
 
-def test_policy_that_answers_nan_sends_nothing_and_says_why(graph: Any, tmp_path: Path) -> None:
-
-    problems: list[str] = []
-
-    def on_diagnostics(message: DiagnosticArray) -> None:
-        problems.extend(status.message for status in message.status if status.name == "policy")
-
-    graph.node.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, on_diagnostics, 10)
-    graph.start("twin", image_size=SIZE, cameras="front", command_timeout_s=1.0)
-    graph.start("policy", policy=save_untrained(tmp_path / "checkpoint", nan=True))
-    graph.spin_until(lambda: "is ready" in graph.log("policy"))
-    event = graph.run_episode()
-    assert event.truncated
-    assert "no command within 1 s" in event.reason
-    graph.spin_until(lambda: any("not finite" in problem for problem in problems))
-    assert graph.log("policy").count("not finite") == 1
-
-
-def test_policy_of_another_image_size_ends_with_one_line(graph: Any, tmp_path: Path) -> None:
-    graph.start("twin", image_size=SIZE, cameras="front")
-    policy = graph.start("policy", policy=save_untrained(tmp_path / "checkpoint", image_size=48))
-    graph.spin_until(lambda: "is ready" in graph.log("policy"))
-    graph.agree(StartEpisode, topics.START_EPISODE, episode_id="a")
-    graph.spin_until(lambda: policy.poll() is not None)
-    assert policy.returncode == 2
-    assert "SpecError: the robot's image_front has shape (32, 32, 3), expected (48, 48, 3)" in graph.log("policy")
-
-
 def test_bad_parameters_end_a_node_with_one_line(graph: Any, tmp_path: Path) -> None:
-    cases: list[tuple[str, dict[str, Any], str]] = [
-        ("twin", {"task": "pick_plac-v1"}, "UnknownNameError: unknown task 'pick_plac-v1'; did you mean pick_place-v1"),
-        ("supervisor", {"service_timeout_s": 0.5}, "/policy/reset did not appear within 0.5 s"),
-    ]
-    children = [graph.start(node, **parameters) for node, parameters, _ in cases]
-    for child, (node, _, expected) in zip(children, cases, strict=True):
-        assert child.wait(60) == 2
-        assert expected in graph.log(node)
-        assert len(graph.log(node).splitlines()) == 1
+    child = graph.start("supervisor", service_timeout_s=0.5)
+    assert child.wait(60) == 2
+    assert "/policy/reset did not appear within 0.5 s" in graph.log("supervisor")
+    assert len(graph.log("supervisor").splitlines()) == 1
 
 
 def test_bad_parameters_are_told(refused: Any, tmp_path: Path) -> None:
     faster = save_untrained(tmp_path / "checkpoint", control_hz=30.0)
     for main, parameters, expected in (
+        (twin_node.main, {"task": "pick_plac-v1"}, "unknown task 'pick_plac-v1'; did you mean pick_place-v1"),
         (twin_node.main, {"cameras": "frnt"}, "did you mean front?"),
         (twin_node.main, {"realtime_factor": "fast"}, "parameter realtime_factor is 'fast', expected float"),
         (policy_node.main, {"policy": "/no/such/checkpoint"}, "is not a checkpoint; it does not exist"),

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from robolearn.errors import CheckpointError, RobolearnError, SpecError, UnknownNameError
 from robolearn.networks.normalizer import FieldStatistics
@@ -97,7 +98,7 @@ def test_missing_weights(checkpoint: Path) -> None:
         ({"format": 99}, CheckpointError, "format 99, this robolearn reads 1"),
         ({"kind": "chunkin"}, UnknownNameError, "did you mean chunking"),
         ({"config": {"horizon": 3}}, CheckpointError, "horizon"),
-        ({"config": {"hidden_sizes": [9]}}, CheckpointError, "damaged"),
+        ({"config": {"hidden_sizes": [9]}}, CheckpointError, r"another version.*Missing key"),
         ({"spec": {}}, CheckpointError, "does not fit"),
         ({"statistics": {"action": {}}}, CheckpointError, "does not fit"),
     ],
@@ -129,3 +130,13 @@ def test_a_json_file_that_is_no_checkpoint(tmp_path: Path) -> None:
 def test_a_robot_that_it_does_not_fit(checkpoint: Path, interface: InterfaceSpec, words: str) -> None:
     with pytest.raises(SpecError, match=words):
         load_policy(checkpoint, interface=interface)
+
+
+def test_weights_of_another_version_are_not_called_damaged(checkpoint: Path) -> None:
+    weights = load_file(checkpoint / "weights.safetensors")
+    renamed = {name.replace("features.encoders", "encoders"): value for name, value in weights.items()}
+    save_file(renamed, checkpoint / "weights.safetensors")
+    with pytest.raises(CheckpointError, match=r"written by another version .*Missing key.*train again") as caught:
+        load_policy(checkpoint)
+    assert "damaged" not in str(caught.value)
+    assert "\n" not in str(caught.value)
