@@ -22,6 +22,7 @@ def finetune(
     out: Path | None = None,
     seed: int = 0,
     cell: Path | None = None,
+    graph: Literal["", "robot", "twin"] = "",
     teleop: str = "",
     things_back: Path | None = None,
     resume: Path | None = None,
@@ -49,6 +50,8 @@ def finetune(
         out: the run, runs/finetune by default: metrics.csv, checkpoints/, replay.zarr, films/, report.html.
         seed: fixes everything.
         cell: file of the physical cell that practises, as hardware/cells/so101.yaml; the twin by default.
+        graph: practise on the robot or twin of the ROS graph, as `robolearn launch robot` or `launch twin
+            reset_free:=true` starts one; where things are has to be published as /twin/ground_truth.
         teleop: device by which a person may take over at any tick: keyboard, gamepad, ...; `cell`: that of the cell.
         things_back: tell the run in this folder that things are put back, for which it waits; do nothing else.
         resume: a run to go on with, as it was begun.
@@ -83,8 +86,8 @@ def finetune(
             FinetuneConfig(task, reward, seed=seed, compute=Compute(compile=compile)),
             out or Path("runs/finetune"),
         )
-        if cell is not None:
-            config = replace(config, cell=str(cell.absolute()), evaluate_every=0)
+        if cell is not None or graph:
+            config = replace(config, cell=str(cell.absolute()) if cell else "", graph=graph, evaluate_every=0)
         config = replace(config, teleop=teleop)
         total = steps if steps is not None else 0 if hours else 20_000
         config = replace(config, supervisor=replace(config.supervisor, max_steps=total, max_hours=hours or 0.0))

@@ -15,17 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.cameras.camera import Camera
-from robolearn.cameras.tags import quaternion_of
-from robolearn.envs.practice_cell import Condition, Hands, Sent, marks_of
+from robolearn.envs.practice_cell import Condition, Hands, Sent
+from robolearn.envs.seen_scene import SeenScene
 from robolearn.errors import HardwareError, SpecError
 from robolearn.robots.robot import Robot
 from robolearn.robots.safety import SafetyFilter
 from robolearn.tasks.task import Facts, Task, TaskStatus
 from robolearn.teleop.teleoperator import TeleopEvent
-from robolearn.twin.umpire import Umpire
-from robolearn.types import ActionSource, RobotState
+from robolearn.types import ActionSource
 
-UNSEEN_S = 5.0  # that a thing may be hidden before a person is asked
 FIRST_LOOK_S = 5.0  # for all things to be seen at the start
 FAILING_S = 1.0  # that a device may fail on end before the cell counts as broken; the arm holds meanwhile
 Clock = Callable[[], int]
@@ -66,31 +64,23 @@ class DeviceCell:
         sleep: Callable[[float], None] = time.sleep,
         day: Callable[[], float] = day_s,
     ) -> None:
-        if robot.spec.joint_names != task.robot_spec.joint_names:
-            raise SpecError(
-                f"{robot.spec.name} has the joints {', '.join(robot.spec.joint_names)}; {task.id} is practised with "
-                f"{', '.join(task.robot_spec.joint_names)}"
-            )
-        self.marks = marks_of(task)
-        self._task, self._robot, self._filter, self._tracker, self._cameras = task, robot, safety, tracker, cameras
+        self._scene = SeenScene(task, robot.spec)
+        self.marks = self._scene.marks
+        self._robot, self._filter, self._tracker, self._cameras = robot, safety, tracker, cameras
         self._bell, self._clock, self._sleep, self.day_s = bell, clock, sleep, day
+        self._mount = np.append(task.arm.mount, np.zeros(4))
         self._period_ns = round(1e9 / task.control_hz)
-        self._things = tuple(body for body in task.bodies if body not in (*self.marks, task.arm.tool))
-        start = task.initial_state(np.random.default_rng(0))
-        self._placed = {body: np.asarray(start.poses[body], np.float32) for body in self.marks}
-        self._seen: dict[str, tuple[int, NDArray[np.float32]]] = {}
-        self._umpire = Umpire(task)
         self._hands: Hands | None = None
         self._fault, self._due_ns = "", 0
         self._failing_ns: dict[str, int] = {}  # since when, by what fails
         robot.connect()
         for camera in cameras.values():
             camera.connect()
-        self._state = robot.read()
+        self._scene.state = self._state = robot.read()
         self._hands = hands(robot) if hands else None
         self._sent = self._filter.reset(self._state)
         self._first_look()
-        self._umpire.begin(self._facts())
+        self._scene.begin(task)
 
     @property
     def stamp_ns(self) -> int:
@@ -99,14 +89,13 @@ class DeviceCell:
     def facts(self) -> Facts:
         if self._clock() - self._state.stamp_ns > self._period_ns:  # something took long: look again
             self._look()
-        return self._facts()
+        return self._scene.facts()
 
     def begin(self, task: Task) -> None:
-        self._task, self._umpire = task, Umpire(task)
-        self._umpire.begin(self._facts())
+        self._scene.begin(task)
 
     def status(self) -> TaskStatus:
-        return self._umpire.status(diverged=False)
+        return self._scene.status()
 
     def rest(self) -> NDArray[np.float32]:
         self._look()
@@ -130,11 +119,11 @@ class DeviceCell:
         self._due_ns = max(self._due_ns + self._period_ns, self._clock())
         self._sleep(max(self._due_ns - self._clock(), 0) * 1e-9)
         self._look()
-        self._umpire.judge(self._facts())
+        self._scene.judge()
         return replace(sent, held=(sent.held or self._fault or decision.reason) if decision.held else "")
 
     def place(self, body: str, pose: NDArray) -> None:
-        self._placed[body] = np.asarray(pose, np.float32)
+        self._scene.place(body, pose)
 
     def put_back(self, seed: int) -> bool:
         return TeleopEvent.SUCCESS in self.send(None).said or self._bell()
@@ -144,7 +133,7 @@ class DeviceCell:
         health = getattr(self._robot, "health", None)
         return Condition(
             fault=self._fault or self._filter.stopped or stopped,
-            unseen=self._unseen(),
+            unseen=self._scene.unseen(self._clock()),
             temperature_c=0.0 if health is None else float(np.max(health.temperature_c)),
             load=0.0 if health is None else float(np.max(np.abs(health.load))),
         )
@@ -158,11 +147,10 @@ class DeviceCell:
         return pictures[-1]
 
     def freeze(self) -> dict[str, Any]:
-        return {"marks": {body: pose.tolist() for body, pose in self._placed.items()}}
+        return self._scene.freeze()
 
     def thaw(self, frozen: Mapping[str, Any]) -> None:
-        for body, pose in frozen["marks"].items():
-            self.place(body, pose)
+        self._scene.thaw(frozen)
 
     def close(self) -> None:
         """The arm holds."""
@@ -177,11 +165,12 @@ class DeviceCell:
         self._attempt("look", self._follow)
 
     def _measure(self) -> None:
-        self._state = self._robot.read()
+        self._scene.state = self._state = self._robot.read()
         self._filter.watch(self._state, getattr(self._robot, "health", None))
 
     def _follow(self) -> None:
-        self._seen |= self._tracker.look()
+        for body, (stamp_ns, pose) in self._tracker.look().items():
+            self._scene.see(body, stamp_ns, pose + self._mount)
 
     def _attempt(self, what: str, step: Callable[[], object]) -> None:
         """A single failure is passed over: the filter refuses to act on old measurements."""
@@ -195,7 +184,7 @@ class DeviceCell:
 
     def _first_look(self) -> None:
         end_ns = self._clock() + round(FIRST_LOOK_S * 1e9)
-        while missing := [body for body in self._things if body not in self._seen]:
+        while missing := self._scene.missing:
             self._follow()
             if self._clock() > end_ns:
                 raise HardwareError(
@@ -203,26 +192,3 @@ class DeviceCell:
                     "cell's file"
                 )
             self._sleep(self._period_ns * 1e-9)
-
-    def _unseen(self) -> str:
-        for body in self._things:
-            hidden_s = (self._clock() - self._seen[body][0]) * 1e-9
-            if hidden_s > UNSEEN_S:
-                return f"the {body} has not been seen for {hidden_s:.0f} s"
-        return ""
-
-    def _facts(self) -> dict[str, NDArray]:
-        poses = {body: _in_scene(self._task, pose) for body, (_, pose) in self._seen.items()}
-        poses |= self._placed | {self._task.arm.tool: tool_pose(self._task, self._state)}
-        return {"proprio": self._state.proprio(), **{f"pose_{body}": pose for body, pose in poses.items()}}
-
-
-def tool_pose(task: Task, state: RobotState) -> NDArray[np.float32]:
-    """Pose (7,) of the tool in the scene, from the joints."""
-    place, rotation = task.arm.forward(state.joint_position[task.arm.first :])
-    return np.concatenate([place, quaternion_of(rotation)]).astype(np.float32)
-
-
-def _in_scene(task: Task, pose: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A pose (7,) in the base frame of the arm, in the scene."""
-    return np.concatenate([pose[:3] + np.asarray(task.arm.mount, np.float32), pose[3:]])

@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
-from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robolearn.assets import asset
 from robolearn.errors import HardwareError
 from robolearn.tasks.task import Facts, Task, TaskStatus
 from robolearn.teleop.intervention import Intervention, InterventionConfig, Verdict
@@ -136,13 +134,6 @@ class Hands:
 
     def close(self) -> None:
         self._device.close()
-
-
-def marks_of(task: Task) -> tuple[str, ...]:
-    """Bodies of a task that its scene only places (MuJoCo's mocap bodies)."""
-    scene = ElementTree.parse(asset(f"sim_assets/scenes/{task.scene}.xml"))
-    placed = {body.get("name") for body in scene.iter("body") if body.get("mocap") == "true"}
-    return tuple(body for body in task.bodies if body in placed)
 
 
 GAVE_UP = (TeleopEvent.FAILURE, TeleopEvent.DISCARD)

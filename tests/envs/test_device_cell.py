@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robolearn.envs.device_cell import UNSEEN_S, DeviceCell
-from robolearn.envs.practice_cell import Hands, marks_of
+from robolearn.envs.device_cell import DeviceCell
+from robolearn.envs.practice_cell import Hands
 from robolearn.envs.practice_world import PracticeConfig, PracticeWorld
+from robolearn.envs.seen_scene import UNSEEN_S, marks_of
 from robolearn.envs.tool_space import DECISION_TICKS, ToolSpace
 from robolearn.errors import HardwareError, SpecError
 from robolearn.robots.robot import Robot

@@ -77,12 +77,17 @@ def test_a_night_on_servos_asks_for_a_person_and_goes_on(cell: Path, tmp_path: P
 def prepared_elsewhere(config: FinetuneConfig, demos: list[Path], run: Path) -> Path:
     """Prepared with the twin and its truth; practises on the cell, with a classifier that knows no success."""
     prepared(replace(config, cell="", reward="true"), demos, run)
+    write_classifier(config, run)
+    config.write(run)
+    return run
+
+
+def write_classifier(config: FinetuneConfig, run: Path) -> None:
+    """One that knows no success."""
     size = config.space().scene(np.zeros((1, 14), np.float32), 0).shape[1]
     model = StateSuccess(StateSuccessConfig(size, mean=(0.0,) * size, std=(1.0,) * size, threshold=1.0))
     about = {"config": vars(model.config), "version": model.version, "held_out": {}}
     write_model(run / CLASSIFIER, about, model.state_dict())
-    config.write(run)
-    return run
 
 
 def test_a_cell_that_does_not_see_the_puck_is_refused_before_anything_is_written(cell: Path, tmp_path: Path) -> None:

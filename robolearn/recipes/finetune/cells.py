@@ -14,7 +14,8 @@ from robolearn.cameras.calibration import CameraCalibration
 from robolearn.cameras.tags import TagTracker
 from robolearn.cell import Cell, Device, camera_calibration_file, load_cell
 from robolearn.envs.device_cell import DeviceCell
-from robolearn.envs.practice_cell import Hands, PracticeCell, marks_of
+from robolearn.envs.practice_cell import Hands, PracticeCell
+from robolearn.envs.seen_scene import things_of
 from robolearn.envs.twin_cell import TwinCell
 from robolearn.errors import CellError, SpecError, UnknownNameError
 from robolearn.recipes.finetune.settings import FinetuneConfig
@@ -32,6 +33,8 @@ KEYBOARD_IDLE_S = 1.0  # without a key, and the policy goes on
 def make_cell(config: FinetuneConfig, run: Path, cameras: Mapping[str, tuple[int, int]]) -> PracticeCell:
     """cameras: size (H, W) by name, of the twin. Raises what its devices raise."""
     task = make_task(config.task)
+    if config.graph:
+        raise SpecError("a robot of the graph is practised with by the node `practice`; leave --in-turns out")
     if not config.cell:
         spec = task.robot_spec
         hands = hands_of(Device(config.teleop, _settings(config.teleop)), spec, task) if config.teleop else None
@@ -67,11 +70,6 @@ def check_cell(cell: Cell, path: Path, task: Task, config: FinetuneConfig) -> No
         raise CellError(f"{path} has no camera {unknown[0]!r}, by which an object is to be seen")
     if config.teleop == "cell" and cell.teleop is None:
         raise CellError(f"{path} has no teleop; add one, or name a device with --teleop")
-
-
-def things_of(task: Task) -> tuple[str, ...]:
-    """Bodies that have to be seen."""
-    return tuple(body for body in task.bodies if body not in (*marks_of(task), task.arm.tool))
 
 
 def seers(cell: Cell, task: Task) -> list[str]:

@@ -56,7 +56,7 @@ class FinetuneConfig:
     task: str
     reward: Literal["true", "success"] = "success"
     cell: str = ""  # file of the physical cell that practises; empty: the twin
-    graph: bool = False  # practise on a robot or twin of the ROS graph, by the node `practice`
+    graph: Literal["", "robot", "twin"] = ""  # practise on that of the ROS graph, by the node `practice`
     teleop: str = ""  # with which a person may take over: a name of TELEOPERATORS; a cell has its own, `cell` names it
     false_positives: float = 0.0  # share of near misses that the judge is made to call done, to try what that does
     online: Literal["warm_up", "symmetric"] = "symmetric"  # WSRL without the old data, or half of every batch old
@@ -113,6 +113,8 @@ class FinetuneConfig:
                 f"intervention ratio is {rule.ratio:g}, the discount {discount:g}; it has to lie above the discount "
                 "and be at most 1, or the learner may idle unpunished"
             )
+        if self.cell and self.graph:
+            raise SpecError("--cell is a cell of this computer, --graph one of the ROS graph; give one of them")
         if self.real and (self.reward == "true" or self.interventions.ratio or self.false_positives):
             raise SpecError(
                 "the true reward, the scripted person (interventions.ratio) and false_positives are the twin's; on a "
@@ -124,7 +126,7 @@ class FinetuneConfig:
     @property
     def real(self) -> bool:
         """Whether it is another world than the twin of the collector, which cannot be put back."""
-        return bool(self.cell) or self.graph
+        return bool(self.cell or self.graph)
 
     @property
     def learner(self) -> Any:

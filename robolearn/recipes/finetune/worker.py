@@ -1,6 +1,7 @@
 """`python -m robolearn.recipes.finetune.worker collector|learner RUN`: one process of a run, started by `recipe.py`.
 
-It ends when its standard input does, that is, when whoever started it is gone.
+It ends when its standard input does, that is, when whoever started it is gone. So does the node `practice`, which
+collects on the ROS graph.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from robolearn.envs.practice_cell import PracticeCell
 from robolearn.errors import RobolearnError
 from robolearn.recipes.finetune.collector import REPLAY, Collector
 from robolearn.recipes.finetune.learner import Learner, follow
@@ -26,16 +28,22 @@ def main() -> None:
     role, run = sys.argv[1], Path(sys.argv[2])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the starter, who ends us
     torch.set_num_threads(1)
-    left = threading.Event()
-    threading.Thread(target=_watch, args=(left,), daemon=True).start()
+    left = starter_gone()
     config = FinetuneConfig.read(run)
     try:
-        {"collector": _collect, "learner": _learn}[role](config, run, left)
+        {"collector": collect, "learner": _learn}[role](config, run, left)
     except InterruptedError:
         sys.exit(1)
     except RobolearnError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(error.exit_code)
+
+
+def starter_gone() -> threading.Event:
+    """Set when standard input ends; GRACE_S later so does this process."""
+    left = threading.Event()
+    threading.Thread(target=_watch, args=(left,), daemon=True).start()
+    return left
 
 
 def _watch(left: threading.Event) -> None:
@@ -46,8 +54,9 @@ def _watch(left: threading.Event) -> None:
     os._exit(1)
 
 
-def _collect(config: FinetuneConfig, run: Path, left: threading.Event) -> None:
-    collector = Collector(config, run, alive=lambda: not left.is_set())
+def collect(config: FinetuneConfig, run: Path, left: threading.Event, cell: PracticeCell | None = None) -> None:
+    """Attempt after attempt, until the supervisor stops for good; exits with 1 when `left` is set before."""
+    collector = Collector(config, run, alive=lambda: not left.is_set(), cell=cell)
     try:
         while not left.is_set():
             if not collector.attempt():

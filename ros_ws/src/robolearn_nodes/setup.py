@@ -2,7 +2,7 @@
 
 from setuptools import setup
 
-NODES = ("camera", "policy", "recorder", "replay", "reward", "robot", "supervisor", "teleop", "twin", "web")
+NODES = ("camera", "policy", "practice", "recorder", "replay", "reward", "robot", "supervisor", "teleop", "twin", "web")
 
 setup(
     name="robolearn_nodes",

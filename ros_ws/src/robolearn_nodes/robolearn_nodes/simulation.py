@@ -40,6 +40,9 @@ class Simulation:
             node, "max_held_steps", 10, "refusals in a row that truncate the episode; 0: any number"
         )
         max_steps = parameter(node, "max_steps", 0, "steps that truncate an episode; 0: as many as the task has")
+        self._reset_free = parameter(
+            node, "reset_free", False, "an episode begins where things are, and goes on until another one is asked for"
+        )
         self._max_steps = max_steps or twin.task.max_steps
         if factor < 0 or self._timeout_s <= 0 or max_steps < 0:
             raise SpecError(
@@ -101,8 +104,10 @@ class Simulation:
         if response.message:
             response.success = False
             return response
+        goes_on = self._reset_free and self._running is None and not self._twin.status().diverged
         self._end(EpisodeOutcome(False, False, True, "another episode was started"))
-        self._twin.reset(request.seed)
+        if not goes_on:
+            self._twin.reset(request.seed)
         self._safety.reset(self._twin.robot_state())
         self._newest.clear()
         started = EpisodeEvent(
@@ -166,6 +171,8 @@ class Simulation:
         if self._lockstep:
             self._timer.reset()
         status = self._twin.status()
+        if self._reset_free and not status.diverged:
+            return
         terminated = status.success or bool(status.failed and not status.diverged)
         give_up = give_up or status.diverged or 0 < self._max_held_steps <= running.held_in_a_row
         if terminated or give_up or running.num_steps >= self._max_steps:

@@ -1,0 +1,105 @@
+"""What is known of a world that is not simulated here: joints that were measured, things that were seen, marks that
+were placed; and how the task judges it. Legend: J joints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robolearn.assets import asset
+from robolearn.cameras.tags import quaternion_of
+from robolearn.errors import SpecError
+from robolearn.specs import RobotSpec
+from robolearn.tasks.task import Facts, Task, TaskStatus
+from robolearn.twin.umpire import Umpire
+from robolearn.types import RobotState
+
+UNSEEN_S = 5.0  # that a thing may be hidden before a person is asked
+
+
+class SeenScene:
+    """The scene of `task` with the robot of `spec`. Raises SpecError when the task is for another one."""
+
+    def __init__(self, task: Task, spec: RobotSpec) -> None:
+        if spec.joint_names != task.robot_spec.joint_names:
+            raise SpecError(
+                f"{spec.name} has the joints {', '.join(spec.joint_names)}; {task.id} is practised with "
+                f"{', '.join(task.robot_spec.joint_names)}"
+            )
+        self.marks = marks_of(task)
+        self.things = things_of(task)
+        self._task, self._umpire = task, Umpire(task)
+        start = task.initial_state(np.random.default_rng(0))
+        self._placed = {body: np.asarray(start.poses[body], np.float32) for body in self.marks}
+        self._seen: dict[str, tuple[int, NDArray[np.float32]]] = {}
+        self.state: RobotState | None = None
+
+    @property
+    def missing(self) -> list[str]:
+        """Things that were never seen."""
+        return [body for body in self.things if body not in self._seen]
+
+    def see(self, body: str, stamp_ns: int, pose: NDArray) -> None:
+        """A thing was seen at that pose (7,) in the scene; what is none of the task's things does not matter."""
+        if body in self.things:
+            self._seen[body] = stamp_ns, np.asarray(pose, np.float32)
+
+    def place(self, body: str, pose: NDArray) -> None:
+        """Put a mark at `pose` (7,)."""
+        self._placed[body] = np.asarray(pose, np.float32)
+
+    def facts(self) -> Facts:
+        """The robot was measured, and every thing was seen."""
+        assert self.state is not None
+        poses = {body: pose for body, (_, pose) in self._seen.items()} | self._placed
+        poses[self._task.arm.tool] = _tool_pose(self._task, self.state)
+        return {"proprio": self.state.proprio(), **{f"pose_{body}": pose for body, pose in poses.items()}}
+
+    def begin(self, task: Task) -> None:
+        """Judge by this task from now on."""
+        self._umpire = Umpire(task)
+        self._umpire.begin(self.facts())
+
+    def judge(self) -> None:
+        """Another tick has passed."""
+        self._umpire.judge(self.facts())
+
+    def status(self) -> TaskStatus:
+        return self._umpire.status(diverged=False)
+
+    def unseen(self, now_ns: int) -> str:
+        """Which thing has been hidden for long, in words; else empty."""
+        for body in self.things:
+            hidden_s = (now_ns - self._seen[body][0]) * 1e-9
+            if hidden_s > UNSEEN_S:
+                return f"the {body} has not been seen for {hidden_s:.0f} s"
+        return ""
+
+    def freeze(self) -> dict[str, Any]:
+        return {"marks": {body: pose.tolist() for body, pose in self._placed.items()}}
+
+    def thaw(self, frozen: Mapping[str, Any]) -> None:
+        for body, pose in frozen["marks"].items():
+            self.place(body, np.asarray(pose))
+
+
+def marks_of(task: Task) -> tuple[str, ...]:
+    """Bodies of a task that its scene only places (MuJoCo's mocap bodies)."""
+    scene = ElementTree.parse(asset(f"sim_assets/scenes/{task.scene}.xml"))
+    placed = {body.get("name") for body in scene.iter("body") if body.get("mocap") == "true"}
+    return tuple(body for body in task.bodies if body in placed)
+
+
+def things_of(task: Task) -> tuple[str, ...]:
+    """Bodies of a task that have to be seen."""
+    return tuple(body for body in task.bodies if body not in (*marks_of(task), task.arm.tool))
+
+
+def _tool_pose(task: Task, state: RobotState) -> NDArray[np.float32]:
+    """Pose (7,) of the tool in the scene, from the joints."""
+    place, rotation = task.arm.forward(state.joint_position[task.arm.first :])
+    return np.concatenate([place, quaternion_of(rotation)]).astype(np.float32)

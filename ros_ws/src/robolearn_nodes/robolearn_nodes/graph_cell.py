@@ -1,0 +1,239 @@
+"""The robot or twin of the graph as a cell to practise in: joint states and poses in, commands out.
+
+A command answers the newest joint state and carries its stamp; the tick is over when the next one at the control rate
+has come. The safety filter stands with the robot: what it refuses is read from what was sent. Legend: J joints.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import rclpy
+from numpy.typing import NDArray
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from robolearn_msgs.msg import EpisodeEvent
+from robolearn_msgs.srv import StartEpisode
+from sensor_msgs.msg import Image, JointState
+from std_srvs.srv import Trigger
+from tf2_msgs.msg import TFMessage
+from trajectory_msgs.msg import JointTrajectory
+
+from robolearn.envs.device_cell import day_s
+from robolearn.envs.practice_cell import Condition, Sent
+from robolearn.envs.seen_scene import SeenScene
+from robolearn.errors import LaunchError, SpecError
+from robolearn.tasks.task import Facts, Task, TaskStatus
+from robolearn.teleop.teleoperator import TeleopEvent
+from robolearn.types import ActionSource
+from robolearn_nodes import convert, topics
+from robolearn_nodes.commands import Pace
+from robolearn_nodes.node import unheard
+
+SILENT_S = 6.0  # of wall time without a joint state: the robot is gone (a twin in lockstep waits 5 s for a command)
+REFUSED_TICKS = 60  # on end, after which what refuses is a fault
+POLICY_COMMAND = "/policy/joint_command"  # where the node `teleop` takes the policy's commands from
+
+
+@dataclass(frozen=True)
+class GraphCellConfig:
+    """How the cell takes part in the graph."""
+
+    with_person: bool = False  # the node `teleop` stands between: commands go through it
+    ask_operator: bool = True  # whether somebody puts things back; else another episode of the twin does
+    appear_s: float = 30.0  # for robot and poses to be there
+
+
+class GraphCell:
+    """`bell`: whether somebody has said, elsewhere, that things are put back. Waits for the robot; raises LaunchError
+    when it does not appear, and what SeenScene raises."""
+
+    def __init__(self, node: Node, task: Task, config: GraphCellConfig, bell: Callable[[], bool]) -> None:
+        self._node, self._config, self._bell = node, config, bell
+        self._scene = SeenScene(task, task.robot_spec)
+        self.marks, self.day_s = self._scene.marks, day_s
+        self._joints = task.robot_spec.joint_names
+        self._pace = Pace(round(1e9 / task.control_hz))
+        self._commanded: tuple[NDArray, ActionSource] | None = None  # in this tick, by whoever is in charge
+        self._target: NDArray | None = None  # the last one
+        self._held, self._refused, self._fault, self._ticks = "", 0, "", 0
+        self._said: list[TeleopEvent] = []
+        self._images: dict[str, NDArray[np.uint8]] = {}
+        self._episode = ""  # that runs
+        topic = POLICY_COMMAND if config.with_person else topics.COMMAND
+        self._command = node.create_publisher(JointTrajectory, topic, topics.STREAM)
+        node.create_subscription(JointState, topics.JOINT_STATES, self._on_state, topics.NEWEST)
+        node.create_subscription(TFMessage, topics.GROUND_TRUTH, self._on_poses, topics.NEWEST)
+        node.create_subscription(JointTrajectory, topics.COMMAND, self._on_command, topics.NEWEST)
+        node.create_subscription(JointTrajectory, topics.COMMAND_SENT, self._on_sent, topics.NEWEST)
+        node.create_subscription(EpisodeEvent, topics.EPISODE, self._on_event, topics.LATCHED)
+        node.create_service(Trigger, topics.NEXT_EPISODE, self._on_next)
+        self._start = node.create_client(StartEpisode, topics.START_EPISODE)
+        self._task = task
+        self._appear()
+        self._scene.begin(task)
+
+    @property
+    def stamp_ns(self) -> int:
+        return 0 if self._scene.state is None else self._scene.state.stamp_ns
+
+    def facts(self) -> Facts:
+        return self._scene.facts()
+
+    def begin(self, task: Task) -> None:
+        self._scene.begin(task)
+
+    def status(self) -> TaskStatus:
+        return self._scene.status()
+
+    def rest(self) -> NDArray[np.float32]:
+        self._spin(0.0)
+        assert self._scene.state is not None
+        return self._scene.state.joint_position
+
+    def send(self, joints: NDArray | None) -> Sent:
+        if not self._episode and not self._fault:
+            self._begin_episode(0)
+        if joints is not None or self._target is None:
+            self._target = np.asarray(self.rest() if joints is None else joints, np.float64)
+        self._commanded = None
+        source = convert.source_name(ActionSource.POLICY)
+        self._command.publish(convert.command_message(self._target, self.stamp_ns, self._joints, source))
+        self._tick()
+        self._refused = self._refused + 1 if self._held else 0
+        if self._refused >= REFUSED_TICKS:
+            self._fault = self._fault or f"the robot holds: {self._held}"
+        self._scene.judge()
+        said, self._said = tuple(self._said), []
+        action, who = self._commanded or (self._target, ActionSource.POLICY)
+        if who is ActionSource.INTERVENTION:
+            self._target = action
+        return Sent(None if joints is None and who is ActionSource.POLICY else action, who, self._held, said)
+
+    def place(self, body: str, pose: NDArray) -> None:
+        self._scene.place(body, pose)
+
+    def put_back(self, seed: int) -> bool:
+        if self._config.ask_operator and TeleopEvent.SUCCESS not in self.send(None).said and not self._bell():
+            return False
+        self._begin_episode(seed)
+        return not self._fault
+
+    def condition(self) -> Condition:
+        return Condition(self._fault, self._scene.unseen(self.stamp_ns))
+
+    def render(self, camera: str) -> NDArray[np.uint8]:
+        if camera not in self._images:
+            self._images[camera] = np.zeros((2, 2, 3), np.uint8)  # until the first one has come
+            self._node.create_subscription(
+                Image,
+                topics.image_topic(camera),
+                lambda message: self._images.update({camera: convert.image(message)}),
+                topics.VIEW,
+            )
+        return self._images[camera]
+
+    def freeze(self) -> dict[str, Any]:
+        return self._scene.freeze()
+
+    def thaw(self, frozen: Mapping[str, Any]) -> None:
+        self._scene.thaw(frozen)
+
+    def close(self) -> None:
+        """Nobody commands any more: the robot holds."""
+
+    # --- the graph ---
+
+    def _appear(self) -> None:
+        """Until the robot is there, an episode runs and every thing was seen."""
+        if not self._start.wait_for_service(self._config.appear_s):
+            raise LaunchError(
+                f"{topics.START_EPISODE} did not appear within {self._config.appear_s:g} s; is a robot or twin running?"
+            )
+        self._wait(lambda: not unheard(self._node, [topics.JOINT_STATES]), self._config.appear_s)
+        self._begin_episode(0)
+        if self._fault:
+            raise LaunchError(self._fault)
+        self._wait(lambda: self._scene.state is not None and not self._scene.missing, self._config.appear_s)
+        lacks = [topics.JOINT_STATES] if self._scene.state is None else self._scene.missing
+        if lacks:
+            raise LaunchError(
+                f"{', '.join(lacks)} was not heard of within {self._config.appear_s:g} s; "
+                f"{unheard(self._node, [topics.JOINT_STATES, topics.GROUND_TRUTH]) or 'see what is published there'}"
+            )
+
+    def _begin_episode(self, seed: int) -> None:
+        """Ask for one until the robot agrees: nodes that have just started may not have found each other yet."""
+        end_s, message = time.monotonic() + self._config.appear_s, "no answer"
+        self._episode = ""  # the end of the one before is no news
+        while time.monotonic() < end_s:
+            episode = f"practice-{time.time_ns()}"
+            future = self._start.call_async(StartEpisode.Request(episode_id=episode, task=self._task.id, seed=seed))
+            self._wait(future.done, SILENT_S)
+            if future.done() and future.result().success:
+                self._episode, self._target = episode, None
+                self._tick()
+                return
+            message = future.result().message if future.done() else message
+            time.sleep(0.1)
+        self._fault = self._fault or f"{topics.START_EPISODE}: {message}"
+
+    def _tick(self) -> None:
+        """Until the next joint state that counts."""
+        ticks = self._ticks
+        self._wait(lambda: self._ticks > ticks, SILENT_S)
+        if self._ticks == ticks:
+            self._fault = self._fault or f"{topics.JOINT_STATES} was silent for {SILENT_S:g} s"
+
+    def _wait(self, done: Callable[[], bool], timeout_s: float) -> None:
+        end_s = time.monotonic() + timeout_s
+        while not done() and time.monotonic() < end_s:
+            self._spin(0.02)
+
+    def _spin(self, timeout_s: float) -> None:
+        rclpy.spin_once(self._node, timeout_sec=timeout_s)
+        if not rclpy.ok():
+            raise ExternalShutdownException
+
+    def _on_state(self, message: JointState) -> None:
+        try:
+            state = convert.robot_state(message, self._joints)
+        except SpecError as error:
+            self._fault = self._fault or str(error)
+            return
+        self._scene.state = state
+        self._ticks += self._pace.due(state.stamp_ns)
+
+    def _on_poses(self, message: TFMessage) -> None:
+        try:
+            stamp_ns, poses = convert.ground_truth(message)
+        except SpecError as error:
+            self._node.get_logger().warning(str(error))
+            return
+        for body, pose in poses.items():
+            self._scene.see(body, stamp_ns, pose)
+
+    def _on_command(self, message: JointTrajectory) -> None:
+        source = convert.action_source(message.header.frame_id)
+        if source is ActionSource.INTERVENTION:
+            try:
+                self._commanded = convert.command(message, self._joints), source
+            except SpecError as error:
+                self._node.get_logger().warning(str(error))
+
+    def _on_sent(self, message: JointTrajectory) -> None:
+        self._held = message.header.frame_id
+
+    def _on_event(self, event: EpisodeEvent) -> None:
+        if event.event == EpisodeEvent.ENDED and event.episode_id == self._episode:
+            self._episode = ""
+            self._said.append(TeleopEvent.SUCCESS if event.success else TeleopEvent.DISCARD)
+
+    def _on_next(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._said.append(TeleopEvent.SUCCESS)
+        response.success = True
+        return response

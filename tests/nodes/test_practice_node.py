@@ -1,0 +1,109 @@
+"""Reset-free practice on the graph, with the twin's node as the robot."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from robolearn_msgs.msg import EpisodeEvent
+from robolearn_msgs.srv import StopEpisode
+from robolearn_nodes import topics
+from robolearn_nodes.graph_cell import GraphCell, GraphCellConfig
+from std_srvs.srv import Trigger
+
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.envs.practice_world import PracticeConfig, PracticeWorld
+from robolearn.envs.tool_space import ToolSpace
+from robolearn.errors import LaunchError
+from robolearn.teleop.teleoperator import TeleopEvent
+
+CONFIG = PracticeConfig()
+SPACE = ToolSpace(("push-v1", "push_back-v1"), CONFIG.tool_low, CONFIG.tool_high)
+TWIN = {"task": "push-v1", "cameras": " ", "reset_free": True}
+
+
+def test_the_expert_practises_on_the_twin_of_the_graph_and_nothing_is_reset(graph: Any) -> None:
+    graph.start("twin", **TWIN, realtime_factor=0.0)
+    cell = GraphCell(graph.node, SPACE.tasks[0], GraphCellConfig(ask_operator=False), lambda: False)
+    world = PracticeWorld(SPACE, CONFIG, cell)
+    assert world.reset(3)
+    rng = np.random.default_rng(0)
+    for index in (0, 1):
+        assert any(world.go_home() for _ in range(12))
+        world.begin(index, rng)
+        assert any(world.step(world.expert()).success for _ in range(35))
+    before = world.facts()["pose_puck"]
+    world.hold()
+    np.testing.assert_allclose(world.facts()["pose_puck"][:2], before[:2], atol=0.01)
+    assert [event.event for event in graph.events].count(EpisodeEvent.ENDED) == 1  # for the one that was asked for
+    assert world.cell.condition().fault == ""
+
+
+@pytest.mark.slow
+def test_what_the_robot_refuses_is_held_and_told_and_its_silence_is_a_fault(graph: Any) -> None:
+    twin = graph.start("twin", **TWIN, realtime_factor=1.0)
+    cell = GraphCell(graph.node, SPACE.tasks[0], GraphCellConfig(), lambda: False)
+    world = PracticeWorld(SPACE, CONFIG, cell)
+    assert not world.reset(0)  # nobody has said so yet
+    graph.call(Trigger, topics.EMERGENCY_STOP)
+    tick = world.step(np.ones(4, np.float32))
+    assert tick.held
+    while not cell.condition().fault:
+        world.hold()
+    assert cell.condition().fault == "the robot holds: emergency stop"
+    graph.agree(Trigger, topics.RESUME_ROBOT)
+    other = GraphCell(graph.node, SPACE.tasks[0], GraphCellConfig(), lambda: True)
+    assert other.put_back(1)
+    twin.kill()
+    twin.wait()
+    del graph.children["twin"]
+    while not other.condition().fault:
+        other.send(None)
+    assert other.condition().fault == "/joint_states was silent for 6 s"
+
+
+def test_a_robot_that_is_not_there_is_told(graph: Any) -> None:
+    with pytest.raises(LaunchError, match="is a robot or twin running"):
+        GraphCell(graph.node, SPACE.tasks[0], GraphCellConfig(appear_s=0.2), lambda: False)
+
+
+def test_an_episode_that_somebody_ends_is_followed_by_one_that_begins_where_things_are(graph: Any) -> None:
+    graph.start("twin", **TWIN, realtime_factor=1.0)
+    cell = GraphCell(graph.node, SPACE.tasks[0], GraphCellConfig(), lambda: True)
+    assert cell.put_back(5)
+    wanted = SPACE.tasks[0].initial_state(np.random.default_rng(5)).poses["puck"][:2]
+    cell.send(None)
+    np.testing.assert_allclose(cell.facts()["pose_puck"][:2], wanted, atol=2e-3)
+    graph.agree(StopEpisode, topics.STOP_EPISODE, event=EpisodeEvent(truncated=True))
+    said = [event for _ in range(3) for event in cell.send(None).said]
+    assert said == [TeleopEvent.DISCARD]
+    np.testing.assert_allclose(cell.facts()["pose_puck"][:2], wanted, atol=2e-3)
+    assert [event.event for event in graph.events].count(EpisodeEvent.STARTED) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_run_on_the_graph_practises_learns_and_stops(graph: Any, tmp_path: Path) -> None:
+    sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
+    from practice_runs import demonstrations, prepared, small_config
+
+    config = replace(small_config(60), film_every=0)
+    run = prepared(config, demonstrations(tmp_path), tmp_path / "run")
+    replace(config, reward="success", graph="twin").write(run)
+    from test_practice_cell import write_classifier
+
+    write_classifier(config, run)
+    graph.start("twin", **TWIN, realtime_factor=0.0)
+    words = [sys.executable, "-m", "robolearn.cli", "finetune", "--resume", str(run)]
+    said = subprocess.run(words, capture_output=True, text=True, timeout=250, check=False)
+    assert said.returncode == 0, said.stderr[-2000:] + (run / "collector.log").read_text()[-2000:]
+    store = ZarrStore.open(run / "replay.zarr")
+    assert sum(info.length - 1 for info in store.episodes) == 60
+    assert {info.task for info in store.episodes} == {"push-v1", "push_back-v1"}
+    assert "60 steps were asked for" in (run / "stopped.txt").read_text()
+    assert list((run / "weights").glob("*.safetensors"))
