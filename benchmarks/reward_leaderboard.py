@@ -15,6 +15,7 @@ import json
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from robolearn.recipes.rewards.training import TRAINERS, split_episodes
 from robolearn.rewards.fixture import TinyClipConfig, train_tiny_clip
 from robolearn.rewards.keypoints import KeypointsConfig, KeypointsReward, colour_track
 from robolearn.rewards.open_clip import OpenClipConfig
-from robolearn.rewards.vlm import VLMConfig, VLMReward
+from robolearn.rewards.vlm import VLMConfig
 
 RESULT = Path(__file__).parent / "results" / "reward_leaderboard.json"
 TASK = "pick_place-v1"
@@ -69,16 +70,16 @@ def main() -> None:
         learn, held_out = split_episodes(data, settings)
         models: dict[str, Any] = {}
         cpu_s: dict[str, float] = {}
+        clip = Path(folder) / "clip"
+        train_tiny_clip(clip, TinyClipConfig(steps=args.clip_steps))
+        goal, scene = ("a robot arm pointing down",), ("a robot arm",)
+        settings = replace(settings, vlm=VLMConfig(goal, scene, 0.0, clip=OpenClipConfig(model_dir=str(clip))))
         for name, trainer in TRAINERS.items():
             started_s = time.process_time()
             models[name] = trainer(data, learn, settings, lambda done, text: None)
             cpu_s[name] = round(time.process_time() - started_s, 1)
             print(name, cpu_s[name], file=sys.stderr, flush=True)
         models["keypoints"] = keypoints(data, learn)
-        clip = Path(folder) / "clip"
-        train_tiny_clip(clip, TinyClipConfig(steps=args.clip_steps))
-        goal, scene = ("a robot arm pointing down",), ("a robot arm",)
-        models["vlm"] = VLMReward(VLMConfig(goal, scene, 0.0, clip=OpenClipConfig(model_dir=str(clip))))
         audits = audit_models(data, held_out, models)
         if args.page is not None:
             args.page.mkdir(parents=True, exist_ok=True)

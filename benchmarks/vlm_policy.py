@@ -33,7 +33,9 @@ from robolearn.rewards.open_clip import OpenClipConfig
 from robolearn.rewards.vlm import VLMConfig, VLMReward
 from robolearn.tasks.point import ANGLES, SHOULDER, pointing
 
-EPISODE_STEPS = 30  # of the training, and when the pose is looked at; once more after twice as long, less one
+EPISODE_STEPS = 60  # of the training, as long as the task lasts
+HOLD_STEPS = 12  # of random actions: an arm that is told to jump about stays in the middle
+LOOKED_AT = (30, EPISODE_STEPS - 1)  # steps after which the pose is measured
 RESULT = Path(__file__).parent / "results" / "vlm_policy.json"
 
 
@@ -54,15 +56,16 @@ def pose_error_deg(checkpoint: Path, direction: str, episodes: int, steps: int) 
 def measure(direction: str, seed: int, args: argparse.Namespace, clip: Path) -> dict:
     prompts = (f"a robot arm pointing {direction}",), ("a robot arm",)
     model = VLMReward(VLMConfig(*prompts, args.alpha, clip=OpenClipConfig(model_dir=str(clip))))
-    settings = replace(SETTINGS, steps=args.steps, discount=0.9)
+    settings = replace(SETTINGS, steps=args.steps)
+    config = OnlineRewardConfig(episode_steps=EPISODE_STEPS, hold_steps=HOLD_STEPS)
     task = f"point_{direction}-v1"
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        answer = learn_from_model(task, model, out, settings, OnlineRewardConfig(episode_steps=EPISODE_STEPS), seed)
+        answer = learn_from_model(task, model, out, settings, config, seed)
         success = evaluate_policy(answer["checkpoint"], task, args.episodes)["success_rate"]
         errors = {
             steps: statistics.median(pose_error_deg(Path(answer["checkpoint"]), direction, args.episodes, steps))
-            for steps in (EPISODE_STEPS, 2 * EPISODE_STEPS - 1)
+            for steps in LOOKED_AT
         }
     row = {
         "direction": direction,
@@ -72,7 +75,7 @@ def measure(direction: str, seed: int, args: argparse.Namespace, clip: Path) -> 
         "success_rate": success,
         **{f"pose_error_{steps}_steps_deg": round(error, 1) for steps, error in errors.items()},
         "reward_by_chance": round(answer["reward_mean"][0], 3),
-        "reward_last": round(answer["reward_mean"][-1], 3),
+        "reward_best": round(max(answer["reward_mean"]), 3),
     }
     print(json.dumps(row), file=sys.stderr, flush=True)
     return row
@@ -95,7 +98,7 @@ def main() -> None:
     parser.add_argument("directions", nargs="*", default=["up", "left", "right", "down"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--alpha", type=float, default=0.0)
-    parser.add_argument("--steps", type=int, default=7200, help="of the environments")
+    parser.add_argument("--steps", type=int, default=9600, help="of the environments")
     parser.add_argument("--episodes", type=int, default=30, help="fresh ones, of each evaluation")
     parser.add_argument("--clip", type=Path, help="keep the CLIP here; trained when it is not there")
     parser.add_argument("--json", action="store_true", help="print the result, too")
@@ -105,8 +108,8 @@ def main() -> None:
         clip = args.clip or Path(folder) / "clip"
         if not clip.exists():
             train_tiny_clip(clip, TinyClipConfig())
-        for direction in args.directions:
-            for seed in args.seeds:
+        for seed in args.seeds:
+            for direction in args.directions:
                 wanted = (direction, seed, args.alpha)
                 known = json.loads(RESULT.read_text())["runs"] if RESULT.is_file() else []
                 if all((row["direction"], row["seed"], row["alpha"]) != wanted for row in known):

@@ -78,6 +78,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "reward policy": reward_policies.reward_policy,
     "reward online": reward_policies.reward_online,
     "reward write": reward_policies.reward_write,
+    "reward serve": serving.reward_serve,
     "cell check": cell.cell_check,
     "cell calibrate": cell.cell_calibrate,
     "cell park": cell.cell_park,

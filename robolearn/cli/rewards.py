@@ -32,8 +32,11 @@ def label(
     config: Path | None = None,
     endpoint: str = "http://127.0.0.1:8000/v1",
     endpoint_model: str = "",
+    score_server: str = "",
     every: int = 10,
     cache: Path = Path("runs/answers"),
+    batch_size: int = 256,
+    precision: Literal["float32", "bfloat16"] = "float32",
     device: str = "cpu",
     web: bool = False,
     json: bool = False,
@@ -46,7 +49,8 @@ def label(
 
     Args:
         dataset: a zarr dataset of episodes with images.
-        reward: `vlm`, `keypoints`, `hop` of a model at an endpoint, or the folder that `robolearn reward train` wrote.
+        reward: `vlm`, `keypoints`, `hop` of a model behind a wire, the folder that `robolearn reward train` wrote, or
+            http://HOST:PORT of `robolearn reward serve`.
         as_: the column; by default <kind>/<model>-<version>, and what is missing of that is added.
         goal: of vlm: prompts that describe success; the episodes' instructions when left out.
         baseline: of vlm: prompts that describe the scene whatever happens.
@@ -58,24 +62,38 @@ def label(
         config: of other models: a JSON file with their settings.
         endpoint: of hop: an OpenAI-compatible endpoint.
         endpoint_model: of hop: the model's name there.
+        score_server: of hop: http://HOST:PORT of `robolearn reward serve`, in the place of an endpoint.
         every: of hop: steps between two questions; answers are held.
         cache: of hop: folder of answers, so that none is paid for twice.
+        batch_size: of vlm: pictures in one pass of the network.
+        precision: of vlm: of that pass.
         device: where the model runs: cpu or cuda.
         web: serve the page while this runs; its address is printed.
     """
     from robolearn.recipes.rewards.label import label_dataset
 
-    if reward == "hop" and endpoint_model:
+    if reward == "hop" and (endpoint_model or score_server):
         from robolearn.recipes.rewards.data import RewardData
         from robolearn.recipes.rewards.demonstrations import ask_hops
         from robolearn.rewards.endpoint import Endpoint, EndpointConfig
+        from robolearn.rewards.hop import HopModel
+        from robolearn.rewards.score_client import RemoteReward
+        from robolearn.rewards.vlm_labels import AskedHops
 
-        client = Endpoint(EndpointConfig(url=endpoint, model=endpoint_model, cache_dir=str(cache)))
-        scorer = ask_hops(RewardData(dataset), client, endpoint_model, camera, every)
+        behind: HopModel
+        if score_server:
+            behind = remote = RemoteReward(score_server)
+            named = f"{remote.id}-{remote.version}"
+        else:
+            client = Endpoint(EndpointConfig(url=endpoint, model=endpoint_model, cache_dir=str(cache)))
+            behind, named = AskedHops(client), endpoint_model
+        scorer = ask_hops(RewardData(dataset), behind, named, camera, every)
     else:
         clip = {"model": model, "pretrained": pretrained, "model_dir": str(model_dir or ""), "device": device}
         prompts = {"goal": goal, "baseline": baseline, "alpha": alpha, "camera": camera}
-        scorer = reward_model(reward, config, device, prompts, clip)
+        scorer = reward_model(
+            reward, config, device, prompts, {**clip, "batch_size": batch_size, "precision": precision}
+        )
     from robolearn.datasets.zarr_store import ZarrStore
 
     count = len(ZarrStore.open(dataset).episodes)
@@ -99,12 +117,16 @@ def reward_train(
     seed: int = 0,
     camera: tuple[str, ...] = ("front",),
     encoder: Literal["small", "open_clip"] = "small",
+    model: str = "ViT-B-32",
+    pretrained: str = "laion2b_s34b_b79k",
     model_dir: Path | None = None,
     proprio: bool = True,
     labeller: Literal["task", "outcome", "endpoint", "people"] = "task",
     pairs: int = 1000,
     wrong_answers: float = 0.0,
-    goal: str = "",
+    goal: tuple[str, ...] = (),
+    baseline: tuple[str, ...] = (),
+    alpha: float = 0.0,
     endpoint: str = "http://127.0.0.1:8000/v1",
     endpoint_model: str = "",
     cache: Path = Path("runs/answers"),
@@ -117,20 +139,25 @@ def reward_train(
     Example: robolearn reward train progress --dataset demos.zarr --out runs/progress
 
     Args:
-        name: progress, success, preference, hop, matching or perceptual_steps.
+        name: progress, success, preference, hop, matching, perceptual_steps, or vlm, which learns nothing.
         dataset: a zarr dataset of episodes with images.
         out: folder of the model.
         steps: gradient steps.
         seed: fixes initial weights, batches and which episodes are held out.
         camera: cameras that the model looks at.
         encoder: a small one that is trained, or a frozen CLIP.
-        model_dir: of open_clip: a local directory.
+        model: of vlm and open_clip: architecture, as open_clip names it.
+        pretrained: of vlm and open_clip: tag of the weights.
+        model_dir: of vlm and open_clip: a local directory, in the place of both names.
         proprio: whether models that may look at proprio do.
         labeller: of preference: who compares: the task's predicates, the outcome of the episode, a model, or the
             people who did on the web page.
         pairs: of preference: comparisons to make.
         wrong_answers: of preference: share of the rule's answers that are turned round.
-        goal: of preference: what the model at the endpoint is told; the instruction by default.
+        goal: of preference: what the model at the endpoint is told, of vlm: prompts that describe success; the
+            instruction by default.
+        baseline: of vlm: prompts that describe the scene whatever happens.
+        alpha: of vlm: strength of the goal-baseline projection, 0 to 1.
         endpoint: of preference: an OpenAI-compatible endpoint.
         endpoint_model: of preference: the model's name there.
         cache: of preference: folder of answers, so that none is paid for twice.
@@ -142,17 +169,21 @@ def reward_train(
     from robolearn.rewards.endpoint import EndpointConfig
     from robolearn.rewards.features import EncoderConfig
     from robolearn.rewards.open_clip import OpenClipConfig
+    from robolearn.rewards.vlm import VLMConfig
 
+    place = str(model_dir.absolute()) if model_dir else ""  # the saved model is read from elsewhere
+    clip = OpenClipConfig(model, pretrained, place, device=device)
     settings = TrainingSettings(
         cameras=camera,
-        encoder=EncoderConfig(encoder, open_clip=OpenClipConfig(model_dir=str(model_dir or ""), device=device)),
+        encoder=EncoderConfig(encoder, open_clip=clip),
+        vlm=VLMConfig(goal, baseline, alpha, clip=clip),
         proprio=proprio,
         steps=steps,
         seed=seed,
         device=device,
         pairs=pairs,
         labeller=labeller,
-        goal=goal,
+        goal="; ".join(goal),
         wrong_answers=wrong_answers,
         endpoint=EndpointConfig(url=endpoint, model=endpoint_model, cache_dir=str(cache)),
     )
@@ -318,8 +349,11 @@ def reward_model(name: str, config: Path | None, device: str, vlm: dict[str, Any
     from robolearn.rewards import REWARDS, reward_class
     from robolearn.rewards.open_clip import OpenClipConfig
     from robolearn.rewards.saved import load_reward
+    from robolearn.rewards.score_client import SCHEMES, RemoteReward
     from robolearn.rewards.vlm import VLMConfig
 
+    if name.startswith(SCHEMES):
+        return RemoteReward(name)
     if name not in REWARDS and Path(name).exists():
         return load_reward(Path(name), device)
     kind = reward_class(name)

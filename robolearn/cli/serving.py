@@ -1,4 +1,4 @@
-"""The command that serves a policy to robots without ROS."""
+"""The commands that serve a policy to robots without ROS, and a reward model to whoever labels or learns."""
 
 from __future__ import annotations
 
@@ -44,6 +44,45 @@ def serve(
     if json:
         print_json({"address": server.address, "policy": str(checkpoint)})
     say(f"{checkpoint} is served at {server.address}; end with Ctrl-C")
+    try:
+        server.serve()
+    finally:
+        server.close()
+    return 0
+
+
+def reward_serve(
+    model: Annotated[Path, Positional, arg(metavar="MODEL")],
+    host: str = "127.0.0.1",
+    port: int = 8480,
+    token: str = "",
+    device: str = "cpu",
+    json: bool = False,
+) -> int:
+    """Serve a reward model over HTTP, until Ctrl-C, so that it runs apart from who labels or learns.
+
+    Where a model's folder is named, http://HOST:PORT uses it; `label --reward hop --score-server` asks it for hops.
+
+    Example: robolearn reward serve runs/hop --port 8480
+
+    Args:
+        model: the folder that `robolearn reward train` wrote.
+        host: address to listen on; anything but this host wants a token.
+        port: 0 takes a free one.
+        token: what clients have to show, as ROBOLEARN_REWARD_TOKEN says in their environment and by default in ours.
+        device: `cpu` or `cuda`.
+        json: print the address as JSON when the server is ready.
+    """
+    from robolearn.rewards.saved import load_reward
+    from robolearn.rewards.score_protocol import TOKEN_VARIABLE
+    from robolearn.rewards.score_server import ScoreServer
+
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    reward = load_reward(model, device)
+    server = ScoreServer(reward, host, port, token or os.environ.get(TOKEN_VARIABLE, ""))
+    if json:
+        print_json({"address": server.address, "model": reward.id, "version": reward.version})
+    say(f"{model} is served at {server.address}; end with Ctrl-C")
     try:
         server.serve()
     finally:

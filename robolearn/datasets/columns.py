@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 COLUMNS = "columns"
 LABELLING = ".labelling"  # exists while somebody writes columns
 NAME = re.compile(r"[a-z][a-z0-9_]*(/[A-Za-z0-9][A-Za-z0-9_.-]{0,99})?")
-SHARD_BYTES = 4 << 20  # uncompressed; a shard is written anew with every episode in it
+SHARD_BYTES = 4 << 20  # uncompressed; a shard is written anew with what comes into it
 OURS = ("spec", "episodes", "unit", "names")  # attributes that say what the array is, not who made it
 
 
@@ -118,7 +118,7 @@ def _read_column(files: Files, name: str) -> tuple[Column, ArrayLayout]:
 
 
 class ColumnWriter:
-    """Writes a column, an episode at a time, in any order. A context manager; one at a time on a dataset.
+    """Writes a column, some episodes at a time, in any order. A context manager; one at a time on a dataset.
 
     Recording may go on meanwhile: what it adds is missing in the column until it is written there.
     """
@@ -152,7 +152,29 @@ class ColumnWriter:
         return [i for i, e in enumerate(self._store.episodes) if not self._column.has(e.id, e.start, e.stop)]
 
     def write(self, index: int, values: ArrayLike) -> None:
-        """The values (T, ...) of an episode. When this returns they are on disk, and seen by whoever opens it."""
+        """`write_all` of one episode."""
+        self.write_all({index: values})
+
+    def write_all(self, values: Mapping[int, ArrayLike]) -> None:
+        """The values (T, ...) of episodes, by index. When this returns they are on disk, and seen by whoever opens it.
+
+        A shard is written once for all episodes in it. Raises SpecError, before anything is written, for values that
+        do not fit.
+        """
+        arrays = {index: self._checked(index, one) for index, one in values.items()}
+        episodes = {index: self._store.episodes[index] for index in arrays}
+        rows = self._layout.shard_rows
+        parts: dict[int, list[tuple[int, NDArray]]] = {}
+        for index, episode in episodes.items():
+            for shard in range(episode.start // rows, -(-episode.stop // rows)):
+                parts.setdefault(shard, []).append((episode.start, arrays[index]))
+        for shard, inside in parts.items():
+            self._write_shard(shard, inside)
+        written = {episode.id: (episode.start, episode.stop) for episode in episodes.values()}
+        self._column = replace(self._column, rows={**self._column.rows, **written})
+        self._publish()
+
+    def _checked(self, index: int, values: ArrayLike) -> NDArray:
         episode = self._store.episodes[index]
         spec = self._column.spec
         array, dtype = np.asarray(values), np.dtype(spec.dtype)
@@ -163,12 +185,7 @@ class ColumnWriter:
             )
         if dtype.kind == "f" and not np.isfinite(array).all():
             raise SpecError(f"column {self._column.name}: values of episode {episode.id} are not all finite")
-        rows = self._layout.shard_rows
-        for shard in range(episode.start // rows, -(-episode.stop // rows)):
-            self._write_shard(shard, episode.start, array.astype(dtype, copy=False))
-        written = {**self._column.rows, episode.id: (episode.start, episode.stop)}
-        self._column = replace(self._column, rows=written)
-        self._publish()
+        return array.astype(dtype, copy=False)
 
     def close(self) -> None:
         self._disk.close()
@@ -203,16 +220,17 @@ class ColumnWriter:
         self._on_write()
         return column, layout
 
-    def _write_shard(self, shard: int, start: int, values: NDArray) -> None:
-        """A shard with the values of rows from `start` on in their place, and what it had elsewhere."""
+    def _write_shard(self, shard: int, parts: Sequence[tuple[int, NDArray]]) -> None:
+        """A shard with the values of each part, from its first row on, in their place, and what it had elsewhere."""
         first = shard * self._layout.shard_rows
         layout = replace(self._layout, attributes={})
         rows = np.full((layout.shard_rows, *layout.row_shape), layout.fill_value, layout.dtype)
         target = self._store.path / layout.file(shard)
         if target.exists():
             ArrayReader(LocalFiles(self._store.path), layout).read(first, first + layout.shard_rows, rows)
-        low, high = max(start, first), min(start + len(values), first + layout.shard_rows)
-        rows[low - first : high - first] = values[low - start : high - start]
+        for start, values in parts:
+            low, high = max(start, first), min(start + len(values), first + layout.shard_rows)
+            rows[low - first : high - first] = values[low - start : high - start]
         self._disk.replace({target: write_shard(layout, rows)})
 
     def _publish(self) -> None:

@@ -8,12 +8,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import http.client
 import json
 import os
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +21,7 @@ from numpy.typing import NDArray
 
 from robolearn.errors import RobolearnError, SpecError
 from robolearn.rewards.code.client import Message
-
-RETRIED = (408, 409, 425, 429, 500, 502, 503, 504)
-MAX_ANSWER_BYTES = 8 << 20
-FIRST_PAUSE_S = 0.5  # before the first retry; each further one waits twice as long
-MAX_PAUSE_S = 30.0
+from robolearn.rewards.http_client import HttpClient, Unanswered
 
 
 class EndpointError(RobolearnError):
@@ -70,7 +62,14 @@ class Endpoint:
         if not config.model:
             raise SpecError(f"no model is named for the endpoint {config.url}; give the name that it goes by there")
         self.config = config
-        self.requests = self.cached = self.input_tokens = self.output_tokens = 0
+        key = os.environ.get(config.key_variable, "")
+        self._http = HttpClient(key, config.key_variable, config.timeout_s, config.retries)
+        self.cached = self.input_tokens = self.output_tokens = 0
+
+    @property
+    def requests(self) -> int:
+        """Requests sent so far, those that were tried again too."""
+        return self._http.requests
 
     @property
     def cost(self) -> float:
@@ -116,36 +115,10 @@ class Endpoint:
         return answer
 
     def _post(self, data: bytes) -> bytes:
-        config = self.config
-        headers = {"Content-Type": "application/json"}
-        key = os.environ.get(config.key_variable, "")
-        if key:
-            headers["Authorization"] = f"Bearer {key}"
-        request = urllib.request.Request(f"{config.url}/chat/completions", data, headers)
-        for attempt in range(config.retries + 1):
-            pause_s = min(FIRST_PAUSE_S * 2**attempt, MAX_PAUSE_S)
-            try:
-                self.requests += 1
-                with urllib.request.urlopen(request, timeout=config.timeout_s) as response:
-                    answer = response.read(MAX_ANSWER_BYTES)
-                    if response.length:  # of a known length, and some of it did not come
-                        raise http.client.IncompleteRead(answer, response.length)
-                    return answer
-            except urllib.error.HTTPError as error:
-                error.close()
-                problem = f"answers {error.code} {error.reason}"
-                if error.code not in RETRIED:
-                    hint = f"; is {config.key_variable} set and valid?" if error.code in (401, 403) else ""
-                    raise EndpointError(f"{config.url} {problem}{hint}") from error
-                after = error.headers.get("Retry-After", "")
-                pause_s = min(float(after), MAX_PAUSE_S) if after.replace(".", "", 1).isdigit() else pause_s
-            except (OSError, http.client.HTTPException) as error:
-                problem = f"cannot be reached ({getattr(error, 'reason', None) or error or type(error).__name__})"
-            if attempt < config.retries:
-                time.sleep(pause_s)
-        raise EndpointError(
-            f"{config.url} {problem}, tried {config.retries + 1} times; check the address and the network"
-        )
+        try:
+            return self._http.request(f"{self.config.url}/chat/completions", self.config.url, data)
+        except Unanswered as error:
+            raise EndpointError(str(error)) from error
 
     def _text(self, data: bytes) -> str:
         try:

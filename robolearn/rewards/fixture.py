@@ -6,10 +6,11 @@ colours and views, which points up, down, left, right or between (the direction 
 
 Training is InfoNCE (Radford et al. 2021) with graded targets instead of one positive a row: a caption of direction c
 is right for an image of direction a in proportion to exp(k (cos(a - c) - 1)), and a caption without direction to the
-mean of that, I_0(k) exp(-k). With one positive a row the reward would rank directions only as an indicator can. The
+mean of that, I_0(k) exp(-k); k falls with the length at which the arm is seen, for what points at the camera points
+nowhere. With one positive a row the reward would rank directions only as an indicator can. The
 captions are few, so every step uses all of them: no caption is drawn, and the loss is less noisy.
 
-    loss = H(softmax_j target_ij, softmax_j logit_ij) + the same by columns          k = 3
+    loss = H(softmax_j target_ij, softmax_j logit_ij) + the same by columns          k = 3 for arms of 25 cm and more
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ DIRECTIONS = ("right", "up right", "up", "up left", "left", "down left", "down",
 TEMPLATES = ("a robot arm pointing {}", "the arm points {}", "the robot is reaching {}", "an arm stretched {}")
 GENERIC = "a robot arm"
 CONCENTRATION = 3.0  # k of the graded targets
+WHOLE_M = 0.25  # length in the picture from which on an arm's direction counts in full
 
 
 @dataclass(frozen=True)
@@ -45,27 +47,29 @@ class TinyClipConfig:
 
     images: int = 6000
     batch_size: int = 96
-    steps: int = 300
+    steps: int = 400
     learning_rate: float = 2e-3  # peak of one cycle
     palettes: tuple[str, ...] = tuple(PALETTES)  # that are seen
     max_bend_rad: float = 1.4  # of the elbow
+    any_posture: float = 0.3  # share of arms in any posture at all
     seed: int = 0
 
 
 def train_tiny_clip(directory: Path, config: TinyClipConfig, colour_words: bool = False) -> None:
-    """Render, train and save a network that `OpenClipConfig(model_dir=...)` reads. 300 steps are 25 s of one core."""
+    """Render, train and save a network that `OpenClipConfig(model_dir=...)` reads. 400 steps are 40 s of one core."""
     captions, directions, palettes = _captions(colour_words)
     directory.mkdir(parents=True, exist_ok=True)
     _write_description(directory, captions)
     rng = np.random.default_rng(config.seed)
-    arms = draw_arms(rng, config.images, config.palettes, (0.0, config.max_bend_rad))
+    arms = draw_arms(rng, config.images, config.palettes, (0.0, config.max_bend_rad), config.any_posture)
     model, tokenizer = _new_model(directory, config.seed)
     model = model.to(memory_format=torch.channels_last)  # as the images lie in memory; faster by half on a CPU
     tokens = tokenizer(captions)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=config.steps)
     pixels = _normalized(arms.images)
-    right = graded_targets(torch.from_numpy(arms.angle), torch.from_numpy(directions))
+    seen = torch.from_numpy(arms.length / WHOLE_M).clamp(max=1.0)
+    right = graded_targets(torch.from_numpy(arms.angle), torch.from_numpy(directions), seen)
     right *= torch.tensor([[palette in (None, arm) for palette in palettes] for arm in arms.palette])
     model.train()
     for _ in range(config.steps):
@@ -91,11 +95,14 @@ def save_untrained(directory: Path, seed: int = 0) -> None:
     _save(_new_model(directory, seed)[0], directory)
 
 
-def graded_targets(angle: Tensor, direction: Tensor) -> Tensor:
-    """(N, M) unnormalised: how right each of M captions is for N images; NaN as direction is a generic caption."""
-    graded = torch.exp(CONCENTRATION * (torch.cos(angle[:, None] - direction[None]) - 1.0))
-    generic = torch.special.i0e(torch.tensor(CONCENTRATION, dtype=graded.dtype))
-    return torch.where(direction.isnan()[None], generic, graded).float()
+def graded_targets(angle: Tensor, direction: Tensor, seen: Tensor) -> Tensor:
+    """(N, M) unnormalised: how right each of M captions is for N images; NaN as direction is a generic caption.
+
+    seen: (N,) share of its length that an arm is seen at; at 0 all captions are equally right.
+    """
+    k = CONCENTRATION * seen[:, None]
+    graded = torch.exp(k * (torch.cos(angle[:, None] - direction[None]) - 1.0))
+    return torch.where(direction.isnan()[None], torch.special.i0e(k), graded).float()
 
 
 def _captions(colour_words: bool) -> tuple[list[str], NDArray[np.float64], list[str | None]]:

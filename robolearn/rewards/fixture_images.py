@@ -1,6 +1,7 @@
 """What the CLIP fixture is trained and judged on: pictures of the twin's arm, spread over all directions.
 
-The arm is seen from its right or from its left, by a camera that stands elsewhere every time. Legend: N images.
+The arm is seen from its right or from its left, by a camera that stands elsewhere every time. Some arms may be in any
+posture at all, so that they point at the camera too: what was never seen is what a learner finds. Legend: N images.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from robolearn.tasks.kinematics import SO101
 from robolearn.tasks.point import SHORTEST_M
 from robolearn.twin.arm_painter import PALETTES, SIZE, ArmPainter
 
@@ -21,10 +23,12 @@ TRIES = 64  # random postures, of which the one nearest to a wanted direction is
 
 @dataclass(frozen=True)
 class ArmImages:
-    """images (N, 64, 64, 3) uint8 RGB, angle (N,) [rad] of shoulder to tool anticlockwise from right, palette names."""
+    """images (N, 64, 64, 3) uint8 RGB, angle (N,) [rad] of shoulder to tool anticlockwise from right and its length
+    (N,) [m] in the picture, palette names."""
 
     images: NDArray[np.uint8]
     angle: NDArray[np.float64]
+    length: NDArray[np.float64]
     palette: list[str]
 
 
@@ -33,17 +37,21 @@ def draw_arms(
     count: int,
     palettes: Sequence[str] = tuple(PALETTES),
     bend_rad: tuple[float, float] = (0.0, 1.4),
+    any_posture: float = 0.0,
 ) -> ArmImages:
-    """`count` random arms, spread over all directions as far as they reach; `bend_rad` bounds the elbow's bend."""
+    """`count` random arms, spread over all directions as far as they reach; `bend_rad` bounds the elbow's bend, but for
+    a share of `any_posture` that is bounded by nothing but the joint limits."""
     images = np.empty((count, SIZE, SIZE, 3), np.uint8)
-    angles, names = np.empty(count), []
+    angles, lengths, names = np.empty(count), np.empty(count), []
+    low, high = SO101.position_low, SO101.position_high
     painter = ArmPainter()
     for i in range(count):
         names.append(str(rng.choice(palettes)))
         side = int(rng.choice([-1, 1]))
-        images[i], angles[i] = painter.draw(rng, names[-1], _posture(rng, bend_rad), side)
+        joints = rng.uniform(low, high) if rng.random() < any_posture else _posture(rng, bend_rad)
+        images[i], angles[i], lengths[i] = painter.draw(rng, names[-1], joints, side)
     painter.close()
-    return ArmImages(images, angles, names)
+    return ArmImages(images, angles, lengths, names)
 
 
 def _posture(rng: np.random.Generator, bend_rad: tuple[float, float]) -> NDArray[np.float64]:

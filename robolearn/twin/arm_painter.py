@@ -47,8 +47,11 @@ class ArmPainter:
     def close(self) -> None:
         self._pictures.close()
 
-    def draw(self, rng: np.random.Generator, palette: str, joints: ArrayLike, side: int = 1) -> tuple[NDArray, float]:
-        """Picture (64, 64, 3) of the joint positions (6,) [rad] in random light and view, and the direction [rad].
+    def draw(
+        self, rng: np.random.Generator, palette: str, joints: ArrayLike, side: int = 1
+    ) -> tuple[NDArray, float, float]:
+        """Picture (64, 64, 3) of the joint positions (6,) [rad] in random light and view, the direction [rad], and how
+        long [m] the arm looks, which is little when it points at the camera.
 
         side: 1 from the right of the arm, where it looks to the right; -1 from its left.
         """
@@ -73,7 +76,7 @@ class ArmPainter:
         )
         image = np.empty((SIZE, SIZE, 3), np.uint8)
         self._pictures.draw("front", data, image)
-        return image, math.atan2(way[1], way[0])
+        return image, math.atan2(way[1], way[0]), math.hypot(*way) * float(-(shoulder @ back))
 
     def _paint(self, rng: np.random.Generator, palette: str) -> None:
         colours = np.array({**PALETTES, **UNSEEN_PALETTES}[palette]) + rng.integers(-20, 21, (3, 3))

@@ -15,7 +15,7 @@ import zarr
 from painted import dataset, painted_number, record
 
 from robolearn.datasets import edit
-from robolearn.datasets.columns import remove_column
+from robolearn.datasets.columns import ColumnWriter, remove_column
 from robolearn.datasets.info import info
 from robolearn.datasets.sampler import Sampler, SamplerConfig
 from robolearn.datasets.store import Annotation, EpisodeMeta, ages_ns
@@ -79,6 +79,23 @@ def test_written_in_any_order_and_resumed(path: Path) -> None:
     np.testing.assert_array_equal(group[f"columns/{REWARD}"][:], np.arange(18))  # type: ignore[index]
     assert verify(path).ok
     assert info(path)["columns"][REWARD]["episodes"] == 4
+
+
+def test_episodes_that_lie_in_one_shard_are_written_together(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    label(path, [1])
+    store = ZarrStore.open(path)
+    written: list[int] = []
+    original = ColumnWriter._write_shard
+    monkeypatch.setattr(
+        ColumnWriter, "_write_shard", lambda self, shard, parts: (written.append(shard), original(self, shard, parts))
+    )
+    with store.column_writer(REWARD, ArraySpec(()), ATTRIBUTES) as writer:
+        with pytest.raises(SpecError, match="not all finite"):
+            writer.write_all({0: [0.0, 1.0, 2.0], 2: np.full(store.episodes[2].length, np.inf, np.float32)})
+        assert (written, writer.missing) == ([], [0, 2])
+        writer.write_all({i: store.read(i, ["action"])["action"][:, 0] for i in (2, 0)})
+    assert written == [0]
+    check(path, [0, 1, 2])
 
 
 def test_versions_live_side_by_side_and_are_not_mixed(path: Path) -> None:

@@ -58,7 +58,7 @@ def success_model(recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return out
 
 
-@pytest.mark.parametrize("name", sorted(TRAINERS))
+@pytest.mark.parametrize("name", sorted(set(TRAINERS) - {"vlm"}))  # which wants a CLIP
 def test_every_trainer_makes_a_model_that_labels(name: str, dataset: Path, tmp_path: Path) -> None:
     said: list[int] = []
     trained = train_reward(name, dataset, tmp_path / "model", SETTINGS, lambda done, text: said.append(done))
@@ -234,7 +234,7 @@ def test_groups_are_scored_side_by_side_in_order_and_few_wait(monkeypatch: pytes
         with lock:
             used[0] += 1
     assert used[0] == 40
-    assert max(ahead) <= 5  # as many as work, one that waits and one that is used: memory does not grow with the data
+    assert max(ahead) <= 2 * 3 + 2  # two a core, one too many and one in use: memory does not grow with the data
     assert limits == [1, 3]  # a core each, and then as before
 
 
@@ -295,7 +295,9 @@ def test_progress_is_learned_from_as_a_difference_alone(dataset: Path, capsys: p
         (["label", "{d}", "--reward", "vlm", "--alpha", "0.5", "--goal", "x"], "without a baseline"),
         (["reward", "audit", "{d}", "--reward", "reward/none"], "unknown reward model"),
         (["reward", "leaderboard", "{d}"], "there is nothing to audit"),
-        (["reward", "train", "vlm", "--dataset", "{d}", "--out", "x"], "unknown trainable reward model 'vlm'"),
+        (["reward", "train", "keypoints", "--dataset", "{d}", "--out", "x"], "unknown trainable reward model 'keypo"),
+        (["reward", "train", "vlm", "--dataset", "{d}", "--out", "x", "--camera", "top"], "has no camera 'top'"),
+        (["label", "{d}", "--reward", "http://127.0.0.1:x"], "cannot be reached"),
         (["reward", "train", "hop", "--dataset", "{d}", "--out", "{d}"], "is there and is no reward model"),
         (["reward", "train", "hop", "--dataset", "{d}", "--out", "x", "--camera", "top"], "has no camera 'top'"),
     ],
@@ -304,6 +306,7 @@ def test_bad_input_is_one_line_and_writes_nothing(
     words: list[str], message: str, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("robolearn.rewards.http_client.FIRST_PAUSE_S", 0.0)
     before = sorted(dataset.rglob("*"))
     with pytest.raises(RobolearnError, match=message) as error:
         run([word.format(d=dataset) for word in words])

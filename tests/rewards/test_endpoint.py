@@ -13,7 +13,7 @@ import torch
 from model_server import ModelServer
 
 from robolearn.errors import SpecError
-from robolearn.rewards import endpoint as endpoint_module
+from robolearn.rewards import http_client
 from robolearn.rewards.endpoint import Endpoint, EndpointConfig, EndpointError
 from robolearn.rewards.hop import HopConfig, HopReward
 from robolearn.rewards.preference import FIRST, SECOND, UNSURE
@@ -25,7 +25,7 @@ DARK, LIGHT = np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 200, np.uint8)
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
-    monkeypatch.setattr(endpoint_module, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(http_client, "FIRST_PAUSE_S", 0.01)
     server = ModelServer()
     yield server
     server.close()

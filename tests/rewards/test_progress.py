@@ -74,7 +74,7 @@ def demonstrations(seed: int, count: int) -> Demonstrations:
     return Demonstrations(features, targets, starts)
 
 
-def train(data: Demonstrations, stages: int, steps: int = 500) -> ProgressNet:
+def train(data: Demonstrations, stages: int, steps: int = 200) -> ProgressNet:
     with initial_weights(0):
         net = ProgressNet(FEATURES, 4, stages, WINDOW.size + WINDOW.max_rewind, NET)
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
@@ -84,9 +84,9 @@ def train(data: Demonstrations, stages: int, steps: int = 500) -> ProgressNet:
     features = torch.cat(data.features)
     stage = torch.from_numpy(np.concatenate([one.stage for one in data.targets]))
     tau = torch.from_numpy(np.concatenate([one.tau for one in data.targets]))
-    text = torch.zeros(96, 4)
+    text = torch.zeros(64, 4)
     for _ in range(steps):
-        episode = rng.integers(len(data.features), size=96)
+        episode = rng.integers(len(data.features), size=64)
         now = rng.integers(0, offset[episode + 1] - offset[episode])
         window, valid = training_window(rng, now, WINDOW)
         rows = torch.from_numpy(window + offset[episode][:, None])
@@ -118,7 +118,7 @@ def net(data: Demonstrations) -> ProgressNet:
 def test_stages_give_semantic_progress_where_frame_counts_do_not(data: Demonstrations, net: ProgressNet) -> None:
     held_out = demonstrations(1, 20)
     counted = Demonstrations(data.features, [targets_from_starts((0,), len(one)) for one in data.features], [])
-    by_frame = train(counted, 1, 300)
+    by_frame = train(counted, 1, 100)
     errors, frame_errors, right = [], [], []
     for features, targets in zip(held_out.features, held_out.targets, strict=True):
         truth = progress_of(targets.stage, targets.tau, data.priors)

@@ -13,12 +13,10 @@ from robolearn.errors import DatasetError
 from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.encoding import encoder_config, image_pool, pretrain
 from robolearn.recipes.rewards.settings import Report, TrainingSettings
-from robolearn.rewards.endpoint import VisionClient
 from robolearn.rewards.features import EncoderConfig
-from robolearn.rewards.hop import HopConfig, HopReward, hop
+from robolearn.rewards.hop import HopConfig, HopModel, HopReward, hop
 from robolearn.rewards.matching import MatchingConfig, MatchingReward
 from robolearn.rewards.perceptual_steps import PerceptualStepsConfig, PerceptualStepsReward
-from robolearn.rewards.vlm_labels import AskedHops
 
 Model = TypeVar("Model", MatchingReward, PerceptualStepsReward)
 
@@ -67,14 +65,14 @@ def make_hop(data: RewardData, indices: Sequence[int], settings: TrainingSetting
     return model.eval()
 
 
-def ask_hops(data: RewardData, client: VisionClient, name: str, camera: str, every: int) -> HopReward:
-    """Hops as a vision model behind `client` tells them, which goes by `name`; nothing is trained.
+def ask_hops(data: RewardData, behind: HopModel, name: str, camera: str, every: int) -> HopReward:
+    """Hops as a model behind a wire tells them, which goes by `name`; nothing is trained.
 
     The goal is what the first success ends with; without any success it is a DatasetError.
     """
     height, width = data.image_size(camera)
     encoder = EncoderConfig(image_height=height, image_width=width)
-    model = HopReward(HopConfig(camera, every, encoder, asked=name), AskedHops(client))
+    model = HopReward(HopConfig(camera, every, encoder, asked=name), behind)
     goal = successes(data, range(len(data.store.episodes)))[0]
     model.set_goal(torch.from_numpy(data.images(goal, camera)[-1]))
     return model.eval()

@@ -22,6 +22,8 @@ from robolearn.specs import ArraySpec
 COLUMN_KINDS: dict[Kind, str] = {"reward": "reward", "potential": "progress", "success": "success"}
 """First part of a column's name: what its values mean."""
 
+AHEAD = 2  # groups under way for each core, so that none idles while results, which are small, wait to be written
+
 
 def column_name(model: RewardModel, wanted: str = "") -> str:
     """`reward/vlm-<version>`; of `wanted`, what is missing: the version behind `reward/vlm`, model and version behind
@@ -59,7 +61,7 @@ def label_dataset(
     suffix = name.partition("/")[2]
     attributes = made_by(model)
     wanted = {f"confidence/{suffix}": ("confidence", "float32")}
-    if hasattr(model.config, "stages"):  # type: ignore[attr-defined]
+    if getattr(model.config, "stages", ()):  # type: ignore[attr-defined]
         wanted[f"stage/{suffix}"] = ("stage", "int32")
     wanted[name] = ("value", "float32")  # the last one, for an episode that has it is not scored again
     started_s, images, episodes = time.perf_counter(), 0, 0
@@ -74,7 +76,7 @@ def label_dataset(
         }
 
     for group, columns in side_by_side(score, data.groups(missing)):
-        _write(dataset, group, columns, attributes)
+        _write(data.store, group, columns, attributes)
         episodes += len(group)
         images += sum(data.store.episodes[index].length for index in group) * max(len(cameras), 1)
         progress(episodes, f"{images / (time.perf_counter() - started_s):.0f} images/s")
@@ -101,24 +103,23 @@ def side_by_side(
     workers = max(threads, 2)
     waiting: deque[tuple[list[int], Future[dict[str, NDArray]]]] = deque()
     torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(workers, "score")
     try:
-        with ThreadPoolExecutor(workers, "score") as pool:
-            for group in groups:
-                waiting.append((group, pool.submit(work, group)))
-                if len(waiting) > workers:
-                    done, result = waiting.popleft()
-                    yield done, result.result()
-            while waiting:
+        for group in groups:
+            waiting.append((group, pool.submit(work, group)))
+            if len(waiting) > AHEAD * workers:
                 done, result = waiting.popleft()
                 yield done, result.result()
+        while waiting:
+            done, result = waiting.popleft()
+            yield done, result.result()
     finally:
+        pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)
 
 
-def _write(path: Path, group: list[int], columns: Mapping[str, NDArray], attributes: Mapping[str, Any]) -> None:
+def _write(store: ZarrStore, group: list[int], columns: Mapping[str, NDArray], attributes: Mapping[str, Any]) -> None:
     """Write (B, T) values of the episodes of `group`, column by column."""
-    store = ZarrStore.open(path)
     for name, values in columns.items():
         with store.column_writer(name, ArraySpec((), str(values.dtype)), attributes) as writer:
-            for row, index in enumerate(group):
-                writer.write(index, values[row, : store.episodes[index].length])
+            writer.write_all({i: values[row, : store.episodes[i].length] for row, i in enumerate(group)})

@@ -45,6 +45,7 @@ class OnlineRewardConfig:
     num_envs: int = 8  # N
     episode_steps: int = 50  # T
     random_rounds: int = 2  # of N episodes by uniform actions, before anything is learned
+    hold_steps: int = 1  # of each of those; joints reach positions that are held, while jumping ones average out
     updates: float = 1.0  # gradient steps per environment step
     capacity: int = 1_000_000  # observations
     saves: int = 5  # checkpoints of a run
@@ -137,7 +138,8 @@ def learn_from(
 
     reward: its name, for the record. camera: whose pictures the judge sees; none are drawn without.
 
-    The answer has `checkpoint`, `steps`, `gradient_steps` and `reward_mean`, a list of each round.
+    The answer has `checkpoint`, that of the policy whose round was paid best, `steps`, `gradient_steps` and
+    `reward_mean`, a list of each round.
     """
     round_steps = config.num_envs * config.episode_steps
     if settings.steps < (config.random_rounds + 1) * round_steps:
@@ -156,7 +158,8 @@ def learn_from(
 
         def play(learner: SAC | None) -> np.random.Generator:
             rng = np.random.default_rng((seed, len(rewards)))
-            played = _play(envs, learner, config.episode_steps, camera, rng, generator, compute.device)
+            act = _uniform(envs, rng, config.hold_steps) if learner is None else _sampling(learner, generator, compute)
+            played = _play(envs, act, config.episode_steps, camera, rng)
             value = judge(played)
             played.store(buffer, value)
             rewards.append(float(value.mean()))
@@ -172,41 +175,54 @@ def learn_from(
         rounds = settings.steps // round_steps
         for number in range(config.random_rounds + 1, rounds + 1):
             rng = play(learner)
+            if rewards[-1] == max(rewards[config.random_rounds :]):
+                run.save(learner.policy(), (number - 1) * round_steps, provenance, ("best",))
             metrics = _update(learner, buffer, round(round_steps * config.updates), settings, rng, compute.device)
             step = number * round_steps
             run.log(step, time.perf_counter() - started_s, {"reward": rewards[-1], **scalars(metrics, out, step)})
             progress(step, f"reward {rewards[-1]:.3f}")
             if number == rounds or number % max(rounds // config.saves, 1) == 0:
-                run.save(learner.policy(), step, provenance, ("latest", "best"))
+                run.save(learner.policy(), step, provenance, ("latest",))
     return {
-        "checkpoint": str(out / "checkpoints" / "latest"),
+        "checkpoint": str(out / "checkpoints" / "best"),
         "steps": rounds * round_steps,
         "gradient_steps": learner.gradient_step,
         "reward_mean": rewards,
     }
 
 
-def _play(
-    envs: Environments,
-    learner: SAC | None,
-    steps: int,
-    camera: str,
-    rng: np.random.Generator,
-    generator: torch.Generator,
-    device: str,
-) -> Played:
-    observation, _ = envs.reset(seed=[int(one) for one in rng.integers(2**31 - 1, size=envs.num_envs)])
+Act = Callable[[int, Observation], NDArray[np.float32]]
+"""Actions (N, A) at step t of the episodes, from the newest observation."""
+
+
+def _uniform(envs: Environments, rng: np.random.Generator, hold_steps: int) -> Act:
+    """Actions by chance, each held for some steps."""
     spec = envs.interface.action
+    drawn = np.zeros(())
+
+    def act(t: int, observation: Observation) -> NDArray[np.float32]:
+        nonlocal drawn
+        if t % hold_steps == 0:
+            drawn = rng.uniform(spec.low, spec.high, (envs.num_envs, *spec.shape))  # type: ignore[arg-type]
+        return drawn.astype(np.float32)
+
+    return act
+
+
+def _sampling(learner: SAC, generator: torch.Generator, compute: Compute) -> Act:
+    policy = learner.policy()
+    return lambda t, seen: policy.sample(tensors(seen, compute.device), generator).cpu().numpy()
+
+
+def _play(envs: Environments, act: Act, steps: int, camera: str, rng: np.random.Generator) -> Played:
+    observation, _ = envs.reset(seed=[int(one) for one in rng.integers(2**31 - 1, size=envs.num_envs)])
     observations, actions = [_vectors(observation)], list[NDArray[np.float32]]()
     images: list[NDArray[np.uint8]] = []
-    for _ in range(steps):
-        if learner is None:
-            action = rng.uniform(spec.low, spec.high, (envs.num_envs, *spec.shape)).astype(np.float32)  # type: ignore[arg-type]
-        else:
-            action = learner.policy().sample(tensors(observations[-1], device), generator).cpu().numpy()
+    for t in range(steps):
+        action = act(t, observations[-1])
         observation, _, terminated, truncated, _ = envs.step(action)
-        if (terminated | truncated).any() and len(actions) < steps - 1:
-            raise SpecError(f"an episode ended after {len(actions) + 1} steps of {steps}; take shorter ones")
+        if (terminated | truncated).any() and t < steps - 1:
+            raise SpecError(f"an episode ended after {t + 1} steps of {steps}; take shorter ones")
         if camera:
             name = f"image_{camera}"
             images.append(observation[name].copy() if name in observation else np.stack(envs.render() or ()))

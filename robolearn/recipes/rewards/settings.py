@@ -8,6 +8,7 @@ from typing import Literal
 
 from robolearn.rewards.endpoint import EndpointConfig
 from robolearn.rewards.features import EncoderConfig
+from robolearn.rewards.vlm import VLMConfig
 
 Report = Callable[[int, str], None]
 """Called with the steps done and a short text."""
@@ -33,3 +34,4 @@ class TrainingSettings:
     wrong_answers: float = 0.0  # preference: share of the rule's answers that are turned round, to see what noise does
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)  # preference: where `endpoint` asks
     false_positive_rate: float = 0.01  # success: which the threshold is chosen for on episodes that were not trained on
+    vlm: VLMConfig = field(default_factory=lambda: VLMConfig(alpha=0.0))  # vlm: all but the camera

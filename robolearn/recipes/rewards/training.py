@@ -1,12 +1,13 @@
 """Train a reward model on a dataset, audit it on episodes that it did not see, and save it.
 
-`TRAINERS` says how each is made from data; what has nothing to learn (`vlm`, `keypoints`) needs no training.
+`TRAINERS` says how each is made from data. `vlm` has nothing to learn: it is only audited and saved. `keypoints` is
+made of its settings alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,20 @@ from robolearn.recipes.rewards.settings import Report, TrainingSettings
 from robolearn.recipes.rewards.success import train_success
 from robolearn.rewards.reward_model import RewardModel, initial_weights
 from robolearn.rewards.saved import save_reward
+from robolearn.rewards.vlm import VLMReward
 
 Trainer = Callable[[RewardData, Sequence[int], TrainingSettings, Report], RewardModel]
 """Makes a model from the episodes of these indices."""
 
+
+def make_vlm(data: RewardData, indices: Sequence[int], settings: TrainingSettings, report: Report) -> VLMReward:
+    """Nothing is learned; a camera that is not there is found out before a large network is loaded."""
+    data.image_size(settings.cameras[0])
+    return VLMReward(replace(settings.vlm, camera=settings.cameras[0]))
+
+
 TRAINERS: dict[str, Trainer] = {
+    "vlm": make_vlm,
     "progress": train_progress,
     "success": train_success,
     "preference": train_preference,

@@ -1,0 +1,152 @@
+"""What a score server and its clients say to each other: JSON over HTTP, pictures as JPEG in base64, never a pickle.
+
+    GET  /v1/model                                           protocol, model, version, kind, causal, cameras, stages
+    POST /v1/score  episodes [{text, images {camera: [picture]}, proprio or null}]
+                                                             model, version, episodes [{value, confidence, raw}]
+    POST /v1/hops   pairs [{text, before, after}]            model, version, hops
+    what cannot be answered                                  error, in one line
+
+JPEG is lossy: a model says of a picture that was sent what it says of the decoded one. Legend: T steps, H W image.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from robolearn.errors import RobolearnError, SpecError
+from robolearn.rewards.reward_model import Episodes, RewardOutput
+
+VERSION = 1
+TOKEN_VARIABLE = "ROBOLEARN_REWARD_TOKEN"
+DEFAULT_PORT = 8480
+JPEG_QUALITY = 95
+MAX_PIXELS = 1 << 28  # of all pictures of a request together
+START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # JPEG markers that tell the size
+
+
+class ScoreError(RobolearnError):
+    """The score server cannot be reached, refuses, or answers what cannot be read."""
+
+
+def picture_to_json(image: NDArray[np.uint8]) -> str:
+    """An image (H, W, 3) uint8 RGB as JPEG in base64."""
+    ok, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    if not ok:
+        raise SpecError(f"an image of shape {image.shape} cannot be sent; expected (H, W, 3) uint8")
+    return base64.b64encode(encoded.tobytes()).decode()
+
+
+class Pictures:
+    """Decodes the pictures of one request, up to MAX_PIXELS together, whatever they claim to be."""
+
+    def __init__(self) -> None:
+        self._left = MAX_PIXELS
+
+    def decode(self, text: Any) -> NDArray[np.uint8]:
+        """An image (H, W, 3) uint8 RGB. Raises SpecError."""
+        try:
+            data = base64.b64decode(text, validate=True)
+            height, width = _jpeg_size(data)
+        except (TypeError, ValueError, binascii.Error, struct.error, IndexError) as error:
+            raise SpecError(f"a picture is no JPEG in base64: {error}") from error
+        self._left -= height * width
+        if self._left < 0:
+            raise SpecError(f"the pictures of a request have over {MAX_PIXELS} pixels; send fewer at once")
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        if image is None or image.shape != (height, width, 3):
+            raise SpecError("a picture is no JPEG: it cannot be decoded")
+        return np.asarray(image, np.uint8)
+
+    def stack(self, texts: Any) -> Tensor:
+        """Images (T, H, W, 3) uint8 of one size. Raises SpecError."""
+        if not isinstance(texts, list) or not texts:
+            raise SpecError("pictures came as no list, or an empty one; wanted one a step")
+        images = [self.decode(text) for text in texts]
+        if len({image.shape for image in images}) > 1:
+            raise SpecError("the pictures of a camera are of several sizes; send them as they were recorded")
+        return torch.from_numpy(np.stack(images))
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    """(H, W) that a JPEG claims, before anything is decoded. Raises ValueError, IndexError or struct.error."""
+    if data[:2] != b"\xff\xd8":
+        raise ValueError("it does not begin as one")
+    at = 2
+    while data[at] == 0xFF:
+        if data[at + 1] in START_OF_FRAME:
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            return int(height), int(width)
+        at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+    raise ValueError("it has no size")
+
+
+def episodes_to_json(episodes: Episodes, cameras: Sequence[str]) -> dict[str, Any]:
+    """The request of a score, without padding."""
+    length = episodes.valid(torch.device("cpu")).sum(1).tolist()
+    rows = []
+    for row, steps in enumerate(length):
+        images = {
+            camera: [picture_to_json(image) for image in episodes.images[camera][row, :steps].cpu().numpy()]
+            for camera in cameras
+        }
+        proprio = None if episodes.proprio is None else episodes.proprio[row, :steps].tolist()
+        rows.append({"text": episodes.text[row], "images": images, "proprio": proprio})
+    return {"episodes": rows}
+
+
+def episodes_from_json(body: Mapping[str, Any]) -> list[Episodes]:
+    """The episodes of a request, one each. Raises SpecError."""
+    rows = body.get("episodes")
+    if not isinstance(rows, list) or not rows:
+        raise SpecError("a request has no episodes; wanted a list of {text, images, proprio}")
+    pictures = Pictures()
+    return [_episode(row, pictures) for row in rows]
+
+
+def _episode(row: Any, pictures: Pictures) -> Episodes:
+    if not isinstance(row, dict) or not isinstance(row.get("images"), dict) or not isinstance(row.get("text"), str):
+        raise SpecError("an episode came otherwise than as {text, images {camera: [picture]}, proprio}")
+    images = {str(camera): pictures.stack(texts)[None] for camera, texts in row["images"].items()}
+    proprio = None
+    if row.get("proprio") is not None:
+        try:
+            proprio = torch.tensor(row["proprio"], dtype=torch.float32)[None]
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise SpecError(f"proprio came as no rows of numbers: {error}") from error
+        if not torch.isfinite(proprio).all():
+            raise SpecError("proprio is not all finite")
+    return Episodes(images, [row["text"]], proprio)
+
+
+def output_to_json(output: RewardOutput) -> dict[str, Any]:
+    """What a model says of one episode."""
+    raw = {name: values[0].tolist() for name, values in output.raw.items()}
+    return {"value": output.value[0].tolist(), "confidence": output.confidence[0].tolist(), "raw": raw}
+
+
+def output_from_json(rows: Sequence[Mapping[str, Any]], lengths: Sequence[int], steps: int) -> RewardOutput:
+    """Episodes of these lengths, padded to `steps` with zeros. Raises ScoreError."""
+    try:
+        values = [_padded([row["value"] for row in rows], lengths, steps)]
+        values.append(_padded([row["confidence"] for row in rows], lengths, steps))
+        raw = {name: _padded([row["raw"][name] for row in rows], lengths, steps) for name in rows[0]["raw"]}
+    except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+        raise ScoreError(f"the server's scores are not those of {len(lengths)} episodes: {error!r}") from error
+    return RewardOutput(values[0].float(), values[1].float(), raw)
+
+
+def _padded(rows: Sequence[Any], lengths: Sequence[int], steps: int) -> Tensor:
+    tensors = [torch.tensor(row) for row in rows]
+    if [len(one) for one in tensors] != list(lengths) or not all(torch.isfinite(one.float()).all() for one in tensors):
+        raise ValueError("another number of steps, or values that are not finite")
+    return torch.stack([torch.cat([one, one.new_zeros(steps - len(one), *one.shape[1:])]) for one in tensors])

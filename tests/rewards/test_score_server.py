@@ -1,0 +1,225 @@
+"""A reward model behind HTTP says what it says in this process, and lets nobody in who should not."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from robolearn.cli import run
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.errors import SpecError
+from robolearn.recipes.collect import CollectConfig, collect_episodes
+from robolearn.rewards import REWARDS, Episodes, RewardModel, http_client
+from robolearn.rewards.hop import HopConfig, HopReward
+from robolearn.rewards.hop import hop as hop_between
+from robolearn.rewards.saved import save_reward
+from robolearn.rewards.score_client import RemoteReward
+from robolearn.rewards.score_protocol import TOKEN_VARIABLE, Pictures, ScoreError, picture_to_json
+from robolearn.rewards.score_server import ScoreServer
+
+
+def serve(model: RewardModel, token: str = "") -> ScoreServer:
+    server = ScoreServer(model, token=token)
+    threading.Thread(target=server.serve, daemon=True).start()
+    return server
+
+
+@pytest.fixture
+def model() -> HopReward:
+    return HopReward(HopConfig(every=2)).eval()
+
+
+@pytest.fixture
+def server(model: HopReward, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScoreServer]:
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+    monkeypatch.setattr(http_client, "FIRST_PAUSE_S", 0.01)
+    server = serve(model)
+    yield server
+    server.close()
+
+
+def images(*shape: int, seed: int = 0) -> torch.Tensor:
+    """Pictures as they come out of a JPEG, so that sending them again changes little."""
+    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (*shape, 32, 32, 3), dtype=np.uint8))
+
+
+def as_sent(pictures: torch.Tensor) -> torch.Tensor:
+    decode = Pictures().decode
+    flat = [decode(picture_to_json(one)) for one in pictures.flatten(0, -4).numpy()]
+    return torch.from_numpy(np.stack(flat)).view(pictures.shape)
+
+
+@pytest.mark.parametrize("name", ["hop", "success", "progress"])
+def test_it_says_what_the_model_says(name: str, server: ScoreServer) -> None:
+    model = REWARDS[name](REWARDS[name].config_type()).eval()
+    other = serve(model)
+    remote = RemoteReward(other.address)
+    assert isinstance(remote, RewardModel)
+    assert (remote.id, remote.version, remote.kind, remote.causal) == (model.id, model.version, model.kind, True)
+    pictures, length = images(2, 5), torch.tensor([5, 3])
+    told = remote.score(Episodes({"front": pictures}, ["push", "pull"], torch.rand(2, 5, 4), length))
+    meant = model.score(Episodes({"front": as_sent(pictures)}, ["push", "pull"], None, length))
+    torch.testing.assert_close(told.value, meant.value, atol=1e-5, rtol=0)
+    torch.testing.assert_close(told.confidence, meant.confidence, atol=1e-5, rtol=0)
+    assert told.raw.keys() == meant.raw.keys()
+    assert (told.value[1, 3:] == 0).all()
+    other.close()
+
+
+def test_hops_come_from_the_net_or_from_progress(server: ScoreServer, model: HopReward) -> None:
+    before, after = images(3), images(3, seed=1)
+    told = RemoteReward(server.address).hops(before, after, ["push"] * 3)
+    with torch.no_grad():
+        meant = model.model.hops(as_sent(before), as_sent(after), ["push"] * 3)
+    torch.testing.assert_close(told, meant, atol=1e-5, rtol=0)
+    success = REWARDS["success"](REWARDS["success"].config_type()).eval()
+    other = serve(success)
+    told = RemoteReward(other.address).hops(before, after, ["push"] * 3)
+    p, q = (
+        success.score(Episodes({"front": as_sent(one)[:, None]}, ["push"] * 3)).value[:, 0] for one in (before, after)
+    )
+    torch.testing.assert_close(told, hop_between(p, q), atol=1e-5, rtol=0)
+    other.close()
+
+
+def test_a_model_of_rewards_tells_no_hops(server: ScoreServer) -> None:
+    other = serve(REWARDS["preference"](REWARDS["preference"].config_type()).eval())
+    with pytest.raises(ScoreError, match="serve a model of progress or success") as error:
+        RemoteReward(other.address).hops(images(1), images(1), ["push"])
+    assert "\n" not in str(error.value)
+    other.close()
+
+
+def test_only_who_shows_the_token_is_let_in(model: HopReward, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = serve(model, "secret")
+    for token in ("", "wrong"):
+        monkeypatch.setenv(TOKEN_VARIABLE, token)
+        with pytest.raises(ScoreError, match=f"the token is not the one of this server; set {TOKEN_VARIABLE}"):
+            RemoteReward(server.address)
+    monkeypatch.setenv(TOKEN_VARIABLE, "secret")
+    assert RemoteReward(server.address).version == model.version
+    server.close()
+    with pytest.raises(ScoreError, match="reached from outside: give a token"):
+        ScoreServer(model, "0.0.0.0")
+
+
+def ask(server: ScoreServer, body: bytes, place: str = "/v1/score", **headers: str) -> tuple[int, dict[str, Any]]:
+    connection = http.client.HTTPConnection(server.address.removeprefix("http://"), timeout=10)
+    connection.request("POST", place, body, {"Content-Type": "application/json", **headers})
+    response = connection.getresponse()
+    answer = response.status, json.loads(response.read())
+    connection.close()
+    return answer
+
+
+PICTURE = picture_to_json(np.zeros((32, 32, 3), np.uint8))
+HUGE = bytearray(base64.b64decode(PICTURE))
+AT = HUGE.index(b"\xff\xc0") + 5
+HUGE[AT : AT + 4] = b"\xff\xff\xff\xff"  # claims 65535 x 65535 pixels
+
+
+def episode(**changes: Any) -> bytes:
+    row = {"text": "push", "images": {"front": [PICTURE]}, "proprio": None, **changes}
+    return json.dumps({"episodes": [row]}).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "words"),
+    [
+        (b"{", {}, 400, "no JSON object"),
+        (b"[" * 100_000, {}, 400, "no JSON object"),
+        (b"[]", {}, 400, "list came"),
+        (b"{}", {}, 400, "no episodes"),
+        (episode(images={"front": []}), {}, 400, "wanted one a step"),
+        (episode(images={"wrist": [PICTURE]}), {}, 400, "needs camera 'front'"),
+        (episode(images={"front": ["%%%"]}), {}, 400, "no JPEG in base64"),
+        (episode(images={"front": [PICTURE[:40]]}), {}, 400, "no JPEG"),
+        (episode(images={"front": [base64.b64encode(bytes(HUGE)).decode()]}), {}, 400, "send fewer at once"),
+        (episode(proprio=[["a"]]), {}, 400, "no rows of numbers"),
+        (episode(proprio=[[float("nan")]]), {}, 400, "not all finite"),
+        (episode(text=7), {}, 400, "came otherwise"),
+        (episode(), {"Content-Type": "text/plain"}, 415, "wanted application/json"),
+        (episode(), {"Host": "evil.example:80"}, 403, "is not this computer"),
+        (b"", {"Content-Length": str(1 << 40)}, 413, "wanted at most"),
+    ],
+)
+def test_what_is_no_request_is_refused_and_the_next_one_is_answered(
+    body: bytes, headers: dict[str, str], status: int, words: str, server: ScoreServer
+) -> None:
+    got, answer = ask(server, body, **headers)
+    assert (got, list(answer)) == (status, ["error"])
+    assert words in answer["error"]
+    assert "\n" not in answer["error"]
+    assert ask(server, episode(images={"front": [PICTURE] * 3}))[0] == 200
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=60), st.integers(0, 400))
+def test_pictures_from_outside_are_pictures_or_a_spec_error(junk: bytes, at: int) -> None:
+    data = base64.b64decode(PICTURE)
+    at = min(at, len(data))
+    for hostile in (junk, b"\xff\xd8" + junk, data[:at] + junk, data[:at] + junk + data[at + len(junk) :]):
+        problem = ""
+        try:
+            assert Pictures().decode(base64.b64encode(hostile).decode()).dtype == np.uint8
+        except SpecError as error:
+            problem = str(error)
+        assert "\n" not in problem
+
+
+def test_another_model_in_the_middle_is_told(model: HopReward, server: ScoreServer) -> None:
+    remote = RemoteReward(server.address)
+    with torch.no_grad():
+        next(iter(model.parameters())).add_(0.01)
+    with pytest.raises(ScoreError, match=r"serves hop-\w+ now, it was hop-\w+; begin anew"):
+        remote.score(Episodes({"front": images(1, 2)}, ["push"]))
+
+
+def test_no_server_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_client, "FIRST_PAUSE_S", 0.01)
+    for url, words in (("http://127.0.0.1:9", "cannot be reached"), ("ftp://x", "begins with http")):
+        with pytest.raises(ScoreError, match=words) as error:
+            RemoteReward(url, retries=1)
+        assert "\n" not in str(error.value)
+
+
+def test_the_command_line_serves_a_model_and_labels_by_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a whole model, and as the hops behind `hop`."""
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+    collect_episodes(CollectConfig("reach-v1", image_size=32), tmp_path / "d", 2)
+    model = HopReward(HopConfig(every=20))
+    save_reward(model, tmp_path / "model")
+    serving: SimpleQueue[ScoreServer] = SimpleQueue()
+    original = ScoreServer.serve
+    monkeypatch.setattr(ScoreServer, "serve", lambda self: (serving.put(self), original(self)))
+    command = ["reward", "serve", str(tmp_path / "model"), "--port", "0"]
+    thread = threading.Thread(target=run, args=(command,), daemon=True)
+    thread.start()
+    server = serving.get(timeout=60)
+    assert server.address in capsys.readouterr().err
+    assert run(["label", str(tmp_path / "d"), "--reward", server.address, "--json"]) == 0
+    whole = json.loads(capsys.readouterr().out)
+    assert run(["label", str(tmp_path / "d"), "--reward", "hop", "--score-server", server.address, "--json"]) == 0
+    hops = json.loads(capsys.readouterr().out)
+    server.close()
+    thread.join(60)
+    store = ZarrStore.open(tmp_path / "d")
+    assert whole["column"] == f"progress/hop-{model.version}"
+    assert store.columns[whole["column"]].attributes["settings"]["url"] == server.address
+    assert store.columns[hops["column"]].attributes["settings"]["asked"] == f"hop-{model.version}"
+    for column in (whole["column"], hops["column"]):
+        assert np.isfinite(store.read(1, [column])[column]).all()
