@@ -16,7 +16,9 @@ def finetune(
     task: str | None = None,
     demos: tuple[Path, ...] = (),
     prior: tuple[Path, ...] = (),
-    reward: Literal["success", "true"] = "success",
+    reward: Literal["success", "true", "vlm", "progress"] = "success",
+    reward_model: tuple[Path, ...] = (),
+    force_reward: bool = False,
     steps: int | None = None,
     hours: float | None = None,
     out: Path | None = None,
@@ -44,7 +46,10 @@ def finetune(
         task: the target task, see `robolearn tasks`; its backward task is practised with it.
         demos: datasets of demonstrations, of the task and of its backward task.
         prior: datasets of other experience in the same scene: play, failures, other people's.
-        reward: who says that the task is done: `success`, a classifier trained on the demonstrations, or `true`.
+        reward: who says that the task is done: `success`, a classifier of states trained on the demonstrations, `vlm`
+            or `progress`, models of pictures, or `true`, the twin.
+        reward_model: of vlm and progress: the model's folder; one for both tasks, or one each, the target task's first.
+        force_reward: let a model near a robot that did not pass its audit.
         steps: decisions to practise for, five a second; 20000 unless hours are given.
         hours: time of the robot to practise for.
         out: the run, runs/finetune by default: metrics.csv, checkpoints/, replay.zarr, films/, report.html.
@@ -83,7 +88,14 @@ def finetune(
                 "finetune wants --task, and --demos of it and of its backward task; see `robolearn collect`"
             )
         config, run = (
-            FinetuneConfig(task, reward, seed=seed, compute=Compute(compile=compile)),
+            FinetuneConfig(
+                task,
+                reward,
+                reward_models=tuple(str(folder.absolute()) for folder in reward_model),
+                force_reward=force_reward,
+                seed=seed,
+                compute=Compute(compile=compile),
+            ),
             out or Path("runs/finetune"),
         )
         if cell is not None or graph:

@@ -56,6 +56,7 @@ class Tick:
     held: bool  # the safety filter refused a command
     action: NDArray[np.float32]  # (A,) what was done, by whoever was in charge
     intervened: bool  # a person was, for a tick at least
+    proprio: NDArray[np.float32]  # (DECISION_TICKS, P)
     images: tuple[Mapping[str, NDArray[np.uint8]], ...] = ()  # by camera, after each control tick
 
 
@@ -105,7 +106,8 @@ class PracticeWorld:
 
     def step(self, action: NDArray[np.float32]) -> Tick:
         """Act for one decision. It goes on to its end, success or not, as a robot's does."""
-        states, reached, images, success, held, human, given_up = [], [], [], False, False, False, ""
+        states, reached, proprio, images = [], [], [], []
+        success, held, human, given_up = False, False, False, ""
         before = self.command
         for _ in range(DECISION_TICKS):
             self.command = self.space.moved(self.command, action)
@@ -117,15 +119,25 @@ class PracticeWorld:
             facts = self.facts()
             states.append(self.space.state(facts, self.command))
             reached.append(bool(self.space.tasks[self.index].judge(facts).success))
+            proprio.append(facts["proprio"])
             images.append({camera: self.cell.render(camera) for camera in self._cameras})
             status = self.cell.status()
             success |= status.success
         lost = given_up or status.failed or self.lost()
         done = self.space.action_between(before, self.command, DECISION_TICKS) if human else action
         return Tick(
-            np.stack(states), np.array(reached), success, status.progress, lost, self._moved(), held, done, human,
-            tuple(images),
-        )  # fmt: skip
+            np.stack(states),
+            np.array(reached),
+            success,
+            status.progress,
+            lost,
+            self._moved(),
+            held,
+            done,
+            human,
+            np.stack(proprio),
+            tuple(images) if self._cameras else (),
+        )
 
     def go_home(self) -> bool:
         """Move the arm one decision's time towards where attempts begin: up first, then across. Whether it is there."""

@@ -31,11 +31,13 @@ from robolearn.policies.checkpoint import load_policy
 from robolearn.policies.gaussian import GaussianPolicy
 from robolearn.recipes.finetune.cells import make_cell
 from robolearn.recipes.finetune.film import Film
+from robolearn.recipes.finetune.image_judge import ImageJudge
 from robolearn.recipes.finetune.interventions import Interventions
 from robolearn.recipes.finetune.judges import DONE_REWARD, STEP_REWARD, Frames, lost_reward
 from robolearn.recipes.finetune.prepare import PRETRAINED, make_judge
 from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.recipes.finetune.supervisor import Attempt, End, Order, Phase, Sensed, Supervisor
+from robolearn.recipes.finetune.verdicts import Verdicts
 from robolearn.recipes.training_data import tensors
 from robolearn.specs import ArraySpec
 from robolearn.types import ActionSource, EpisodeOutcome
@@ -61,10 +63,12 @@ class Collector:
         than the config names."""
         self.config, self.run, self._alive = config, run, alive
         self.film = Film(config, run)
-        cell = cell or make_cell(config, run, self.film.cameras)
-        self.world = PracticeWorld(config.space(), config.practice, cell)
+        judge = make_judge(config, run)
+        seen = dict.fromkeys(judge.cameras, judge.size) if isinstance(judge, ImageJudge) else {}
+        self._verdicts = Verdicts(judge, aside=bool(seen), patient=not config.real)
+        cell = cell or make_cell(config, run, {**self.film.cameras, **seen})
+        self.world = PracticeWorld(config.space(), config.practice, cell, tuple(seen))
         self.supervisor = Supervisor(config.supervisor, recovers=self.world.recovers)
-        self._judge = make_judge(config, run)
         policy = load_policy(run / PRETRAINED / "checkpoints" / "latest")
         assert isinstance(policy, GaussianPolicy)
         self.policy = policy
@@ -95,6 +99,7 @@ class Collector:
 
     def close(self) -> None:
         self._writer.__exit__(None, None, None)
+        self._verdicts.close()
         self.world.close()
 
     @property
@@ -144,6 +149,7 @@ class Collector:
         self.world.begin(task, rng)
         self._generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
         self._interventions.begin(rng)
+        self._verdicts.begin()
         self._progress = self.world.cell.status().progress
         self._succeeded = self._truth = False  # for as long as the task asks; so, or reached at the end
         self.film.begin(self.done)
@@ -157,13 +163,20 @@ class Collector:
         tick = self.world.step(action)
         self._interventions.watch(self._progress, tick.progress)
         self._progress = tick.progress
-        done = self._judge.done(Frames(tick.states, tick.reached, tick.progress), task)
+        self._verdicts.ask(Frames(tick.states, tick.reached, tick.progress, tick.images, tick.proprio), task)
         self._succeeded |= tick.success
         self._truth = self._succeeded or bool(tick.reached[-1])
         person = tick.intervened or expert is not None
         source = ActionSource.INTERVENTION if person else ActionSource.POLICY
-        rows.append({**seen, **_row(tick, source, done), "_stamp_ns": stamp_ns})
-        return Sensed(tuple(done.tolist()), moved=tick.moved, lost=tick.lost)
+        rows.append({**seen, **_row(tick, source), "_stamp_ns": stamp_ns})
+        return Sensed(self._hear(rows), moved=tick.moved, lost=tick.lost)
+
+    def _hear(self, rows: list[dict[str, Any]], all_of_them: bool = False) -> tuple[bool, ...]:
+        """Verdicts on frames that came in; each also goes to its decision's row."""
+        heard = self._verdicts.hear(all_of_them)
+        for index, done in heard:
+            rows[index]["verdict"] = np.float32(done.mean())
+        return tuple(bool(frame) for _, done in heard for frame in done)
 
     def _sample(self, seen: dict[str, NDArray]) -> NDArray[np.float32]:
         return self.policy.sample(tensors({k: v[None] for k, v in seen.items()}, "cpu"), self._generator).numpy()[0]
@@ -171,6 +184,7 @@ class Collector:
     def _commit(self, rows: list[dict[str, Any]], attempt: Attempt) -> None:
         """Write the attempt. What comes after it is on disk before it counts."""
         task = self.world.space.tasks[attempt.task]
+        self._hear(rows, all_of_them=True)
         rows[-1]["reward"] = {End.SUCCESS: DONE_REWARD, End.LOST: self._lost_reward}.get(attempt.end, STEP_REWARD)
         last = self.world.observe()
         stamp_ns = self.world.cell.stamp_ns
@@ -271,7 +285,7 @@ def open_replay(config: FinetuneConfig, run: Path) -> ZarrStore:
     return ZarrStore.create(path, DatasetSpec(space.arm.spec, space.interface, config.task_ids, extra=extra))
 
 
-def _row(tick: Tick, source: ActionSource, done: NDArray[np.bool_]) -> dict[str, Any]:
+def _row(tick: Tick, source: ActionSource) -> dict[str, Any]:
     """What is stored of a decision beside what was seen: `verdict` and `truth` are shares of its frames."""
     return {
         "action": tick.action,
@@ -279,6 +293,5 @@ def _row(tick: Tick, source: ActionSource, done: NDArray[np.bool_]) -> dict[str,
         "action_source": np.uint8(source),
         "held": np.bool_(tick.held),
         "reward": np.float32(STEP_REWARD),
-        "verdict": np.float32(done.mean()),
         "truth": np.float32(tick.reached.mean()),
     }

@@ -33,6 +33,7 @@ class Recorded:
     commands: NDArray[np.float64]
     task: int  # that it was recorded for
     success: bool
+    values: NDArray[np.float32] | None = None  # (T, tasks) by reward models of pictures
 
     def decisions(self, space: ToolSpace) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """States (D + 1, S) at the decisions, and the actions (D, A) between them."""
@@ -114,10 +115,15 @@ def add_recorded(
     return over is not None
 
 
+def _frames(episode: Recorded, task: int) -> Frames:
+    values = None if episode.values is None else episode.values[:, task]
+    return Frames(episode.states, episode.reached[:, task], values=values)
+
+
 def _done_at(episode: Recorded, task: int, judge: Judge, consecutive: int) -> int | None:
     """The step at which the task is done."""
     streak = 0
-    for step, done in enumerate(judge.done(Frames(episode.states, episode.reached[:, task]), task)):
+    for step, done in enumerate(judge.done(_frames(episode, task), task)):
         streak = streak + 1 if done else 0
         if streak >= consecutive:
             return step

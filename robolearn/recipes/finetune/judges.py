@@ -7,6 +7,7 @@ left; a thing lost costs what never finishing would. Legend: N frames, S state.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,10 +27,13 @@ class Frames:
     states: NDArray[np.float32]  # (N, S)
     reached: NDArray[np.bool_]  # (N,) the truth, which the twin alone knows
     progress: float = 0.0  # the truth at the last of them
+    images: tuple[Mapping[str, NDArray[np.uint8]], ...] = ()  # by camera, of each
+    proprio: NDArray[np.float32] | None = None  # (N, P)
+    values: NDArray[np.float32] | None = None  # (N,) what a reward model made of their pictures, if that is known
 
 
 class Judge(Protocol):
-    """Says which frames show a task done."""
+    """Says which frames show a task done. What takes long, or looks back, is asked aside (`verdicts.py`)."""
 
     def done(self, frames: Frames, task: int) -> NDArray[np.bool_]:
         """(N,)."""

@@ -16,6 +16,7 @@ from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
 from robolearn.networks.model_directory import config_from_json, read_model_config, read_weights, write_model
 from robolearn.recipes.demonstrations import buffer_statistics
 from robolearn.recipes.finetune.data import Recorded, add_recorded, labelled_frames, read_recorded
+from robolearn.recipes.finetune.image_judge import open_image_judge, prepare_image_judge, score_old
 from robolearn.recipes.finetune.judges import ErringJudge, Judge, LearnedJudge, TrueJudge
 from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.recipes.run import RESUME_FILE, Run, read_run_config, read_state
@@ -38,11 +39,17 @@ def recorded(config: FinetuneConfig, prior: Sequence[Path], demos: Sequence[Path
 def old_episodes(config: FinetuneConfig, run: Path) -> list[Recorded]:
     """Those that a run was begun with."""
     about = read_run_config(run)
-    return recorded(config, [Path(path) for path in about["prior"]], [Path(path) for path in about["demos"]])
+    prior, demos = ([Path(path) for path in about[which]] for which in ("prior", "demos"))
+    episodes = recorded(config, prior, demos)
+    return score_old(config, run, [*demos, *prior], episodes) if config.reward_models else episodes
 
 
 def prepare_judge(config: FinetuneConfig, run: Path, episodes: Sequence[Recorded]) -> dict[str, float]:
-    """Train the success classifier, if there is none yet, and tell how it does on held-out episodes."""
+    """Train the success classifier, if there is none yet, and tell how it does on held-out episodes; or choose the
+    threshold of the models of pictures."""
+    if config.reward_models:
+        about = read_run_config(run)
+        return dict(prepare_image_judge(config, run, [Path(path) for path in about["demos"]], episodes))
     if (run / CLASSIFIER).exists():
         return dict(read_model_config(run / CLASSIFIER, "success classifier")["held_out"])
     space = config.space()
@@ -61,7 +68,7 @@ def prepare_judge(config: FinetuneConfig, run: Path, episodes: Sequence[Recorded
 def make_judge(config: FinetuneConfig, run: Path, erring: bool = True) -> Judge:
     """The judge of a prepared run; `erring`: with the errors that the config asks for."""
     space = config.space()
-    judge: Judge = TrueJudge()
+    judge: Judge = open_image_judge(config, run) if config.reward_models else TrueJudge()
     if config.reward == "success":
         saved = read_model_config(run / CLASSIFIER, "success classifier")
         model = StateSuccess(config_from_json(StateSuccessConfig, saved["config"]))

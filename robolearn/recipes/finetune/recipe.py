@@ -15,6 +15,7 @@ from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import RobolearnError
 from robolearn.recipes.finetune.cells import check_cell
 from robolearn.recipes.finetune.collector import REPLAY, WAITS, Collector
+from robolearn.recipes.finetune.image_judge import check_models
 from robolearn.recipes.finetune.learner import Learner, columns, decisions
 from robolearn.recipes.finetune.prepare import (
     PRETRAINED,
@@ -53,6 +54,7 @@ def begin(config: FinetuneConfig, prior: Sequence[Path], demos: Sequence[Path], 
     """Make the folder of a run. Raises RobolearnError before anything is written when the data do not fit."""
     if config.cell:
         check_cell(load_cell(Path(config.cell)), Path(config.cell), make_task(config.task), config)
+    check_models(config)
     recorded(config, prior, demos)
     about: dict[str, Any] = {"task": config.task, "recipe": "finetune", "reward": config.reward}
     about["online"] = {"evaluation_episodes": config.evaluation_episodes}
@@ -68,9 +70,9 @@ def prepare(run: Path, progress: Progress = lambda done, text: None) -> None:
     if (run / PRETRAINED / "checkpoints" / "latest").exists():
         return
     episodes = old_episodes(config, run)
-    if config.reward == "success":
+    if config.reward != "true":
         facts = prepare_judge(config, run, episodes)
-        progress(0, f"classifier: {facts['true_positive_rate']:.2f} true, {facts['false_positive_rate']:.4f} false")
+        progress(0, f"judge: {facts['true_positive_rate']:.2f} true, {facts['false_positive_rate']:.4f} false")
     pretrain(config, run, offline_buffer(config, run, episodes), lambda done, text: progress(0, f"{done} {text}"))
 
 

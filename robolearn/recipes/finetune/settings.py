@@ -54,7 +54,9 @@ class FinetuneConfig:
     """Everything that a run depends on."""
 
     task: str
-    reward: Literal["true", "success"] = "success"
+    reward: Literal["true", "success", "vlm", "progress"] = "success"
+    reward_models: tuple[str, ...] = ()  # folders for vlm and progress: one for all tasks, or one each, forward first
+    force_reward: bool = False  # let a model near a robot that did not pass its audit
     cell: str = ""  # file of the physical cell that practises; empty: the twin
     graph: Literal["", "robot", "twin"] = ""  # practise on that of the ROS graph, by the node `practice`
     teleop: str = ""  # with which a person may take over: a name of TELEOPERATORS; a cell has its own, `cell` names it
@@ -112,6 +114,11 @@ class FinetuneConfig:
             raise SpecError(
                 f"intervention ratio is {rule.ratio:g}, the discount {discount:g}; it has to lie above the discount "
                 "and be at most 1, or the learner may idle unpunished"
+            )
+        if (self.reward in ("vlm", "progress")) != bool(self.reward_models) or len(self.reward_models) > 2:
+            raise SpecError(
+                f"reward {self.reward} came with {len(self.reward_models)} reward models; vlm and progress want one "
+                "for both tasks or one each, and nothing else wants any: --reward-model FOLDER"
             )
         if self.cell and self.graph:
             raise SpecError("--cell is a cell of this computer, --graph one of the ROS graph; give one of them")

@@ -1,0 +1,164 @@
+"""Reward models of pictures as judges: a frame is done where the model's value is above a threshold.
+
+The threshold is chosen on the demonstrations. Old episodes are scored once, and the values kept in the run. Legend: T
+steps, H W image.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.envs.tool_space import DECISION_TICKS
+from robolearn.errors import CheckpointError, SpecError
+from robolearn.networks.model_directory import CONFIG_FILE
+from robolearn.recipes.finetune.data import SURE_FRAMES, UNSURE_FRAMES, Recorded
+from robolearn.recipes.finetune.judges import Frames
+from robolearn.recipes.finetune.settings import FinetuneConfig
+from robolearn.recipes.rewards.data import RewardData, cameras_of
+from robolearn.rewards.open_clip import OpenClipConfig
+from robolearn.rewards.reward_model import Episodes, RewardModel
+from robolearn.rewards.saved import load_reward, require_trusted
+from robolearn.rewards.success import area_under_roc
+from robolearn.rewards.vlm import VLMConfig, VLMReward
+from robolearn.tasks import make_task
+
+FILE, VALUES = "image_judge.json", "image_values.npz"
+FALSE_POSITIVE_RATE = 0.002  # of the demonstrations' frames
+MIN_FOUND = 0.8  # of their last frames, whatever false-positive rate that takes
+
+
+class ImageJudge:
+    """Scores pictures tick by tick, with those of the attempt before them where the model looks back."""
+
+    def __init__(self, config: FinetuneConfig, thresholds: Sequence[float], size: tuple[int, int]) -> None:
+        """thresholds: one a task; size: (H, W) that the models have seen."""
+        self.models = load_models(config)
+        self.cameras = tuple(sorted({camera for model in self.models for camera in cameras_of(model)}))
+        self.size = size
+        self._thresholds = thresholds
+        self._texts = [make_task(task).instruction for task in config.task_ids]
+        self.begin()
+
+    def begin(self) -> None:
+        """An attempt begins."""
+        self._images: dict[str, list[NDArray[np.uint8]]] = {camera: [] for camera in self.cameras}
+        self._proprio: list[NDArray[np.float32]] = []
+
+    def done(self, frames: Frames, task: int) -> NDArray[np.bool_]:
+        values = self._score(frames, task) if frames.values is None else frames.values
+        return np.asarray(values > self._thresholds[task])
+
+    def _score(self, frames: Frames, task: int) -> NDArray[np.float32]:
+        model, count = self.models[task], len(frames.images)
+        height, width = self.size
+        for images in frames.images:
+            for camera, pictures in self._images.items():
+                pictures.append(np.asarray(cv2.resize(images[camera], (width, height)), np.uint8))
+        if frames.proprio is not None:
+            self._proprio += list(frames.proprio)
+        looks_back = hasattr(getattr(model, "config", None), "window")
+        kept = slice(None) if looks_back else slice(-count, None)
+        shown = {camera: torch.from_numpy(np.stack(pictures[kept]))[None] for camera, pictures in self._images.items()}
+        proprio = torch.from_numpy(np.stack(self._proprio[kept]))[None] if self._proprio else None
+        value = model.score(Episodes(shown, [self._texts[task]], proprio)).value
+        return value[0, -count:].cpu().numpy().astype(np.float32)
+
+
+def load_models(config: FinetuneConfig) -> list[RewardModel]:
+    """One for each task. A folder of `vlm` may also be an open_clip one: its goal is then the task's instruction."""
+    models = [_load(Path(folder), config) for folder in config.reward_models]
+    return models if len(models) == len(config.task_ids) else models * len(config.task_ids)
+
+
+def check_models(config: FinetuneConfig) -> list[str]:
+    """Raises what keeps the models from judging here, before anything is written; what was forced, in words."""
+    forced = []
+    if config.real:
+        forced = [require_trusted(Path(folder), config.force_reward) for folder in config.reward_models]
+    for model in load_models(config):
+        if model.id != config.reward or not model.causal:
+            raise SpecError(f"a reward model {model.id} came for --reward {config.reward}; give one of that name")
+    return [problem for problem in forced if problem]
+
+
+def score_old(config: FinetuneConfig, run: Path, paths: Sequence[Path], episodes: Sequence[Recorded]) -> list[Recorded]:
+    """The episodes of these datasets, in order, with their values, which are kept in the run."""
+    if (run / VALUES).exists():
+        with np.load(run / VALUES, allow_pickle=False) as kept:
+            values = [kept[f"episode_{index}"] for index in range(len(episodes))]
+    else:
+        values = _scored(load_models(config), [make_task(task).instruction for task in config.task_ids], paths)
+        np.savez(run / VALUES, **{f"episode_{index}": each for index, each in enumerate(values)})  # type: ignore[arg-type]
+    return [replace(episode, values=value) for episode, value in zip(episodes, values, strict=True)]
+
+
+def prepare_image_judge(
+    config: FinetuneConfig, run: Path, paths: Sequence[Path], episodes: Sequence[Recorded]
+) -> Mapping[str, float]:
+    """Choose the thresholds on the episodes that succeeded and their earlier frames; tells how they do there.
+
+    Raises SpecError where no episode of a task succeeded.
+    """
+    thresholds, worst = [], {"false_positive_rate": 0.0, "true_positive_rate": 1.0, "area_under_roc": 1.0}
+    for task, name in enumerate(config.task_ids):
+        mine = [episode.values[:, task] for episode in episodes if episode.task == task and episode.success]  # type: ignore[index]
+        if not mine:
+            raise SpecError(f"no demonstration of {name} succeeded; the threshold of its reward model wants some")
+        done = np.concatenate([values[-SURE_FRAMES:] for values in mine])
+        before = np.concatenate([values[:-UNSURE_FRAMES] for values in mine])
+        strict, found = np.quantile(before, 1.0 - FALSE_POSITIVE_RATE), np.quantile(done, 1.0 - MIN_FOUND)
+        thresholds.append(float(min(strict, np.nextafter(found, -np.inf))))
+        labels = np.r_[np.ones(len(done), np.bool_), np.zeros(len(before), np.bool_)]
+        facts = {
+            "false_positive_rate": float((before > thresholds[-1]).mean()),
+            "true_positive_rate": float((done > thresholds[-1]).mean()),
+            "area_under_roc": area_under_roc(np.r_[done, before], labels),
+        }
+        worst = {key: (max if key[0] == "f" else min)(worst[key], value) for key, value in facts.items()}
+    camera = cameras_of(load_models(config)[0])[0]
+    about = {"thresholds": thresholds, "size": RewardData(paths[0]).image_size(camera), "demonstrations": worst}
+    (run / FILE).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    return worst
+
+
+def open_image_judge(config: FinetuneConfig, run: Path) -> ImageJudge:
+    """That of a prepared run."""
+    try:
+        about = json.loads((run / FILE).read_text(encoding="utf-8"))
+        height, width = about["size"]
+        return ImageJudge(config, about["thresholds"], (height, width))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{run / FILE} cannot be read ({error}); begin another run") from error
+
+
+def _load(folder: Path, config: FinetuneConfig) -> RewardModel:
+    saved = folder / CONFIG_FILE
+    if config.reward == "vlm" and not (saved.exists() and "reward" in json.loads(saved.read_text(encoding="utf-8"))):
+        clip = OpenClipConfig(model_dir=str(folder), device=config.compute.device)
+        return VLMReward(VLMConfig(alpha=0.0, clip=clip))
+    return load_reward(folder, config.compute.device)
+
+
+def _scored(models: Sequence[RewardModel], texts: Sequence[str], paths: Sequence[Path]) -> list[NDArray[np.float32]]:
+    """(T, tasks) of every episode that `read_recorded` reads."""
+    values = []
+    for path in paths:
+        data, store = RewardData(path), ZarrStore.open(path)
+        for index, info in enumerate(store.episodes):
+            if info.length > DECISION_TICKS:
+                shown = data.episodes([index])
+                each = [
+                    model.score(replace(shown, text=[text])).value[0].cpu().numpy()
+                    for model, text in zip(models, texts, strict=True)
+                ]
+                values.append(np.stack(each, axis=1).astype(np.float32))
+    return values

@@ -1,0 +1,130 @@
+"""Practice judged by reward models of pictures, which are asked beside the control path."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from practice_runs import recorded_arrays, same, small_config
+
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.errors import RobolearnError, SpecError
+from robolearn.recipes.collect import CollectConfig, collect_episodes
+from robolearn.recipes.finetune.image_judge import FILE, VALUES, check_models
+from robolearn.recipes.finetune.judges import Frames
+from robolearn.recipes.finetune.recipe import begin, finetune, practise
+from robolearn.recipes.finetune.settings import FinetuneConfig
+from robolearn.recipes.finetune.verdicts import Verdicts
+from robolearn.recipes.rewards.settings import TrainingSettings
+from robolearn.recipes.rewards.training import train_reward
+from robolearn.rewards.features import EncoderConfig
+from robolearn.rewards.fixture import save_untrained
+
+TINY = TrainingSettings(encoder=EncoderConfig(channels=(8, 8)), steps=4, batch_size=8, held_out=0.25)
+
+
+def numbered(number: int) -> Frames:
+    return Frames(np.full((4, 1), number, np.float32), np.zeros(4, np.bool_))
+
+
+class Echo:
+    """Answers which decision it was asked about, once it may."""
+
+    def __init__(self) -> None:
+        self.may = threading.Event()
+
+    def done(self, frames: Frames, task: int) -> np.ndarray:
+        assert self.may.wait(20)
+        return frames.states[:, 0]
+
+
+@given(st.booleans(), st.lists(st.booleans(), max_size=12))
+def test_every_verdict_is_heard_once_and_in_order(aside: bool, asks: list[bool]) -> None:
+    echo = Echo()
+    echo.may.set()
+    verdicts, heard, asked = Verdicts(echo, aside, patient=True), [], 0
+    for ask in asks:
+        if ask:
+            verdicts.ask(numbered(asked), 0)
+            asked += 1
+        heard += verdicts.hear()
+        assert len(heard) == (max(asked - 1, 0) if aside else asked)
+    heard += verdicts.hear(all_of_them=True)
+    verdicts.close()
+    assert [(n, int(done[0])) for n, done in heard] == [(n, n) for n in range(asked)]
+
+
+def test_a_robot_does_not_wait_for_a_verdict() -> None:
+    echo = Echo()
+    verdicts = Verdicts(echo, aside=True, patient=False)
+    for number in range(3):
+        verdicts.ask(numbered(number), 0)
+        assert verdicts.hear() == []  # though two are late
+    echo.may.set()
+    assert [n for n, _ in verdicts.hear(all_of_them=True)] == [0, 1, 2]
+    verdicts.close()
+
+
+def test_models_are_wanted_for_pictures_alone() -> None:
+    with pytest.raises(SpecError, match="--reward-model"):
+        FinetuneConfig("push-v1", reward="vlm")
+    with pytest.raises(SpecError, match="nothing else wants any"):
+        FinetuneConfig("push-v1", reward_models=("folder",))
+
+
+@pytest.fixture(scope="module")
+def demos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """With pictures."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for task in ("push-v1", "push_back-v1"):
+        collect_episodes(CollectConfig(task, image_size=24), folder / f"{task}.zarr", 4, seed=0)
+    return [folder / "push-v1.zarr", folder / "push_back-v1.zarr"]
+
+
+@pytest.fixture(scope="module")
+def progress(demos: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("model") / "progress"
+    train_reward("progress", demos[0], out, TINY)
+    return out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["progress", "vlm"])
+def test_practice_by_pictures_runs_end_to_end(name: str, demos: list[Path], progress: Path, tmp_path: Path) -> None:
+    folder = progress
+    if name == "vlm":
+        folder = tmp_path / "clip"
+        save_untrained(folder)
+    config = replace(small_config(24), reward=name, reward_models=(str(folder),))
+    runs = [tmp_path / "one", tmp_path / "two"]
+    for run in runs:
+        assert finetune(config, [], demos, run, processes=False)["steps"] == 24
+    assert (runs[0] / FILE).exists()
+    assert (runs[0] / VALUES).exists()
+    assert same(*(recorded_arrays(run) for run in runs))  # a judge in a thread repeats itself, too
+    store = ZarrStore.open(runs[0] / "replay.zarr")
+    verdicts = np.concatenate([store.read(i)["verdict"][:-1] for i in range(len(store.episodes))])
+    assert ((verdicts >= 0) & (verdicts <= 1)).all()
+    (runs[0] / "stopped.txt").unlink()
+    more = replace(config, supervisor=replace(config.supervisor, max_steps=30))
+    more.write(runs[0])
+    assert practise(runs[0], processes=False)["steps"] >= 24  # and a run is gone on with from the values that were kept
+
+
+@pytest.mark.slow
+def test_a_model_that_was_not_trusted_judges_no_robot_unless_forced(
+    demos: list[Path], progress: Path, tmp_path: Path
+) -> None:
+    config = replace(small_config(24), reward="progress", reward_models=(str(progress),), graph="robot")
+    with pytest.raises(RobolearnError, match=r"missed gates of its audit|was never audited"):
+        begin(config, [], demos, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    (problem,) = check_models(replace(config, force_reward=True))
+    assert "somebody forced it" in problem
+    with pytest.raises(SpecError, match="came for --reward vlm"):
+        check_models(replace(config, graph="", reward="vlm"))
