@@ -42,16 +42,17 @@ def record(path: Path, episodes: int, steps: int, size: int) -> None:
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:size, :size]
     background = np.stack([128 + 80 * np.sin(x / 9 + c) * np.cos(y / 11) for c in range(3)], -1)
+    noisy = (background + rng.normal(0, 2, (16, *background.shape))).clip(0, 255).astype(np.uint8)
     with store.writer() as writer:
         for _ in range(episodes):
             writer.begin(EpisodeMeta(instruction="push the block"))
             for step in range(steps):
-                image = background + rng.normal(0, 2, background.shape)
+                image = noisy[rng.integers(len(noisy))].copy()
                 left = step % (size - 20)
                 image[40:60, left : left + 20] = (220, 40, 40)
                 values = {
                     "proprio": np.zeros(2, np.float32),
-                    "image_front": image.clip(0, 255).astype(np.uint8),
+                    "image_front": image,
                     "action": np.zeros(1, np.float32),
                 }
                 writer.append(values, dict.fromkeys(values, step))
@@ -77,11 +78,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--arch", default="", help="architecture of open_clip; a tiny one where empty")
-    parser.add_argument("--episodes", type=int, default=20)
+    parser.add_argument("--episodes", type=int, default=40)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--size", type=int, default=128, help="height and width of the images [px]")
     parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     args = parser.parse_args()

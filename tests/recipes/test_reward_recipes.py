@@ -229,12 +229,13 @@ def test_groups_are_scored_side_by_side_in_order_and_few_wait(monkeypatch: pytes
             ahead.append(begun[0] - used[0])
         return {"value": np.array(group)}
 
-    for group, columns in side_by_side(work, [[i] for i in range(40)]):
-        assert columns["value"].tolist() == group == [used[0]]
-        with lock:
-            used[0] += 1
+    for ready in side_by_side(work, [[i] for i in range(40)]):
+        for group, columns in ready:
+            assert columns["value"].tolist() == group == [used[0]]
+            with lock:
+                used[0] += 1
     assert used[0] == 40
-    assert max(ahead) <= 2 * 3 + 2  # two a core, one too many and one in use: memory does not grow with the data
+    assert max(ahead) <= 4 * 3 + 1  # four a core and one too many: memory does not grow with the data
     assert limits == [1, 3]  # a core each, and then as before
 
 

@@ -22,7 +22,13 @@ from robolearn.specs import ArraySpec
 COLUMN_KINDS: dict[Kind, str] = {"reward": "reward", "potential": "progress", "success": "success"}
 """First part of a column's name: what its values mean."""
 
-AHEAD = 2  # groups under way for each core, so that none idles while results, which are small, wait to be written
+AHEAD = 4  # groups under way for each core, so that none idles while results, which are small, wait to be written
+
+Columns = dict[str, NDArray]
+"""Values (B, T) of a group of episodes by column."""
+
+Scored = tuple[list[int], Columns]
+"""Indices of episodes, and what was made of them."""
 
 
 def column_name(model: RewardModel, wanted: str = "") -> str:
@@ -68,17 +74,18 @@ def label_dataset(
     with data.store.column_writer(name, ArraySpec(()), attributes) as writer:
         missing = writer.missing
 
-    def score(group: list[int]) -> dict[str, NDArray]:
+    def score(group: list[int]) -> Columns:
         output = model.score(data.episodes(group, cameras))
         return {
             key: (output.raw[what] if what in output.raw else getattr(output, what)).cpu().numpy().astype(dtype)
             for key, (what, dtype) in wanted.items()
         }
 
-    for group, columns in side_by_side(score, data.groups(missing)):
-        _write(data.store, group, columns, attributes)
-        episodes += len(group)
-        images += sum(data.store.episodes[index].length for index in group) * max(len(cameras), 1)
+    for scored in side_by_side(score, data.groups(missing)):
+        _write(data.store, scored, attributes)
+        indices = [index for group, _ in scored for index in group]
+        episodes += len(indices)
+        images += sum(data.store.episodes[index].length for index in indices) * max(len(cameras), 1)
         progress(episodes, f"{images / (time.perf_counter() - started_s):.0f} images/s")
     wall_s = time.perf_counter() - started_s
     return {
@@ -92,34 +99,45 @@ def label_dataset(
     }
 
 
-def side_by_side(
-    work: Callable[[list[int]], dict[str, NDArray]], groups: Sequence[list[int]]
-) -> Iterator[tuple[list[int], dict[str, NDArray]]]:
+def side_by_side(work: Callable[[list[int]], Columns], groups: Sequence[list[int]]) -> Iterator[list[Scored]]:
     """What `work` makes of each group, in order, a core each: one group is decoded while another is in the network.
 
-    A CPU that works on a picture of its own per core has no others to wait for, as it has where all share one picture.
+    All that is ready comes at once, for a disk takes as long to make much durable as little. A CPU that works on a
+    picture of its own per core has no others to wait for, as it has where all share one picture.
     """
     threads = torch.get_num_threads()
     workers = max(threads, 2)
-    waiting: deque[tuple[list[int], Future[dict[str, NDArray]]]] = deque()
+    waiting: deque[tuple[list[int], Future[Columns]]] = deque()
     torch.set_num_threads(1)
     pool = ThreadPoolExecutor(workers, "score")
     try:
         for group in groups:
             waiting.append((group, pool.submit(work, group)))
             if len(waiting) > AHEAD * workers:
-                done, result = waiting.popleft()
-                yield done, result.result()
+                yield _ready(waiting)
         while waiting:
-            done, result = waiting.popleft()
-            yield done, result.result()
+            yield _ready(waiting)
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)
 
 
-def _write(store: ZarrStore, group: list[int], columns: Mapping[str, NDArray], attributes: Mapping[str, Any]) -> None:
-    """Write (B, T) values of the episodes of `group`, column by column."""
-    for name, values in columns.items():
-        with store.column_writer(name, ArraySpec((), str(values.dtype)), attributes) as writer:
-            writer.write_all({i: values[row, : store.episodes[i].length] for row, i in enumerate(group)})
+def _ready(waiting: deque[tuple[list[int], Future[Columns]]]) -> list[Scored]:
+    """Take the first ones, waiting for one of them."""
+    ready: list[Scored] = []
+    while waiting and (not ready or waiting[0][1].done()):
+        group, future = waiting.popleft()
+        ready.append((group, future.result()))
+    return ready
+
+
+def _write(store: ZarrStore, scored: Sequence[Scored], attributes: Mapping[str, Any]) -> None:
+    """Write (B, T) values of the episodes of each group, column by column."""
+    for name, example in scored[0][1].items():
+        values = {
+            index: columns[name][row, : store.episodes[index].length]
+            for group, columns in scored
+            for row, index in enumerate(group)
+        }
+        with store.column_writer(name, ArraySpec((), str(example.dtype)), attributes) as writer:
+            writer.write_all(values)
