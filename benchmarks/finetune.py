@@ -47,14 +47,15 @@ DATA: dict[str, tuple[bool, Manner, int, int]] = {
     "play": (False, "play", 20, 2000),
 }
 """By name: whether of the backward task, in which manner, episodes, first seed. The first two are demonstrations."""
+ONLINE_ALONE = ("reward=true", "online=warm_up", "rlpd.utd=4", "rlpd.actor_learning_rate=1e-4")  # WSRL's own settings
 VARIANTS: dict[str, tuple[str, ...]] = {
     "learned": (),
     "perfect": ("reward=true",),
     "erring": ("false_positives=0.1",),
     "erring_no_timeout": ("false_positives=0.1", "supervisor.switch_on_timeout=false"),
     "rlif": ("reward=true", "rewards=intervention", "interventions.ratio=0.985", "interventions.noise=0.33"),
-    "wsrl": ("reward=true", "online=warm_up", "warmup_steps=1000"),
-    "naive_sac": ("reward=true", "online=warm_up", "rlpd.initial_temperature=1.0", "rlpd.backup_entropy=true"),
+    "wsrl": (*ONLINE_ALONE, "warmup_steps=1000"),
+    "naive_sac": ONLINE_ALONE,
     "calql": ("reward=true", "algorithm=calql"),
     "calql_not_retained": ("reward=true", "algorithm=calql", "online=warm_up"),
     "iql": ("reward=true", "algorithm=iql", "pretrained_by=iql"),

@@ -37,9 +37,7 @@ class PracticeConfig:
     tool_high: tuple[float, float, float] = (0.34, 0.24, 0.14)
     reach_low: tuple[float, float] = (0.13, -0.22)  # where a thing can be worked on
     reach_high: tuple[float, float] = (0.33, 0.22)
-    room_m: float = (
-        0.025  # from there inwards, in which a thing is brought back already: the tool gets behind it no more
-    )
+    room_m: float = 0.025  # from there inwards, where a thing is brought back already: the tool gets behind it no more
     draw_mark: bool = True  # a mark that things are brought to is drawn anew at every forward attempt, as a lamp would
 
 

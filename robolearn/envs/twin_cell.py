@@ -17,6 +17,7 @@ from robolearn.twin.twin import Twin
 from robolearn.types import ActionSource
 
 DAY_S = 24 * 3600
+ROLLING_M = 0.001  # resistance of things on the table; with none, what stands on its edge rolls for ever
 
 
 class TwinCell:
@@ -35,6 +36,8 @@ class TwinCell:
     ) -> None:
         self.twin = Twin(task, cameras or {})
         self.marks = tuple(body for body in task.bodies if body != task.arm.tool and not self.twin.moves(body))
+        for body in set(task.bodies) - {task.arm.tool, *self.marks}:
+            self.twin.resist_rolling(body, ROLLING_M)
         self._filter = SafetyFilter(self.twin.robot_spec, SafetyConfig(), self.twin.period_ns * 1e-9)
         self._fields = ("proprio", *(f"pose_{body}" for body in task.bodies))
         self._first, self._hands, self._clock, self._sleep = task, hands, clock, sleep

@@ -114,6 +114,12 @@ class Twin:
         """Whether the physics moves a body of the task, rather than its placing alone."""
         return bool(self.model.body_mocapid[self._layout.body_ids[body]] < 0)
 
+    def resist_rolling(self, body: str, resistance_m: float) -> None:
+        """Give a body a rolling resistance [m]: the torque that slows it is so much times the force on its contact."""
+        for geom in np.flatnonzero(self.model.geom_bodyid == self.model.body(body).id):
+            self.model.geom_condim[geom] = 6
+            self.model.geom_friction[geom, 2] = resistance_m
+
     def place_mark(self, body: str, pose: ArrayLike) -> None:
         """Put a body that its placing alone moves, such as a mark, at `pose` (7,). Raises AssetError for another."""
         if self.moves(body):

@@ -77,6 +77,23 @@ def test_a_thing_is_brought_back_to_where_attempts_begin(world: PracticeWorld) -
     assert not world.lost()
 
 
+def test_what_stands_on_its_edge_rolls_to_a_stop(world: PracticeWorld) -> None:
+    world.reset(5)
+    assert isinstance(world.cell, TwinCell)
+    twin = world.cell.twin
+    puck = twin.model.joint(int(twin.model.body("puck").jntadr[0]))
+    twin.data.qpos[puck.qposadr[0] :][:7] = (0.2, -0.15, 0.0221, np.sqrt(0.5), 0.0, np.sqrt(0.5), 0.0)
+    twin.data.qvel[puck.dofadr[0] :][:6] = (0.0, 0.2, 0.0, 0.0, 0.0, -0.2 / 0.022)
+    still = twin.robot_state().joint_position.astype(np.float32)
+    places = []
+    for _ in range(60):
+        twin.step(still)
+        places.append(world.facts()["pose_puck"][:2])
+    assert world.lost() == "the puck stands on its edge"
+    assert 0.02 < np.linalg.norm(places[-1] - (0.2, -0.15)) < 0.2
+    assert np.linalg.norm(places[-1] - places[-10]) < 1e-4
+
+
 def test_only_marks_can_be_placed(world: PracticeWorld) -> None:
     with pytest.raises(AssetError, match="only a mark"):
         world.cell.place("puck", np.array([0.2, 0.1, 0.0, 1, 0, 0, 0]))
