@@ -25,10 +25,10 @@ import torch
 
 from robolearn.datasets.store import DatasetSpec, EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.networks.open_clip import OpenClip, OpenClipConfig, import_open_clip
 from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.label import label_dataset
 from robolearn.rewards.fixture import save_untrained
-from robolearn.rewards.open_clip import OpenClip, OpenClipConfig, import_open_clip
 from robolearn.rewards.vlm import VLMConfig, VLMReward
 from robolearn.specs import ArraySpec, InterfaceSpec, RobotSpec, image_spec
 from robolearn.types import EpisodeOutcome

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from robolearn.networks.open_clip import OpenClipConfig
 from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.rewards.audit import audit_models
 from robolearn.recipes.rewards.data import RewardData
@@ -30,7 +31,6 @@ from robolearn.recipes.rewards.settings import TrainingSettings
 from robolearn.recipes.rewards.training import TRAINERS, split_episodes
 from robolearn.rewards.fixture import TinyClipConfig, train_tiny_clip
 from robolearn.rewards.keypoints import KeypointsConfig, KeypointsReward, colour_track
-from robolearn.rewards.open_clip import OpenClipConfig
 from robolearn.rewards.vlm import VLMConfig
 
 RESULT = Path(__file__).parent / "results" / "reward_leaderboard.json"

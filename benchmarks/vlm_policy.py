@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from robolearn.networks.open_clip import OpenClipConfig
 from robolearn.policies.checkpoint import load_policy
 from robolearn.recipes.environments import make_environments
 from robolearn.recipes.evaluate import EVALUATION_SEED, evaluate_policy
 from robolearn.recipes.rewards.online import SETTINGS, OnlineRewardConfig, learn_from_model
 from robolearn.recipes.training_data import tensors
 from robolearn.rewards.fixture import TinyClipConfig, train_tiny_clip
-from robolearn.rewards.open_clip import OpenClipConfig
 from robolearn.rewards.vlm import VLMConfig, VLMReward
 from robolearn.tasks.point import ANGLES, SHOULDER, pointing
 

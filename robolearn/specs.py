@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,9 @@ class ArraySpec:
         as_tuple = {k: tuple(v) for k, v in data.items() if isinstance(v, (list, tuple))}
         return cls(**{**data, **as_tuple})
 
+
+INSTRUCTION = "instruction"
+"""Observation field of a policy that follows words: the vector of a sentence; its unit names who makes that."""
 
 POSE_SPEC = ArraySpec(shape=(7,), unit="m, quaternion wxyz", names=("x", "y", "z", "qw", "qx", "qy", "qz"))
 """Spec of a body's pose: position, then quaternion."""
@@ -112,12 +115,22 @@ class InterfaceSpec:
     observation: dict[str, ArraySpec]
     action: ArraySpec
     control_hz: float
+    observation_steps: int = 1  # that a policy wants at once: those up to now, one a tick
+
+    @property
+    def shown(self) -> dict[str, ArraySpec]:
+        """The fields as a policy is shown them: above one step with a leading axis, oldest first."""
+        steps = self.observation_steps
+        if steps == 1:
+            return self.observation
+        return {name: replace(field, shape=(steps, *field.shape)) for name, field in self.observation.items()}
 
     def to_json(self) -> dict[str, Any]:
         return {
             "observation": {k: v.to_json() for k, v in self.observation.items()},
             "action": self.action.to_json(),
             "control_hz": self.control_hz,
+            "observation_steps": self.observation_steps,
         }
 
     @classmethod
@@ -126,11 +139,17 @@ class InterfaceSpec:
             observation={k: ArraySpec.from_json(v) for k, v in data["observation"].items()},
             action=ArraySpec.from_json(data["action"]),
             control_hz=float(data["control_hz"]),
+            observation_steps=int(data.get("observation_steps", 1)),
         )
 
     def require(self, other: InterfaceSpec, ours: str, theirs: str) -> None:
-        """Raise SpecError unless `other` (called `theirs`) supplies what this spec (called `ours`) needs."""
+        """Raise SpecError unless `other` (called `theirs`) supplies what this spec (called `ours`) needs.
+
+        The instruction and observations of the past come from whoever runs the policy.
+        """
         for name, spec in self.observation.items():
+            if name == INSTRUCTION:
+                continue
             if name not in other.observation:
                 raise SpecError(f"{ours} needs observation field {name!r}; {theirs} has {', '.join(other.observation)}")
             theirs_spec = other.observation[name]

@@ -164,11 +164,11 @@ def reward_train(
         device: cpu or cuda.
         web: serve the page while this runs; its address is printed.
     """
+    from robolearn.networks.open_clip import OpenClipConfig
     from robolearn.recipes.rewards.settings import TrainingSettings
     from robolearn.recipes.rewards.training import train_reward
     from robolearn.rewards.endpoint import EndpointConfig
     from robolearn.rewards.features import EncoderConfig
-    from robolearn.rewards.open_clip import OpenClipConfig
     from robolearn.rewards.vlm import VLMConfig
 
     place = str(model_dir.absolute()) if model_dir else ""  # the saved model is read from elsewhere
@@ -346,8 +346,8 @@ def _audit(dataset: Path, reward: tuple[str, ...], out: Path | None, device: str
 def reward_model(name: str, config: Path | None, device: str, vlm: dict[str, Any], clip: dict[str, Any]) -> Any:
     """A trained model by its folder, or one that needs no training by name."""
     from robolearn.networks.model_directory import config_from_json
+    from robolearn.networks.open_clip import OpenClipConfig
     from robolearn.rewards import REWARDS, reward_class
-    from robolearn.rewards.open_clip import OpenClipConfig
     from robolearn.rewards.saved import load_reward
     from robolearn.rewards.score_client import SCHEMES, RemoteReward
     from robolearn.rewards.vlm import VLMConfig

@@ -6,7 +6,7 @@ beyond it. The draws depend on the generator alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -53,8 +53,15 @@ class SamplerConfig:
 class Sampler:
     """Draws steps at random, each with the chunk of actions that begins there. Never crosses an episode's ends."""
 
-    def __init__(self, store: Store, config: SamplerConfig, episodes: Sequence[int] | None = None) -> None:
-        """`episodes` are indices of `store.episodes`, all of them unless given.
+    def __init__(
+        self,
+        store: Store,
+        config: SamplerConfig,
+        episodes: Sequence[int] | None = None,
+        embed: Callable[[NDArray], NDArray] | None = None,
+    ) -> None:
+        """`episodes` are indices of `store.episodes`, all of them unless given. `embed` makes vectors (T, D) of an
+        episode's images (T, H, W, 3), once, and batches hold those in their place.
 
         Raises DatasetError when they hold no step to learn from: one where every field is there and at least one
         action of the chunk may be imitated; with a transition, where there is an action and what came of it.
@@ -77,8 +84,18 @@ class Sampler:
         images = [name for name in config.fields if name in spec.image_fields]
         vectors = [name for name in config.fields if name not in images]
         self._vectors = self._read_vectors(store, dict.fromkeys((*vectors, "action")))
+        if embed is not None:
+            for name in images:
+                made = [embed(store.read(index, [name])[name]) for index in self.episodes]
+                self._vectors[name] = np.concatenate(made)
         self._images = ImageCache(
-            store, images, self._episode, self._first, config.images, config.cache_bytes, config.cache_folder
+            store,
+            [] if embed else images,
+            self._episode,
+            self._first,
+            config.images,
+            config.cache_bytes,
+            config.cache_folder,
         )
         self._usable, self._starts = self._choose_steps(store)
         if not len(self._starts):
@@ -114,6 +131,10 @@ class Sampler:
             return self._starts.take(rng.integers(0, len(self._starts), number))
         at = np.searchsorted(self._weights, rng.random(number) * self._weights[-1], side="right")
         return self._starts.take(np.minimum(at, len(self._starts) - 1))
+
+    def episodes_of(self, steps: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The episode (B,) of each step, as an index of `store.episodes`."""
+        return self._episode.take(steps)
 
     def batch(
         self, steps: NDArray[np.int64], goals: NDArray[np.int64] | None = None, out: dict[str, NDArray] | None = None

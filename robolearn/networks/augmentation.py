@@ -11,12 +11,12 @@ from torch import Tensor
 def random_shift(images: Tensor, max_shift_px: int, generator: torch.Generator | None = None) -> Tensor:
     """Shift every image by its own random whole number of pixels in each direction; the border is repeated.
 
-    images: (B, H, W, C) of any dtype. Source: DrQ, "Image augmentation is all you need", Kostrikov et al. 2020,
+    images: (B, H, W, ...) of any dtype. Source: DrQ, "Image augmentation is all you need", Kostrikov et al. 2020,
     section 3.1 (their pad and crop, without the padded copy).
     """
     if max_shift_px == 0:
         return images
-    batch, height, width, _ = images.shape
+    batch, height, width = images.shape[:3]
     device = images.device
     shift = torch.randint(-max_shift_px, max_shift_px + 1, (2, batch, 1), generator=generator, device=device)
     rows = (torch.arange(height, device=device) + shift[0]).clamp_(0, height - 1)
@@ -27,6 +27,14 @@ def random_shift(images: Tensor, max_shift_px: int, generator: torch.Generator |
 def shifted(
     batch: Mapping[str, Tensor], cameras: Iterable[str], max_shift_px: int, generator: torch.Generator | None = None
 ) -> dict[str, Tensor]:
-    """The batch with the images of the cameras, and those of the next observation where there are some, shifted."""
+    """The batch with the images (B, H, W, C) or (B, O, H, W, C) of the cameras, and those of the next observation where
+    there are some, shifted; those of a history alike. Vectors that stand in for images stay."""
     names = [name for camera in cameras for name in (camera, f"next_{camera}") if name in batch]
-    return {**batch, **{name: random_shift(batch[name], max_shift_px, generator) for name in names}}
+    answer = dict(batch)
+    for name in names:
+        images = batch[name]
+        if images.ndim == 4:
+            answer[name] = random_shift(images, max_shift_px, generator)
+        elif images.ndim == 5:
+            answer[name] = random_shift(images.movedim(1, 3), max_shift_px, generator).movedim(3, 1)
+    return answer

@@ -14,19 +14,17 @@ from torch import Tensor, nn
 
 from robolearn.networks.attention import Blocks
 from robolearn.networks.normalizer import Statistics
-from robolearn.policies.robot_features import RobotFeatures, policy_spec
+from robolearn.policies.robot_features import FeaturesConfig, RobotFeatures, policy_spec
 from robolearn.policies.tensors import answer_chunks
 from robolearn.specs import InterfaceSpec
 from robolearn.types import ActionChunk, Observation
 
 
 @dataclass(frozen=True)
-class ACTPolicyConfig:
+class ACTPolicyConfig(FeaturesConfig):
     """Shape of an ACTPolicy."""
 
     chunk_steps: int = 16  # K: actions predicted from one observation
-    velocity: bool = False  # feed the joint velocities too; they let cloning copy its own past instead of looking
-    encoder_channels: tuple[int, ...] = (16, 32, 32)  # convolutions of each camera's encoder
     width: int = 128  # D: of the transformers
     heads: int = 4  # of attention
     layers: int = 2  # of each transformer
@@ -43,13 +41,13 @@ class ACTPolicy(nn.Module):
 
     def __init__(self, spec: InterfaceSpec, statistics: Statistics, config: ACTPolicyConfig, seed: int = 0) -> None:
         super().__init__()
-        self.spec = policy_spec(spec)
+        self.spec = policy_spec(spec, config)
         self.statistics = {name: statistics[name] for name in ("proprio", "action")}
         self.config = config
         width, action_size = config.width, self.spec.action.shape[0]
         with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they were
             torch.manual_seed(seed)
-            self.features = RobotFeatures(self.spec, statistics, config.velocity, config.encoder_channels)
+            self.features = RobotFeatures(self.spec, statistics, config)
             self.tokens = nn.ModuleList(nn.Linear(size, width) for size in self.features.sizes)
             self.places = nn.Parameter(0.02 * torch.randn(1 + len(self.tokens), width))  # of the latent and the vectors
             self.latent_token = nn.Linear(config.latent_size, width)

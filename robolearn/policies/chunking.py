@@ -15,19 +15,17 @@ from torch import Tensor, nn
 
 from robolearn.networks.mlp import mlp
 from robolearn.networks.normalizer import Statistics
-from robolearn.policies.robot_features import RobotFeatures, policy_spec
+from robolearn.policies.robot_features import FeaturesConfig, RobotFeatures, policy_spec
 from robolearn.policies.tensors import answer_chunks
 from robolearn.specs import InterfaceSpec
 from robolearn.types import ActionChunk, Observation
 
 
 @dataclass(frozen=True)
-class ChunkPolicyConfig:
+class ChunkPolicyConfig(FeaturesConfig):
     """Shape of a ChunkPolicy."""
 
     chunk_steps: int = 16  # K: actions predicted from one observation
-    velocity: bool = False  # feed the joint velocities too; they let cloning copy its own past instead of looking
-    encoder_channels: tuple[int, ...] = (16, 32, 32)  # convolutions of each camera's encoder
     hidden_sizes: tuple[int, ...] = (256, 256)  # perceptron
 
 
@@ -44,12 +42,12 @@ class ChunkPolicy(nn.Module):
 
     def __init__(self, spec: InterfaceSpec, statistics: Statistics, config: ChunkPolicyConfig, seed: int = 0) -> None:
         super().__init__()
-        self.spec = policy_spec(spec)
+        self.spec = policy_spec(spec, config)
         self.statistics = {name: statistics[name] for name in ("proprio", "action")}
         self.config = config
         with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they were
             torch.manual_seed(seed)
-            self.features = RobotFeatures(self.spec, statistics, config.velocity, config.encoder_channels)
+            self.features = RobotFeatures(self.spec, statistics, config)
             outputs = config.chunk_steps * self.spec.action.shape[0]
             self.head = mlp((sum(self.features.sizes), *config.hidden_sizes, outputs))
 

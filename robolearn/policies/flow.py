@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from robolearn.networks.mlp import mlp
 from robolearn.networks.normalizer import Statistics
-from robolearn.policies.robot_features import RobotFeatures, policy_spec
+from robolearn.policies.robot_features import FeaturesConfig, RobotFeatures, policy_spec
 from robolearn.policies.tensors import answer_chunks
 from robolearn.specs import InterfaceSpec
 from robolearn.types import ActionChunk, Observation
@@ -25,12 +25,10 @@ FREQUENCIES = 4  # of the embedding of t
 
 
 @dataclass(frozen=True)
-class FlowPolicyConfig:
+class FlowPolicyConfig(FeaturesConfig):
     """Shape of a FlowPolicy."""
 
     chunk_steps: int = 16  # K: actions predicted from one observation
-    velocity: bool = False  # feed the joint velocities too; they let cloning copy its own past instead of looking
-    encoder_channels: tuple[int, ...] = (16, 32, 32)  # convolutions of each camera's encoder
     hidden_sizes: tuple[int, ...] = (256, 256, 256)  # perceptron
     flow_steps: int = 16  # from noise to an answer
 
@@ -46,13 +44,13 @@ class FlowPolicy(nn.Module):
 
     def __init__(self, spec: InterfaceSpec, statistics: Statistics, config: FlowPolicyConfig, seed: int = 0) -> None:
         super().__init__()
-        self.spec = policy_spec(spec)
+        self.spec = policy_spec(spec, config)
         self.statistics = {name: statistics[name] for name in ("proprio", "action")}
         self.config = config
         size = config.chunk_steps * self.spec.action.shape[0]
         with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they were
             torch.manual_seed(seed)
-            self.features = RobotFeatures(self.spec, statistics, config.velocity, config.encoder_channels)
+            self.features = RobotFeatures(self.spec, statistics, config)
             self.head = mlp((sum(self.features.sizes) + size + 2 * FREQUENCIES, *config.hidden_sizes, size))
         self.register_buffer("noise", torch.zeros(1, config.chunk_steps, self.spec.action.shape[0]), persistent=False)
         self.register_buffer("frequencies", math.pi * 2.0 ** torch.arange(FREQUENCIES), persistent=False)

@@ -1,9 +1,12 @@
-"""What a policy of chunks sees, as vectors for its network. Legend: B batch, A action, P proprio, F feature maps."""
+"""What a policy of chunks sees, as vectors for its network. Legend: B batch, O observations of a history, A action, P
+proprio, F keypoints of a camera, E instruction.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,49 +14,108 @@ from torch import Tensor, nn
 from robolearn.errors import SpecError
 from robolearn.networks.encoders import ImageEncoder
 from robolearn.networks.normalizer import Normalizer, Statistics
-from robolearn.specs import InterfaceSpec
+from robolearn.policies.instruction import instruction_spec
+from robolearn.specs import INSTRUCTION, InterfaceSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturesConfig:
+    """What a policy of chunks looks at."""
+
+    velocity: bool = False  # feed the joint velocities too; they let cloning copy its own past instead of looking
+    observation_steps: int = 1  # O: observations up to now, one a tick
+    encoder_channels: tuple[int, ...] = (16, 32, 32)  # convolutions of each camera's encoder
+    trunk: str = ""  # a frozen network of open_clip in the place of convolutions: MODEL/TAG or a folder
+    instruction: str = ""  # who makes a vector of the task's words: `words`, or as for `trunk`; empty: it is not read
+
+
+class FrozenEncoder(nn.Module):
+    """Images (B, H, W, 3) uint8, or their embeddings (B, D) when they were made before, to (B, F) by a frozen network
+    and a layer that is trained. The network is no part of the state, its version is."""
+
+    def __init__(self, network: str, output_size: int) -> None:
+        super().__init__()
+        from robolearn.networks.open_clip import open_clip_network  # brings open_clip, an extra
+
+        self.network = open_clip_network(network)
+        self.head = nn.Linear(self.network.size, output_size)
+        self.register_buffer("version", torch.tensor(self.network.version()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.is_floating_point():
+            return self.head(images)
+        self.network.to(images.device)
+        return self.head(self.network.images(images))
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *others: Any) -> None:
+        version = state_dict.get(f"{prefix}version")
+        if version is not None and version.item() != self.get_buffer("version").item():
+            others[-1].append(f"the frozen network of {prefix.rstrip('.')} has other weights than in training")
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
 
 class RobotFeatures(nn.Module):
-    """Normalised proprio, and keypoints of every camera: one vector each.
+    """Normalised proprio, what every camera shows, and the instruction: one vector each.
 
-    `statistics` are of the fields `proprio` and `action`. velocity: whether proprio includes the joint velocities.
+    `spec` is of `policy_spec`; `statistics` are of the fields `proprio` and `action`.
     """
 
-    def __init__(
-        self, spec: InterfaceSpec, statistics: Statistics, velocity: bool, encoder_channels: Sequence[int]
-    ) -> None:
+    def __init__(self, spec: InterfaceSpec, statistics: Statistics, config: FeaturesConfig) -> None:
         super().__init__()
-        self.cameras = tuple(name for name in spec.observation if name != "proprio")
+        self.steps = config.observation_steps
+        self.cameras = tuple(name for name in spec.observation if name.startswith("image_"))
         names = spec.observation["proprio"].names
         positions = [names.index(f"{joint}.position") for joint in spec.action.names]
-        inputs = list(range(len(names))) if velocity else positions
+        inputs = list(range(len(names))) if config.velocity else positions
         self.register_buffer("position_index", torch.tensor(positions), persistent=False)
         self.register_buffer("input_index", torch.tensor(inputs), persistent=False)
         self.proprio_normalizer = Normalizer(statistics["proprio"].select(inputs))
         self.action_normalizer = Normalizer(statistics["action"])
-        shapes = {name: spec.observation[name].shape for name in self.cameras}
-        self.encoders = nn.ModuleDict(
-            {name: ImageEncoder(shape[0], shape[1], encoder_channels) for name, shape in shapes.items()}
-        )
-        self.sizes = (len(inputs), *(2 * encoder_channels[-1] for _ in self.cameras))
+        seen = 2 * config.encoder_channels[-1]
+        self.encoders = nn.ModuleDict()
+        for name in self.cameras:
+            height, width, _ = spec.observation[name].shape
+            self.encoders[name] = (
+                FrozenEncoder(config.trunk, seen)
+                if config.trunk
+                else ImageEncoder(height, width, config.encoder_channels)
+            )
+        self.sizes = (self.steps * len(inputs), *(self.steps * seen for _ in self.cameras))
+        self.instructed = INSTRUCTION in spec.observation
+        if self.instructed:
+            self.sizes += spec.observation[INSTRUCTION].shape
 
     def forward(self, observation: Mapping[str, Tensor]) -> list[Tensor]:
-        """Vectors (B, sizes[i]) from `proprio` (B, P) and `image_<camera>` (B, H, W, 3) uint8."""
-        proprio = self.proprio_normalizer(observation["proprio"][:, self.get_buffer("input_index")])
-        return [proprio, *(self.encoders[name](observation[name]) for name in self.cameras)]
+        """Vectors (B, sizes[i]) from `proprio` (B, P), `image_<camera>` (B, H, W, 3) uint8 and `instruction` (B, E); of
+        a history each (B, O, ...)."""
+        proprio = self.proprio_normalizer(observation["proprio"][..., self.get_buffer("input_index")])
+        vectors = [proprio.flatten(1), *(self._seen(name, observation[name]) for name in self.cameras)]
+        return [*vectors, self._newest(observation[INSTRUCTION])] if self.instructed else vectors
 
     def here(self, observation: Mapping[str, Tensor]) -> Tensor:
         """The measured joint positions as a normalised action (B, A)."""
-        return self.action_normalizer(observation["proprio"][:, self.get_buffer("position_index")])
+        return self.action_normalizer(self._newest(observation["proprio"])[:, self.get_buffer("position_index")])
+
+    def _seen(self, camera: str, images: Tensor) -> Tensor:
+        if self.steps == 1:
+            return self.encoders[camera](images)
+        return self.encoders[camera](images.flatten(0, 1)).unflatten(0, (-1, self.steps)).flatten(1)
+
+    def _newest(self, values: Tensor) -> Tensor:
+        return values if self.steps == 1 else values[:, -1]
 
 
-def policy_spec(spec: InterfaceSpec) -> InterfaceSpec:
-    """The part of an environment's or dataset's spec that a policy may use: proprio and cameras, nothing privileged."""
+def policy_spec(spec: InterfaceSpec, config: FeaturesConfig) -> InterfaceSpec:
+    """The part of an environment's or dataset's spec that a policy may use, proprio and cameras, nothing privileged;
+    with the instruction and the history that it wants."""
     fields = {k: v for k, v in spec.observation.items() if k == "proprio" or k.startswith("image_")}
     if "proprio" not in fields:
         raise SpecError(f"a policy needs the field 'proprio'; the spec has {', '.join(spec.observation)}")
     missing = [j for j in spec.action.names if f"{j}.position" not in fields["proprio"].names]
     if missing or not spec.action.names:
         raise SpecError(f"proprio does not name the position of {', '.join(missing) or 'any joint'}")
-    return replace(spec, observation=fields)
+    if config.observation_steps < 1:
+        raise SpecError(f"policy.observation_steps is {config.observation_steps}; expected at least 1")
+    if config.instruction:
+        fields[INSTRUCTION] = instruction_spec(config.instruction)
+    return replace(spec, observation=fields, observation_steps=config.observation_steps)

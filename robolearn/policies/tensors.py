@@ -15,9 +15,9 @@ from robolearn.types import ActionChunk, Observation
 
 
 def observation_tensors(spec: InterfaceSpec, observation: Observation, device: torch.device) -> dict[str, Tensor]:
-    """The fields of the spec with a leading axis of 1. Raises SpecError where one is missing or does not fit."""
+    """What the spec shows, with a batch axis of 1. Raises SpecError where a field is missing or does not fit."""
     batch = {}
-    for name, field in spec.observation.items():
+    for name, field in spec.shown.items():
         if name not in observation:
             raise SpecError(f"the policy needs {name!r}, the observation has {', '.join(observation) or 'nothing'}")
         batch[name] = torch.from_numpy(np.ascontiguousarray(field.check(name, observation[name])))[None].to(device)

@@ -116,7 +116,7 @@ def _collect_in_process(
     try:
         policy.spec.require(env.interface, config.policy, config.task)
         store = _open_store(out, env)
-        loop = ControlLoop(policy, config.execute_steps)
+        loop = ControlLoop(policy, config.execute_steps, env.task.instruction)
         rows: list[dict[str, Any]] = []
         with store.writer() as writer:
             for episode_seed in range(seed, seed + episodes):

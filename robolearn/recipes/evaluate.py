@@ -150,7 +150,7 @@ def _judge_in_loop(
     try:
         policy = policy or ScriptedPolicy(task.id)
         policy.spec.require(env.interface, f"checkpoint {name}", task.id)
-        loop = ControlLoop(policy, execute_steps)
+        loop = ControlLoop(policy, execute_steps, task.instruction)
         outcomes: list[dict[str, Any]] = []
         for episode in range(episodes):
             pictures: list[NDArray[np.uint8]] | None = [] if video and episode == 0 else None

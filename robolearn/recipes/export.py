@@ -116,7 +116,7 @@ def _translate(answer: nn.Module, fields: tuple[Tensor, ...], names: list[str], 
 def _observations(policy: TrainablePolicy, size: int, rng: np.random.Generator) -> dict[str, NDArray]:
     """Random ones like those of the training, with a leading axis."""
     answer: dict[str, NDArray] = {}
-    for name, field in policy.spec.observation.items():
+    for name, field in policy.spec.shown.items():
         if np.dtype(field.dtype) == np.uint8:
             answer[name] = rng.integers(0, 256, (size, *field.shape), dtype=np.uint8)
             continue

@@ -6,7 +6,7 @@ episodes are named in config.yaml, so a dataset that has grown meanwhile changes
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,8 +22,9 @@ from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
 from robolearn.networks.normalizer import FieldStatistics
 from robolearn.policies.gaussian import vector_spec
+from robolearn.policies.instruction import embed
 from robolearn.policies.robot_features import policy_spec
-from robolearn.specs import InterfaceSpec
+from robolearn.specs import INSTRUCTION, InterfaceSpec
 
 VALIDATION_FRACTION = 0.1  # of the episodes, at least one, held out from learning
 VALIDATION_BATCHES, VALIDATION_BATCH_SIZE = 4, 128
@@ -56,9 +57,7 @@ def training_data(
     Raises DatasetError or SpecError in one line when the dataset cannot be learned from.
     """
     if kind == "chunks":
-        return ChunkData(
-            dataset, config.policy.chunk_steps, seed, device, split, config.weight, config.episodes == "all"
-        )
+        return ChunkData(dataset, config.policy, seed, device, split, config.weight, config.episodes == "all")
     successful = getattr(config, "episodes", "all") == "successful"
     return TransitionData(dataset, config.discount, config.policy.privileged, reward, seed, device, split, successful)
 
@@ -72,15 +71,16 @@ class ChunkData:
     def __init__(
         self,
         dataset: Path,
-        chunk_steps: int,
+        shape: Any,
         seed: int,
         device: str = "cpu",
         split: Split | None = None,
         weight: str = "",
         failures: bool = False,
     ) -> None:
+        """shape: config of a policy of chunks. Images that a frozen network looks at are embedded here, once each."""
         store = ZarrStore.open(dataset)
-        self.spec = policy_spec(store.spec.interface)
+        self.spec = policy_spec(store.spec.interface, shape)
         if split is None:
             usable = [info for info in store.episodes if info.length > 0 and (failures or info.success is not False)]
             if len(usable) < 2:
@@ -98,10 +98,17 @@ class ChunkData:
         self.statistics = field_statistics(store, ("proprio", "action"), self.train_episodes)
 
         self._seed, self._device, self._weight = seed, device, weight
-        fields = (*self.spec.observation, *((weight,) if weight else ()))
-        config = SamplerConfig(fields=fields, action_horizon=chunk_steps, imitable_start=True)
-        self._sampler = Sampler(store, config, self.train_episodes)
-        held_out = Sampler(store, config, self.validation_episodes)
+        fields = [name for name in self.spec.observation if name != INSTRUCTION]
+        config = SamplerConfig(
+            fields=(*fields, *((weight,) if weight else ())),
+            action_horizon=shape.chunk_steps,
+            observation_horizon=shape.observation_steps,
+            imitable_start=True,
+        )
+        self._instructions = self._embedded(dataset, store) if INSTRUCTION in self.spec.observation else None
+        embed = _frozen(shape.trunk, device) if shape.trunk else None
+        self._sampler = Sampler(store, config, self.train_episodes, embed)
+        held_out = Sampler(store, config, self.validation_episodes, embed)
         rng = np.random.default_rng(seed)
         self.validation_batches = [self._draw(held_out, VALIDATION_BATCH_SIZE, rng) for _ in range(VALIDATION_BATCHES)]
 
@@ -111,11 +118,37 @@ class ChunkData:
     def _draw(self, sampler: Sampler, size: int, rng: np.random.Generator) -> Batch:
         """Of a chunk, only the actions before a perturbation are imitated: a push that was put in on purpose cannot be
         foreseen, and what comes after it is the answer to the push."""
-        sample = sampler.sample(size, rng)
+        steps = sampler.draw(size, rng)
+        sample = sampler.batch(steps)
+        history = self.spec.observation_steps
         if self._weight:
-            sample["weight"] = sample.pop(self._weight)
+            weight = sample.pop(self._weight)
+            sample["weight"] = weight if history == 1 else weight[:, -1]
+        if self._instructions is not None:
+            vectors = self._instructions[sampler.episodes_of(steps)]
+            sample[INSTRUCTION] = vectors if history == 1 else vectors[:, None].repeat(history, axis=1)
         sample["action_mask"] = np.logical_and.accumulate(sample["action_mask"], axis=1)
         return tensors(sample, self._device)
+
+    def _embedded(self, dataset: Path, store: Store) -> NDArray[np.float32]:
+        """The instruction (E,) of every episode. Raises DatasetError when one that is used has none."""
+        for index in (*self.train_episodes, *self.validation_episodes):
+            if not store.episodes[index].instruction.strip():
+                raise DatasetError(
+                    f"{dataset}: episode {store.episodes[index].id} has no instruction; give it one, or leave "
+                    "policy.instruction out"
+                )
+        field = self.spec.observation[INSTRUCTION]
+        return np.stack([embed(info.instruction, field) for info in store.episodes])
+
+
+def _frozen(trunk: str, device: str) -> Callable[[NDArray], NDArray]:
+    """What makes embeddings (T, D) of images (T, H, W, 3)."""
+    from robolearn.networks.open_clip import open_clip_network  # brings open_clip, an extra
+
+    network = open_clip_network(trunk)
+    network.to(torch.device(device))
+    return lambda images: network.images(torch.from_numpy(images)).cpu().numpy()
 
 
 class TransitionData:

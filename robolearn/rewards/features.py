@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from robolearn.errors import UnknownNameError
 from robolearn.networks.encoders import ImageEncoder
-from robolearn.rewards.open_clip import OpenClip, OpenClipConfig
+from robolearn.networks.open_clip import OpenClip, OpenClipConfig
 from robolearn.rewards.reward_model import version_of
 
 

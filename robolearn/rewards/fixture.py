@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
+from robolearn.networks.open_clip import VOCABULARY_FILE, import_open_clip
 from robolearn.rewards.fixture_images import draw_arms
-from robolearn.rewards.open_clip import VOCABULARY_FILE, import_open_clip
 from robolearn.rewards.reward_model import initial_weights
 from robolearn.twin.arm_painter import PALETTES, SIZE
 

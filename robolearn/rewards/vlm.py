@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from robolearn.errors import SpecError
-from robolearn.rewards.open_clip import OpenClip, OpenClipConfig
+from robolearn.networks.open_clip import OpenClip, OpenClipConfig
 from robolearn.rewards.reward_model import Episodes, Kind, RewardOutput, masked, version_of
 
 

@@ -58,7 +58,7 @@ class RemotePolicy:
 
     def act(self, observation: Observation, stamp_ns: int) -> ActionChunk:
         """Actions (K, A) from the observation captured at `stamp_ns`. Raises ServingError, SpecError."""
-        fields = self.spec.observation
+        fields = self.spec.shown
         missing = fields.keys() - observation.keys()
         if missing:
             raise SpecError(f"the observation lacks {', '.join(sorted(missing))}, which {self.address} wants")

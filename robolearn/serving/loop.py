@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from robolearn.errors import SpecError
 from robolearn.policies.policy import Policy
 from robolearn.serving.chunks import EXECUTE_STEPS, checked, index_at
+from robolearn.serving.context import Context
 from robolearn.types import ActionChunk, ActionSource, Observation
 
 
@@ -30,20 +31,24 @@ class ControlLoop:
     and the policy is asked anew at the next tick.
     """
 
-    def __init__(self, policy: Policy, execute_steps: int = EXECUTE_STEPS) -> None:
+    def __init__(self, policy: Policy, execute_steps: int = EXECUTE_STEPS, instruction: str = "") -> None:
+        """instruction: of the task, for a policy that follows words."""
         if execute_steps < 1:
             raise SpecError(f"execute_steps is {execute_steps}; expected at least 1")
         self.policy = policy
         self.execute_steps = execute_steps
         self._chunk: ActionChunk | None = None
+        self._context = Context(policy.spec, instruction)
 
     def reset(self, seed: int = 0) -> None:
         """Forget the episode."""
         self._chunk = None
+        self._context.clear()
         self.policy.reset(seed)
 
     def due(self, stamp_ns: int) -> bool:
-        """Whether the tick at `stamp_ns` asks the policy; if not, `step` needs no observation."""
+        """Whether the tick at `stamp_ns` asks the policy; if not, `step` needs no observation, unless the policy wants
+        those of several ticks."""
         chunk = self._chunk
         if chunk is None or stamp_ns < chunk.stamp_ns:  # time went back: another episode
             return True
@@ -55,11 +60,14 @@ class ControlLoop:
         Raises SpecError when the policy is due and there is no observation, or when its answer does not fit its spec.
         """
         chunk = None
+        if observation is not None:
+            self._context.add(observation)
         if self.due(stamp_ns):
             self._chunk = None
             if observation is None:
                 raise SpecError(f"the policy is due at {stamp_ns} ns and there is no observation")
-            chunk = self._chunk = checked(self.policy.act(observation, stamp_ns), self.policy.spec.action, stamp_ns)
+            answer = self.policy.act(self._context.shown(), stamp_ns)
+            chunk = self._chunk = checked(answer, self.policy.spec.action, stamp_ns)
         assert self._chunk is not None
         index = index_at(self._chunk, stamp_ns)
         return LoopStep(self._chunk.actions[index], self._chunk.source, chunk)

@@ -103,7 +103,7 @@ class PolicyServer:
             raise ServingError(f"refused: {error}") from error
         send(connection, Message("welcome", {"version": VERSION, "policy": self._name, "spec": policy.spec.to_json()}))
         logger.info("client %s is served", peer)
-        limit = observation_bytes(policy.spec.observation)
+        limit = observation_bytes(policy.spec.shown)
         while True:
             request = receive(connection, limit, None, FRAME_S)
             connection.settimeout(FRAME_S)
@@ -142,7 +142,7 @@ def answer(policy: Policy, request: Message) -> Message:
         missing = policy.spec.observation.keys() - request.arrays.keys()
         if missing:
             raise ServingError(f"the observation lacks {', '.join(sorted(missing))}")
-        fields = {name: spec.check(name, request.arrays[name]) for name, spec in policy.spec.observation.items()}
+        fields = {name: spec.check(name, request.arrays[name]) for name, spec in policy.spec.shown.items()}
         chunk = checked(policy.act(fields, stamp_ns), policy.spec.action, stamp_ns)
     except RobolearnError as error:
         return Message("failed", {"reason": str(error)})

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 
-from robolearn.errors import UnknownNameError
+from robolearn.errors import SpecError, UnknownNameError
 from robolearn.policies.policy import Policy
+from robolearn.specs import INSTRUCTION
 
 
 class PolicyShelf:
@@ -34,6 +35,12 @@ class PolicyShelf:
     def put(self, name: str, policy: Policy) -> None:
         """Keep a policy; one of that name is replaced. Raises SpecError when it is not for this robot and cameras."""
         policy.spec.require(self._interface, f"policy {name!r}", "this server")
+        mine, first = ((s.observation_steps, s.observation.get(INSTRUCTION)) for s in (policy.spec, self._interface))
+        if mine != first:
+            raise SpecError(
+                f"policy {name!r} wants {mine[0]} observations at once and {'an' if mine[1] else 'no'} instruction, "
+                f"this server gives {first[0]} and {'one' if first[1] else 'none'}; start a server for it"
+            )
         with self._lock:
             self._policies[name] = policy
 

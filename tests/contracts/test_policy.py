@@ -12,7 +12,9 @@ from robolearn.networks.normalizer import FieldStatistics
 from robolearn.policies.checkpoint import POLICIES, load_policy, save_policy
 from robolearn.policies.gaussian import GaussianPolicy, GaussianPolicyConfig
 from robolearn.policies.policy import Policy, TrainablePolicy
-from robolearn.specs import InterfaceSpec, RobotSpec, image_spec
+from robolearn.policies.robot_features import FeaturesConfig
+from robolearn.serving.context import Context
+from robolearn.specs import INSTRUCTION, InterfaceSpec, RobotSpec, image_spec
 from robolearn.types import Observation
 
 ROBOT = RobotSpec("toy", ("pan", "lift", "grip"), (-1.0, -1.0, 0.0), (1.0, 1.0, 0.5), (1.0, 1.0, 1.0))
@@ -27,20 +29,26 @@ STATISTICS = {
 }
 
 
-def observation(seed: int = 0) -> Observation:
+def observation(policy: TrainablePolicy, seed: int = 0) -> Observation:
+    """As the policy is shown it."""
     rng = np.random.default_rng(seed)
-    return {
-        "proprio": rng.uniform(0, 0.5, 6).astype(np.float32),
-        "image_front": rng.integers(0, 256, (32, 40, 3), dtype=np.uint8),
-    }
+    context = Context(policy.spec, f"put it {seed}")
+    for _ in range(policy.spec.observation_steps):
+        proprio = rng.uniform(0, 0.5, 6).astype(np.float32)
+        context.add({"proprio": proprio, "image_front": rng.integers(0, 256, (32, 40, 3), dtype=np.uint8)})
+    return context.shown()
 
 
-@pytest.fixture(params=[*sorted(POLICIES), "mixture"])
+CHUNKED = sorted(kind for kind, made in POLICIES.items() if issubclass(made.config_type, FeaturesConfig))
+
+
+@pytest.fixture(params=[*sorted(POLICIES), "mixture", *(f"{kind} of words and a history" for kind in CHUNKED)])
 def policy(request: pytest.FixtureRequest) -> TrainablePolicy:
     if request.param == "mixture":
         return GaussianPolicy(SPEC, STATISTICS, GaussianPolicyConfig(distribution="mixture"), seed=3)
-    policy_class = POLICIES[request.param]
-    return policy_class(SPEC, STATISTICS, policy_class.config_type(), seed=3)
+    policy_class = POLICIES[request.param.split()[0]]
+    more = {"observation_steps": 3, "instruction": "words"} if " " in request.param else {}
+    return policy_class(SPEC, STATISTICS, policy_class.config_type(**more), seed=3)
 
 
 def test_it_is_a_policy(policy: TrainablePolicy) -> None:
@@ -49,7 +57,7 @@ def test_it_is_a_policy(policy: TrainablePolicy) -> None:
 
 def test_it_answers_with_a_chunk_inside_the_limits(policy: TrainablePolicy) -> None:
     policy.reset(0)
-    chunk = policy.act(observation(), 7_000_000_000)
+    chunk = policy.act(observation(policy), 7_000_000_000)
     assert chunk.actions.dtype == np.float32
     assert chunk.actions.shape == (len(chunk.actions), 3)
     assert chunk.stamp_ns == chunk.start_ns == 7_000_000_000
@@ -59,22 +67,22 @@ def test_it_answers_with_a_chunk_inside_the_limits(policy: TrainablePolicy) -> N
 
 
 def test_it_sees_nothing_privileged(policy: TrainablePolicy) -> None:
-    assert set(policy.spec.observation) <= {"proprio", "image_front"}
+    assert set(policy.spec.observation) <= {"proprio", "image_front", INSTRUCTION}
 
 
 def test_it_looks_at_all_it_asks_for(policy: TrainablePolicy) -> None:
-    before = policy.act(observation(), 0).actions
+    before = policy.act(observation(policy), 0).actions
     for name in policy.spec.observation:
-        changed = observation()
-        changed[name] = observation(1)[name]
+        changed = observation(policy)
+        changed[name] = observation(policy, 1)[name]
         assert not np.array_equal(policy.act(changed, 0).actions, before), name
 
 
 def test_the_same_seed_repeats(policy: TrainablePolicy) -> None:
     policy.reset(5)
-    first = policy.act(observation(), 0).actions
+    first = policy.act(observation(policy), 0).actions
     policy.reset(5)
-    np.testing.assert_array_equal(policy.act(observation(), 0).actions, first)
+    np.testing.assert_array_equal(policy.act(observation(policy), 0).actions, first)
 
 
 @pytest.mark.parametrize(
@@ -89,13 +97,14 @@ def test_the_same_seed_repeats(policy: TrainablePolicy) -> None:
 def test_it_refuses_a_wrong_observation(
     policy: TrainablePolicy, name: str, value: np.ndarray | None, words: str
 ) -> None:
-    wrong = observation()
+    wrong = observation(policy)
     if name not in policy.spec.observation:
         pytest.skip(f"it does not look at {name}")
     if value is None:
         del wrong[name]
     else:
-        wrong[name] = value
+        steps = policy.spec.observation_steps
+        wrong[name] = value if steps == 1 else np.stack([value] * steps)
     with pytest.raises(SpecError, match=words):
         policy.act(wrong, 0)
 
@@ -104,4 +113,6 @@ def test_a_checkpoint_of_it_acts_the_same(policy: TrainablePolicy, tmp_path: Pat
     save_policy(policy, tmp_path / "checkpoint")
     loaded = load_policy(tmp_path / "checkpoint", interface=SPEC)
     assert type(loaded) is type(policy)
-    np.testing.assert_array_equal(loaded.act(observation(), 0).actions, policy.act(observation(), 0).actions)
+    np.testing.assert_array_equal(
+        loaded.act(observation(policy), 0).actions, policy.act(observation(policy), 0).actions
+    )

@@ -65,4 +65,4 @@ def test_the_joints_are_matched_by_name_not_by_place() -> None:
 )
 def test_a_spec_without_the_joint_positions_is_refused(observation: dict[str, ArraySpec]) -> None:
     with pytest.raises(SpecError, match=r"needs the field|position of grip"):
-        policy_spec(InterfaceSpec(observation, ROBOT.action_spec, 10.0))
+        policy_spec(InterfaceSpec(observation, ROBOT.action_spec, 10.0), ChunkPolicyConfig())

@@ -15,6 +15,7 @@ from robolearn.policies.chunking import ChunkPolicyConfig
 from robolearn.policies.flow import FlowPolicyConfig
 from robolearn.policies.gaussian import GaussianPolicyConfig
 from robolearn.recipes import export
+from robolearn.serving.context import Context
 from robolearn.specs import InterfaceSpec, RobotSpec, image_spec
 
 ROBOT = RobotSpec("toy", ("pan", "grip"), (-1.0, 0.0), (1.0, 0.5), (1.0, 1.0))
@@ -25,7 +26,10 @@ STATISTICS = {
 }
 SMALL = {
     "act": [ACTPolicyConfig(chunk_steps=3, encoder_channels=(4, 4), width=8, heads=2, layers=1)],
-    "chunking": [ChunkPolicyConfig(chunk_steps=3, encoder_channels=(4, 4), hidden_sizes=(8,))],
+    "chunking": [
+        ChunkPolicyConfig(chunk_steps=3, encoder_channels=(4, 4), hidden_sizes=(8,)),
+        ChunkPolicyConfig(3, encoder_channels=(4, 4), hidden_sizes=(8,), observation_steps=2, instruction="words"),
+    ],
     "flow": [FlowPolicyConfig(chunk_steps=3, encoder_channels=(4, 4), hidden_sizes=(8,), flow_steps=2)],
     "gaussian": [
         GaussianPolicyConfig(hidden_sizes=(8,), distribution=kind)
@@ -58,7 +62,10 @@ def test_the_file_answers_as_the_policy_does(kind: str, config: object, tmp_path
     policy = POLICIES[kind](SPEC, STATISTICS, config, seed=3)
     assert list(spec["observation"]) == answer["inputs"] == list(policy.spec.observation)
     rng = np.random.default_rng(1)
-    observation = {"proprio": rng.normal(size=4).astype(np.float32), "image_a": np.full((16, 20, 3), 9, np.uint8)}
+    context = Context(policy.spec, "push it")
+    for _ in range(2):
+        context.add({"proprio": rng.normal(size=4).astype(np.float32), "image_a": np.full((16, 20, 3), 9, np.uint8)})
+    observation = context.shown()
     batch = {name: observation[name][None] for name in answer["inputs"]}
     found = session.run(["action"], batch)[0][0]
     np.testing.assert_allclose(np.atleast_2d(found), policy.act(observation, 0).actions, atol=1e-4)

@@ -16,11 +16,13 @@ import yaml
 from safetensors.torch import load_file
 
 from robolearn.algorithms.bc import BCConfig
+from robolearn.datasets.edit import relabel
 from robolearn.datasets.store import DatasetSpec, EpisodeMeta, ImageCodec
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import CheckpointError, DatasetError, RobolearnError, SpecError, UnknownNameError
 from robolearn.policies.checkpoint import load_policy, read_config
 from robolearn.policies.chunking import ChunkPolicyConfig
+from robolearn.policies.instruction import embed
 from robolearn.recipes.run import Run, read_state
 from robolearn.recipes.train_offline import train_offline
 from robolearn.recipes.training_data import ChunkData
@@ -52,7 +54,7 @@ def record(
     store = ZarrStore.create(path, DatasetSpec(ROBOT, spec, image_codec=ImageCodec("zstd")))
     with store.writer() as writer:
         for episode, success in enumerate(successes):
-            writer.begin(EpisodeMeta(task="toy", seed=100 + episode))
+            writer.begin(EpisodeMeta(task="toy", instruction=f"go {episode % 2}", seed=100 + episode))
             for t in range(STEPS):
                 action = np.full(2, FAR if sources[t] == ActionSource.PERTURBATION else 0.1 * episode, np.float32)
                 fields: dict[str, Any] = {
@@ -148,7 +150,7 @@ def test_a_finished_run_resumes_to_the_same(dataset: Path, tmp_path: Path) -> No
 
 def test_a_perturbed_step_is_never_imitated(tmp_path: Path) -> None:
     S, P = ActionSource.SCRIPT, ActionSource.PERTURBATION
-    data = ChunkData(record(tmp_path / "d", sources=(S, S, P, S, S, P, S)), chunk_steps=4, seed=0)
+    data = ChunkData(record(tmp_path / "d", sources=(S, S, P, S, S, P, S)), ChunkPolicyConfig(4), seed=0)
     batches = [data.batch(step, 64) for step in range(5)]
     for batch in batches:
         imitated = batch["action"][batch["action_mask"]]
@@ -161,7 +163,7 @@ def test_a_perturbed_step_is_never_imitated(tmp_path: Path) -> None:
 def test_training_and_held_out_episodes_are_apart(dataset: Path) -> None:
     splits = set()
     for seed in range(8):
-        data = ChunkData(dataset, chunk_steps=4, seed=seed)
+        data = ChunkData(dataset, ChunkPolicyConfig(4), seed=seed)
         assert sorted(data.train_episodes + data.validation_episodes) == [0, 1, 2, 3, 4]
         splits.add(tuple(data.validation_episodes))
         held_out = {round(float(v), 4) for v in data.validation_batches[0]["action"].unique()}
@@ -170,7 +172,7 @@ def test_training_and_held_out_episodes_are_apart(dataset: Path) -> None:
 
 
 def test_failures_are_not_imitated(tmp_path: Path) -> None:
-    data = ChunkData(record(tmp_path / "d", (True, False, None, True)), chunk_steps=4, seed=0)
+    data = ChunkData(record(tmp_path / "d", (True, False, None, True)), ChunkPolicyConfig(4), seed=0)
     assert sorted(data.train_episodes + data.validation_episodes) == [0, 2, 3]
 
 
@@ -237,3 +239,25 @@ def test_a_state_of_another_version_is_told(dataset: Path, tmp_path: Path) -> No
         opened.save_state(renamed, facts)
     with pytest.raises(CheckpointError, match=r"state is of another robolearn .*begin a new run"):
         train_offline("bc", dataset, run, resume=run)
+
+
+def test_histories_and_words_come_from_the_dataset(dataset: Path, tmp_path: Path) -> None:
+    shape = replace(CONFIG.policy, observation_steps=3, instruction="words")
+    data = ChunkData(dataset, shape, seed=0)
+    batch = data.batch(0, 8)
+    assert batch["proprio"].shape == (8, 3, 4)
+    assert batch["image_top"].shape == (8, 3, 16, 16, 3)
+    wanted = {episode: embed(f"go {episode % 2}", data.spec.observation["instruction"]) for episode in range(5)}
+    for row in range(8):
+        episode = round(float(batch["action"][row, 0, 0]) / 0.1)
+        np.testing.assert_array_equal(batch["instruction"][row, -1], wanted[episode])
+    result = train_offline("bc", dataset, tmp_path / "run", steps=2, config=replace(CONFIG, policy=shape))
+    assert load_policy(result["checkpoint"], interface=SPEC).spec == data.spec
+
+
+def test_without_words_nothing_is_learned_of_them(tmp_path: Path) -> None:
+    store = ZarrStore.open(record(tmp_path / "d"))
+    relabel(store.path, [store.episodes[1].id], {"instruction": ""})
+    shape = replace(CONFIG.policy, instruction="words")
+    with pytest.raises(DatasetError, match=r"has no instruction; give it one, or leave policy\.instruction out"):
+        ChunkData(store.path, shape, seed=0)

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from robolearn.errors import UnknownNameError
+from robolearn.networks.open_clip import OpenClipConfig
 from robolearn.rewards import Episodes
 from robolearn.rewards.features import EncoderConfig, hashed_words, make_encoder
 from robolearn.rewards.fixture import save_untrained
-from robolearn.rewards.open_clip import OpenClipConfig
 from robolearn.rewards.progress import ProgressConfig, ProgressReward
 
 needs_open_clip = pytest.mark.skipif(

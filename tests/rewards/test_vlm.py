@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from robolearn.cli import run
 from robolearn.errors import CheckpointError, SpecError
+from robolearn.networks.open_clip import OpenClip, OpenClipConfig
 from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.rewards import Episodes
 from robolearn.rewards.fixture import TinyClipConfig, graded_targets, save_untrained, train_tiny_clip
 from robolearn.rewards.fixture_images import ArmImages, draw_arms
-from robolearn.rewards.open_clip import OpenClip, OpenClipConfig
 from robolearn.rewards.saved import load_reward
 from robolearn.rewards.success import area_under_roc
 from robolearn.rewards.vlm import VLMConfig, VLMReward, goal_baseline_reward
@@ -125,7 +125,7 @@ def test_our_preprocessing_is_open_clips(tmp_path: Path) -> None:
     """The batched squash on the device against the network's own transform of single pictures."""
     from PIL import Image
 
-    from robolearn.rewards.open_clip import import_open_clip
+    from robolearn.networks.open_clip import import_open_clip
 
     save_untrained(tmp_path)
     clip = OpenClip(OpenClipConfig(model_dir=str(tmp_path)))

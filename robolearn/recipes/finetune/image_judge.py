@@ -20,11 +20,11 @@ from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.tool_space import DECISION_TICKS
 from robolearn.errors import CheckpointError, SpecError
 from robolearn.networks.model_directory import CONFIG_FILE
+from robolearn.networks.open_clip import OpenClipConfig
 from robolearn.recipes.finetune.data import SURE_FRAMES, UNSURE_FRAMES, Recorded
 from robolearn.recipes.finetune.judges import Frames
 from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.recipes.rewards.data import RewardData, cameras_of
-from robolearn.rewards.open_clip import OpenClipConfig
 from robolearn.rewards.reward_model import Episodes, RewardModel
 from robolearn.rewards.saved import load_reward, require_trusted
 from robolearn.rewards.success import area_under_roc

@@ -17,8 +17,9 @@ from trajectory_msgs.msg import JointTrajectory
 
 from robolearn.errors import SpecError
 from robolearn.serving.chunks import ChunkTimeline
+from robolearn.serving.context import Context
 from robolearn.serving.inference import Answer
-from robolearn.specs import InterfaceSpec
+from robolearn.specs import INSTRUCTION, InterfaceSpec
 from robolearn.sync import ExactJoin, Tick
 from robolearn.types import ActionSource, Observation
 from robolearn_nodes import convert, topics
@@ -45,10 +46,12 @@ class DrivenRobot:
         report: Callable[[str, str], None],
         image_qos: QoSProfile = topics.NEWEST,
         max_image_age_ns: int | None = None,
+        instruction: str = "",
     ) -> None:
         """max_image_age_ns: of a picture beside joint states of another stamp; None where a tick has but one stamp."""
         self.namespace, self.acting = namespace, False
         self._node, self._spec, self._timeline, self._ask, self._report = node, spec, timeline, ask, report
+        self.context = Context(spec, instruction)
         self._joints = spec.action.names
         self.commands = self.chunks = self.missed_ticks = 0
         self._latency_ms: deque[float] = deque(maxlen=REMEMBERED)
@@ -86,6 +89,7 @@ class DrivenRobot:
         """Forget the episode."""
         self._timeline.reset()
         self._join.reset()
+        self.context.clear()
         self._came_ns = None
         self.commands = self.missed_ticks = 0
         self._latency_ms.clear()
@@ -134,6 +138,8 @@ class DrivenRobot:
         for fields in tick.samples.values():
             observation |= fields
         for name, spec in self._spec.observation.items():
+            if name == INSTRUCTION:
+                continue
             if name not in observation:
                 raise SpecError(f"the policy needs {name}; the robot publishes {', '.join(observation)}")
             try:
@@ -143,13 +149,13 @@ class DrivenRobot:
         return observation
 
     def _on_tick(self, tick: Tick) -> None:
-        observation = self._observation(tick)
+        self.context.add(self._observation(tick))
         if self._came_ns is not None and tick.stamp_ns > self.newest_ns:
             self.missed_ticks += 1
             self._report(self.namespace, "no command: the policy has not answered in time")
         self.newest_ns, self._came_ns = tick.stamp_ns, time.perf_counter_ns()
         if self._timeline.tick(tick.stamp_ns):
-            self._ask(self.namespace, observation, tick.stamp_ns)
+            self._ask(self.namespace, self.context.shown(), tick.stamp_ns)
         self._act()
 
     # -- commands ------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from robolearn.serving.chunks import EXECUTE_STEPS, ChunkTimeline
 from robolearn.serving.client import open_policy
 from robolearn.serving.inference import Inference
 from robolearn.serving.shelf import PolicyShelf
-from robolearn.tasks import make_task
+from robolearn.tasks import TASKS, make_task
 from robolearn_nodes import topics
 from robolearn_nodes.driven_robot import DrivenRobot
 from robolearn_nodes.interface import DEFAULT_TASK
@@ -41,6 +41,9 @@ class PolicyNode(LifecycleNode):
             self, "policy", SCRIPTED, "`scripted`, the path of a checkpoint, or tcp://HOST:PORT of a server"
         )
         self._task_id = parameter(self, "task", DEFAULT_TASK, "task id, see `robolearn tasks`")
+        self._instruction = parameter(
+            self, "instruction", "", "what to do, for a policy that follows words; empty: as the task says it"
+        )
         self._execute_steps = parameter(
             self, "execute_steps", EXECUTE_STEPS, "steps of a chunk that are executed before the next one is asked for"
         )
@@ -99,6 +102,7 @@ class PolicyNode(LifecycleNode):
                 self._report,
                 self._image_qos,
                 self._max_image_age_ns,
+                self._instruction or (make_task(self._task_id).instruction if self._task_id in TASKS else ""),
             )
             for name, timeline in zip(self._namespaces, timelines, strict=True)
         }

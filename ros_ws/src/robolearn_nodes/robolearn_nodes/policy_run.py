@@ -31,6 +31,7 @@ class PolicyRun:
     ) -> None:
         self._node, self._shelf, self._robot, self._start, self._let_act = node, shelf, robot, start, let_act
         self._task_id = task_id
+        self._instruction = robot.context.instruction  # of goals that bring none
         self._goal: Any = None
         self._acted_before = False
         self._since_ns = 0
@@ -65,6 +66,7 @@ class PolicyRun:
         request = goal.request
         if request.policy:
             self._shelf.activate(request.policy)
+        self._robot.context.instruction = request.instruction or self._instruction
         self._start(request.seed)
         self._goal, self._since_ns = goal, self._now_ns()
         self._acted_before = self._robot.acting

@@ -7,11 +7,13 @@ a centre crop would cut off what the reward is about. Legend: N images, H W imag
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,6 +68,21 @@ class OpenClip:
         """The network's tensors by name, for the version."""
         return dict(self._model.state_dict())
 
+    def version(self) -> int:
+        """A number that other weights would not have."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.weights().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return int.from_bytes(digest.digest()[:7], "big")
+
+    def to(self, device: torch.device) -> None:
+        """Move there."""
+        if device != self.device:
+            self.device = device
+            self._model.to(device)
+            self._mean, self._std = self._mean.to(device), self._std.to(device)
+
     def _encode(self, images: Tensor) -> Tensor:
         pixels = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
         if pixels.shape[-2:] != (self._height, self._width):
@@ -79,6 +96,19 @@ class OpenClip:
         return nn.functional.normalize(embedding.float(), dim=-1)
 
 
+@lru_cache(maxsize=2)
+def open_clip_network(name: str) -> OpenClip:
+    """The network `MODEL/TAG`, or of a folder, loaded once in a process. Raises CheckpointError."""
+    if Path(name).is_dir():
+        return OpenClip(OpenClipConfig(model_dir=name))
+    model, _, tag = name.partition("/")
+    if not tag or "/" in tag:
+        raise CheckpointError(
+            f"{name!r} is no network of open_clip; wanted a folder, or MODEL/TAG such as ViT-B-32/laion2b_s34b_b79k"
+        )
+    return OpenClip(OpenClipConfig(model, tag))
+
+
 def import_open_clip() -> Any:
     """The open_clip module. Raises CheckpointError, which says how to install it."""
     declare_torchvision_operators()
@@ -86,7 +116,7 @@ def import_open_clip() -> Any:
         import open_clip
     except ImportError as error:
         raise CheckpointError(
-            f"CLIP rewards need open_clip, which is not installed ({error}); run `pip install robolearn[vlm]`"
+            f"CLIP needs open_clip, which is not installed ({error}); run `pip install robolearn[vlm]`"
         ) from error
     return open_clip
 
