@@ -60,6 +60,9 @@ class ArraySpec:
 INSTRUCTION = "instruction"
 """Observation field of a policy that follows words: the vector of a sentence; its unit names who makes that."""
 
+GOAL_PREFIX = "goal_"
+"""Before the name of a field: what that is to be, for a policy that is told where to get to."""
+
 POSE_SPEC = ArraySpec(shape=(7,), unit="m, quaternion wxyz", names=("x", "y", "z", "qw", "qx", "qy", "qz"))
 """Spec of a body's pose: position, then quaternion."""
 
@@ -145,10 +148,10 @@ class InterfaceSpec:
     def require(self, other: InterfaceSpec, ours: str, theirs: str) -> None:
         """Raise SpecError unless `other` (called `theirs`) supplies what this spec (called `ours`) needs.
 
-        The instruction and observations of the past come from whoever runs the policy.
+        The instruction, goals and observations of the past come from whoever runs the policy.
         """
         for name, spec in self.observation.items():
-            if name == INSTRUCTION:
+            if name == INSTRUCTION or name.startswith(GOAL_PREFIX):
                 continue
             if name not in other.observation:
                 raise SpecError(f"{ours} needs observation field {name!r}; {theirs} has {', '.join(other.observation)}")

@@ -9,6 +9,7 @@ from robolearn.algorithms.calql import CalQL
 from robolearn.algorithms.cql import CQL
 from robolearn.algorithms.dsac import DSAC
 from robolearn.algorithms.flow import Flow
+from robolearn.algorithms.hiql import HIQL
 from robolearn.algorithms.iql import IQL
 from robolearn.algorithms.rlpd import RLPD
 from robolearn.algorithms.sac import SAC
@@ -23,6 +24,7 @@ ALGORITHMS: dict[str, AlgorithmClass] = {
     "cql": CQL,
     "dsac": DSAC,
     "flow": Flow,
+    "hiql": HIQL,
     "iql": IQL,
     "rlpd": RLPD,
     "sac": SAC,

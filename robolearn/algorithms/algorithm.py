@@ -17,10 +17,11 @@ Batch: TypeAlias = Mapping[str, Tensor]
 
 Of chunks: observation fields, `action` (B, K, A), `action_mask` (B, K) bool, false where the episode had ended or the
 action is not to be imitated. Of transitions: observation fields, the same under `next_<field>`, `action` (B, A), and
-(B,) float32 `reward`, `bootstrap` (0 where the task was over, else 1) and `discount` (of the next value).
+(B,) float32 `reward`, `bootstrap` (0 where the task was over, else 1) and `discount` (of the next value). Of goals, see
+`recipes/goal_data.py`.
 """
 
-DataKind: TypeAlias = Literal["chunks", "transitions"]
+DataKind: TypeAlias = Literal["chunks", "goals", "transitions"]
 
 Metrics: TypeAlias = dict[str, Tensor]
 """Scalars by name; they stay on the device until somebody logs them."""

@@ -132,6 +132,20 @@ class Sampler:
         at = np.searchsorted(self._weights, rng.random(number) * self._weights[-1], side="right")
         return self._starts.take(np.minimum(at, len(self._starts) - 1))
 
+    @property
+    def num_steps(self) -> int:
+        """Steps of all the sampler's episodes."""
+        return len(self._episode)
+
+    def last_of(self, steps: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The last step (B,) of the episode of each step."""
+        return self._last.take(steps)
+
+    def seen(self, steps: NDArray[np.int64]) -> dict[str, NDArray]:
+        """The fields at these steps (B,)."""
+        observed = self._past(steps)
+        return {name: self._get(name, observed, None, name) for name in self.config.fields}
+
     def episodes_of(self, steps: NDArray[np.int64]) -> NDArray[np.int64]:
         """The episode (B,) of each step, as an index of `store.episodes`."""
         return self._episode.take(steps)

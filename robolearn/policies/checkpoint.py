@@ -27,10 +27,17 @@ from robolearn.policies.act import ACTPolicy
 from robolearn.policies.chunking import ChunkPolicy
 from robolearn.policies.flow import FlowPolicy
 from robolearn.policies.gaussian import GaussianPolicy
+from robolearn.policies.hierarchical import HierarchicalPolicy
 from robolearn.policies.policy import TrainablePolicy
 from robolearn.specs import InterfaceSpec
 
-POLICIES: dict[str, Any] = {"act": ACTPolicy, "chunking": ChunkPolicy, "flow": FlowPolicy, "gaussian": GaussianPolicy}
+POLICIES: dict[str, Any] = {
+    "act": ACTPolicy,
+    "chunking": ChunkPolicy,
+    "flow": FlowPolicy,
+    "gaussian": GaussianPolicy,
+    "hierarchical": HierarchicalPolicy,
+}
 """Every policy class that a checkpoint can hold, by kind."""
 
 

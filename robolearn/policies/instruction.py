@@ -11,6 +11,7 @@ import re
 import zlib
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +44,7 @@ def embed(text: str, spec: ArraySpec) -> NDArray[np.float32]:
 
 
 @lru_cache(maxsize=2)
-def _tower(name: str):  # type: ignore[no-untyped-def]  # its type would bring torch
+def _tower(name: str) -> Any:
     from robolearn.networks.open_clip import open_clip_network
 
     return open_clip_network(name)

@@ -15,6 +15,7 @@ from robolearn.datasets.sampler import SUCCESS
 from robolearn.errors import CheckpointError, SpecError
 from robolearn.recipes.demonstrations import TaskData
 from robolearn.recipes.environments import is_gym
+from robolearn.recipes.goal_data import GoalData
 from robolearn.recipes.processes import Processes
 from robolearn.recipes.run import Run, read_state
 from robolearn.recipes.training_data import Data, training_data
@@ -77,17 +78,19 @@ def train_offline(
     check_settings(settings.steps, seed)
     processes = Processes.join(compute)
     made = algorithm_class(algorithm)
-    if task is not None and made.learns_from == "chunks":
-        raise SpecError(f"{algorithm} learns from chunks, which no task shows; leave --task out")
+    if task is not None and made.learns_from != "transitions":
+        raise SpecError(f"{algorithm} learns from {made.learns_from}, which no task shows; leave --task out")
 
     started_s = time.perf_counter()
     watch = Stopwatch()
     with watch("open"):
-        data: Data = (
-            training_data(made.learns_from, dataset, settings, seed, compute.device, reward, split)
-            if task is None
-            else TaskData(dataset, task, settings, seed, compute.device, split, reward)
-        )
+        data: Data
+        if task is not None:
+            data = TaskData(dataset, task, settings, seed, compute.device, split, reward)
+        elif made.learns_from == "goals":
+            data = GoalData(dataset, settings, seed, compute.device, split)
+        else:
+            data = training_data(made.learns_from, dataset, settings, seed, compute.device, reward, split)
         statistics = data.statistics if init_from is None else statistics_of(init_from)
         learner = made(data.spec, statistics, settings, seed, compute.device, compute.wrapper())
     columns = ("train_loss" if name == "loss" else name for name in made.metrics)

@@ -195,13 +195,9 @@ class Transitions:
     def __init__(
         self, dataset: Path, store: Store, spec: InterfaceSpec, config: TransitionConfig, episodes: Sequence[int]
     ) -> None:
-        low, high = np.asarray(spec.action.low), np.asarray(spec.action.high)
-        margin = LIMIT_MARGIN * (high - low)
+        check_limits(dataset, store, spec, episodes)
         for index in episodes:
-            info, acted = store.episodes[index], store.read_valid(index)["action"]
-            action = store.read(index, ["action"])["action"][acted]
-            if ((action < low - margin) | (action > high + margin)).any():
-                raise DatasetError(f"{dataset}: episode {info.id} has actions outside their limits; delete or trim it")
+            info = store.episodes[index]
             if config.reward == SUCCESS and info.success is None:
                 raise DatasetError(f"{dataset}: nobody said whether episode {info.id} succeeded; name a reward column")
             if config.reward != SUCCESS and not np.isfinite(store.read(index, [config.reward])[config.reward]).all():
@@ -212,6 +208,18 @@ class Transitions:
         batch = self._sampler.sample(batch_size, rng)
         batch.pop("action_mask", None)
         return batch
+
+
+def check_limits(dataset: Path, store: Store, spec: InterfaceSpec, episodes: Sequence[int]) -> None:
+    """Raise DatasetError for an action outside the limits of its spec."""
+    low, high = np.asarray(spec.action.low), np.asarray(spec.action.high)
+    margin = LIMIT_MARGIN * (high - low)
+    for index in episodes:
+        acted = store.read_valid(index)["action"]
+        action = store.read(index, ["action"])["action"][acted]
+        if ((action < low - margin) | (action > high + margin)).any():
+            name = store.episodes[index].id
+            raise DatasetError(f"{dataset}: episode {name} has actions outside their limits; delete or trim it")
 
 
 def tensors(batch: Mapping[str, NDArray], device: str) -> Batch:

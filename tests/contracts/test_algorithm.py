@@ -28,7 +28,7 @@ CRITICAL_ALGORITHMS = sorted(name for name, made in ALGORITHMS.items() if "criti
 
 def make(name: str, seed: int = 0, **settings: Any) -> Algorithm:
     algorithm = ALGORITHMS[name]
-    if algorithm.learns_from == "transitions":
+    if algorithm.learns_from != "chunks":
         settings = {"utd": 1, **settings}
     return algorithm(SPEC, STATISTICS, algorithm.config_type(steps=10, batch_size=SIZE, **settings), seed=seed)
 
@@ -44,6 +44,15 @@ def batch(algorithm: Algorithm, seed: int = 0, size: int = SIZE) -> dict[str, to
             "bootstrap": (torch.rand(size, generator=generator) < 0.8).float(),
             "discount": torch.full((size,), 0.9),
             "return_to_go": torch.rand(size, generator=generator),
+        }
+    if ALGORITHMS[name_of(algorithm)].learns_from == "goals":
+        prefixes = ("", "next_", "goal_", "far_", "way_", "target_", "option_")
+        ends = {f"{p}bootstrap": (torch.rand(size, generator=generator) < 0.8).float() for p in ("", "option_")}
+        return {
+            **{f"{prefix}proprio": torch.rand(size, 4, generator=generator) for prefix in prefixes},
+            **ends,
+            **{name.replace("bootstrap", "reward"): -value for name, value in ends.items()},
+            "action": torch.rand(size, 2, generator=generator),
         }
     steps = algorithm.config.policy.chunk_steps
     return {
@@ -147,7 +156,7 @@ def test_where_the_task_was_over_the_next_observation_does_not_matter(name: str)
     assert not torch.isclose(first["critic_loss"], bootstrapped["critic_loss"])
 
 
-@pytest.mark.parametrize("name", TRANSITION_ALGORITHMS)
+@pytest.mark.parametrize("name", [*TRANSITION_ALGORITHMS, "hiql"])
 def test_rows_for_two_steps_are_two_steps(name: str) -> None:
     algorithm = make(name)
     algorithm.update(batch(algorithm, size=2 * SIZE))

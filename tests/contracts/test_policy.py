@@ -14,7 +14,7 @@ from robolearn.policies.gaussian import GaussianPolicy, GaussianPolicyConfig
 from robolearn.policies.policy import Policy, TrainablePolicy
 from robolearn.policies.robot_features import FeaturesConfig
 from robolearn.serving.context import Context
-from robolearn.specs import INSTRUCTION, InterfaceSpec, RobotSpec, image_spec
+from robolearn.specs import GOAL_PREFIX, INSTRUCTION, InterfaceSpec, RobotSpec, image_spec
 from robolearn.types import Observation
 
 ROBOT = RobotSpec("toy", ("pan", "lift", "grip"), (-1.0, -1.0, 0.0), (1.0, 1.0, 0.5), (1.0, 1.0, 1.0))
@@ -36,7 +36,8 @@ def observation(policy: TrainablePolicy, seed: int = 0) -> Observation:
     for _ in range(policy.spec.observation_steps):
         proprio = rng.uniform(0, 0.5, 6).astype(np.float32)
         context.add({"proprio": proprio, "image_front": rng.integers(0, 256, (32, 40, 3), dtype=np.uint8)})
-    return context.shown()
+    goals = (name for name in policy.spec.observation if name.startswith(GOAL_PREFIX))
+    return {**context.shown(), **{name: rng.uniform(0, 0.5, 6).astype(np.float32) for name in goals}}
 
 
 CHUNKED = sorted(kind for kind, made in POLICIES.items() if issubclass(made.config_type, FeaturesConfig))
@@ -67,7 +68,7 @@ def test_it_answers_with_a_chunk_inside_the_limits(policy: TrainablePolicy) -> N
 
 
 def test_it_sees_nothing_privileged(policy: TrainablePolicy) -> None:
-    assert set(policy.spec.observation) <= {"proprio", "image_front", INSTRUCTION}
+    assert set(policy.spec.observation) <= {"proprio", "goal_proprio", "image_front", INSTRUCTION}
 
 
 def test_it_looks_at_all_it_asks_for(policy: TrainablePolicy) -> None:

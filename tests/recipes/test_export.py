@@ -14,6 +14,7 @@ from robolearn.policies.checkpoint import POLICIES, save_policy
 from robolearn.policies.chunking import ChunkPolicyConfig
 from robolearn.policies.flow import FlowPolicyConfig
 from robolearn.policies.gaussian import GaussianPolicyConfig
+from robolearn.policies.hierarchical import HierarchicalPolicyConfig
 from robolearn.recipes import export
 from robolearn.serving.context import Context
 from robolearn.specs import InterfaceSpec, RobotSpec, image_spec
@@ -31,6 +32,7 @@ SMALL = {
         ChunkPolicyConfig(3, encoder_channels=(4, 4), hidden_sizes=(8,), observation_steps=2, instruction="words"),
     ],
     "flow": [FlowPolicyConfig(chunk_steps=3, encoder_channels=(4, 4), hidden_sizes=(8,), flow_steps=2)],
+    "hierarchical": [HierarchicalPolicyConfig(hidden_sizes=(8,), representation_size=4)],
     "gaussian": [
         GaussianPolicyConfig(hidden_sizes=(8,), distribution=kind)
         for kind in ("squashed", "clipped", "mixture", "deterministic")
@@ -65,7 +67,7 @@ def test_the_file_answers_as_the_policy_does(kind: str, config: object, tmp_path
     context = Context(policy.spec, "push it")
     for _ in range(2):
         context.add({"proprio": rng.normal(size=4).astype(np.float32), "image_a": np.full((16, 20, 3), 9, np.uint8)})
-    observation = context.shown()
+    observation = {"goal_proprio": rng.normal(size=4).astype(np.float32), **context.shown()}
     batch = {name: observation[name][None] for name in answer["inputs"]}
     found = session.run(["action"], batch)[0][0]
     np.testing.assert_allclose(np.atleast_2d(found), policy.act(observation, 0).actions, atol=1e-4)
