@@ -130,7 +130,8 @@ def _load(config: OpenClipConfig) -> tuple[Any, Any, tuple[Sequence[float], Sequ
     name = f"local-dir:{directory}" if directory else config.model
     if directory is None and config.model not in open_clip.list_models():
         raise CheckpointError(f"open_clip has no model {config.model!r}; `open_clip.list_models()` names them")
-    root_level = logging.getLogger().level
+    root_level, disabled = logging.getLogger().level, logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # what goes wrong is said once, below
     try:
         model, _, transform = open_clip.create_model_and_transforms(
             name, pretrained=None if directory else config.pretrained, require_pretrained=True
@@ -143,6 +144,7 @@ def _load(config: OpenClipConfig) -> tuple[Any, Any, tuple[Sequence[float], Sequ
             "check the names and the network, or give a local directory with --model-dir"
         ) from error
     finally:
+        logging.disable(disabled)
         logging.getLogger().setLevel(root_level)
     tokenizer = _local_tokenizer(open_clip, directory) if directory else open_clip.get_tokenizer(config.model)
     normalize = transform.transforms[-1]

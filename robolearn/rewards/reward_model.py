@@ -18,7 +18,7 @@ Kind = Literal["reward", "potential", "success"]
 """What `value` means: a reward that may be learned from as it is; a potential, which reaches RL only through the
 shaper (`shaping.py`); the probability in [0, 1] that the task is done."""
 
-RUN_SETTINGS = frozenset({"device", "batch_size", "model_dir"})
+RUN_SETTINGS = frozenset({"device", "batch_size", "model_dir", "url"})
 """Fields of configs that say where and how a model runs, and are no part of its version."""
 
 
@@ -130,11 +130,16 @@ def masked(output: RewardOutput, valid: Tensor) -> RewardOutput:
 
 def version_of(config: Any, tensors: Mapping[str, Tensor] | None = None) -> str:
     """Twelve hex digits of SHA-256 over the settings (a config dataclass) and the weights."""
-    digest = hashlib.sha256(json.dumps(_lasting(asdict(config)), sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(lasting_settings(config), sort_keys=True).encode())
     for name, tensor in sorted((tensors or {}).items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:12]
+
+
+def lasting_settings(config: Any) -> dict[str, Any]:
+    """The settings of a config dataclass that change what comes out, nested ones too, in what JSON can hold."""
+    return _lasting(asdict(config))
 
 
 def _lasting(settings: dict[str, Any]) -> dict[str, Any]:

@@ -219,7 +219,7 @@ def test_the_command_line_serves_a_model_and_labels_by_it(
     thread.join(60)
     store = ZarrStore.open(tmp_path / "d")
     assert whole["column"] == f"progress/hop-{model.version}"
-    assert store.columns[whole["column"]].attributes["settings"]["url"] == server.address
+    assert store.columns[whole["column"]].attributes["settings"] == {"cameras": ["front"], "stages": []}
     assert store.columns[hops["column"]].attributes["settings"]["asked"] == f"hop-{model.version}"
     for column in (whole["column"], hops["column"]):
         assert np.isfinite(store.read(1, [column])[column]).all()

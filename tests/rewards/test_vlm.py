@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -91,10 +92,11 @@ def test_a_missing_package_is_one_line() -> None:
 
 @needs_open_clip
 @pytest.mark.parametrize("config", [OpenClipConfig(model="ViT-B-33"), OpenClipConfig(pretrained="no_such_tag")])
-def test_a_wrong_name_is_one_line(config: OpenClipConfig) -> None:
+def test_a_wrong_name_is_one_line(config: OpenClipConfig, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(CheckpointError) as error:
         OpenClip(config)
     assert "\n" not in str(error.value)
+    assert not caplog.records  # open_clip and the hub have nothing to add
 
 
 @needs_open_clip
@@ -172,6 +174,10 @@ def test_a_vlm_is_trained_audited_and_saved_like_the_others(tmp_path: Path, caps
     assert (model.id, model.version, trained["held_out_episodes"]) == ("vlm", trained["version"], 1)
     assert run(["label", str(tmp_path / "d"), "--reward", str(tmp_path / "m"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["column"] == f"reward/vlm-{model.version}"
+    elsewhere = Path(shutil.copytree(tmp_path / "clip", tmp_path / "elsewhere"))
+    clip[1] = str(elsewhere)  # another place and size of batch: the same column goes on
+    assert run(["label", str(tmp_path / "d"), "--reward", "vlm", "--alpha", "0.5", *clip, "--batch-size", "7"]) == 0
+    assert "0 episodes (3 had it)" in capsys.readouterr().err
     save_untrained(tmp_path / "clip", seed=1)  # other weights in the same place
     with pytest.raises(CheckpointError, match="one of its files was changed"):
         load_reward(tmp_path / "m")

@@ -6,7 +6,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.recipes.rewards.data import RewardData, cameras_of
 from robolearn.recipes.rewards.settings import Report
-from robolearn.rewards.reward_model import Kind, RewardModel
+from robolearn.rewards.reward_model import Kind, RewardModel, lasting_settings
 from robolearn.specs import ArraySpec
 
 COLUMN_KINDS: dict[Kind, str] = {"reward": "reward", "potential": "progress", "success": "success"}
@@ -41,13 +40,13 @@ def column_name(model: RewardModel, wanted: str = "") -> str:
 
 
 def made_by(model: RewardModel) -> dict[str, Any]:
-    """Attributes of the columns that a model writes."""
+    """Attributes of the columns that a model writes; where and how it ran is left out, so that others can go on."""
     return {
         "model": model.id,
         "version": model.version,
         "kind": model.kind,
         "causal": model.causal,
-        "settings": asdict(model.config),  # type: ignore[attr-defined]
+        "settings": lasting_settings(model.config),  # type: ignore[attr-defined]
     }
 
 
