@@ -33,8 +33,8 @@ MOVED_M = 0.004  # of a thing within one attempt, that counts as having moved it
 class PracticeConfig:
     """Where practice happens, in metres in the scene's frame."""
 
-    tool_low: tuple[float, float, float] = (0.10, -0.24, 0.0)  # box of the tool's commanded place
-    tool_high: tuple[float, float, float] = (0.34, 0.24, 0.14)
+    tool_low: tuple[float, float, float] = (0.10, -0.20, 0.0)  # box of the tool's commanded place
+    tool_high: tuple[float, float, float] = (0.32, 0.20, 0.14)
     reach_low: tuple[float, float] = (0.13, -0.22)  # where a thing can be worked on
     reach_high: tuple[float, float] = (0.33, 0.22)
     room_m: float = 0.025  # from there inwards, where a thing is brought back already: the tool gets behind it no more

@@ -59,7 +59,8 @@ def retrieve(arm: Arm, facts: Facts, body: str, to: NDArray[np.float64]) -> NDAr
     put, axis = _put(body, thing.half_width_m, thing.half_height_m), _axis(facts, body)[:2]
     axis /= np.linalg.norm(axis)
     put_down = float(distance(where[:2], to)) < put.release_within_m and where[2] < put.rest_m + 0.004
-    in_jaws = float(distance(arm.where(facts), where)) < 0.035
+    from_it = np.abs(arm.where(facts) - where)
+    in_jaws = float(np.hypot(*from_it[:2])) < 0.018 and from_it[2] < 0.035
     sides = [side for side in (axis, -axis) if _can_tip(arm, where, side)]
     if not sides or (in_jaws and (put_down or holds(arm, facts, where, put.half_m))):
         return put_expert(arm, facts, put, to, arm.across(where, np.array([-axis[1], axis[0]])))
@@ -93,8 +94,8 @@ def _tip(arm: Arm, facts: Facts, where: NDArray[np.float64], side: NDArray[np.fl
         return move(arm, facts, (*(here[:2] - side * 0.02), TIP_HEIGHT_M + jaws.tip_m), yaw, jaws.closed, lead_m=0.01)
     off = float(np.hypot(*(here[:2] - start)))
     if off > 0.02 and here[2] < ABOVE_M:  # up before going around it
-        opened = jaws.closed if here[2] > 0.06 else float(arm.opened(facts))
-        return move(arm, facts, (*here[:2], ABOVE_M + 0.02), None, opened)
+        free = float(distance(here, where)) > 0.05  # or it may hang between the jaws
+        return move(arm, facts, (*here[:2], ABOVE_M + 0.02), None, jaws.closed if free else jaws.open)
     height = TIP_HEIGHT_M + jaws.tip_m + float(np.clip(4 * (off - 0.01), 0.0, 0.05))
     return move(arm, facts, (*start, height), yaw, jaws.closed)
 

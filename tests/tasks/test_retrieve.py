@@ -12,7 +12,10 @@ from robolearn.tasks.retrieve import on_edge, retrieve, retrieved
 from robolearn.twin.twin import Twin
 
 MIDDLE = np.array([0.22, -0.02])
-EDGE = (np.sqrt(0.5), 0.5, 0.5, 0.0)  # on its edge, rolling crosswise
+EDGE, AWAY = (
+    (np.sqrt(0.5), 0.5, 0.5, 0.0),
+    (np.sqrt(0.5), 0.0, np.sqrt(0.5), 0.0),
+)  # on its edge, its axis across and away
 
 
 @pytest.mark.parametrize(
@@ -22,6 +25,7 @@ EDGE = (np.sqrt(0.5), 0.5, 0.5, 0.0)  # on its edge, rolling crosswise
         ("push-v1", (0.12, 0.05, 0.0125), (1.0, 0.0, 0.0, 0.0)),
         ("push-v1", (0.30, -0.15, 0.0225), EDGE),
         ("push-v1", (0.14, 0.06, 0.0225), EDGE),
+        ("push-v1", (0.216, -0.017, 0.0225), AWAY),
         ("pick_place-v1", (0.30, 0.20, 0.0150), (0.95, 0.0, 0.0, 0.31)),
     ],
 )
@@ -33,7 +37,7 @@ def test_a_thing_is_brought_back_from_the_edge_of_reach(task_id: str, where: tup
     safety = SafetyFilter(twin.robot_spec, SafetyConfig(), twin.period_ns * 1e-9)
     safety.reset(twin.robot_state())
     fields = ("proprio", *(f"pose_{name}" for name in task.bodies))
-    assert on_edge(twin.observe(fields), body) is (turn is EDGE)
+    assert on_edge(twin.observe(fields), body) is (turn in (EDGE, AWAY))
     for _ in range(300):
         facts, now_ns = twin.observe(fields), twin.stamp_ns
         if retrieved(task.arm, facts, body, MIDDLE):
