@@ -176,6 +176,17 @@ def test_wrong_answers_are_as_many_as_asked_for(dataset: Path) -> None:
     assert (some_wrong.answer != right.answer)[sure].mean() == pytest.approx(0.2, abs=0.06)
 
 
+def test_a_small_dataset_is_shared_among_the_cores(
+    dataset: Path, success_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("robolearn.recipes.rewards.label.LEAST", 1)
+    model, asked = load_reward(success_model), []
+    original = model.score
+    monkeypatch.setattr(model, "score", lambda episodes: (asked.append(len(episodes.text)), original(episodes))[1])
+    label_dataset(dataset, model)
+    assert asked == [1] * 8  # they would fit into one picture of a single core
+
+
 def test_split_holds_out_successes_and_failures(dataset: Path) -> None:
     data = RewardData(dataset)
     learn, held_out = split_episodes(data, TrainingSettings(held_out=0.5))

@@ -249,7 +249,7 @@ def test_the_fixture_passes_its_gates(trained: Callable[[TinyClipConfig], Path])
 @pytest.mark.timeout(600)
 def test_the_baseline_removes_what_it_shares_with_the_goal(tmp_path: Path) -> None:
     """Goal prompts that carry a colour: projection helps if and only if the baseline carries it too."""
-    train_tiny_clip(tmp_path, TinyClipConfig(), colour_words=True)
+    train_tiny_clip(tmp_path, TinyClipConfig(steps=300, any_posture=0.0), colour_words=True)
     arms = draw_arms(np.random.default_rng(99), 800)
 
     def spearman(baseline: str, alpha: float) -> float:

@@ -82,13 +82,15 @@ class RewardData:
         length = torch.tensor([info.length for info in infos])
         return Episodes(images, [info.instruction for info in infos], proprio, length)
 
-    def groups(self, indices: Sequence[int]) -> list[list[int]]:
-        """Consecutive episodes, together at most IMAGES_AT_ONCE steps with their padding, or a single longer one."""
+    def groups(self, indices: Sequence[int], most: int | None = None) -> list[list[int]]:
+        """Consecutive episodes, together at most IMAGES_AT_ONCE steps with their padding (or `most`, where that is
+        less), or a single longer one."""
+        limit = IMAGES_AT_ONCE if most is None else min(most, IMAGES_AT_ONCE)
         groups: list[list[int]] = []
         room = 0
         for index in indices:
             length = self.store.episodes[index].length
-            if not groups or (len(groups[-1]) + 1) * max(length, room) > IMAGES_AT_ONCE:
+            if not groups or (len(groups[-1]) + 1) * max(length, room) > limit:
                 groups.append([])
                 room = 0
             groups[-1].append(index)

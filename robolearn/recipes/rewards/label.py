@@ -21,6 +21,8 @@ from robolearn.specs import ArraySpec
 COLUMN_KINDS: dict[Kind, str] = {"reward": "reward", "potential": "progress", "success": "success"}
 """First part of a column's name: what its values mean."""
 
+SHARES = 8  # groups for each core at least, where they stay large enough, so that all cores end at about the same time
+LEAST = 64  # steps of such a group
 AHEAD = 4  # groups under way for each core, so that none idles while results, which are small, wait to be written
 
 Columns = dict[str, NDArray]
@@ -80,7 +82,9 @@ def label_dataset(
             for key, (what, dtype) in wanted.items()
         }
 
-    for scored in side_by_side(score, data.groups(missing)):
+    steps = sum(data.store.episodes[index].length for index in missing)
+    groups = data.groups(missing, max(steps // (SHARES * _cores()), LEAST))
+    for scored in side_by_side(score, groups):
         _write(data.store, scored, attributes)
         indices = [index for group, _ in scored for index in group]
         episodes += len(indices)
@@ -104,8 +108,7 @@ def side_by_side(work: Callable[[list[int]], Columns], groups: Sequence[list[int
     All that is ready comes at once, for a disk takes as long to make much durable as little. A CPU that works on a
     picture of its own per core has no others to wait for, as it has where all share one picture.
     """
-    threads = torch.get_num_threads()
-    workers = max(threads, 2)
+    threads, workers = torch.get_num_threads(), _cores()
     waiting: deque[tuple[list[int], Future[Columns]]] = deque()
     torch.set_num_threads(1)
     pool = ThreadPoolExecutor(workers, "score")
@@ -119,6 +122,11 @@ def side_by_side(work: Callable[[list[int]], Columns], groups: Sequence[list[int
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)
+
+
+def _cores() -> int:
+    """Two at least, so that a GPU does not wait for what is decoded."""
+    return max(torch.get_num_threads(), 2)
 
 
 def _ready(waiting: deque[tuple[list[int], Future[Columns]]]) -> list[Scored]:
