@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
+import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,6 +31,10 @@ from robolearn.twin.twin import Twin
 VIEW_SIZE = (240, 320)  # of each camera's picture
 CELL_TASK = "reach-v1"  # what a cell's twin does unless a task is named
 FILM, PICTURE = ".mp4", ".png"
+LOOK_AT = (0.18, 0.0, 0.08)  # of the window [m]
+LOOK_ALONG_DEG = (150.0, -25.0)  # azimuth and elevation
+DISTANCE_RADII = 3.0
+JOIN_S = 5.0
 
 Picture = NDArray[np.uint8]
 
@@ -116,10 +124,23 @@ def write_view(show: Show, out: Path) -> None:
 
 
 def display_there() -> bool:
-    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    """Whether a window could be opened here."""
+    if sys.platform != "linux":
+        return True
+    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        return False
+    import glfw
+
+    with warnings.catch_warnings():  # it warns of a display that does not answer, and says no
+        warnings.simplefilter("ignore")
+        there = bool(glfw.init())
+    glfw.terminate()  # the viewer begins anew, in a thread of its own
+    return there
 
 
-def open_window(show: Show, sleep: Callable[[float], None] = time.sleep) -> None:
+def open_window(
+    show: Show, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+) -> None:
     """Show the episode in MuJoCo's viewer, again and again at the pace of the real thing, until the window is closed.
 
     Raises HardwareError where there is no display.
@@ -128,15 +149,36 @@ def open_window(show: Show, sleep: Callable[[float], None] = time.sleep) -> None
         raise HardwareError("there is no display here; add --out FILE.mp4 or --out FILE.png to get a film or a picture")
     from mujoco import viewer  # it looks for a display when it is imported
 
-    period_s = show.twin.period_ns * 1e-9
-    with viewer.launch_passive(show.twin.model, show.twin.data) as window:
+    others = set(threading.enumerate())
+    try:
+        _play(show, viewer, clock, sleep)
+    finally:  # a program that ends before the viewer's thread has, crashes
+        for thread in set(threading.enumerate()) - others:
+            thread.join(JOIN_S)
+
+
+def _play(show: Show, viewer: ModuleType, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
+    twin, period_s = show.twin, show.twin.period_ns * 1e-9
+    with viewer.launch_passive(twin.model, twin.data, show_left_ui=False, show_right_ui=False) as window:
+        with window.lock():
+            show.begin()
+            _look(window.cam, twin.data)
         while window.is_running():
-            with window.lock():
-                show.begin()
+            due_s = clock()
             for command in show.commands():
                 with window.lock():
-                    show.twin.step(command)
+                    twin.step(command)
                 window.sync()
-                sleep(period_s)
+                due_s += period_s
+                sleep(max(due_s - clock(), 0.0))
                 if not window.is_running():
                     return
+            with window.lock():
+                show.begin()
+
+
+def _look(camera: mujoco.MjvCamera, data: mujoco.MjData) -> None:
+    """From above and across the table, far enough away for the whole robot."""
+    camera.lookat[:] = LOOK_AT
+    camera.distance = DISTANCE_RADII * np.linalg.norm(data.xpos[1:] - LOOK_AT, axis=1).max()
+    camera.azimuth, camera.elevation = LOOK_ALONG_DEG

@@ -52,12 +52,17 @@ def test_a_recording_is_shown_above_what_the_twin_makes_of_it(tmp_path: Path) ->
         open_show(str(tmp_path / "d.zarr"), episode=4)
 
 
-def test_without_a_display_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("display", [None, ":987"])  # none, and one that does not answer
+def test_without_a_display_it_says_what_to_do(display: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "linux")
-    monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    show = open_show("reach-v1")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    if display is not None:
+        monkeypatch.setenv("DISPLAY", display)
     with pytest.raises(HardwareError, match=r"no display here; add --out FILE.mp4"):
-        open_window(show)
+        open_window(open_show("reach-v1"))
+
+
+def test_only_films_and_pictures_are_written(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="name a file ending in"):
-        write_view(show, tmp_path / "e.gif")
+        write_view(open_show("reach-v1"), tmp_path / "e.gif")
