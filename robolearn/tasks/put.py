@@ -15,10 +15,8 @@ from robolearn.tasks.task import Facts, Judgement
 STAGES = ("reach", "grasp", "carry", "place")
 LIFTED_M = 0.015  # a block that is this far above where it stood has been lifted
 RESTS_WITHIN_M = 0.003  # of its height on the support
-LET_GO_M, LEFT_BY_M = (
-    0.04,
-    0.03,
-)  # a tool within the former put the block down, did not drop it; so far experts withdraw
+LET_GO_M = 0.025  # a tool within this of a block at rest has put it down; from higher up it has dropped it
+LEFT_BY_M = 0.015  # so far experts withdraw
 CARRY_CLEARANCE_M = 0.052  # above where it will rest, while it travels
 
 
