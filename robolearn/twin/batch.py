@@ -22,7 +22,7 @@ from robolearn.twin.pictures import Pictures
 from robolearn.twin.randomize import Randomization
 from robolearn.types import Observation
 
-POSITIONS = mujoco.mjtStage.mjSTAGE_POS.value  # so that poses belong to the state after the step
+SEEN = mujoco.mjtStage.mjSTAGE_VEL.value  # so that poses belong to the state after a step; the next one goes on from it
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class TwinBatch:
         self.model = self._layout.model
         self.stamp_ns = np.zeros(num_twins, np.int64)
         self.diverged = np.zeros(num_twins, np.bool_)
-        self.batch = Batch(self.model, num_twins, threads)
+        self.batch = Batch(self.model, num_twins, threads, persistent=True)
         names = ("qpos", "qvel", "ctrl", "mocap_pos", "mocap_quat", "xpos", "xquat")
         self._qpos, self._qvel, self._ctrl, self._mocap_pos, self._mocap_quat, self._xpos, self._xquat = (
             self.batch.bind(name) for name in names
@@ -120,7 +120,7 @@ class TwinBatch:
         moving = moving & ~self.diverged
         broken = np.zeros(0, np.int64)
         try:
-            self.batch.step(None if moving.all() else np.flatnonzero(moving), self._layout.substeps, POSITIONS)
+            self.batch.step(None if moving.all() else np.flatnonzero(moving), self._layout.substeps, SEEN)
         except SimulationError as error:
             broken = error.ids
         lost = self._layout.diverged(self._qpos, self._qvel) & moving
@@ -128,7 +128,7 @@ class TwinBatch:
         if lost.any():
             self._qpos[lost], self._qvel[lost] = qpos[lost], np.where(np.isfinite(qvel[lost]), qvel[lost], 0.0)
             self.diverged |= lost
-            self.batch.forward(np.flatnonzero(lost), POSITIONS)
+            self.batch.forward(np.flatnonzero(lost), SEEN)
         self._judge(np.flatnonzero(moving) if which is not None else slice(None))
 
     def step(self, actions: ArrayLike) -> None:
@@ -168,23 +168,26 @@ class TwinBatch:
     def observe(self, fields: Iterable[str] | None = None, which: NDArray[np.int64] | None = None) -> Observation:
         """Observation (N, ...) of these fields, or of all; of the twins `which` or of all. Pictures are drawn only when
         they are asked for."""
-        return {name: self._observe(name, which) for name in self._layout.wanted(fields)}
-
-    def _observe(self, name: str, which: NDArray[np.int64] | None) -> NDArray:
-        kind, _, what = name.partition("_")
-        if kind == "image":
-            return self.render(what, which=which)
         rows = slice(None) if which is None else which
-        if kind == "pose":
-            body = self._layout.body_ids[what]
-            parts = [self._xpos[rows, body], self._xquat[rows, body]]
+        return {
+            name: self.render(name.removeprefix("image_"), which=which)
+            if name.startswith("image_")
+            else self._facts[name][rows].copy()
+            for name in self._layout.wanted(fields)
+        }
+
+    def _fact(self, name: str) -> NDArray[np.float32]:
+        if name == "proprio":
+            parts = [self._qpos[:, self._layout.qpos_address], self._qvel[:, self._layout.qvel_address]]
         else:
-            parts = [self._qpos[rows][:, self._layout.qpos_address], self._qvel[rows][:, self._layout.qvel_address]]
+            body = self._layout.body_ids[name.removeprefix("pose_")]
+            parts = [self._xpos[:, body], self._xquat[:, body]]
         return np.concatenate(parts, axis=-1, dtype=np.float32, casting="same_kind")
 
     def _judge(self, passed: NDArray[np.int64] | slice) -> None:
         """Judge all twins; for the rows `passed` a step has gone by, or an episode has begun."""
-        judged = self.task.judge(self.observe(self._layout.facts))
+        self._facts = {name: self._fact(name) for name in self._layout.facts}
+        judged = self.task.judge(self._facts)
         self._reached_steps[passed] += 1
         self._reached_steps[~judged.success] = 0
         self._judgement = judged.lasting(self._reached_steps, self.task.dwell_steps)

@@ -11,8 +11,7 @@ from robolearn.twin.twin import Twin
 CAMERAS = {"front": (24, 32)}
 
 
-@pytest.mark.parametrize("task_id", ["push-v1", "drawer_open-v1"])
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(("task_id", "threads"), [("push-v1", 3), ("drawer_open-v1", 1)])
 def test_is_bit_for_bit_what_single_twins_are(task_id: str, threads: int) -> None:
     seeds = (3, 1, 4, 1, 5)
     batch = TwinBatch(make_task(task_id), len(seeds), CAMERAS, threads)
