@@ -29,7 +29,7 @@ MEASURED = Path(__file__).resolve().parent.parent / "sim_assets" / "measured.jso
 FIRST_SEED = 500_000
 DEEP_M, DEEP_STEPS = 0.005, 3
 FELL_M = -0.02  # below the table's top
-ROWS = 50  # random episodes that run together
+ROWS = 25  # random episodes that run together
 MIN_DISTANCE = 1  # MuJoCo's name for the reduction of a contact sensor to its deepest contact
 
 
@@ -72,38 +72,44 @@ def commands(twins: TwinBatch, seeds: range) -> np.ndarray:
     return np.array(answer)
 
 
-def random_commands(task: Task, episodes: int) -> dict[str, Any]:
+def random_commands(task: Task, seeds: range) -> dict[str, Any]:
+    """What drifting commands do in the episodes of these seeds, which run together."""
     tools = {f"pose_{arm.tool}" for arm in task.arms}
     watched = [f"pose_{body}" for body in task.bodies if f"pose_{body}" not in tools]
-    count = dict.fromkeys(("success", "lost", "diverged", "fell_unnoticed", "deep_penetrations"), 0)
-    deepest = 0.0
-    for first in range(FIRST_SEED, FIRST_SEED + episodes, ROWS):
-        seeds = range(first, min(first + ROWS, FIRST_SEED + episodes))
-        twins = TwinBatch(task, len(seeds), {}, threads=1, physics=Watched())
-        twins.reset(seeds)
-        depth = twins.batch.sensor("depth").data
-        deep_steps, worst_steps = np.zeros(len(seeds), int), np.zeros(len(seeds), int)
-        goes_on, fell = np.ones(len(seeds), bool), np.zeros(len(seeds), bool)
-        for command in commands(twins, seeds):
-            twins.command(command)
-            twins.advance(goes_on)
-            deep = np.where(goes_on, -depth[:, 0], 0.0)
-            deepest = max(deepest, float(deep.max()))
-            deep_steps = np.where(deep > DEEP_M, deep_steps + 1, 0)
-            worst_steps = np.maximum(worst_steps, deep_steps)
-            status = twins.status()
-            goes_on &= ~status.success & (status.failed == "")
-            heights = [rows[:, 2] for rows in twins.observe(watched).values()]
-            fell |= goes_on & (np.min(heights, axis=0, initial=0.0) < FELL_M)
-            goes_on &= ~fell
-            if not goes_on.any():
-                break
-        count["success"] += int(status.success.sum())
-        count["diverged"] += int(status.diverged.sum())
-        count["lost"] += int(((status.failed != "") & ~status.diverged).sum())
-        count["fell_unnoticed"] += int(fell.sum())
-        count["deep_penetrations"] += int((worst_steps > DEEP_STEPS).sum())
-    return {"episodes": episodes, **count, "deepest_mm": round(deepest * 1000, 1)}
+    twins = TwinBatch(task, len(seeds), {}, threads=1, physics=Watched())
+    twins.reset(seeds)
+    depth = twins.batch.sensor("depth").data
+    deep_steps, worst_steps = np.zeros(len(seeds), int), np.zeros(len(seeds), int)
+    goes_on, fell, deepest = np.ones(len(seeds), bool), np.zeros(len(seeds), bool), 0.0
+    for command in commands(twins, seeds):
+        twins.command(command)
+        twins.advance(goes_on)
+        deep = np.where(goes_on, -depth[:, 0], 0.0)
+        deepest = max(deepest, float(deep.max()))
+        deep_steps = np.where(deep > DEEP_M, deep_steps + 1, 0)
+        worst_steps = np.maximum(worst_steps, deep_steps)
+        status = twins.status()
+        goes_on &= ~status.success & (status.failed == "")
+        heights = [rows[:, 2] for rows in twins.observe(watched).values()]
+        fell |= goes_on & (np.min(heights, axis=0, initial=0.0) < FELL_M)
+        goes_on &= ~fell
+        if not goes_on.any():
+            break
+    return {
+        "episodes": len(seeds),
+        "success": int(status.success.sum()),
+        "lost": int(((status.failed != "") & ~status.diverged).sum()),
+        "diverged": int(status.diverged.sum()),
+        "fell_unnoticed": int(fell.sum()),
+        "deep_penetrations": int((worst_steps > DEEP_STEPS).sum()),
+        "deepest_mm": round(deepest * 1000, 1),
+    }
+
+
+def together(before: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:
+    """Counts of two rounds."""
+    added = {name: before.get(name, 0) + count for name, count in then.items()}
+    return {**added, "deepest_mm": max(before.get("deepest_mm", 0.0), then["deepest_mm"])}
 
 
 def save(task_id: str, figures: dict[str, Any]) -> None:
@@ -125,17 +131,21 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
     variants = [f"{name}@{robot}" for name, task in TASKS.items() for robot in task.robots[1:]]
-    answer = {}
-    for task_id in args.tasks or [*TASKS, *variants]:
-        task = make_task(task_id)
-        figures: dict[str, Any] = {"robot": task.robot}
-        if args.expert:
-            figures["expert"] = expert(Twin(task, {}), args.expert)
-        if args.random:
-            figures["random"] = random_commands(task, args.random)
-        save(task_id, figures)
-        answer[task_id] = figures
+    tasks = {task_id: make_task(task_id) for task_id in args.tasks or [*TASKS, *variants]}
+    answer: dict[str, dict[str, Any]] = {task_id: {"robot": task.robot} for task_id, task in tasks.items()}
+
+    def keep(task_id: str, **figures: dict[str, Any]) -> None:
+        answer[task_id] |= figures
+        save(task_id, answer[task_id])
         print(task_id, json.dumps(figures), file=sys.stderr, flush=True)
+
+    if args.expert:
+        for task_id, task in tasks.items():
+            keep(task_id, expert=expert(Twin(task, {}), args.expert))
+    for first in range(0, args.random, ROWS):  # in rounds, so that who stops it has as many episodes of every task
+        seeds = range(FIRST_SEED + first, FIRST_SEED + min(first + ROWS, args.random))
+        for task_id, task in tasks.items():
+            keep(task_id, random=together(answer[task_id].get("random", {}), random_commands(task, seeds)))
     if args.json:
         print(json.dumps(answer))
 
