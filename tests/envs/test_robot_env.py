@@ -12,7 +12,7 @@ from robolearn.errors import SpecError, UnknownNameError
 from robolearn.twin.layout import DIVERGED
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def env() -> Iterator[RobotEnv]:
     env = RobotEnv("pick_place-v1", cameras={}, privileged=True)
     yield env
