@@ -35,7 +35,7 @@ class FoldCloth(Task):
     stages = STAGES
     scene = "cloth"
     bodies = ("tool", "slat", LEFT, RIGHT)
-    max_steps = 200
+    max_steps = 150
     dwell_steps = 5
     backward = "unfold_cloth-v1"
 
@@ -57,7 +57,7 @@ class UnfoldCloth(Task):
     stages = STAGES
     scene = "cloth"
     bodies = ("tool", "slat", LEFT, RIGHT)
-    max_steps = 200
+    max_steps = 150
     dwell_steps = 5
     backward = FoldCloth.id
 
