@@ -206,6 +206,8 @@ def train(
     if json:
         print_json(result)
     say("time: " + ", ".join(f"{part} {share:.0%}" for part, share in result["time_shares"].items()))
+    if "overlap_share" in result:
+        say(f"of the environments' steps, {result['overlap_share']:.0%} of the time passed beside updates")
     say(f"checkpoint: {result['checkpoint']}")
     if result["interrupted"]:
         say(f"interrupted at step {result['steps']}; go on with: robolearn train {algorithm} --resume {request.run}")

@@ -1,5 +1,9 @@
 """Train a policy by its own experience: collect, learn, judge.
 
+The environments take their step in a thread beside the update, whose batch was drawn before: it lacks the transition
+that is being made, whatever the threads do. The thread also makes and closes them, because pictures are drawn where
+their context is.
+
 Every draw depends on the seed and the step alone, and the environments are restored by repeating the episodes under
 way, so a resumed run is, bit for bit, the run that was never interrupted.
 """
@@ -8,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -90,9 +95,10 @@ def train_online(
     `online.offline_fraction` of every batch is drawn.
 
     The result has `checkpoint` (the best by mean return), `latest_checkpoint`, `steps`, `gradient_steps`,
-    `interrupted`, `return_mean` (of the last evaluation), `best_return_mean`, `train_seconds` (of this call) and
-    `time_shares`. Raises RobolearnError before anything is written when something does not fit, and when the training
-    diverges.
+    `interrupted`, `return_mean` (of the last evaluation), `best_return_mean`, `train_seconds` (of this call),
+    `time_shares` (of them; of the environments only what the update had to wait for) and `overlap_share` (of the
+    environments' time, what passed beside updates). Raises RobolearnError before anything is written when something
+    does not fit, and when the training diverges.
     """
     if resume is not None:
         begun, settings, compute = begun_config(resume)
@@ -112,9 +118,11 @@ def train_online(
     settings = replace(settings, policy=replace(settings.policy, privileged=not (seen or is_gym(task)), images=seen))
 
     started_s = time.perf_counter()
-    watch = Stopwatch()
+    watch, watch_beside = Stopwatch(), Stopwatch()
     with contextlib.ExitStack() as stack:
-        envs = stack.enter_context(contextlib.closing(_environments(task, online.num_envs, online)))
+        beside = stack.enter_context(ThreadPoolExecutor(1, "collector"))
+        envs = beside.submit(_environments, task, online.num_envs, online).result()
+        stack.callback(lambda: beside.submit(envs.close).result())
         spec = vector_spec(envs.interface, settings.policy.privileged, settings.policy.images)
         offline: Source | None = None
         with watch("open"):
@@ -122,7 +130,7 @@ def train_online(
             if offline_data is not None:
                 offline, statistics = demonstrations(offline_data, task, spec, settings.discount, online.num_steps)
             buffer = ReplayBufferConfig(online.replay_capacity, online.num_steps, settings.discount)
-            collector = Collector(envs, buffer, REWARDS[online.reward], seed)
+            collector = beside.submit(Collector, envs, buffer, REWARDS[online.reward], seed).result()
             source = resume or init_from
             statistics = statistics_of(source) if source else _widest(statistics, _random_statistics(task))
             learner = made(spec, statistics, settings, seed, compute.device, compute.wrapper())
@@ -130,7 +138,7 @@ def train_online(
         facts = {"step": 0.0, "wall_s": 0.0, "best_return": -np.inf}
         if resume is not None:
             state, facts = read_state(resume)
-            _load_state(learner, collector, state)
+            beside.submit(_load_state, learner, collector, state).result()
             run = Run.resume(out, columns, int(facts["step"]))
         else:
             if init_from is not None:
@@ -151,14 +159,17 @@ def train_online(
                 actions = _actions(learner, collector, online, seed, step, compute.device)
             if not np.isfinite(actions).all():  # metrics are looked at less often
                 raise diverged("the policy's action is not finite", out, step)
-            with watch("environment"):
-                collector.step(actions)
             step += online.num_envs
-            if step >= max(online.random_steps, online.warmup_steps):
+            batch: Batch = {}
+            if step >= max(online.random_steps, online.warmup_steps) and len(collector):
                 with watch("sample"):
                     batch = _batch(collector, offline, settings, online, np.random.default_rng((seed, step, 1)))
+            stepping = beside.submit(watch_beside("environment")(collector.step), actions)
+            if batch:
                 with watch("update"):
                     metrics = learner.update({name: values.to(compute.device) for name, values in batch.items()})
+            with watch("environment"):
+                stepping.result()
             stop = interrupted.is_set()
             evaluate = due(step, before, max(settings.steps // online.evaluations, 1), settings.steps)
             if not (evaluate or stop or due(step, before, LOG_STEPS, settings.steps)):
@@ -192,7 +203,13 @@ def train_online(
         "best_return_mean": best,
         "train_seconds": time.perf_counter() - started_s,
         "time_shares": watch.shares(),
+        "overlap_share": _overlap(watch.seconds.get("environment", 0.0), watch_beside.seconds.get("environment", 0.0)),
     }
+
+
+def _overlap(waited_s: float, worked_s: float) -> float:
+    """Share of the work that nobody waited for."""
+    return max(1.0 - waited_s / worked_s, 0.0) if worked_s else 0.0
 
 
 def _check(algorithm: str, task: str, settings: Any, online: OnlineConfig, seed: int) -> None:

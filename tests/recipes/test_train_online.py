@@ -3,20 +3,25 @@ from __future__ import annotations
 import csv
 import os
 import signal
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 
+from robolearn.algorithms.algorithm import Batch, Metrics
 from robolearn.algorithms.compile import Compute
-from robolearn.algorithms.sac import SACConfig
+from robolearn.algorithms.sac import SAC, SACConfig
 from robolearn.errors import CheckpointError, RobolearnError, SpecError, UnknownNameError
 from robolearn.policies.checkpoint import load_policy, read_config, save_policy
 from robolearn.policies.gaussian import GaussianPolicyConfig
+from robolearn.recipes.collector import Collector
 from robolearn.recipes.evaluate import evaluate_policy
 from robolearn.recipes.train import TrainRequest, configure, train_policy
 from robolearn.recipes.train_online import OnlineConfig, train_online
@@ -41,6 +46,7 @@ def test_a_run_has_all_its_parts(tmp_path: Path) -> None:
     assert (result["steps"], result["gradient_steps"], result["interrupted"]) == (600, 502, False)
     assert set(result["time_shares"]) == {"open", "act", "environment", "sample", "update", "evaluate", "save"}
     assert sum(result["time_shares"].values()) == pytest.approx(1.0)
+    assert 0.0 <= result["overlap_share"] <= 1.0
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert (config["algorithm"], config["task"], config["config"]["steps"]) == ("sac", TASK, 600)
     evaluated = [row for row in rows(run) if row["return_mean"]]
@@ -76,6 +82,27 @@ def test_ctrl_c_saves_and_resume_goes_on_bit_for_bit(tmp_path: Path) -> None:
     assert all(torch.equal(a[key], b[key]) for key in a)
     resumed = {row["step"]: row for row in rows(cut)}
     assert all(resumed[row["step"]] == row for row in rows(whole))
+
+
+def test_environments_step_while_the_learner_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each waits for the other once a step, so neither would go on if they took turns."""
+    both = threading.Barrier(2, timeout=30)
+    step, update = Collector.step, SAC.update
+    learns: list[bool] = []
+
+    def stepping(self: Collector, actions: NDArray[np.float32]) -> None:
+        if len(self) >= ONLINE.random_steps - ONLINE.num_envs:
+            learns.append(both.wait() is not None)
+        step(self, actions)
+
+    def updating(self: SAC, batch: Batch) -> Metrics:
+        both.wait()
+        return update(self, batch)
+
+    monkeypatch.setattr(Collector, "step", stepping)
+    monkeypatch.setattr(SAC, "update", updating)
+    train_online("sac", TASK, tmp_path / "run", 120, 3, CONFIG, replace(ONLINE, evaluations=1))
+    assert len(learns) == 11
 
 
 def test_it_begins_with_the_networks_of_another_run(tmp_path: Path) -> None:
