@@ -108,15 +108,14 @@ class CQL:
         """Distance to the target, and the push. uniform: (N, B, A) in [0, 1); noise: (2, N, B, A)."""
         state, next_state = self.actor.features(batch), self.actor.features(batch, "next_")
         action = self.actor.normalized_action(batch["action"])
-        size, count = len(action), self.config.num_actions
+        count = self.config.num_actions
         with torch.no_grad():
             here, here_log_prob = self.actor.draw(state, noise[0])
             there, there_log_prob = self.actor.draw(next_state, noise[1])
             anywhere = 2.0 * uniform - 1.0
             target = self.target_value(batch, next_state, there[0])
-        tried = torch.cat([action[None], anywhere, here, there])
-        values = self.critic(state.expand(len(tried), *state.shape).flatten(0, 1), tried.flatten(0, 1))
-        values = values.unflatten(1, (len(tried), size))
+            tried = torch.cat([action[None], anywhere, here, there]).transpose(0, 1).contiguous()
+        values = self.critic.of_many(state, tried).transpose(1, 2)  # (E, 1 + 3 N, B)
         uniform_log_prob = torch.full_like(here_log_prob, -math.log(2.0) * action.shape[-1])
         density = torch.cat([uniform_log_prob, here_log_prob, there_log_prob])
         soft = (values[:, 1:] - density).logsumexp(1) - math.log(3 * count)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from robolearn.networks.ensemble import EnsembleMLP
+from robolearn.networks.many_actions import values_of_many
 
 
 class Critic(nn.Module):
@@ -29,3 +30,7 @@ class Critic(nn.Module):
     def forward(self, state: Tensor, action: Tensor, members: Tensor | None = None) -> Tensor:
         values = self.ensemble(torch.cat([state, action], dim=-1), members)
         return values.squeeze(-1) if self.outputs == 1 else values
+
+    def of_many(self, state: Tensor, actions: Tensor) -> Tensor:
+        """Values (E, B, N) of many actions (B, N, A) in each of the states (B, S); of critics with one output."""
+        return values_of_many(self.ensemble, state, actions)

@@ -45,6 +45,12 @@ class EnsembleLayer(nn.Module):
             return value
         return functional.layer_norm(value, value.shape[-1:]) * chosen(self.scale) + chosen(self.shift)
 
+    def normalised(self, value: Tensor) -> Tensor:
+        """(E, B, N, fan_out) normalised over its outputs, where this layer does."""
+        if self.scale is None or self.shift is None:
+            return value
+        return functional.layer_norm(value, value.shape[-1:]) * self.scale[:, None] + self.shift[:, None]
+
 
 class EnsembleMLP(nn.Module):
     """E perceptrons with ReLU between their layers: (B, sizes[0]), the same for all, -> (E, B, sizes[-1])."""

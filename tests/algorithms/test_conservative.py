@@ -12,10 +12,26 @@ from transitions import SIZE, SPEC, doubled, noise, settings, transitions
 
 from robolearn.algorithms.calql import CalQL, CalQLConfig
 from robolearn.algorithms.cql import CQL, CQLConfig
+from robolearn.networks.critic import Critic
 
 COUNT = 3
 UNIFORM = torch.rand((COUNT, SIZE, 2), generator=torch.Generator().manual_seed(3))
 NOISE = noise(2, COUNT, SIZE, 2)
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_many_actions_of_a_state_are_valued_as_if_each_had_one_of_its_own(layer_norm: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    critic = Critic(3, 5, 2, (8, 8), layer_norm).double()
+    state = torch.randn((4, 5), generator=generator).double()
+    actions = torch.randn((4, 6, 2), generator=generator).double()
+    found = critic.of_many(state, actions)
+    wanted = critic(state.repeat_interleave(6, 0), actions.flatten(0, 1)).unflatten(1, (4, 6))
+    torch.testing.assert_close(found, wanted)
+    parameters = list(critic.parameters())
+    both = (torch.autograd.grad(values.square().sum(), parameters) for values in (found, wanted))
+    for a, b in zip(*both, strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def make(kind: type, **changes: Any) -> Any:
