@@ -106,6 +106,11 @@ class Sampler:
         self._weights = self._cumulated_weights(store)
 
     @property
+    def starts(self) -> NDArray[np.int64]:
+        """The steps (num_starts,) themselves."""
+        return self._starts
+
+    @property
     def num_starts(self) -> int:
         """Steps that a sample can begin at."""
         return len(self._starts)

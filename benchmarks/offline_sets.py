@@ -1,0 +1,240 @@
+"""Offline sets in the manner of D4RL, made of our own SAC, and how well each algorithm learns from them.
+
+`python benchmarks/offline_sets.py gym:HalfCheetah-v5 --sac-steps 20000 100000 --out runs/sets --json` trains SAC for
+the first number of steps (medium) and for the second (expert) unless `--out` has those runs already, and makes of them
+
+    random         uniform actions
+    medium         the medium policy, with its noise
+    medium-replay  all that the medium training saw
+    expert         the expert policy, with its noise
+    mixed          half of medium and half of expert
+
+Each algorithm is trained on each set and judged on fresh episodes. A score is 100 (return - random) / (expert -
+random), both measured here. With `--corl PYTHON CHECKOUT` the scripts of corl-team/CORL learn from the same
+transitions. Results go to benchmarks/results/offline_<task>.json as they come; what is there already is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from robolearn.algorithms import algorithm_class
+from robolearn.algorithms.compile import Compute
+from robolearn.datasets.replay_buffer import EpisodeLog, ReplayBuffer, ReplayBufferConfig
+from robolearn.datasets.sampler import Sampler, SamplerConfig, TransitionConfig
+from robolearn.datasets.store import DatasetSpec, EpisodeMeta
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.envs.gym_env import GymVectorEnv
+from robolearn.policies.checkpoint import load_policy
+from robolearn.policies.gaussian import GaussianPolicy
+from robolearn.recipes.evaluate import evaluate_policy
+from robolearn.recipes.run import read_state
+from robolearn.recipes.train_offline import train_offline
+from robolearn.recipes.train_online import OnlineConfig, train_online
+from robolearn.recipes.training_data import tensors
+from robolearn.specs import ArraySpec, InterfaceSpec, RobotSpec
+from robolearn.types import EpisodeOutcome
+
+RESULTS = Path(__file__).parent / "results"
+SETS = ("random", "medium", "medium-replay", "expert", "mixed")
+ALGORITHMS = ("state_bc", "td3_bc", "iql", "cql", "calql")
+CORL = ("td3_bc", "iql", "cql")
+JUDGED, MAKING_SEED = 20, 500_000
+
+Act = Callable[[dict[str, NDArray]], NDArray]
+
+
+class Set:
+    """A dataset under way: episodes with their rewards and last observations."""
+
+    def __init__(self, path: Path, interface: InterfaceSpec, task: str) -> None:
+        names = tuple(f"a{i}" for i in range(interface.action.shape[0]))
+        low, high = interface.action.low, interface.action.high
+        assert low is not None
+        assert high is not None
+        robot = RobotSpec("gym", names, low, high, (1e9,) * len(names), unit="")
+        self.store = ZarrStore.create(path, DatasetSpec(robot, interface, extra={"reward": ArraySpec(())}))
+        self.task, self.period_ns = task, round(1e9 / interface.control_hz)
+        self.steps = 0
+
+    def add(self, log: EpisodeLog, rows: list[tuple[dict, NDArray, float, dict]], terminated: bool) -> None:
+        log.begin(EpisodeMeta(task=self.task), rows[0][0])
+        for t, (_, action, reward, following) in enumerate([*rows, rows[-1]]):
+            stamps = dict.fromkeys(self.store.spec.stamped_fields, t * self.period_ns)
+            if t == len(rows):
+                log.commit(EpisodeOutcome(None, terminated=terminated, truncated=not terminated), stamps)
+            else:
+                log.append(action, reward, following, stamps)
+        self.steps += len(rows)
+
+
+def record(path: Path, task: str, acts: list[Act], steps: int) -> None:
+    """Whole episodes of the policies in turns, until there are so many steps."""
+    with contextlib.closing(GymVectorEnv(task, 1)) as envs:
+        made, seed = Set(path, envs.interface, task), MAKING_SEED
+        with made.store.writer() as writer:
+            while made.steps < steps:
+                seen, _ = envs.reset(seed=[seed])
+                act, rows, ended = acts[seed % len(acts)], [], False
+                seed += 1
+                while not ended:
+                    action = act(seen).astype(np.float32)
+                    following, reward, terminated, truncated, _ = envs.step(action)
+                    rows.append((first(seen), action[0], float(reward[0]), first(following)))
+                    seen, ended = following, bool(terminated[0] | truncated[0])
+                made.add(EpisodeLog(writer), rows, bool(terminated[0]))
+
+
+def first(rows: dict[str, NDArray]) -> dict[str, NDArray]:
+    return {name: values[0].copy() for name, values in rows.items()}
+
+
+def replay(path: Path, task: str, run: Path) -> None:
+    """All that a training saw, as its resumable state keeps it."""
+    with contextlib.closing(GymVectorEnv(task, 1)) as envs:
+        interface = envs.interface
+    part = "collector.buffer0."
+    state = {k.removeprefix(part): v.numpy() for k, v in read_state(run)[0].items() if k.startswith(part)}
+    buffer = ReplayBuffer(interface, ReplayBufferConfig(capacity=len(state["reward"]) + 1))
+    buffer.load_state_dict(state)
+    made = Set(path, interface, task)
+    seen = {name: state[f"observation.{name}"] for name in interface.observation}
+    with made.store.writer() as writer:
+        rows: list[tuple[dict, NDArray, float, dict]] = []
+        for slot, acted in enumerate(state["acted"]):
+            if acted:
+                now, after = ({n: v[i] for n, v in seen.items()} for i in (slot, slot + 1))
+                rows.append((now, state["action"][slot], float(state["reward"][slot]), after))
+            elif rows:  # the last observation of an episode
+                made.add(EpisodeLog(writer), rows, bool(state["terminated"][slot - 1]))
+                rows = []
+
+
+def make_sets(task: str, out: Path, sac_steps: tuple[int, int], steps: int, seed: int) -> dict[str, Path]:
+    """The datasets by name. What is there already is taken as it is."""
+    runs = {"medium": out / "sac_medium", "expert": out / "sac_expert"}
+    for (name, run), number in zip(runs.items(), sac_steps, strict=True):
+        if not (run / "checkpoints" / "latest").exists():
+            print(f"SAC, {name}: {number} steps", file=sys.stderr)
+            train_online("sac", task, run, number, seed, online=OnlineConfig(evaluations=2), compute=Compute("cpu"))
+    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    with contextlib.closing(GymVectorEnv(task, 1)) as envs:
+        action = envs.interface.action
+
+    def noisy(run: Path) -> Act:
+        policy = load_policy(run / "checkpoints" / "latest")
+        assert isinstance(policy, GaussianPolicy)
+        return lambda seen: policy.sample(tensors(seen, "cpu"), generator).numpy()
+
+    def uniform(seen: dict[str, NDArray]) -> NDArray:
+        return rng.uniform(action.low, action.high, (1, *action.shape))  # type: ignore[arg-type]
+
+    paths = {name: out / f"{name}.zarr" for name in SETS}
+    makers: dict[str, Callable[[Path], None]] = {
+        "random": lambda path: record(path, task, [uniform], steps),
+        "medium": lambda path: record(path, task, [noisy(runs["medium"])], steps),
+        "medium-replay": lambda path: replay(path, task, runs["medium"]),
+        "expert": lambda path: record(path, task, [noisy(runs["expert"])], steps),
+        "mixed": lambda path: record(path, task, [noisy(run) for run in runs.values()], steps),
+    }
+    for name, make in makers.items():
+        if not paths[name].exists():
+            print(f"making {name}", file=sys.stderr)
+            make(paths[name])
+    return paths
+
+
+def flat(dataset: Path, file: Path) -> Path:
+    """Every transition of a dataset, as CORL reads them: `observations` (N, S), `actions` in [-1, 1], `rewards`,
+    `next_observations`, `terminals`."""
+    store = ZarrStore.open(dataset)
+    sampler = Sampler(store, SamplerConfig(("state",), transition=TransitionConfig("reward")))
+    batch = sampler.batch(sampler.starts)
+    action = store.spec.interface.action
+    low, high = np.asarray(action.low, np.float32), np.asarray(action.high, np.float32)
+    np.savez(
+        file,
+        observations=batch["state"],
+        actions=(batch["action"] - (low + high) / 2) / ((high - low) / 2),
+        rewards=batch["reward"],
+        next_observations=batch["next_state"],
+        terminals=1.0 - batch["bootstrap"],
+    )
+    return file
+
+
+def corl(python: Path, checkout: Path, algorithm: str, task: str, data: Path, steps: int, seed: int) -> float:
+    """The mean return of what CORL's script learned."""
+    script = Path(__file__).with_name("offline_sets_peers.py")
+    command = [python, script, checkout, algorithm, task.removeprefix("gym:"), data, str(steps), str(seed), str(JUDGED)]
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return float(answer.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", help="gym:<id>")
+    parser.add_argument("--sac-steps", type=int, nargs=2, default=[20_000, 100_000], metavar=("MEDIUM", "EXPERT"))
+    parser.add_argument("--set-steps", type=int, default=100_000, help="of each set")
+    parser.add_argument("--steps", type=int, default=100_000, help="gradient steps of each training")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--sets", nargs="+", default=SETS, choices=SETS)
+    parser.add_argument("--algorithms", nargs="+", default=ALGORITHMS)
+    parser.add_argument("--corl", type=Path, nargs=2, metavar=("PYTHON", "CHECKOUT"))
+    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--out", type=Path, default=Path("runs/offline_sets"))
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    args.out.mkdir(parents=True, exist_ok=True)
+    sets = make_sets(args.task, args.out, tuple(args.sac_steps), args.set_steps, 0)
+    file = RESULTS / f"offline_{args.task.removeprefix('gym:')}.json"
+    known: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"rows": []}
+    if "expert_return" not in known:
+        store = ZarrStore.open(sets["random"])
+        totals = [float(store.read(i, ["reward"])["reward"].sum()) for i in range(len(store.episodes))]
+        expert = evaluate_policy(args.out / "sac_expert" / "checkpoints" / "latest", args.task, 50)["return_mean"]
+        known |= {"random_return": statistics.mean(totals), "expert_return": expert}
+    known |= {"task": args.task, "sac_steps": args.sac_steps, "set_steps": args.set_steps, "steps": args.steps}
+    jobs = [(name, algorithm, seed) for seed in args.seeds for name in args.sets for algorithm in args.algorithms]
+    if args.corl:
+        both = [each for each in CORL if each in args.algorithms]
+        jobs += [(name, f"corl {each}", seed) for seed in args.seeds for name in args.sets for each in both]
+    done = {(row["set"], row["algorithm"], row["seed"]) for row in known["rows"]}
+    for name, algorithm, seed in jobs:
+        if (name, algorithm, seed) in done:
+            continue
+        if algorithm.startswith("corl "):
+            data = flat(sets[name], args.out / f"{name}.npz")
+            mean = corl(*args.corl, algorithm.removeprefix("corl "), args.task, data, args.steps, seed)
+        else:
+            run = args.out / f"{name}_{algorithm}_{seed}"
+            config: Any = algorithm_class(algorithm).config_type()
+            config = replace(config, episodes="all") if hasattr(config, "episodes") else config
+            compute = Compute("cpu", precision=args.precision)
+            train_offline(algorithm, sets[name], run, args.steps, seed, config, reward="reward", compute=compute)
+            mean = evaluate_policy(run / "checkpoints" / "latest", args.task, JUDGED)["return_mean"]
+        score = 100 * (mean - known["random_return"]) / (known["expert_return"] - known["random_return"])
+        row = {"set": name, "algorithm": algorithm, "seed": seed, "return_mean": mean, "score": score}
+        print(row, file=sys.stderr, flush=True)
+        known["rows"].append(row)
+        file.write_text(json.dumps(known, indent=1) + "\n")
+    if args.json:
+        print(json.dumps(known))
+
+
+if __name__ == "__main__":
+    main()
