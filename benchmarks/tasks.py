@@ -1,9 +1,9 @@
 """How well the scripted experts do, and what random commands do to each task: `python benchmarks/tasks.py [TASK ...]`.
 
 Expert: 100 episodes of seeds that no test uses. Random: episodes of drifting random joint targets; counted are crashes,
-diverged simulations, objects lost (the task says so), objects that fell without the task noticing, and penetrations of
-more than 5 mm that last longer than three control steps. Writes the figures of each task to sim_assets/measured.json,
-which `robolearn tasks` shows.
+diverged simulations (`deep_penetrations` are those that ended because things stayed more than 5 mm deep in each other),
+objects lost (the task says so) and objects that fell without the task noticing. Writes the figures of each task to
+sim_assets/measured.json, which `robolearn tasks` shows.
 """
 
 from __future__ import annotations
@@ -15,22 +15,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import robolearn.twin  # noqa: F401, settles which OpenGL MuJoCo takes
-
-import mujoco  # isort: skip
 import numpy as np
 
-from robolearn.physics import Physics
 from robolearn.tasks import TASKS, Task, make_task
 from robolearn.twin.batch import TwinBatch
+from robolearn.twin.layout import DEPTH, PRESSED
 from robolearn.twin.twin import Twin
 
 MEASURED = Path(__file__).resolve().parent.parent / "sim_assets" / "measured.json"
 FIRST_SEED = 500_000
-DEEP_M, DEEP_STEPS = 0.005, 3
 FELL_M = -0.02  # below the table's top
 ROWS = 25  # random episodes that run together
-MIN_DISTANCE = 1  # MuJoCo's name for the reduction of a contact sensor to its deepest contact
 
 
 def expert(twin: Twin, episodes: int) -> dict[str, Any]:
@@ -47,15 +42,6 @@ def expert(twin: Twin, episodes: int) -> dict[str, Any]:
                 break
         successes += status.success
     return {"episodes": episodes, "success_rate": successes / episodes, "mean_steps": round(float(np.mean(steps)), 1)}
-
-
-class Watched(Physics):
-    """Of the robot as its file has it, with a sensor for the deepest of all contacts."""
-
-    def edit(self, spec: mujoco.MjSpec) -> None:
-        super().edit(spec)
-        depth = spec.add_sensor(name="depth", type=mujoco.mjtSensor.mjSENS_CONTACT)
-        depth.intprm[:3] = (1 << mujoco.mjtConDataField.mjCONDATA_DIST.value, MIN_DISTANCE, 1)
 
 
 def commands(twins: TwinBatch, seeds: range) -> np.ndarray:
@@ -76,18 +62,14 @@ def random_commands(task: Task, seeds: range) -> dict[str, Any]:
     """What drifting commands do in the episodes of these seeds, which run together."""
     tools = {f"pose_{arm.tool}" for arm in task.arms}
     watched = [f"pose_{body}" for body in task.bodies if f"pose_{body}" not in tools]
-    twins = TwinBatch(task, len(seeds), {}, threads=1, physics=Watched())
+    twins = TwinBatch(task, len(seeds), {}, threads=1)
     twins.reset(seeds)
-    depth = twins.batch.sensor("depth").data
-    deep_steps, worst_steps = np.zeros(len(seeds), int), np.zeros(len(seeds), int)
+    depth = twins.batch.sensor(DEPTH).data
     goes_on, fell, deepest = np.ones(len(seeds), bool), np.zeros(len(seeds), bool), 0.0
     for command in commands(twins, seeds):
         twins.command(command)
         twins.advance(goes_on)
-        deep = np.where(goes_on, -depth[:, 0], 0.0)
-        deepest = max(deepest, float(deep.max()))
-        deep_steps = np.where(deep > DEEP_M, deep_steps + 1, 0)
-        worst_steps = np.maximum(worst_steps, deep_steps)
+        deepest = max(deepest, float(np.where(goes_on, -depth[:, 0], 0.0).max()))
         status = twins.status()
         goes_on &= ~status.success & (status.failed == "")
         heights = [rows[:, 2] for rows in twins.observe(watched).values()]
@@ -101,7 +83,7 @@ def random_commands(task: Task, seeds: range) -> dict[str, Any]:
         "lost": int(((status.failed != "") & ~status.diverged).sum()),
         "diverged": int(status.diverged.sum()),
         "fell_unnoticed": int(fell.sum()),
-        "deep_penetrations": int((worst_steps > DEEP_STEPS).sum()),
+        "deep_penetrations": int((status.failed == PRESSED).sum()),
         "deepest_mm": round(deepest * 1000, 1),
     }
 

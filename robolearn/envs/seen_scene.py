@@ -69,7 +69,7 @@ class SeenScene:
         self._umpire.judge(self.facts())
 
     def status(self) -> TaskStatus:
-        return self._umpire.status(diverged=False)
+        return self._umpire.status()
 
     def unseen(self, now_ns: int) -> str:
         """Which thing has been hidden for long, in words; else empty."""

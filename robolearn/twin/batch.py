@@ -17,7 +17,17 @@ from numpy.typing import ArrayLike, NDArray
 from robolearn.errors import SpecError
 from robolearn.physics import DEFAULT_PHYSICS, Physics
 from robolearn.tasks import Task
-from robolearn.twin.layout import DIVERGED, LOST, RESET_PAUSE_NS, TOOL, Layout
+from robolearn.twin.layout import (
+    DEPTH,
+    DIVERGED,
+    LOST,
+    MAX_DEEP_STEPS,
+    MAX_DEPTH_M,
+    PRESSED,
+    RESET_PAUSE_NS,
+    TOOL,
+    Layout,
+)
 from robolearn.twin.pictures import Pictures
 from robolearn.twin.randomize import Randomization
 from robolearn.types import Observation
@@ -73,7 +83,9 @@ class TwinBatch:
         )
         self._shown = copy.copy(self.model)  # the model of the twin that is being drawn
         self._pictures = Pictures(self._layout, self._shown)
+        self._depth = self.batch.sensor(DEPTH).data
         self._reached_steps = np.zeros(num_twins, np.int64)
+        self._deep_steps = np.zeros(num_twins, np.int64)
         self._drawn = mujoco.MjData(self.model)
         self.reset(range(num_twins))
 
@@ -99,7 +111,7 @@ class TwinBatch:
         if self._layout.randomization is not None:
             self.batch.set_const(ordered)
         self.batch.forward(ordered)
-        self._reached_steps[ids] = 0
+        self._reached_steps[ids] = self._deep_steps[ids] = 0
         self._judge(ids)
 
     def command(self, actions: ArrayLike) -> None:
@@ -112,7 +124,7 @@ class TwinBatch:
     def advance(self, which: NDArray[np.bool_] | None = None) -> None:
         """Let one control period pass under the targets that are set, for all or for the twins of a mask (N,).
 
-        A world that diverges stays as it was before.
+        A world that diverges stays as it was before; one in which things stay deep in each other counts as diverged.
         """
         moving = np.ones(self.num_twins, np.bool_) if which is None else which
         self.stamp_ns[moving] += self.period_ns
@@ -129,6 +141,9 @@ class TwinBatch:
             self._qpos[lost], self._qvel[lost] = qpos[lost], np.where(np.isfinite(qvel[lost]), qvel[lost], 0.0)
             self.diverged |= lost
             self.batch.forward(np.flatnonzero(lost), SEEN)
+        deep = self._depth[:, 0] < -MAX_DEPTH_M
+        self._deep_steps = np.where(moving & ~lost, np.where(deep, self._deep_steps + 1, 0), self._deep_steps)
+        self.diverged |= self._deep_steps > MAX_DEEP_STEPS
         self._judge(np.flatnonzero(moving) if which is not None else slice(None))
 
     def step(self, actions: ArrayLike) -> None:
@@ -198,6 +213,7 @@ class TwinBatch:
         failed = np.full(self.num_twins, "", dtype=object)
         failed[judged.lost] = LOST
         failed[self.diverged] = DIVERGED
+        failed[self._deep_steps > MAX_DEEP_STEPS] = PRESSED
         return BatchStatus(
             success=judged.success & fine,
             stage=np.where(fine, judged.stage, 0),

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from robolearn.errors import HardwareError, UnknownNameError
 from robolearn.tasks import Task
 from robolearn.tasks.task import TaskStatus
-from robolearn.twin.layout import RESET_PAUSE_NS, TOOL, Layout
+from robolearn.twin.layout import DIVERGED, RESET_PAUSE_NS, TOOL, Layout
 from robolearn.twin.umpire import Umpire
 from robolearn.twin.urdf import roots, urdf_of
 from robolearn.types import Observation, RobotState
@@ -57,7 +57,7 @@ class BulletTwin:
         with _quiet():
             self._load()
         self._target = np.zeros(len(self.robot_spec.joint_names))
-        self._diverged = False
+        self._diverged = ""
         self.reset(0)
 
     def _load(self) -> None:
@@ -120,7 +120,7 @@ class BulletTwin:
         """Start the episode of this seed, at rest, at a later stamp than anything before."""
         p, model, data, client = self._p, self.model, self._start, self._client
         self.stamp_ns += RESET_PAUSE_NS
-        self._diverged = False
+        self._diverged = ""
         mujoco.mj_resetData(model, data)
         state = self.task.initial_state(np.random.default_rng(seed))
         self._layout.place(state, data.qpos, data.ctrl, data.mocap_pos, data.mocap_quat)
@@ -152,9 +152,8 @@ class BulletTwin:
             self._p.stepSimulation(physicsClientId=self._client)
         facts = self.observe(self._layout.facts)
         state = self.robot_state()
-        self._diverged = bool(
-            self._layout.diverged(state.joint_position.astype(np.float64), state.joint_velocity.astype(np.float64))
-        )
+        if self._layout.diverged(state.joint_position.astype(np.float64), state.joint_velocity.astype(np.float64)):
+            self._diverged = DIVERGED
         self._umpire.judge(facts)
 
     def step(self, action: ArrayLike) -> None:

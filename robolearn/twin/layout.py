@@ -24,10 +24,14 @@ IMAGE_SIZE = (96, 96)
 NS_PER_S = 1_000_000_000
 RESET_PAUSE_NS = NS_PER_S  # simulated time between two episodes, so that their stamps cannot be confused
 DIVERGED = "simulation diverged"
+PRESSED = "simulation diverged: things stayed inside each other"
 LOST = "object lost"
 TOOL = "tool"  # body of the tool frame of a robot with one arm
 MIN_IMAGE_PX, MAX_IMAGE_PX = 8, 640  # the larger one is the off-screen buffer of the scenes
 MAX_SPEED = 1e3  # [rad/s or m/s]: nothing in these scenes moves as fast unless the solver failed
+MAX_DEPTH_M, MAX_DEEP_STEPS = 0.005, 3  # deeper in each other for more control steps, things are not what they were
+DEPTH = "deepest_contact"  # sensor: distance of the two things that are deepest in each other, 0 without a contact
+CLOSEST = 1  # MuJoCo's name for the reduction of a contact sensor to its deepest contact
 
 
 class Layout:
@@ -57,6 +61,8 @@ class Layout:
 
         def edit(scene: mujoco.MjSpec) -> None:
             physics.edit(scene)
+            depth = scene.add_sensor(name=DEPTH, type=mujoco.mjtSensor.mjSENS_CONTACT)
+            depth.intprm[:3] = (1 << mujoco.mjtConDataField.mjCONDATA_DIST.value, CLOSEST, 1)
             if randomization is not None:
                 randomization.edit(scene)
 

@@ -13,7 +13,16 @@ from robolearn.errors import AssetError
 from robolearn.physics import DEFAULT_PHYSICS, Physics
 from robolearn.tasks import Task
 from robolearn.tasks.task import TaskStatus
-from robolearn.twin.layout import RESET_PAUSE_NS, TOOL, Layout
+from robolearn.twin.layout import (
+    DEPTH,
+    DIVERGED,
+    MAX_DEEP_STEPS,
+    MAX_DEPTH_M,
+    PRESSED,
+    RESET_PAUSE_NS,
+    TOOL,
+    Layout,
+)
 from robolearn.twin.pictures import Pictures
 from robolearn.twin.randomize import Randomization
 from robolearn.twin.umpire import Umpire
@@ -49,7 +58,7 @@ class Twin:
         self.data = mujoco.MjData(self.model)
         self._pictures = Pictures(self._layout, self.model)
         self._umpire = Umpire(task)
-        self._diverged = False
+        self._depth = self.data.sensor(DEPTH).data
         self.reset(0)
 
     # --- time ---
@@ -60,7 +69,7 @@ class Twin:
         self._vary(self._layout.drawn(seed))
         self.stamp_ns += RESET_PAUSE_NS
         mujoco.mj_resetData(self.model, self.data)
-        self._diverged = False
+        self._diverged, self._deep_steps = "", 0
         self._layout.place(state, self.data.qpos, self.data.ctrl, self.data.mocap_pos, self.data.mocap_quat)
         self._layout.hold(self.data)
         mujoco.mj_forward(self.model, self.data)
@@ -81,7 +90,7 @@ class Twin:
     def restore(self, snapshot: ArrayLike, stamp_ns: int) -> None:
         """Be the world of that `snapshot` again, at this stamp."""
         mujoco.mj_setState(self.model, self.data, np.asarray(snapshot, np.float64), _WHOLE)
-        self.stamp_ns, self._diverged = stamp_ns, False
+        self.stamp_ns, self._diverged, self._deep_steps = stamp_ns, "", 0
         mujoco.mj_kinematics(self.model, self.data)
         mujoco.mj_camlight(self.model, self.data)
         self._umpire.begin(self.observe(self._layout.facts))
@@ -133,22 +142,33 @@ class Twin:
         self.data.ctrl[:] = self.spec.action.check("action", np.asarray(action, dtype=np.float32))
 
     def advance(self) -> None:
-        """Let one control period pass under the targets that are set. A world that diverges stays as it was before."""
+        """Let one control period pass under the targets that are set. A world that diverges stays as it was before;
+        one in which things stay deep in each other counts as diverged."""
         self.stamp_ns += self.period_ns
         if self._diverged:
             return
         qpos, qvel = self.data.qpos.copy(), self.data.qvel.copy()
         try:
             mujoco.mj_step(self.model, self.data, self._layout.substeps)
-            self._diverged = bool(self._layout.diverged(self.data.qpos, self.data.qvel))
+            if self._layout.diverged(self.data.qpos, self.data.qvel):
+                self._diverged = DIVERGED
+            else:
+                self._arrive()
         except mujoco.FatalError as error:  # a cloth in a knot has more contacts than there is memory for
             logging.getLogger(__name__).warning("MuJoCo: %s", " ".join(str(error).split()))
-            self._diverged = True
+            self._diverged = DIVERGED
         if self._diverged:
             self.data.qpos, self.data.qvel = qpos, np.where(np.isfinite(qvel), qvel, 0.0)
-        mujoco.mj_kinematics(self.model, self.data)  # poses belong to the state after the step
-        mujoco.mj_camlight(self.model, self.data)
+            self._arrive()
+        self._deep_steps = self._deep_steps + 1 if self._depth[0] < -MAX_DEPTH_M else 0
+        if self._deep_steps > MAX_DEEP_STEPS and not self._diverged:
+            self._diverged = PRESSED
         self._umpire.judge(self.observe(self._layout.facts))
+
+    def _arrive(self) -> None:
+        """Let poses and contacts belong to the state after the step."""
+        mujoco.mj_fwdPosition(self.model, self.data)
+        mujoco.mj_sensorPos(self.model, self.data)
 
     def step(self, action: ArrayLike) -> None:
         """Command and advance: the action is applied from `stamp_ns` until one period later."""

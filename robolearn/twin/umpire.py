@@ -6,7 +6,7 @@ import numpy as np
 
 from robolearn.tasks import Task
 from robolearn.tasks.task import Facts, TaskStatus
-from robolearn.twin.layout import DIVERGED, LOST
+from robolearn.twin.layout import LOST
 
 
 class Umpire:
@@ -27,10 +27,11 @@ class Umpire:
         self._reached_steps = self._reached_steps + 1 if judged.success else 0
         self._judgement = judged.lasting(np.asarray(self._reached_steps), self._task.dwell_steps)
 
-    def status(self, diverged: bool) -> TaskStatus:
-        """Success, stage, progress, and why the episode cannot succeed any more, if so."""
+    def status(self, diverged: str = "") -> TaskStatus:
+        """Success, stage, progress, and why the episode cannot succeed any more, if so; `diverged`: how the physics
+        failed."""
         if diverged:
-            return TaskStatus(success=False, stage=0, progress=0.0, reward=0.0, failed=DIVERGED, diverged=True)
+            return TaskStatus(success=False, stage=0, progress=0.0, reward=0.0, failed=diverged, diverged=True)
         judged = self._judgement
         return TaskStatus(
             success=bool(judged.success),

@@ -5,7 +5,10 @@ import pytest
 
 from robolearn.errors import SpecError, UnknownNameError
 from robolearn.tasks import make_task
+from robolearn.twin import batch as batch_module
+from robolearn.twin import twin as twin_module
 from robolearn.twin.batch import TwinBatch
+from robolearn.twin.layout import MAX_DEEP_STEPS, PRESSED
 from robolearn.twin.twin import Twin
 
 CAMERAS = {"front": (24, 32)}
@@ -40,6 +43,30 @@ def test_is_bit_for_bit_what_single_twins_are(task_id: str, threads: int) -> Non
     batch.close()
     for twin in twins:
         twin.close()
+
+
+def test_things_that_stay_inside_each_other_end_the_episode_alike_in_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (twin_module, batch_module):
+        monkeypatch.setattr(module, "MAX_DEPTH_M", 1e-6)  # a cube at rest is as deep in the table
+    batch, twin = TwinBatch(make_task("lift-v1"), 2, {}), Twin(make_task("lift-v1"), {})
+    batch.reset([1, 1])
+    twin.reset(1)
+    hold = batch.joint_positions()
+    height = batch.model.jnt_qposadr[batch.model.body("cube").jntadr[0]] + 2
+    batch.batch.bind("qpos")[0, height] += 2.0  # it falls for longer than this test
+    reasons = []
+    for _ in range(MAX_DEEP_STEPS + 3):
+        batch.step(hold)
+        twin.step(hold[1])
+        status = twin.status()
+        assert batch.status().failed.tolist() == ["", status.failed]
+        assert batch.diverged.tolist() == [False, status.diverged]
+        reasons.append(status.failed)
+    assert reasons == [""] * MAX_DEEP_STEPS + [PRESSED] * 3
+    twin.reset(1)
+    batch.reset([1], which=[1])
+    assert not twin.status().failed
+    assert not batch.diverged.any()
 
 
 def test_a_diverged_twin_says_so_and_leaves_the_others_alone() -> None:
