@@ -42,7 +42,7 @@ def test_a_changed_file_is_found_out(tmp_path: Path) -> None:
     [
         ({"reward": "sucess"}, UnknownNameError, "did you mean success"),
         ({"config": {"thresh": 1}}, CheckpointError, "does not fit"),
-        ({"config": {"hidden_size": 8}}, CheckpointError, "damaged"),
+        ({"config": {"hidden_size": 8}}, CheckpointError, "by another version of robolearn, or edited"),
         ({"format": 7}, CheckpointError, "format 7, this robolearn reads 1"),
     ],
 )
