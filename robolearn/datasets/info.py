@@ -46,7 +46,7 @@ def info(path: Path | str) -> dict[str, Any]:
                 "dtype": field.dtype,
                 "unit": field.unit,
                 "names": list(field.names),
-                "bytes": sum(file.stat().st_size for file in (store.path / name).iterdir()),
+                "bytes": sum(map(_size, (store.path / name).iterdir())),
                 "mean": list(summaries[name].mean) if name in summaries else None,
                 "std": list(summaries[name].std) if name in summaries else None,
                 "masked_steps": sum(episode.masked.get(name, 0) for episode in episodes),
@@ -84,9 +84,17 @@ def info(path: Path | str) -> dict[str, Any]:
         "operators": sorted({episode.operator for episode in episodes if episode.operator}),
         "software_versions": sorted({episode.software_version for episode in episodes}),
         "unfinished": [str(episode) for episode in store.unfinished],
-        "bytes": sum(file.stat().st_size for file in files),
+        "bytes": sum(map(_size, files)),
         "files": len(files),
     }
+
+
+def _size(file: Path) -> int:
+    """Bytes of a file; none of one that a writer has renamed meanwhile."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _sources(store: ZarrStore) -> dict[str, int]:

@@ -12,7 +12,7 @@ import pytest
 from robolearn.policies.scripted import ScriptedPolicy
 from robolearn.tasks import TASKS, make_task
 from robolearn.tasks.task import InitialState, Task, TaskStatus
-from robolearn.twin.layout import DIVERGED
+from robolearn.twin.layout import DIVERGED, PRESSED
 from robolearn.twin.twin import Twin
 
 SEEDS = (11, 12)
@@ -261,6 +261,7 @@ def test_200_random_episodes_lose_nothing_unnoticed(twin: Twin) -> None:
     rng = np.random.default_rng(0)
     robot = twin.robot_spec
     low, high, step = np.array(robot.position_low), np.array(robot.position_high), np.array(robot.max_speed) / 20
+    pressed = 0
     for seed in range(200):
         twin.reset(seed)
         command, drift, deep_ticks = twin.robot_state().joint_position.astype(np.float64), np.zeros(len(low)), 0
@@ -276,7 +277,9 @@ def test_200_random_episodes_lose_nothing_unnoticed(twin: Twin) -> None:
             deepest = -min(twin.data.contact.dist, default=0.0)
             deep_ticks = deep_ticks + 1 if deepest > 0.005 else 0
             assert deep_ticks <= 3, f"seed {seed}: {deepest * 1000:.1f} mm deep for {deep_ticks} ticks"
-        assert not status.diverged
+        pressed += status.failed == PRESSED
+        assert status.failed != DIVERGED
+    assert pressed <= (8 if twin.task.scene == "cloth" else 0)  # layers of a cloth go through each other now and then
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import zarr
 from painted import dataset, dataset_spec, record
 
 from robolearn.datasets import edit
-from robolearn.datasets.info import info
+from robolearn.datasets.info import _size, info
 from robolearn.datasets.statistics import _count, _hashes, _registers, statistics
 from robolearn.datasets.stats import QUANTILES, summarize
 from robolearn.datasets.store import EpisodeMeta, WriterConfig
@@ -140,3 +140,8 @@ def test_unique_rows_are_counted_to_a_tenth(number: int) -> None:
     again = np.concatenate([rows, rows[: len(rows) // 2]])
     parts = np.array([_registers(_hashes(part)) for part in np.array_split(again, 3)])
     assert _count(parts.max(axis=0)) == pytest.approx(len(rows), rel=0.1, abs=0.5)
+
+
+def test_a_file_that_its_writer_has_renamed_meanwhile_has_no_size(tmp_path: Path) -> None:
+    (tmp_path / "there").write_bytes(b"four")
+    assert [_size(tmp_path / name) for name in ("there", "gone")] == [4, 0]
