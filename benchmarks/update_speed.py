@@ -37,7 +37,7 @@ DEFAULT = "float32"
 RLPD_UTD = 20
 
 
-def worker(variant: str, name: str, threads: int) -> None:
+def worker(variant: str, name: str, threads: int, device: str) -> None:
     """Ours: prints `ready`, then a rate for each number of seconds on stdin."""
     import numpy as np
     import torch
@@ -55,8 +55,8 @@ def worker(variant: str, name: str, threads: int) -> None:
     if conservative:  # CORL's actor has three layers
         settings["policy"] = GaussianPolicyConfig(hidden_sizes=(256, 256, 256))
     made = ALGORITHMS[name]
-    compute = Compute("cpu", variant != "plain", "bfloat16" if variant == "bfloat16" else "float32")
-    learner = made(spec, {}, made.config_type(**settings), 0, "cpu", compute.wrapper())
+    compute = Compute(device, variant != "plain", "bfloat16" if variant == "bfloat16" else "float32")
+    learner = made(spec, {}, made.config_type(**settings), 0, device, compute.wrapper())
     buffer = ReplayBuffer(spec, ReplayBufferConfig(ROWS))
     rng = np.random.default_rng(0)
     buffer.begin({"state": rng.normal(size=17).astype(np.float32)})
@@ -67,9 +67,13 @@ def worker(variant: str, name: str, threads: int) -> None:
 
     def update() -> None:
         batch = buffer.sample(utd * BATCH, rng)
-        learner.update({key: torch.from_numpy(values) for key, values in batch.items()})
+        learner.update({key: torch.from_numpy(values).to(device) for key, values in batch.items()})
 
-    for _ in range(3):
+    def finish() -> None:
+        if device != "cpu":
+            torch.cuda.synchronize()
+
+    for _ in range(5):
         update()
     print("ready", flush=True)
     for line in sys.stdin:
@@ -77,6 +81,7 @@ def worker(variant: str, name: str, threads: int) -> None:
         while time.perf_counter() - started < seconds:
             update()
             done += utd
+        finish()
         wall_s, cpu_s = time.perf_counter() - started, time.process_time() - used
         print(f"rate {done / wall_s} {done / cpu_s}", flush=True)
 
@@ -120,12 +125,13 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
     commands = {
         v: [sys.executable, str(HERE / "update_speed.py"), "--worker", v, "--algorithms", name] for v in args.ours
     }
-    commands = {key: [*command, "--threads", str(args.threads)] for key, command in commands.items()}
+    common = ["--threads", str(args.threads), "--device", args.device]
+    commands = {key: [*command, *common] for key, command in commands.items()}
     if args.peers:
         for peer in (*TORCH_PEERS[name], *JAX_PEERS[name]):
             if peer != "corl" or args.corl:
                 commands[peer] = [args.peers, str(HERE / "update_speed_peers.py"), peer, name, str(args.threads)]
-                commands[peer] += [args.corl] if args.corl else []
+                commands[peer] += [args.device, *([args.corl] if args.corl else [])]
     contenders = {}
     for key, command in commands.items():
         contender = Contender(command, args.threads)
@@ -166,6 +172,7 @@ def main() -> None:
     parser.add_argument("--peers", default=os.environ.get("ROBOLEARN_PEERS", ""))
     parser.add_argument("--corl", default=os.environ.get("ROBOLEARN_CORL", ""))
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda, of the peers too")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--cpu-time", action="store_true", help="rates of CPU seconds, for a machine that others use")
@@ -174,7 +181,7 @@ def main() -> None:
     parser.add_argument("--worker", choices=OURS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        return worker(args.worker, args.algorithms[0], args.threads)
+        return worker(args.worker, args.algorithms[0], args.threads, args.device)
     answer = {name: measure(name, args) for name in args.algorithms}
     if args.json:
         print(json.dumps({"threads": args.threads, "cpu_time": args.cpu_time, "algorithms": answer}, indent=2))

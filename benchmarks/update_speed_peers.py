@@ -1,9 +1,9 @@
 """The peers of `update_speed.py`, one worker process each, run by a Python that has them installed.
 
-`python update_speed_peers.py PEER ALGORITHM THREADS [CORL]` prints `ready` after its warm-up, and then, for every line
-on stdin, the updates a second of wall and of CPU time that it does in that many seconds. Replay sampling is included.
-Networks, batches and settings are those of `update_speed.py`; CORL is a checkout of corl-team/CORL, whose scripts are
-loaded as they are.
+`python update_speed_peers.py PEER ALGORITHM THREADS DEVICE [CORL]` prints `ready` after its warm-up, and then, for each
+line on stdin, the updates a second of wall and of CPU time that it does in that many seconds. Replay sampling is
+included. Networks, batches and settings are those of `update_speed.py`; CORL is a checkout of corl-team/CORL, whose
+scripts are loaded as they are.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import types
 from collections.abc import Callable
 from pathlib import Path
 
-THREADS = int(sys.argv[3])
+THREADS, DEVICE = int(sys.argv[3]), sys.argv[4]
 os.environ["XLA_FLAGS"] = (
     f"--xla_cpu_multi_thread_eigen={'true' if THREADS > 1 else 'false'} intra_op_parallelism_threads={THREADS}"
 )
@@ -73,7 +73,7 @@ def sb3(algorithm: str) -> Update:
 
     critics = 10 if algorithm == "rlpd" else 2
     model = SAC(
-        "MlpPolicy", Dummy(), batch_size=BATCH, buffer_size=ROWS, device="cpu", policy_kwargs={"n_critics": critics}
+        "MlpPolicy", Dummy(), batch_size=BATCH, buffer_size=ROWS, device=DEVICE, policy_kwargs={"n_critics": critics}
     )
     model.set_logger(Logger(None, []))
     fill(model)
@@ -122,7 +122,7 @@ def d3rlpy(algorithm: str) -> Update:
         "iql": library.algos.IQLConfig,
         "cql": library.algos.CQLConfig,
     }[algorithm]
-    learner = config(batch_size=BATCH).create(device="cpu:0")
+    learner = config(batch_size=BATCH).create(device=f"{DEVICE}:0")
     learner.build_with_dataset(dataset)
 
     def update() -> int:
@@ -139,19 +139,19 @@ def corl(algorithm: str) -> Update:
         module.Env = object  # type: ignore[attr-defined]
         module.wrap = lambda: lambda function: function  # type: ignore[attr-defined]
         sys.modules[name] = module
-    path = Path(sys.argv[4]) / "algorithms" / file
+    path = Path(sys.argv[5]) / "algorithms" / file
     spec = importlib.util.spec_from_file_location("corl_script", path)
     assert spec is not None
     assert spec.loader is not None
     script = importlib.util.module_from_spec(spec)
     sys.modules["corl_script"] = script
     spec.loader.exec_module(script)
-    buffer = script.ReplayBuffer(OBSERVATION, ACTION, ROWS, "cpu")
+    buffer = script.ReplayBuffer(OBSERVATION, ACTION, ROWS, DEVICE)
     buffer.load_d4rl_dataset(rows())
     adam = torch.optim.Adam
     if algorithm == "iql":
-        q, v = script.TwinQ(OBSERVATION, ACTION), script.ValueFunction(OBSERVATION)
-        actor = script.GaussianPolicy(OBSERVATION, ACTION, 1.0)
+        q, v = script.TwinQ(OBSERVATION, ACTION).to(DEVICE), script.ValueFunction(OBSERVATION).to(DEVICE)
+        actor = script.GaussianPolicy(OBSERVATION, ACTION, 1.0).to(DEVICE)
         learner = script.ImplicitQLearning(
             max_action=1.0,
             actor=actor,
@@ -160,11 +160,11 @@ def corl(algorithm: str) -> Update:
             q_optimizer=adam(q.parameters(), 3e-4),
             v_network=v,
             v_optimizer=adam(v.parameters(), 3e-4),
-            device="cpu",
+            device=DEVICE,
         )
     else:
-        first, second = (script.FullyConnectedQFunction(OBSERVATION, ACTION, True, 2) for _ in range(2))
-        actor = script.TanhGaussianPolicy(OBSERVATION, ACTION, 1.0, orthogonal_init=True)
+        first, second = (script.FullyConnectedQFunction(OBSERVATION, ACTION, True, 2).to(DEVICE) for _ in range(2))
+        actor = script.TanhGaussianPolicy(OBSERVATION, ACTION, 1.0, orthogonal_init=True).to(DEVICE)
         learner = {"cql": "ContinuousCQL", "calql": "CalQL"}[algorithm]
         learner = getattr(script, learner)(
             critic_1=first,
@@ -174,7 +174,7 @@ def corl(algorithm: str) -> Update:
             actor=actor,
             actor_optimizer=adam(actor.parameters(), 3e-5),
             target_entropy=-float(ACTION),
-            device="cpu",
+            device=DEVICE,
         )
 
     def update() -> int:
