@@ -1,7 +1,9 @@
 """Learning curves of an algorithm on an environment: `python benchmarks/learning_curves.py sac gym:Pendulum-v1 ...`.
 
-Writes benchmarks/results/<algorithm>_<task>.json: for each seed the steps, the mean and spread of the evaluation
-episodes, and the seconds that it took. Seeds that are there already are kept.
+Writes <algorithm>_<task>.json into --out, by default benchmarks/results: for each seed the steps, mean and spread of
+the evaluation episodes, and the seconds that it took. Seeds that are there already are kept. With --processes, so
+many seeds learn at a time, each with one thread; the file is written again while they do, and of a seed that was
+not finished it holds what there is.
 """
 
 from __future__ import annotations
@@ -9,9 +11,11 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import multiprocessing
 import statistics
 import sys
 import tempfile
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 
 import torch
@@ -20,32 +24,50 @@ from robolearn.algorithms.compile import Compute
 from robolearn.recipes.train import TrainRequest, train_policy
 
 RESULTS = Path(__file__).parent / "results"
+NUMBERS = ("return_mean", "return_std", "success_rate", "value", "temperature")
+LOOK_S = 10.0  # between looks at the curves
 
 
-def run(args: argparse.Namespace, seed: int) -> dict:
-    with tempfile.TemporaryDirectory() as folder:
-        request = TrainRequest(
-            algorithm=args.algorithm,
-            task=args.task,
-            out=Path(folder) / "run",
-            steps=args.steps,
-            seed=seed,
-            offline_data=args.offline_data,
-            num_envs=args.num_envs,
-            compute=Compute("cpu", args.compile, args.precision),
-            settings=args.set,
-        )
-        result = train_policy(request, lambda step, text: print(f"seed {seed}: {step} {text}", file=sys.stderr))
-        with (request.run / "metrics.csv").open() as file:
-            rows = [row for row in csv.DictReader(file) if row["return_mean"]]
-    names = ("return_mean", "return_std", "success_rate")
-    curve = [{"step": int(row["step"]), **{n: float(row[n]) for n in names if row[n]}} for row in rows]
-    return {
-        "seed": seed,
-        "curve": curve,
-        "train_seconds": result["train_seconds"],
-        "time_shares": result["time_shares"],
+def run(args: argparse.Namespace, seed: int, folder: Path) -> dict:
+    """Learn, and tell how long it took."""
+    torch.set_num_threads(1)
+    request = TrainRequest(
+        algorithm=args.algorithm,
+        task=args.task,
+        out=folder,
+        steps=args.steps,
+        seed=seed,
+        offline_data=args.offline_data,
+        num_envs=args.num_envs,
+        compute=Compute(args.device, args.compile, args.precision),
+        settings=args.set,
+    )
+    result = train_policy(request, lambda step, text: print(f"seed {seed}: {step} {text}", file=sys.stderr))
+    return {"train_seconds": result["train_seconds"], "time_shares": result["time_shares"]}
+
+
+def curve(folder: Path) -> list[dict]:
+    """What the evaluations of a run found so far."""
+    if not (folder / "metrics.csv").is_file():
+        return []
+    with (folder / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row.get("return_mean")]
+    return [{"step": int(row["step"]), **{n: float(row[n]) for n in NUMBERS if row.get(n)}} for row in rows]
+
+
+def write(file: Path, args: argparse.Namespace, rows: list[dict]) -> None:
+    rows = sorted((row for row in rows if row["curve"]), key=lambda row: row["seed"])
+    last = [row["curve"][-1]["return_mean"] for row in rows if "train_seconds" in row]
+    answer = {
+        "algorithm": args.algorithm,
+        "task": args.task,
+        "steps": args.steps,
+        "settings": [*args.set, f"num_envs={args.num_envs}", f"precision={args.precision}", f"device={args.device}"],
+        "last_return_mean": statistics.mean(last) if last else None,
+        "last_return_std": statistics.pstdev(last) if last else None,
+        "runs": rows,
     }
+    file.write_text(json.dumps(answer, indent=1) + "\n")
 
 
 def main() -> None:
@@ -58,29 +80,26 @@ def main() -> None:
     parser.add_argument("--num-envs", type=int, default=1)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--processes", type=int, default=1, help="seeds that learn at a time")
     parser.add_argument("--set", nargs="*", default=[])
     parser.add_argument("--name", help="of the result, without .json")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
     parser.add_argument("--json", action="store_true", help="as it always does: print one JSON object")
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    file = RESULTS / f"{args.name or args.algorithm + '_' + args.task.removeprefix('gym:')}.json"
-    file.parent.mkdir(exist_ok=True)
+    file = args.out / f"{args.name or args.algorithm + '_' + args.task.removeprefix('gym:')}.json"
+    args.out.mkdir(parents=True, exist_ok=True)
     known = json.loads(file.read_text())["runs"] if file.is_file() else []
-    for seed in args.seeds:
-        if any(row["seed"] == seed for row in known):
-            continue
-        known = sorted([*known, run(args, seed)], key=lambda row: row["seed"])
-        last = [row["curve"][-1]["return_mean"] for row in known]
-        answer = {
-            "algorithm": args.algorithm,
-            "task": args.task,
-            "steps": args.steps,
-            "settings": [*args.set, f"num_envs={args.num_envs}", f"precision={args.precision}"],
-            "last_return_mean": statistics.mean(last),
-            "last_return_std": statistics.pstdev(last),
-            "runs": known,
-        }
-        file.write_text(json.dumps(answer, indent=1) + "\n")
+    known = [row for row in known if "train_seconds" in row]
+    spawn = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(args.processes, mp_context=spawn) as pool:
+        folders = {s: Path(folder) / str(s) for s in args.seeds if all(row["seed"] != s for row in known)}
+        under_way: dict[Future, int] = {pool.submit(run, args, seed, where): seed for seed, where in folders.items()}
+        while under_way:
+            for future in wait(under_way, LOOK_S, FIRST_COMPLETED).done:
+                seed = under_way.pop(future)
+                known.append({"seed": seed, "curve": curve(folders[seed]), **future.result()})
+            write(file, args, [*known, *({"seed": s, "curve": curve(folders[s])} for s in under_way.values())])
     print(file.read_text())
 
 
