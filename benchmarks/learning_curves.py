@@ -19,6 +19,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from pathlib import Path
 
 import torch
+from value_bias import value_bias
 
 from robolearn.algorithms.compile import Compute
 from robolearn.recipes.train import TrainRequest, train_policy
@@ -43,7 +44,8 @@ def run(args: argparse.Namespace, seed: int, folder: Path) -> dict:
         settings=args.set,
     )
     result = train_policy(request, lambda step, text: print(f"seed {seed}: {step} {text}", file=sys.stderr))
-    return {"train_seconds": result["train_seconds"], "time_shares": result["time_shares"]}
+    bias = value_bias(folder) if args.value_bias else {}
+    return {"train_seconds": result["train_seconds"], "time_shares": result["time_shares"], **bias}
 
 
 def curve(folder: Path) -> list[dict]:
@@ -82,6 +84,7 @@ def main() -> None:
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=1, help="seeds that learn at a time")
+    parser.add_argument("--value-bias", action="store_true", help="of sac, dsac and rlpd: see value_bias.py")
     parser.add_argument("--set", nargs="*", default=[])
     parser.add_argument("--name", help="of the result, without .json")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
