@@ -65,6 +65,8 @@ def check_rendering() -> Check:
     if child.returncode == 0:
         return Check("rendering", True, f"MuJoCo draws, MUJOCO_GL={child.stdout.strip()}")
     last = (child.stderr.strip().splitlines() or ["no output"])[-1]
+    if "GLContext" in last:
+        last = "no libEGL.so.1, or MUJOCO_GL is `disable`"
     return Check(
         "rendering", False, last, "apt-get install libegl1 libgl1-mesa-dri, or set MUJOCO_GL=osmesa (libosmesa6)"
     )

@@ -47,7 +47,7 @@ def _renderer(model: mujoco.MjModel, height: int, width: int) -> mujoco.Renderer
         renderer = mujoco.Renderer(model, height, width)
     except ValueError as error:
         raise SpecError(f"cannot render {height} x {width}: {' '.join(str(error).split())}") from error
-    except mujoco.FatalError as error:
+    except (mujoco.FatalError, AttributeError, ImportError) as error:  # the latter two where MUJOCO_GL is `disable`
         raise HardwareError(
             f"cannot render, no OpenGL ({error}); run `robolearn doctor`, and where mujoco is imported before "
             "robolearn.twin set MUJOCO_GL=egl"
