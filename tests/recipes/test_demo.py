@@ -64,7 +64,7 @@ def test_smoke_form_does_all_that_the_demo_promises(tmp_path: Path) -> None:
 
     report = json.loads((out / "report.json").read_text())
     assert set(report) >= PROMISED
-    assert report["demonstrations"] == 6
+    assert report["demonstrations"] == 4
     assert report["episodes"] == 2
     assert 0 < report["loop_p50_ms"] <= report["loop_p99_ms"]
     assert all((out / name).exists() for name in OUTPUTS)
