@@ -19,7 +19,7 @@ def _headless_opengl() -> str:
 if sys.platform == "linux" and not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
     os.environ.setdefault("MUJOCO_GL", _headless_opengl())
 
-import mujoco
+import mujoco  # noqa: E402, it looks at MUJOCO_GL
 
 
 def _log(message: str) -> None:
