@@ -274,6 +274,8 @@ def evaluate(
 ) -> int:
     """Run a policy in the twin and measure its success.
 
+    A policy that wants a goal gets that of the environment, or in a twin what the task's expert ends with.
+
     Example: robolearn evaluate runs/bc/checkpoints/best --task pick_place-v1 --episodes 50 --json
 
     Args:

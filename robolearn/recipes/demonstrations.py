@@ -38,6 +38,10 @@ from robolearn.specs import InterfaceSpec
 class Source(Protocol):
     """Draws transitions."""
 
+    def __len__(self) -> int:
+        """Of them."""
+        ...
+
     def sample(self, batch_size: int, rng: np.random.Generator) -> dict[str, NDArray]: ...
 
 

@@ -1,4 +1,8 @@
-"""Judge a policy: run it in the twin, in process, on episodes that it was not shown."""
+"""Judge a policy: run it in the twin, in process, on episodes that it was not shown.
+
+A policy that is told where to get to is shown, in an environment of Gymnasium, the goal that this names; in a twin what
+the task's expert ends with from the same start.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,8 @@ from robolearn.envs.stochastic import STORI, Stochasticity
 from robolearn.errors import SpecError
 from robolearn.policies.checkpoint import read_config
 from robolearn.policies.gaussian import GaussianPolicy
-from robolearn.policies.policy import Policy
+from robolearn.policies.hierarchical import HierarchicalPolicy
+from robolearn.policies.policy import Policy, TrainablePolicy
 from robolearn.policies.scripted import ScriptedPolicy
 from robolearn.recipes.environments import REWARDS, camera_sizes, is_gym, make_environments
 from robolearn.recipes.judge import judge, summary
@@ -24,9 +29,11 @@ from robolearn.runs import wilson_interval
 from robolearn.serving.chunks import EXECUTE_STEPS
 from robolearn.serving.client import RemotePolicy, open_policy
 from robolearn.serving.loop import ControlLoop
+from robolearn.specs import GOAL_PREFIX
 from robolearn.tasks import make_task
 from robolearn.twin.layout import IMAGE_SIZE
 from robolearn.twin.randomize import Randomization
+from robolearn.types import Observation
 
 EVALUATION_SEED = 1_000_000  # demonstrations count up from 0
 SCRIPTED = "scripted"
@@ -74,7 +81,7 @@ def evaluate_policy(
         if not isinstance(policy, RemotePolicy):
             provenance = read_config(Path(checkpoint))["provenance"]
     world = {"engine": engine, "randomization": randomization, "stochasticity": stochasticity}
-    if isinstance(policy, GaussianPolicy):
+    if isinstance(policy, GaussianPolicy) or (isinstance(policy, HierarchicalPolicy) and is_gym(task)):
         outcomes = _judge_vectors(policy, str(checkpoint), task, episodes, seed, video, device, world, progress)
     elif is_gym(task):
         raise SpecError(f"{checkpoint} is no policy of vectors; {task} shows nothing else")
@@ -106,7 +113,7 @@ def evaluate_policy(
 
 
 def _judge_vectors(
-    policy: GaussianPolicy,
+    policy: TrainablePolicy,
     name: str,
     task: str,
     episodes: int,
@@ -123,6 +130,7 @@ def _judge_vectors(
     cameras = camera_sizes(policy.spec)
     with contextlib.closing(make_environments(task, count, video is not None, cameras, **world)) as envs:
         policy.spec.require(envs.interface, f"checkpoint {name}", task)
+        np.random.seed(seed % 2**32)
         outcomes = judge(policy, envs, episodes, seed, REWARDS["task"], device, film, progress)
         if video:
             write_video(video, pictures, envs.interface.control_hz, scale=1)
@@ -140,21 +148,28 @@ def _judge_in_loop(
     world: dict[str, Any],
     progress: Progress,
 ) -> list[dict[str, Any]]:
-    """A policy of chunks, or without one the expert, one episode after another through the control loop."""
+    """A policy of chunks or with a goal, or without one the expert, one episode after another through the control
+    loop."""
     task = make_task(task_id)
-    if policy is None:
-        cameras = dict.fromkeys(task.cameras, IMAGE_SIZE) if video else {}
-    else:
-        cameras = camera_sizes(policy.spec)
-    env = RobotEnv(task.id, cameras, privileged=policy is None, **world)
+    expert = ScriptedPolicy(task.id)
+    judged = policy or expert
+    goals = [field for field in judged.spec.observation if field.startswith(GOAL_PREFIX)]
+    cameras = camera_sizes(judged.spec)
+    if video and not cameras:
+        cameras = dict.fromkeys(task.cameras, IMAGE_SIZE)
+    env = RobotEnv(task.id, cameras, privileged=policy is None or bool(goals), **world)
     try:
-        policy = policy or ScriptedPolicy(task.id)
-        policy.spec.require(env.interface, f"checkpoint {name}", task.id)
-        loop = ControlLoop(policy, execute_steps, task.instruction)
+        judged.spec.require(env.interface, f"checkpoint {name}", task.id)
+        loop = ControlLoop(judged, execute_steps, task.instruction)
+        guide = ControlLoop(expert)
         outcomes: list[dict[str, Any]] = []
         for episode in range(episodes):
             pictures: list[NDArray[np.uint8]] | None = [] if video and episode == 0 else None
-            outcomes.append(_run_episode(env, loop, seed + episode, pictures))
+            goal: Observation = {}
+            if goals:
+                last = _run_episode(env, guide, seed + episode)[1]
+                goal = {field: last[field.removeprefix(GOAL_PREFIX)] for field in goals}
+            outcomes.append(_run_episode(env, loop, seed + episode, pictures, goal)[0])
             if video and pictures:
                 write_video(video, pictures, task.control_hz)
             progress(episode + 1, f"{sum(row['success'] for row in outcomes)} succeeded")
@@ -164,9 +179,14 @@ def _judge_in_loop(
 
 
 def _run_episode(
-    env: RobotEnv, loop: ControlLoop, seed: int, pictures: list[NDArray[np.uint8]] | None
-) -> dict[str, Any]:
-    """One episode; a policy whose answer is refused sends nothing, and the robot holds, as it does on the graph."""
+    env: RobotEnv,
+    loop: ControlLoop,
+    seed: int,
+    pictures: list[NDArray[np.uint8]] | None = None,
+    goal: Observation = {},  # noqa: B006, nobody writes to it
+) -> tuple[dict[str, Any], Observation]:
+    """How one episode went, and what was seen last. A policy whose answer is refused sends nothing, and the robot
+    holds, as it does on the graph. goal: shown beside every observation."""
     observation, info = env.reset(seed=seed)
     loop.reset(seed)
     nothing = np.full(env.twin.spec.action.shape, np.nan, np.float32)
@@ -175,12 +195,12 @@ def _run_episode(
         if pictures is not None:
             pictures.append(side_by_side([image for name, image in observation.items() if name.startswith("image_")]))
         try:
-            action = loop.step(observation, info["stamp_ns"]).action
+            action = loop.step({**observation, **goal}, info["stamp_ns"]).action
         except SpecError as error:
             action, refusal = nothing, refusal or str(error)
         observation, reward, terminated, truncated, info = env.step(action)
         total, steps, ended = total + reward, steps + 1, terminated or truncated
-    return {
+    row = {
         "seed": seed,
         "success": bool(info["success"]),
         "return": float(total),
@@ -188,3 +208,4 @@ def _run_episode(
         "held_steps": int(info["held_steps"]),
         "reason": refusal or info["reason"],
     }
+    return row, observation

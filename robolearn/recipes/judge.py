@@ -1,4 +1,8 @@
-"""Judge a policy of vectors on many environments at once. Legend: N environments."""
+"""Judge a policy of vectors on many environments at once. Legend: N environments.
+
+A policy that is told where to get to gets the goals of its environments: what their `info["goal"]` (N, D) is at the
+start of an episode, as in OGBench.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robolearn.policies.gaussian import GaussianPolicy
-from robolearn.recipes.environments import Environments, Reward
+from robolearn.errors import SpecError
+from robolearn.policies.policy import TrainablePolicy
+from robolearn.recipes.environments import Environments, Info, Reward
 from robolearn.recipes.training_data import tensors
 from robolearn.runs import NORMAL_95
+from robolearn.specs import GOAL_PREFIX
 
 
 def judge(
-    policy: GaussianPolicy,
+    policy: TrainablePolicy,
     envs: Environments,
     episodes: int,
     seed: int,
@@ -28,17 +34,19 @@ def judge(
     """Run `episodes` by the most likely action, with the seeds from `seed` on: one row each, in the order of the seeds.
 
     A row has seed, return, steps and success (None where the environment knows no such thing). pictures: called with
-    what the environments show before every step of the first episodes.
+    what the environments show before every step of the first episodes. Raises SpecError where the policy wants a goal
+    and the environments name none.
     """
     count = envs.num_envs
     running = np.arange(count)  # number of the episode in every row
     total, steps = np.zeros(count), np.zeros(count, np.int64)
     observation, before = envs.reset(seed=[seed + int(i) for i in running])
+    goals = _goals(policy, before, {}, np.ones(count, np.bool_))
     rows: list[dict[str, Any]] = []
     while (running < episodes).any():
         if pictures is not None and running[0] == 0:
             pictures(envs.render() or ())
-        actions = policy.best(tensors(observation, device)).cpu().numpy()
+        actions = policy.best(tensors({**observation, **goals}, device)).cpu().numpy()
         observation, value, terminated, truncated, info = envs.step(actions)
         total += reward(value, before, info)
         steps += 1
@@ -56,7 +64,26 @@ def judge(
             running[i], total[i], steps[i] = taken, 0.0, 0
         progress(len(rows), f"return {np.mean([row['return'] for row in rows]):.1f}" if rows else "")
         observation, before = envs.reset(seed=[seed + int(i) for i in running], options={"reset_mask": ended})
+        goals = _goals(policy, before, goals, ended)
     return sorted(rows, key=lambda row: row["seed"])
+
+
+def _goals(
+    policy: TrainablePolicy, info: Info, before: dict[str, NDArray], begun: NDArray[np.bool_]
+) -> dict[str, NDArray]:
+    """The goal fields (N, D) that the policy wants, anew in the rows whose episode has begun."""
+    goals: dict[str, NDArray] = {}
+    for name, field in policy.spec.observation.items():
+        if not name.startswith(GOAL_PREFIX):
+            continue
+        told = np.asarray(info.get("goal", ()), np.float32)
+        if told.shape != (len(begun), *field.shape):
+            raise SpecError(
+                f"the policy wants a goal {field.shape} of each episode; the environment tells "
+                f"{told.shape[1:] if told.size else 'none'}; judge it where episodes have goals"
+            )
+        goals[name] = np.where(begun[:, None], told, before.get(name, told))
+    return goals
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, float]:

@@ -69,7 +69,7 @@ class OnlineConfig:
     warmup_steps: int = 0  # environment steps before learning, by the policy as it is: for one that was trained before
     replay_capacity: int = 1_000_000  # observations
     num_steps: int = 1  # n of n-step returns
-    offline_fraction: float = 0.5  # of every batch, where there is offline data
+    offline_fraction: float = 0.5  # of every batch, where there is offline data; 0: as if the buffer held it too
     evaluation_episodes: int = 10
     evaluations: int = SAVES  # in a run; each is a checkpoint
 
@@ -251,11 +251,12 @@ def _batch(
     collector: Collector, offline: Source | None, settings: Any, online: OnlineConfig, rng: np.random.Generator
 ) -> Batch:
     """Rows for the updates of one step of all environments, each update with its share of offline data (symmetric
-    sampling: Ball et al. 2023, section 4.1)."""
+    sampling: Ball et al. 2023, section 4.1), or with as much of it as there is."""
     size, updates = settings.batch_size, settings.utd * online.num_envs
     if offline is None:
         return tensors(collector.sample(updates * size, rng), "cpu")
-    prior = round(size * online.offline_fraction)
+    share = online.offline_fraction or len(offline) / (len(offline) + len(collector))
+    prior = round(size * share)
     parts = [(collector.sample(updates * (size - prior), rng), size - prior)] if prior < size else []
     parts += [(offline.sample(updates * prior, rng), prior)] if prior else []
     batch = {}

@@ -204,6 +204,9 @@ class Transitions:
                 raise DatasetError(f"{dataset}: {config.reward} of episode {info.id} is not finite; label it again")
         self._sampler = Sampler(store, SamplerConfig(tuple(spec.observation), transition=config), episodes)
 
+    def __len__(self) -> int:
+        return self._sampler.num_steps
+
     def sample(self, batch_size: int, rng: np.random.Generator) -> dict[str, NDArray]:
         batch = self._sampler.sample(batch_size, rng)
         batch.pop("action_mask", None)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,15 +9,16 @@ import pytest
 
 from robolearn.algorithms.calql import CalQLConfig
 from robolearn.algorithms.rlpd import RLPDConfig
-from robolearn.datasets.replay_buffer import ReplayBuffer
+from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
 from robolearn.errors import DatasetError, SpecError
 from robolearn.policies.gaussian import GaussianPolicyConfig, vector_spec
 from robolearn.recipes.collect import CollectConfig, collect_episodes
+from robolearn.recipes.collector import Collector
 from robolearn.recipes.demonstrations import demonstrations
-from robolearn.recipes.environments import make_environments
+from robolearn.recipes.environments import REWARDS, make_environments
 from robolearn.recipes.run import read_state
 from robolearn.recipes.train_offline import train_offline
-from robolearn.recipes.train_online import OnlineConfig, train_online
+from robolearn.recipes.train_online import OnlineConfig, _batch, train_online
 from robolearn.specs import InterfaceSpec
 
 TASK = "reach-v1"
@@ -80,3 +82,21 @@ def test_from_a_dataset_to_the_task_and_on(dataset: Path, tmp_path: Path) -> Non
     assert after["gradient_step"] == 6
     moved = (after["critic.ensemble.layers.0.weight"] - before["critic.ensemble.layers.0.weight"]).abs().max()
     assert 0 < moved < 0.01  # six small steps from where it began
+
+
+@pytest.mark.parametrize(("fraction", "wanted"), [(0.25, 0.25), (1.0, 1.0), (0.0, None)])
+def test_each_update_has_its_share_of_demonstrations(
+    dataset: Path, spec: InterfaceSpec, fraction: float, wanted: float | None
+) -> None:
+    prior, _ = demonstrations(dataset, TASK, spec, 0.9, 1)
+    with contextlib.closing(make_environments(TASK, 1)) as envs:
+        collector = Collector(envs, ReplayBufferConfig(200), REWARDS["success"], 0)
+        for _ in range(40):
+            collector.step(np.full((1, 6), 0.5, np.float32))
+    config = RLPDConfig(**{**SMALL, "batch_size": 64}, utd=3)
+    online = OnlineConfig(offline_fraction=fraction)
+    batch = _batch(collector, prior, config, online, np.random.default_rng(0))
+    mine = (batch["action"] == 0.5).all(-1).reshape(3, 64).double().mean(1)
+    if wanted is None:  # as if the buffer held them too
+        wanted = len(prior) / (len(prior) + 40)
+    assert mine.tolist() == pytest.approx([1 - wanted] * 3, abs=1 / 64)

@@ -6,23 +6,30 @@ from pathlib import Path
 from typing import Any
 
 import av
+import gymnasium
+import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 
+from robolearn.envs.gym_env import GymVectorEnv
 from robolearn.envs.stochastic import STORI, Stochasticity
 from robolearn.errors import CheckpointError, SpecError, UnknownNameError
 from robolearn.networks.normalizer import FieldStatistics
-from robolearn.policies.checkpoint import save_policy
+from robolearn.policies.checkpoint import load_policy, save_policy
 from robolearn.policies.chunking import ChunkPolicy, ChunkPolicyConfig
 from robolearn.policies.gaussian import GaussianPolicy, GaussianPolicyConfig
-from robolearn.recipes.environments import make_environments
+from robolearn.policies.hierarchical import HierarchicalPolicy, HierarchicalPolicyConfig
+from robolearn.recipes.environments import REWARDS, make_environments
 from robolearn.recipes.evaluate import evaluate_policy
+from robolearn.recipes.judge import judge
 from robolearn.runs import wilson_interval
-from robolearn.specs import InterfaceSpec, image_spec
+from robolearn.specs import POSE_SPEC, InterfaceSpec, image_spec
 from robolearn.tasks import make_task
 from robolearn.twin.randomize import Randomization
+from robolearn.types import ActionChunk
 
 TASK = make_task("pick_place-v1")
 ROBOT = TASK.robot_spec
@@ -119,3 +126,61 @@ def test_the_interval_of_the_textbook() -> None:
     assert wilson_interval(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
     assert wilson_interval(0, 20)[0] == pytest.approx(0, abs=1e-12)
     assert wilson_interval(20, 20) == pytest.approx((0.8389, 1.0), abs=1e-4)
+
+
+class Line(gymnasium.Env[Any, Any]):
+    """A point on a line and a place to get to, another one in every episode."""
+
+    observation_space = spaces.Box(-9, 9, (1,), np.float32)
+    action_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def __init__(self, told: bool = True) -> None:
+        self.told = told
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.at, self.goal = np.zeros(1, np.float32), np.random.uniform(-8, 8, 1)
+        return self.at, {"goal": self.goal} if self.told else {}
+
+    def step(self, action: Any) -> Any:
+        self.at = self.at + action
+        there = bool(abs(self.at - self.goal)[0] < 0.1)
+        return self.at, float(there), there, False, {"success": float(there)}
+
+
+gymnasium.register("test/Line-v0", Line, max_episode_steps=20)
+
+
+def goal_policy(spec: InterfaceSpec, path: Path) -> Path:
+    save_policy(HierarchicalPolicy(spec, {}, HierarchicalPolicyConfig((8,), privileged=True)), path)
+    return path
+
+
+def test_a_goal_is_shown_in_an_environment_that_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = "gym:test/Line-v0"
+    checkpoint = goal_policy(make_environments(task, 1).interface, tmp_path / "c")
+    lost = evaluate_policy(checkpoint, task, 12)
+    assert lost["success_rate"] < 1.0
+    monkeypatch.setattr(
+        HierarchicalPolicy, "best", lambda self, seen: (seen["goal_state"] - seen["state"]).clamp(-1.0, 1.0)
+    )
+    found = evaluate_policy(checkpoint, task, 12)  # of more than stand side by side, at different times
+    assert found["success_rate"] == 1.0
+    assert found["outcomes"] == evaluate_policy(checkpoint, task, 12)["outcomes"]  # a seed fixes the goals too
+    assert len({row["steps"] for row in found["outcomes"]}) > 3
+    with pytest.raises(SpecError, match="the environment tells none"):
+        judge(load_policy(checkpoint), GymVectorEnv(task, 2, settings={"told": False}), 2, 0, REWARDS["task"])
+
+
+def test_a_goal_in_the_twin_is_where_the_expert_gets_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = make_task("reach-v1")
+    poses = {f"pose_{body}": POSE_SPEC for body in task.bodies}
+    spec = InterfaceSpec({"proprio": ROBOT.proprio_spec, **poses}, ROBOT.action_spec, task.control_hz)
+    checkpoint = goal_policy(spec, tmp_path / "c")
+    assert evaluate_policy(checkpoint, task.id, 4)["success_rate"] == 0.0
+    monkeypatch.setattr(
+        HierarchicalPolicy,
+        "act",
+        lambda self, seen, stamp_ns: ActionChunk(seen["goal_proprio"][None, :6], stamp_ns, stamp_ns, 50_000_000),
+    )
+    assert evaluate_policy(checkpoint, task.id, 4)["success_rate"] >= 0.5  # joints sag, and some end just outside
