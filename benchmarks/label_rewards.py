@@ -1,12 +1,15 @@
-"""How fast is a dataset labelled, beside the bare encoder on images that lie in memory already?
+"""How fast is a dataset labelled, beside the bare encoder on images that lie in its memory already?
 
-Labelling decodes the images, runs the encoder, makes rewards of the embeddings and writes them, crash-safe. Both run in
-turns over the same images; the ratio of their rates is what counts. `cpu_over_bare_encoder` is that of their processor
-time, which other people's work on the machine changes less, but which sees nothing of what runs side by side. Then a
-dataset four times as large is labelled: `growth_mb` is by how much the peak of memory rises.
+Labelling reads and decodes the images, runs the encoder, makes rewards of the embeddings and writes them, crash-safe.
+Both run in turns over images of the same dataset, in batches of one size; the ratio of their rates is what counts.
+`cpu_over_bare_encoder` is that of their processor time, which other people's work on the machine changes less, but
+which sees nothing of what runs side by side. `read_images_per_s` is what reading and decoding alone would do.
+`growth_mb`: a quarter of the dataset is labelled, then all of it; by how much does the peak of memory rise.
 
     python benchmarks/label_rewards.py --json                  # a tiny CLIP of 2 MB, where overhead shows most
     python benchmarks/label_rewards.py --arch ViT-B-32 --json  # a real architecture with random weights
+    python benchmarks/label_rewards.py --arch ViT-B-32 --size 224 --episodes 160 --steps 256 \\
+        --device cuda --precision bfloat16 --json
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import multiprocessing
+import os
 import resource
 import statistics
 import tempfile
@@ -23,23 +28,24 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from robolearn.datasets.edit import merge
 from robolearn.datasets.store import DatasetSpec, EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.networks.open_clip import OpenClip, OpenClipConfig, import_open_clip
 from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.label import label_dataset
-from robolearn.rewards.fixture import save_untrained
+from robolearn.recipes.rewards.side_by_side import SideBySide
 from robolearn.rewards.vlm import VLMConfig, VLMReward
 from robolearn.specs import ArraySpec, InterfaceSpec, RobotSpec, image_spec
 from robolearn.types import EpisodeOutcome
 
 
-def record(path: Path, episodes: int, steps: int, size: int) -> None:
+def record(path: Path, episodes: int, steps: int, size: int, seed: int) -> None:
     """Episodes with one camera of size x size pixels: a smooth background, a moving block, sensor noise."""
     robot = RobotSpec("bench", ("a",), (-1.0,), (1.0,), (1.0,))
     fields = {"proprio": ArraySpec((2,)), "image_front": image_spec(size, size)}
     store = ZarrStore.create(path, DatasetSpec(robot, InterfaceSpec(fields, ArraySpec((1,), names=("a",)), 30.0)))
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size]
     background = np.stack([128 + 80 * np.sin(x / 9 + c) * np.cos(y / 11) for c in range(3)], -1)
     noisy = (background + rng.normal(0, 2, (16, *background.shape))).clip(0, 255).astype(np.uint8)
@@ -59,9 +65,25 @@ def record(path: Path, episodes: int, steps: int, size: int) -> None:
             writer.commit(EpisodeOutcome(True, True, False))
 
 
+def record_side_by_side(path: Path, args: argparse.Namespace) -> tuple[Path, Path]:
+    """A quarter of the dataset, and the whole; every core records a part."""
+    cores = len(os.sched_getaffinity(0))
+    quarter = [Path(f"{path}.{i}") for i in range(cores)]
+    rest = [Path(f"{path}.{i}") for i in range(cores, 4 * cores)]
+    each = max(args.episodes // (4 * cores), 1)
+    with multiprocessing.get_context("fork").Pool(cores) as pool:
+        pool.starmap(record, [(part, each, args.steps, args.size, i) for i, part in enumerate(quarter + rest)])
+    small, whole = path / "quarter.zarr", path / "whole.zarr"
+    merge(quarter, small)
+    merge(quarter + rest, whole)
+    return small, whole
+
+
 def network(folder: Path, arch: str) -> Path:
     """A directory with an untrained network."""
     if not arch:
+        from robolearn.rewards.fixture import save_untrained  # which draws, and needs the twin
+
         save_untrained(folder)
         return folder
     open_clip = import_open_clip()
@@ -74,53 +96,83 @@ def network(folder: Path, arch: str) -> Path:
     return folder
 
 
+def bare(encoder: OpenClip, images: torch.Tensor) -> None:
+    """Embed images that lie on the encoder's device, and wait for it."""
+    encoder.images(images).cpu()
+
+
+def read_alone(dataset: Path) -> float:
+    """Images that are read and decoded in a second, by as many cores and in such groups as in labelling."""
+    data = RewardData(dataset)
+    work = SideBySide(lambda group: data.episodes(group, ("front",)), lambda read: None, torch.device("cpu"))
+    height, width = data.image_size("front")
+    groups = data.groups(range(len(data.store.episodes)), work.group_steps(data.store.num_steps, 3 * height * width))
+    started_s = time.perf_counter()
+    for _ in work.run(groups):
+        pass
+    return data.store.num_steps / (time.perf_counter() - started_s)
+
+
+def peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--arch", default="", help="architecture of open_clip; a tiny one where empty")
-    parser.add_argument("--episodes", type=int, default=40)
+    parser.add_argument("--episodes", type=int, default=80)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--size", type=int, default=128, help="height and width of the images [px]")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--bare-images", type=int, default=8192, help="of a round of the bare encoder")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     args = parser.parse_args()
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as scratch:
-        dataset, large = Path(scratch) / "bench.zarr", Path(scratch) / "large.zarr"
-        record(dataset, args.episodes, args.steps, args.size)
-        record(large, 4 * args.episodes, args.steps, args.size)
+        small, whole = record_side_by_side(Path(scratch), args)
         folder = network(Path(scratch) / "clip", args.arch)
         clip = OpenClipConfig(
             model_dir=str(folder), batch_size=args.batch, device=args.device, precision=args.precision
         )
         model, encoder = VLMReward(VLMConfig(goal=("a block at the right edge",), alpha=0.0, clip=clip)), OpenClip(clip)
-        data = RewardData(dataset)
-        images = torch.from_numpy(np.concatenate([data.images(i, "front") for i in range(args.episodes)]))
-        encoder.images(images[: args.batch])
+        label_dataset(small, model, "reward/quarter")
+        quarter_mb = peak_mb()
+        label_dataset(whole, model, "reward/whole")  # warms up, too
+        labelling_mb = peak_mb()
+        data = RewardData(whole)
+        episodes = range(-(-args.bare_images // args.steps))
+        images = np.concatenate([data.images(i % len(data.store.episodes), "front") for i in episodes])
+        resident = torch.from_numpy(images[: args.bare_images]).to(args.device)
+        bare(encoder, resident[: 4 * args.batch])
         rates, cpu = [], []
         for number in range(args.rounds):
             started_s, cpu_s = time.perf_counter(), time.process_time()
-            encoder.images(images).cpu()
-            bare, bare_cpu_s = len(images) / (time.perf_counter() - started_s), time.process_time() - cpu_s
+            bare(encoder, resident)
+            bare_rate = len(resident) / (time.perf_counter() - started_s)
+            bare_cpu_s = (time.process_time() - cpu_s) / len(resident)
             started_s, cpu_s = time.perf_counter(), time.process_time()
-            label_dataset(dataset, model, f"reward/round{number}")
-            rates.append((len(images) / (time.perf_counter() - started_s), bare))
-            cpu.append(bare_cpu_s / (time.process_time() - cpu_s))
-        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        label_dataset(large, model, "reward/large")
-        growth_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - peak_mb
+            done = label_dataset(whole, model, f"reward/round{number}")["images"]
+            rates.append((done / (time.perf_counter() - started_s), bare_rate))
+            cpu.append(bare_cpu_s / ((time.process_time() - cpu_s) / done))
+        read_rate = read_alone(whole)
     answer = {
         "over_bare_encoder": round(statistics.median(mine / bare for mine, bare in rates), 3),
         "cpu_over_bare_encoder": round(statistics.median(cpu), 3),
         "images_per_s": round(statistics.median(mine for mine, _ in rates), 1),
         "bare_images_per_s": round(statistics.median(bare for _, bare in rates), 1),
+        "read_images_per_s": round(read_rate, 1),
         "arch": args.arch or "tiny",
-        "device": args.device,
-        "images": len(images),
-        "peak_mb": round(peak_mb, 1),
-        "growth_mb": round(growth_mb, 1),
+        "device": torch.cuda.get_device_name(args.device) if args.device.startswith("cuda") else args.device,
+        "cores": len(os.sched_getaffinity(0)),
+        "precision": args.precision,
+        "batch": args.batch,
+        "size": args.size,
+        "images": done,
+        "peak_mb": round(labelling_mb, 1),
+        "growth_mb": round(labelling_mb - quarter_mb, 1),
     }
     print(json.dumps(answer, indent=2) if args.json else "\n".join(f"{k}: {v}" for k, v in answer.items()))
 

@@ -30,6 +30,7 @@ T = TypeVar("T")
 EMPTY = np.iinfo(np.uint64).max  # offset and length of a chunk that is not there
 KEPT_GROUPS = 4  # of frames, decoded
 OPEN_SHARDS = 64  # files that a reader keeps open, with their index tables
+READ_AT_ONCE = 4 << 20  # bytes of rows that lie side by side
 
 
 @dataclass(frozen=True)
@@ -132,13 +133,16 @@ class ArrayReader:
         layout = self.layout
         rows = np.empty((stop - start, *layout.row_shape), layout.dtype) if out is None else out
         chunk_rows = layout.chunk_rows
+        if chunk_rows == 1:
+            done = 0
+            while done < len(rows):
+                done += self._read_run(start + done, rows[done:])
+            return rows
         for chunk in range(start // chunk_rows, -(-stop // chunk_rows)):
             first = chunk * chunk_rows
             low, high = max(start, first), min(stop, first + chunk_rows)
             target = rows[low - start : high - start]
-            if chunk_rows == 1:
-                self.read_chunk(chunk, target)
-            elif layout.grouped:
+            if layout.grouped:
                 self._read_group(chunk, low - first, target)
             else:
                 whole = layout.empty_chunk()
@@ -156,6 +160,32 @@ class ArrayReader:
                 self.layout.codec.decode(data, out)
 
         self._decoded(chunk, decode)
+
+    def _read_run(self, chunk: int, out: NDArray) -> int:
+        """Read the first rows of `out`, which are a chunk each, as far as they lie side by side; how many these are.
+
+        Many pictures are small: read one by one, they cost more in calls than in decoding.
+        """
+        shard, number = self._shard_of(chunk)
+        offset, length = shard.index[number : number + len(out)].T
+        end = offset + length
+        joined = (offset[1:] == end[:-1]) & (end[1:] - offset[0] <= READ_AT_ONCE)
+        rows = 1 + (len(joined) if joined.all() else int(joined.argmin()))
+        if rows == 1:
+            self.read_chunk(chunk, out[:1])
+            return 1
+        ends = (end[:rows] - offset[0]).tolist()
+        try:
+            data = shard.file.read(ends[-1], int(offset[0]))
+        except OSError:
+            data = b""
+        for row, (low, high) in enumerate(zip([0, *ends], ends, strict=False)):
+            target = out[row : row + 1]
+            try:
+                self.layout.codec.decode(without_checksum(data[low:high]), target)
+            except DECODE_ERRORS:
+                self.read_chunk(chunk + row, target)  # once more by itself, and it says what is wrong
+        return rows
 
     def _read_group(self, chunk: int, first: int, out: NDArray) -> None:
         """Rows from `first` on of a group. The last groups are kept: neighbours are often wanted next."""

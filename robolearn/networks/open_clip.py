@@ -55,8 +55,10 @@ class OpenClip:
     @torch.no_grad()
     def images(self, images: Tensor) -> Tensor:
         """uint8 (N, H, W, 3) on any device -> float32 (N, D) of unit length, on the network's device."""
-        parts = [self._encode(part) for part in images.split(self.config.batch_size)]
-        return torch.cat(parts) if parts else torch.zeros(0, self.size, device=self.device)
+        if not len(images):
+            return torch.zeros(0, self.size, device=self.device)
+        batches = -(-len(images) // self.config.batch_size)  # of one size, for a small last one costs as much
+        return torch.cat([self._encode(part) for part in images.tensor_split(batches)])
 
     @torch.no_grad()
     def text(self, text: Sequence[str]) -> Tensor:
@@ -89,8 +91,8 @@ class OpenClip:
             if self.device.type != "cpu":  # which alone filters bytes, fourteen times as fast and as Pillow rounds
                 pixels = pixels.float()
             size = (self._height, self._width)
-            pixels = nn.functional.interpolate(pixels, size=size, mode="bicubic", antialias=True)
-        pixels = pixels.float().clamp_(0.0, 255.0).sub_(self._mean).div_(self._std)
+            pixels = nn.functional.interpolate(pixels, size=size, mode="bicubic", antialias=True).clamp_(0, 255)
+        pixels = pixels.float().sub_(self._mean).div_(self._std)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
             embedding = self._model.encode_image(pixels)
         return nn.functional.normalize(embedding.float(), dim=-1)

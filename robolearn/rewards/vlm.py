@@ -73,30 +73,36 @@ class VLMReward:
     def version(self) -> str:
         return self._version
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self._clip.device
+
     @torch.no_grad()
     def score(self, episodes: Episodes) -> RewardOutput:
         """Reward of every image; `raw` holds its cosine to the goal."""
-        config = self.config
+        config, device = self.config, self.device
         episodes.check((config.camera,))
-        valid = episodes.valid(self._clip.device)
-        frames = episodes.images[config.camera]
-        seen = frames.flatten(0, 1) if bool(valid.all()) else frames[valid.to(frames.device)]
-        embedding = self._clip.images(seen)
+        frames, steps = episodes.images[config.camera].flatten(0, 1), episodes.shape[1]
+        valid = episodes.valid(torch.device("cpu"))
+        seen = valid.flatten().nonzero().flatten()  # on the CPU: a GPU that is asked has to finish first
         if config.goal:
-            goal = self._mean(config.goal)
+            goal = self._mean(config.goal).to(device)
         else:
-            rows = torch.stack([self._mean((text,)) for text in episodes.text])
-            goal = rows[:, None].expand(*valid.shape, -1)[valid]
-        baseline = self._mean(config.baseline) if config.baseline else None
-        value, cosine = (torch.zeros(valid.shape, device=self._clip.device) for _ in range(2))
-        value[valid] = goal_baseline_reward(embedding, goal, baseline, config.alpha)
-        cosine[valid] = torch.nn.functional.cosine_similarity(embedding, goal)
+            goal = torch.stack([self._mean((text,)) for text in episodes.text])[seen // steps].to(device)
+        baseline = self._mean(config.baseline).to(device) if config.baseline else None
+        rows, valid = seen.to(device), valid.to(device)
+        embedding = self._clip.images(frames if len(seen) == len(frames) else frames[seen.to(frames.device)])
+        value, cosine = (torch.zeros_like(valid, dtype=torch.float32) for _ in range(2))
+        value.view(-1).index_copy_(0, rows, goal_baseline_reward(embedding, goal, baseline, config.alpha))
+        cosine.view(-1).index_copy_(0, rows, torch.nn.functional.cosine_similarity(embedding, goal))
         return masked(RewardOutput(value, torch.ones_like(value), {"cosine": cosine}), valid)
 
     def _mean(self, prompts: tuple[str, ...]) -> Tensor:
-        """Mean of the unit embeddings, not of unit length itself (as in the paper's code)."""
+        """Mean of the unit embeddings, not of unit length itself (as in the paper's code). Kept on the CPU, where every
+        stream of a GPU finds it complete."""
         if prompts not in self._prompts:
-            self._prompts[prompts] = self._clip.text(prompts).mean(0)
+            self._prompts[prompts] = self._clip.text(prompts).mean(0).cpu()
         return self._prompts[prompts]
 
     def _distance(self, goal: tuple[str, ...]) -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from robolearn.cli import run
 from robolearn.datasets.edit import tag
@@ -22,10 +23,11 @@ from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.finetune.data import decision_steps
 from robolearn.recipes.rewards.audit import NEAR_MISS, audit_dataset
 from robolearn.recipes.rewards.data import RewardData
-from robolearn.recipes.rewards.label import column_name, label_dataset, side_by_side
+from robolearn.recipes.rewards.label import column_name, label_dataset
 from robolearn.recipes.rewards.policy import policy_from_preferences
 from robolearn.recipes.rewards.preference import draw_pairs
 from robolearn.recipes.rewards.settings import TrainingSettings
+from robolearn.recipes.rewards.side_by_side import SideBySide
 from robolearn.recipes.rewards.tool_policy import labelled_buffer, tool_space
 from robolearn.recipes.rewards.training import TRAINERS, split_episodes, train_reward
 from robolearn.rewards.features import EncoderConfig
@@ -179,7 +181,7 @@ def test_wrong_answers_are_as_many_as_asked_for(dataset: Path) -> None:
 def test_a_small_dataset_is_shared_among_the_cores(
     dataset: Path, success_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("robolearn.recipes.rewards.label.LEAST", 1)
+    monkeypatch.setattr("robolearn.recipes.rewards.side_by_side.LEAST", 1)
     model, asked = load_reward(success_model), []
     original = model.score
     monkeypatch.setattr(model, "score", lambda episodes: (asked.append(len(episodes.text)), original(episodes))[1])
@@ -227,27 +229,62 @@ def test_the_command_line(dataset: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert names == [column]
 
 
-def test_groups_are_scored_side_by_side_in_order_and_few_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_groups_are_scored_side_by_side_in_order_and_few_wait(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.get_num_threads", lambda: 3)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 2})
+    monkeypatch.setattr(SideBySide, "_own_stream", lambda self: None)  # there may be no GPU, but its way is the same
     limits: list[int] = []
     monkeypatch.setattr("torch.set_num_threads", limits.append)
     lock, begun, used = threading.Lock(), [0], [0]
     ahead: list[int] = []
 
-    def work(group: list[int]) -> dict[str, np.ndarray]:
+    def read(group: list[int]) -> np.ndarray:
         with lock:
             begun[0] += 1
             ahead.append(begun[0] - used[0])
-        return {"value": np.array(group)}
+        return np.array(group)
 
-    for ready in side_by_side(work, [[i] for i in range(40)]):
+    work = SideBySide(read, lambda group: {"value": group + 1}, torch.device(device))
+    for ready in work.run([[i] for i in range(40)]):
         for group, columns in ready:
-            assert columns["value"].tolist() == group == [used[0]]
+            assert columns["value"].tolist() == [used[0] + 1]
+            assert group == [used[0]]
             with lock:
                 used[0] += 1
     assert used[0] == 40
-    assert max(ahead) <= 4 * 3 + 1  # four a core and one too many: memory does not grow with the data
+    most = 4 * 3 if device == "cpu" else 3 + 2 * 2  # with their pictures where the cores read ahead
+    assert max(ahead) <= most + 1  # and one too many: memory does not grow with the data
     assert limits == [1, 3]  # a core each, and then as before
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_what_goes_wrong_side_by_side_is_told_and_ends_it(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SideBySide, "_own_stream", lambda self: None)
+
+    def read(group: list[int]) -> list[int]:
+        if group == [5]:
+            raise DatasetError("episode 5 is damaged")
+        return group
+
+    done: list[list[int]] = []
+
+    def use() -> None:
+        for ready in SideBySide(read, lambda group: group, torch.device(device)).run([[i] for i in range(200)]):
+            done.extend(group for group, _ in ready)
+
+    with pytest.raises(DatasetError, match="episode 5 is damaged"):
+        use()
+    assert done == [[i] for i in range(len(done))]
+    assert len(done) <= 5
+
+
+def test_large_pictures_are_read_ahead_in_small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.get_num_threads", lambda: 16)
+    work = SideBySide(list, list, torch.device("cpu"))
+    step_bytes = 2 * 1080 * 1920 * 3
+    assert 16 * work.group_steps(10**6, step_bytes) * step_bytes <= 4 << 30
+    assert work.group_steps(10**6, 10**12) == 1
 
 
 def test_from_comparisons_to_a_policy(dataset: Path, tmp_path: Path) -> None:

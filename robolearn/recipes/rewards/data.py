@@ -51,28 +51,31 @@ class RewardData:
         height, width, _ = self.store.spec.interface.observation[f"image_{camera}"].shape
         return height, width
 
-    def images(self, index: int, camera: str) -> NDArray[np.uint8]:
-        """Images (T, H, W, 3) of an episode; where one was lost, the last one before it, as a robot would still see."""
+    def images(self, index: int, camera: str, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """Images (T, H, W, 3) of an episode, in `out` if that is given; where one was lost, the last one before it, as
+        a robot would still see."""
         name = f"image_{camera}"
-        images = self.store.read(index, [name])[name]
+        images = self.store.read(index, [name], out=None if out is None else {name: out})[name]
         valid = self.store.read_valid(index)[name]
         if valid.all():
             return images
         newest = np.maximum.accumulate(np.where(valid, np.arange(len(valid)), -1))
         first = int(valid.argmax())  # what came before the first image is shown as that one
-        return images[np.where(newest < 0, first, newest)]
+        images[...] = images[np.where(newest < 0, first, newest)]
+        return images
 
-    def episodes(self, indices: Sequence[int], cameras: Sequence[str] | None = None) -> Episodes:
-        """These episodes, padded to the longest of them."""
+    def episodes(self, indices: Sequence[int], cameras: Sequence[str] | None = None, pinned: bool = False) -> Episodes:
+        """These episodes, padded to the longest of them; images in pinned memory are copied to a GPU while it works."""
         infos = [self.store.episodes[index] for index in indices]
         longest = max(info.length for info in infos)
         images = {}
         for camera in self.cameras if cameras is None else cameras:
-            rows = np.empty((len(infos), longest, *self.image_size(camera), 3), np.uint8)
+            shape = (len(infos), longest, *self.image_size(camera), 3)
+            images[camera] = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
+            rows = images[camera].numpy()
             for row, index in enumerate(indices):
-                rows[row, : infos[row].length] = self.images(index, camera)
+                self.images(index, camera, rows[row, : infos[row].length])
                 rows[row, infos[row].length :] = 0
-            images[camera] = torch.from_numpy(rows)
         proprio = None
         if self.proprio_size:
             values = np.zeros((len(infos), longest, self.proprio_size), np.float32)

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from numpy.typing import NDArray
 
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.recipes.rewards.data import RewardData, cameras_of
 from robolearn.recipes.rewards.settings import Report
-from robolearn.rewards.reward_model import Kind, RewardModel, lasting_settings
+from robolearn.recipes.rewards.side_by_side import SideBySide, device_of
+from robolearn.rewards.reward_model import Episodes, Kind, RewardModel, lasting_settings
 from robolearn.specs import ArraySpec
 
 COLUMN_KINDS: dict[Kind, str] = {"reward": "reward", "potential": "progress", "success": "success"}
 """First part of a column's name: what its values mean."""
-
-SHARES = 8  # groups for each core at least, where they stay large enough, so that all cores end at about the same time
-LEAST = 64  # steps of such a group
-AHEAD = 4  # groups under way for each core, so that none idles while results, which are small, wait to be written
 
 Columns = dict[str, NDArray]
 """Values (B, T) of a group of episodes by column."""
@@ -62,8 +56,7 @@ def label_dataset(
     """
     data = RewardData(dataset)
     cameras = cameras_of(model)
-    for camera in cameras:
-        data.image_size(camera)
+    sizes = [data.image_size(camera) for camera in cameras or data.cameras]
     name = column_name(model, column)
     suffix = name.partition("/")[2]
     attributes = made_by(model)
@@ -75,16 +68,22 @@ def label_dataset(
     with data.store.column_writer(name, ArraySpec(()), attributes) as writer:
         missing = writer.missing
 
-    def score(group: list[int]) -> Columns:
-        output = model.score(data.episodes(group, cameras))
+    device = device_of(model)
+
+    def read(group: list[int]) -> Episodes:
+        return data.episodes(group, cameras, pinned=device.type == "cuda")
+
+    def score(read: Episodes) -> Columns:
+        output = model.score(read)
         return {
             key: (output.raw[what] if what in output.raw else getattr(output, what)).cpu().numpy().astype(dtype)
             for key, (what, dtype) in wanted.items()
         }
 
     steps = sum(data.store.episodes[index].length for index in missing)
-    groups = data.groups(missing, max(steps // (SHARES * _cores()), LEAST))
-    for scored in side_by_side(score, groups):
+    work = SideBySide(read, score, device)
+    most = work.group_steps(steps, sum(3 * height * width for height, width in sizes))
+    for scored in work.run(data.groups(missing, most)):
         _write(data.store, scored, attributes)
         indices = [index for group, _ in scored for index in group]
         episodes += len(indices)
@@ -100,42 +99,6 @@ def label_dataset(
         "images": images,
         "images_per_s": images / wall_s if images else 0.0,
     }
-
-
-def side_by_side(work: Callable[[list[int]], Columns], groups: Sequence[list[int]]) -> Iterator[list[Scored]]:
-    """What `work` makes of each group, in order, a core each: one group is decoded while another is in the network.
-
-    All that is ready comes at once, for a disk takes as long to make much durable as little. A CPU that works on a
-    picture of its own per core has no others to wait for, as it has where all share one picture.
-    """
-    threads, workers = torch.get_num_threads(), _cores()
-    waiting: deque[tuple[list[int], Future[Columns]]] = deque()
-    torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(workers, "score")
-    try:
-        for group in groups:
-            waiting.append((group, pool.submit(work, group)))
-            if len(waiting) > AHEAD * workers:
-                yield _ready(waiting)
-        while waiting:
-            yield _ready(waiting)
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
-
-
-def _cores() -> int:
-    """Two at least, so that a GPU does not wait for what is decoded."""
-    return max(torch.get_num_threads(), 2)
-
-
-def _ready(waiting: deque[tuple[list[int], Future[Columns]]]) -> list[Scored]:
-    """Take the first ones, waiting for one of them."""
-    ready: list[Scored] = []
-    while waiting and (not ready or waiting[0][1].done()):
-        group, future = waiting.popleft()
-        ready.append((group, future.result()))
-    return ready
 
 
 def _write(store: ZarrStore, scored: Sequence[Scored], attributes: Mapping[str, Any]) -> None:
