@@ -114,7 +114,7 @@ class CQL:
             there, there_log_prob = self.actor.draw(next_state, noise[1])
             anywhere = 2.0 * uniform - 1.0
             target = self.target_value(batch, next_state, there[0])
-            tried = torch.cat([action[None], anywhere, here, there]).transpose(0, 1).contiguous()
+            tried = torch.cat([each.transpose(0, 1) for each in (action[None], anywhere, here, there)], dim=1)
         values = self.critic.of_many(state, tried).transpose(1, 2)  # (E, 1 + 3 N, B)
         uniform_log_prob = torch.full_like(here_log_prob, -math.log(2.0) * action.shape[-1])
         density = torch.cat([uniform_log_prob, here_log_prob, there_log_prob])

@@ -29,16 +29,18 @@ def values_of_many(ensemble: EnsembleMLP, state: Tensor, actions: Tensor) -> Ten
 
 def _first(layer: EnsembleLayer, state: Tensor, actions: Tensor) -> Tensor:
     """(E, B, N, H), like all first layers in the precision of the weights."""
-    size = state.shape[-1]
-    own, shared = layer.weight[:, size:], layer.weight[:, :size]
+    size, count = state.shape[-1], actions.shape[-1]
+    # By `split`, whose gradient is one concatenation; that of slices is a sum of as many matrices.
     with torch.autocast(state.device.type, enabled=False):
-        value = (torch.matmul(state, shared) + layer.bias)[:, :, None]
-        if not torch.compiler.is_compiling() or state.device.type != "cpu" or actions.shape[-1] > FEW:
+        if not torch.compiler.is_compiling() or state.device.type != "cpu" or count > FEW:
+            shared, own = layer.weight.split([size, count], dim=1)
+            value = (torch.matmul(state, shared) + layer.bias)[:, :, None]
             rows = actions.flatten(0, 1).expand(len(own), -1, -1)
             return value + torch.bmm(rows, own).unflatten(1, actions.shape[:2])
-        weight = _by_state(own, len(state))
-        for i in range(actions.shape[-1]):
-            value = value + actions[..., i : i + 1] * weight[:, :, i : i + 1]
+        shared, *columns = layer.weight.split([size] + [1] * count, dim=1)
+        value = (torch.matmul(state, shared) + layer.bias)[:, :, None]
+        for i, column in enumerate(columns):
+            value = value + actions[..., i : i + 1] * _by_state(column, len(state))
         return value
 
 
