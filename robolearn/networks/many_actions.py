@@ -9,6 +9,8 @@ those of `EnsembleMLP` to rounding.
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 from torch import Tensor
 
@@ -38,10 +40,11 @@ def _first(layer: EnsembleLayer, state: Tensor, actions: Tensor) -> Tensor:
             rows = actions.flatten(0, 1).expand(len(own), -1, -1)
             return value + torch.bmm(rows, own).unflatten(1, actions.shape[:2])
         shared, *columns = layer.weight.split([size] + [1] * count, dim=1)
-        value = (torch.matmul(state, shared) + layer.bias)[:, :, None]
-        for i, column in enumerate(columns):
-            value = value + actions[..., i : i + 1] * _by_state(column, len(state))
-        return value
+        weights = [_by_state(column, len(state)) for column in columns]
+        # The state's part as the weight of one more input, which is 1: all gradients are then summed in one pass.
+        weights.append((torch.matmul(state, shared) + layer.bias)[:, :, None])
+        inputs = torch.cat([actions, torch.ones_like(actions[..., :1])], dim=-1)
+        return reduce(torch.add, (inputs[..., i : i + 1] * weight for i, weight in enumerate(weights)))
 
 
 def _activated(value: Tensor) -> Tensor:
