@@ -1,10 +1,11 @@
 """Reset-free fine-tuning on the twin: `python benchmarks/finetune.py --variants learned perfect --compile --json`.
 
-The old data are scripted demonstrations, episodes of mixed quality, and play; they are collected when they are not
-there. Every variant of a seed begins with the same classifier and the same policy: Cal-QL is pre-trained in pieces, and
-stops at the first after which 30 to 60 % of the evaluation episodes succeed, whatever the seed. Runs lie under --runs
-and go on where they were stopped; what they came to is kept in benchmarks/results/finetune.json, one row a variant and
-seed.
+In D5RL's shape (Rafailov et al. 2024): `success_start` is what learning offline alone came to, `success_end` what
+`--steps` decisions of practice made of it. The old data are scripted demonstrations, episodes of mixed quality, and
+play; they are collected when they are not there. Every variant of a seed begins with the same classifier and the same
+policy: Cal-QL is pre-trained in pieces, and stops at the first after which 30 to 60 % of the evaluation episodes
+succeed, whatever the seed. Runs lie under --runs and go on where they were stopped; what they came to is kept in
+benchmarks/results, a file a task and one row a variant and seed.
 """
 
 from __future__ import annotations
@@ -47,6 +48,12 @@ DATA: dict[str, tuple[bool, Manner, int, int]] = {
     "play": (False, "play", 20, 2000),
 }
 """By name: whether of the backward task, in which manner, episodes, first seed. The first two are demonstrations."""
+TASKS: dict[str, tuple[str, ...]] = {
+    "push-v1": (),
+    "pick_place-v1": ("supervisor.max_attempt_steps=50",),
+    "drawer_open-v1": ("supervisor.max_attempt_steps=60",),
+}
+"""The tasks in D5RL's shape, and settings of each: how long its expert may take."""
 ONLINE_ALONE = ("reward=true", "online=warm_up", "rlpd.utd=4", "rlpd.actor_learning_rate=1e-4")  # WSRL's own settings
 VARIANTS: dict[str, tuple[str, ...]] = {
     "learned": (),
@@ -87,7 +94,7 @@ def prepare(args: argparse.Namespace, variant: str, seed: int) -> Path:
     run = args.runs / f"prepared_{variant if kind == 'nothing' else kind}_{seed}"
     if not (run / FILE).exists():
         config = FinetuneConfig(args.task, seed=seed, compute=Compute(compile=args.compile))
-        config = with_settings(config, (*settings, f"supervisor.max_steps={args.steps}", *args.set))
+        config = with_settings(config, (*TASKS[args.task], *settings, f"supervisor.max_steps={args.steps}", *args.set))
         demos, prior = collect(args)
         begin(config, prior, demos, run)
     make_ready(run, lambda step, text: say(f"{run.name}: {text}"))
@@ -144,7 +151,7 @@ def say(text: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--task", default="push-v1")
+    parser.add_argument("--task", choices=TASKS, default="push-v1")
     parser.add_argument("--data", type=Path, help="folder of the old data; RUNS/data by default")
     parser.add_argument("--runs", type=Path, default=Path("runs/bench_finetune"))
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
@@ -168,14 +175,16 @@ def main() -> None:
 
 
 def keep(rows: list[dict[str, Any]]) -> None:
-    file = RESULTS / "finetune.json"
+    """Of every task a file of its own."""
+    task = rows[0]["task"]
+    file = RESULTS / ("finetune.json" if task == "push-v1" else f"finetune_{task}.json")
     known = json.loads(file.read_text())["rows"] if file.is_file() else []
     new = {(row["algorithm"], row["seed"]) for row in rows}
     merged = [row for row in known if (row["algorithm"], row["seed"]) not in new] + rows
     merged.sort(key=lambda row: (row["algorithm"], row["seed"]))
     means = {
         name: float(np.mean([row["success_end"] for row in merged if row["algorithm"] == name]))
-        for name in {row["algorithm"] for row in merged}
+        for name in sorted({row["algorithm"] for row in merged})
     }
     file.write_text(json.dumps({"success_end_mean": means, "rows": merged}, indent=1) + "\n")
 

@@ -7,6 +7,7 @@ import select
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
@@ -53,6 +54,7 @@ def launch(
         pairs[name] = value
     if parent is not None:
         _interrupt_when_gone(parent)
+    os.environ["PATH"] += os.pathsep + str(Path(sys.executable).parent)  # launch files start `robolearn`, too
     return runner.run(runner.load(path, pairs), log=say)
 
 

@@ -38,9 +38,9 @@ class Tracker(Protocol):
         ...
 
 
-def day_s() -> float:
-    """Seconds since midnight on this computer."""
-    now = time.localtime()
+def day_s(now_s: float | None = None) -> float:
+    """Seconds since midnight where this computer's clock says it is, at the Unix time `now_s`; now, by default."""
+    now = time.localtime(now_s)
     return now.tm_hour * 3600.0 + now.tm_min * 60.0 + now.tm_sec
 
 

@@ -118,7 +118,7 @@ class PracticeWorld:
             states.append(self.space.state(facts, self.command))
             reached.append(bool(self.space.tasks[self.index].judge(facts).success))
             proprio.append(facts["proprio"])
-            images.append({camera: self.cell.render(camera) for camera in self._cameras})
+            images.append(self.pictures())
             status = self.cell.status()
             success |= status.success
         lost = given_up or status.failed or self.lost()
@@ -170,6 +170,10 @@ class PracticeWorld:
         """Stay for one decision's time. A person may move the arm meanwhile."""
         for _ in range(DECISION_TICKS):
             self.cell.send(None)
+
+    def pictures(self) -> dict[str, NDArray[np.uint8]]:
+        """Of the world's cameras, now."""
+        return {camera: self.cell.render(camera) for camera in self._cameras}
 
     def render(self, camera: str) -> NDArray[np.uint8]:
         return self.cell.render(camera)

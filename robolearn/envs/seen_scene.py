@@ -88,10 +88,16 @@ class SeenScene:
 
 
 def marks_of(task: Task) -> tuple[str, ...]:
-    """Bodies of a task that its scene only places (MuJoCo's mocap bodies)."""
+    """Bodies of a task that are seen, not felt, as drawn by a lamp: the scene places them (MuJoCo's mocap bodies), and
+    nothing collides with them. A plate or a cabinet is none."""
     scene = ElementTree.parse(asset(f"sim_assets/scenes/{task.scene}.xml"))
-    placed = {body.get("name") for body in scene.iter("body") if body.get("mocap") == "true"}
-    return tuple(body for body in task.bodies if body in placed)
+    drawn = {
+        body.get("name")
+        for body in scene.iter("body")
+        if body.get("mocap") == "true"
+        and all(geom.get("contype") == geom.get("conaffinity") == "0" for geom in body.iter("geom"))
+    }
+    return tuple(body for body in task.bodies if body in drawn)
 
 
 def things_of(task: Task) -> tuple[str, ...]:

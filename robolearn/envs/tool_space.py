@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.errors import SpecError
-from robolearn.specs import ArraySpec, InterfaceSpec
+from robolearn.policies.instruction import embed, instruction_spec
+from robolearn.specs import INSTRUCTION, ArraySpec, InterfaceSpec
 from robolearn.tasks import Task, make_task
 from robolearn.tasks.facts import position, yaw_of
 from robolearn.types import Observation
@@ -23,23 +24,27 @@ STEP_M = 0.008  # of the commanded tool place in one tick, on each axis
 TURN_RAD = 0.06  # of the commanded yaw in one tick
 MAX_YAW_RAD = 1.0  # that the tool may be turned from straight ahead
 NO_GRASP = ("push", "sweep", "reach", "button")  # scenes whose gripper stays as it starts
+TASK = "task"  # field
+TOLD = (TASK, INSTRUCTION)  # fields by which a policy is told its task: one of them, and not to be normalised
 MARGIN_M = 0.004  # that the fingertips keep from the table
 
 
 class ToolSpace:
-    """The space of `task_id` and the tasks that share its scene; their order is that of the field `task`.
+    """The space of tasks that share a scene; their order is that of the field `task`.
 
     A command (5,) is a place [m], a yaw [rad] and a gripper position, held by a tool that points down.
 
     `state` (S,): place of the tool, how far its command is ahead, commanded yaw, opening of the gripper, and from the
     tool to the first body, from that to the second and so on; where things are grasped, also how they are turned (cos
-    and sin of four times the yaw, for a square looks the same after a quarter). `task` (T,): one-hot. An action (A,) in
+    and sin of four times the yaw, for a square looks the same after a quarter). `task` (T,): one-hot; or `instruction`
+    (E,): the task's sentence as a vector (`policies/instruction.py`). An action (A,) in
     [-1, 1] moves the commanded place by up to STEP_M a tick on each axis, the yaw by up to TURN_RAD and, where things
     are grasped, the gripper.
     """
 
-    def __init__(self, task_ids: Sequence[str], low: Sequence[float], high: Sequence[float]) -> None:
-        """low, high: box [m] that the commanded place stays in. Raises SpecError when the tasks share no scene."""
+    def __init__(self, task_ids: Sequence[str], low: Sequence[float], high: Sequence[float], encoder: str = "") -> None:
+        """low, high: box [m] that the commanded place stays in. encoder: of the instructions; empty: the tasks are told
+        apart by their number. Raises SpecError when the tasks share no scene."""
         self.tasks: list[Task] = [make_task(name) for name in task_ids]
         first = self.tasks[0]
         for task in self.tasks:
@@ -55,7 +60,8 @@ class ToolSpace:
         one = (1.0,) * len(names)
         action = ArraySpec((len(names),), unit="share", names=tuple(names), low=tuple(-v for v in one), high=one)
         size = 8 + (5 if self.grasps else 3) * len(self.bodies)
-        fields = {"state": ArraySpec((size,)), "task": ArraySpec((len(self.tasks),))}
+        told = {INSTRUCTION: instruction_spec(encoder)} if encoder else {TASK: ArraySpec((len(self.tasks),))}
+        fields = {"state": ArraySpec((size,)), **told}
         self.interface = InterfaceSpec(fields, action, first.control_hz / DECISION_TICKS)
 
     def index(self, task_id: str) -> int:
@@ -109,13 +115,18 @@ class ToolSpace:
         things = state[:, 8:].copy()
         things[:, :3] += state[:, :3]
         opening = state[:, 7:8] if self.grasps else state[:, :0]
-        return np.concatenate([things, opening, np.tile(self.task_field(index), (len(state), 1))], axis=1)
+        which = np.eye(len(self.tasks), dtype=np.float32)[[index] * len(state)]
+        return np.concatenate([things, opening, which], axis=1)
 
-    def task_field(self, index: int) -> NDArray[np.float32]:
-        return np.eye(len(self.tasks), dtype=np.float32)[index]
+    def told(self, index: int) -> Observation:
+        """The field that tells a policy which task it is at."""
+        if INSTRUCTION in self.interface.observation:
+            vector = embed(self.tasks[index].instruction, self.interface.observation[INSTRUCTION])
+            return {INSTRUCTION: vector.copy()}
+        return {TASK: np.eye(len(self.tasks), dtype=np.float32)[index]}
 
     def observe(self, facts: Mapping[str, NDArray], command: NDArray[np.float64], index: int) -> Observation:
-        return {"state": self.state(facts, command), "task": self.task_field(index)}
+        return {"state": self.state(facts, command), **self.told(index)}
 
     def expert(self, facts: Mapping[str, NDArray], command: NDArray[np.float64], index: int) -> NDArray[np.float32]:
         """What the scripted expert of a task would do here (A,). It wants one tick's way; for a whole decision it goes

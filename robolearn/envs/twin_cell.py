@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.envs.practice_cell import Condition, Hands, Sent
+from robolearn.envs.seen_scene import marks_of
 from robolearn.robots.safety import SafetyConfig, SafetyFilter
 from robolearn.tasks.task import Facts, Task, TaskStatus
 from robolearn.twin.twin import Twin
@@ -35,8 +36,8 @@ class TwinCell:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.twin = Twin(task, cameras or {})
-        self.marks = tuple(body for body in task.bodies if body != task.arm.tool and not self.twin.moves(body))
-        for body in set(task.bodies) - {task.arm.tool, *self.marks}:
+        self.marks = marks_of(task)
+        for body in filter(self.twin.loose, task.bodies):
             self.twin.resist_rolling(body, ROLLING_M)
         self._filter = SafetyFilter(self.twin.robot_spec, SafetyConfig(), self.twin.period_ns * 1e-9)
         self._fields = ("proprio", *(f"pose_{body}" for body in task.bodies))

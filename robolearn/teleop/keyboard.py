@@ -35,6 +35,7 @@ SLOWER, FASTER, LET_GO = "[", "]", "\x04"  # the last is Ctrl-D
 ESCAPE_SEQUENCE = re.compile(r"\x1b(\[[0-9;]*[A-Za-z~]|O[A-Za-z])")  # arrows and the like: not ours
 UNFINISHED = re.compile(r"\x1b(\[[0-9;]*|O)?$")
 SCALES = (0.25, 0.5, 1.0, 2.0)
+IDLE_S = 1.0  # beside a policy: without a key for so long, and the policy goes on
 LONGEST_STEP_S = 0.1  # between two readings; what is beyond is not made up for
 
 

@@ -123,6 +123,10 @@ class Twin:
         """Whether the physics moves a body of the task, rather than its placing alone."""
         return bool(self.model.body_mocapid[self._layout.body_ids[body]] < 0)
 
+    def loose(self, body: str) -> bool:
+        """Whether nothing holds a body of the task: it can be carried anywhere, and roll away."""
+        return bool(self.model.body_dofnum[self._layout.body_ids[body]] == 6)
+
     def resist_rolling(self, body: str, resistance_m: float) -> None:
         """Give a body a rolling resistance [m]: the torque that slows it is so much times the force on its contact."""
         for geom in np.flatnonzero(self.model.geom_bodyid == self.model.body(body).id):

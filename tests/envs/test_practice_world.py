@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from robolearn.envs.practice_world import PracticeConfig, PracticeWorld
+from robolearn.envs.seen_scene import marks_of
 from robolearn.envs.tool_space import DECISION_TICKS, ToolSpace
 from robolearn.envs.twin_cell import TwinCell
 from robolearn.errors import AssetError, SpecError
+from robolearn.tasks import TASKS, make_task
+from robolearn.twin.scene import load_model
 
 CONFIG = PracticeConfig()
 SPACE = ToolSpace(("push-v1", "push_back-v1"), CONFIG.tool_low, CONFIG.tool_high)
@@ -56,6 +59,35 @@ def test_a_thawed_world_has_the_very_same_future(world: PracticeWorld) -> None:
         ticks = [world.step(rng.uniform(-1, 1, 4).astype(np.float32)) for _ in range(8)]
         futures.append(np.concatenate([tick.states for tick in ticks]))
     np.testing.assert_array_equal(*futures)
+
+
+@pytest.mark.parametrize(("task_id", "solid"), [("pick_place-v1", "goal"), ("drawer_open-v1", "cabinet")])
+def test_what_things_stand_in_or_on_stays_where_it_is(task_id: str, solid: str) -> None:
+    """No lamp: it cannot be drawn somewhere else while the thing rests on it."""
+    space = ToolSpace((task_id, make_task(task_id).backward), CONFIG.tool_low, CONFIG.tool_high)
+    world = PracticeWorld(space, CONFIG, TwinCell(space.tasks[0]))
+    assert world.cell.marks == ()
+    world.reset(3)
+    before = world.facts()[f"pose_{solid}"]
+    rng = np.random.default_rng(0)
+    for index in (0, 1):
+        while not world.go_home():
+            pass
+        world.begin(index, rng)
+        assert any(world.step(world.expert()).success for _ in range(60))
+        assert not world.lost()
+    np.testing.assert_array_equal(world.facts()[f"pose_{solid}"], before)
+    world.close()
+
+
+@pytest.mark.parametrize("task_id", sorted(TASKS))
+def test_marks_are_what_no_geom_of_the_model_collides_with(task_id: str) -> None:
+    task = make_task(task_id)
+    model = load_model(task)
+    felt = {int(model.geom_bodyid[i]) for i in range(model.ngeom) if model.geom_contype[i] or model.geom_conaffinity[i]}
+    for body in marks_of(task):
+        assert model.body(body).id not in felt
+        assert model.body(body).mocapid[0] >= 0
 
 
 def test_what_is_out_of_reach_is_told() -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from cells import Typist
 from robolearn_msgs.msg import EpisodeEvent
 from robolearn_msgs.srv import StopEpisode
 from robolearn_nodes import topics
@@ -21,6 +25,7 @@ from robolearn.envs.practice_world import PracticeConfig, PracticeWorld
 from robolearn.envs.tool_space import ToolSpace
 from robolearn.errors import LaunchError
 from robolearn.teleop.teleoperator import TeleopEvent
+from robolearn.types import ActionSource
 
 CONFIG = PracticeConfig()
 SPACE = ToolSpace(("push-v1", "push_back-v1"), CONFIG.tool_low, CONFIG.tool_high)
@@ -87,23 +92,67 @@ def test_an_episode_that_somebody_ends_is_followed_by_one_that_begins_where_thin
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_person_takes_over_gives_back_and_gives_up_on_the_graph(graph: Any, typist: Typist) -> None:
+    graph.start("twin", **TWIN, realtime_factor=1.0)
+    graph.start("teleop", task="push-v1", teleop="keyboard", terminal=typist.terminal, with_policy=True)
+    graph.agree(Trigger, topics.RESUME_TELEOP)  # it is there: what is sent to it arrives
+    cell = GraphCell(graph.node, SPACE.tasks[0], GraphCellConfig(with_person=True, ask_operator=False), lambda: False)
+    world = PracticeWorld(SPACE, CONFIG, cell)
+    world.begin(0, np.random.default_rng(0))
+    still = np.zeros(4, np.float32)
+    assert not world.step(still).intervened
+    typist.hold("q")  # the shoulder turns
+    while not (tick := world.step(still)).intervened:
+        pass
+    for _ in range(4):
+        tick = world.step(still)
+    typist.hold("")
+    assert tick.intervened
+    turned = world.facts()["proprio"][0]
+    assert abs(turned) > 0.1
+    assert np.abs(tick.action[:2]).max() > 0.1  # the tool's motion that it was
+    while world.step(still).intervened:
+        pass
+    assert not world.step(still).intervened
+    typist.press("x")
+    while not (lost := world.step(still).lost):
+        pass
+    assert lost == "the operator gave the attempt up"
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_run_on_the_graph_practises_learns_and_stops(graph: Any, tmp_path: Path) -> None:
+def test_a_run_on_the_graph_survives_its_node_and_keeps_what_a_person_does(
+    graph: Any, typist: Typist, tmp_path: Path
+) -> None:
     sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
     from practice_runs import demonstrations, prepared, small_config
 
     config = replace(small_config(60), film_every=0)
     run = prepared(config, demonstrations(tmp_path), tmp_path / "run")
-    replace(config, reward="success", graph="twin").write(run)
+    replace(config, reward="success", graph="twin", teleop="node").write(run)
     from test_practice_cell import write_classifier
 
     write_classifier(config, run)
-    graph.start("twin", **TWIN, realtime_factor=0.0)
-    words = [sys.executable, "-m", "robolearn.cli", "finetune", "--resume", str(run)]
-    said = subprocess.run(words, capture_output=True, text=True, timeout=250, check=False)
-    assert said.returncode == 0, said.stderr[-2000:] + (run / "collector.log").read_text()[-2000:]
-    store = ZarrStore.open(run / "replay.zarr")
+    typist.hold("q")
+    started = graph.launch(
+        "practice", task="push-v1", twin="true", teleop="keyboard", terminal=typist.terminal, run=run, image_size=16
+    )
+    replay = run / "replay.zarr"
+    while not (replay / "zarr.json").exists() or not ZarrStore.open(replay).episodes:
+        assert started.poll() is None, graph.log("launch")[-3000:]
+        time.sleep(0.1)
+    typist.hold("")  # from now on nobody is there
+    node = subprocess.run(["pgrep", "-f", f"robolearn_nodes.practice_node.*{run}"], capture_output=True, text=True)
+    os.kill(int(node.stdout), signal.SIGKILL)
+    assert started.wait(200) == 0, graph.log("launch")[-3000:]
+    store = ZarrStore.open(replay)
     assert sum(info.length - 1 for info in store.episodes) == 60
     assert {info.task for info in store.episodes} == {"push-v1", "push_back-v1"}
+    assert [info.id for info in store.episodes] == [f"attempt-{i:07d}" for i in range(len(store.episodes))]
+    source = np.concatenate([store.read(i)["action_source"][:-1] for i in range(len(store.episodes))])
+    assert set(source.tolist()) == {ActionSource.POLICY, ActionSource.INTERVENTION}
+    assert sum(info.tags["human_steps"] for info in store.episodes) == (source == ActionSource.INTERVENTION).sum()
     assert "60 steps were asked for" in (run / "stopped.txt").read_text()
     assert list((run / "weights").glob("*.safetensors"))

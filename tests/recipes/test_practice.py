@@ -117,6 +117,18 @@ def test_a_person_who_takes_over_is_recorded_as_such(folder: Path, ready: Path) 
     assert sum(info.tags["human_steps"] for info in store.episodes) == (source == ActionSource.INTERVENTION).sum()
 
 
+def test_a_run_that_stops_between_two_attempts_says_why(folder: Path, ready: Path) -> None:
+    config = small_config(STEPS)
+    night = replace(config.supervisor, quiet_to_s=24 * 3600.0, max_hours=0.001)
+    run = copied(ready, folder / "quiet")
+    replace(config, supervisor=night).write(run)
+    answer = practise(run, processes=False)
+    assert answer["stopped"] == "0.001 hours were asked for, and are over"
+    assert not answer["interrupted"]
+    assert answer["attempts"] == 0
+    assert (run / "report.html").exists()
+
+
 def test_the_intervention_ratio_has_to_lie_above_the_discount() -> None:
     with pytest.raises(SpecError, match="above the discount"):
         FinetuneConfig("push-v1", interventions=InterventionsConfig(ratio=0.97))

@@ -14,7 +14,7 @@ from tag_pictures import calibration, look_at_tag, pose_of, write_video
 
 from robolearn.cli import run as command
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.errors import CellError, SpecError
+from robolearn.errors import CellError, RobolearnError, SpecError
 from robolearn.networks.model_directory import write_model
 from robolearn.recipes.finetune.cells import make_cell
 from robolearn.recipes.finetune.prepare import CLASSIFIER
@@ -104,3 +104,14 @@ def test_a_cell_that_does_not_see_the_puck_is_refused_before_anything_is_written
 def test_a_person_at_a_device_that_wants_settings_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="leader_arm needs settings"):
         make_cell(FinetuneConfig("push-v1", teleop="leader_arm"), tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    ("teleop", "why"), [("web", "operator's page"), ("cell", "give --cell"), ("keybord", "keyboard")]
+)
+def test_hands_that_cannot_take_over_are_refused_before_anything_is_written(
+    tmp_path: Path, teleop: str, why: str
+) -> None:
+    with pytest.raises(RobolearnError, match=why):
+        begin(FinetuneConfig("push-v1", teleop=teleop), [], [], tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -15,6 +15,7 @@ from practice_runs import recorded_arrays, same, small_config
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import RobolearnError, SpecError
 from robolearn.recipes.collect import CollectConfig, collect_episodes
+from robolearn.recipes.finetune.dense import POTENTIAL, shaped
 from robolearn.recipes.finetune.image_judge import FILE, VALUES, check_models
 from robolearn.recipes.finetune.judges import Frames
 from robolearn.recipes.finetune.recipe import begin, finetune, practise
@@ -25,7 +26,7 @@ from robolearn.recipes.rewards.training import train_reward
 from robolearn.rewards.features import EncoderConfig
 from robolearn.rewards.fixture import save_untrained
 
-TINY = TrainingSettings(encoder=EncoderConfig(channels=(8, 8)), steps=4, batch_size=8, held_out=0.25)
+SMALL = TrainingSettings(encoder=EncoderConfig(channels=(8, 8)), steps=150, batch_size=16, held_out=0.25)
 
 
 def numbered(number: int) -> Frames:
@@ -42,12 +43,16 @@ class Echo:
         assert self.may.wait(20)
         return frames.states[:, 0]
 
+    def potential(self, frames: Frames, task: int) -> np.ndarray:
+        return -frames.states[:, 0]
+
 
 @given(st.booleans(), st.lists(st.booleans(), max_size=12))
 def test_every_verdict_is_heard_once_and_in_order(aside: bool, asks: list[bool]) -> None:
     echo = Echo()
     echo.may.set()
     verdicts, heard, asked = Verdicts(echo, aside, patient=True), [], 0
+    verdicts.begin(numbered(7))
     for ask in asks:
         if ask:
             verdicts.ask(numbered(asked), 0)
@@ -56,7 +61,8 @@ def test_every_verdict_is_heard_once_and_in_order(aside: bool, asks: list[bool])
         assert len(heard) == (max(asked - 1, 0) if aside else asked)
     heard += verdicts.hear(all_of_them=True)
     verdicts.close()
-    assert [(n, int(done[0])) for n, done in heard] == [(n, n) for n in range(asked)]
+    assert [(n, int(verdict.done[0]), verdict.potential) for n, verdict in heard] == [(n, n, -n) for n in range(asked)]
+    assert verdicts.start() == -7
 
 
 def test_a_robot_does_not_wait_for_a_verdict() -> None:
@@ -89,7 +95,7 @@ def demos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="module")
 def progress(demos: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("model") / "progress"
-    train_reward("progress", demos[0], out, TINY)
+    train_reward("progress", demos[0], out, SMALL)
     return out
 
 
@@ -100,7 +106,7 @@ def test_practice_by_pictures_runs_end_to_end(name: str, demos: list[Path], prog
     if name == "vlm":
         folder = tmp_path / "clip"
         save_untrained(folder)
-    config = replace(small_config(24), reward=name, reward_models=(str(folder),))
+    config = replace(small_config(24), reward=name, reward_models=(str(folder),), shaping=10.0 * (name == "progress"))
     runs = [tmp_path / "one", tmp_path / "two"]
     for run in runs:
         assert finetune(config, [], demos, run, processes=False)["steps"] == 24
@@ -110,6 +116,10 @@ def test_practice_by_pictures_runs_end_to_end(name: str, demos: list[Path], prog
     store = ZarrStore.open(runs[0] / "replay.zarr")
     verdicts = np.concatenate([store.read(i)["verdict"][:-1] for i in range(len(store.episodes))])
     assert ((verdicts >= 0) & (verdicts <= 1)).all()
+    if config.shaping:
+        ends = [np.r_[store.read(i)[POTENTIAL][[0, -1]], store.episodes[i].length] for i in range(len(store.episodes))]
+        assert all(((each[:2] >= 0) & (each[:2] <= 1)).all() for each in ends)
+        assert len({float(each[1]) for each in ends}) > 1
     (runs[0] / "stopped.txt").unlink()
     more = replace(config, supervisor=replace(config.supervisor, max_steps=30))
     more.write(runs[0])
@@ -128,3 +138,27 @@ def test_a_model_that_was_not_trusted_judges_no_robot_unless_forced(
     assert "somebody forced it" in problem
     with pytest.raises(SpecError, match="came for --reward vlm"):
         check_models(replace(config, graph="", reward="vlm"))
+
+
+finite = st.floats(-3.0, 3.0, width=32)
+
+
+@given(st.lists(finite, min_size=2, max_size=12), st.booleans(), st.floats(0.1, 30.0))
+def test_dense_rewards_add_what_no_policy_can_change(potentials: list[float], terminated: bool, scale: float) -> None:
+    """Over an attempt they add up to what its two ends are worth, discounted, whatever lies between."""
+    config = replace(small_config(1), reward="progress", reward_models=("folder",), shaping=scale)
+    plain = np.full(len(potentials) - 1, -1.0, np.float32)
+    dense = shaped(config, plain, np.array(potentials, np.float32), terminated)
+    discounts = config.learner.discount ** np.arange(len(potentials))
+    end = 0.0 if terminated else discounts[-1] * potentials[-1]
+    added = float(discounts[:-1] @ (dense - plain))
+    assert added == pytest.approx(scale * (end - potentials[0]), abs=1e-3)
+
+
+def test_dense_rewards_want_a_model_of_pictures_and_one_discount() -> None:
+    with pytest.raises(SpecError, match="--reward vlm or progress"):
+        replace(small_config(1), shaping=1.0)
+    config = replace(small_config(1), reward="progress", reward_models=("folder",), shaping=1.0)
+    config = replace(config, calql=replace(config.calql, discount=0.9))
+    with pytest.raises(SpecError, match=r"discounts by 0.97, the agent by 0.9"):
+        shaped(config, np.zeros(1), np.zeros(2), False)

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from robolearn.envs.device_cell import day_s
 from robolearn.errors import SpecError
-from robolearn.recipes.finetune.supervisor import NS_PER_S, End, Order, Phase, Sensed, Supervisor, SupervisorConfig
+from robolearn.recipes.finetune.supervisor import (
+    DAY_S,
+    NS_PER_S,
+    End,
+    Order,
+    Phase,
+    Sensed,
+    Supervisor,
+    SupervisorConfig,
+)
 
 EXCEPTIONS = (Phase.STOPPED, Phase.RECOVER, Phase.WAIT, Phase.PAUSE)
 PERIOD_NS = NS_PER_S // 5
@@ -161,10 +177,50 @@ def test_many_failures_in_a_row_want_a_person() -> None:
     assert "3 attempts in a row have failed" in orders[-1].reason
 
 
-def test_quiet_hours_pause_also_over_midnight() -> None:
+@contextlib.contextmanager
+def clock_ahead_of_utc(quarters: int) -> Iterator[None]:
+    """This computer's clock stands so many quarters of an hour ahead of UTC."""
+    before, minutes = os.environ.get("TZ"), abs(quarters) * 15
+    # POSIX counts westwards
+    os.environ["TZ"] = f"<here>{'-' if quarters > 0 else ''}{minutes // 60}:{minutes % 60:02d}"
+    time.tzset()
+    yield
+    os.environ.pop("TZ") if before is None else os.environ.update(TZ=before)
+    time.tzset()
+
+
+@given(st.integers(0, DAY_S), st.integers(0, DAY_S), st.integers(0, 2**32), st.integers(-48, 56))
+@example(22 * 3600, 6 * 3600, 0, 0)
+@example(6 * 3600, 6 * 3600, 6 * 3600, 0)
+@example(0, DAY_S, 7 * 3600, 4)
+@settings(max_examples=150, deadline=None)
+def test_it_is_quiet_from_one_time_of_the_day_to_the_next_other_one_wherever_the_cell_stands(
+    quiet_from: int, quiet_to: int, now_s: int, quarters: int
+) -> None:
+    with clock_ahead_of_utc(quarters):
+        day = day_s(now_s)
+    here = datetime.fromtimestamp(now_s, timezone(timedelta(minutes=15 * quarters)))
+    assert day == (here - here.replace(hour=0, minute=0, second=0)).total_seconds()
+    config = SupervisorConfig(quiet_from_s=quiet_from, quiet_to_s=quiet_to)
+    midnights = [here.replace(hour=0, minute=0, second=0) - timedelta(days=back) for back in (0, 1)]
+    lasts_s = quiet_to - quiet_from + (DAY_S if quiet_to < quiet_from else 0)
+    quiet = any(
+        start <= here < start + timedelta(seconds=lasts_s)
+        for start in (midnight + timedelta(seconds=quiet_from) for midnight in midnights)
+    )
+    order = Supervisor(config).decide(HOME, 0, day)
+    assert order.phase is (Phase.PAUSE if quiet else Phase.PRACTISE)
+
+
+def test_the_end_of_quiet_hours_is_followed_by_going_home() -> None:
     supervisor = Supervisor(SupervisorConfig(quiet_from_s=22 * 3600, quiet_to_s=6 * 3600))
     phases = [supervisor.decide(HOME, i, hour * 3600).phase for i, hour in enumerate([21, 23, 3, 6, 6])]
     assert phases == [Phase.PRACTISE, Phase.PAUSE, Phase.PAUSE, Phase.HOME, Phase.PRACTISE]
+
+
+def test_times_that_no_day_has_are_refused() -> None:
+    with pytest.raises(SpecError, match="quiet_from_s"):
+        SupervisorConfig(quiet_from_s=22, quiet_to_s=90_000)
 
 
 def test_a_hot_motor_pauses_until_it_is_cool() -> None:

@@ -24,10 +24,10 @@ from robolearn.tasks import make_task
 from robolearn.tasks.task import Task
 from robolearn.teleop import TELEOPERATORS
 from robolearn.teleop.intervention import InterventionConfig
-from robolearn.teleop.keyboard import KeyboardConfig
+from robolearn.teleop.keyboard import IDLE_S, KeyboardConfig
+from robolearn.teleop.teleoperator import Fed
 
 THINGS_BACK = "things_are_back"  # a file that somebody lays into the run who was asked to put things right
-KEYBOARD_IDLE_S = 1.0  # without a key, and the policy goes on
 
 
 def make_cell(config: FinetuneConfig, run: Path, cameras: Mapping[str, tuple[int, int]]) -> PracticeCell:
@@ -72,6 +72,14 @@ def check_cell(cell: Cell, path: Path, task: Task, config: FinetuneConfig) -> No
         raise CellError(f"{path} has no teleop; add one, or name a device with --teleop")
 
 
+def check_teleop(config: FinetuneConfig) -> None:
+    """Raises SpecError or UnknownNameError for a device by which nobody can take over there."""
+    if config.teleop and config.teleop != "cell" and not config.graph:
+        _settings(config.teleop)
+    elif config.teleop == "cell" and not config.cell:
+        raise SpecError("--teleop cell is the device of a cell's file; give --cell, or name a device")
+
+
 def seers(cell: Cell, task: Task) -> list[str]:
     """Cameras that see a thing of the task."""
     return sorted({cell.objects[body].camera for body in things_of(task)})
@@ -83,7 +91,7 @@ def hands_of(device: Device, spec: RobotSpec, task: Task) -> Hands:
     if device.driver == "keyboard":  # of the terminal that the run was started from
         with contextlib.suppress(OSError):
             options = {"fd": os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)}
-        config = config if config.idle_s else replace(config, idle_s=KEYBOARD_IDLE_S)
+        config = config if config.idle_s else replace(config, idle_s=IDLE_S)
     made = TELEOPERATORS[device.driver](config, spec, **options)
     return Hands(made, np.asarray(spec.max_speed) / task.control_hz, InterventionConfig())
 
@@ -108,9 +116,15 @@ def _settings(name: str) -> object:
     """Of a teleoperator that wants no file."""
     if name not in TELEOPERATORS:
         raise UnknownNameError("teleoperator", name, TELEOPERATORS)
-    kind = TELEOPERATORS[name].config_type  # type: ignore[attr-defined]
+    made = TELEOPERATORS[name]
+    if issubclass(made, Fed):  # type: ignore[arg-type]
+        raise SpecError(
+            f"teleop {name} is driven from the operator's page, which is on the graph: practise with --graph robot or "
+            f"twin and --teleop node, beside `robolearn launch practice teleop:={name}`"
+        )
+    kind = made.config_type  # type: ignore[attr-defined]
     if kind is KeyboardConfig:
-        return KeyboardConfig(idle_s=KEYBOARD_IDLE_S)
+        return KeyboardConfig(idle_s=IDLE_S)
     try:
         return kind()
     except TypeError:

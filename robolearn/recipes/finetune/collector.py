@@ -30,6 +30,7 @@ from robolearn.errors import CheckpointError
 from robolearn.policies.checkpoint import load_policy
 from robolearn.policies.gaussian import GaussianPolicy
 from robolearn.recipes.finetune.cells import make_cell
+from robolearn.recipes.finetune.dense import POTENTIAL
 from robolearn.recipes.finetune.film import Film
 from robolearn.recipes.finetune.image_judge import ImageJudge
 from robolearn.recipes.finetune.interventions import Interventions
@@ -91,6 +92,7 @@ class Collector:
                 self._commit(rows, order.ended)
                 return True
             if order.phase is Phase.STOPPED:
+                self._order = order
                 return False
             if order.begins:
                 self._begin(order.task)
@@ -149,10 +151,16 @@ class Collector:
         self.world.begin(task, rng)
         self._generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
         self._interventions.begin(rng)
-        self._verdicts.begin()
+        self._verdicts.begin(self._first() if self.config.shaping else None, task)
         self._progress = self.world.cell.status().progress
         self._succeeded = self._truth = False  # for as long as the task asks; so, or reached at the end
         self.film.begin(self.done)
+
+    def _first(self) -> Frames:
+        """What an attempt begins with."""
+        facts, seen = self.world.facts(), self.world.observe()
+        proprio = facts["proprio"][None]
+        return Frames(seen["state"][None], np.zeros(1, np.bool_), images=(self.world.pictures(),), proprio=proprio)
 
     def _practise(self, task: int, rows: list[dict[str, Any]]) -> Sensed:
         seen = self.world.observe()
@@ -174,9 +182,11 @@ class Collector:
     def _hear(self, rows: list[dict[str, Any]], all_of_them: bool = False) -> tuple[bool, ...]:
         """Verdicts on frames that came in; each also goes to its decision's row."""
         heard = self._verdicts.hear(all_of_them)
-        for index, done in heard:
-            rows[index]["verdict"] = np.float32(done.mean())
-        return tuple(bool(frame) for _, done in heard for frame in done)
+        for index, verdict in heard:
+            rows[index]["verdict"] = np.float32(verdict.done.mean())
+            if self.config.shaping:
+                rows[index]["_reached"] = verdict.potential
+        return tuple(bool(frame) for _, verdict in heard for frame in verdict.done)
 
     def _sample(self, seen: dict[str, NDArray]) -> NDArray[np.float32]:
         return self.policy.sample(tensors({k: v[None] for k, v in seen.items()}, "cpu"), self._generator).numpy()[0]
@@ -186,7 +196,11 @@ class Collector:
         task = self.world.space.tasks[attempt.task]
         self._hear(rows, all_of_them=True)
         rows[-1]["reward"] = {End.SUCCESS: DONE_REWARD, End.LOST: self._lost_reward}.get(attempt.end, STEP_REWARD)
-        last = self.world.observe()
+        last: dict[str, Any] = {**self.world.observe()}
+        if self.config.shaping:
+            potentials = [self._verdicts.start(), *(row.pop("_reached") for row in rows)]
+            for row, potential in zip([*rows, last], potentials, strict=True):
+                row[POTENTIAL] = np.float32(potential)
         stamp_ns = self.world.cell.stamp_ns
         self._save_state(self.done + 1)
         human = sum(int(row["action_source"]) == ActionSource.INTERVENTION for row in rows)
@@ -281,7 +295,7 @@ def open_replay(config: FinetuneConfig, run: Path) -> ZarrStore:
         repair(path)
         return ZarrStore.open(path)
     space = config.space()
-    extra = {name: ArraySpec(()) for name in ("reward", "verdict", "truth")}
+    extra = {name: ArraySpec(()) for name in ("reward", "verdict", "truth", *([POTENTIAL] if config.shaping else []))}
     return ZarrStore.create(path, DatasetSpec(space.arm.spec, space.interface, config.task_ids, extra=extra))
 
 

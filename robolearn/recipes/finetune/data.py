@@ -19,7 +19,9 @@ from robolearn.datasets.store import Store
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.tool_space import DECISION_TICKS, ToolSpace
 from robolearn.errors import DatasetError
+from robolearn.recipes.finetune.dense import shaped
 from robolearn.recipes.finetune.judges import DONE_REWARD, STEP_REWARD, Frames, Judge
+from robolearn.recipes.finetune.settings import FinetuneConfig
 
 SURE_FRAMES, UNSURE_FRAMES = 3, 6  # at the end of a success: those that are done, and those that nobody can tell
 
@@ -99,19 +101,24 @@ def labelled_frames(episodes: Sequence[Recorded], space: ToolSpace) -> tuple[NDA
 
 
 def add_recorded(
-    buffer: ReplayBuffer, episode: Recorded, space: ToolSpace, task: int, judge: Judge, consecutive: int
+    buffer: ReplayBuffer, episode: Recorded, space: ToolSpace, task: int, judge: Judge, config: FinetuneConfig
 ) -> bool:
     """Add the episode as an attempt at `task`, which ends where the judge calls it done. Whether it was done."""
     states, actions = episode.decisions(space)
-    field = space.task_field(task)
-    over = _done_at(episode, task, judge, consecutive)
+    told = space.told(task)
+    over = _done_at(episode, task, judge, config.supervisor.consecutive)
     last = len(actions) - 1 if over is None else min(max(-(-over // DECISION_TICKS) - 1, 0), len(actions) - 1)
-    buffer.begin({"state": states[0], "task": field})
+    rewards = np.full(last + 1, STEP_REWARD, np.float32)
+    rewards[-1] = STEP_REWARD if over is None else DONE_REWARD
+    if config.shaping:
+        potentials = judge.potential(_frames(episode, task), task)
+        assert potentials is not None
+        rewards = shaped(config, rewards, potentials[decision_steps(len(episode.states))][: last + 2], over is not None)
+    buffer.begin({"state": states[0], **told})
     for step in range(last + 1):
         ends = over is not None and step == last
-        reward = DONE_REWARD if ends else STEP_REWARD
-        following = {"state": states[step + 1], "task": field}
-        buffer.append(actions[step], reward, following, ends, step == last and not ends)
+        following = {"state": states[step + 1], **told}
+        buffer.append(actions[step], float(rewards[step]), following, ends, step == last and not ends)
     return over is not None
 
 

@@ -1,7 +1,8 @@
 """Reward models of pictures as judges: a frame is done where the model's value is above a threshold.
 
-The threshold is chosen on the demonstrations. Old episodes are scored once, and the values kept in the run. Legend: T
-steps, H W image.
+The threshold is chosen on the demonstrations, and so is the value that they begin with: on the way from there to the
+threshold the potential of dense rewards (`dense.py`) goes from 0 to 1. Old episodes are scored once, and the values
+kept in the run. Legend: T steps, H W image.
 """
 
 from __future__ import annotations
@@ -33,18 +34,22 @@ from robolearn.tasks import make_task
 
 FILE, VALUES = "image_judge.json", "image_values.npz"
 FALSE_POSITIVE_RATE = 0.002  # of the demonstrations' frames
+TINY = 1e-12  # way from start to threshold, where there is none
 MIN_FOUND = 0.8  # of their last frames, whatever false-positive rate that takes
 
 
 class ImageJudge:
     """Scores pictures tick by tick, with those of the attempt before them where the model looks back."""
 
-    def __init__(self, config: FinetuneConfig, thresholds: Sequence[float], size: tuple[int, int]) -> None:
-        """thresholds: one a task; size: (H, W) that the models have seen."""
+    def __init__(
+        self, config: FinetuneConfig, starts: Sequence[float], thresholds: Sequence[float], size: tuple[int, int]
+    ) -> None:
+        """starts, thresholds: values of each task where it begins and is done; size: (H, W) that the models have
+        seen."""
         self.models = load_models(config)
         self.cameras = tuple(sorted({camera for model in self.models for camera in cameras_of(model)}))
         self.size = size
-        self._thresholds = thresholds
+        self._starts, self._thresholds = starts, thresholds
         self._texts = [make_task(task).instruction for task in config.task_ids]
         self.begin()
 
@@ -52,10 +57,23 @@ class ImageJudge:
         """An attempt begins."""
         self._images: dict[str, list[NDArray[np.uint8]]] = {camera: [] for camera in self.cameras}
         self._proprio: list[NDArray[np.float32]] = []
+        self._last: tuple[Frames | None, NDArray[np.float32]] = None, np.zeros(0, np.float32)
 
     def done(self, frames: Frames, task: int) -> NDArray[np.bool_]:
-        values = self._score(frames, task) if frames.values is None else frames.values
-        return np.asarray(values > self._thresholds[task])
+        return np.asarray(self._values(frames, task) > self._thresholds[task])
+
+    def potential(self, frames: Frames, task: int) -> NDArray[np.float32]:
+        start, threshold = self._starts[task], self._thresholds[task]
+        way = max(threshold - start, TINY)
+        return np.clip((self._values(frames, task) - start) / way, 0.0, 1.0).astype(np.float32)
+
+    def _values(self, frames: Frames, task: int) -> NDArray[np.float32]:
+        """Known ones; those of pictures are asked for once, in the order of time."""
+        if frames.values is not None:
+            return frames.values
+        if frames is not self._last[0]:
+            self._last = frames, self._score(frames, task)
+        return self._last[1]
 
     def _score(self, frames: Frames, task: int) -> NDArray[np.float32]:
         model, count = self.models[task], len(frames.images)
@@ -108,7 +126,7 @@ def prepare_image_judge(
 
     Raises SpecError where no episode of a task succeeded.
     """
-    thresholds, worst = [], {"false_positive_rate": 0.0, "true_positive_rate": 1.0, "area_under_roc": 1.0}
+    starts, thresholds, worst = [], [], {"false_positive_rate": 0.0, "true_positive_rate": 1.0, "area_under_roc": 1.0}
     for task, name in enumerate(config.task_ids):
         mine = [episode.values[:, task] for episode in episodes if episode.task == task and episode.success]  # type: ignore[index]
         if not mine:
@@ -116,7 +134,13 @@ def prepare_image_judge(
         done = np.concatenate([values[-SURE_FRAMES:] for values in mine])
         before = np.concatenate([values[:-UNSURE_FRAMES] for values in mine])
         strict, found = np.quantile(before, 1.0 - FALSE_POSITIVE_RATE), np.quantile(done, 1.0 - MIN_FOUND)
+        starts.append(float(np.median([values[0] for values in mine])))
         thresholds.append(float(min(strict, np.nextafter(found, -np.inf))))
+        if config.shaping and thresholds[-1] <= starts[-1]:
+            raise SpecError(
+                f"the reward model gives {starts[-1]:g} where demonstrations of {name} begin and {thresholds[-1]:g} "
+                "where they are done; it cannot make the reward dense, train a better one or leave shaping out"
+            )
         labels = np.r_[np.ones(len(done), np.bool_), np.zeros(len(before), np.bool_)]
         facts = {
             "false_positive_rate": float((before > thresholds[-1]).mean()),
@@ -125,7 +149,8 @@ def prepare_image_judge(
         }
         worst = {key: (max if key[0] == "f" else min)(worst[key], value) for key, value in facts.items()}
     camera = cameras_of(load_models(config)[0])[0]
-    about = {"thresholds": thresholds, "size": RewardData(paths[0]).image_size(camera), "demonstrations": worst}
+    about = {"starts": starts, "thresholds": thresholds, "demonstrations": worst}
+    about["size"] = RewardData(paths[0]).image_size(camera)
     (run / FILE).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return worst
 
@@ -135,7 +160,7 @@ def open_image_judge(config: FinetuneConfig, run: Path) -> ImageJudge:
     try:
         about = json.loads((run / FILE).read_text(encoding="utf-8"))
         height, width = about["size"]
-        return ImageJudge(config, about["thresholds"], (height, width))
+        return ImageJudge(config, about["starts"], about["thresholds"], (height, width))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{run / FILE} cannot be read ({error}); begin another run") from error
 

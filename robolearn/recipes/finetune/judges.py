@@ -39,12 +39,19 @@ class Judge(Protocol):
         """(N,)."""
         ...
 
+    def potential(self, frames: Frames, task: int) -> NDArray[np.float32] | None:
+        """(N,) how far the task is, from 0 to 1, by who can tell; else None. Its frames follow those before in time."""
+        ...
+
 
 class TrueJudge:
     """The task's own judgement: what a perfect reward model would say."""
 
     def done(self, frames: Frames, task: int) -> NDArray[np.bool_]:
         return frames.reached
+
+    def potential(self, frames: Frames, task: int) -> None:
+        """It tells success alone."""
 
 
 class LearnedJudge:
@@ -55,6 +62,9 @@ class LearnedJudge:
 
     def done(self, frames: Frames, task: int) -> NDArray[np.bool_]:
         return self._model.done(self._space.scene(frames.states, task))
+
+    def potential(self, frames: Frames, task: int) -> None:
+        """It tells success alone."""
 
 
 class ErringJudge:
@@ -75,6 +85,9 @@ class ErringJudge:
             return done
         drawn = np.random.default_rng(zlib.crc32(frames.states.tobytes())).random()
         return np.ones_like(done) if drawn < self._rate else done
+
+    def potential(self, frames: Frames, task: int) -> NDArray[np.float32] | None:
+        return self._judge.potential(frames, task)
 
 
 def lost_reward(discount: float) -> float:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ from safetensors.torch import save_file
 
 from robolearn.algorithms import algorithm_class
 from robolearn.algorithms.algorithm import Batch, Metrics
-from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig, logged_rewards
+from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig, Rewards, logged_rewards
 from robolearn.datasets.store import CLOSING_ROW, EpisodeInfo, Store
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.policies.gaussian import GaussianPolicy
 from robolearn.recipes.finetune.collector import REPLAY, WEIGHTS, weights_file
+from robolearn.recipes.finetune.dense import shaped_rewards
 from robolearn.recipes.finetune.evaluation import true_success
 from robolearn.recipes.finetune.interventions import add_human_steps
 from robolearn.recipes.finetune.prepare import PRETRAINED
@@ -72,7 +74,9 @@ class Learner:
         )
         initialise(self.algorithm, pretrained, read_state(pretrained)[0])
         self._buffer = ReplayBuffer(spec, ReplayBufferConfig(REPLAY_CAPACITY, discount=config.learner.discount))
-        self._rewards = intervention_rewards if config.rewards == "intervention" else logged_rewards
+        self._rewards: Rewards = intervention_rewards if config.rewards == "intervention" else logged_rewards
+        if config.shaping:
+            self._rewards = partial(shaped_rewards, config)
         self._world = config.world() if config.evaluate_every else None
         self._started_s = time.perf_counter()
         self.learned, self.steps, self.evaluated, self._best = 0, 0, float("nan"), -1.0

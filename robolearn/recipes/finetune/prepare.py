@@ -13,6 +13,7 @@ import numpy as np
 
 from robolearn.algorithms import algorithm_class
 from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
+from robolearn.envs.tool_space import TOLD
 from robolearn.networks.model_directory import config_from_json, read_model_config, read_weights, write_model
 from robolearn.recipes.demonstrations import buffer_statistics
 from robolearn.recipes.finetune.data import Recorded, add_recorded, labelled_frames, read_recorded
@@ -84,7 +85,7 @@ def offline_buffer(config: FinetuneConfig, run: Path, episodes: Sequence[Recorde
     buffer = ReplayBuffer(space.interface, ReplayBufferConfig(slots, discount=config.learner.discount))
     for episode in episodes:
         for task in range(len(space.tasks)):
-            add_recorded(buffer, episode, space, task, judge, config.supervisor.consecutive)
+            add_recorded(buffer, episode, space, task, judge, config)
     return buffer
 
 
@@ -98,7 +99,7 @@ def pretrain(
         algorithm, steps = config.algorithm, 0
     settings = getattr(config, algorithm)
     out = run / PRETRAINED
-    statistics = {name: each for name, each in buffer_statistics(buffer).items() if name != "task"}
+    statistics = {name: each for name, each in buffer_statistics(buffer).items() if name not in TOLD}
     made = algorithm_class(algorithm)
     learner = made(buffer.spec, statistics, settings, config.seed, config.compute.device, config.compute.wrapper())
     done = 0

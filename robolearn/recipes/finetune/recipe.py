@@ -13,7 +13,7 @@ from typing import Any
 from robolearn.cell import load_cell
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import RobolearnError
-from robolearn.recipes.finetune.cells import check_cell
+from robolearn.recipes.finetune.cells import check_cell, check_teleop
 from robolearn.recipes.finetune.collector import REPLAY, WAITS, Collector
 from robolearn.recipes.finetune.image_judge import check_models
 from robolearn.recipes.finetune.learner import Learner, columns, decisions
@@ -54,6 +54,7 @@ def begin(config: FinetuneConfig, prior: Sequence[Path], demos: Sequence[Path], 
     """Make the folder of a run. Raises RobolearnError before anything is written when the data do not fit."""
     if config.cell:
         check_cell(load_cell(Path(config.cell)), Path(config.cell), make_task(config.task), config)
+    check_teleop(config)
     check_models(config)
     recorded(config, prior, demos)
     about: dict[str, Any] = {"task": config.task, "recipe": "finetune", "reward": config.reward}

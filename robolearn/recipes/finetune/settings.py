@@ -56,9 +56,12 @@ class FinetuneConfig:
     task: str
     reward: Literal["true", "success", "vlm", "progress"] = "success"
     reward_models: tuple[str, ...] = ()  # folders for vlm and progress: one for all tasks, or one each, forward first
+    shaping: float = 0.0  # of vlm and progress: their reward is made dense by so much for the whole way; 0: it is not
     force_reward: bool = False  # let a model near a robot that did not pass its audit
     cell: str = ""  # file of the physical cell that practises; empty: the twin
     graph: Literal["", "robot", "twin"] = ""  # practise on that of the ROS graph, by the node `practice`
+    instruction: str = ""  # who makes vectors of the tasks' sentences, by which the policy is told its task: `words`, a
+    # text tower of open_clip (MODEL/TAG or a folder); empty: by the task's number
     teleop: str = ""  # with which a person may take over: a name of TELEOPERATORS; a cell has its own, `cell` names it
     false_positives: float = 0.0  # share of near misses that the judge is made to call done, to try what that does
     online: Literal["warm_up", "symmetric"] = "symmetric"  # WSRL without the old data, or half of every batch old
@@ -120,6 +123,11 @@ class FinetuneConfig:
                 f"reward {self.reward} came with {len(self.reward_models)} reward models; vlm and progress want one "
                 "for both tasks or one each, and nothing else wants any: --reward-model FOLDER"
             )
+        if self.shaping and (not self.reward_models or self.rewards == "intervention" or self.shaping < 0):
+            raise SpecError(
+                f"shaping is {self.shaping:g}; it makes the task's reward by --reward vlm or progress dense, and is at "
+                "least 0"
+            )
         if self.cell and self.graph:
             raise SpecError("--cell is a cell of this computer, --graph one of the ROS graph; give one of them")
         if self.real and (self.reward == "true" or self.interventions.ratio or self.false_positives):
@@ -141,11 +149,16 @@ class FinetuneConfig:
         return getattr(self, self.algorithm)
 
     @property
+    def pretrainer(self) -> Any:
+        """Settings of the algorithm that learns before."""
+        return self.learner if self.pretrained_by == "nothing" else getattr(self, self.pretrained_by)
+
+    @property
     def task_ids(self) -> tuple[str, ...]:
         return (self.task, make_task(self.task).backward)
 
     def space(self) -> ToolSpace:
-        return ToolSpace(self.task_ids, self.practice.tool_low, self.practice.tool_high)
+        return ToolSpace(self.task_ids, self.practice.tool_low, self.practice.tool_high, self.instruction)
 
     def world(self) -> PracticeWorld:
         """In a twin of its own."""

@@ -62,7 +62,7 @@ class SupervisorConfig:
     max_steps: int = 0  # decisions of practice in all; 0: no limit
     max_hours: float = 0.0  # since the start; 0: no limit
     max_resets: int = 1000  # by a person, before the night is given up
-    quiet_from_s: float = 0.0  # of the day; equal to quiet_to_s: never quiet
+    quiet_from_s: float = 0.0  # of the day; equal to quiet_to_s: never quiet; 0 to 86400: always
     quiet_to_s: float = 0.0
     max_temperature_c: float = 65.0
     resume_temperature_c: float = 50.0
@@ -76,6 +76,11 @@ class SupervisorConfig:
             or min(self.max_steps, self.max_hours, self.max_resets, self.max_recoveries, self.min_free_bytes) < 0
         ):
             raise SpecError(f"supervisor: counts of at least 1 and limits of at least 0 are wanted, got {self}")
+        if not all(0.0 <= time_s <= DAY_S for time_s in (self.quiet_from_s, self.quiet_to_s)):
+            raise SpecError(
+                f"supervisor: quiet_from_s is {self.quiet_from_s:g}, quiet_to_s {self.quiet_to_s:g}; wanted are "
+                f"seconds of the day, 0 to {DAY_S}"
+            )
         if self.resume_temperature_c > self.max_temperature_c:
             raise SpecError(
                 f"supervisor: it would resume at {self.resume_temperature_c:g} C, above the limit of "
@@ -344,10 +349,9 @@ class Supervisor:
 
     def _must_pause(self, sensed: Sensed, day_s: float) -> str:
         config = self.config
-        if config.quiet_from_s != config.quiet_to_s:
-            since = (day_s - config.quiet_from_s) % DAY_S
-            if since < (config.quiet_to_s - config.quiet_from_s) % DAY_S:
-                return "quiet hours"
+        lasts_s = config.quiet_to_s - config.quiet_from_s
+        if (day_s - config.quiet_from_s) % DAY_S < lasts_s + (DAY_S if lasts_s < 0 else 0):
+            return "quiet hours"
         if sensed.temperature_c > config.max_temperature_c:
             return f"a motor has {sensed.temperature_c:g} C; it cools to {config.resume_temperature_c:g} C"
         return ""

@@ -19,7 +19,7 @@ from robolearn.algorithms.iql import IQL, IQLConfig
 from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.practice_world import PracticeConfig, PracticeWorld
-from robolearn.envs.tool_space import DECISION_TICKS, ToolSpace
+from robolearn.envs.tool_space import DECISION_TICKS, TOLD, ToolSpace
 from robolearn.envs.twin_cell import TwinCell
 from robolearn.recipes.demonstrations import buffer_statistics
 from robolearn.recipes.finetune.data import decision_steps, read_recorded
@@ -52,16 +52,16 @@ def labelled_buffer(dataset: Path, reward: str, space: ToolSpace, discount: floa
     rewards = [store.read(i, [reward])[reward] for i, info in enumerate(store.episodes) if info.length > DECISION_TICKS]
     assert [len(one) for one in rewards] == lengths
     buffer = ReplayBuffer(space.interface, ReplayBufferConfig(sum(lengths) + 2 * len(lengths), discount=discount))
-    task = space.task_field(0)
+    told = space.told(0)
     for episode, values in zip(episodes, rewards, strict=True):
         states, actions = episode.decisions(space)
         at = decision_steps(len(values))
         worth = [float(values[a + 1 : b + 1].mean()) for a, b in pairwise(at.tolist())]
-        buffer.begin({"state": states[0], "task": task})
+        buffer.begin({"state": states[0], **told})
         for step, action in enumerate(actions):
-            buffer.append(action, worth[step], {"state": states[step + 1], "task": task}, False, False)
+            buffer.append(action, worth[step], {"state": states[step + 1], **told}, False, False)
         stay = np.zeros_like(actions[-1])
-        buffer.append(stay, float(values[at[-1] :].mean()), {"state": states[-1], "task": task}, False, True)
+        buffer.append(stay, float(values[at[-1] :].mean()), {"state": states[-1], **told}, False, True)
     return buffer
 
 
@@ -81,7 +81,7 @@ def learn_offline(
     """
     space = tool_space(task_id)
     buffer = labelled_buffer(dataset, reward, space, settings.discount)
-    statistics = {name: each for name, each in buffer_statistics(buffer).items() if name != "task"}
+    statistics = {name: each for name, each in buffer_statistics(buffer).items() if name not in TOLD}
     learner = IQL(buffer.spec, statistics, settings, seed, compute.device, compute.wrapper())
     about = {"dataset": str(dataset), "reward": reward, "task": task_id}
     provenance = {"algorithm": "iql", "tasks": [task_id], "seed": seed, "reward": reward}

@@ -7,6 +7,7 @@ while nobody is at the controls.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 from rclpy.client import Client
@@ -20,6 +21,7 @@ from trajectory_msgs.msg import JointTrajectory
 from robolearn.errors import CellError, HardwareError, SpecError
 from robolearn.teleop import TELEOPERATORS
 from robolearn.teleop.intervention import Intervention, InterventionConfig
+from robolearn.teleop.keyboard import IDLE_S, KeyboardConfig
 from robolearn.teleop.teleoperator import Fed, Teleoperator, TeleopEvent
 from robolearn_nodes import convert, topics
 from robolearn_nodes.commands import NewestCommand, Pace
@@ -46,7 +48,7 @@ class TeleopNode(Node):
         cell = self._interface.cell
         typed = (driver or (cell.teleop.driver if cell and cell.teleop else "")) == "keyboard"
         self._terminal = os.open(terminal, os.O_RDWR | os.O_NOCTTY) if terminal and typed else None
-        self._device = _make(driver, self._interface, self._terminal)
+        self._device = _make(driver, self._interface, self._terminal, with_policy)
         self._intervention = Intervention(InterventionConfig(), with_policy)
         self._policy = NewestCommand(self._joints)
         self._pace = Pace(self._interface.period_ns)
@@ -151,7 +153,7 @@ class TeleopNode(Node):
         super().destroy_node()
 
 
-def _make(driver: str, interface: RobotInterface, terminal: int | None) -> Teleoperator:
+def _make(driver: str, interface: RobotInterface, terminal: int | None, with_policy: bool) -> Teleoperator:
     cell = interface.cell
     if cell is not None and cell.teleop is not None and driver in ("", cell.teleop.driver):
         driver, config = cell.teleop.driver, cell.teleop.config
@@ -162,6 +164,8 @@ def _make(driver: str, interface: RobotInterface, terminal: int | None) -> Teleo
             raise CellError(f"teleop {driver} needs settings; give them in a cell's file") from None
     else:
         raise SpecError(f"teleop is {driver!r}, expected one of {', '.join(TELEOPERATORS)}, or a cell that has one")
+    if with_policy and isinstance(config, KeyboardConfig) and config.idle_s is None:
+        config = replace(config, idle_s=IDLE_S)  # or one key would end the policy's turn for good
     options = {} if terminal is None else {"fd": terminal}
     return TELEOPERATORS[driver](config, interface.spec, **options)
 
