@@ -15,13 +15,13 @@ from types import FunctionType
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+from robolearn.networks.captured import Captured
 
 Step: TypeAlias = Callable[..., Any]
 Wrapper: TypeAlias = Callable[[Step], Step]
 """Makes of a gradient step another that does the same."""
 
-WARM_UP_STEPS = 3  # before a step is captured: libraries set themselves up in the first
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, LARGEST = -1, -3, 1 << 30  # of malloc.h; [bytes]
 
 Precision: TypeAlias = Literal["float32", "bfloat16"]
@@ -33,56 +33,21 @@ def plain(step: Step) -> Step:
 
 
 def compiled(device: str = "cpu") -> Wrapper:
-    """Makes of a step one program. On a CPU its first call takes 5 to 50 s, less when Inductor has it in its cache; on
-    a GPU the first few take what plain ones do.
+    """Makes of a step one program. Its first call takes 5 to 50 s, less when Inductor has it in its cache.
 
     The program is for the shapes of the first call and for parameters that stay where they are; nothing is checked at
     later calls, because the checks would take a tenth of a step's time.
     """
-    return Captured if torch.device(device).type == "cuda" else _inductor
+    if torch.device(device).type == "cuda":
+        # torch 2.11 fails on SAC and CQL where it may reorder loops
+        return lambda step: Captured(_inductor(step, {"loop_ordering_after_fusion": False}))
+    return lambda step: _inductor(step, {"cpp_wrapper": True})
 
 
-def _inductor(step: Step) -> Step:
+def _inductor(step: Step, options: dict[str, Any]) -> Step:
     torch._dynamo.config.trace_autograd_ops = True  # gradients are taken inside the step
-    options: dict[str, Any] = {"cpp_wrapper": True, "guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
+    options = {**options, "guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
     return torch.compile(_alone(step), fullgraph=True, dynamic=False, options=options)
-
-
-class Captured:
-    """A step as a CUDA graph. The first calls are plain; the next is recorded, and from then on inputs are copied to
-    where the recording reads them and its kernels are launched together."""
-
-    def __init__(self, step: Step) -> None:
-        self._step = step
-        self._plain_calls = 0
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._inputs: list[torch.Tensor] = []
-        self._outputs: Any = None
-
-    def __call__(self, *inputs: Any) -> Any:
-        """What the step answers, in tensors that the next call leaves alone."""
-        if self._graph is None and self._plain_calls < WARM_UP_STEPS:
-            self._plain_calls += 1
-            return self._beside(inputs)
-        leaves, form = tree_flatten(inputs)
-        if self._graph is None:
-            self._inputs = [leaf.clone() for leaf in leaves]
-            self._graph = torch.cuda.CUDAGraph()
-            # other threads (pinned memory, pictures of an evaluation) may ask the driver for things meanwhile
-            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-                self._outputs = self._step(*tree_unflatten(self._inputs, form))
-        torch._foreach_copy_(self._inputs, leaves)
-        self._graph.replay()
-        return tree_map(torch.clone, self._outputs)
-
-    def _beside(self, inputs: tuple[Any, ...]) -> Any:
-        """A plain step on a stream of its own, as what is captured later must have been run before."""
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            outputs = self._step(*inputs)
-        torch.cuda.current_stream().wait_stream(stream)
-        return outputs
 
 
 def _alone(step: Step) -> Step:

@@ -9,8 +9,9 @@ import torch
 
 from robolearn.algorithms import ALGORITHMS, Algorithm, algorithm_class
 from robolearn.algorithms.algorithm import Batch
-from robolearn.algorithms.compile import WARM_UP_STEPS, Compute, compiled
+from robolearn.algorithms.compile import Compute, compiled
 from robolearn.errors import UnknownNameError
+from robolearn.networks.captured import WARM_UP_CALLS
 from robolearn.networks.normalizer import FieldStatistics
 from robolearn.specs import InterfaceSpec, RobotSpec, image_spec
 
@@ -215,14 +216,14 @@ def test_bfloat16_changes_results_by_little_and_types_not_at_all(name: str) -> N
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("name", sorted(ALGORITHMS))
 def test_captured_equals_plain(name: str) -> None:
-    """A CUDA graph runs the same kernels: first in plain calls, then as they were recorded."""
+    """First in plain calls, then as they were recorded."""
     config = make(name).config
     plain, fast = (
         ALGORITHMS[name](SPEC, STATISTICS, config, 0, "cuda", wrapper)
         for wrapper in (Compute("cuda").wrapper(), Compute("cuda", compile=True).wrapper())
     )
     history = []
-    for i in range(2 * WARM_UP_STEPS + 2):
+    for i in range(2 * WARM_UP_CALLS + 2):
         rows = {key: values.cuda() for key, values in batch(plain, i).items()}
         history.append((fast.update(rows), plain.update(rows)))
     for found, wanted in history:  # looked at late: an answer must not be overwritten by the next

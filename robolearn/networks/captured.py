@@ -1,0 +1,45 @@
+"""Work on a GPU, recorded once: to launch its kernels one by one takes longer than they do where they are small, and
+takes the interpreter, which others want too, all that time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+RECORDING = threading.Lock()
+WARM_UP_CALLS = 3  # libraries set themselves up in the first, and choose their kernels
+
+
+class Captured:
+    """What tensor work does, as a CUDA graph. The first calls are plain; the next is recorded, and from then on inputs
+    are copied to where the recording reads them and its kernels are launched together.
+
+    `work` always takes tensors of the same shapes, on one GPU, asks for no number of them and draws none at random.
+    """
+
+    def __init__(self, work: Callable[..., Any]) -> None:
+        self._work = work
+        self._plain_calls = 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._inputs: list[torch.Tensor] = []
+        self._outputs: Any = None
+
+    def __call__(self, *inputs: Any) -> Any:
+        """What the work answers, in tensors that the next call leaves alone."""
+        if self._graph is None and self._plain_calls < WARM_UP_CALLS:
+            self._plain_calls += 1
+            return self._work(*inputs)
+        leaves, form = tree_flatten(inputs)
+        if self._graph is None:
+            self._inputs = [leaf.clone() for leaf in leaves]
+            self._graph = torch.cuda.CUDAGraph()
+            # other threads may ask the driver for memory or pictures meanwhile, but not record as well
+            with RECORDING, torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+                self._outputs = self._work(*tree_unflatten(self._inputs, form))
+        torch._foreach_copy_(self._inputs, leaves)
+        self._graph.replay()
+        return tree_map(torch.clone, self._outputs)
