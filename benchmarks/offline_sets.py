@@ -51,7 +51,7 @@ from robolearn.types import EpisodeOutcome
 RESULTS = Path(__file__).parent / "results"
 SETS = ("random", "medium", "medium-replay", "expert", "mixed")
 ALGORITHMS = ("state_bc", "td3_bc", "iql", "cql", "calql")
-CORL = ("td3_bc", "iql", "cql")
+CORL = ("td3_bc", "iql", "cql", "calql")
 JUDGED, MAKING_SEED = 20, 500_000
 
 Act = Callable[[dict[str, NDArray]], NDArray]
@@ -123,13 +123,15 @@ def replay(path: Path, task: str, run: Path) -> None:
                 rows = []
 
 
-def make_sets(task: str, out: Path, sac_steps: tuple[int, int], steps: int, seed: int) -> dict[str, Path]:
+def make_sets(
+    task: str, out: Path, sac_steps: tuple[int, int], steps: int, seed: int, compute: Compute
+) -> dict[str, Path]:
     """The datasets by name. What is there already is taken as it is."""
     runs = {"medium": out / "sac_medium", "expert": out / "sac_expert"}
     for (name, run), number in zip(runs.items(), sac_steps, strict=True):
         if not (run / "checkpoints" / "latest").exists():
             print(f"SAC, {name}: {number} steps", file=sys.stderr)
-            train_online("sac", task, run, number, seed, online=OnlineConfig(evaluations=2), compute=Compute("cpu"))
+            train_online("sac", task, run, number, seed, online=OnlineConfig(evaluations=2), compute=compute)
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     with contextlib.closing(GymVectorEnv(task, 1)) as envs:
         action = envs.interface.action
@@ -159,7 +161,7 @@ def make_sets(task: str, out: Path, sac_steps: tuple[int, int], steps: int, seed
 
 def flat(dataset: Path, file: Path) -> Path:
     """Every transition of a dataset, as CORL reads them: `observations` (N, S), `actions` in [-1, 1], `rewards`,
-    `next_observations`, `terminals`."""
+    `next_observations`, `terminals`, and `mc_returns`, discounted to the end of the episode."""
     store = ZarrStore.open(dataset)
     sampler = Sampler(store, SamplerConfig(("state",), transition=TransitionConfig("reward")))
     batch = sampler.batch(sampler.starts)
@@ -172,14 +174,18 @@ def flat(dataset: Path, file: Path) -> Path:
         rewards=batch["reward"],
         next_observations=batch["next_state"],
         terminals=1.0 - batch["bootstrap"],
+        mc_returns=batch["return_to_go"],
     )
     return file
 
 
-def corl(python: Path, checkout: Path, algorithm: str, task: str, data: Path, steps: int, seed: int) -> float:
-    """The mean return of what CORL's script learned."""
+def corl(
+    python: Path, checkout: Path, algorithm: str, task: str, data: Path, steps: int, size: int, seed: int
+) -> float:
+    """The mean return of what CORL's script learned from batches of this size."""
     script = Path(__file__).with_name("offline_sets_peers.py")
-    command = [python, script, checkout, algorithm, task.removeprefix("gym:"), data, str(steps), str(seed), str(JUDGED)]
+    numbers = [str(number) for number in (steps, size, seed, JUDGED)]
+    command = [python, script, checkout, algorithm, task.removeprefix("gym:"), data, *numbers]
     answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return float(answer.stdout.splitlines()[-1])
 
@@ -194,13 +200,16 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=SETS, choices=SETS)
     parser.add_argument("--algorithms", nargs="+", default=ALGORITHMS)
     parser.add_argument("--corl", type=Path, nargs=2, metavar=("PYTHON", "CHECKOUT"))
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--out", type=Path, default=Path("runs/offline_sets"))
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
-    sets = make_sets(args.task, args.out, tuple(args.sac_steps), args.set_steps, 0)
+    compute = Compute("cpu", args.compile, args.precision)
+    sets = make_sets(args.task, args.out, tuple(args.sac_steps), args.set_steps, 0, compute)
     file = RESULTS / f"offline_{args.task.removeprefix('gym:')}.json"
     known: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"rows": []}
     if "expert_return" not in known:
@@ -208,7 +217,7 @@ def main() -> None:
         totals = [float(store.read(i, ["reward"])["reward"].sum()) for i in range(len(store.episodes))]
         expert = evaluate_policy(args.out / "sac_expert" / "checkpoints" / "latest", args.task, 50)["return_mean"]
         known |= {"random_return": statistics.mean(totals), "expert_return": expert}
-    known |= {"task": args.task, "sac_steps": args.sac_steps, "set_steps": args.set_steps, "steps": args.steps}
+    known |= {"task": args.task, "sac_steps": args.sac_steps, "set_steps": args.set_steps}
     jobs = [(name, algorithm, seed) for seed in args.seeds for name in args.sets for algorithm in args.algorithms]
     if args.corl:
         both = [each for each in CORL if each in args.algorithms]
@@ -219,16 +228,16 @@ def main() -> None:
             continue
         if algorithm.startswith("corl "):
             data = flat(sets[name], args.out / f"{name}.npz")
-            mean = corl(*args.corl, algorithm.removeprefix("corl "), args.task, data, args.steps, seed)
+            mean = corl(*args.corl, algorithm.removeprefix("corl "), args.task, data, args.steps, args.batch_size, seed)
         else:
             run = args.out / f"{name}_{algorithm}_{seed}"
-            config: Any = algorithm_class(algorithm).config_type()
+            config: Any = algorithm_class(algorithm).config_type(batch_size=args.batch_size)
             config = replace(config, episodes="all") if hasattr(config, "episodes") else config
-            compute = Compute("cpu", precision=args.precision)
             train_offline(algorithm, sets[name], run, args.steps, seed, config, reward="reward", compute=compute)
             mean = evaluate_policy(run / "checkpoints" / "latest", args.task, JUDGED)["return_mean"]
         score = 100 * (mean - known["random_return"]) / (known["expert_return"] - known["random_return"])
         row = {"set": name, "algorithm": algorithm, "seed": seed, "return_mean": mean, "score": score}
+        row |= {"steps": args.steps, "batch_size": args.batch_size}
         print(row, file=sys.stderr, flush=True)
         known["rows"].append(row)
         file.write_text(json.dumps(known, indent=1) + "\n")

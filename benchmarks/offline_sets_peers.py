@@ -1,7 +1,8 @@
 """CORL's own scripts on transitions of `offline_sets.py`, run by a Python that has torch and gymnasium.
 
-`python offline_sets_peers.py CHECKOUT ALGORITHM ENV NPZ STEPS SEED EPISODES` prints the mean return of EPISODES
-episodes after so many gradient steps. The scripts are loaded as they are; observations are normalised as theirs do it.
+`python offline_sets_peers.py CHECKOUT ALGORITHM ENV NPZ STEPS BATCH SEED EPISODES` prints the mean return of EPISODES
+episodes after so many gradient steps on batches of that size. The scripts are loaded as they are; observations are
+normalised as theirs do it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 
 FIRST_SEED = 1_000_000  # of the evaluation, as robolearn's
+SCRIPTS = {"calql": "finetune/cal_ql.py"}  # where it is not offline/<algorithm>.py
 
 
 def load(checkout: Path, algorithm: str) -> Any:
@@ -26,9 +28,8 @@ def load(checkout: Path, algorithm: str) -> Any:
         module.Env = object  # type: ignore[attr-defined]
         module.wrap = lambda: lambda function: function  # type: ignore[attr-defined]
         sys.modules[name] = module
-    spec = importlib.util.spec_from_file_location(
-        "corl_script", checkout / "algorithms" / "offline" / f"{algorithm}.py"
-    )
+    script_file = checkout / "algorithms" / SCRIPTS.get(algorithm, f"offline/{algorithm}.py")
+    spec = importlib.util.spec_from_file_location("corl_script", script_file)
     assert spec is not None
     assert spec.loader is not None
     script = importlib.util.module_from_spec(spec)
@@ -66,9 +67,11 @@ def learner_of(script: Any, algorithm: str, state: int, action: int, steps: int)
             device="cpu",
         )
         return learner, actor
-    first, second = (script.FullyConnectedQFunction(state, action, True, 3) for _ in range(2))
+    layers = script.TrainConfig().q_n_hidden_layers
+    first, second = (script.FullyConnectedQFunction(state, action, True, layers) for _ in range(2))
     actor = script.TanhGaussianPolicy(state, action, 1.0, orthogonal_init=True)
-    learner = script.ContinuousCQL(
+    conservative = {"cql": "ContinuousCQL", "calql": "CalQL"}[algorithm]
+    learner = getattr(script, conservative)(
         critic_1=first,
         critic_2=second,
         critic_1_optimizer=adam(first.parameters(), 3e-4),
@@ -76,6 +79,8 @@ def learner_of(script: Any, algorithm: str, state: int, action: int, steps: int)
         actor=actor,
         actor_optimizer=adam(actor.parameters(), 3e-5),
         target_entropy=-float(action),
+        bc_steps=0,
+        cql_alpha=script.TrainConfig().cql_alpha,
         device="cpu",
     )
     return learner, actor
@@ -83,7 +88,7 @@ def learner_of(script: Any, algorithm: str, state: int, action: int, steps: int)
 
 def main() -> None:
     checkout, algorithm, name, file = Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
-    steps, seed, episodes = (int(text) for text in sys.argv[5:8])
+    steps, size, seed, episodes = (int(text) for text in sys.argv[5:9])
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     np.random.seed(seed)
@@ -97,7 +102,7 @@ def main() -> None:
     buffer.load_d4rl_dataset(data)
     learner, actor = learner_of(script, algorithm, state, action, steps)
     for _ in range(steps):
-        learner.train(buffer.sample(256))
+        learner.train(buffer.sample(size))
     actor.eval()
     env = gymnasium.make(name)
     low, high = env.action_space.low, env.action_space.high  # type: ignore[attr-defined]

@@ -54,7 +54,7 @@ class GymVectorEnv(VectorEnv[dict[str, NDArray], NDArray[np.float32], NDArray]):
             )
         except gymnasium.error.UnregisteredEnv as error:
             raise UnknownNameError("Gymnasium environment", name, gymnasium.registry) from error
-        except (gymnasium.error.Error, TypeError) as error:
+        except (gymnasium.error.Error, TypeError, ModuleNotFoundError) as error:
             raise SpecError(f"{task_id} cannot be made here: {str(error).splitlines()[0]}") from error
         state, action = self._envs.single_observation_space, self._envs.single_action_space
         if not isinstance(state, spaces.Box) or len(state.shape) != 1 or not isinstance(action, spaces.Box):

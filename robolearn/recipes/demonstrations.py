@@ -27,6 +27,7 @@ from robolearn.recipes.training_data import (
     Split,
     Transitions,
     check_reward,
+    check_values,
     episode_indices,
     field_statistics,
     provenance,
@@ -130,6 +131,8 @@ def _relative(
     missing = [name for name in spec.observation if name != "command" and name not in store.spec.fields]
     if missing:
         raise SpecError(f"{dataset} lacks {', '.join(missing)}, which the policy sees; collect demonstrations anew")
+    unlimited = replace(store.spec.interface.action, low=None, high=None)  # what was sent counts, and that is limited
+    check_values(dataset, store, replace(spec, action=unlimited), usable, () if reward == SUCCESS else (reward,))
     step = np.asarray(robot.max_speed) / spec.control_hz
     length = sum(store.episodes[index].length + 1 for index in usable)
     buffer = ReplayBuffer(spec, replace(config, capacity=length + 1))

@@ -20,7 +20,7 @@ from robolearn.datasets.sampler import Sampler, SamplerConfig, TransitionConfig
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, SpecError
 from robolearn.policies.gaussian import vector_spec
-from robolearn.recipes.training_data import Split, check_limits, episode_indices, field_statistics, provenance, tensors
+from robolearn.recipes.training_data import Split, check_values, episode_indices, field_statistics, provenance, tensors
 
 
 class GoalData:
@@ -41,7 +41,7 @@ class GoalData:
         if not self.train_episodes:
             raise DatasetError(f"{dataset} has no episode of at least two steps; collect some")
         self.seeds, self.tasks = provenance(store.episodes)
-        check_limits(dataset, store, self.spec, self.train_episodes)
+        check_values(dataset, store, self.spec, self.train_episodes)
         self.statistics = field_statistics(store, tuple(self.spec.observation), self.train_episodes)
         self.validation_batches: list[Batch] = []
         self._config, self._seed, self._device = config, seed, device

@@ -25,6 +25,7 @@ from robolearn.recipes.training_loop import (
     Stopwatch,
     begun_config,
     check_settings,
+    check_spec,
     due,
     initialise,
     interruptible,
@@ -91,6 +92,8 @@ def train_offline(
             data = GoalData(dataset, settings, seed, compute.device, split)
         else:
             data = training_data(made.learns_from, dataset, settings, seed, compute.device, reward, split)
+        if init_from is not None:
+            check_spec(init_from, data.spec, str(task or dataset))
         statistics = data.statistics if init_from is None else statistics_of(init_from)
         learner = made(data.spec, statistics, settings, seed, compute.device, compute.wrapper())
     columns = ("train_loss" if name == "loss" else name for name in made.metrics)

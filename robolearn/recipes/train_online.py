@@ -41,6 +41,7 @@ from robolearn.recipes.training_loop import (
     Stopwatch,
     begun_config,
     check_settings,
+    check_spec,
     diverged,
     due,
     initialise,
@@ -131,6 +132,8 @@ def train_online(
                 offline, statistics = demonstrations(offline_data, task, spec, settings.discount, online.num_steps)
             buffer = ReplayBufferConfig(online.replay_capacity, online.num_steps, settings.discount)
             collector = beside.submit(Collector, envs, buffer, REWARDS[online.reward], seed).result()
+            if resume is None and init_from is not None:
+                check_spec(init_from, spec, task)
             source = resume or init_from
             statistics = statistics_of(source) if source else _widest(statistics, _random_statistics(task))
             learner = made(spec, statistics, settings, seed, compute.device, compute.wrapper())

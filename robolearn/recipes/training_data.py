@@ -95,6 +95,8 @@ class ChunkData:
         self.train_episodes = episode_indices(store, split["train"])
         self.validation_episodes = episode_indices(store, split["validation"])
         self.seeds, self.tasks = provenance(store.episodes)
+        both = (*self.train_episodes, *self.validation_episodes)
+        check_values(dataset, store, self.spec, both, (weight,) if weight else ())
         self.statistics = field_statistics(store, ("proprio", "action"), self.train_episodes)
 
         self._seed, self._device, self._weight = seed, device, weight
@@ -188,20 +190,17 @@ class TransitionData:
 class Transitions:
     """Draws transitions of a dataset, `action` (B, A).
 
-    Raises DatasetError when there are none, when a reward is absent or not finite, or when an action lies outside the
-    limits of its spec.
+    Raises DatasetError when there are none, when a reward is absent, when a value is not finite, or when an action lies
+    outside the limits of its spec.
     """
 
     def __init__(
         self, dataset: Path, store: Store, spec: InterfaceSpec, config: TransitionConfig, episodes: Sequence[int]
     ) -> None:
-        check_limits(dataset, store, spec, episodes)
-        for index in episodes:
-            info = store.episodes[index]
+        check_values(dataset, store, spec, episodes, () if config.reward == SUCCESS else (config.reward,))
+        for info in (store.episodes[index] for index in episodes):
             if config.reward == SUCCESS and info.success is None:
                 raise DatasetError(f"{dataset}: nobody said whether episode {info.id} succeeded; name a reward column")
-            if config.reward != SUCCESS and not np.isfinite(store.read(index, [config.reward])[config.reward]).all():
-                raise DatasetError(f"{dataset}: {config.reward} of episode {info.id} is not finite; label it again")
         self._sampler = Sampler(store, SamplerConfig(tuple(spec.observation), transition=config), episodes)
 
     def __len__(self) -> int:
@@ -213,15 +212,26 @@ class Transitions:
         return batch
 
 
-def check_limits(dataset: Path, store: Store, spec: InterfaceSpec, episodes: Sequence[int]) -> None:
-    """Raise DatasetError for an action outside the limits of its spec."""
-    low, high = np.asarray(spec.action.low), np.asarray(spec.action.high)
-    margin = LIMIT_MARGIN * (high - low)
+def check_values(
+    dataset: Path, store: Store, spec: InterfaceSpec, episodes: Sequence[int], columns: Sequence[str] = ()
+) -> None:
+    """Raise DatasetError for an action outside the limits of its spec, and for an action, a vector of the observation
+    or one of the columns that is not finite."""
+    action = spec.action
+    vectors = [name for name, field in spec.observation.items() if len(field.shape) == 1 and name in store.spec.fields]
     for index in episodes:
-        acted = store.read_valid(index)["action"]
-        action = store.read(index, ["action"])["action"][acted]
-        if ((action < low - margin) | (action > high + margin)).any():
-            name = store.episodes[index].id
+        name = store.episodes[index].id
+        rows = store.read(index, [*vectors, "action", *columns])
+        for field, values in rows.items():
+            if not np.isfinite(values).all():
+                remedy = "label it again" if field in columns else "delete or trim it"
+                raise DatasetError(f"{dataset}: {field} of episode {name} is not finite; {remedy}")
+        if action.low is None or action.high is None:
+            continue
+        low, high = np.asarray(action.low), np.asarray(action.high)
+        acted = rows["action"][store.read_valid(index)["action"]]
+        margin = LIMIT_MARGIN * (high - low)
+        if ((acted < low - margin) | (acted > high + margin)).any():
             raise DatasetError(f"{dataset}: episode {name} has actions outside their limits; delete or trim it")
 
 

@@ -24,6 +24,7 @@ from robolearn.networks.model_directory import config_from_json
 from robolearn.networks.normalizer import FieldStatistics, Statistics
 from robolearn.policies.checkpoint import read_config
 from robolearn.recipes.run import read_run_config
+from robolearn.specs import InterfaceSpec
 
 SAVES = 10  # checkpoints, with a validation or evaluation, in a run
 DIVERGED = 1e9  # of any metric
@@ -113,6 +114,12 @@ def statistics_of(run: Path) -> Statistics:
     """Those that a run normalises with."""
     config = read_config(run / "checkpoints" / "latest")
     return {name: FieldStatistics.from_json(field) for name, field in config["statistics"].items()}
+
+
+def check_spec(run: Path, spec: InterfaceSpec, theirs: str) -> None:
+    """Raise SpecError unless a training that shows this spec can begin with the networks of a run."""
+    seen = InterfaceSpec.from_json(read_config(run / "checkpoints" / "latest")["spec"])
+    seen.require(spec, f"the policy of {run}", theirs)
 
 
 def initialise(learner: Algorithm, run: Path, state: Mapping[str, torch.Tensor]) -> None:

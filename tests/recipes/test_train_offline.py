@@ -187,7 +187,17 @@ NO_PROPRIO = replace(SPEC, observation={"state": ArraySpec((2,), names=("a", "b"
         (lambda path: record(path, (True,)), DatasetError, "1 successful episodes of 1"),
         (lambda path: record(path, (True, False, False)), DatasetError, "1 successful episodes of 3"),
         (lambda path: record(path, spec=NO_PROPRIO), SpecError, "needs the field 'proprio'"),
-        (lambda path: record(path, action=np.full(2, np.nan, np.float32)), DatasetError, "action has no valid step"),
+        (
+            lambda path: record(path, action=np.full(2, np.nan, np.float32)),
+            DatasetError,
+            r"action of episode .* finite",
+        ),
+        (
+            lambda path: record(path, proprio=np.array([0, np.nan, 0, 0], np.float32)),
+            DatasetError,
+            r"proprio of episode .* is not finite; delete or trim it",
+        ),
+        (lambda path: record(path, action=np.full(2, 9, np.float32)), DatasetError, "actions outside their limits"),
         (
             lambda path: record(path, sources=(ActionSource.PERTURBATION,) * STEPS),
             DatasetError,
@@ -216,6 +226,10 @@ def test_an_unknown_algorithm_a_taken_folder_a_strange_run(dataset: Path, tmp_pa
         train_offline("bc", dataset, tmp_path, resume=tmp_path)
     run = tmp_path / "run"
     train_offline("bc", dataset, run, steps=2, config=CONFIG)
+    bare = replace(SPEC, observation={k: v for k, v in SPEC.observation.items() if k != "image_top"})
+    with pytest.raises(SpecError, match=r"policy of .* needs observation field 'image_top'"):
+        train_offline("bc", record(tmp_path / "bare", spec=bare), tmp_path / "other", config=CONFIG, init_from=run)
+    assert not (tmp_path / "other").exists()
     config = yaml.safe_load((run / "config.yaml").read_text())
     (run / "config.yaml").write_text(json.dumps({**config, "config": {"horizon": 3}}))
     with pytest.raises(CheckpointError, match=r"cannot be resumed.*horizon"):
