@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FunctionType
@@ -39,6 +40,7 @@ def compiled(device: str = "cpu") -> Wrapper:
     later calls, because the checks would take a tenth of a step's time.
     """
     if torch.device(device).type == "cuda":
+        warnings.filterwarnings("ignore", "TensorFloat32")  # is advised, and would be another precision
         # torch 2.11 fails on SAC and CQL where it may reorder loops
         return lambda step: Captured(_inductor(step, {"loop_ordering_after_fusion": False}))
     return lambda step: _inductor(step, {"cpp_wrapper": True})

@@ -1,16 +1,13 @@
-"""Work on a GPU, recorded once: to launch its kernels one by one takes longer than they do where they are small, and
-takes the interpreter, which others want too, all that time."""
+"""Work on a GPU, recorded once: to launch its kernels one by one takes longer than they do where they are small."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-RECORDING = threading.Lock()
 WARM_UP_CALLS = 3  # libraries set themselves up in the first, and choose their kernels
 
 
@@ -18,7 +15,9 @@ class Captured:
     """What tensor work does, as a CUDA graph. The first calls are plain; the next is recorded, and from then on inputs
     are copied to where the recording reads them and its kernels are launched together.
 
-    `work` always takes tensors of the same shapes, on one GPU, asks for no number of them and draws none at random.
+    `work` always takes tensors of the same shapes, on one GPU, asks for no number of them and draws none at random. All
+    recordings of a process share workspaces of libraries, so that no two may run at the same time: call them in one
+    thread.
     """
 
     def __init__(self, work: Callable[..., Any]) -> None:
@@ -37,8 +36,8 @@ class Captured:
         if self._graph is None:
             self._inputs = [leaf.clone() for leaf in leaves]
             self._graph = torch.cuda.CUDAGraph()
-            # other threads may ask the driver for memory or pictures meanwhile, but not record as well
-            with RECORDING, torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+            # other threads (pinned memory, pictures of an evaluation) may ask the driver for things meanwhile
+            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
                 self._outputs = self._work(*tree_unflatten(self._inputs, form))
         torch._foreach_copy_(self._inputs, leaves)
         self._graph.replay()

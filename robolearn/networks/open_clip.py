@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import os
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,10 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from robolearn.errors import CheckpointError
-from robolearn.networks.captured import Captured
 from robolearn.networks.torchvision_guard import declare_torchvision_operators
 
-MOST_CAPTURED = 8  # batches of a shape in a thread; each keeps the memory of a forward pass on the GPU
 VOCABULARY_FILE = "bpe_vocabulary.txt.gz"  # beside a local network; open_clip's own is used without it
 
 
@@ -50,7 +47,6 @@ class OpenClip:
         model, self._tokenizer, (mean, std) = _load(config)
         self._model = model.to(self.device).eval().requires_grad_(False)
         size = model.visual.image_size
-        self._captured: dict[tuple[int, torch.Size], Captured] = {}  # by thread, whose stream they run in, and shape
         self._height, self._width = size if isinstance(size, (tuple, list)) else (size, size)
         self._mean = torch.tensor(mean, device=self.device).view(1, 3, 1, 1) * 255.0
         self._std = torch.tensor(std, device=self.device).view(1, 3, 1, 1) * 255.0
@@ -86,22 +82,11 @@ class OpenClip:
         """Move there."""
         if device != self.device:
             self.device = device
-            self._captured.clear()
             self._model.to(device)
             self._mean, self._std = self._mean.to(device), self._std.to(device)
 
     def _encode(self, images: Tensor) -> Tensor:
-        images = images.to(self.device, non_blocking=True)
-        if self.device.type != "cuda":
-            return self._embed(images)
-        key = (threading.get_ident(), images.shape)
-        if key not in self._captured and len(self._captured) < MOST_CAPTURED:
-            self._captured[key] = Captured(self._embed)
-        return self._captured.get(key, self._embed)(images)
-
-    @torch.no_grad()
-    def _embed(self, images: Tensor) -> Tensor:
-        pixels = images.permute(0, 3, 1, 2)
+        pixels = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
         if pixels.shape[-2:] != (self._height, self._width):
             if self.device.type != "cpu":  # which alone filters bytes, fourteen times as fast and as Pillow rounds
                 pixels = pixels.float()

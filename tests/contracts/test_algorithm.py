@@ -214,6 +214,8 @@ def test_bfloat16_changes_results_by_little_and_types_not_at_all(name: str) -> N
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore")  # of the compiler
 @pytest.mark.parametrize("name", sorted(ALGORITHMS))
 def test_captured_equals_plain(name: str) -> None:
     """First in plain calls, then as they were recorded."""
