@@ -54,13 +54,33 @@ TASKS: dict[str, tuple[str, ...]] = {
     "drawer_open-v1": ("supervisor.max_attempt_steps=60",),
 }
 """The tasks in D5RL's shape, and settings of each: how long its expert may take."""
-ONLINE_ALONE = ("reward=true", "online=warm_up", "rlpd.utd=4", "rlpd.actor_learning_rate=1e-4")  # WSRL's own settings
+CONVERGED = ("pretraining_steps=3000", "calql.polyak=0.02", "calql.num_critics=10")
+"""Pre-training until values are of the size of what is to come: WSRL's start."""
+ONLINE_ALONE = (
+    *CONVERGED,
+    "reward=true",
+    "online=warm_up",
+    "rlpd.num_critics=10",
+    "rlpd.utd=4",
+    "rlpd.batch_size=256",
+    "rlpd.actor_learning_rate=1e-4",
+)
+"""WSRL's own settings."""
+PLAIN = (
+    "false_positives=0.1",
+    "supervisor.max_recoveries=0",
+    "supervisor.failed_attempts=1000000",
+    "supervisor.stuck_attempts=1000000",
+)
+"""RoboFuME's own loop: nothing but a success or a time-out gets it on, and a person brings back what is lost."""
 VARIANTS: dict[str, tuple[str, ...]] = {
     "learned": (),
     "perfect": ("reward=true",),
     "erring": ("false_positives=0.1",),
     "erring_no_timeout": ("false_positives=0.1", "supervisor.switch_on_timeout=false"),
-    "rlif": ("reward=true", "rewards=intervention", "interventions.ratio=0.985", "interventions.noise=0.33"),
+    "erring_plain": PLAIN,
+    "erring_plain_no_timeout": (*PLAIN, "supervisor.switch_on_timeout=false"),
+    "rlif": ("reward=true", "rewards=intervention", "interventions.ratio=0.985", "interventions.noise=0.38"),
     "wsrl": (*ONLINE_ALONE, "warmup_steps=1000"),
     "naive_sac": ONLINE_ALONE,
     "calql": ("reward=true", "algorithm=calql"),
@@ -89,8 +109,9 @@ def collect(args: argparse.Namespace) -> tuple[list[Path], list[Path]]:
 def prepare(args: argparse.Namespace, variant: str, seed: int) -> Path:
     """The pre-trained run of a seed that the variant begins with, made once."""
     settings = [each for each in VARIANTS[variant] if each.partition("=")[0] in ("algorithm", "pretrained_by")]
-    kind = with_settings(FinetuneConfig(args.task), settings).pretrained_by
-    settings = settings if kind != "calql" else []
+    kind = str(with_settings(FinetuneConfig(args.task), settings).pretrained_by)
+    if kind == "calql":
+        kind, settings = ("converged", list(CONVERGED)) if set(CONVERGED) <= set(VARIANTS[variant]) else (kind, [])
     run = args.runs / f"prepared_{variant if kind == 'nothing' else kind}_{seed}"
     if not (run / FILE).exists():
         config = FinetuneConfig(args.task, seed=seed, compute=Compute(compile=args.compile))
@@ -126,14 +147,22 @@ def practised(args: argparse.Namespace, variant: str, seed: int) -> dict[str, An
     if not (run / "begun").exists():
         shutil.rmtree(run, ignore_errors=True)
         shutil.copytree(prepare(args, variant, seed), run, symlinks=True)
-        with_settings(FinetuneConfig.read(run), (*VARIANTS[variant], *args.set)).write(run)
+        settings = [*VARIANTS[variant], *args.set]
+        if variant == "rlif":  # the person judges by the critics of a run that got good by the perfect reward
+            practised(args, "perfect", seed)
+            settings.insert(0, f"interventions.critic={(args.runs / f'perfect_{seed}').absolute()}")
+        with_settings(FinetuneConfig.read(run), settings).write(run)
         (run / "begun").touch()
     config = FinetuneConfig.read(run)
     if not (run / STOPPED).exists():
         started_s, wall_s = time.process_time(), time.perf_counter()
-        practise(run, processes=False, progress=lambda step, text: say(f"{variant} {seed}: {step} {text}"))
-        cpu_s, wall_s = time.process_time() - started_s, time.perf_counter() - wall_s
-        (run / "took.json").write_text(json.dumps({"cpu_s": round(cpu_s), "wall_s": round(wall_s)}))
+        answer = practise(run, processes=False, progress=lambda step, text: say(f"{variant} {seed}: {step} {text}"))
+        before = json.loads((run / "took.json").read_text()) if (run / "took.json").exists() else {}
+        took = {"cpu_s": time.process_time() - started_s, "wall_s": time.perf_counter() - wall_s}
+        total = {name: round(each + before.get(name, 0)) for name, each in took.items()}
+        (run / "took.json").write_text(json.dumps(total))
+        if answer["interrupted"]:
+            raise SystemExit(f"{run} was interrupted; the same command goes on with it")
     curves = read_metrics(run / "metrics.csv")
     episodes = ZarrStore.open(run / "replay.zarr").episodes
     steps, rates = curves["success_rate"]

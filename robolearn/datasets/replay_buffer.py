@@ -30,6 +30,7 @@ class ReplayBufferConfig:
     capacity: int  # slots: observations
     num_steps: int = 1  # n of n-step returns
     discount: float = 0.99  # per step
+    unfinished: float = 0.0  # return to go from the last observation of an episode that was cut off
 
 
 class ReplayBuffer:
@@ -92,8 +93,8 @@ class ReplayBuffer:
 
         `reward`, the discounted sum over up to n steps; `bootstrap`, 0 where the task was over within them, else 1;
         `discount`, that of the next observation's value; and `return_to_go`, the discounted sum to the end of the
-        episode, minus infinity while it is running. An episode that was truncated, or is running, bootstraps from the
-        last observation it has.
+        episode, `unfinished` included where it was truncated; minus infinity while it is running. An episode that was
+        truncated, or is running, bootstraps from the last observation it has.
         """
         return self.batch(self.draw(batch_size, rng), out)
 
@@ -173,8 +174,8 @@ class ReplayBuffer:
         if not self._running:
             return
         self._running = False
-        total = 0.0
         slot = (self._next - 2) % self.config.capacity
+        total = 0.0 if self._terminated[slot] else self.config.unfinished
         while self._acted[slot] and self._return[slot] == -np.inf:
             total = float(self._reward[slot]) + self.config.discount * total
             self._return[slot] = total

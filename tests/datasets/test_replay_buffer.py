@@ -207,9 +207,10 @@ def test_missing_commands_at_the_end_make_no_earlier_transition_terminal(tmp_pat
     assert buffer.batch(np.arange(3))["bootstrap"].tolist() == [1, 1, 1]
 
 
-def test_returns_are_summed_when_an_episode_ends() -> None:
+@pytest.mark.parametrize(("unfinished", "cut_off"), [(0.0, [3.0, 4.0, 4.0]), (-8.0, [2.0, 2.0, 0.0])])
+def test_returns_are_summed_when_an_episode_ends(unfinished: float, cut_off: list[float]) -> None:
     spec = InterfaceSpec({"proprio": ArraySpec((1,))}, ArraySpec((1,)), 10.0)
-    buffer = ReplayBuffer(spec, ReplayBufferConfig(capacity=20, discount=0.5))
+    buffer = ReplayBuffer(spec, ReplayBufferConfig(capacity=20, discount=0.5, unfinished=unfinished))
 
     def see(value: float) -> dict[str, np.ndarray]:
         return {"proprio": np.array([value], np.float32)}
@@ -220,7 +221,7 @@ def test_returns_are_summed_when_an_episode_ends() -> None:
             last = truncated and i == len(rewards) - 1
             buffer.append(np.zeros(1, np.float32), reward, see(0.0), len(rewards) == 1, last)
     returns = buffer.batch(np.flatnonzero(buffer.state_dict()["acted"]))["return_to_go"]
-    np.testing.assert_array_equal(returns, [3.0, 4.0, 4.0, 8.0, -np.inf, -np.inf])
+    np.testing.assert_array_equal(returns, [*cut_off, 8.0, -np.inf, -np.inf])
 
 
 def test_a_restored_buffer_goes_on_as_the_first() -> None:

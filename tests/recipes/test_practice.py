@@ -13,16 +13,17 @@ import pytest
 from practice_runs import demonstrations, kill, pids, prepared, recorded_arrays, same, small_config
 
 from robolearn.cli import run as command
+from robolearn.datasets.store import CLOSING_ROW, EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, SpecError, UnknownNameError
 from robolearn.recipes.finetune import learner as learning
-from robolearn.recipes.finetune.collector import WEIGHTS, weights_file
-from robolearn.recipes.finetune.interventions import Interventions
+from robolearn.recipes.finetune.collector import WEIGHTS, open_replay, weights_file
+from robolearn.recipes.finetune.interventions import Interventions, critics_of
 from robolearn.recipes.finetune.judges import ErringJudge, Frames, TrueJudge
 from robolearn.recipes.finetune.prepare import offline_buffer, old_episodes
 from robolearn.recipes.finetune.recipe import practise
 from robolearn.recipes.finetune.settings import FinetuneConfig, InterventionsConfig, with_settings
-from robolearn.types import ActionSource
+from robolearn.types import ActionSource, EpisodeOutcome
 
 STEPS = 60
 
@@ -105,9 +106,10 @@ def test_a_learner_that_died_gives_out_the_same_policies_again(
     assert (run / WEIGHTS / last).read_bytes() == (in_turns / WEIGHTS / last).read_bytes()
 
 
-def test_a_person_who_takes_over_is_recorded_as_such(folder: Path, ready: Path) -> None:
+def test_a_person_who_takes_over_is_recorded_as_such(folder: Path, ready: Path, in_turns: Path) -> None:
     config = replace(small_config(24), rewards="intervention")
-    config = replace(config, interventions=InterventionsConfig(ratio=0.99, attention=1.0, steps=2))
+    person = InterventionsConfig(ratio=0.99, critic=str(in_turns), attention=0.5, steps=2)
+    config = replace(config, interventions=person)
     run = copied(ready, folder / "interventions")
     config.write(run)
     practise(run, processes=False)
@@ -115,6 +117,8 @@ def test_a_person_who_takes_over_is_recorded_as_such(folder: Path, ready: Path) 
     source = np.concatenate([store.read(i)["action_source"][:-1] for i in range(len(store.episodes))])
     assert set(source.tolist()) == {ActionSource.POLICY, ActionSource.INTERVENTION}
     assert sum(info.tags["human_steps"] for info in store.episodes) == (source == ActionSource.INTERVENTION).sum()
+    with pytest.raises(SpecError, match="same task that was rewarded"):
+        critics_of(run, config.space().interface)
 
 
 def test_a_run_that_stops_between_two_attempts_says_why(folder: Path, ready: Path) -> None:
@@ -131,15 +135,39 @@ def test_a_run_that_stops_between_two_attempts_says_why(folder: Path, ready: Pat
 
 def test_the_intervention_ratio_has_to_lie_above_the_discount() -> None:
     with pytest.raises(SpecError, match="above the discount"):
-        FinetuneConfig("push-v1", interventions=InterventionsConfig(ratio=0.97))
+        FinetuneConfig("push-v1", interventions=InterventionsConfig(ratio=0.97, critic="run"))
 
 
-@pytest.mark.parametrize(("gain", "taken_over"), [(-0.1, True), (0.0, True), (0.05, False)])
-def test_an_attentive_person_stops_who_idles_and_lets_be_who_gets_on(gain: float, taken_over: bool) -> None:
-    person = Interventions(InterventionsConfig(ratio=0.985, attention=1.0), discount=0.97)
+@pytest.mark.parametrize(("worth", "taken_over"), [(0.97 * 0.8, True), (0.99 * 0.8, False)])
+def test_an_attentive_person_stops_who_idles_and_lets_be_who_gets_on(worth: float, taken_over: bool) -> None:
+    config = InterventionsConfig(ratio=0.985, critic="run", attention=1.0, noise=0.0)
+    person = Interventions(config, lambda seen, actions: np.where(actions[:, 0] == 1.0, 0.8, worth))
     person.begin(np.random.default_rng(0))
-    person.watch(0.5, 0.5 + gain)
+    expert = np.ones(4, np.float32)
+    person.watch({}, np.zeros(4, np.float32), lambda: expert)
     assert person.acts is taken_over
+    if taken_over:
+        acted = [person.action(lambda: expert) for _ in range(config.steps)]
+        assert (np.array(acted) == 1.0).all()
+        assert not person.acts
+
+
+def test_intervention_rewards_blame_a_takeover_and_the_loss_of_a_thing_but_no_expert(tmp_path: Path) -> None:
+    config = small_config(4)
+    store, space = open_replay(config, tmp_path), config.space()
+    person, policy = ActionSource.INTERVENTION, ActionSource.POLICY
+    seen = {name: np.zeros(field.shape, field.dtype) for name, field in space.interface.observation.items()}
+    with store.writer() as writer:
+        for success in (False, True):
+            writer.begin(EpisodeMeta("push-v1", "", tags={CLOSING_ROW: True}))
+            for step, source in enumerate((policy, person, policy, policy)):
+                row = {"reward": np.float32(-30.0 if step == 3 else -1.0), "action_source": np.uint8(source)}
+                row["action"] = np.zeros(space.interface.action.shape, np.float32)
+                writer.append({**seen, **row}, dict.fromkeys([*seen, *row], step))
+            writer.append(seen, dict.fromkeys(seen, 4))
+            writer.commit(EpisodeOutcome(success, True, False))
+    rewards = [learning.intervention_rewards(store, index)[:4].tolist() for index in range(2)]
+    assert rewards == [[-1, 0, 0, -30], [-1, 0, 0, 0]]
 
 
 def test_an_erring_judge_errs_at_its_rate_near_the_goal_alone() -> None:
@@ -164,6 +192,8 @@ def test_what_does_not_fit_is_told_before_anything_is_written(tmp_path: Path, de
         command(["finetune", "--task", "push-v1"])
     with pytest.raises(UnknownNameError, match="push-v1"):
         command(["finetune", "--task", "pusch-v1"])
+    with pytest.raises(SpecError, match="name its folder"):
+        command([*words[:2], "push-v1", *words[3:], "--set", "interventions.ratio=0.99"])
     assert not out.exists()
     with pytest.raises(SpecError, match="write name=value"):
         with_settings(FinetuneConfig("push-v1"), ["seed"])

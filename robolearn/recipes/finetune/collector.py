@@ -33,7 +33,7 @@ from robolearn.recipes.finetune.cells import make_cell
 from robolearn.recipes.finetune.dense import POTENTIAL
 from robolearn.recipes.finetune.film import Film
 from robolearn.recipes.finetune.image_judge import ImageJudge
-from robolearn.recipes.finetune.interventions import Interventions
+from robolearn.recipes.finetune.interventions import Interventions, critics_of
 from robolearn.recipes.finetune.judges import DONE_REWARD, STEP_REWARD, Frames, lost_reward
 from robolearn.recipes.finetune.prepare import PRETRAINED, make_judge
 from robolearn.recipes.finetune.settings import FinetuneConfig
@@ -76,7 +76,9 @@ class Collector:
         self._loaded = 0  # attempts that the policy has learned from
         self._told = "unknown"  # of what is waited for
         self._lost_reward = lost_reward(config.learner.discount)
-        self._interventions = Interventions(config.interventions, config.learner.discount)
+        critic, spec = Path(config.interventions.critic), config.space().interface
+        worth = critics_of(critic, spec) if config.interventions.ratio else lambda seen, actions: actions[:, 0]
+        self._interventions = Interventions(config.interventions, worth)
         self.store = open_replay(config, run)
         self._writer = self.store.writer(WriterConfig(statistics=False))
         self.done = len(self.store.episodes)
@@ -152,7 +154,6 @@ class Collector:
         self._generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
         self._interventions.begin(rng)
         self._verdicts.begin(self._first() if self.config.shaping else None, task)
-        self._progress = self.world.cell.status().progress
         self._succeeded = self._truth = False  # for as long as the task asks; so, or reached at the end
         self.film.begin(self.done)
 
@@ -166,11 +167,11 @@ class Collector:
         seen = self.world.observe()
         expert = self._interventions.action(self.world.expert) if self._interventions.acts else None
         action = self._sample(seen) if expert is None else expert
+        if expert is None:
+            self._interventions.watch(seen, action, self.world.expert)
         self.film.look(self.world)
         stamp_ns = self.world.cell.stamp_ns
         tick = self.world.step(action)
-        self._interventions.watch(self._progress, tick.progress)
-        self._progress = tick.progress
         self._verdicts.ask(Frames(tick.states, tick.reached, tick.progress, tick.images, tick.proprio), task)
         self._succeeded |= tick.success
         self._truth = self._succeeded or bool(tick.reached[-1])

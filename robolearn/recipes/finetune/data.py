@@ -101,15 +101,21 @@ def labelled_frames(episodes: Sequence[Recorded], space: ToolSpace) -> tuple[NDA
 
 
 def add_recorded(
-    buffer: ReplayBuffer, episode: Recorded, space: ToolSpace, task: int, judge: Judge, config: FinetuneConfig
+    buffer: ReplayBuffer,
+    episode: Recorded,
+    space: ToolSpace,
+    task: int,
+    judge: Judge,
+    config: FinetuneConfig,
+    step_reward: float = STEP_REWARD,
 ) -> bool:
     """Add the episode as an attempt at `task`, which ends where the judge calls it done. Whether it was done."""
     states, actions = episode.decisions(space)
     told = space.told(task)
     over = _done_at(episode, task, judge, config.supervisor.consecutive)
     last = len(actions) - 1 if over is None else min(max(-(-over // DECISION_TICKS) - 1, 0), len(actions) - 1)
-    rewards = np.full(last + 1, STEP_REWARD, np.float32)
-    rewards[-1] = STEP_REWARD if over is None else DONE_REWARD
+    rewards = np.full(last + 1, step_reward, np.float32)
+    rewards[-1] = step_reward if over is None else DONE_REWARD
     if config.shaping:
         potentials = judge.potential(_frames(episode, task), task)
         assert potentials is not None

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 from robolearn.algorithms import algorithm_class
 from robolearn.algorithms.algorithm import Batch, Metrics
-from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig, Rewards, logged_rewards
+from robolearn.datasets.replay_buffer import ReplayBuffer, Rewards, logged_rewards
 from robolearn.datasets.store import CLOSING_ROW, EpisodeInfo, Store
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.policies.gaussian import GaussianPolicy
@@ -29,7 +29,7 @@ from robolearn.recipes.finetune.collector import REPLAY, WEIGHTS, weights_file
 from robolearn.recipes.finetune.dense import shaped_rewards
 from robolearn.recipes.finetune.evaluation import true_success
 from robolearn.recipes.finetune.interventions import add_human_steps
-from robolearn.recipes.finetune.prepare import PRETRAINED
+from robolearn.recipes.finetune.prepare import PRETRAINED, buffer_config
 from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.recipes.run import RESUME_FILE, Run, read_state
 from robolearn.recipes.training_data import tensors
@@ -73,7 +73,7 @@ class Learner:
             config.compute.wrapper(),
         )
         initialise(self.algorithm, pretrained, read_state(pretrained)[0])
-        self._buffer = ReplayBuffer(spec, ReplayBufferConfig(REPLAY_CAPACITY, discount=config.learner.discount))
+        self._buffer = ReplayBuffer(spec, buffer_config(config, REPLAY_CAPACITY))
         self._rewards: Rewards = intervention_rewards if config.rewards == "intervention" else logged_rewards
         if config.shaping:
             self._rewards = partial(shaped_rewards, config)
@@ -197,8 +197,13 @@ def decisions(info: EpisodeInfo) -> int:
 
 
 def intervention_rewards(store: Store, index: int) -> NDArray:
-    """RLIF's: minus one before a takeover, else nothing."""
-    return intervention_reward(store.read(index, ["action_source"])["action_source"], InterventionConfig())
+    """RLIF's: minus one before a takeover, else nothing; but to lose a thing, which ends the attempt, costs as much as
+    ever, or a learner that is stopped too often would rather be rid of it."""
+    rows, info = store.read(index, ["action_source", "reward"]), store.episodes[index]
+    rewards = intervention_reward(rows["action_source"], InterventionConfig())
+    if info.terminated and not info.success:
+        rewards[decisions(info) - 1] = rows["reward"][decisions(info) - 1]
+    return rewards
 
 
 def follow(learner: Learner, path: Path, alive: Callable[[], bool], poll_s: float = 0.01) -> None:

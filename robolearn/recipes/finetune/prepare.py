@@ -18,7 +18,7 @@ from robolearn.networks.model_directory import config_from_json, read_model_conf
 from robolearn.recipes.demonstrations import buffer_statistics
 from robolearn.recipes.finetune.data import Recorded, add_recorded, labelled_frames, read_recorded
 from robolearn.recipes.finetune.image_judge import open_image_judge, prepare_image_judge, score_old
-from robolearn.recipes.finetune.judges import ErringJudge, Judge, LearnedJudge, TrueJudge
+from robolearn.recipes.finetune.judges import ErringJudge, Judge, LearnedJudge, TrueJudge, lost_reward
 from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.recipes.run import RESUME_FILE, Run, read_run_config, read_state
 from robolearn.recipes.training_data import tensors
@@ -78,14 +78,35 @@ def make_judge(config: FinetuneConfig, run: Path, erring: bool = True) -> Judge:
     return ErringJudge(judge, space, config.false_positives) if erring and config.false_positives else judge
 
 
+def buffer_config(config: FinetuneConfig, slots: int) -> ReplayBufferConfig:
+    """What was never finished is worth that: to add up its steps alone would be no bound for Cal-QL to keep to."""
+    discount = config.learner.discount
+    return ReplayBufferConfig(slots, discount=discount, unfinished=lost_reward(discount))
+
+
 def offline_buffer(config: FinetuneConfig, run: Path, episodes: Sequence[Recorded]) -> ReplayBuffer:
     """All episodes as attempts at each task, as the judge sees them."""
     space, judge = config.space(), make_judge(config, run, erring=False)
     slots = HUMAN_STEPS + sum(len(space.tasks) * (len(episode.states) + 2) for episode in episodes)
-    buffer = ReplayBuffer(space.interface, ReplayBufferConfig(slots, discount=config.learner.discount))
+    buffer = ReplayBuffer(space.interface, buffer_config(config, slots))
     for episode in episodes:
         for task in range(len(space.tasks)):
             add_recorded(buffer, episode, space, task, judge, config)
+    return buffer
+
+
+def demonstrated(config: FinetuneConfig, run: Path) -> ReplayBuffer:
+    """The old data of RLIF: the demonstrations, at the task that they were made for, and no reward. Of the rest nobody
+    has said what was wrong with it."""
+    space, judge = config.space(), make_judge(config, run, erring=False)
+    demos = [Path(path) for path in read_run_config(run)["demos"]]
+    episodes = recorded(config, [], demos)
+    episodes = score_old(config, run, demos, episodes) if config.reward_models else episodes
+    episodes = [each for each in episodes if each.success]
+    slots = HUMAN_STEPS + sum(len(episode.states) + 2 for episode in episodes)
+    buffer = ReplayBuffer(space.interface, buffer_config(config, slots))
+    for episode in episodes:
+        add_recorded(buffer, episode, space, episode.task, judge, config, step_reward=0.0)
     return buffer
 
 

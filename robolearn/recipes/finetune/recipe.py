@@ -16,9 +16,11 @@ from robolearn.errors import RobolearnError
 from robolearn.recipes.finetune.cells import check_cell, check_teleop
 from robolearn.recipes.finetune.collector import REPLAY, WAITS, Collector
 from robolearn.recipes.finetune.image_judge import check_models
+from robolearn.recipes.finetune.interventions import critics_of
 from robolearn.recipes.finetune.learner import Learner, columns, decisions
 from robolearn.recipes.finetune.prepare import (
     PRETRAINED,
+    demonstrated,
     offline_buffer,
     old_episodes,
     prepare_judge,
@@ -56,6 +58,8 @@ def begin(config: FinetuneConfig, prior: Sequence[Path], demos: Sequence[Path], 
         check_cell(load_cell(Path(config.cell)), Path(config.cell), make_task(config.task), config)
     check_teleop(config)
     check_models(config)
+    if config.interventions.ratio:
+        critics_of(Path(config.interventions.critic), config.space().interface)
     recorded(config, prior, demos)
     about: dict[str, Any] = {"task": config.task, "recipe": "finetune", "reward": config.reward}
     about["online"] = {"evaluation_episodes": config.evaluation_episodes}
@@ -104,6 +108,8 @@ def old_data(config: FinetuneConfig, run: Path) -> Any:
     """The buffer of old data of a prepared run, where it is used online."""
     if config.online != "symmetric":
         return None
+    if config.rewards == "intervention":
+        return demonstrated(config, run)
     return offline_buffer(config, run, old_episodes(config, run))
 
 

@@ -36,17 +36,18 @@ GOES_ON = {"calql": ("rlpd", "calql"), "iql": ("iql",), "nothing": ("rlpd", "sac
 class InterventionsConfig:
     """A person at the controls, played by the scripted expert with noise.
 
-    They take over for `steps` decisions, with `attention`, when an action wastes more than `ratio` allows: when the
-    value of what it led to, discounted, is below `ratio` times the value before (RLIF, section 5, its simulated
-    trigger), and with 1 - attention at any other time. `ratio` has to be above the discount, for to idle costs just
-    that factor, and a learner that may idle unpunished will.
+    They take over for `steps` decisions, with `attention`, after an action that wasted more than `ratio` allows: one
+    worth less than `ratio` times what the expert, without noise, would have done there; and with 1 - attention after
+    any other (RLIF, section 5, its value-based trigger). What an action is worth is asked of the critics of another
+    run, which got good by the task's own reward. `ratio` has to be above the discount, for to idle costs just that
+    factor, and a learner that may idle unpunished will.
     """
 
     ratio: float = 0.0  # 0: nobody is there
+    critic: str = ""  # folder of that run
     attention: float = 0.95
     steps: int = 4
     noise: float = 0.0  # standard deviation of what is added to the expert's actions
-    horizon: float = 20.0  # decisions that the whole task takes an expert: progress p leaves (1 - p) of them
 
 
 @dataclass(frozen=True)
