@@ -19,10 +19,10 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from pathlib import Path
 
 import torch
-from value_bias import value_bias
 
 from robolearn.algorithms.compile import Compute
 from robolearn.recipes.train import TrainRequest, train_policy
+from robolearn.recipes.value_bias import value_bias
 
 RESULTS = Path(__file__).parent / "results"
 NUMBERS = ("return_mean", "return_std", "success_rate", "value", "temperature")
