@@ -71,7 +71,8 @@ def test_a_killed_process_loses_nothing_and_leaves_nobody_behind(folder: Path, r
     """The collector here, for it holds the dataset; the learner below, and everybody in the slow soak."""
     run = copied(ready, folder / "killed")
     small_config(STEPS).write(run)
-    thread = threading.Thread(target=practise, args=(run,))
+    said: list[str] = []
+    thread = threading.Thread(target=practise, args=(run, True, lambda done, text: said.append(text)))
     thread.start()
     while not pids(run, "collector") or not (run / "replay.zarr" / "zarr.json").exists():
         assert thread.is_alive()
@@ -80,6 +81,7 @@ def test_a_killed_process_loses_nothing_and_leaves_nobody_behind(folder: Path, r
     thread.join(300)
     assert not thread.is_alive()
     assert pids(run) == []
+    assert any("the collector died and is started again" in text for text in said)
     assert same(recorded_arrays(run), recorded_arrays(in_turns))
 
 

@@ -13,7 +13,7 @@ from robolearn.recipes.finetune.supervisor import Attempt
 
 FOLDER = "films"
 SIZE = (96, 96)
-FRAMES = 8
+FRAMES, GAP = 8, 2  # of a strip, and the pixels between two
 FIRST = 4  # attempts that are filmed in any case
 
 
@@ -42,7 +42,8 @@ class Film:
         import cv2
 
         chosen = np.linspace(0, len(self._images) - 1, min(FRAMES, len(self._images))).round().astype(int)
-        strip = np.concatenate([self._images[i] for i in chosen], axis=1)
+        apart = np.full((SIZE[0], GAP, 3), 255, np.uint8)
+        strip = np.concatenate([part for i in chosen for part in (apart, self._images[i])][1:], axis=1)
         self._folder.mkdir(exist_ok=True)
         name = f"{number:07d}_{attempt.task}_{attempt.end.value}_{'true' if truth else 'false'}.png"
         cv2.imwrite(str(self._folder / name), cv2.cvtColor(strip, cv2.COLOR_RGB2BGR))

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from robolearn.algorithms import algorithm_class
 from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
 from robolearn.envs.tool_space import TOLD
+from robolearn.errors import DatasetError
 from robolearn.networks.model_directory import config_from_json, read_model_config, read_weights, write_model
 from robolearn.recipes.demonstrations import buffer_statistics
 from robolearn.recipes.finetune.data import Recorded, add_recorded, labelled_frames, read_recorded
@@ -29,6 +31,7 @@ CLASSIFIER, PRETRAINED = "classifier", "pretrained"
 HELD_OUT = 0.25  # of the episodes, that the classifier's threshold is chosen on
 FALSE_POSITIVE_RATE = 0.002  # of held-out frames
 SAVE_STEPS = 250
+Labelled = tuple[NDArray[np.float32], NDArray[np.bool_]]  # frames, and whether they are done
 HUMAN_STEPS = 20_000  # that a person may add to the old data while the policy practises
 
 
@@ -53,17 +56,34 @@ def prepare_judge(config: FinetuneConfig, run: Path, episodes: Sequence[Recorded
         return dict(prepare_image_judge(config, run, [Path(path) for path in about["demos"]], episodes))
     if (run / CLASSIFIER).exists():
         return dict(read_model_config(run / CLASSIFIER, "success classifier")["held_out"])
-    space = config.space()
-    order = np.random.default_rng((config.seed, 1)).permutation(len(episodes))
-    count = max(round(len(episodes) * HELD_OUT), 1)
-    held_out, train = ([episodes[i] for i in part] for part in (order[:count], order[count:]))
     settings = StateSuccessConfig(seed=config.seed)
-    model, facts = train_state_success(
-        labelled_frames(train, space), labelled_frames(held_out, space), settings, FALSE_POSITIVE_RATE
-    )
+    model, facts = train_state_success(*_frames(config, episodes), settings, FALSE_POSITIVE_RATE)
     about = {"config": vars(model.config), "version": model.version, "held_out": dict(facts)}
     write_model(run / CLASSIFIER, about, model.state_dict())
     return dict(facts)
+
+
+def check_judge(config: FinetuneConfig, episodes: Sequence[Recorded]) -> None:
+    """Raises DatasetError where there are too few episodes to choose the success classifier's threshold on."""
+    if config.reward != "success":
+        return
+    _, (_, labels) = _frames(config, episodes)
+    have, wanted = int((~labels).sum()), round(1.0 / FALSE_POSITIVE_RATE)
+    if have < wanted:
+        raise DatasetError(
+            f"{len(episodes)} episodes are too few for the success classifier: the {HELD_OUT:.0%} that it is judged on "
+            f"have {have} frames that are no success, and {wanted} are wanted; collect about "
+            f"{int(len(episodes) * wanted / max(have, 1)) + 1} demonstrations and prior episodes in all"
+        )
+
+
+def _frames(config: FinetuneConfig, episodes: Sequence[Recorded]) -> tuple[Labelled, Labelled]:
+    """Of the success classifier: to train it, and those that are held out."""
+    space = config.space()
+    order = np.random.default_rng((config.seed, 1)).permutation(len(episodes))
+    count = max(round(len(episodes) * HELD_OUT), 1)
+    train, held_out = ([episodes[i] for i in part] for part in (order[count:], order[:count]))
+    return labelled_frames(train, space), labelled_frames(held_out, space)
 
 
 def make_judge(config: FinetuneConfig, run: Path, erring: bool = True) -> Judge:

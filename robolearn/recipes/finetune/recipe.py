@@ -20,6 +20,7 @@ from robolearn.recipes.finetune.interventions import critics_of
 from robolearn.recipes.finetune.learner import Learner, columns, decisions
 from robolearn.recipes.finetune.prepare import (
     PRETRAINED,
+    check_judge,
     demonstrated,
     offline_buffer,
     old_episodes,
@@ -60,7 +61,7 @@ def begin(config: FinetuneConfig, prior: Sequence[Path], demos: Sequence[Path], 
     check_models(config)
     if config.interventions.ratio:
         critics_of(Path(config.interventions.critic), config.space().interface)
-    recorded(config, prior, demos)
+    check_judge(config, recorded(config, prior, demos))
     about: dict[str, Any] = {"task": config.task, "recipe": "finetune", "reward": config.reward}
     about["online"] = {"evaluation_episodes": config.evaluation_episodes}
     about |= {"prior": [str(path.absolute()) for path in prior], "demos": [str(path.absolute()) for path in demos]}
@@ -77,8 +78,10 @@ def prepare(run: Path, progress: Progress = lambda done, text: None) -> None:
     episodes = old_episodes(config, run)
     if config.reward != "true":
         facts = prepare_judge(config, run, episodes)
-        progress(0, f"judge: {facts['true_positive_rate']:.2f} true, {facts['false_positive_rate']:.4f} false")
-    pretrain(config, run, offline_buffer(config, run, episodes), lambda done, text: progress(0, f"{done} {text}"))
+        found, wrong = facts["true_positive_rate"], facts["false_positive_rate"]
+        progress(0, f"judge: finds {found:.0%} of the held-out frames that are done, errs in {wrong:.2%} of the others")
+    buffer, steps = offline_buffer(config, run, episodes), config.pretraining_steps
+    pretrain(config, run, buffer, lambda done, text: progress(0, f"pre-training {done}/{steps}, {text}"))
 
 
 def practise(run: Path, processes: bool = True, progress: Progress = lambda done, text: None) -> dict[str, Any]:
@@ -154,16 +157,17 @@ class Child:
     def finished(self) -> bool:
         return self._process.poll() == 0
 
-    def mend(self, now_s: float) -> None:
-        """Start it again if it died. Raises RobolearnError when that happens too often."""
+    def mend(self, now_s: float) -> str:
+        """Start it again if it died; says so, and why it did. Raises RobolearnError when that happens too often."""
         if self._process.poll() in (None, 0):
-            return
+            return ""
         self._deaths = [at for at in self._deaths if now_s - at < DEATH_WINDOW_S] + [now_s]
+        last = self._log.read_text(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
         if len(self._deaths) >= MAX_DEATHS:
-            last = self._log.read_text(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
             raise RobolearnError(f"the {self.role} died {MAX_DEATHS} times in a minute; its last words: {last[0]}")
         self._close()
         self._start()
+        return f"the {self.role} died and is started again; its last words: {last[0]}"
 
     def end(self) -> None:
         self._close()
@@ -184,7 +188,8 @@ def _side_by_side(config: FinetuneConfig, run: Path, progress: Progress, interru
     try:
         while not interrupted.is_set() and not all(child.finished for child in children):
             for child in children:
-                child.mend(time.monotonic())
+                if died := child.mend(time.monotonic()):
+                    progress(looked.steps, died)
             looked(progress)
             time.sleep(LOOK_S)
     finally:
@@ -198,6 +203,7 @@ class _Look:
     def __init__(self, run: Path) -> None:
         self._path, self._waits = run / REPLAY, run / WAITS
         self._seen: tuple[int, str] = (0, "")
+        self.steps = 0  # decisions
 
     def __call__(self, progress: Callable[[int, str], None]) -> None:
         root = self._path / "zarr.json"
@@ -213,7 +219,8 @@ class _Look:
         self._seen = seen
         store = ZarrStore.open(self._path)
         text = _text(store, float("nan")) + (f"; it waits: {waits}" if waits else "")
-        progress(sum(decisions(info) for info in store.episodes), text)
+        self.steps = sum(decisions(info) for info in store.episodes)
+        progress(self.steps, text)
 
 
 def _text(store: ZarrStore, evaluated: float) -> str:

@@ -33,7 +33,8 @@ def write_morning_report(run: Path) -> dict[str, Any]:
     curves = read_metrics(run / "metrics.csv") if (run / "metrics.csv").exists() else {}
     numbers = summary(config, episodes, curves)
     target = make_task(config.task)
-    sections = [("Success over time", _success_plot(config, episodes, curves), SUCCESS_CAPTION)] if episodes else []
+    explained = SUCCESS_CAPTION.format(episodes=config.evaluation_episodes)
+    sections = [("Success over time", _success_plot(config, episodes, curves), explained)] if episodes else []
     sections += [("False-positive watch", _watch_plot(config, episodes), WATCH_CAPTION)] if episodes else []
     sections += [("People", _people(config, episodes, numbers), "")] if episodes else []
     sections += [("First attempts", _strips(run, slice(0, SHOWN)), STRIP_CAPTION)]
@@ -59,8 +60,8 @@ def write_morning_report(run: Path) -> dict[str, Any]:
 
 SUCCESS_CAPTION = (
     f"Attempts at the target task, mean of the last {WINDOW}. Judged is what the reward model said, true what the twin "
-    "knows; where judged runs ahead of true, the policy has learned to please the model. Evaluated: episodes from "
-    "fresh starts, by the most likely action."
+    "knows; where judged runs ahead of true, the policy has learned to please the model. Evaluated: {episodes} "
+    "episodes from fresh starts, by the most likely action."
 )
 WATCH_CAPTION = (
     "Of the attempts that the model called a success, the share that was none (false); of those that it did not, the "
@@ -73,7 +74,7 @@ EXTRA_STYLE = """
 .t b{display:block;font-size:1.35rem;font-variant-numeric:tabular-nums}.t span{color:#59636e;font-size:.85rem}
 figure{margin:.4rem 0 .9rem}figcaption{font-size:.85rem;color:#59636e}
 figure img{border:3px solid #cf222e;border-radius:4px;box-sizing:border-box;image-rendering:auto}
-figure.true img{border-color:#2ea043}svg{max-width:100%;height:auto}
+figure.true img{border-color:#2ea043}svg{width:100%;height:auto}
 """
 
 
@@ -177,13 +178,13 @@ def _people(config: FinetuneConfig, episodes: list[EpisodeInfo], numbers: dict[s
         if info.reason:
             reasons[info.reason] = reasons.get(info.reason, 0) + 1
     rows = "".join(f"<tr><td>{html.escape(k)}</td><td class=n>{v}</td></tr>" for k, v in reasons.items())
-    asked = f"A person was asked {numbers['human_resets']} times in {len(episodes)} attempts"
-    minutes = numbers["recovery_steps"] / config.space().interface.control_hz / 60
-    asked += f", the robot put things back by itself {numbers['recoveries']} times in {minutes:.0f} minutes,"
     steps = sum(_takeovers(info) for info in episodes)
-    helped = f" and acted for {steps} decisions." if steps else " and never took over."
+    helped = f"acted for {steps} decisions" if steps else "never took over"
+    asked = f"A person was asked {numbers['human_resets']} times in {len(episodes)} attempts, and {helped}. "
+    minutes = numbers["recovery_steps"] / config.space().interface.control_hz / 60
+    asked += f"The robot put things back by itself {numbers['recoveries']} times, which took {minutes:.1f} minutes."
     table = f"<table><tr><th>why an attempt was cut off</th><th>times</th></tr>{rows}</table>" if rows else ""
-    return f"<p>{asked}{helped}</p>{table}"
+    return f"<p>{asked}</p>{table}"
 
 
 def _strips(run: Path, which: slice) -> str:
