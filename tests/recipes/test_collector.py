@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from robolearn.datasets.replay_buffer import ReplayBufferConfig
 from robolearn.errors import CheckpointError
 from robolearn.recipes.collector import Collector
-from robolearn.recipes.environments import REWARDS
+from robolearn.recipes.environments import REWARDS, make_environments
 from robolearn.specs import ArraySpec, InterfaceSpec
 
 
@@ -63,6 +64,25 @@ def test_a_transition_is_what_happened() -> None:
     recent = collector.recent()
     assert 3 <= recent["episode_steps"] <= 12
     assert 0 <= recent["episode_success"] <= 1
+
+
+def test_an_environment_of_gymnasium_does_what_the_transitions_say_also_at_the_end_of_an_episode() -> None:
+    envs = make_environments("gym:Pendulum-v1", 2)
+    collector, rng = Collector(envs, ReplayBufferConfig(2000), REWARDS["task"], 0), np.random.default_rng(0)
+    for _ in range(410):  # episodes of 200 steps, never terminated
+        collector.step(collector.random_actions(rng))
+    batch = collector.sample(2000, rng)
+    assert (batch["bootstrap"] == 1).all()
+    envs.close()
+    alone: Any = gymnasium.make("Pendulum-v1").unwrapped
+    alone.reset(seed=0)
+    for state, action, reward, following in zip(
+        *(batch[name] for name in ("state", "action", "reward", "next_state")), strict=True
+    ):
+        alone.state = np.array([np.arctan2(state[1], state[0]), state[2]])
+        found, found_reward, *_ = alone.step(action)
+        np.testing.assert_allclose(found, following, atol=1e-5)
+        np.testing.assert_allclose(found_reward, reward, atol=1e-4)
 
 
 def test_all_buffers_are_drawn_from_and_mixed() -> None:
