@@ -1,0 +1,137 @@
+"""What happens when learners that were trained on a dataset begin to act: returns just before and after, plotted.
+
+`python benchmarks/offline_to_online.py gym:Pendulum-v1 DATASET --reward reward --json` trains CQL and Cal-QL on the
+dataset, then lets each go on in the task: `cql` and `calql` with half of every batch from the dataset, `wsrl` (critics
+of Cal-QL, no data, first steps by the policy as it is) and `sac` (the same networks as `calql`, no data, nothing done).
+Every curve begins with the policy of the pre-training. Writes benchmarks/results/offline_to_online_<task>.json and
+.png; runs that are there already are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from robolearn.algorithms.compile import Compute
+from robolearn.recipes.evaluate import evaluate_policy
+from robolearn.recipes.train import TrainRequest, train_policy
+
+RESULTS = Path(__file__).parent / "results"
+ENSEMBLE = ("num_critics=4", "critic_layer_norm=true")  # what WSRL wants of its pre-training
+
+
+@dataclass(frozen=True)
+class Way:
+    """From a dataset to the task: the algorithms before and after, their settings, and whether the data stays."""
+
+    before: str
+    after: str
+    data: bool
+    settings_before: tuple[str, ...] = ()
+    settings_after: tuple[str, ...] = ()
+
+
+WAYS = {
+    "calql": Way("calql", "calql", True),
+    "cql": Way("cql", "cql", True),
+    "wsrl": Way("calql", "rlpd", False, ENSEMBLE, ("num_critics=4", "utd=2", "initial_temperature=0.1")),
+    "sac": Way("calql", "sac", False),
+}
+
+
+def run(args: argparse.Namespace, name: str, seed: int, folder: Path) -> dict[str, Any]:
+    """One way with one seed: its curve, whose step 0 is the policy of the pre-training."""
+    way = WAYS[name]
+    compute = Compute("cpu", args.compile)
+    pre = folder / f"{way.before}{'_'.join(way.settings_before)}_{seed}"
+    if not pre.exists():
+        settings = [*args.set, *way.settings_before]
+        request = TrainRequest(way.before, args.dataset, args.task, pre, args.offline_steps, seed, reward=args.reward)
+        train_policy(replace(request, settings=settings, compute=compute))
+    start = evaluate_policy(pre / "checkpoints" / "latest", args.task, args.episodes)
+    online = [f"online.evaluations={args.evaluations}", f"online.evaluation_episodes={args.episodes}"]
+    online += [f"online.warmup_steps={args.warmup_steps}"] * (name == "wsrl")
+    request = TrainRequest(
+        way.after,
+        task=args.task,
+        out=folder / f"{name}_{seed}_online",
+        steps=args.steps,
+        seed=seed,
+        init_from=pre,
+        offline_data=args.dataset if way.data else None,
+        compute=compute,
+        settings=[*args.set, *way.settings_after, *online],
+    )
+    train_policy(request)
+    with (request.run / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["return_mean"]]
+    curve = [{"step": int(row["step"]), "return_mean": float(row["return_mean"])} for row in rows]
+    return {"way": name, "seed": seed, "curve": [{"step": 0, "return_mean": start["return_mean"]}, *curve]}
+
+
+def plot(rows: list[dict[str, Any]], task: str, path: Path) -> None:
+    """Mean over the seeds, each seed as a thin line."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axis = figure.subplots()
+    for name, colour in zip(WAYS, ("#1a7f37", "#cf222e", "#0969da", "#9a6700"), strict=True):
+        curves = [row["curve"] for row in rows if row["way"] == name]
+        if not curves:
+            continue
+        steps = [point["step"] for point in curves[0]]
+        values = np.array([[point["return_mean"] for point in curve] for curve in curves])
+        axis.plot(steps, values.T, color=colour, linewidth=0.6, alpha=0.5)
+        axis.plot(steps, values.mean(0), color=colour, linewidth=2, label=f"{name}, {len(curves)} seeds")
+    axis.set_xlabel("environment steps after the pre-training")
+    axis.set_ylabel("return")
+    axis.set_title(task, fontsize=10)
+    axis.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task")
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("--reward", help="of the dataset, as `train --reward`")
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--offline-steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=2000, help="in the task")
+    parser.add_argument("--warmup-steps", type=int, default=400, help="of wsrl")
+    parser.add_argument("--evaluations", type=int, default=10)
+    parser.add_argument("--episodes", type=int, default=10, help="of an evaluation")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--set", nargs="*", default=[], help="settings of every training")
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    file = RESULTS / f"offline_to_online_{args.task.removeprefix('gym:')}.json"
+    known: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"rows": []}
+    known |= {"task": args.task, "offline_steps": args.offline_steps, "settings": args.set}
+    done = {(row["way"], row["seed"]) for row in known["rows"]}
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in args.seeds:
+            for name in args.ways:
+                if (name, seed) not in done:
+                    row = run(args, name, seed, Path(folder))
+                    print(row, file=sys.stderr, flush=True)
+                    known["rows"].append(row)
+                    file.write_text(json.dumps(known, indent=1) + "\n")
+    plot(known["rows"], args.task, file.with_suffix(".png"))
+    if args.json:
+        print(json.dumps(known))
+
+
+if __name__ == "__main__":
+    main()
