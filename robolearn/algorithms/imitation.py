@@ -13,7 +13,7 @@ from robolearn.algorithms.adamw import AdamW
 from robolearn.algorithms.algorithm import Batch, Metrics
 from robolearn.algorithms.compile import Wrapper
 from robolearn.algorithms.optimizer import cosine_learning_rate
-from robolearn.algorithms.state import pack, unpack
+from robolearn.algorithms.state import load_state, state_of
 from robolearn.networks.augmentation import shifted
 
 
@@ -70,15 +70,14 @@ class Imitation:
         loss, metrics = self._loss(batch, *noise)
         return {**metrics, "grad_norm": self._adamw.step(loss)}
 
+    def _parts(self) -> dict[str, Any]:
+        return {"policy": self._policy, "adamw": self._adamw}
+
     def state_dict(self) -> dict[str, Tensor]:
-        facts = {"generator": self.generator.get_state(), "gradient_step": torch.tensor(self.gradient_step)}
-        return pack({"policy": self._policy.state_dict(), "adamw": self._adamw.state_dict(), "": facts})
+        return state_of(self._parts(), self.gradient_step, self.generator)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self._policy.load_state_dict(unpack(state, "policy"))
-        self._adamw.load_state_dict(unpack(state, "adamw"))
-        self.generator.set_state(state["generator"].cpu())
-        self.gradient_step = int(state["gradient_step"])
+        self.gradient_step = load_state(state, self._parts(), self.generator)
 
 
 def masked_mean(distance: Tensor, batch: Batch) -> Tensor:

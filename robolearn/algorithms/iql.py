@@ -24,7 +24,7 @@ from torch import Tensor
 from robolearn.algorithms.algorithm import Batch, DataKind, Metrics
 from robolearn.algorithms.compile import Wrapper, plain
 from robolearn.algorithms.optimizer import Adam, cosine_learning_rate, polyak_update
-from robolearn.algorithms.state import pack, unpack
+from robolearn.algorithms.state import load_state, state_of
 from robolearn.networks.critic import Critic
 from robolearn.networks.mlp import mlp
 from robolearn.networks.normalizer import Statistics
@@ -168,10 +168,7 @@ class IQL:
         }
 
     def state_dict(self) -> dict[str, Tensor]:
-        facts = {"gradient_step": torch.tensor(self.gradient_step)}
-        return pack({name: part.state_dict() for name, part in self._parts().items()} | {"": facts})
+        return state_of(self._parts(), self.gradient_step)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        for name, part in self._parts().items():
-            part.load_state_dict(unpack(state, name))
-        self.gradient_step = int(state["gradient_step"])
+        self.gradient_step = load_state(state, self._parts())

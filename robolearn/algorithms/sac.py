@@ -26,7 +26,7 @@ from torch import Tensor
 from robolearn.algorithms.algorithm import Batch, DataKind, Metrics
 from robolearn.algorithms.compile import Wrapper, plain
 from robolearn.algorithms.optimizer import Adam, polyak_update
-from robolearn.algorithms.state import pack, unpack
+from robolearn.algorithms.state import load_state, state_of
 from robolearn.networks.augmentation import shifted
 from robolearn.networks.critic import Critic
 from robolearn.networks.normalizer import Statistics
@@ -167,17 +167,7 @@ class SAC:
         }
 
     def state_dict(self) -> dict[str, Tensor]:
-        facts = {
-            "log_temperature": self.log_temperature.detach(),
-            "generator": self._generator.get_state(),
-            "gradient_step": torch.tensor(self.gradient_step),
-        }
-        return pack({name: part.state_dict() for name, part in self._parts().items()} | {"": facts})
+        return state_of(self._parts(), self.gradient_step, self._generator, log_temperature=self.log_temperature)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        for name, part in self._parts().items():
-            part.load_state_dict(unpack(state, name))
-        with torch.no_grad():
-            self.log_temperature.copy_(state["log_temperature"])
-        self._generator.set_state(state["generator"].cpu())
-        self.gradient_step = int(state["gradient_step"])
+        self.gradient_step = load_state(state, self._parts(), self._generator, log_temperature=self.log_temperature)

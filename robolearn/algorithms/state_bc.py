@@ -22,7 +22,7 @@ from torch import Tensor
 from robolearn.algorithms.algorithm import Batch, DataKind, Metrics
 from robolearn.algorithms.compile import Wrapper, plain
 from robolearn.algorithms.optimizer import Adam, cosine_learning_rate
-from robolearn.algorithms.state import pack, unpack
+from robolearn.algorithms.state import load_state, state_of
 from robolearn.networks.normalizer import Statistics
 from robolearn.policies.gaussian import GaussianPolicy, GaussianPolicyConfig
 from robolearn.specs import InterfaceSpec
@@ -97,11 +97,11 @@ class StateBC:
     def policy(self) -> GaussianPolicy:
         return self.actor
 
+    def _parts(self) -> dict[str, Any]:
+        return {"actor": self.actor, "adam": self._adam}
+
     def state_dict(self) -> dict[str, Tensor]:
-        facts = {"gradient_step": torch.tensor(self.gradient_step)}
-        return pack({"actor": self.actor.state_dict(), "adam": self._adam.state_dict(), "": facts})
+        return state_of(self._parts(), self.gradient_step)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self.actor.load_state_dict(unpack(state, "actor"))
-        self._adam.load_state_dict(unpack(state, "adam"))
-        self.gradient_step = int(state["gradient_step"])
+        self.gradient_step = load_state(state, self._parts())
