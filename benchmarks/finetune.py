@@ -101,7 +101,7 @@ def collect(args: argparse.Namespace) -> tuple[list[Path], list[Path]]:
         if have < episodes:
             say(f"collecting {path}")
             task = make_task(args.task).backward if backward else args.task
-            collect_episodes(CollectConfig(task, manner=manner, image_size=16), path, episodes - have, seed + have)
+            collect_episodes(CollectConfig(task, manner=manner, image_size=0), path, episodes - have, seed + have)
         paths.append(path)
     return paths[:2], paths[2:]
 

@@ -37,7 +37,7 @@ def small_config(steps: int, seed: int = 0) -> FinetuneConfig:
 def demonstrations(folder: Path, episodes: int = 1) -> list[Path]:
     """Of push and of its way back."""
     for task in ("push-v1", "push_back-v1"):
-        collect_episodes(CollectConfig(task, image_size=8), folder / f"{task}.zarr", episodes, seed=0)
+        collect_episodes(CollectConfig(task, image_size=0), folder / f"{task}.zarr", episodes, seed=0)
     return [folder / "push-v1.zarr", folder / "push_back-v1.zarr"]
 
 

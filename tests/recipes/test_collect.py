@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,17 @@ def test_a_seed_fixes_the_data(tmp_path: Path) -> None:
         np.testing.assert_array_equal(values, other[name])
 
 
+def test_without_pictures_the_data_are_the_same_but_for_them(tmp_path: Path) -> None:
+    collect_episodes(CONFIG, tmp_path / "a", 1, seed=11)
+    collect_episodes(replace(CONFIG, image_size=0), tmp_path / "b", 1, seed=11)
+    one, other = (ZarrStore.open(tmp_path / name).read(0) for name in ("a", "b"))
+    assert {name for name in one if name not in other} == {"image_front", "image_wrist"}
+    for name, values in other.items():
+        np.testing.assert_array_equal(values, one[name])
+    with pytest.raises(RobolearnError, match="leave out --graph"):
+        collect_episodes(replace(CONFIG, image_size=0), tmp_path / "c", 1, graph=True)
+
+
 def test_a_dataset_of_another_kind_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "demos.zarr"
     collect_episodes(CONFIG, out, 1)
@@ -76,7 +88,7 @@ def test_seeds_go_on_where_the_dataset_ends_and_other_tasks_are_refused(tmp_path
         collect_episodes(CollectConfig(task="push-v1", image_size=32), out, 1)
 
 
-@pytest.mark.parametrize("image_size", [0, 100000])
+@pytest.mark.parametrize("image_size", [1, 100000])
 def test_an_impossible_image_size_writes_nothing(tmp_path: Path, image_size: int) -> None:
     with pytest.raises(RobolearnError, match="pixels, expected 8 to 640"):
         collect_episodes(CollectConfig(task="reach-v1", image_size=image_size), tmp_path / "demos.zarr", 1)

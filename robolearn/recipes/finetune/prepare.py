@@ -99,9 +99,10 @@ def make_judge(config: FinetuneConfig, run: Path, erring: bool = True) -> Judge:
 
 
 def buffer_config(config: FinetuneConfig, slots: int) -> ReplayBufferConfig:
-    """What was never finished is worth that: to add up its steps alone would be no bound for Cal-QL to keep to."""
+    """What was never finished is worth that, less the most that a potential may be: its steps alone would be no bound
+    for Cal-QL to keep to."""
     discount = config.learner.discount
-    return ReplayBufferConfig(slots, discount=discount, unfinished=lost_reward(discount))
+    return ReplayBufferConfig(slots, discount=discount, unfinished=lost_reward(discount) - config.shaping)
 
 
 def offline_buffer(config: FinetuneConfig, run: Path, episodes: Sequence[Recorded]) -> ReplayBuffer:
