@@ -102,7 +102,7 @@ def bare(encoder: OpenClip, images: torch.Tensor) -> None:
 
 
 def read_alone(dataset: Path) -> float:
-    """Images that are read and decoded in a second, by as many cores and in such groups as in labelling."""
+    """Images that are read and decoded in a second, by a thread a core."""
     data = RewardData(dataset)
     work = SideBySide(lambda group: data.episodes(group, ("front",)), lambda read: None, torch.device("cpu"))
     height, width = data.image_size("front")

@@ -149,6 +149,26 @@ def test_shards(path: Path, field: str, damage: Callable[[Path], Any]) -> None:
     assert store.read(1, others)["proprio"][0, 0] == 5
 
 
+@pytest.mark.parametrize("at_once", [1, 1000, 1 << 20])
+def test_one_damaged_picture_among_many_that_are_read_at_once(
+    path: Path, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = ZarrStore.open(path).read(0, ["image_front"])["image_front"]
+    monkeypatch.setattr("robolearn.datasets.shards.READ_AT_ONCE", at_once)
+    np.testing.assert_array_equal(ZarrStore.open(path).read(0, ["image_front"])["image_front"], whole)
+    file = next((path / "image_front").glob("c*"))
+    data = bytearray(file.read_bytes())
+    chunks = ZarrStore.open(path).reader("image_front").layout.chunks_per_shard
+    offset, length = np.frombuffer(data[-16 * chunks - 4 : -4], "<u8").reshape(-1, 2)[3].tolist()
+    data[offset + length // 2] ^= 1
+    file.write_bytes(data)
+    store = ZarrStore.open(path)
+    with pytest.raises(DatasetError, match="field image_front: row 3 is damaged"):
+        store.read(0, ["image_front"])
+    np.testing.assert_array_equal(store.read(0, ["image_front"], 0, 3)["image_front"], whole[:3])
+    np.testing.assert_array_equal(store.read(0, ["image_front"], 4)["image_front"], whole[4:])
+
+
 @pytest.mark.parametrize("field", ["action", "image_front", "valid"])
 def test_a_chunk_that_is_missing(path: Path, field: str) -> None:
     """The index says that it was never written."""

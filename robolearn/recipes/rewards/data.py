@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -64,14 +65,14 @@ class RewardData:
         images[...] = images[np.where(newest < 0, first, newest)]
         return images
 
-    def episodes(self, indices: Sequence[int], cameras: Sequence[str] | None = None, pinned: bool = False) -> Episodes:
-        """These episodes, padded to the longest of them; images in pinned memory are copied to a GPU while it works."""
+    def episodes(self, indices: Sequence[int], cameras: Sequence[str] | None = None) -> Episodes:
+        """These episodes, padded to the longest of them."""
         infos = [self.store.episodes[index] for index in indices]
         longest = max(info.length for info in infos)
         images = {}
         for camera in self.cameras if cameras is None else cameras:
             shape = (len(infos), longest, *self.image_size(camera), 3)
-            images[camera] = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
+            images[camera] = torch.empty(shape, dtype=torch.uint8)
             rows = images[camera].numpy()
             for row, index in enumerate(indices):
                 self.images(index, camera, rows[row, : infos[row].length])
@@ -150,6 +151,22 @@ class RewardData:
         except DatasetError:
             return None
         return truth.stages, targets_from_starts(starts, info.length)
+
+
+@dataclass(frozen=True)
+class EpisodeReader:
+    """`RewardData.episodes` of a dataset, for a process of its own."""
+
+    dataset: Path
+    cameras: tuple[str, ...]
+
+    def __call__(self, indices: Sequence[int]) -> Episodes:
+        return _opened(self.dataset).episodes(indices, self.cameras)
+
+
+@lru_cache(maxsize=1)
+def _opened(dataset: Path) -> RewardData:
+    return RewardData(dataset)
 
 
 def cameras_of(model: RewardModel) -> tuple[str, ...]:

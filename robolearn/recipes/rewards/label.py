@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.recipes.rewards.data import RewardData, cameras_of
+from robolearn.recipes.rewards.data import EpisodeReader, RewardData, cameras_of
 from robolearn.recipes.rewards.settings import Report
 from robolearn.recipes.rewards.side_by_side import SideBySide, device_of
 from robolearn.rewards.reward_model import Episodes, Kind, RewardModel, lasting_settings
@@ -70,17 +71,20 @@ def label_dataset(
 
     device = device_of(model)
 
-    def read(group: list[int]) -> Episodes:
-        return data.episodes(group, cameras, pinned=device.type == "cuda")
-
-    def score(read: Episodes) -> Columns:
-        output = model.score(read)
+    def score(episodes: Episodes) -> Columns:
+        if device.type == "cuda":  # which copies from pinned memory while it computes
+            pinned = {camera: images.pin_memory() for camera, images in episodes.images.items()}
+            episodes = replace(episodes, images=pinned)
+        output = model.score(episodes)
         return {
             key: (output.raw[what] if what in output.raw else getattr(output, what)).cpu().numpy().astype(dtype)
             for key, (what, dtype) in wanted.items()
         }
 
     steps = sum(data.store.episodes[index].length for index in missing)
+    read: Callable[[list[int]], Episodes] = lambda group: data.episodes(group, cameras)  # noqa: E731
+    if device.type == "cuda":
+        read = EpisodeReader(dataset, cameras)
     work = SideBySide(read, score, device)
     most = work.group_steps(steps, sum(3 * height * width for height, width in sizes))
     for scored in work.run(data.groups(missing, most)):

@@ -1,22 +1,27 @@
 """Groups of episodes, read and scored side by side, so that neither disk nor decoder nor network waits for another.
 
 On a CPU every core takes a group of its own, from its pictures to its values: a core that works on a picture of its own
-has no others to wait for, as it has where all share one. On a GPU all cores read ahead, and SCORERS threads score, each
-in a stream of its own: while one group is computed, the next is copied to the device.
+has no others to wait for, as it has where all share one. On a GPU a process for each core reads ahead, for threads that
+decode would keep the interpreter from those that launch kernels; SCORERS threads score, each in a stream of its own:
+while one group is computed, the next is copied to the device.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import chain
 from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 
+from robolearn.errors import DatasetError
 from robolearn.rewards.reward_model import RewardModel
 
 Read = TypeVar("Read")
@@ -37,7 +42,7 @@ def device_of(model: RewardModel) -> torch.device:
 
 
 class SideBySide(Generic[Read, Scored]):
-    """`read` makes of a group what `score` takes. `device`: where `score` computes."""
+    """`read` makes of a group what `score` takes. `device`: where `score` computes; for a GPU `read` can be pickled."""
 
     def __init__(
         self, read: Callable[[list[int]], Read], score: Callable[[Read], Scored], device: torch.device
@@ -58,7 +63,7 @@ class SideBySide(Generic[Read, Scored]):
         threads = torch.get_num_threads()
         ahead = self._read_ahead if self._on_gpu else AHEAD * self._cores
         waiting: deque[tuple[list[int], Future[Scored]]] = deque()
-        readers = ThreadPoolExecutor(self._cores, "read")
+        readers: Executor = self._processes() if self._on_gpu else ThreadPoolExecutor(self._cores, "read")
         scorers = ThreadPoolExecutor(SCORERS, "score", self._own_stream) if self._on_gpu else None
 
         def begin(group: list[int]) -> Future[Scored]:
@@ -75,15 +80,28 @@ class SideBySide(Generic[Read, Scored]):
                     yield _ready(waiting)
             while waiting:
                 yield _ready(waiting)
+        except BrokenProcessPool as error:
+            raise DatasetError("a process that reads pictures died; is memory short, or /dev/shm small?") from error
         finally:
             for pool in (readers, scorers):
                 if pool is not None:
                     pool.shutdown(cancel_futures=True)
             torch.set_num_threads(threads)
 
+    def _processes(self) -> ProcessPoolExecutor:
+        """Forked from a process that knows no GPU. What they read comes back in shared memory, as torch does it."""
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["robolearn.recipes.rewards.data"])
+        return ProcessPoolExecutor(self._cores, context, _begin_reading)
+
     def _own_stream(self) -> None:
         torch.cuda.synchronize(self._device)  # what the model was made of is there
         torch.cuda.set_stream(torch.cuda.Stream(self._device))
+
+
+def _begin_reading() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for who labels
+    torch.set_num_threads(1)
 
 
 def _ready(waiting: deque[tuple[list[int], Future[Scored]]]) -> list[tuple[list[int], Scored]]:
