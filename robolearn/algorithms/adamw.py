@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from robolearn.algorithms.optimizer import Adam
-from robolearn.algorithms.parallel import averaged
+from robolearn.algorithms.optimizer import Adam, gradients_of
 
 
 class AdamW:
@@ -27,7 +26,7 @@ class AdamW:
 
     def step(self, loss: Tensor) -> Tensor:
         """Descend the gradient of the loss, shortened to `max_grad_norm`; the answer is its length before."""
-        gradients = averaged(torch.autograd.grad(loss, self._adam.parameters))
+        gradients = gradients_of(loss, self._adam.parameters)
         with torch.no_grad():
             norm = torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
             gradients = torch._foreach_mul(gradients, (self._max_grad_norm / (norm + 1e-6)).clamp_max(1.0))

@@ -32,7 +32,7 @@ class Adam:
 
     def step(self, loss: Tensor) -> None:
         """Descend the gradient of the loss."""
-        self.apply(averaged(torch.autograd.grad(loss, self.parameters)))
+        self.apply(gradients_of(loss, self.parameters))
 
     def apply(self, gradients: tuple[Tensor, ...]) -> None:
         """Descend these gradients of the parameters."""
@@ -63,6 +63,13 @@ class Adam:
         """Undo `state_dict`."""
         for name, value in self.state_dict().items():
             value.copy_(state[name])
+
+
+def gradients_of(loss: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Of the loss by each parameter, the mean over all processes. What was computed in float32 is differentiated in
+    float32, under autocast too, which would round the factors of those products as well."""
+    with torch.autocast(loss.device.type, enabled=False):
+        return averaged(torch.autograd.grad(loss, parameters))
 
 
 def polyak_update(targets: Sequence[Tensor], sources: Sequence[Tensor], polyak: float) -> None:

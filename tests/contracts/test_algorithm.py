@@ -13,6 +13,7 @@ from robolearn.algorithms.compile import Compute, compiled
 from robolearn.errors import UnknownNameError
 from robolearn.networks.captured import WARM_UP_CALLS
 from robolearn.networks.normalizer import FieldStatistics
+from robolearn.policies.gaussian import GaussianPolicyConfig
 from robolearn.specs import InterfaceSpec, RobotSpec, image_spec
 
 ROBOT = RobotSpec("toy", ("pan", "grip"), (-1.0, -1.0), (1.0, 3.0), (1.0, 1.0))
@@ -232,6 +233,17 @@ def test_captured_equals_plain(name: str) -> None:
         torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)
     for key, value in plain.policy().state_dict().items():
         torch.testing.assert_close(fast.policy().state_dict()[key], value, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["dsac", "iql", "rlpd", "sac", "td3_bc"])
+def test_first_and_last_layers_stay_in_float32_and_so_do_their_gradients(name: str) -> None:
+    """Bit for bit, where there are no others."""
+    shallow = {"policy": GaussianPolicyConfig(hidden_sizes=(8,)), "critic_hidden_sizes": (8,)}
+    runs = [
+        ALGORITHMS[name](SPEC, STATISTICS, make(name, **shallow).config, seed=0, wrapper=wrapper)
+        for wrapper in (Compute().wrapper(), Compute(precision="bfloat16").wrapper())
+    ]
+    assert same(after(runs[0], 3)[1], after(runs[1], 3)[1])
 
 
 @pytest.mark.slow
