@@ -180,11 +180,16 @@ def _people(config: FinetuneConfig, episodes: list[EpisodeInfo], numbers: dict[s
     rows = "".join(f"<tr><td>{html.escape(k)}</td><td class=n>{v}</td></tr>" for k, v in reasons.items())
     steps = sum(_takeovers(info) for info in episodes)
     helped = f"acted for {steps} decisions" if steps else "never took over"
-    asked = f"A person was asked {numbers['human_resets']} times in {len(episodes)} attempts, and {helped}. "
+    asked = f"A person was asked {_times(numbers['human_resets'])} in {len(episodes)} attempts, and {helped}."
     minutes = numbers["recovery_steps"] / config.space().interface.control_hz / 60
-    asked += f"The robot put things back by itself {numbers['recoveries']} times, which took {minutes:.1f} minutes."
+    if numbers["recoveries"]:
+        asked += f" The robot put things back by itself {_times(numbers['recoveries'])}, in {minutes:.1f} minutes."
     table = f"<table><tr><th>why an attempt was cut off</th><th>times</th></tr>{rows}</table>" if rows else ""
     return f"<p>{asked}</p>{table}"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _strips(run: Path, which: slice) -> str:
