@@ -33,9 +33,9 @@ from robolearn.rewards.fixture import TinyClipConfig, train_tiny_clip
 from robolearn.rewards.vlm import VLMConfig, VLMReward
 from robolearn.tasks.point import ANGLES, SHOULDER, pointing
 
-EPISODE_STEPS = 60  # of the training, as long as the task lasts
-HOLD_STEPS = 12  # of random actions: an arm that is told to jump about stays in the middle
-LOOKED_AT = (30, EPISODE_STEPS - 1)  # steps after which the pose is measured
+TRAINING = OnlineRewardConfig(episode_steps=30, random_rounds=4, hold_steps=12)
+"""Random actions and noise are held: an arm that is told to jump about stays in the middle."""
+LOOKED_AT = (30, 59)  # steps after which the pose is measured; the task lasts 60
 RESULT = Path(__file__).parent / "results" / "vlm_policy.json"
 
 
@@ -57,11 +57,10 @@ def measure(direction: str, seed: int, args: argparse.Namespace, clip: Path) -> 
     prompts = (f"a robot arm pointing {direction}",), ("a robot arm",)
     model = VLMReward(VLMConfig(*prompts, args.alpha, clip=OpenClipConfig(model_dir=str(clip))))
     settings = replace(SETTINGS, steps=args.steps)
-    config = OnlineRewardConfig(episode_steps=EPISODE_STEPS, hold_steps=HOLD_STEPS)
     task = f"point_{direction}-v1"
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        answer = learn_from_model(task, model, out, settings, config, seed)
+        answer = learn_from_model(task, model, out, settings, TRAINING, seed)
         success = evaluate_policy(answer["checkpoint"], task, args.episodes)["success_rate"]
         errors = {
             steps: statistics.median(pose_error_deg(Path(answer["checkpoint"]), direction, args.episodes, steps))

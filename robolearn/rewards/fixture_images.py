@@ -1,7 +1,8 @@
 """What the CLIP fixture is trained and judged on: pictures of the twin's arm, spread over all directions.
 
 The arm is seen from its right or from its left, by a camera that stands elsewhere every time. Some arms may be in any
-posture at all, so that they point at the camera too: what was never seen is what a learner finds. Legend: N images.
+posture at all, so that they point at the camera too, with many joints at a limit, for commands of a learner drive them
+there: what was never seen is what a learner finds. Legend: N images.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from robolearn.twin.arm_painter import PALETTES, SIZE, ArmPainter
 
 STRAIGHT_RAD = -1.29  # of elbow_flex: the links lie in one line
 SPREAD_RAD = np.array([0.6, 1.745, 0.0, 0.9, 0.0, 0.0])  # of the joints about zero, in drawn postures
+AT_LIMIT = 0.4  # share of the joints of arms in any posture
 TRIES = 64  # random postures, of which the one nearest to a wanted direction is shown
 
 
@@ -43,15 +45,21 @@ def draw_arms(
     a share of `any_posture` that is bounded by nothing but the joint limits."""
     images = np.empty((count, SIZE, SIZE, 3), np.uint8)
     angles, lengths, names = np.empty(count), np.empty(count), []
-    low, high = SO101.position_low, SO101.position_high
     painter = ArmPainter()
     for i in range(count):
         names.append(str(rng.choice(palettes)))
         side = int(rng.choice([-1, 1]))
-        joints = rng.uniform(low, high) if rng.random() < any_posture else _posture(rng, bend_rad)
+        joints = any_joints(rng) if rng.random() < any_posture else _posture(rng, bend_rad)
         images[i], angles[i], lengths[i] = painter.draw(rng, names[-1], joints, side)
     painter.close()
     return ArmImages(images, angles, lengths, names)
+
+
+def any_joints(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Joint positions (6,), each anywhere or at one of its limits."""
+    low, high = np.array(SO101.position_low), np.array(SO101.position_high)
+    limit = np.where(rng.random(len(low)) < 0.5, low, high)
+    return np.where(rng.random(len(low)) < AT_LIMIT, limit, rng.uniform(low, high))
 
 
 def _posture(rng: np.random.Generator, bend_rad: tuple[float, float]) -> NDArray[np.float64]:

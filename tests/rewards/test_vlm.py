@@ -23,10 +23,11 @@ from robolearn.networks.open_clip import OpenClip, OpenClipConfig
 from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.rewards import Episodes
 from robolearn.rewards.fixture import TinyClipConfig, graded_targets, save_untrained, train_tiny_clip
-from robolearn.rewards.fixture_images import ArmImages, draw_arms
+from robolearn.rewards.fixture_images import ArmImages, any_joints, draw_arms
 from robolearn.rewards.saved import load_reward
 from robolearn.rewards.success import area_under_roc
 from robolearn.rewards.vlm import VLMConfig, VLMReward, goal_baseline_reward
+from robolearn.tasks.kinematics import SO101
 from robolearn.twin.arm_painter import UNSEEN_PALETTES
 
 needs_open_clip = pytest.mark.skipif(
@@ -73,8 +74,25 @@ def test_the_graded_target_of_a_caption_without_direction_is_the_mean_over_direc
     for seen in (1.0, 0.4):
         targets = graded_targets(angles, torch.tensor([0.3, torch.nan]).double(), torch.full_like(angles, seen))
         assert float(targets[:, 0].mean()) == pytest.approx(float(targets[0, 1]), abs=1e-6)
+        assert (targets[:, 1] == 1.0).all()
     at_the_camera = graded_targets(angles, torch.tensor([0.3, torch.nan]).double(), torch.zeros_like(angles))
     assert (at_the_camera == 1.0).all()
+
+
+def test_an_arm_seen_in_full_fits_its_caption_better_than_one_seen_short() -> None:
+    angle = torch.full((4,), 0.3, dtype=torch.float64)
+    fits = graded_targets(angle, angle[:1], torch.tensor([0.0, 0.3, 0.6, 1.0]).double())[:, 0]
+    assert (fits.diff() > 0.5).all()
+
+
+@pytest.mark.parametrize("joint", range(6))
+def test_arms_in_any_posture_are_often_at_the_limits_of_their_joints(joint: int) -> None:
+    rng = np.random.default_rng(0)
+    drawn = np.array([any_joints(rng)[joint] for _ in range(300)])
+    low, high = SO101.position_low[joint], SO101.position_high[joint]
+    assert ((drawn >= low) & (drawn <= high)).all()
+    assert 0.1 < (drawn == low).mean() < 0.3
+    assert 0.1 < (drawn == high).mean() < 0.3
 
 
 def test_a_missing_package_is_one_line() -> None:
@@ -246,10 +264,10 @@ def test_the_fixture_passes_its_gates(trained: Callable[[TinyClipConfig], Path])
 
 @needs_open_clip
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_the_baseline_removes_what_it_shares_with_the_goal(tmp_path: Path) -> None:
     """Goal prompts that carry a colour: projection helps if and only if the baseline carries it too."""
-    train_tiny_clip(tmp_path, TinyClipConfig(steps=300, any_posture=0.0), colour_words=True)
+    train_tiny_clip(tmp_path, TinyClipConfig(6000, steps=700, any_posture=0.0), colour_words=True)
     arms = draw_arms(np.random.default_rng(99), 800)
 
     def spearman(baseline: str, alpha: float) -> float:
@@ -260,5 +278,5 @@ def test_the_baseline_removes_what_it_shares_with_the_goal(tmp_path: Path) -> No
         return float(np.mean(rows))
 
     plain, removed = spearman("a blue robot arm", 0.0), spearman("a blue robot arm", 0.8)
-    assert removed > plain + 0.02
-    assert spearman("a robot arm", 0.8) < removed - 0.02
+    assert removed > plain + 0.1
+    assert spearman("a robot arm", 0.8) == pytest.approx(plain, abs=0.03)  # it does nothing

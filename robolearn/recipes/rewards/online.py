@@ -45,7 +45,7 @@ class OnlineRewardConfig:
     num_envs: int = 8  # N
     episode_steps: int = 50  # T
     random_rounds: int = 2  # of N episodes by uniform actions, before anything is learned
-    hold_steps: int = 1  # of each of those; joints reach positions that are held, while jumping ones average out
+    hold_steps: int = 1  # of each of those, and of the noise after; what jumps averages out, held joints get somewhere
     updates: float = 1.0  # gradient steps per environment step
     capacity: int = 1_000_000  # observations
     saves: int = 5  # checkpoints of a run
@@ -158,7 +158,11 @@ def learn_from(
 
         def play(learner: SAC | None) -> np.random.Generator:
             rng = np.random.default_rng((seed, len(rewards)))
-            act = _uniform(envs, rng, config.hold_steps) if learner is None else _sampling(learner, generator, compute)
+            act = (
+                _uniform(envs, rng, config.hold_steps)
+                if learner is None
+                else _sampling(learner, generator, config.hold_steps, compute)
+            )
             played = _play(envs, act, config.episode_steps, camera, rng)
             value = judge(played)
             played.store(buffer, value)
@@ -209,9 +213,20 @@ def _uniform(envs: Environments, rng: np.random.Generator, hold_steps: int) -> A
     return act
 
 
-def _sampling(learner: SAC, generator: torch.Generator, compute: Compute) -> Act:
+def _sampling(learner: SAC, generator: torch.Generator, hold_steps: int, compute: Compute) -> Act:
+    """Actions of the policy, whose noise is held for some steps."""
     policy = learner.policy()
-    return lambda t, seen: policy.sample(tensors(seen, compute.device), generator).cpu().numpy()
+    noise = torch.zeros(())
+
+    @torch.no_grad()
+    def act(t: int, seen: Observation) -> NDArray[np.float32]:
+        nonlocal noise
+        state = policy.features(tensors(seen, compute.device))
+        if t % hold_steps == 0:
+            noise = torch.randn(len(state), policy.action_size, generator=generator, device=state.device)
+        return policy.spec_action(policy.draw(state, noise)[0]).cpu().numpy()
+
+    return act
 
 
 def _play(envs: Environments, act: Act, steps: int, camera: str, rng: np.random.Generator) -> Played:

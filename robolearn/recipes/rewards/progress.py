@@ -16,11 +16,12 @@ from robolearn.errors import DatasetError
 from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.encoding import encoder_config, image_pool, pretrain
 from robolearn.recipes.rewards.settings import Report, TrainingSettings
-from robolearn.rewards.progress import ProgressConfig, ProgressReward
+from robolearn.rewards.progress import ProgressConfig, ProgressReward, SmoothingConfig
 from robolearn.rewards.stages import StageTargets, WindowConfig, stage_priors, training_window, with_wrong_texts
 
 OTHER_TASKS = ("close the window", "pour water into the cup", "wave at the camera", "wipe the wall")
-WINDOW_S, REWIND_S = 1.6, 0.2  # what a window looks back, and the pace at which it may be rewound
+WINDOW_S = 1.6  # what a window looks back
+SMOOTHED_S = 0.15  # of the mean that is the value; half of it is how late the value sees that the arm goes back
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def train_progress(
             proprio_size=data.proprio_size if settings.proprio else 0,
             encoder=encoder_config(data, settings),
             window=window,
+            smoothing=SmoothingConfig(window=max(round(SMOOTHED_S * hz), 1)),
             seed=settings.seed,
         )
     ).to(settings.device)
