@@ -15,9 +15,10 @@ from practice_runs import recorded_arrays, same, small_config
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import RobolearnError, SpecError
 from robolearn.recipes.collect import CollectConfig, collect_episodes
-from robolearn.recipes.finetune.dense import POTENTIAL, shaped
+from robolearn.recipes.finetune.dense import POTENTIAL, shaped, shaped_rewards
 from robolearn.recipes.finetune.image_judge import FILE, VALUES, check_models
 from robolearn.recipes.finetune.judges import Frames
+from robolearn.recipes.finetune.prepare import make_judge, old_episodes
 from robolearn.recipes.finetune.recipe import begin, finetune, practise
 from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.recipes.finetune.verdicts import Verdicts
@@ -120,6 +121,19 @@ def test_practice_by_pictures_runs_end_to_end(name: str, demos: list[Path], prog
         ends = [np.r_[store.read(i)[POTENTIAL][[0, -1]], store.episodes[i].length] for i in range(len(store.episodes))]
         assert all(((each[:2] >= 0) & (each[:2] <= 1)).all() for each in ends)
         assert len({float(each[1]) for each in ends}) > 1
+        potentials = store.read(0)[POTENTIAL]
+        learned = shaped_rewards(config, store, 0)[:-1]
+        after = potentials[1:] * np.r_[np.ones(len(learned) - 1), not store.episodes[0].terminated]
+        added = 10.0 * (config.learner.discount * after - potentials[:-1])
+        np.testing.assert_allclose(learned, store.read(0)["reward"][:-1] + added, atol=1e-4)
+        judge = make_judge(config, runs[0])
+        ways = [
+            judge.potential(Frames(old.states, old.reached, values=old.values[:, old.task]), old.task)
+            for old in old_episodes(config, runs[0])
+            if old.success
+        ]
+        assert np.median([way[0] for way in ways]) < 0.1  # from where demonstrations begin ...
+        assert np.median([way[-1] for way in ways]) > 0.9  # ... to where they are done
     (runs[0] / "stopped.txt").unlink()
     more = replace(config, supervisor=replace(config.supervisor, max_steps=30))
     more.write(runs[0])
