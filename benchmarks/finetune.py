@@ -15,6 +15,7 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,14 @@ import numpy as np
 import torch
 
 from robolearn.algorithms.compile import Compute
+from robolearn.datasets.store import EpisodeInfo
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.policies.checkpoint import load_policy
 from robolearn.policies.demonstrator import Manner
 from robolearn.policies.gaussian import GaussianPolicy
 from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.finetune.evaluation import true_success
+from robolearn.recipes.finetune.learner import decisions
 from robolearn.recipes.finetune.prepare import PRETRAINED, offline_buffer, old_episodes, pretrain
 from robolearn.recipes.finetune.recipe import STOPPED, begin, practise
 from robolearn.recipes.finetune.recipe import prepare as make_ready
@@ -39,6 +42,7 @@ from robolearn.tasks import make_task
 
 RESULTS = Path(__file__).parent / "results"
 START_LOW, START_HIGH = 0.3, 0.6  # success that the practice shall begin with
+STRETCH = 500  # decisions of practice that are summed up
 PIECE, MOST = 250, 5000  # steps of pre-training between two looks, and at the most
 DATA: dict[str, tuple[bool, Manner, int, int]] = {
     "demos_f": (False, "expert", 20, 0),
@@ -54,15 +58,13 @@ TASKS: dict[str, tuple[str, ...]] = {
     "drawer_open-v1": ("supervisor.max_attempt_steps=60",),
 }
 """The tasks in D5RL's shape, and settings of each: how long its expert may take."""
-CONVERGED = ("pretraining_steps=3000", "calql.polyak=0.02", "calql.num_critics=10")
+CONVERGED = ("pretraining_steps=4000", "calql.polyak=0.02")
 """Pre-training until values are of the size of what is to come: WSRL's start."""
 ONLINE_ALONE = (
     *CONVERGED,
     "reward=true",
     "online=warm_up",
-    "rlpd.num_critics=10",
     "rlpd.utd=4",
-    "rlpd.batch_size=256",
     "rlpd.actor_learning_rate=1e-4",
 )
 """WSRL's own settings."""
@@ -170,8 +172,17 @@ def practised(args: argparse.Namespace, variant: str, seed: int) -> dict[str, An
     row["success_end"] = row.pop("success_rate")
     row |= json.loads((run / "took.json").read_text())
     row["pretraining"] = json.loads((run / "start.json").read_text()) if (run / "start.json").exists() else []
+    row["practice"] = practice(episodes)
     row["curve"] = [[int(step), float(rate)] for step, rate in zip(steps, rates, strict=True)]
     return row
+
+
+def practice(episodes: Sequence[EpisodeInfo]) -> list[tuple[int, float, int]]:
+    """By stretches of decisions: how far, the share of attempts at both tasks that truly succeeded, and how many."""
+    ends = np.cumsum([decisions(info) for info in episodes])
+    truth = np.array([float(info.tags["truth"]) for info in episodes])
+    parts = [(end, truth[(ends > end - STRETCH) & (ends <= end)]) for end in range(STRETCH, ends[-1] + 1, STRETCH)]
+    return [(end, round(float(part.mean()), 3), len(part)) for end, part in parts if len(part)]
 
 
 def say(text: str) -> None:
