@@ -82,7 +82,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "erring_no_timeout": ("false_positives=0.1", "supervisor.switch_on_timeout=false"),
     "erring_plain": PLAIN,
     "erring_plain_no_timeout": (*PLAIN, "supervisor.switch_on_timeout=false"),
-    "rlif": ("reward=true", "rewards=intervention", "interventions.ratio=0.985", "interventions.noise=0.38"),
+    "rlif": ("reward=true", "rewards=intervention", "interventions.ratio=0.99", "interventions.noise=0.38"),
     "wsrl": (*ONLINE_ALONE, "warmup_steps=1000"),
     "naive_sac": ONLINE_ALONE,
     "calql": ("reward=true", "algorithm=calql"),
@@ -155,7 +155,6 @@ def practised(args: argparse.Namespace, variant: str, seed: int) -> dict[str, An
             settings.insert(0, f"interventions.critic={(args.runs / f'perfect_{seed}').absolute()}")
         with_settings(FinetuneConfig.read(run), settings).write(run)
         (run / "begun").touch()
-    config = FinetuneConfig.read(run)
     if not (run / STOPPED).exists():
         started_s, wall_s = time.process_time(), time.perf_counter()
         answer = practise(run, processes=False, progress=lambda step, text: say(f"{variant} {seed}: {step} {text}"))
@@ -165,6 +164,12 @@ def practised(args: argparse.Namespace, variant: str, seed: int) -> dict[str, An
         (run / "took.json").write_text(json.dumps(total))
         if answer["interrupted"]:
             raise SystemExit(f"{run} was interrupted; the same command goes on with it")
+    return row_of(run, variant, seed)
+
+
+def row_of(run: Path, variant: str, seed: int) -> dict[str, Any]:
+    """What a run came to."""
+    config = FinetuneConfig.read(run)
     curves = read_metrics(run / "metrics.csv")
     episodes = ZarrStore.open(run / "replay.zarr").episodes
     steps, rates = curves["success_rate"]
