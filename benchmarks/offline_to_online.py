@@ -79,7 +79,7 @@ def run(args: argparse.Namespace, name: str, seed: int, folder: Path) -> dict[st
 
 
 def plot(rows: list[dict[str, Any]], task: str, path: Path) -> None:
-    """Mean over the seeds, each seed as a thin line."""
+    """Mean over the seeds, whose number the legend tells, and each seed as a thin line."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -91,7 +91,7 @@ def plot(rows: list[dict[str, Any]], task: str, path: Path) -> None:
         steps = [point["step"] for point in curves[0]]
         values = np.array([[point["return_mean"] for point in curve] for curve in curves])
         axis.plot(steps, values.T, color=colour, linewidth=0.6, alpha=0.5)
-        axis.plot(steps, values.mean(0), color=colour, linewidth=2, label=f"{name}, {len(curves)} seeds")
+        axis.plot(steps, values.mean(0), color=colour, linewidth=2, label=f"{name} ({len(curves)})")
     axis.set_xlabel("environment steps after the pre-training")
     axis.set_ylabel("return")
     axis.set_title(task, fontsize=10)
