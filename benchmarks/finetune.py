@@ -36,7 +36,8 @@ from robolearn.recipes.finetune.prepare import PRETRAINED, offline_buffer, old_e
 from robolearn.recipes.finetune.recipe import STOPPED, begin, practise
 from robolearn.recipes.finetune.recipe import prepare as make_ready
 from robolearn.recipes.finetune.report import summary
-from robolearn.recipes.finetune.settings import FILE, FinetuneConfig, with_settings
+from robolearn.recipes.finetune.settings import FILE, FinetuneConfig
+from robolearn.recipes.train import read_settings, with_settings
 from robolearn.runs import read_metrics
 from robolearn.tasks import make_task
 
@@ -75,6 +76,14 @@ PLAIN = (
     "supervisor.stuck_attempts=1000000",
 )
 """RoboFuME's own loop: nothing but a success or a time-out gets it on, and a person brings back what is lost."""
+RLIF = (
+    "reward=true",
+    "rewards=intervention",
+    "interventions.ratio=0.99",
+    "interventions.noise=0.38",
+    "rlpd.actor_learning_rate=1e-4",
+)
+"""A person of whose own attempts 55 % succeed; a policy that follows every change of the values is unsteady."""
 VARIANTS: dict[str, tuple[str, ...]] = {
     "learned": (),
     "perfect": ("reward=true",),
@@ -82,7 +91,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "erring_no_timeout": ("false_positives=0.1", "supervisor.switch_on_timeout=false"),
     "erring_plain": PLAIN,
     "erring_plain_no_timeout": (*PLAIN, "supervisor.switch_on_timeout=false"),
-    "rlif": ("reward=true", "rewards=intervention", "interventions.ratio=0.99", "interventions.noise=0.38"),
+    "rlif": RLIF,
     "wsrl": (*ONLINE_ALONE, "warmup_steps=1000"),
     "naive_sac": ONLINE_ALONE,
     "calql": ("reward=true", "algorithm=calql"),
@@ -111,13 +120,14 @@ def collect(args: argparse.Namespace) -> tuple[list[Path], list[Path]]:
 def prepare(args: argparse.Namespace, variant: str, seed: int) -> Path:
     """The pre-trained run of a seed that the variant begins with, made once."""
     settings = [each for each in VARIANTS[variant] if each.partition("=")[0] in ("algorithm", "pretrained_by")]
-    kind = str(with_settings(FinetuneConfig(args.task), settings).pretrained_by)
+    kind = str(with_settings(FinetuneConfig(args.task), read_settings(settings)).pretrained_by)
     if kind == "calql":
         kind, settings = ("converged", list(CONVERGED)) if set(CONVERGED) <= set(VARIANTS[variant]) else (kind, [])
     run = args.runs / f"prepared_{variant if kind == 'nothing' else kind}_{seed}"
     if not (run / FILE).exists():
         config = FinetuneConfig(args.task, seed=seed, compute=Compute(compile=args.compile))
-        config = with_settings(config, (*TASKS[args.task], *settings, f"supervisor.max_steps={args.steps}", *args.set))
+        settings = [*TASKS[args.task], *settings, f"supervisor.max_steps={args.steps}", *args.set]
+        config = with_settings(config, read_settings(settings))
         demos, prior = collect(args)
         begin(config, prior, demos, run)
     make_ready(run, lambda step, text: say(f"{run.name}: {text}"))
@@ -153,7 +163,7 @@ def practised(args: argparse.Namespace, variant: str, seed: int) -> dict[str, An
         if variant == "rlif":  # the person judges by the critics of a run that got good by the perfect reward
             practised(args, "perfect", seed)
             settings.insert(0, f"interventions.critic={(args.runs / f'perfect_{seed}').absolute()}")
-        with_settings(FinetuneConfig.read(run), settings).write(run)
+        with_settings(FinetuneConfig.read(run), read_settings(settings)).write(run)
         (run / "begun").touch()
     if not (run / STOPPED).exists():
         started_s, wall_s = time.process_time(), time.perf_counter()

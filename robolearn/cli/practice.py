@@ -69,7 +69,8 @@ def finetune(
     from robolearn.algorithms.compile import Compute
     from robolearn.recipes.finetune import recipe
     from robolearn.recipes.finetune.cells import THINGS_BACK
-    from robolearn.recipes.finetune.settings import FinetuneConfig, with_settings
+    from robolearn.recipes.finetune.settings import FinetuneConfig
+    from robolearn.recipes.train import read_settings, with_settings
     from robolearn.tasks import make_task
 
     if things_back is not None:
@@ -103,7 +104,7 @@ def finetune(
         config = replace(config, teleop=teleop)
         total = steps if steps is not None else 0 if hours else 20_000
         config = replace(config, supervisor=replace(config.supervisor, max_steps=total, max_hours=hours or 0.0))
-        config = with_settings(config, set)
+        config = with_settings(config, read_settings(set))
     total = config.supervisor.max_steps or round(
         config.supervisor.max_hours * 3600 * config.space().interface.control_hz
     )

@@ -50,11 +50,12 @@ class Run:
 
     @classmethod
     def resume(cls, path: Path, names: Sequence[str], step: int) -> Run:
-        """Continue a run after `step`; metrics of later steps, which will be made again, are dropped."""
+        """Continue a run after `step`; metrics of later steps, which will be made again, are dropped. Where none are
+        left, the columns may be others than before."""
         file = path / METRICS_FILE
         header, *rows = file.read_text(encoding="utf-8").splitlines() or [""]
         kept = [row for row in rows if int(row.split(",", 1)[0]) <= step]
-        _write_whole(file, "\n".join([header, *kept, ""]).encode())
+        _write_whole(file, "\n".join([header, *kept, ""]).encode() if kept else b"")
         return cls(path, read_run_config(path), names, first_step=step + 1)
 
     def log(self, step: int, wall_s: float, values: Mapping[str, float]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -94,31 +94,43 @@ def train_policy(request: TrainRequest, progress: Progress = lambda done, text: 
 
 def configure(request: TrainRequest) -> tuple[Any, OnlineConfig]:
     """The configs with `settings` filled in. Raises UnknownNameError or SpecError for one that is unknown or wrong."""
-    config: Any = algorithm_class(request.algorithm).config_type()
-    online = OnlineConfig()
-    for setting in request.settings:
+    pairs = read_settings(request.settings)
+    own = {name: text for name, text in pairs.items() if not name.startswith("online.")}
+    online = {name.removeprefix("online."): pairs[name] for name in pairs.keys() - own.keys()}
+    return with_settings(algorithm_class(request.algorithm).config_type(), own), with_settings(OnlineConfig(), online)
+
+
+def read_settings(settings: Sequence[str]) -> dict[str, str]:
+    """`name=value` by name; of those given twice the last. Raises SpecError for one without a value."""
+    pairs = {}
+    for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals:
             raise SpecError(f"setting {setting!r} has no value; write name=value")
-        if name.startswith("online."):
-            online = with_setting(online, name.removeprefix("online."), text)
-        else:
-            config = with_setting(config, name, text)
-    return config, online
+        pairs[name] = text
+    return pairs
 
 
-def with_setting(config: Any, name: str, text: str) -> Any:
-    """The dataclass with the field of this dotted name read from the text."""
-    first, _, rest = name.partition(".")
-    if first not in {each.name for each in fields(config)}:
-        raise UnknownNameError("setting", first, [each.name for each in fields(config)])
-    before = getattr(config, first)
-    if is_dataclass(before):
-        return replace(config, **{first: with_setting(before, rest, text)})
-    try:
-        return replace(config, **{first: _read(text, before, get_type_hints(type(config))[first])})
-    except ValueError as error:
-        raise SpecError(f"setting {name} is {text!r}; expected {type(before).__name__} such as {before}") from error
+def with_settings(config: Any, pairs: Mapping[str, str]) -> Any:
+    """The dataclass with the fields of these dotted names read from the texts, all at once, for some go together.
+
+    Raises UnknownNameError or SpecError."""
+    changes: dict[str, Any] = {}
+    inside: dict[str, dict[str, str]] = {}
+    for name, text in pairs.items():
+        first, _, rest = name.partition(".")
+        if first not in {each.name for each in fields(config)}:
+            raise UnknownNameError("setting", first, [each.name for each in fields(config)])
+        before = getattr(config, first)
+        if is_dataclass(before):
+            inside.setdefault(first, {})[rest] = text
+            continue
+        try:
+            changes[first] = _read(text, before, get_type_hints(type(config))[first])
+        except ValueError as error:
+            raise SpecError(f"setting {name} is {text!r}; expected {type(before).__name__} such as {before}") from error
+    changes |= {first: with_settings(getattr(config, first), rest) for first, rest in inside.items()}
+    return replace(config, **changes)
 
 
 def _read(text: str, like: Any, kind: Any) -> Any:

@@ -22,7 +22,8 @@ from robolearn.recipes.finetune.interventions import Interventions, critics_of
 from robolearn.recipes.finetune.judges import ErringJudge, Frames, TrueJudge
 from robolearn.recipes.finetune.prepare import offline_buffer, old_episodes
 from robolearn.recipes.finetune.recipe import practise
-from robolearn.recipes.finetune.settings import FinetuneConfig, InterventionsConfig, with_settings
+from robolearn.recipes.finetune.settings import FinetuneConfig, InterventionsConfig
+from robolearn.recipes.train import read_settings, with_settings
 from robolearn.types import ActionSource, EpisodeOutcome
 
 STEPS = 60
@@ -198,4 +199,7 @@ def test_what_does_not_fit_is_told_before_anything_is_written(tmp_path: Path, de
         command([*words[:2], "push-v1", *words[3:], "--set", "interventions.ratio=0.99"])
     assert not out.exists()
     with pytest.raises(SpecError, match="write name=value"):
-        with_settings(FinetuneConfig("push-v1"), ["seed"])
+        with_settings(FinetuneConfig("push-v1"), read_settings(["seed"]))
+    pairs = read_settings(["algorithm=iql", "pretrained_by=iql", "iql.expectile=0.8", "iql.batch_size=8"])
+    config = with_settings(FinetuneConfig("push-v1"), pairs)  # one without the other would be refused
+    assert (config.algorithm, config.iql.expectile, config.iql.batch_size) == ("iql", 0.8, 8)

@@ -78,3 +78,11 @@ def test_what_cannot_be_resumed_says_why(tmp_path: Path) -> None:
     (tmp_path / "resume.safetensors").write_bytes(b"nonsense")
     with pytest.raises(CheckpointError, match="cannot be resumed"):
         read_state(tmp_path)
+
+
+def test_a_run_without_rows_goes_on_with_other_columns(tmp_path: Path) -> None:
+    with Run.create(tmp_path / "run", {}, ("loss", "value")):
+        pass
+    with Run.resume(tmp_path / "run", ("return_mean",), -1) as run:
+        run.log(0, 0.0, {"return_mean": 0.5})
+    assert (tmp_path / "run" / "metrics.csv").read_text().splitlines() == ["step,wall_s,return_mean", "0,0.000,0.5"]

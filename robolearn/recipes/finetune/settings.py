@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +19,6 @@ from robolearn.errors import CheckpointError, SpecError
 from robolearn.networks.model_directory import config_from_json
 from robolearn.policies.gaussian import GaussianPolicyConfig
 from robolearn.recipes.finetune.supervisor import SupervisorConfig
-from robolearn.recipes.train import with_setting
 from robolearn.tasks import make_task
 
 FILE = "finetune.json"
@@ -176,13 +174,3 @@ class FinetuneConfig:
             return config_from_json(cls, json.loads((run / FILE).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise CheckpointError(f"{run} is no run of finetune ({' '.join(str(error).split())})") from error
-
-
-def with_settings(config: FinetuneConfig, pairs: Sequence[str]) -> FinetuneConfig:
-    """The config with `name=value`, dotted for what lies inside, put in. Raises SpecError or UnknownNameError."""
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise SpecError(f"setting {pair!r} has no value; write name=value")
-        config = with_setting(config, name, text)
-    return config
