@@ -7,7 +7,7 @@ the task's expert ends with from the same start.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,11 +130,22 @@ def _judge_vectors(
     cameras = camera_sizes(policy.spec)
     with contextlib.closing(make_environments(task, count, video is not None, cameras, **world)) as envs:
         policy.spec.require(envs.interface, f"checkpoint {name}", task)
-        np.random.seed(seed % 2**32)
-        outcomes = judge(policy, envs, episodes, seed, REWARDS["task"], device, film, progress)
+        with _global_seed(seed):
+            outcomes = judge(policy, envs, episodes, seed, REWARDS["task"], device, film, progress)
         if video:
             write_video(video, pictures, envs.interface.control_hz, scale=1)
     return outcomes
+
+
+@contextlib.contextmanager
+def _global_seed(seed: int) -> Iterator[None]:
+    """NumPy's global numbers, from which some environments draw (OGBench's places and goals), put back afterwards."""
+    before = np.random.get_state()
+    np.random.set_state(np.random.RandomState(seed % 2**32).get_state())
+    try:
+        yield
+    finally:
+        np.random.set_state(before)
 
 
 def _judge_in_loop(

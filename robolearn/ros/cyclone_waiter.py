@@ -30,6 +30,8 @@ class CycloneWaiter:
         self._keys: dict[Any, int] = {}
         self._next_key = DISCOVERY_KEY
         self._woken = False
+        self._lock = threading.RLock()  # of the guard, which a shutdown in another thread takes away
+        self._closed = False
         self._triggered = (ctypes.c_ssize_t * TRIGGERS_AT_ONCE)()
         self._attach(self._guard, GUARD_KEY)
         self._attach(discovery.condition, DISCOVERY_KEY)
@@ -60,7 +62,7 @@ class CycloneWaiter:
         found = []
         for key in sorted(self._triggered[: min(max(count, 0), TRIGGERS_AT_ONCE)]):  # in the order of attachment
             if key == GUARD_KEY:
-                self._guard.set(False)  # before the flag: a wake between the two is not lost, its reason is seen now
+                self._set(False)  # before the flag: a wake between the two is not lost, its reason is seen now
                 self._woken = False
             elif key == DISCOVERY_KEY:
                 self._announced()
@@ -72,8 +74,16 @@ class CycloneWaiter:
         """End the wait, or the next one."""
         if not self._woken:
             self._woken = True
-            self._guard.set(True)
+            self._set(True)
+
+    def _set(self, triggered: bool) -> None:
+        with self._lock:
+            if not self._closed:
+                self._guard.set(triggered)
 
     def close(self) -> None:
-        self._waitset.__del__()
-        self._guard.__del__()
+        """End a wait in another thread, for good."""
+        with self._lock:
+            self._closed = True
+            self._waitset.__del__()
+            self._guard.__del__()

@@ -7,6 +7,7 @@ import random
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -182,3 +183,20 @@ def test_two_contexts_of_one_process_talk(spin_until: SpinUntil) -> None:
     assert received[0].name == ["a"]
     for context in (one, other):
         rclpy.shutdown(context=context)
+
+
+def test_a_waiter_that_is_closed_beside_its_wait_ends_it_quietly() -> None:
+    context = rclpy.Context()
+    context.init([], domain_id=101)
+    waiter = context.handle.transport.create_waiter()
+    found: list[Any] = []
+    waiting = threading.Thread(target=lambda: found.append(waiter.wait(30_000_000_000)))
+    waiting.start()
+    waiter.wake()
+    waiting.join()
+    waiter.close()
+    waiter._set(False)  # what the waiting thread does between waking up and answering, had it been slower
+    waiter.wake()
+    assert waiter.wait(0) == []
+    assert found == [[]]
+    context.shutdown()
