@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=1, help="seeds that learn at a time")
-    parser.add_argument("--value-bias", action="store_true", help="of sac, dsac and rlpd: see value_bias.py")
+    parser.add_argument("--value-bias", action="store_true", help="of sac, dsac and rlpd: see recipes/value_bias.py")
     parser.add_argument("--set", nargs="*", default=[])
     parser.add_argument("--name", help="of the result, without .json")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
