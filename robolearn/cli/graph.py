@@ -54,7 +54,8 @@ def launch(
         pairs[name] = value
     if parent is not None:
         _interrupt_when_gone(parent)
-    os.environ["PATH"] += os.pathsep + str(Path(sys.executable).parent)  # launch files start `robolearn`, too
+    commands = str(Path(sys.executable).parent)  # launch files start `robolearn`, too
+    os.environ["PATH"] = os.pathsep.join((os.environ.get("PATH", os.defpath), commands))
     return runner.run(runner.load(path, pairs), log=say)
 
 

@@ -162,8 +162,7 @@ def _judge_in_loop(
     """A policy of chunks or with a goal, or without one the expert, one episode after another through the control
     loop."""
     task = make_task(task_id)
-    expert = ScriptedPolicy(task.id)
-    judged = policy or expert
+    judged = policy or ScriptedPolicy(task.id)
     goals = [field for field in judged.spec.observation if field.startswith(GOAL_PREFIX)]
     cameras = camera_sizes(judged.spec)
     if video and not cameras:
@@ -172,12 +171,12 @@ def _judge_in_loop(
     try:
         judged.spec.require(env.interface, f"checkpoint {name}", task.id)
         loop = ControlLoop(judged, execute_steps, task.instruction)
-        guide = ControlLoop(expert)
+        guide = ControlLoop(ScriptedPolicy(task.id)) if goals else None
         outcomes: list[dict[str, Any]] = []
         for episode in range(episodes):
             pictures: list[NDArray[np.uint8]] | None = [] if video and episode == 0 else None
             goal: Observation = {}
-            if goals:
+            if guide is not None:
                 last = _run_episode(env, guide, seed + episode)[1]
                 goal = {field: last[field.removeprefix(GOAL_PREFIX)] for field in goals}
             outcomes.append(_run_episode(env, loop, seed + episode, pictures, goal)[0])

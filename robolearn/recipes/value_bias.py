@@ -1,4 +1,4 @@
-"""How far the values of a learner are from what its policy goes on to get. Legend: N environments, T steps."""
+"""How far the values of a learner are from what its policy goes on to get."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from robolearn.recipes.run import read_state
 from robolearn.recipes.training_loop import begun_config, statistics_of
 
 EPISODES, STEPS, COUNTED, SEED = 10, 1000, 500, 2_000_000
-"""N, T, and how many of an episode's first steps count: what follows the others is cut off too early."""
+"""How many of an episode's first steps count: what follows the others is cut off too early."""
 
 
 def value_bias(run: Path) -> dict[str, float]:

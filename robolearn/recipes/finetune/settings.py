@@ -110,7 +110,7 @@ class FinetuneConfig:
         if self.algorithm not in GOES_ON[self.pretrained_by]:
             raise SpecError(
                 f"{self.algorithm} cannot go on with networks of {self.pretrained_by}; {self.pretrained_by} goes with "
-                f"{' or '.join(GOES_ON[self.pretrained_by])}"
+                f"{' or '.join(GOES_ON[self.pretrained_by])}, or set pretrained_by"
             )
         if rule.ratio and not discount < rule.ratio <= 1.0:
             raise SpecError(
