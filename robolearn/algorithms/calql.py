@@ -13,57 +13,30 @@ fine-tuning begins, and nothing is unlearned. Legend: B batch, E critics, A acti
     alpha  = mean of -log(alpha) * (log pi(a | s) + target_entropy)
 
 The bound holds for the policy's actions alone. An episode that is still running has none (minus infinity), which leaves
-CQL. Differences: as in CQL here: the policy is evaluated once a state, all actions of a state go through the critics in
-one product, `soft` is a mean over the actions, and there is no Lagrange multiplier.
+CQL. All else, and what differs from the paper's code, is CQL's as it stands in `cql.py`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from robolearn.algorithms.algorithm import Batch, DataKind, Metrics
-from robolearn.algorithms.compile import Wrapper, plain
-from robolearn.algorithms.optimizer import Adam, polyak_update
-from robolearn.algorithms.state import load_state, state_of
-from robolearn.networks.critic import Critic
-from robolearn.networks.normalizer import Statistics
-from robolearn.policies.gaussian import GaussianPolicy, GaussianPolicyConfig
-from robolearn.specs import InterfaceSpec
+from robolearn.algorithms.algorithm import Batch, Metrics
+from robolearn.algorithms.cql import CQL, CQLConfig
 
 
 @dataclass(frozen=True)
-class CalQLConfig:
-    """Settings of Cal-QL."""
-
-    policy: GaussianPolicyConfig = field(default_factory=GaussianPolicyConfig)
-    critic_hidden_sizes: tuple[int, ...] = (256, 256, 256)
-    critic_layer_norm: bool = False
-    num_critics: int = 2
-    steps: int = 100_000  # of a run: gradient steps offline, environment steps online
-    batch_size: int = 256  # of each update
-    utd: int = 1  # updates per environment step
-    discount: float = 0.99  # per environment step
-    polyak: float = 0.005  # share of the way that the target critics move each step
-    actor_learning_rate: float = 1e-4
-    critic_learning_rate: float = 3e-4
-    temperature_learning_rate: float = 1e-4
-    initial_temperature: float = 1.0
-    target_entropy_per_action: float = -1.0  # times A
-    conservatism: float = 5.0  # weight of the push; 10 on narrow data
-    num_actions: int = 10  # N
+class CalQLConfig(CQLConfig):
+    """Settings of Cal-QL, which are those of CQL."""
 
 
-class CalQL:
-    """Learns from the transitions of others, and goes on with its own."""
+class CalQL(CQL):
+    """CQL whose push stops at the bound."""
 
     config_type: ClassVar[Any] = CalQLConfig
-    learns_from: ClassVar[DataKind] = "transitions"
     metrics: ClassVar[tuple[str, ...]] = (
         "critic_loss",
         "gap",
@@ -74,135 +47,8 @@ class CalQL:
         "temperature",
     )
 
-    def __init__(
-        self,
-        spec: InterfaceSpec,
-        statistics: Statistics,
-        config: CalQLConfig,
-        seed: int = 0,
-        device: str = "cpu",
-        wrapper: Wrapper = plain,
-    ) -> None:
-        self.config = config
-        self.gradient_step = 0
-        self._generator = torch.Generator(device).manual_seed(seed)
-        self.actor = GaussianPolicy(spec, statistics, config.policy, seed).to(device)
-        self.critic = self._make_critic(seed + 1).to(device)
-        self.target = self._make_critic(seed + 1).to(device).requires_grad_(False)
-        self.log_temperature = torch.tensor(config.initial_temperature, device=device).log().requires_grad_()
-        self.target_entropy = config.target_entropy_per_action * self.actor.action_size
-        self._actor_adam = Adam(self.actor.parameters(), config.actor_learning_rate)
-        self._critic_adam = Adam(self.critic.parameters(), config.critic_learning_rate)
-        self._temperature_adam = Adam([self.log_temperature], config.temperature_learning_rate)
-        self._targets, self._sources = list(self.target.parameters()), list(self.critic.parameters())
-        self._step = wrapper(self._gradient_step)
-
-    def _make_critic(self, seed: int) -> Critic:
-        config, actor = self.config, self.actor
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return Critic(
-                config.num_critics,
-                actor.state_size,
-                actor.action_size,
-                config.critic_hidden_sizes,
-                config.critic_layer_norm,
-            )
-
-    def target_value(self, batch: Batch, next_state: Tensor, next_action: Tensor) -> Tensor:
-        """y (B,), which nothing is differentiated through. next_action: (B, A)."""
-        value = self.target(next_state, next_action).amin(0)
-        return batch["reward"] + batch["discount"] * batch["bootstrap"] * value
-
-    def critic_loss(self, batch: Batch, uniform: Tensor, noise: Tensor) -> tuple[Tensor, Metrics]:
-        """Distance to the target, and the push. uniform: (N, B, A) in [0, 1); noise: (2, N, B, A)."""
-        state, next_state = self.actor.features(batch), self.actor.features(batch, "next_")
-        action = self.actor.normalized_action(batch["action"])
-        count = self.config.num_actions
-        with torch.no_grad():
-            here, here_log_prob = self.actor.draw(state, noise[0])
-            there, there_log_prob = self.actor.draw(next_state, noise[1])
-            anywhere = 2.0 * uniform - 1.0
-            target = self.target_value(batch, next_state, there[0])
-            tried = torch.cat([each.transpose(0, 1) for each in (action[None], anywhere, here, there)], dim=1)
-        values = self.critic.of_many(state, tried).transpose(1, 2)  # (E, 1 + 3 N, B)
-        uniform_log_prob = torch.full_like(here_log_prob, -math.log(2.0) * action.shape[-1])
-        density = torch.cat([uniform_log_prob, here_log_prob, there_log_prob])
-        # Below the bound a value gets no gradient from the push.
-        bounded = torch.cat([values[:, 1 : 1 + count], values[:, 1 + count :].maximum(batch["return_to_go"])], dim=1)
-        soft = (bounded - density).logsumexp(1) - math.log(3 * count)
-        gap = soft - values[:, 0]
-        distance = (values[:, 0] - target).square()
-        loss = (distance + self.config.conservatism * gap).mean(-1).sum()
-        return loss, {
-            "critic_loss": distance.detach().mean(-1).sum(),
-            "gap": gap.detach().mean(),
-            "bounded": (values[:, 1 + count :] < batch["return_to_go"]).float().mean(),
-            "value": values[:, 0].detach().mean(),
-        }
-
-    def actor_loss(self, batch: Batch, noise: Tensor) -> tuple[Tensor, Tensor, Metrics]:
-        """Loss of the actor, and the log-probabilities (B,) of its actions. noise: (B, A)."""
-        state = self.actor.features(batch)
-        action, log_prob = self.actor.draw(state, noise)
-        value = self.critic(state, action).amin(0)
-        loss = (self.log_temperature.exp().detach() * log_prob - value).mean()
-        return loss, log_prob.detach(), {"actor_loss": loss.detach(), "entropy": -log_prob.detach().mean()}
-
-    def temperature_loss(self, log_prob: Tensor) -> tuple[Tensor, Metrics]:
-        """Raises the temperature where the entropy -log_prob is below its target."""
-        loss = -(self.log_temperature * (log_prob + self.target_entropy).mean())
-        return loss, {"temperature": self.log_temperature.detach().exp()}
-
-    def _gradient_step(self, batch: Batch, uniform: Tensor, noise: Tensor) -> Metrics:
-        """One update of everything. uniform: (N, B, A), noise: (2 N + 1, B, A)."""
-        loss, critic_metrics = self.critic_loss(batch, uniform, noise[1:].unflatten(0, (2, -1)))
-        self._critic_adam.step(loss)
-        loss, log_prob, actor_metrics = self.actor_loss(batch, noise[0])
-        self._actor_adam.step(loss)
-        loss, temperature_metrics = self.temperature_loss(log_prob)
-        self._temperature_adam.step(loss)
-        polyak_update(self._targets, self._sources, self.config.polyak)
-        return critic_metrics | actor_metrics | temperature_metrics
-
-    def update(self, batch: Batch) -> Metrics:
-        size = self.config.batch_size
-        metrics: Metrics = {}
-        for i in range(len(batch["reward"]) // size):
-            rows = {name: values[i * size : (i + 1) * size] for name, values in batch.items()}
-            metrics = self._step(rows, *self._draw(size, self._generator))
-            self.gradient_step += 1
-        return metrics
-
-    def validate(self, batch: Batch) -> Metrics:
-        generator = torch.Generator(self._generator.device).manual_seed(0)
-        uniform, noise = self._draw(len(batch["reward"]), generator)
-        with torch.no_grad():
-            critic_metrics = self.critic_loss(batch, uniform, noise[1:].unflatten(0, (2, -1)))[1]
-            return critic_metrics | self.actor_loss(batch, noise[0])[2]
-
-    def policy(self) -> GaussianPolicy:
-        return self.actor
-
-    def _draw(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Uniform numbers (N, B, A) and noise (2 N + 1, B, A) of one update."""
-        count, device = self.config.num_actions, generator.device
-        uniform = torch.rand((count, size, self.actor.action_size), generator=generator, device=device)
-        noise = torch.randn((2 * count + 1, size, self.actor.action_size), generator=generator, device=device)
-        return uniform, noise
-
-    def _parts(self) -> dict[str, Any]:
-        return {
-            "actor": self.actor,
-            "critic": self.critic,
-            "target": self.target,
-            "actor_adam": self._actor_adam,
-            "critic_adam": self._critic_adam,
-            "temperature_adam": self._temperature_adam,
-        }
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return state_of(self._parts(), self.gradient_step, self._generator, log_temperature=self.log_temperature)
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self.gradient_step = load_state(state, self._parts(), self._generator, log_temperature=self.log_temperature)
+    def pushed(self, values: Tensor, batch: Batch) -> tuple[Tensor, Metrics]:
+        """Below the bound a value of the policy's actions gets no gradient from the push."""
+        bound, count = batch["return_to_go"], self.config.num_actions
+        anywhere, own = values[:, :count], values[:, count:]
+        return torch.cat([anywhere, own.maximum(bound)], dim=1), {"bounded": (own < bound).float().mean()}

@@ -118,15 +118,21 @@ class CQL:
         values = self.critic.of_many(state, tried).transpose(1, 2)  # (E, 1 + 3 N, B)
         uniform_log_prob = torch.full_like(here_log_prob, -math.log(2.0) * action.shape[-1])
         density = torch.cat([uniform_log_prob, here_log_prob, there_log_prob])
-        soft = (values[:, 1:] - density).logsumexp(1) - math.log(3 * count)
+        pushed, push_metrics = self.pushed(values[:, 1:], batch)
+        soft = (pushed - density).logsumexp(1) - math.log(3 * count)
         gap = soft - values[:, 0]
         distance = (values[:, 0] - target).square()
         loss = (distance + self.config.conservatism * gap).mean(-1).sum()
         return loss, {
             "critic_loss": distance.detach().mean(-1).sum(),
             "gap": gap.detach().mean(),
+            **push_metrics,
             "value": values[:, 0].detach().mean(),
         }
+
+    def pushed(self, values: Tensor, batch: Batch) -> tuple[Tensor, Metrics]:
+        """What the push sees of the values (E, 3 N, B) of uniform actions, then those of pi(s) and pi(s'): all."""
+        return values, {}
 
     def actor_loss(self, batch: Batch, noise: Tensor) -> tuple[Tensor, Tensor, Metrics]:
         """Loss of the actor, and the log-probabilities (B,) of its actions. noise: (B, A)."""
