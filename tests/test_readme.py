@@ -20,6 +20,12 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHORT_FORM = {
     "make demo": f"make -C {ROOT} -n demo",  # what it runs is tested in tests/recipes/test_demo.py
     "make test": f"make -C {ROOT} -n test",
+    "robolearn collect pick_place-v1 --episodes 2 --out demos.zarr --graph": (
+        "robolearn collect pick_place-v1 --episodes 1 --out demos.zarr --graph"
+    ),
+    "robolearn train sac --task gym:Pendulum-v1 --steps 1100 --out runs/sac": (
+        "robolearn train sac --task gym:Pendulum-v1 --steps 1010 --out runs/sac"
+    ),
 }
 
 
@@ -29,6 +35,7 @@ def blocks(language: str) -> list[str]:
 
 def test_commands_run(tmp_path: Path) -> None:
     lines = [line.split(" #")[0].strip() for block in blocks("bash") for line in block.splitlines()]
+    assert set(SHORT_FORM) <= set(lines)
     commands = [SHORT_FORM.get(line, line) for line in lines if line]
     assert len(commands) > 8
     environment = dict(os.environ, PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}")

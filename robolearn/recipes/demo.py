@@ -44,7 +44,7 @@ class DemoConfig:
     @classmethod
     def smoke(cls) -> DemoConfig:
         """Everything that the demo does, too little of it to learn much; under 90 s."""
-        return replace(cls(), demonstrations=4, train_steps=20, episodes=2)
+        return replace(cls(), demonstrations=3, train_steps=20, episodes=1)
 
 
 def run_demo(config: DemoConfig, out: Path, seed: int = 0) -> dict[str, Any]:
