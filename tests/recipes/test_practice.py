@@ -10,12 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from practice_runs import demonstrations, kill, pids, prepared, recorded_arrays, same, small_config
+from safetensors.torch import load_file
 
+from robolearn.algorithms.algorithm import Batch, Metrics
 from robolearn.cli import run as command
 from robolearn.datasets.store import CLOSING_ROW, EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, SpecError, UnknownNameError
+from robolearn.policies.checkpoint import load_policy
 from robolearn.recipes.finetune import learner as learning
 from robolearn.recipes.finetune.collector import WEIGHTS, open_replay, weights_file
 from robolearn.recipes.finetune.interventions import Interventions, critics_of
@@ -106,7 +110,34 @@ def test_a_learner_that_died_gives_out_the_same_policies_again(
         resumed.learn(store)
     resumed.close()
     last = weights_file(in_turns, len(store.episodes)).name
-    assert (run / WEIGHTS / last).read_bytes() == (in_turns / WEIGHTS / last).read_bytes()
+    kept = Path("checkpoints", "latest", "weights.safetensors")
+    for name in (Path(WEIGHTS, last), kept):
+        assert (run / name).read_bytes() == (in_turns / name).read_bytes()
+    assert load_file(run / kept).keys() == load_file(run / WEIGHTS / last).keys()
+    assert (run / kept).read_bytes() != (run / WEIGHTS / last).read_bytes()
+
+
+def test_the_policy_that_is_kept_is_the_running_mean_of_the_newest(folder: Path, ready: Path, in_turns: Path) -> None:
+    config, run = replace(small_config(STEPS), average=4), copied(ready, folder / "average")
+    config.write(run)
+    store = ZarrStore.open(in_turns / "replay.zarr")
+    learner = learning.Learner(config, run, offline_buffer(config, run, old_episodes(config, run)))
+    expected = {k: v.clone() for k, v in learner.algorithm.policy().state_dict().items()}
+    update = learner.algorithm.update
+
+    def updated(batch: Batch) -> Metrics:
+        metrics = update(batch)
+        for name, value in learner.algorithm.policy().state_dict().items():
+            expected[name] += (value - expected[name]) / 4
+        return metrics
+
+    learner.algorithm.update = updated
+    learner.learn(store)
+    learner.close()
+    kept = load_policy(run / "checkpoints" / "latest").state_dict()
+    for name, value in expected.items():
+        torch.testing.assert_close(kept[name], value)
+    assert any(not torch.equal(kept[k], v) for k, v in learner.algorithm.policy().state_dict().items())
 
 
 def test_a_person_who_takes_over_is_recorded_as_such(folder: Path, ready: Path, in_turns: Path) -> None:

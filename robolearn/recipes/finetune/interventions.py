@@ -15,7 +15,7 @@ from robolearn.datasets.replay_buffer import ReplayBuffer
 from robolearn.datasets.store import Store
 from robolearn.errors import SpecError
 from robolearn.recipes.finetune.prepare import PRETRAINED
-from robolearn.recipes.finetune.settings import FinetuneConfig, InterventionsConfig
+from robolearn.recipes.finetune.settings import AVERAGE, FinetuneConfig, InterventionsConfig
 from robolearn.recipes.run import read_state
 from robolearn.recipes.training_data import tensors
 from robolearn.recipes.training_loop import restore, statistics_of
@@ -73,7 +73,7 @@ def critics_of(run: Path, spec: InterfaceSpec) -> Worth:
         raise SpecError(f"interventions.critic: {run} is no run of the same task that was rewarded for doing it")
     made: Any = algorithm_class(config.algorithm)  # every one that practises has an actor and critics
     algorithm = made(spec, statistics_of(run / PRETRAINED), config.learner, config.seed)
-    restore(algorithm, run, read_state(run)[0])
+    restore(algorithm, run, {k: v for k, v in read_state(run)[0].items() if not k.startswith(AVERAGE)})
 
     @torch.no_grad()
     def worth(seen: Observation, actions: NDArray[np.float32]) -> NDArray[np.float32]:

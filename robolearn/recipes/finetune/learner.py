@@ -4,10 +4,14 @@ It follows the dataset that the collector writes. As many updates are made of an
 no more, so that a slow collector is not over-fitted, and no fewer, for the collector waits when it is more than `lag`
 attempts ahead. Every draw depends on the seed and the step alone, so a learner that was killed goes on from its last
 save and gives out the same policies again.
+
+The newest policy practises. The one that is judged and kept is its running mean over the last `average` decisions: what
+learns online swings, and a robot is not left with where it happened to swing to (Polyak and Juditsky 1992).
 """
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from collections.abc import Callable
@@ -16,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
@@ -30,7 +35,7 @@ from robolearn.recipes.finetune.dense import shaped_rewards
 from robolearn.recipes.finetune.evaluation import true_success
 from robolearn.recipes.finetune.interventions import add_human_steps
 from robolearn.recipes.finetune.prepare import PRETRAINED, buffer_config
-from robolearn.recipes.finetune.settings import FinetuneConfig
+from robolearn.recipes.finetune.settings import AVERAGE, FinetuneConfig
 from robolearn.recipes.run import RESUME_FILE, Run, read_state
 from robolearn.recipes.training_data import tensors
 from robolearn.recipes.training_loop import initialise, scalars, statistics_of
@@ -77,12 +82,15 @@ class Learner:
         self._rewards: Rewards = intervention_rewards if config.rewards == "intervention" else logged_rewards
         if config.shaping:
             self._rewards = partial(shaped_rewards, config)
+        self.average = copy.deepcopy(self.algorithm.policy())
         self._world = config.world() if config.evaluate_every else None
         self._started_s = time.perf_counter()
         self.learned, self.steps, self.evaluated, self._best = 0, 0, float("nan"), -1.0
         if (run / RESUME_FILE).exists():
             state, facts = read_state(run)
-            self.algorithm.load_state_dict(state)
+            self.algorithm.load_state_dict({k: v for k, v in state.items() if not k.startswith(AVERAGE)})
+            average = {k[len(AVERAGE) :]: v for k, v in state.items() if k.startswith(AVERAGE)}
+            self.average.load_state_dict(average or self.algorithm.policy().state_dict())  # older runs have none
             self.learned, self.steps, self._best = int(facts["learned"]), int(facts["step"]), facts["best"]
             self._started_s -= facts["wall_s"]
             self._run = Run.resume(run, columns(config), self.steps)
@@ -106,6 +114,7 @@ class Learner:
         for step in range(before + 1, before + decisions(info) + 1):
             if step > self.config.warmup_steps:
                 metrics = self.algorithm.update(self._batch(step))
+                self._average()
         self.learned, self.steps = self.learned + 1, before + decisions(info)
         self._publish()
         row = scalars(metrics, self.run, self.steps) | self._row(info)
@@ -114,7 +123,7 @@ class Learner:
             self._evaluate(row)
             names = ("latest", "best") if self.evaluated >= self._best else ("latest",)
             self._best = max(self._best, self.evaluated)
-            self._run.save(self.algorithm.policy(), self.steps, {"tasks": [self.config.task], **row}, names)
+            self._run.save(self.average, self.steps, {"tasks": [self.config.task], **row}, names)
         wall_s = time.perf_counter() - self._started_s
         self._run.log(self.steps, wall_s, row)
         if self.learned % SAVE_EVERY == 0:
@@ -124,12 +133,20 @@ class Learner:
         """What a restart needs."""
         facts = {"learned": self.learned, "step": self.steps, "wall_s": time.perf_counter() - self._started_s}
         facts["best"] = self._best
-        self._run.save_state(self.algorithm.state_dict(), facts)
+        average = {AVERAGE + name: value for name, value in self.average.state_dict().items()}
+        self._run.save_state(self.algorithm.state_dict() | average, facts)
 
     def close(self) -> None:
-        self._run.save(self.algorithm.policy(), self.steps, {"tasks": [self.config.task]}, ("latest",))
+        self._run.save(self.average, self.steps, {"tasks": [self.config.task]}, ("latest",))
         self.save()
         self._run.__exit__(None, None, None)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Move the policy that is kept towards the one that learns."""
+        newest = self.algorithm.policy().state_dict()
+        for name, value in self.average.state_dict().items():
+            value.lerp_(newest[name], 1.0 / self.config.average)
 
     def _take(self, store: Store, index: int) -> None:
         """What a person did in an attempt counts among the old data, too, where those are used."""
@@ -178,10 +195,9 @@ class Learner:
     def _evaluate(self, row: dict[str, Any]) -> None:
         if self._world is None:
             return
-        policy = self.algorithm.policy()
-        assert isinstance(policy, GaussianPolicy)
+        assert isinstance(self.average, GaussianPolicy)
         self.evaluated = true_success(
-            policy, self._world, self.config.evaluation_episodes, self.config.supervisor.max_attempt_steps
+            self.average, self._world, self.config.evaluation_episodes, self.config.supervisor.max_attempt_steps
         )
         row["success_rate"] = self.evaluated
 

@@ -22,6 +22,7 @@ from robolearn.recipes.finetune.supervisor import SupervisorConfig
 from robolearn.tasks import make_task
 
 FILE = "finetune.json"
+AVERAGE = "average."  # before the names of the policy that is kept, in what a restart needs
 ACTOR = GaussianPolicyConfig(hidden_sizes=(128, 128))
 CLONED = GaussianPolicyConfig(hidden_sizes=(128, 128), distribution="clipped", log_std_low=-3.0)
 CRITIC: dict[str, Any] = {"critic_hidden_sizes": (128, 128), "critic_layer_norm": True, "num_critics": 2}
@@ -67,6 +68,7 @@ class FinetuneConfig:
     rewards: Literal["task", "intervention"] = "task"  # what a step is worth: the judge's word, or RLIF's rule
     seed: int = 0
     warmup_steps: int = 0  # decisions before learning, by the policy as it is
+    average: int = 1000  # decisions over which the policy that is judged and kept is a running mean of the newest
     lag: int = 1  # attempts that the policy in use may be behind what was learned
     evaluate_every: int = 2000  # decisions; 0: never
     evaluation_episodes: int = 25
@@ -136,6 +138,8 @@ class FinetuneConfig:
             )
         if not 0.0 <= self.false_positives <= 1.0 or self.lag < 0 or self.warmup_steps < 0:
             raise SpecError(f"false_positives, lag and warmup_steps want a share and counts of at least 0, got {self}")
+        if self.average < 1:
+            raise SpecError(f"average is {self.average} decisions; it wants at least 1, which keeps the newest policy")
 
     @property
     def real(self) -> bool:
