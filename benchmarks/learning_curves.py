@@ -1,7 +1,8 @@
 """Learning curves of an algorithm on an environment: `python benchmarks/learning_curves.py sac gym:Pendulum-v1 ...`.
 
 Writes <algorithm>_<task>.json into --out, by default benchmarks/results: for each seed the steps, mean and spread of
-the evaluation episodes, and the seconds that it took. Seeds that are there already are kept. With --processes, so
+the evaluation episodes, the seconds that it took, and in a task that knows success the step of the first evaluation
+with a rate of --success (null: there is none). Seeds that are there already are kept. With --processes, so
 many seeds learn at a time, each with one thread; the file is written again while they do, and of a seed that was
 not finished it holds what there is.
 """
@@ -57,8 +58,17 @@ def curve(folder: Path) -> list[dict]:
     return [{"step": int(row["step"]), **{n: float(row[n]) for n in NUMBERS if row.get(n)}} for row in rows]
 
 
+def steps_to(points: list[dict], success: float) -> int | None:
+    """The step of the first evaluation with such a success rate."""
+    return next((point["step"] for point in points if point["success_rate"] >= success), None)
+
+
 def write(file: Path, args: argparse.Namespace, rows: list[dict]) -> None:
     rows = sorted((row for row in rows if row["curve"]), key=lambda row: row["seed"])
+    rows = [
+        row | ({"steps_to_success": steps_to(row["curve"], args.success)} if "success_rate" in row["curve"][0] else {})
+        for row in rows
+    ]
     last = [row["curve"][-1]["return_mean"] for row in rows if "train_seconds" in row]
     answer = {
         "algorithm": args.algorithm,
@@ -67,6 +77,7 @@ def write(file: Path, args: argparse.Namespace, rows: list[dict]) -> None:
         "settings": [*args.set, f"num_envs={args.num_envs}", f"precision={args.precision}", f"device={args.device}"],
         "last_return_mean": statistics.mean(last) if last else None,
         "last_return_std": statistics.pstdev(last) if last else None,
+        "success": args.success,
         "runs": rows,
     }
     file.write_text(json.dumps(answer, indent=1) + "\n")
@@ -84,6 +95,7 @@ def main() -> None:
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=1, help="seeds that learn at a time")
+    parser.add_argument("--success", type=float, default=0.95, help="rate that counts as learned")
     parser.add_argument("--value-bias", action="store_true", help="of sac, dsac and rlpd: see recipes/value_bias.py")
     parser.add_argument("--set", nargs="*", default=[])
     parser.add_argument("--name", help="of the result, without .json")

@@ -177,8 +177,9 @@ def train(
     Args:
         algorithm: see docs/learning.md.
         dataset: a zarr dataset of episodes to learn from.
-        task: a task of the twin, or `gym:HalfCheetah-v5` for one of Gymnasium, to learn in; with a dataset, it is read
-            as this task would show it, so that the training can go on there.
+        task: a task of the twin, `tool:push-v1` for one in the space of its tool, or `gym:HalfCheetah-v5` for one of
+            Gymnasium, to learn in; with a dataset, it is read as this task would show it, so that the training can go
+            on there.
         out: the run, runs/train by default: config.yaml, metrics.csv, TensorBoard events, checkpoints/.
         steps: of the gradient on a dataset, of the environment in a task; the algorithm's own number by default.
         seed: fixes initial weights, batches, exploration and split.
@@ -281,7 +282,7 @@ def evaluate(
 
     Args:
         checkpoint: a checkpoint, tcp://HOST:PORT of `robolearn serve`, or `scripted` for the task's expert.
-        task: id of a task, see `robolearn tasks`, or `gym:<id>` for an environment of Gymnasium.
+        task: id of a task, see `robolearn tasks`, `tool:<id>`, or `gym:<id>` for an environment of Gymnasium.
         episodes: how many.
         seed: of the first episode; demonstrations count up from 0, evaluations from a million.
         video: write the first episode to this MP4 file.

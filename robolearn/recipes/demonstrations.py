@@ -1,7 +1,8 @@
 """Demonstrations as the transitions of an online training.
 
 A twin's demonstrations command joint positions; online it takes joint velocities and shows the last command, because
-what explores must move by little. Both say the same: the velocity is the difference of two commands.
+what explores must move by little. Both say the same: the velocity is the difference of two commands. In the space of
+the tool the commands are read as steps of the tool, see `ToolSpace`.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
 from robolearn.datasets.sampler import SUCCESS, TransitionConfig
 from robolearn.datasets.store import Store
 from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.envs.tool_env import tool_space
 from robolearn.errors import DatasetError, SpecError
 from robolearn.networks.normalizer import FieldStatistics
 from robolearn.policies.gaussian import vector_spec
-from robolearn.recipes.environments import make_environments
+from robolearn.recipes.environments import TOOL, make_environments, twin_task
+from robolearn.recipes.finetune.data import read_recorded
 from robolearn.recipes.training_data import (
     Split,
     Transitions,
@@ -93,9 +96,13 @@ def demonstrations(
     store = ZarrStore.open(dataset)
     check_reward(store, reward)
     usable = [index for index, info in enumerate(store.episodes) if info.length] if episodes is None else episodes
-    tasks = {store.episodes[index].task for index in usable} - {task, ""}
+    own = twin_task(task)
+    tasks = {store.episodes[index].task for index in usable} - {own, ""}
     if not usable or tasks:
-        raise DatasetError(f"{dataset} has {len(usable)} episodes of {', '.join(sorted(tasks)) or task}; wanted {task}")
+        raise DatasetError(f"{dataset} has {len(usable)} episodes of {', '.join(sorted(tasks)) or own}; wanted {own}")
+    if task != own:
+        buffer = _of_tool(dataset, own, spec, ReplayBufferConfig(2, num_steps, discount), usable, reward)
+        return buffer, buffer_statistics(buffer)
     if "command" in spec.observation:
         buffer = _relative(dataset, store, spec, ReplayBufferConfig(2, num_steps, discount), usable, reward)
         return buffer, buffer_statistics(buffer)
@@ -118,6 +125,25 @@ def buffer_statistics(*buffers: ReplayBuffer) -> dict[str, FieldStatistics]:
         numbers = (values.mean(0), values.std(0), values.min(0), values.max(0))
         answer[name] = FieldStatistics(*(tuple(map(float, number)) for number in numbers))
     return answer
+
+
+def _of_tool(
+    dataset: Path, task: str, spec: InterfaceSpec, config: ReplayBufferConfig, usable: list[int], reward: str
+) -> ReplayBuffer:
+    """Steps of the tool; the reward is 1 for the one that ends a success."""
+    if reward != SUCCESS:
+        raise SpecError(f"{TOOL}{task} reads demonstrations as worth their success; leave the reward {reward} away")
+    space = tool_space(task)
+    read = read_recorded([dataset], space, usable)
+    buffer = ReplayBuffer(spec, replace(config, capacity=sum(len(each.states) for each in read) + 2 * len(read)))
+    for episode in read:
+        states, actions = episode.decisions(space)
+        buffer.begin({"state": states[0]})
+        for step, action in enumerate(actions):
+            last = step == len(actions) - 1
+            over = last and episode.terminated
+            buffer.append(action, float(over and episode.success), {"state": states[step + 1]}, over, last and not over)
+    return buffer
 
 
 def _relative(

@@ -1,4 +1,5 @@
-"""The environments that policies learn and are judged in: twins by task id, Gymnasium's by `gym:<id>`."""
+"""The environments that policies learn and are judged in: twins by task id, the same in the space of their tool by
+`tool:<task id>`, Gymnasium's by `gym:<id>`."""
 
 from __future__ import annotations
 
@@ -17,9 +18,11 @@ from robolearn.specs import InterfaceSpec
 
 if TYPE_CHECKING:
     from robolearn.envs.robot_env import RobotEnv
+    from robolearn.envs.tool_env import ToolEnv
     from robolearn.twin.randomize import Randomization
 
 Info = dict[str, Any]
+TOOL = "tool:"
 
 
 class Environments(Protocol):
@@ -64,10 +67,15 @@ def is_gym(task: str) -> bool:
     return task.startswith(PREFIX)
 
 
-class OneByOne(SyncVectorEnv):
-    """Single environments stepped one after the other: engines and disturbances that no batch has."""
+def twin_task(task: str) -> str:
+    """The id of the twin's task that `task` is about, in whatever space."""
+    return task.removeprefix(TOOL)
 
-    def __init__(self, make: Callable[[], RobotEnv], num_envs: int) -> None:
+
+class OneByOne(SyncVectorEnv):
+    """Single environments stepped one after the other: engines, disturbances and spaces that no batch has."""
+
+    def __init__(self, make: Callable[[], RobotEnv | ToolEnv], num_envs: int) -> None:
         super().__init__([make] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
         self.interface: InterfaceSpec = cast("RobotEnv", self.envs[0].unwrapped).interface
 
@@ -96,7 +104,8 @@ def make_environments(
     randomization: Randomization | None = None,
     stochasticity: Stochasticity = STORI["none"],
 ) -> Environments:
-    """Environments for a policy of vectors: a twin shows its state and takes joint velocities in [-1, 1].
+    """Environments for a policy of vectors: a twin shows its state and takes joint velocities in [-1, 1], or steps of
+    its tool, see `ToolEnv`.
 
     cameras: height and width of each that the policy sees as well; a twin then shows no poses.
     engine, randomization, stochasticity: as of RobotEnv. Raises UnknownNameError for a task that does not exist, and
@@ -111,6 +120,14 @@ def make_environments(
         if not batched or randomization is not None:
             raise SpecError(f"{task} has its own world; engines and disturbances are for tasks of the twin")
         return GymVectorEnv(task, num_envs, render=render)
+    render_mode = "rgb_array" if render else None
+    if task.startswith(TOOL):
+        if cameras:
+            raise SpecError(f"{task} shows no images; leave the prefix {TOOL} away")
+        from robolearn.envs.tool_env import ToolEnv
+
+        world = {"engine": engine, "randomization": randomization, "stochasticity": stochasticity}
+        return OneByOne(partial(ToolEnv, twin_task(task), render_mode, **world), num_envs)
     from robolearn.envs.robot_env import RobotEnv
     from robolearn.envs.vector_env import RobotVectorEnv
 
@@ -119,7 +136,7 @@ def make_environments(
         "privileged": not cameras,
         "control": "joint_velocity",
         "randomization": randomization,
-        "render_mode": "rgb_array" if render else None,
+        "render_mode": render_mode,
     }
     if batched:
         return RobotVectorEnv(task, num_envs, autoreset_mode=AutoresetMode.DISABLED, **shared)

@@ -22,7 +22,7 @@ from robolearn.policies.gaussian import GaussianPolicy
 from robolearn.policies.hierarchical import HierarchicalPolicy
 from robolearn.policies.policy import Policy, TrainablePolicy
 from robolearn.policies.scripted import ScriptedPolicy
-from robolearn.recipes.environments import REWARDS, camera_sizes, is_gym, make_environments
+from robolearn.recipes.environments import REWARDS, camera_sizes, is_gym, make_environments, twin_task
 from robolearn.recipes.judge import judge, summary
 from robolearn.recipes.report import side_by_side, write_video
 from robolearn.runs import wilson_interval
@@ -73,7 +73,7 @@ def evaluate_policy(
     if video is not None and (video.suffix != ".mp4" or not video.absolute().parent.is_dir()):
         raise SpecError(f"the video {video} cannot be written; name a file ending in .mp4 in a folder that exists")
     if not is_gym(task):
-        make_task(task)  # an unknown one is told first
+        make_task(twin_task(task))  # an unknown one is told first
     policy: Policy | None = None
     provenance: dict[str, Any] = {}
     if str(checkpoint) != SCRIPTED:

@@ -30,7 +30,7 @@ from robolearn.networks.normalizer import Statistics
 from robolearn.policies.gaussian import GaussianPolicy, vector_spec
 from robolearn.recipes.collector import Collector
 from robolearn.recipes.demonstrations import Source, buffer_statistics, demonstrations
-from robolearn.recipes.environments import REWARDS, Environments, is_gym, make_environments
+from robolearn.recipes.environments import REWARDS, Environments, is_gym, make_environments, twin_task
 from robolearn.recipes.evaluate import EVALUATION_SEED
 from robolearn.recipes.judge import judge, summary
 from robolearn.recipes.run import Run, read_state
@@ -54,7 +54,7 @@ from robolearn.tasks import make_task
 
 LOG_STEPS = 500
 JUDGES = 10  # environments that evaluate side by side
-STATISTICS_STEPS = 400  # of random actions in each of JUDGES twins
+STATISTICS_S = 20  # of random actions in each of JUDGES twins
 EPISODE_COLUMNS = ("episode_return", "episode_steps", "episode_success")
 EVALUATION_COLUMNS = ("return_mean", "return_std", "return_low", "return_high", "success_rate")
 
@@ -233,7 +233,7 @@ def _check(algorithm: str, task: str, settings: Any, online: OnlineConfig, seed:
 def _environments(task: str, number: int, online: OnlineConfig) -> Environments:
     """As the policy sees them."""
     size = (online.image_size, online.image_size)
-    cameras = dict.fromkeys(make_task(task).cameras, size) if online.image_size else None
+    cameras = dict.fromkeys(make_task(twin_task(task)).cameras, size) if online.image_size else None
     return make_environments(task, number, cameras=cameras)
 
 
@@ -293,9 +293,10 @@ def _random_statistics(task: str) -> Statistics:
     if is_gym(task):
         return {}
     with contextlib.closing(make_environments(task, JUDGES)) as envs:
-        collector = Collector(envs, ReplayBufferConfig(JUDGES * STATISTICS_STEPS * 2), REWARDS["success"], seed=0)
+        steps = round(STATISTICS_S * envs.interface.control_hz)
+        collector = Collector(envs, ReplayBufferConfig(JUDGES * steps * 2), REWARDS["success"], seed=0)
         rng = np.random.default_rng(0)
-        for _ in range(STATISTICS_STEPS):
+        for _ in range(steps):
             collector.step(collector.random_actions(rng))
         return buffer_statistics(*collector.buffers)
 

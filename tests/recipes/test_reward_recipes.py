@@ -17,6 +17,7 @@ from robolearn.cli import run
 from robolearn.datasets.edit import tag
 from robolearn.datasets.preferences import Moment, Preference, add_preference
 from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.envs.tool_env import tool_space
 from robolearn.errors import DatasetError, RobolearnError, UnknownNameError
 from robolearn.networks.model_directory import read_model_config
 from robolearn.recipes.collect import CollectConfig, collect_episodes
@@ -28,7 +29,7 @@ from robolearn.recipes.rewards.policy import policy_from_preferences
 from robolearn.recipes.rewards.preference import draw_pairs
 from robolearn.recipes.rewards.settings import TrainingSettings
 from robolearn.recipes.rewards.side_by_side import SideBySide
-from robolearn.recipes.rewards.tool_policy import labelled_buffer, tool_space
+from robolearn.recipes.rewards.tool_policy import labelled_buffer
 from robolearn.recipes.rewards.training import TRAINERS, split_episodes, train_reward
 from robolearn.rewards.features import EncoderConfig
 from robolearn.rewards.preference import EQUAL, SECOND, UNSURE

@@ -35,6 +35,7 @@ class Recorded:
     commands: NDArray[np.float64]
     task: int  # that it was recorded for
     success: bool
+    terminated: bool  # it did not just run out of time
     values: NDArray[np.float32] | None = None  # (T, tasks) by reward models of pictures
 
     def decisions(self, space: ToolSpace) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -54,8 +55,9 @@ def decision_steps(length: int) -> NDArray[np.int64]:
     return at
 
 
-def read_recorded(paths: Sequence[Path], space: ToolSpace) -> list[Recorded]:
-    """All episodes of these datasets. Raises DatasetError for one of another scene, or without poses."""
+def read_recorded(paths: Sequence[Path], space: ToolSpace, indices: Sequence[int] | None = None) -> list[Recorded]:
+    """All episodes of these datasets, or of each those of these indices. Raises DatasetError for one of another scene,
+    or without poses."""
     known = {task.id: index for index, task in enumerate(space.tasks)}
     episodes = []
     for path in paths:
@@ -67,7 +69,7 @@ def read_recorded(paths: Sequence[Path], space: ToolSpace) -> list[Recorded]:
         for index, info in enumerate(store.episodes):
             if info.task not in known:
                 raise DatasetError(f"{path} has an episode of {info.task!r}; practice is of {', '.join(known)}")
-            if info.length > DECISION_TICKS:
+            if info.length > DECISION_TICKS and (indices is None or index in indices):
                 episodes.append(_read(store, index, fields, space, known[info.task]))
     if not episodes:
         raise DatasetError(f"{', '.join(map(str, paths)) or 'no dataset'}: no episodes; collect demonstrations first")
@@ -83,7 +85,8 @@ def _read(store: Store, index: int, fields: Sequence[str], space: ToolSpace, tas
     facts = [{name: episode[name][step] for name in fields} for step in range(length)]
     states = np.stack([space.state(fact, commands[step]) for step, fact in enumerate(facts)])
     reached = np.stack([each.judge(episode).success for each in space.tasks], axis=1)
-    return Recorded(states, reached, commands, task, bool(store.episodes[index].success))
+    info = store.episodes[index]
+    return Recorded(states, reached, commands, task, bool(info.success), bool(info.terminated))
 
 
 def labelled_frames(episodes: Sequence[Recorded], space: ToolSpace) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -19,6 +19,7 @@ from robolearn.algorithms.iql import IQL, IQLConfig
 from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.practice_world import PracticeConfig, PracticeWorld
+from robolearn.envs.tool_env import tool_space
 from robolearn.envs.tool_space import DECISION_TICKS, TOLD, ToolSpace
 from robolearn.envs.twin_cell import TwinCell
 from robolearn.recipes.demonstrations import buffer_statistics
@@ -33,11 +34,6 @@ from robolearn.tasks import make_task
 
 LOG_STEPS = 100
 SETTINGS = replace(FinetuneConfig("push-v1").iql, steps=5000)
-
-
-def tool_space(task_id: str) -> ToolSpace:
-    box = PracticeConfig()
-    return ToolSpace([task_id], box.tool_low, box.tool_high)
 
 
 def labelled_buffer(dataset: Path, reward: str, space: ToolSpace, discount: float) -> ReplayBuffer:

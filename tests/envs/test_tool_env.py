@@ -1,0 +1,96 @@
+"""The twin in the space of its tool, as episodes."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robolearn.algorithms.rlpd import RLPDConfig
+from robolearn.datasets.replay_buffer import ReplayBuffer
+from robolearn.envs.tool_env import ToolEnv, tool_space
+from robolearn.envs.tool_space import DECISION_TICKS, STEP_M
+from robolearn.errors import SpecError
+from robolearn.policies.gaussian import GaussianPolicyConfig
+from robolearn.recipes.collect import CollectConfig, collect_episodes
+from robolearn.recipes.demonstrations import demonstrations
+from robolearn.recipes.environments import make_environments
+from robolearn.recipes.evaluate import evaluate_policy
+from robolearn.recipes.train_online import OnlineConfig, train_online
+
+TASK = "reach-v1"
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("demos") / "reach.zarr"
+    collect_episodes(CollectConfig(task=TASK, image_size=0, perturbation=0.0), path, 3, seed=0)
+    return path
+
+
+def test_a_step_moves_the_tool_for_a_whole_decision() -> None:
+    with contextlib.closing(ToolEnv(TASK)) as env:
+        before, _ = env.reset(seed=0)
+        action = np.zeros(env.action_space.shape, np.float32)
+        action[1] = 0.5
+        after, reward, terminated, truncated, info = env.step(action)
+        assert (terminated, truncated) == (False, False)
+        assert info["stamp_ns"] == DECISION_TICKS * 50_000_000
+        commanded = [seen["state"][:3] + seen["state"][3:6] for seen in (before, after)]
+        np.testing.assert_allclose(commanded[1] - commanded[0], [0, 0.5 * STEP_M * DECISION_TICKS, 0], atol=1e-5)
+        last = env.step(np.full_like(action, np.nan))[0]["state"]
+        np.testing.assert_allclose(last[:3] + last[3:6], commanded[1], atol=1e-5)  # nothing was commanded
+        assert reward > 0
+
+
+def test_the_expert_succeeds_and_an_episode_ends_in_the_middle_of_a_decision() -> None:
+    space = tool_space(TASK)
+    with contextlib.closing(ToolEnv(TASK)) as env:
+        env.reset(seed=0)
+        over, ticks = False, 0
+        while not over:
+            action = space.expert(env._env.twin.observe(("proprio", "pose_tool", "pose_target")), env._command, 0)
+            _, _, terminated, truncated, info = env.step(action)
+            over, ticks = terminated or truncated, info["stamp_ns"] // 50_000_000
+        assert info["success"]
+        assert ticks < env._env.task.max_steps
+
+
+def test_demonstrations_do_the_task_again(dataset: Path) -> None:
+    with contextlib.closing(make_environments(f"tool:{TASK}", 1)) as envs:
+        buffer, statistics = demonstrations(dataset, f"tool:{TASK}", envs.interface, 0.9, 1)
+        assert isinstance(buffer, ReplayBuffer)
+        assert set(statistics) == {"state"}
+        state = buffer.state_dict()
+        ends = np.flatnonzero(~state["acted"])
+        assert len(ends) == 3
+        first = 0
+        for seed, end in enumerate(ends):
+            observation, _ = envs.reset(seed=[seed])
+            np.testing.assert_allclose(observation["state"][0], state["observation.state"][first], atol=1e-4)
+            begun_m = np.linalg.norm(observation["state"][0, 8:11])  # from the tool to the target
+            for row in range(first, end):
+                observation, _, _, _, _ = envs.step(state["action"][row][None])
+            assert np.linalg.norm(observation["state"][0, 8:11]) < 0.3 * begun_m
+            assert state["reward"][first:end].tolist() == [0.0] * (end - first - 1) + [1.0]
+            assert state["terminated"][end - 1]
+            first = end + 1
+
+
+def test_what_does_not_fit_is_told(dataset: Path) -> None:
+    with pytest.raises(SpecError, match="shows no images"):
+        make_environments(f"tool:{TASK}", 1, cameras={"front": (16, 16)})
+    with contextlib.closing(make_environments(f"tool:{TASK}", 1)) as envs, pytest.raises(SpecError, match="reward"):
+        demonstrations(dataset, f"tool:{TASK}", envs.interface, 0.9, 1, reward="proprio")
+
+
+def test_trains_from_demonstrations_and_is_judged_there(dataset: Path, tmp_path: Path) -> None:
+    policy = GaussianPolicyConfig(hidden_sizes=(8,))
+    config = RLPDConfig(policy=policy, critic_hidden_sizes=(8,), batch_size=8, utd=1, num_critics=2)
+    online = OnlineConfig(random_steps=4, evaluation_episodes=1, evaluations=1)
+    train_online("rlpd", f"tool:{TASK}", tmp_path / "run", 8, 0, config, online, offline_data=dataset)
+    answer = evaluate_policy(tmp_path / "run" / "checkpoints" / "latest", f"tool:{TASK}", 2)
+    assert answer["episodes"] == 2
+    assert answer["mean_episode_steps"] <= 100 / DECISION_TICKS + 1
