@@ -24,6 +24,7 @@ Wrapper: TypeAlias = Callable[[Step], Step]
 """Makes of a gradient step another that does the same."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, LARGEST = -1, -3, 1 << 30  # of malloc.h; [bytes]
+M_ARENA_MAX = -8
 
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 
@@ -64,11 +65,13 @@ def _alone(step: Step) -> Step:
 
 def keep_memory() -> None:
     """Have the C library keep the buffers that are freed, for this process: those of a step take megabytes, and to be
-    given new pages for them by the system each time costs up to a third of it. Does nothing where there is no glibc."""
+    given new pages for them by the system each time costs up to a third of it. Does nothing where there is no glibc.
+
+    Threads that start later share one heap: what they have of their own is given back however large it may be."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
-        for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
-            mallopt(option, LARGEST)
+        for option, value in ((M_MMAP_THRESHOLD, LARGEST), (M_TRIM_THRESHOLD, LARGEST), (M_ARENA_MAX, 1)):
+            mallopt(option, value)
 
 
 def reduced(step: Step, device: str) -> Step:

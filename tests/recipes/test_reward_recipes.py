@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from itertools import pairwise
@@ -293,6 +295,33 @@ def test_what_is_read_ahead_for_a_gpu_in_processes_becomes_the_same_column(
     file.write_bytes(file.read_bytes()[:-9])
     with pytest.raises(DatasetError, match="field image_front"):
         label_dataset(dataset, model, "success/damaged")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", ["4k", "128k"])  # not even the locks of the processes, or no pictures
+def test_a_dev_shm_without_room_is_told_in_one_line(dataset: Path, success_model: Path, size: str) -> None:
+    """In a mount namespace of its own."""
+    small = ["unshare", "-rm", "sh", "-c", f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec "$@"', "sh"]
+    if shutil.which("unshare") is None or subprocess.run([*small, "true"], check=False).returncode:
+        pytest.skip("no mount namespace can be had here")
+    code = f"""
+import torch
+import robolearn.recipes.rewards.label as label
+from robolearn.errors import DatasetError
+from robolearn.recipes.rewards.side_by_side import SideBySide
+from robolearn.rewards.saved import load_reward
+from pathlib import Path
+if __name__ == "__main__":
+    label.device_of = lambda model: torch.device("cuda")
+    SideBySide._own_stream = lambda self: None
+    try:
+        label.label_dataset(Path({str(dataset)!r}), load_reward(Path({str(success_model)!r})), "success/there")
+    except DatasetError as error:
+        print(error)
+"""
+    child = subprocess.run([*small, sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "give it more room" in child.stdout, child.stderr
+    assert child.stdout.count("\n") == 1
 
 
 def test_large_pictures_are_read_ahead_in_small_groups(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,8 +58,7 @@ class SideBySide(Generic[Read, Scored]):
         return max(min(share, READ_AHEAD_BYTES // (self._read_ahead * max(step_bytes, 1))), 1)
 
     def run(self, groups: Sequence[list[int]]) -> Iterator[list[tuple[list[int], Scored]]]:
-        """Each group and what was made of it, in order. All that is ready comes at once, for a disk takes as long to
-        make much durable as little."""
+        """Each group and what was made of it, in order. All that is ready comes at once."""
         threads = torch.get_num_threads()
         ahead = self._read_ahead if self._on_gpu else AHEAD * self._cores
         waiting: deque[tuple[list[int], Future[Scored]]] = deque()
@@ -81,7 +80,11 @@ class SideBySide(Generic[Read, Scored]):
             while waiting:
                 yield _ready(waiting)
         except BrokenProcessPool as error:
-            raise DatasetError("a process that reads pictures died; is memory short, or /dev/shm small?") from error
+            raise DatasetError("a process that reads pictures died; is memory short?") from error
+        except RuntimeError as error:  # torch's, which has no kind of its own for it
+            if "shared memory" not in str(error):
+                raise
+            raise _no_room(error) from error
         finally:
             for pool in (readers, scorers):
                 if pool is not None:
@@ -92,11 +95,22 @@ class SideBySide(Generic[Read, Scored]):
         """Forked from a process that knows no GPU. What they read comes back in shared memory, as torch does it."""
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["robolearn.recipes.rewards.data"])
-        return ProcessPoolExecutor(self._cores, context, _begin_reading)
+        try:
+            return ProcessPoolExecutor(self._cores, context, _begin_reading)
+        except OSError as error:  # its locks lie there
+            raise _no_room(error) from error
 
     def _own_stream(self) -> None:
         torch.cuda.synchronize(self._device)  # what the model was made of is there
         torch.cuda.set_stream(torch.cuda.Stream(self._device))
+
+
+def _no_room(error: Exception) -> DatasetError:
+    reason = str(error).splitlines()[0]
+    return DatasetError(
+        f"pictures cannot be handed over through /dev/shm ({reason}); give it more room, in a container by "
+        "--shm-size=8g, or label with --device cpu"
+    )
 
 
 def _begin_reading() -> None:
