@@ -61,7 +61,7 @@ def write_morning_report(run: Path) -> dict[str, Any]:
 SUCCESS_CAPTION = (
     f"Attempts at the target task, mean of the last {WINDOW}. Judged is what the reward model said, true what the twin "
     "knows; where judged runs ahead of true, the policy has learned to please the model. Evaluated: {episodes} "
-    "episodes from fresh starts, by the most likely action."
+    "episodes from fresh starts, by the most likely action of the policy that is kept, the newest one's running mean."
 )
 WATCH_CAPTION = (
     "Of the attempts that the model called a success, the share that was none (false); of those that it did not, the "
