@@ -61,9 +61,14 @@ TASKS: dict[str, tuple[str, ...]] = {
 """The tasks in D5RL's shape, and settings of each: how long its expert may take."""
 CONVERGED = ("pretraining_steps=4000", "calql.polyak=0.02")
 """Pre-training until values are of the size of what is to come: WSRL's start."""
-ALONE = (*CONVERGED, "online=warm_up", "rlpd.utd=4", "rlpd.actor_learning_rate=1e-4")
-"""WSRL's own settings: the old data are left behind."""
-ONLINE_ALONE = (*ALONE, "reward=true")
+ONLINE_ALONE = (
+    *CONVERGED,
+    "reward=true",
+    "online=warm_up",
+    "rlpd.utd=4",
+    "rlpd.actor_learning_rate=1e-4",
+)
+"""WSRL's own settings."""
 PLAIN = (
     "false_positives=0.1",
     "supervisor.max_recoveries=0",
@@ -86,8 +91,6 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "erring_no_timeout": ("false_positives=0.1", "supervisor.switch_on_timeout=false"),
     "erring_plain": PLAIN,
     "erring_plain_no_timeout": (*PLAIN, "supervisor.switch_on_timeout=false"),
-    "erring_alone": (*ALONE, *PLAIN, "warmup_steps=1000"),
-    "erring_alone_no_timeout": (*ALONE, *PLAIN, "warmup_steps=1000", "supervisor.switch_on_timeout=false"),
     "rlif": RLIF,
     "wsrl": (*ONLINE_ALONE, "warmup_steps=1000"),
     "naive_sac": ONLINE_ALONE,
