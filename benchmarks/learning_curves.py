@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
     parser.add_argument("--json", action="store_true", help="as it always does: print one JSON object")
     args = parser.parse_args()
-    file = args.out / f"{args.name or args.algorithm + '_' + args.task.removeprefix('gym:')}.json"
+    file = args.out / f"{args.name or args.algorithm + '_' + args.task.removeprefix('gym:').replace(':', '_')}.json"
     args.out.mkdir(parents=True, exist_ok=True)
     known = json.loads(file.read_text())["runs"] if file.is_file() else []
     known = [row for row in known if "train_seconds" in row]

@@ -3,8 +3,8 @@
 `python benchmarks/offline_to_online.py gym:Pendulum-v1 DATASET --reward reward --json` trains CQL and Cal-QL on the
 dataset, then lets each go on in the task: `cql` and `calql` with half of every batch from the dataset, `wsrl` (critics
 of Cal-QL, no data, first steps by the policy as it is) and `sac` (the same networks as `calql`, no data, nothing done).
-Every curve begins with the policy of the pre-training. Writes benchmarks/results/offline_to_online_<task>.json and
-.png; runs that are there already are kept.
+Every curve begins with the policy of the pre-training; it is of success where the task knows it, else of return. Writes
+benchmarks/results/offline_to_online_<task>.json and .png; runs that are there already are kept.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from robolearn.recipes.evaluate import evaluate_policy
 from robolearn.recipes.train import TrainRequest, train_policy
 
 RESULTS = Path(__file__).parent / "results"
-ENSEMBLE = ("num_critics=4", "critic_layer_norm=true")  # what WSRL wants of its pre-training
+ENSEMBLE = ("num_critics=10", "critic_layer_norm=true")  # what WSRL wants of its pre-training
+WSRL = ("num_critics=10", "utd=4", "actor_learning_rate=1e-4", "backup_entropy=false")
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Way:
 WAYS = {
     "calql": Way("calql", "calql", True),
     "cql": Way("cql", "cql", True),
-    "wsrl": Way("calql", "rlpd", False, ENSEMBLE, ("num_critics=4", "utd=2", "initial_temperature=0.1")),
+    "wsrl": Way("calql", "rlpd", False, ENSEMBLE, WSRL),
     "sac": Way("calql", "sac", False),
 }
 
@@ -58,6 +59,7 @@ def run(args: argparse.Namespace, name: str, seed: int, folder: Path) -> dict[st
         request = TrainRequest(way.before, args.dataset, args.task, pre, args.offline_steps, seed, reward=args.reward)
         train_policy(replace(request, settings=settings, compute=compute))
     start = evaluate_policy(pre / "checkpoints" / "latest", args.task, args.episodes)
+    measure = "return_mean" if start["success_rate"] is None else "success_rate"
     online = [f"online.evaluations={args.evaluations}", f"online.evaluation_episodes={args.episodes}"]
     online += [f"online.warmup_steps={args.warmup_steps}"] * (name == "wsrl")
     request = TrainRequest(
@@ -73,9 +75,9 @@ def run(args: argparse.Namespace, name: str, seed: int, folder: Path) -> dict[st
     )
     train_policy(request)
     with (request.run / "metrics.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["return_mean"]]
-    curve = [{"step": int(row["step"]), "return_mean": float(row["return_mean"])} for row in rows]
-    return {"way": name, "seed": seed, "curve": [{"step": 0, "return_mean": start["return_mean"]}, *curve]}
+        rows = [row for row in csv.DictReader(file) if row[measure]]
+    curve = [{"step": int(row["step"]), measure: float(row[measure])} for row in rows]
+    return {"way": name, "seed": seed, "curve": [{"step": 0, measure: start[measure]}, *curve]}
 
 
 def plot(rows: list[dict[str, Any]], task: str, path: Path) -> None:
@@ -84,16 +86,17 @@ def plot(rows: list[dict[str, Any]], task: str, path: Path) -> None:
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axis = figure.subplots()
+    measure = next(name for name in rows[0]["curve"][0] if name != "step")
     for name, colour in zip(WAYS, ("#1a7f37", "#cf222e", "#0969da", "#9a6700"), strict=True):
         curves = [row["curve"] for row in rows if row["way"] == name]
         if not curves:
             continue
         steps = [point["step"] for point in curves[0]]
-        values = np.array([[point["return_mean"] for point in curve] for curve in curves])
+        values = np.array([[point[measure] for point in curve] for curve in curves])
         axis.plot(steps, values.T, color=colour, linewidth=0.6, alpha=0.5)
         axis.plot(steps, values.mean(0), color=colour, linewidth=2, label=f"{name} ({len(curves)})")
     axis.set_xlabel("environment steps after the pre-training")
-    axis.set_ylabel("return")
+    axis.set_ylabel({"return_mean": "return", "success_rate": "success"}[measure])
     axis.set_title(task, fontsize=10)
     axis.legend(fontsize=8)
     figure.savefig(path, dpi=110)
@@ -116,7 +119,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    file = RESULTS / f"offline_to_online_{args.task.removeprefix('gym:')}.json"
+    file = RESULTS / f"offline_to_online_{args.task.replace('gym:', '').replace(':', '_')}.json"
     known: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"rows": []}
     known |= {"task": args.task, "offline_steps": args.offline_steps, "settings": args.set}
     done = {(row["way"], row["seed"]) for row in known["rows"]}

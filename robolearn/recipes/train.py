@@ -14,6 +14,7 @@ from robolearn.algorithms.compile import Compute
 from robolearn.datasets.sampler import SUCCESS
 from robolearn.errors import SpecError, UnknownNameError
 from robolearn.recipes.run import read_run_config
+from robolearn.recipes.task_settings import SETTINGS
 from robolearn.recipes.train_offline import train_offline
 from robolearn.recipes.train_online import OnlineConfig, train_online
 from robolearn.recipes.training_loop import Progress, begun_config
@@ -42,6 +43,13 @@ class TrainRequest:
     @property
     def run(self) -> Path:
         return self.resume or self.out or DEFAULT_RUN
+
+    @property
+    def begins_with(self) -> tuple[str, ...]:
+        """Settings that the task wants, below the request's own."""
+        if self.task is None or self.dataset is not None or self.resume is not None:
+            return ()
+        return SETTINGS.get(self.task, {}).get(self.algorithm, ())
 
     @property
     def total_steps(self) -> int:
@@ -93,8 +101,9 @@ def train_policy(request: TrainRequest, progress: Progress = lambda done, text: 
 
 
 def configure(request: TrainRequest) -> tuple[Any, OnlineConfig]:
-    """The configs with `settings` filled in. Raises UnknownNameError or SpecError for one that is unknown or wrong."""
-    pairs = read_settings(request.settings)
+    """The configs with what the task wants and then `settings` filled in. Raises UnknownNameError or SpecError for one
+    that is unknown or wrong."""
+    pairs = read_settings([*request.begins_with, *request.settings])
     own = {name: text for name, text in pairs.items() if not name.startswith("online.")}
     online = {name.removeprefix("online."): pairs[name] for name in pairs.keys() - own.keys()}
     return with_settings(algorithm_class(request.algorithm).config_type(), own), with_settings(OnlineConfig(), online)

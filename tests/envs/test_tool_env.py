@@ -86,6 +86,7 @@ def test_what_does_not_fit_is_told(dataset: Path) -> None:
         demonstrations(dataset, f"tool:{TASK}", envs.interface, 0.9, 1, reward="proprio")
 
 
+@pytest.mark.slow  # the statistics of random actions take seconds
 def test_trains_from_demonstrations_and_is_judged_there(dataset: Path, tmp_path: Path) -> None:
     policy = GaussianPolicyConfig(hidden_sizes=(8,))
     config = RLPDConfig(policy=policy, critic_hidden_sizes=(8,), batch_size=8, utd=1, num_critics=2)

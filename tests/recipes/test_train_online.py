@@ -22,8 +22,10 @@ from robolearn.errors import CheckpointError, RobolearnError, SpecError, Unknown
 from robolearn.policies.checkpoint import load_policy, read_config, save_policy
 from robolearn.policies.gaussian import GaussianPolicyConfig
 from robolearn.recipes.collector import Collector
+from robolearn.recipes.environments import make_environments
 from robolearn.recipes.evaluate import evaluate_policy
-from robolearn.recipes.train import TrainRequest, configure, train_policy
+from robolearn.recipes.task_settings import SETTINGS
+from robolearn.recipes.train import TrainRequest, configure, read_settings, train_policy
 from robolearn.recipes.train_online import OnlineConfig, train_online
 
 TASK = "gym:Pendulum-v1"
@@ -163,6 +165,19 @@ def test_settings_reach_the_configs() -> None:
     config, online = configure(TrainRequest("sac", settings=words))
     assert (config.discount, config.policy.hidden_sizes, config.backup_entropy) == (0.9, (7, 8), False)
     assert online.random_steps == 5
+
+
+@pytest.mark.parametrize(("task", "algorithm"), [(task, name) for task in SETTINGS for name in SETTINGS[task]])
+def test_a_training_begins_with_what_its_task_wants(task: str, algorithm: str) -> None:
+    make_environments(task, 1).close()
+    request = TrainRequest(algorithm, task=task, settings=("discount=0.5",))
+    config, online = configure(request)
+    wanted = read_settings(SETTINGS[task][algorithm])
+    assert config.discount == 0.5  # --set is stronger
+    assert config.batch_size == int(wanted["batch_size"])
+    assert online.random_steps == int(wanted["online.random_steps"])
+    elsewhere = configure(replace(request, dataset=Path("dataset")))[0]
+    assert elsewhere == configure(TrainRequest(algorithm, settings=("discount=0.5",)))[0]
 
 
 def test_a_policy_that_answers_nan_ends_the_training_with_what_to_look_at(tmp_path: Path) -> None:

@@ -1,0 +1,28 @@
+"""What tasks want of the algorithms that learn in them, where the defaults do not do.
+
+`robolearn train ALGORITHM --task TASK` begins with these settings; what `--set` says is stronger.
+"""
+
+from __future__ import annotations
+
+FEW_DECISIONS = (
+    "policy.hidden_sizes=64,64",
+    "critic_hidden_sizes=64,64",
+    "batch_size=64",
+    "actor_learning_rate=1e-3",
+    "critic_learning_rate=1e-3",
+    "temperature_learning_rate=1e-3",
+    "initial_temperature=0.01",
+    "target_entropy_per_action=-0.5",
+    "backup_entropy=false",
+    "discount=0.97",
+    "online.random_steps=100",
+    "online.evaluation_episodes=20",
+)
+"""Episodes of a few dozen decisions in the space of the tool, worth 1 at their success: small networks that learn fast,
+and little noise, for a reward that is so rare would not pay for more."""
+
+SETTINGS: dict[str, dict[str, tuple[str, ...]]] = {
+    "tool:push-v1": {"sac": FEW_DECISIONS, "rlpd": (*FEW_DECISIONS, "utd=5")},
+}
+"""By task and algorithm, in the words of `--set`."""
