@@ -16,6 +16,7 @@ import json
 import statistics
 import sys
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,18 +24,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from robolearn.algorithms.compile import Compute
 from robolearn.networks.open_clip import OpenClipConfig
 from robolearn.policies.checkpoint import load_policy
 from robolearn.recipes.environments import make_environments
 from robolearn.recipes.evaluate import EVALUATION_SEED, evaluate_policy
-from robolearn.recipes.rewards.online import SETTINGS, OnlineRewardConfig, learn_from_model
+from robolearn.recipes.rewards.online import learn_from_model, settings_for
 from robolearn.recipes.training_data import tensors
 from robolearn.rewards.fixture import TinyClipConfig, train_tiny_clip
 from robolearn.rewards.vlm import VLMConfig, VLMReward
 from robolearn.tasks.point import ANGLES, SHOULDER, pointing
 
-TRAINING = OnlineRewardConfig(episode_steps=30, random_rounds=4, hold_steps=12)
-"""Random actions and noise are held: an arm that is told to jump about stays in the middle."""
 LOOKED_AT = (30, 59)  # steps after which the pose is measured; the task lasts 60
 RESULT = Path(__file__).parent / "results" / "vlm_policy.json"
 
@@ -56,11 +56,14 @@ def pose_error_deg(checkpoint: Path, direction: str, episodes: int, steps: int) 
 def measure(direction: str, seed: int, args: argparse.Namespace, clip: Path) -> dict:
     prompts = (f"a robot arm pointing {direction}",), ("a robot arm",)
     model = VLMReward(VLMConfig(*prompts, args.alpha, clip=OpenClipConfig(model_dir=str(clip))))
-    settings = replace(SETTINGS, steps=args.steps)
     task = f"point_{direction}-v1"
+    settings, config = settings_for(task)
+    settings = replace(settings, steps=args.steps or settings.steps)
+    started_s = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        answer = learn_from_model(task, model, out, settings, TRAINING, seed)
+        answer = learn_from_model(task, model, out, settings, config, seed, Compute("cpu", compile=True))
+        learned_s = time.process_time() - started_s
         success = evaluate_policy(answer["checkpoint"], task, args.episodes)["success_rate"]
         errors = {
             steps: statistics.median(pose_error_deg(Path(answer["checkpoint"]), direction, args.episodes, steps))
@@ -71,6 +74,7 @@ def measure(direction: str, seed: int, args: argparse.Namespace, clip: Path) -> 
         "seed": seed,
         "alpha": args.alpha,
         "steps": answer["steps"],
+        "cpu_minutes": round(learned_s / 60, 1),
         "success_rate": success,
         **{f"pose_error_{steps}_steps_deg": round(error, 1) for steps, error in errors.items()},
         "reward_by_chance": round(answer["reward_mean"][0], 3),
@@ -97,7 +101,7 @@ def main() -> None:
     parser.add_argument("directions", nargs="*", default=["up", "left", "right", "down"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--alpha", type=float, default=0.0)
-    parser.add_argument("--steps", type=int, default=9600, help="of the environments")
+    parser.add_argument("--steps", type=int, help="of the environments; what `reward online` takes by default")
     parser.add_argument("--episodes", type=int, default=30, help="fresh ones, of each evaluation")
     parser.add_argument("--clip", type=Path, help="keep the CLIP here; trained when it is not there")
     parser.add_argument("--json", action="store_true", help="print the result, too")

@@ -141,9 +141,10 @@ def reward_online(
     model: str = "ViT-B-32",
     pretrained: str = "laion2b_s34b_b79k",
     model_dir: Path | None = None,
-    steps: int = 6000,
-    num_envs: int = 8,
-    episode_steps: int = 40,
+    steps: int | None = None,
+    num_envs: int | None = None,
+    episode_steps: int | None = None,
+    decision_steps: int | None = None,
     batch_size: int = 256,
     precision: Literal["float32", "bfloat16"] = "float32",
     seed: int = 0,
@@ -168,9 +169,10 @@ def reward_online(
         model: of vlm: architecture, as open_clip names it.
         pretrained: of vlm: tag of the weights.
         model_dir: of vlm: a local open_clip directory, in the place of both names.
-        steps: of the environments.
-        num_envs: environments that play an episode each before it is scored.
-        episode_steps: length of every episode; nothing else ends it.
+        steps: of the environments; by default 28800 in a twin, else 6000.
+        num_envs: environments that play an episode each before it is scored; 8 by default.
+        episode_steps: length of every episode; nothing else ends it; by default 60 in a twin, else 50.
+        decision_steps: that an action lasts while learning; by default 6 in a twin, else 1.
         batch_size: of vlm: pictures in one pass of the network.
         precision: of vlm: of that pass.
         seed: fixes starts, exploration and weights.
@@ -178,15 +180,16 @@ def reward_online(
         device: cpu or cuda.
     """
     from robolearn.algorithms.compile import Compute
-    from robolearn.recipes.rewards.online import SETTINGS, OnlineRewardConfig, learn_from_model
+    from robolearn.recipes.rewards.online import learn_from_model, settings_for
 
     prompts = {"goal": goal, "baseline": baseline, "alpha": alpha}
     clip = {"model": model, "pretrained": pretrained, "model_dir": str(model_dir or ""), "device": device}
     scorer = reward_model(reward, None, device, prompts, {**clip, "batch_size": batch_size, "precision": precision})
-    config = OnlineRewardConfig(num_envs=num_envs, episode_steps=episode_steps)
-    policy = replace(SETTINGS.policy, privileged=True)
-    settings, compute = replace(SETTINGS, steps=steps, policy=policy), Compute(device, compile)
-    with ProgressBar("reward online", steps, "step") as bar:
+    settings, config = settings_for(task)
+    told = {"num_envs": num_envs, "episode_steps": episode_steps, "decision_steps": decision_steps}
+    config = replace(config, **{name: value for name, value in told.items() if value is not None})
+    settings, compute = replace(settings, steps=steps or settings.steps), Compute(device, compile)
+    with ProgressBar("reward online", settings.steps, "step") as bar:
         answer = learn_from_model(task, scorer, out, settings, config, seed, compute, bar.update)
     if json:
         print_json(answer)

@@ -28,10 +28,11 @@ class RobotEnv(gymnasium.Env[Any, NDArray]):
 
     cameras: size (H, W) by name; the task's own ones by default. privileged: observations have the fields `pose_<body>`
     too, as scripted policies need. flat: the observation is one vector (D,) of all fields in the order of `interface`,
-    without pictures. control: what an action means, see `control.CONTROLS`; by default it is joint targets (J,).
-    engine: `mujoco`, or `bullet` for the same task in PyBullet. physics: of the robot, its latency among it.
-    randomization: how twins differ from episode to episode. stochasticity: what disturbs the policy within one.
-    max_held_steps: refusals in a row by the safety filter that truncate the episode.
+    without pictures. show_cameras: whether observations show the pictures, or `render` alone. control: what an action
+    means, see `control.CONTROLS`; by default it is joint targets (J,). engine: `mujoco`, or `bullet` for the same task
+    in PyBullet. physics: of the robot, its latency among it. randomization: how twins differ from episode to episode.
+    stochasticity: what disturbs the policy within one. max_held_steps: refusals in a row by the safety filter that
+    truncate the episode.
 
     An episode is terminated by success or a lost object, truncated after the task's `max_steps`, by refusals or by a
     diverged simulation. Every `info` has success, stage, progress, held (the filter refused the action), reason (why it
@@ -48,6 +49,7 @@ class RobotEnv(gymnasium.Env[Any, NDArray]):
         cameras: Mapping[str, tuple[int, int]] | None = None,
         privileged: bool = False,
         flat: bool = False,
+        show_cameras: bool = True,
         control: str = "joint_position",
         engine: str = "mujoco",
         physics: Physics = DEFAULT_PHYSICS,
@@ -65,7 +67,8 @@ class RobotEnv(gymnasium.Env[Any, NDArray]):
         self.render_mode = render_mode
         robot, period_s = self.twin.robot_spec, self.twin.period_ns * 1e-9
         self.control = make_control(control, robot, period_s)
-        fields = {k: v for k, v in self.twin.spec.observation.items() if privileged or not k.startswith("pose_")}
+        hidden = (*(() if privileged else ("pose_",)), *(() if show_cameras else ("image_",)))
+        fields = {k: v for k, v in self.twin.spec.observation.items() if not k.startswith(hidden)}
         self._seen = tuple(fields)
         if self.control.relative:
             fields["command"] = robot.action_spec

@@ -48,6 +48,7 @@ class RobotVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray]):
         cameras: Mapping[str, tuple[int, int]] | None = None,
         privileged: bool = False,
         flat: bool = False,
+        show_cameras: bool = True,
         control: str = "joint_position",
         physics: Physics = DEFAULT_PHYSICS,
         randomization: Randomization | None = None,
@@ -72,7 +73,8 @@ class RobotVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray]):
         }
         period_s = self.twins.period_ns * 1e-9
         self.control = make_control(control, self.twins.robot_spec, period_s)
-        fields = {k: v for k, v in self.twins.spec.observation.items() if privileged or not k.startswith("pose_")}
+        hidden = (*(() if privileged else ("pose_",)), *(() if show_cameras else ("image_",)))
+        fields = {k: v for k, v in self.twins.spec.observation.items() if not k.startswith(hidden)}
         self._seen = tuple(fields)
         if self.control.relative:
             fields["command"] = self.twins.robot_spec.action_spec

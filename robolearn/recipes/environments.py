@@ -98,7 +98,7 @@ def camera_sizes(spec: InterfaceSpec) -> dict[str, tuple[int, int]]:
 def make_environments(
     task: str,
     num_envs: int,
-    render: bool = False,
+    render: bool | str = False,
     cameras: Mapping[str, tuple[int, int]] | None = None,
     engine: str = "mujoco",
     randomization: Randomization | None = None,
@@ -107,6 +107,7 @@ def make_environments(
     """Environments for a policy of vectors: a twin shows its state and takes joint velocities in [-1, 1], or steps of
     its tool, see `ToolEnv`.
 
+    render: whether `render` draws, by the twin's first camera or by the one of this name.
     cameras: height and width of each that the policy sees as well; a twin then shows no poses.
     engine, randomization, stochasticity: as of RobotEnv. Raises UnknownNameError for a task that does not exist, and
     SpecError for an environment of Gymnasium's with another engine or with disturbances.
@@ -119,7 +120,7 @@ def make_environments(
             raise SpecError(f"{task} shows no images; images are for tasks of the twin")
         if not batched or randomization is not None:
             raise SpecError(f"{task} has its own world; engines and disturbances are for tasks of the twin")
-        return GymVectorEnv(task, num_envs, render=render)
+        return GymVectorEnv(task, num_envs, render=bool(render))
     render_mode = "rgb_array" if render else None
     if task.startswith(TOOL):
         if cameras:
@@ -130,9 +131,12 @@ def make_environments(
         return OneByOne(partial(ToolEnv, twin_task(task), render_mode, **world), num_envs)
     from robolearn.envs.robot_env import RobotEnv
     from robolearn.envs.vector_env import RobotVectorEnv
+    from robolearn.twin.layout import IMAGE_SIZE
 
+    drawn = {render: IMAGE_SIZE} if isinstance(render, str) else None if render else {}
     shared: dict[str, Any] = {
-        "cameras": cameras or (None if render else {}),
+        "cameras": cameras or drawn,
+        "show_cameras": bool(cameras),
         "privileged": not cameras,
         "control": "joint_velocity",
         "randomization": randomization,

@@ -5,13 +5,14 @@ saved as any local open_clip directory is. The images are the twin's (`fixture_i
 colours and views, which points up, down, left, right or between (the direction of shoulder to tool).
 
 Training is InfoNCE (Radford et al. 2021) with graded targets instead of one positive a row: a caption of direction c
-is right for an image of direction a as exp(k cos(a - c)) / I_0(k), a density whose mean over c is 1, which is how right
-a caption without direction is. k falls with the length at which the arm is seen, for what points at the camera points
-nowhere. With one positive a row the reward would rank directions only as an indicator can; a density that were highest
-at 1 whatever its k would call what points nowhere as right as what points there. The captions are few, so every step
-uses all of them: no caption is drawn, and the loss is less noisy.
+is right for an image of direction a as exp(-k |a - c|) k pi / (1 - exp(-k pi)), a density whose mean over c is 1, which
+is how right a caption without direction is. k falls with the length at which the arm is seen, for what points at the
+camera points nowhere. With one positive a row the reward would rank directions only as an indicator can; with the
+cosine of a - c in the place of its size it would be flat about its top, and 20 degrees less than what an arm's posture
+changes; a density that were highest at 1 whatever its k would call what points nowhere as right as what points there.
+The captions are few, so every step uses all of them: no caption is drawn, and the loss is less noisy.
 
-    loss = H(softmax_j target_ij, softmax_j logit_ij) + the same by columns          k = 5 for arms of 25 cm and more
+    loss = H(softmax_j target_ij, softmax_j logit_ij) + the same by columns     k pi = 10 for arms of 25 cm and more
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from robolearn.twin.arm_painter import PALETTES, SIZE
 DIRECTIONS = ("right", "up right", "up", "up left", "left", "down left", "down", "down right")  # every 45 degrees
 TEMPLATES = ("a robot arm pointing {}", "the arm points {}", "the robot is reaching {}", "an arm stretched {}")
 GENERIC = "a robot arm"
-CONCENTRATION = 5.0  # k of the graded targets
+CONCENTRATION = 10.0  # k pi of the graded targets: logarithm of how much more right a direction is than its opposite
 WHOLE_M = 0.25  # length in the picture from which on an arm's direction counts in full
 
 
@@ -103,8 +104,9 @@ def graded_targets(angle: Tensor, direction: Tensor, seen: Tensor) -> Tensor:
     seen: (N,) share of its length that an arm is seen at; at 0 all captions are equally right, and less than those that
     fit an arm seen in full.
     """
-    k = CONCENTRATION * seen[:, None]
-    graded = torch.exp(k * (torch.cos(angle[:, None] - direction[None]) - 1.0)) / torch.special.i0e(k)
+    k = (CONCENTRATION * seen[:, None]).clamp(min=1e-6)
+    off = torch.remainder(angle[:, None] - direction[None] + math.pi, 2.0 * math.pi) - math.pi
+    graded = torch.exp(-k * off.abs() / math.pi) * k / -torch.expm1(-k)
     return torch.where(direction.isnan()[None], 1.0, graded).float()
 
 

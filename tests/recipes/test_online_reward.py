@@ -17,11 +17,12 @@ from robolearn.envs.humanoid import made_for_clip
 from robolearn.errors import RobolearnError, SpecError
 from robolearn.policies.checkpoint import read_config
 from robolearn.recipes.rewards import online
-from robolearn.recipes.rewards.online import SETTINGS, OnlineRewardConfig, learn_from_model
+from robolearn.recipes.rewards.online import SETTINGS, OnlineRewardConfig, learn_from, learn_from_model
 from robolearn.recipes.rewards.write import RESULT_FILE, task_text, write_reward
 from robolearn.rewards.code.client import CannedClient
 from robolearn.rewards.code.loop import EurekaConfig
 from robolearn.rewards.reward_model import Episodes, RewardOutput
+from robolearn.tasks.kinematics import SO101
 
 TINY = OnlineRewardConfig(num_envs=2, episode_steps=5, random_rounds=1, updates=0.2, saves=1)
 
@@ -66,6 +67,27 @@ def test_whole_episodes_are_scored_together_and_written_back(tmp_path: Path, mon
     provenance = read_config(Path(answer["checkpoint"]))["provenance"]
     assert provenance["reward"] == "brightness-0123456789ab"
     np.testing.assert_allclose([each.mean() for each in stored], answer["reward_mean"], rtol=1e-5)
+
+
+def test_an_action_lasts_a_decision_and_its_end_alone_is_seen(tmp_path: Path) -> None:
+    played: list[online.Played] = []
+
+    def judge(one: online.Played) -> np.ndarray:
+        played.append(one)
+        return np.zeros((2, len(one.actions)))
+
+    config = replace(TINY, episode_steps=20, decision_steps=10)
+    learn_from("point_up-v1", judge, "nothing", tmp_path / "run", settings(80), config, camera="front")
+    for one in played:
+        assert one.images is not None
+        assert one.images.shape == (2, 2, 96, 96, 3)
+        for before, action, after in zip(one.observations, one.actions, one.observations[1:], strict=False):
+            step = np.array(SO101.max_speed) / 20.0
+            wanted = before["command"] + 10 * step * action
+            wanted = np.clip(wanted, SO101.position_low, SO101.position_high)
+            np.testing.assert_allclose(after["command"], wanted, atol=1e-5)
+    with pytest.raises(SpecError, match="20 steps are no whole decisions of 3"):
+        replace(config, decision_steps=3)
 
 
 def test_the_humanoid_is_shown_as_the_paper_shows_it_and_may_fall(tmp_path: Path) -> None:

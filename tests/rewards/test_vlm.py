@@ -73,10 +73,10 @@ def test_the_graded_target_of_a_caption_without_direction_is_the_mean_over_direc
     angles = torch.linspace(-torch.pi, torch.pi, 10_001, dtype=torch.float64)[:-1]
     for seen in (1.0, 0.4):
         targets = graded_targets(angles, torch.tensor([0.3, torch.nan]).double(), torch.full_like(angles, seen))
-        assert float(targets[:, 0].mean()) == pytest.approx(float(targets[0, 1]), abs=1e-6)
+        assert float(targets[:, 0].mean()) == pytest.approx(float(targets[0, 1]), abs=1e-5)
         assert (targets[:, 1] == 1.0).all()
     at_the_camera = graded_targets(angles, torch.tensor([0.3, torch.nan]).double(), torch.zeros_like(angles))
-    assert (at_the_camera == 1.0).all()
+    torch.testing.assert_close(at_the_camera, torch.ones_like(at_the_camera), atol=1e-5, rtol=0)
 
 
 def test_an_arm_seen_in_full_fits_its_caption_better_than_one_seen_short() -> None:

@@ -4,7 +4,12 @@ Rocamonde et al., "Vision-language models are zero-shot reward models for reinfo
 large and likes large batches, so N environments first play an episode each and show it step by step, then all N T
 pictures are scored at once, and only then do the transitions with their rewards join the replay buffer and as many
 gradient steps follow. No placeholder of a reward is ever learned from. Episodes end by their length alone: neither the
-environment's reward nor its success is looked at. Legend: N environments, T steps of an episode.
+environment's reward nor its success is looked at.
+
+A decision is an action and the control steps that it lasts. In a twin it lasts several, other than in the paper: the
+shorter a step, the less of a value hangs on its action (Tallec et al., "Making deep Q-learning methods robust to time
+discretization", 2019), and an arm that moves 0.1 rad a step learns little of where to. What has been learned is a
+velocity for each state and acts at every step. Legend: N environments, T decisions of an episode.
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +48,16 @@ class OnlineRewardConfig:
     """How experience is gathered."""
 
     num_envs: int = 8  # N
-    episode_steps: int = 50  # T
+    episode_steps: int = 50  # of the control
+    decision_steps: int = 1  # of the control, that an action lasts while learning
     random_rounds: int = 2  # of N episodes by uniform actions, before anything is learned
-    hold_steps: int = 1  # of each of those, and of the noise after; what jumps averages out, held joints get somewhere
-    updates: float = 1.0  # gradient steps per environment step
+    updates: float = 1.0  # gradient steps per decision
     capacity: int = 1_000_000  # observations
     saves: int = 5  # checkpoints of a run
+
+    def __post_init__(self) -> None:
+        if min(self.decision_steps, self.num_envs) < 1 or self.episode_steps % max(self.decision_steps, 1):
+            raise SpecError(f"episodes of {self.episode_steps} steps are no whole decisions of {self.decision_steps}")
 
 
 SETTINGS = SACConfig(
@@ -65,10 +74,19 @@ SETTINGS = SACConfig(
 """For rewards between 0 and 1 and short episodes."""
 
 
+def settings_for(task: str) -> tuple[SACConfig, OnlineRewardConfig]:
+    """What to learn a task with: in a twin, decisions of 0.3 s, and a discount that is one of theirs."""
+    if is_gym(task):
+        return SETTINGS, OnlineRewardConfig()
+    twin = OnlineRewardConfig(episode_steps=60, decision_steps=6)
+    policy = replace(SETTINGS.policy, privileged=True)  # as in the paper, the policy sees the state
+    return replace(SETTINGS, policy=policy, steps=28_800, discount=0.9), twin
+
+
 @dataclass(frozen=True)
 class Played:
-    """One episode of each environment: T + 1 observations and actions (N, A); images (N, T, H, W, 3) after each step,
-    where they were asked for."""
+    """One episode of each environment: T + 1 observations and T actions (N, A); images (N, T, H, W, 3) after each
+    decision, where they were asked for."""
 
     observations: list[Observation]
     actions: list[NDArray[np.float32]]
@@ -85,7 +103,7 @@ class Played:
 
 
 Judge = Callable[[Played], NDArray]
-"""Rewards (N, T) of the states after each step of the episodes."""
+"""Rewards (N, T) of the states after each decision of the episodes."""
 
 
 def learn_from_model(
@@ -138,10 +156,11 @@ def learn_from(
 
     reward: its name, for the record. camera: whose pictures the judge sees; none are drawn without.
 
-    The answer has `checkpoint`, that of the policy whose round was paid best, `steps`, `gradient_steps` and
-    `reward_mean`, a list of each round.
+    The answer has `checkpoint`, that of the last policy (what a round is paid hangs on where it starts more than on a
+    few updates), `steps`, `gradient_steps` and `reward_mean`, a list of each round.
     """
     round_steps = config.num_envs * config.episode_steps
+    updates = round(round_steps // config.decision_steps * config.updates)
     if settings.steps < (config.random_rounds + 1) * round_steps:
         raise SpecError(f"{settings.steps} steps are too few for {config.random_rounds} + 1 rounds of {round_steps}")
     about = {"task": task, "reward": reward, "online": asdict(config)}
@@ -150,7 +169,7 @@ def learn_from(
     rewards: list[float] = []
     started_s = time.perf_counter()
     with contextlib.ExitStack() as stack:
-        envs = stack.enter_context(contextlib.closing(_environments(task, config.num_envs, bool(camera))))
+        envs = stack.enter_context(contextlib.closing(_environments(task, config.num_envs, camera)))
         privileged = settings.policy.privileged
         buffer = ReplayBuffer(
             vector_spec(envs.interface, privileged), ReplayBufferConfig(config.capacity, 1, settings.discount)
@@ -158,12 +177,8 @@ def learn_from(
 
         def play(learner: SAC | None) -> np.random.Generator:
             rng = np.random.default_rng((seed, len(rewards)))
-            act = (
-                _uniform(envs, rng, config.hold_steps)
-                if learner is None
-                else _sampling(learner, generator, config.hold_steps, compute)
-            )
-            played = _play(envs, act, config.episode_steps, camera, rng)
+            act = _uniform(envs, rng) if learner is None else _sampling(learner, generator, compute)
+            played = _play(envs, act, config, camera, rng)
             value = judge(played)
             played.store(buffer, value)
             rewards.append(float(value.mean()))
@@ -179,70 +194,57 @@ def learn_from(
         rounds = settings.steps // round_steps
         for number in range(config.random_rounds + 1, rounds + 1):
             rng = play(learner)
-            if rewards[-1] == max(rewards[config.random_rounds :]):
-                run.save(learner.policy(), (number - 1) * round_steps, provenance, ("best",))
-            metrics = _update(learner, buffer, round(round_steps * config.updates), settings, rng, compute.device)
+            metrics = _update(learner, buffer, updates, settings, rng, compute.device)
             step = number * round_steps
             run.log(step, time.perf_counter() - started_s, {"reward": rewards[-1], **scalars(metrics, out, step)})
             progress(step, f"reward {rewards[-1]:.3f}")
             if number == rounds or number % max(rounds // config.saves, 1) == 0:
                 run.save(learner.policy(), step, provenance, ("latest",))
     return {
-        "checkpoint": str(out / "checkpoints" / "best"),
+        "checkpoint": str(out / "checkpoints" / "latest"),
         "steps": rounds * round_steps,
         "gradient_steps": learner.gradient_step,
         "reward_mean": rewards,
     }
 
 
-Act = Callable[[int, Observation], NDArray[np.float32]]
-"""Actions (N, A) at step t of the episodes, from the newest observation."""
+Act = Callable[[Observation], NDArray[np.float32]]
+"""Actions (N, A) from the newest observation."""
 
 
-def _uniform(envs: Environments, rng: np.random.Generator, hold_steps: int) -> Act:
-    """Actions by chance, each held for some steps."""
+def _uniform(envs: Environments, rng: np.random.Generator) -> Act:
     spec = envs.interface.action
-    drawn = np.zeros(())
-
-    def act(t: int, observation: Observation) -> NDArray[np.float32]:
-        nonlocal drawn
-        if t % hold_steps == 0:
-            drawn = rng.uniform(spec.low, spec.high, (envs.num_envs, *spec.shape))  # type: ignore[arg-type]
-        return drawn.astype(np.float32)
-
-    return act
+    shape = (envs.num_envs, *spec.shape)
+    return lambda seen: rng.uniform(spec.low, spec.high, shape).astype(np.float32)  # type: ignore[arg-type]
 
 
-def _sampling(learner: SAC, generator: torch.Generator, hold_steps: int, compute: Compute) -> Act:
-    """Actions of the policy, whose noise is held for some steps."""
+def _sampling(learner: SAC, generator: torch.Generator, compute: Compute) -> Act:
     policy = learner.policy()
-    noise = torch.zeros(())
 
     @torch.no_grad()
-    def act(t: int, seen: Observation) -> NDArray[np.float32]:
-        nonlocal noise
+    def act(seen: Observation) -> NDArray[np.float32]:
         state = policy.features(tensors(seen, compute.device))
-        if t % hold_steps == 0:
-            noise = torch.randn(len(state), policy.action_size, generator=generator, device=state.device)
+        noise = torch.randn(len(state), policy.action_size, generator=generator, device=state.device)
         return policy.spec_action(policy.draw(state, noise)[0]).cpu().numpy()
 
     return act
 
 
-def _play(envs: Environments, act: Act, steps: int, camera: str, rng: np.random.Generator) -> Played:
+def _play(envs: Environments, act: Act, config: OnlineRewardConfig, camera: str, rng: np.random.Generator) -> Played:
     observation, _ = envs.reset(seed=[int(one) for one in rng.integers(2**31 - 1, size=envs.num_envs)])
     observations, actions = [_vectors(observation)], list[NDArray[np.float32]]()
     images: list[NDArray[np.uint8]] = []
-    for t in range(steps):
-        action = act(t, observations[-1])
-        observation, _, terminated, truncated, _ = envs.step(action)
-        if (terminated | truncated).any() and t < steps - 1:
-            raise SpecError(f"an episode ended after {t + 1} steps of {steps}; take shorter ones")
+    for t in range(config.episode_steps):
+        if t % config.decision_steps == 0:
+            actions.append(act(observations[-1]))
+        observation, _, terminated, truncated, _ = envs.step(actions[-1])
+        if (terminated | truncated).any() and t < config.episode_steps - 1:
+            raise SpecError(f"an episode ended after {t + 1} steps of {config.episode_steps}; take shorter ones")
+        if (t + 1) % config.decision_steps:
+            continue
         if camera:
-            name = f"image_{camera}"
-            images.append(observation[name].copy() if name in observation else np.stack(envs.render() or ()))
+            images.append(np.stack(envs.render() or ()))
         observations.append(_vectors(observation))
-        actions.append(action)
     return Played(observations, actions, torch.from_numpy(np.stack(images, axis=1)) if images else None)
 
 
@@ -259,11 +261,11 @@ def _update(
     return metrics
 
 
-def _environments(task: str, num_envs: int, pictures: bool) -> Environments:
+def _environments(task: str, num_envs: int, camera: str) -> Environments:
     """Environments whose episodes end by length alone."""
     if is_gym(task):
         return made_for_clip(task, num_envs)
-    envs = make_environments(task, num_envs, render=pictures)
+    envs = make_environments(task, num_envs, render=camera or False)
     never: Any = envs
     never.task.dwell_steps = never.task.max_steps + 1  # no success lasts so long
     return envs
