@@ -17,8 +17,9 @@ import torch
 
 from robolearn import __version__
 from robolearn.algorithms import Algorithm, algorithm_class
-from robolearn.algorithms.algorithm import Metrics
+from robolearn.algorithms.algorithm import Metrics, TrainablePolicy
 from robolearn.algorithms.compile import Compute
+from robolearn.algorithms.optimizer import polyak_update
 from robolearn.errors import CheckpointError, RobolearnError, SpecError
 from robolearn.networks.model_directory import config_from_json
 from robolearn.networks.normalizer import FieldStatistics, Statistics
@@ -77,6 +78,13 @@ def diverged(what: str, out: Path, step: int) -> RobolearnError:
         f"training diverged: {what} at step {step}; look at metrics.csv of {out} for what grew first, lower the "
         f"learning rates, check the scale of rewards and observations, and use {best} until then"
     )
+
+
+def mean_follows(kept: TrainablePolicy, newest: TrainablePolicy, share: float) -> None:
+    """Move the policy that is kept a share of the way to the newest, for what learns online swings (Polyak and Juditsky
+    1992)."""
+    here, there = kept.state_dict(), newest.state_dict()
+    polyak_update(list(here.values()), [there[name] for name in here], share)
 
 
 def run_config(algorithm: str, seed: int, config: Any, compute: Compute, **facts: Any) -> dict[str, Any]:

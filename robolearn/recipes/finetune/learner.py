@@ -6,7 +6,7 @@ attempts ahead. Every draw depends on the seed and the step alone, so a learner 
 save and gives out the same policies again.
 
 The newest policy practises. The one that is judged and kept is its running mean over the last `average` decisions: what
-learns online swings, and a robot is not left with where it happened to swing to (Polyak and Juditsky 1992).
+learns online swings, and a robot is not left with where it happened to swing to.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
@@ -38,7 +37,7 @@ from robolearn.recipes.finetune.prepare import PRETRAINED, buffer_config
 from robolearn.recipes.finetune.settings import AVERAGE, FinetuneConfig
 from robolearn.recipes.run import RESUME_FILE, Run, read_state
 from robolearn.recipes.training_data import tensors
-from robolearn.recipes.training_loop import initialise, scalars, statistics_of
+from robolearn.recipes.training_loop import initialise, mean_follows, scalars, statistics_of
 from robolearn.rewards.intervention import InterventionConfig, intervention_reward
 
 REPLAY_CAPACITY = 200_000  # observations
@@ -114,7 +113,7 @@ class Learner:
         for step in range(before + 1, before + decisions(info) + 1):
             if step > self.config.warmup_steps:
                 metrics = self.algorithm.update(self._batch(step))
-                self._average()
+                mean_follows(self.average, self.algorithm.policy(), 1.0 / self.config.average)
         self.learned, self.steps = self.learned + 1, before + decisions(info)
         self._publish()
         row = scalars(metrics, self.run, self.steps) | self._row(info)
@@ -140,13 +139,6 @@ class Learner:
         self._run.save(self.average, self.steps, {"tasks": [self.config.task]}, ("latest",))
         self.save()
         self._run.__exit__(None, None, None)
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        """Move the policy that is kept towards the one that learns."""
-        newest = self.algorithm.policy().state_dict()
-        for name, value in self.average.state_dict().items():
-            value.lerp_(newest[name], 1.0 / self.config.average)
 
     def _take(self, store: Store, index: int) -> None:
         """What a person did in an attempt counts among the old data, too, where those are used."""

@@ -15,6 +15,7 @@ velocity for each state and acts at every step. Legend: N environments, T decisi
 from __future__ import annotations
 
 import contextlib
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -30,14 +31,14 @@ from robolearn.algorithms.sac import SAC, SACConfig
 from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
 from robolearn.envs.humanoid import made_for_clip
 from robolearn.errors import SpecError
-from robolearn.policies.gaussian import GaussianPolicyConfig, vector_spec
+from robolearn.policies.gaussian import GaussianPolicy, GaussianPolicyConfig, vector_spec
 from robolearn.recipes.demonstrations import buffer_statistics
 from robolearn.recipes.environments import Environments, is_gym, make_environments
 from robolearn.recipes.rewards.data import cameras_of
 from robolearn.recipes.rewards.settings import Report
 from robolearn.recipes.run import Run
 from robolearn.recipes.training_data import tensors
-from robolearn.recipes.training_loop import run_config, scalars
+from robolearn.recipes.training_loop import mean_follows, run_config, scalars
 from robolearn.rewards.reward_model import Episodes, RewardModel
 from robolearn.tasks import make_task
 from robolearn.types import Observation
@@ -52,12 +53,15 @@ class OnlineRewardConfig:
     decision_steps: int = 1  # of the control, that an action lasts while learning
     random_rounds: int = 2  # of N episodes by uniform actions, before anything is learned
     updates: float = 1.0  # gradient steps per decision
+    average: int = 500  # gradient steps over which the policy that is kept is a running mean of the newest
     capacity: int = 1_000_000  # observations
     saves: int = 5  # checkpoints of a run
 
     def __post_init__(self) -> None:
         if min(self.decision_steps, self.num_envs) < 1 or self.episode_steps % max(self.decision_steps, 1):
             raise SpecError(f"episodes of {self.episode_steps} steps are no whole decisions of {self.decision_steps}")
+        if self.average < 1:
+            raise SpecError(f"average is {self.average} gradient steps; it wants at least 1, which keeps the newest")
 
 
 SETTINGS = SACConfig(
@@ -156,8 +160,9 @@ def learn_from(
 
     reward: its name, for the record. camera: whose pictures the judge sees; none are drawn without.
 
-    The answer has `checkpoint`, that of the last policy (what a round is paid hangs on where it starts more than on a
-    few updates), `steps`, `gradient_steps` and `reward_mean`, a list of each round.
+    The newest policy plays. The answer has `checkpoint`, its running mean at the end (what learns online swings, and
+    what a round is paid hangs on where it starts more than on a few updates), `steps`, `gradient_steps` and
+    `reward_mean`, a list of each round.
     """
     round_steps = config.num_envs * config.episode_steps
     updates = round(round_steps // config.decision_steps * config.updates)
@@ -191,15 +196,16 @@ def learn_from(
         run = stack.enter_context(
             Run.create(out, run_config("sac", seed, settings, compute, **about), ("reward", *SAC.metrics))
         )
+        kept = copy.deepcopy(learner.policy())
         rounds = settings.steps // round_steps
         for number in range(config.random_rounds + 1, rounds + 1):
             rng = play(learner)
-            metrics = _update(learner, buffer, updates, settings, rng, compute.device)
+            metrics = _update(learner, kept, buffer, updates, config, rng, compute.device)
             step = number * round_steps
             run.log(step, time.perf_counter() - started_s, {"reward": rewards[-1], **scalars(metrics, out, step)})
             progress(step, f"reward {rewards[-1]:.3f}")
             if number == rounds or number % max(rounds // config.saves, 1) == 0:
-                run.save(learner.policy(), step, provenance, ("latest",))
+                run.save(kept, step, provenance, ("latest",))
     return {
         "checkpoint": str(out / "checkpoints" / "latest"),
         "steps": rounds * round_steps,
@@ -253,11 +259,18 @@ def _vectors(observation: Observation) -> Observation:
 
 
 def _update(
-    learner: SAC, buffer: ReplayBuffer, updates: int, settings: SACConfig, rng: np.random.Generator, device: str
+    learner: SAC,
+    kept: GaussianPolicy,
+    buffer: ReplayBuffer,
+    updates: int,
+    config: OnlineRewardConfig,
+    rng: np.random.Generator,
+    device: str,
 ) -> Any:
     metrics: Any = {}
     for _ in range(updates):
-        metrics = learner.update(tensors(buffer.sample(settings.batch_size, rng), device))
+        metrics = learner.update(tensors(buffer.sample(learner.config.batch_size, rng), device))
+        mean_follows(kept, learner.policy(), 1.0 / config.average)
     return metrics
 
 
