@@ -36,6 +36,7 @@ from robolearn.tasks import make_task
 
 STOPPED = "stopped.txt"  # why the collector has ended for good
 LOOK_S = 0.2
+LOOK_SHARE = 0.05  # of the time at the most, for after thousands of attempts a look at their list takes a while
 MAX_DEATHS = 5  # of one process within DEATH_WINDOW_S, before the run is given up
 DEATH_WINDOW_S = 60.0
 
@@ -203,11 +204,12 @@ class _Look:
     def __init__(self, run: Path) -> None:
         self._path, self._waits = run / REPLAY, run / WAITS
         self._seen: tuple[int, str] = (0, "")
+        self._rest_until_s = 0.0
         self.steps = 0  # decisions
 
     def __call__(self, progress: Callable[[int, str], None]) -> None:
-        root = self._path / "zarr.json"
-        if not root.exists():
+        root, now_s = self._path / "zarr.json", time.monotonic()
+        if now_s < self._rest_until_s or not root.exists():
             return
         try:
             waits = self._waits.read_text(encoding="utf-8")
@@ -221,6 +223,7 @@ class _Look:
         text = _text(store, float("nan")) + (f"; it waits: {waits}" if waits else "")
         self.steps = sum(decisions(info) for info in store.episodes)
         progress(self.steps, text)
+        self._rest_until_s = now_s + (time.monotonic() - now_s) / LOOK_SHARE
 
 
 def _text(store: ZarrStore, evaluated: float) -> str:
