@@ -154,8 +154,11 @@ def test_two_people_annotate_one_episode_and_nothing_is_lost(
     ana.locator("body").press("u")
     expect(ana.get_by_role("button", name="S success")).to_have_attribute("aria-pressed", "true")
     wait_saved(ana)
-    ana.context.set_offline(True)
     ana.get_by_label("Instruction").fill("shove it")
+    pages["bob"].locator("body").press("s")
+    ana.get_by_text("bob (success)").wait_for()  # the page is drawn anew while she types
+    expect(ana.get_by_label("Instruction")).to_have_value("shove it")
+    ana.context.set_offline(True)
     ana.get_by_label("Instruction").blur()
     ana.get_by_text("not saved yet, kept in this browser").wait_for()
     assert ZarrStore.open(path).episodes[1].instruction == "push it"
@@ -165,7 +168,7 @@ def test_two_people_annotate_one_episode_and_nothing_is_lost(
     expect(ana.get_by_label("Instruction")).to_have_value("shove it")
     wait_saved(ana)
     assert ZarrStore.open(path).episodes[1].instruction == "shove it"
-    assert labels(path, capsys)["episodes"][1]["success_by"] == {"ana": True, "bob": False}
+    assert labels(path, capsys)["episodes"][1]["success_by"] == {"ana": True, "bob": True}
 
 
 def test_preferences_are_answered_by_keys_and_taken_back(

@@ -8,6 +8,7 @@ import { Choose } from "../parts/choose";
 import { query, to, useKeys, useLoad } from "../parts/load";
 import { refused, save, sendLeftovers, waiting } from "../parts/saver";
 import { Timeline, type Stage } from "../parts/timeline";
+import { useTyped } from "../parts/typed";
 import type { Agreement, EpisodeInfo, Row } from "../parts/types";
 import { Viewer } from "../parts/viewer";
 import "../data.css";
@@ -119,6 +120,7 @@ function Desk({ dataset, info, said, reload }: { dataset: string; info: EpisodeI
     const stage = current();
     if (stage) change({ stages: joined(mine.stages.filter((one) => one !== stage), info.length) });
   };
+  const words = useTyped(mine.instruction, (instruction) => change({ instruction }));
   const go = (id: string | null) => id && (location.hash = to("annotate", dataset, id));
   const keys: Record<string, () => void> = {
     s: () => change({ success: true }),
@@ -199,12 +201,7 @@ function Desk({ dataset, info, said, reload }: { dataset: string; info: EpisodeI
           </p>
           <label>
             Instruction
-            <textarea
-              rows={2}
-              disabled={!me}
-              value={mine.instruction}
-              onChange={(e) => e.currentTarget.value !== mine.instruction && change({ instruction: e.currentTarget.value })}
-            />
+            <textarea rows={2} disabled={!me} {...words} />
           </label>
           <div>
             <button onClick={undo} disabled={!past.current.length}>

@@ -1,6 +1,7 @@
 // Who annotates: a name that this browser remembers.
 import { signal } from "@preact/signals";
 import { percent } from "./load";
+import { useTyped } from "./typed";
 import type { Agreement } from "./types";
 
 const KEY = "robolearn.author";
@@ -8,19 +9,19 @@ const KEY = "robolearn.author";
 export const author = signal(localStorage.getItem(KEY) ?? "");
 
 export function Author() {
+  const field = useTyped(author.value, (typed) => {
+    author.value = typed.trim();
+    localStorage.setItem(KEY, author.value);
+  });
   return (
     <label class="row">
       Your name{" "}
       <input
-        value={author.value}
+        {...field}
         maxLength={60}
         autocomplete="nickname"
         placeholder="who annotates"
         onKeyDown={(e) => e.key === "Enter" && e.currentTarget.blur()}
-        onChange={(e) => {
-          author.value = e.currentTarget.value.trim();
-          localStorage.setItem(KEY, author.value);
-        }}
       />
     </label>
   );
