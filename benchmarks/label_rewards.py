@@ -8,7 +8,7 @@ which sees nothing of what runs side by side. `read_images_per_s` is what readin
 
     python benchmarks/label_rewards.py --json                  # a tiny CLIP of 2 MB, where overhead shows most
     python benchmarks/label_rewards.py --arch ViT-B-32 --json  # a real architecture with random weights
-    python benchmarks/label_rewards.py --arch ViT-B-32 --size 224 --episodes 160 --steps 256 \\
+    python benchmarks/label_rewards.py --arch ViT-B-32 --size 224 --episodes 320 --steps 256 \\
         --device cuda --precision bfloat16 --json
 """
 
@@ -34,6 +34,7 @@ from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.networks.open_clip import OpenClip, OpenClipConfig, import_open_clip
 from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.label import label_dataset
+from robolearn.recipes.rewards.read_ahead import ReadAhead
 from robolearn.recipes.rewards.side_by_side import SideBySide
 from robolearn.rewards.vlm import VLMConfig, VLMReward
 from robolearn.specs import ArraySpec, InterfaceSpec, RobotSpec, image_spec
@@ -101,10 +102,14 @@ def bare(encoder: OpenClip, images: torch.Tensor) -> None:
     encoder.images(images).cpu()
 
 
-def read_alone(dataset: Path) -> float:
-    """Images that are read and decoded in a second, by a thread a core."""
+def read_alone(dataset: Path, device: str) -> float:
+    """Images that are read and decoded in a second, as for a device of this kind."""
     data = RewardData(dataset)
-    work = SideBySide(lambda group: data.episodes(group, ("front",)), lambda read: None, torch.device("cpu"))
+    work: ReadAhead | SideBySide
+    if device == "cpu":
+        work = SideBySide(lambda group: data.episodes(group, ("front",)).shape)
+    else:
+        work = ReadAhead(data, ("front",), lambda episodes: None, torch.device(device))
     height, width = data.image_size("front")
     groups = data.groups(range(len(data.store.episodes)), work.group_steps(data.store.num_steps, 3 * height * width))
     started_s = time.perf_counter()
@@ -157,7 +162,7 @@ def main() -> None:
             done = label_dataset(whole, model, f"reward/round{number}")["images"]
             rates.append((done / (time.perf_counter() - started_s), bare_rate))
             cpu.append(bare_cpu_s / ((time.process_time() - cpu_s) / done))
-        read_rate = read_alone(whole)
+        read_rate = read_alone(whole, args.device)
     answer = {
         "over_bare_encoder": round(statistics.median(mine / bare for mine, bare in rates), 3),
         "cpu_over_bare_encoder": round(statistics.median(cpu), 3),

@@ -92,7 +92,9 @@ class VLMReward:
             goal = torch.stack([self._mean((text,)) for text in episodes.text])[seen // steps].to(device)
         baseline = self._mean(config.baseline).to(device) if config.baseline else None
         rows, valid = seen.to(device), valid.to(device)
-        embedding = self._clip.images(frames if len(seen) == len(frames) else frames[seen.to(frames.device)])
+        if len(seen) < len(frames):  # on the device, for to gather pictures there costs nothing
+            frames = frames.to(device, non_blocking=True)[rows]
+        embedding = self._clip.images(frames)
         value, cosine = (torch.zeros_like(valid, dtype=torch.float32) for _ in range(2))
         value.view(-1).index_copy_(0, rows, goal_baseline_reward(embedding, goal, baseline, config.alpha))
         cosine.view(-1).index_copy_(0, rows, torch.nn.functional.cosine_similarity(embedding, goal))

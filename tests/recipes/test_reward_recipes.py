@@ -7,9 +7,11 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +31,7 @@ from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.label import column_name, label_dataset
 from robolearn.recipes.rewards.policy import policy_from_preferences
 from robolearn.recipes.rewards.preference import draw_pairs
+from robolearn.recipes.rewards.read_ahead import ReadAhead
 from robolearn.recipes.rewards.settings import TrainingSettings
 from robolearn.recipes.rewards.side_by_side import SideBySide
 from robolearn.recipes.rewards.tool_policy import labelled_buffer
@@ -239,14 +242,13 @@ def test_groups_are_scored_side_by_side_in_order_and_few_wait(monkeypatch: pytes
     lock, begun, used = threading.Lock(), [0], [0]
     ahead: list[int] = []
 
-    def read(group: list[int]) -> np.ndarray:
+    def work(group: list[int]) -> dict[str, np.ndarray]:
         with lock:
             begun[0] += 1
             ahead.append(begun[0] - used[0])
-        return np.array(group)
+        return {"value": np.array(group) + 1}
 
-    work = SideBySide(read, lambda group: {"value": group + 1}, torch.device("cpu"))
-    for ready in work.run([[i] for i in range(40)]):
+    for ready in SideBySide(work).run([[i] for i in range(40)]):
         for group, columns in ready:
             assert columns["value"].tolist() == [used[0] + 1]
             assert group == [used[0]]
@@ -260,13 +262,13 @@ def test_groups_are_scored_side_by_side_in_order_and_few_wait(monkeypatch: pytes
 def test_what_goes_wrong_side_by_side_is_told_and_ends_it() -> None:
     done: list[list[int]] = []
 
-    def read(group: list[int]) -> list[int]:
+    def work(group: list[int]) -> list[int]:
         if group == [5]:
             raise DatasetError("episode 5 is damaged")
         return group
 
     def use() -> None:
-        for ready in SideBySide(read, lambda group: group, torch.device("cpu")).run([[i] for i in range(200)]):
+        for ready in SideBySide(work).run([[i] for i in range(200)]):
             done.extend(group for group, _ in ready)
 
     with pytest.raises(DatasetError, match="episode 5 is damaged"):
@@ -275,17 +277,34 @@ def test_what_goes_wrong_side_by_side_is_told_and_ends_it() -> None:
     assert len(done) <= 5
 
 
+def test_pictures_of_several_cameras_lie_in_memory_that_is_given(dataset: Path) -> None:
+    data = RewardData(dataset)
+    group, cameras = [2, 0, 5], ("wrist", "front")
+    alone = data.episodes(group, cameras)
+    memory = np.full(data.picture_bytes(group, cameras) + 7, 99, np.uint8)
+    given = data.episodes(group, cameras, memory)
+    for camera in cameras:
+        assert torch.equal(given.images[camera], alone.images[camera])
+        assert np.shares_memory(given.images[camera].numpy(), memory)
+    assert len({info.length for info in np.array(data.store.episodes)[group]}) > 1  # so some are padded
+    assert (memory[-7:] == 99).all()
+    assert memory[: given.images["wrist"].numel()].tobytes() == alone.images["wrist"].numpy().tobytes()
+
+
+def on_the_cpu(data: RewardData, cameras: Sequence[str], score: Any, device: torch.device) -> ReadAhead:
+    return ReadAhead(data, cameras, score, torch.device("cpu"))
+
+
 @pytest.mark.slow
 def test_what_is_read_ahead_for_a_gpu_in_processes_becomes_the_same_column(
     dataset: Path, success_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its way without one: a GPU that is the CPU, and pinned memory that is any."""
+    """Its way without one: the device is the CPU."""
     model = load_reward(success_model)
     here = label_dataset(dataset, model, "success/here")
     monkeypatch.setattr("robolearn.recipes.rewards.label.device_of", lambda model: torch.device("cuda"))
-    monkeypatch.setattr(SideBySide, "_own_stream", lambda self: None)
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
-    monkeypatch.setattr("robolearn.recipes.rewards.side_by_side.LEAST_ON_GPU", 1)
+    monkeypatch.setattr("robolearn.recipes.rewards.label.ReadAhead", on_the_cpu)
+    monkeypatch.setattr("robolearn.recipes.rewards.read_ahead.GROUP_STEPS", 1)
     there = label_dataset(dataset, model, "success/there")
     store = ZarrStore.open(dataset)
     for index in range(len(store.episodes)):
@@ -298,24 +317,20 @@ def test_what_is_read_ahead_for_a_gpu_in_processes_becomes_the_same_column(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", ["4k", "128k"])  # not even the locks of the processes, or no pictures
-def test_a_dev_shm_without_room_is_told_in_one_line(dataset: Path, success_model: Path, size: str) -> None:
-    """In a mount namespace of its own."""
-    small = ["unshare", "-rm", "sh", "-c", f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec "$@"', "sh"]
+def test_a_dev_shm_without_room_is_told_in_one_line(dataset: Path, success_model: Path) -> None:
+    """In a mount namespace of its own. The locks of the processes lie there; the pictures don't."""
+    small = ["unshare", "-rm", "sh", "-c", 'mount -t tmpfs -o size=4k tmpfs /dev/shm && exec "$@"', "sh"]
     if shutil.which("unshare") is None or subprocess.run([*small, "true"], check=False).returncode:
         pytest.skip("no mount namespace can be had here")
     code = f"""
 import torch
-import robolearn.recipes.rewards.label as label
-from robolearn.errors import DatasetError
-from robolearn.recipes.rewards.side_by_side import SideBySide
-from robolearn.rewards.saved import load_reward
 from pathlib import Path
+from robolearn.errors import DatasetError
+from robolearn.recipes.rewards.data import RewardData
+from robolearn.recipes.rewards.read_ahead import ReadAhead
 if __name__ == "__main__":
-    label.device_of = lambda model: torch.device("cuda")
-    SideBySide._own_stream = lambda self: None
     try:
-        label.label_dataset(Path({str(dataset)!r}), load_reward(Path({str(success_model)!r})), "success/there")
+        list(ReadAhead(RewardData(Path({str(dataset)!r})), ("front",), len, torch.device("cpu")).run([[0]]))
     except DatasetError as error:
         print(error)
 """
@@ -326,7 +341,7 @@ if __name__ == "__main__":
 
 def test_large_pictures_are_read_ahead_in_small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.get_num_threads", lambda: 16)
-    work = SideBySide(list, list, torch.device("cpu"))
+    work = SideBySide(list)
     step_bytes = 2 * 1080 * 1920 * 3
     assert 16 * work.group_steps(10**6, step_bytes) * step_bytes <= 4 << 30
     assert work.group_steps(10**6, 10**12) == 1

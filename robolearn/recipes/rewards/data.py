@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -65,15 +65,35 @@ class RewardData:
         images[...] = images[np.where(newest < 0, first, newest)]
         return images
 
-    def episodes(self, indices: Sequence[int], cameras: Sequence[str] | None = None) -> Episodes:
-        """These episodes, padded to the longest of them."""
+    def pictures(
+        self, indices: Sequence[int], cameras: Sequence[str], memory: NDArray[np.uint8] | None = None
+    ) -> dict[str, NDArray[np.uint8]]:
+        """Room for the images (B, T, H, W, 3) of these episodes by camera, padded to the longest of them; where
+        `memory` (N,) is given, the first `picture_bytes` of it."""
+        longest = max(self.store.episodes[index].length for index in indices)
+        shapes = {camera: (len(indices), longest, *self.image_size(camera), 3) for camera in cameras}
+        if memory is None:
+            return {camera: np.empty(shape, np.uint8) for camera, shape in shapes.items()}
+        ends = np.cumsum([prod(shape) for shape in shapes.values()])
+        parts = np.split(memory[: ends[-1]], ends[:-1])
+        return {camera: part.reshape(shapes[camera]) for camera, part in zip(cameras, parts, strict=True)}
+
+    def picture_bytes(self, indices: Sequence[int], cameras: Sequence[str]) -> int:
+        """What `pictures` takes."""
+        longest = max(self.store.episodes[index].length for index in indices)
+        return len(indices) * longest * sum(3 * prod(self.image_size(camera)) for camera in cameras)
+
+    def episodes(
+        self,
+        indices: Sequence[int],
+        cameras: Sequence[str] | None = None,
+        memory: NDArray[np.uint8] | None = None,
+    ) -> Episodes:
+        """These episodes, padded to the longest of them; their pictures lie in `memory` if that is given."""
         infos = [self.store.episodes[index] for index in indices]
         longest = max(info.length for info in infos)
-        images = {}
-        for camera in self.cameras if cameras is None else cameras:
-            shape = (len(infos), longest, *self.image_size(camera), 3)
-            images[camera] = torch.empty(shape, dtype=torch.uint8)
-            rows = images[camera].numpy()
+        images = self.pictures(indices, self.cameras if cameras is None else cameras, memory)
+        for camera, rows in images.items():
             for row, index in enumerate(indices):
                 self.images(index, camera, rows[row, : infos[row].length])
                 rows[row, infos[row].length :] = 0
@@ -84,7 +104,8 @@ class RewardData:
                 values[row, : infos[row].length] = self.store.read(index, ["proprio"])["proprio"]
             proprio = torch.from_numpy(np.nan_to_num(values))
         length = torch.tensor([info.length for info in infos])
-        return Episodes(images, [info.instruction for info in infos], proprio, length)
+        tensors = {camera: torch.from_numpy(rows) for camera, rows in images.items()}
+        return Episodes(tensors, [info.instruction for info in infos], proprio, length)
 
     def groups(self, indices: Sequence[int], most: int | None = None) -> list[list[int]]:
         """Consecutive episodes, together at most IMAGES_AT_ONCE steps with their padding (or `most`, where that is
@@ -151,22 +172,6 @@ class RewardData:
         except DatasetError:
             return None
         return truth.stages, targets_from_starts(starts, info.length)
-
-
-@dataclass(frozen=True)
-class EpisodeReader:
-    """`RewardData.episodes` of a dataset, for a process of its own."""
-
-    dataset: Path
-    cameras: tuple[str, ...]
-
-    def __call__(self, indices: Sequence[int]) -> Episodes:
-        return _opened(self.dataset).episodes(indices, self.cameras)
-
-
-@lru_cache(maxsize=1)
-def _opened(dataset: Path) -> RewardData:
-    return RewardData(dataset)
 
 
 def cameras_of(model: RewardModel) -> tuple[str, ...]:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from math import prod
 from pathlib import Path
 from typing import Any
 
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from robolearn.algorithms.compile import keep_memory
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.recipes.rewards.data import EpisodeReader, RewardData, cameras_of
+from robolearn.recipes.rewards.data import RewardData, cameras_of
+from robolearn.recipes.rewards.read_ahead import ReadAhead
 from robolearn.recipes.rewards.settings import Report
-from robolearn.recipes.rewards.side_by_side import SideBySide, device_of
+from robolearn.recipes.rewards.side_by_side import SideBySide
 from robolearn.rewards.reward_model import Episodes, Kind, RewardModel, lasting_settings
 from robolearn.specs import ArraySpec
 
@@ -50,6 +54,13 @@ def made_by(model: RewardModel) -> dict[str, Any]:
     }
 
 
+def device_of(model: RewardModel) -> torch.device:
+    """Where a model computes."""
+    if isinstance(model, nn.Module):
+        return next((tensor.device for tensor in chain(model.parameters(), model.buffers())), torch.device("cpu"))
+    return getattr(model, "device", torch.device("cpu"))
+
+
 def label_dataset(
     dataset: Path, model: RewardModel, column: str = "", progress: Report = lambda done, text: None
 ) -> dict[str, Any]:
@@ -59,8 +70,8 @@ def label_dataset(
     `columns`, `episodes` and `images` (of this run), `skipped`, `images_per_s` and `kind`. `progress` counts episodes.
     """
     data = RewardData(dataset)
-    cameras = cameras_of(model)
-    sizes = [data.image_size(camera) for camera in cameras or data.cameras]
+    cameras = cameras_of(model) or data.cameras
+    step_bytes = sum(3 * prod(data.image_size(camera)) for camera in cameras)
     name = column_name(model, column)
     suffix = name.partition("/")[2]
     attributes = made_by(model)
@@ -72,33 +83,30 @@ def label_dataset(
     with data.store.column_writer(name, ArraySpec(()), attributes) as writer:
         missing = writer.missing
 
-    device = device_of(model)
-
     def score(episodes: Episodes) -> Columns:
-        if device.type == "cuda":  # which copies from pinned memory while it computes
-            pinned = {camera: images.pin_memory() for camera, images in episodes.images.items()}
-            episodes = replace(episodes, images=pinned)
         output = model.score(episodes)
         return {
             key: (output.raw[what] if what in output.raw else getattr(output, what)).cpu().numpy().astype(dtype)
             for key, (what, dtype) in wanted.items()
         }
 
-    steps = sum(data.store.episodes[index].length for index in missing)
-    read: Callable[[list[int]], Episodes] = lambda group: data.episodes(group, cameras)  # noqa: E731
+    device = device_of(model)
+    work: ReadAhead[Columns] | SideBySide[Columns]
     if device.type == "cuda":
-        read = EpisodeReader(dataset, cameras)
-    work = SideBySide(read, score, device)
-    most = work.group_steps(steps, sum(3 * height * width for height, width in sizes))
+        work = ReadAhead(data, cameras, score, device)
+    else:
+        work = SideBySide(lambda group: score(data.episodes(group, cameras)))
+    steps = sum(data.store.episodes[index].length for index in missing)
+    groups = data.groups(missing, work.group_steps(steps, step_bytes))
     keep_memory()  # pages that the system gives anew would cost a small network a third of its time
     scored: list[Scored] = []
     written_s = started_s
     try:
-        for ready in work.run(data.groups(missing, most)):
+        for ready in work.run(groups):
             scored += ready
             indices = [index for group, _ in ready for index in group]
             episodes += len(indices)
-            images += sum(data.store.episodes[index].length for index in indices) * max(len(cameras), 1)
+            images += sum(data.store.episodes[index].length for index in indices) * len(cameras)
             if time.perf_counter() - written_s > WRITE_EVERY_S:
                 _write(data.store, scored, attributes)
                 scored, written_s = [], time.perf_counter()

@@ -1,0 +1,153 @@
+"""Groups of episodes for a GPU: processes read and decode pictures into memory that it copies from by itself.
+
+Threads that decode would keep the interpreter from those that launch kernels. The processes write into blocks of
+memory that all of them share, mapped and pinned once: what this process does for a picture is to start its copy.
+SCORERS threads score, each in a stream of its own: one group is computed while the next is copied to the device.
+"""
+
+from __future__ import annotations
+
+import mmap
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from robolearn.errors import DatasetError
+from robolearn.recipes.rewards.data import RewardData
+from robolearn.recipes.rewards.side_by_side import READ_AHEAD_BYTES, in_order
+from robolearn.rewards.reward_model import Episodes
+
+Scored = TypeVar("Scored")
+
+SCORERS = 2  # threads that feed a GPU
+GROUP_STEPS = 256
+
+_memory: NDArray[np.uint8]
+"""In a process that reads: the blocks, one behind the other."""
+
+
+class ReadAhead(Generic[Scored]):
+    """`score` takes the pictures of a group on the CPU, and is done with them when it returns."""
+
+    def __init__(
+        self, data: RewardData, cameras: Sequence[str], score: Callable[[Episodes], Scored], device: torch.device
+    ) -> None:
+        self._data, self._cameras, self._score, self._device = data, tuple(cameras), score, device
+        self._cores = len(os.sched_getaffinity(0))
+        self._ahead = self._cores + 2 * SCORERS  # groups
+
+    def group_steps(self, steps: int, step_bytes: int) -> int:
+        """How many steps a group should have at most, with `step_bytes` of pictures each."""
+        return max(min(GROUP_STEPS, READ_AHEAD_BYTES // (self._ahead * max(step_bytes, 1))), 1)
+
+    def run(self, groups: Sequence[list[int]]) -> Iterator[list[tuple[list[int], Scored]]]:
+        """Each group and what was made of it, in order. All that is ready comes at once."""
+        if not groups:
+            return
+        size = max(self._data.picture_bytes(group, self._cameras) for group in groups)
+        with ExitStack() as stack:
+            blocks = stack.enter_context(closing(_Blocks(min(self._ahead + 1, len(groups)), size, self._device)))
+            readers = self._processes(blocks.path)
+            stack.callback(readers.shutdown, cancel_futures=True)
+            scorers = ThreadPoolExecutor(SCORERS, "score", self._own_stream)
+            stack.callback(scorers.shutdown, cancel_futures=True)
+
+            def score(group: list[int], read: Future[Episodes], block: slice) -> Scored:
+                try:
+                    episodes = read.result()
+                    pictures = self._data.pictures(group, self._cameras, blocks.filled(block))
+                    images = {camera: torch.from_numpy(rows) for camera, rows in pictures.items()}
+                    return self._score(replace(episodes, images=images))
+                finally:
+                    blocks.free.put(block)
+
+            def begin(group: list[int]) -> Future[Scored]:
+                block = blocks.free.get()
+                read = readers.submit(_read, self._data.path, group, self._cameras, block)
+                return scorers.submit(score, group, read, block)
+
+            try:
+                yield from in_order(groups, begin, self._ahead)
+            except BrokenProcessPool as error:
+                raise DatasetError("a process that reads pictures died; is memory short?") from error
+
+    def _processes(self, memory: str) -> ProcessPoolExecutor:
+        """Forked from a process that knows no GPU."""
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        try:
+            return ProcessPoolExecutor(self._cores, context, _begin_reading, (memory,))
+        except OSError as error:
+            raise DatasetError(
+                f"processes that read pictures need locks in /dev/shm ({error}); give it more room, in a container by "
+                "--shm-size=64m, or label with --device cpu"
+            ) from error
+
+    def _own_stream(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)  # what the model was made of is there
+            torch.cuda.set_stream(torch.cuda.Stream(self._device))
+
+
+class _Blocks:
+    """Memory that other processes open at `path` and write into, in blocks, and that a GPU copies from by itself. It
+    has no file, so that /dev/shm may be small."""
+
+    def __init__(self, number: int, size: int, device: torch.device) -> None:
+        size = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._file = os.memfd_create("pictures")
+        os.truncate(self._file, number * size)
+        self._memory = np.frombuffer(mmap.mmap(self._file, number * size), np.uint8)
+        self.path = f"/proc/{os.getpid()}/fd/{self._file}"
+        self.free: SimpleQueue[slice] = SimpleQueue()
+        for start in range(0, number * size, size):
+            self.free.put(slice(start, start + size))
+        self._device = device
+        self._pinned: set[int] = set()
+
+    def filled(self, block: slice) -> NDArray[np.uint8]:
+        """What was written there. A block is pinned once, when its pages are there already."""
+        memory = self._memory[block]
+        if self._device.type == "cuda" and block.start not in self._pinned:
+            torch.cuda.check_error(int(torch.cuda.cudart().cudaHostRegister(memory.ctypes.data, memory.nbytes, 0)))
+            self._pinned.add(block.start)
+        return memory
+
+    def close(self) -> None:
+        """Give it back."""
+        if self._pinned:
+            torch.cuda.synchronize(self._device)  # after an error, copies may be under way
+        for start in self._pinned:
+            torch.cuda.check_error(int(torch.cuda.cudart().cudaHostUnregister(self._memory.ctypes.data + start)))
+        os.close(self._file)
+
+
+def _begin_reading(memory: str) -> None:
+    global _memory
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for who labels
+    torch.set_num_threads(1)
+    with open(memory, "r+b") as file:
+        _memory = np.frombuffer(mmap.mmap(file.fileno(), 0), np.uint8)
+
+
+def _read(dataset: Path, group: list[int], cameras: tuple[str, ...], block: slice) -> Episodes:
+    """The group without its pictures, which lie in the block then."""
+    return replace(_opened(dataset).episodes(group, cameras, _memory[block]), images={})
+
+
+@lru_cache(maxsize=1)
+def _opened(dataset: Path) -> RewardData:
+    return RewardData(dataset)
