@@ -122,7 +122,8 @@ def collect(
     Example: robolearn collect pick_place-v1 --episodes 20 --out runs/demonstrations.zarr
 
     Args:
-        task: id of a task, see `robolearn tasks`.
+        task: id of a task, see `robolearn tasks`; with `tool:` before it the expert decides as what learns in
+            `tool:<task>` does: it moves the tool, five times a second.
         out: the dataset, a folder ending in .zarr.
         episodes: how many to add.
         policy: `scripted`, the path of a checkpoint, or tcp://HOST:PORT of `robolearn serve`.

@@ -88,7 +88,7 @@ class ToolSpace:
         return moved
 
     def action_between(
-        self, before: NDArray[np.float64], after: NDArray[np.float64], ticks: int
+        self, before: NDArray[np.float64], after: NDArray[np.float64], ticks: float
     ) -> NDArray[np.float32]:
         """The action (A,) that takes the command from one place to the other in so many ticks, or as far as it can."""
         change = (after - before) / ticks
@@ -128,8 +128,10 @@ class ToolSpace:
     def observe(self, facts: Mapping[str, NDArray], command: NDArray[np.float64], index: int) -> Observation:
         return {"state": self.state(facts, command), **self.told(index)}
 
-    def expert(self, facts: Mapping[str, NDArray], command: NDArray[np.float64], index: int) -> NDArray[np.float32]:
-        """What the scripted expert of a task would do here (A,). It wants one tick's way; for a whole decision it goes
-        twice as far, which is as fast as it does not overshoot."""
+    def expert(
+        self, facts: Mapping[str, NDArray], command: NDArray[np.float64], index: int, pace: float = 2.0
+    ) -> NDArray[np.float32]:
+        """What the scripted expert of a task would do here (A,). It wants one tick's way; a decision goes `pace` times
+        as far: from 2 on it swings about what is near."""
         wanted = self.command_of(self.tasks[index].expert(facts))
-        return self.action_between(command, wanted, DECISION_TICKS // 2)
+        return self.action_between(command, wanted, DECISION_TICKS / pace)

@@ -15,10 +15,13 @@ import numpy as np
 from robolearn.datasets.store import DatasetSpec, EpisodeMeta, EpisodeWriter
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.robot_env import RobotEnv
+from robolearn.envs.tool_expert import ToolExpert
+from robolearn.envs.tool_space import DECISION_TICKS
 from robolearn.errors import DatasetError, SpecError
 from robolearn.policies.demonstrator import Demonstrator, Manner
 from robolearn.policies.policy import Policy
 from robolearn.policies.scripted import ScriptedPolicy
+from robolearn.recipes.environments import TOOL, twin_task
 from robolearn.recipes.graph import free_domain_id, run_graph
 from robolearn.serving.chunks import EXECUTE_STEPS
 from robolearn.serving.client import open_policy
@@ -37,7 +40,7 @@ Progress = Callable[[int, str], None]
 class CollectConfig:
     """What is collected."""
 
-    task: str
+    task: str  # with the prefix `tool:` the expert acts in the space of the tool, for what learns there
     policy: str = SCRIPTED  # or the path of a checkpoint
     manner: Manner = "expert"  # in which a scripted policy works, see policies/demonstrator.py
     image_size: int = 64  # [pixels], height and width; 0: no pictures, three times as fast, not on a graph
@@ -63,7 +66,7 @@ def collect_episodes(
         raise SpecError(f"{episodes} episodes; expected at least 1")
     if seed is not None and seed < 0:
         raise SpecError(f"seed is {seed}; expected at least 0")
-    task = make_task(config.task)  # what is wrong is told before anything is written
+    task = make_task(twin_task(config.task))  # what is wrong is told before anything is written
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         store = ZarrStore.open(out)
         if store.spec.tasks and task.id not in store.spec.tasks:
@@ -76,6 +79,8 @@ def collect_episodes(
         raise SpecError(
             f"a manner ({config.manner}) is for the scripted policy, in this process; leave out one of them"
         )
+    if config.task != task.id and (graph or config.policy != SCRIPTED or config.manner != "expert"):
+        raise SpecError(f"{config.task} is for the scripted expert, in this process; leave the prefix {TOOL} away")
     if graph and not config.image_size:
         raise SpecError("the nodes of a graph record pictures; leave out --graph, or --image-size 0")
     if graph:
@@ -114,12 +119,14 @@ def _collect_in_process(
 ) -> list[dict[str, Any]]:
     policy = _policy(config)
     size = (config.image_size, config.image_size)
-    cameras = make_task(config.task).cameras if config.image_size else ()
-    env = RobotEnv(config.task, dict.fromkeys(cameras, size), privileged=True)
+    task = make_task(twin_task(config.task))
+    cameras = task.cameras if config.image_size else ()
+    env = RobotEnv(task.id, dict.fromkeys(cameras, size), privileged=True)
     try:
         policy.spec.require(env.interface, config.policy, config.task)
         store = _open_store(out, env)
-        loop = ControlLoop(policy, config.execute_steps, env.task.instruction)
+        execute_steps = DECISION_TICKS if isinstance(policy, ToolExpert) else config.execute_steps
+        loop = ControlLoop(policy, execute_steps, env.task.instruction)
         rows: list[dict[str, Any]] = []
         with store.writer() as writer:
             for episode_seed in range(seed, seed + episodes):
@@ -133,6 +140,8 @@ def _collect_in_process(
 def _policy(config: CollectConfig) -> Policy:
     if config.policy != SCRIPTED:
         return open_policy(config.policy)
+    if config.task.startswith(TOOL):
+        return ToolExpert(twin_task(config.task), config.perturbation)
     if config.manner != "expert":
         return Demonstrator(config.task, config.manner)
     return ScriptedPolicy(config.task, perturbation=config.perturbation)
