@@ -1,6 +1,7 @@
 """Recording and sampling of episodes with two cameras: CPU time, size, the wait between episodes.
 
     python benchmarks/datasets.py [--json] [--large] [--kills 100]
+    python benchmarks/datasets.py --grown 100 1000 10000        what a commit costs once there are so many episodes
 
 20 episodes of 200 steps, two cameras of 128x128 pixels (a smooth background, a moving block and sensor noise), 7
 numbers of state and action. CPU milliseconds are those of the whole process, all threads; wall times on a busy machine
@@ -19,6 +20,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +28,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.datasets.codecs import Jpeg
+from robolearn.datasets.disk import Disk
+from robolearn.datasets.episode_table import EpisodeTable
 from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
 from robolearn.datasets.sampler import Sampler, SamplerConfig
+from robolearn.datasets.statistics import statistics as quality
 from robolearn.datasets.store import DatasetSpec, EpisodeMeta, ImageCodec, WriterConfig
+from robolearn.datasets.zarr_layout import read_root, write_root
 from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.datasets.zarr_writer import ZarrWriter
 from robolearn.specs import ArraySpec, InterfaceSpec, RobotSpec, image_spec
 from robolearn.types import EpisodeOutcome
 
@@ -297,41 +304,105 @@ def large(folder: Path) -> dict[str, float]:
     return {"large_open_s": statistics.median(opens), "large_memory_growth_mb": (memory[1] - memory[0]) / 1024}
 
 
+def grown(folder: Path, number: int) -> dict[str, float]:
+    """One more episode of 12 steps, of vectors alone, in a dataset that has `number` of them; and opening it.
+
+    Bytes are those that the process hands to the system from `begin` on, copies of shards included.
+    """
+    length, path = 12, folder / f"grown_{number}.zarr"
+    rng = np.random.default_rng(5)
+    states = rng.normal(size=(number * length, 2 * JOINTS)).astype(np.float32).clip(-3, 3)
+    store = ZarrStore.create(path, dataset_spec(ImageCodec(), ()))
+    tags = {"truth": True, "resets": 3, "human_steps": 0, "recoveries": 2}
+
+    def run(writer: ZarrWriter, rows: NDArray[np.float32]) -> None:
+        for step, state in enumerate(rows):
+            stamps = dict.fromkeys(store.spec.stamped_fields, step * 33_000_000)
+            vectors = {"proprio": state, "action": state[:JOINTS], "action_sent": state[:JOINTS]}
+            writer.append({**vectors, "action_source": 1, "held": False}, stamps, stamps)
+
+    with store.writer(WriterConfig(fsync=False, statistics=False)) as writer:
+        writer.begin(EpisodeMeta(task="bench-v1", instruction="push the block to the mark"))
+        run(writer, states)
+        whole = writer.commit(SUCCESS, tags)
+    rows = {
+        f"{index:016x}": replace(whole, id=f"{index:016x}", start=index * length, length=length)
+        for index in range(number)
+    }
+    with Disk(fsync=False) as disk:
+        write_root(path, replace(read_root(path), table=EpisodeTable(rows)), disk)
+    opens = cpu_ms(lambda: ZarrStore.open(path), 1)
+    quality(ZarrStore.open(path))  # so that the writer has statistics to go on with
+    store = ZarrStore.open(path)
+    waits, added = [], 10
+    written, cpu = bytes_written(), time.process_time()
+    with store.writer() as writer:
+        for _ in range(added):
+            writer.begin(EpisodeMeta(task="bench-v1", instruction="push the block to the mark"))
+            run(writer, states[:length])
+            started = time.perf_counter()
+            writer.commit(SUCCESS, tags)
+            waits.append(time.perf_counter() - started)
+    return {
+        f"grown_{number}_bytes_an_episode": (bytes_written() - written) / added,
+        f"grown_{number}_bytes_of_the_root_file": (path / "zarr.json").stat().st_size,
+        f"grown_{number}_commit_s": statistics.median(waits),
+        f"grown_{number}_cpu_ms_an_episode": (time.process_time() - cpu) / added * 1e3,
+        f"grown_{number}_open_cpu_ms": opens,
+        f"grown_{number}_files": sum(1 for file in path.rglob("*") if file.is_file()),
+    }
+
+
+def bytes_written() -> int:
+    """By this process until now, whatever way."""
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("wchar"))
+
+
+def recording_and_sampling(folder: Path) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    films = {camera: film(rng, STEPS) for camera in CAMERAS}
+    answer: dict[str, Any] = {}
+    for codec, suffix in (("jpeg", ""), ("jpegxl", "_jpegxl"), ("h264", "_video"), ("av1", "_av1")):
+        store = ZarrStore.create(folder / f"{codec}.zarr", dataset_spec(ImageCodec(codec)))  # type: ignore[arg-type]
+        recorded = record(store, films, fsync=True, pace_s=PACE_S)
+        answer |= {
+            f"record_cpu_ms_per_step{suffix}": recorded["cpu_ms_per_step"],
+            f"stop_to_ready_s{suffix}": recorded["stop_s"],
+            f"stop_to_ready_worst_s{suffix}": recorded["stop_worst_s"],
+            f"bytes{suffix or '_jpeg'}": folder_bytes(store.path),
+            f"rmse{suffix or '_jpeg'}": rmse(store, films),
+            f"sample_disk_cpu_ms{suffix}": sampling_cpu_ms(store, 0, "uint8", BATCHES if codec[0] == "j" else 2),
+        }
+        answer[f"files{suffix or '_jpeg'}"] = sum(1 for file in store.path.rglob("*") if file.is_file())
+    store = ZarrStore.open(folder / "jpeg.zarr")
+    answer["sample_ram_cpu_ms"] = sampling_cpu_ms(store, 1 << 30, "float32")
+    answer["sample_ram_uint8_cpu_ms"] = sampling_cpu_ms(store, 1 << 30, "uint8")
+    answer["vectors_over_numpy_gather"] = vectors_over_gather(store)
+    without = ZarrStore.create(folder / "nosync.zarr", dataset_spec(ImageCodec()))
+    answer["stop_to_ready_without_fsync_s"] = record(without, films, fsync=False, pace_s=PACE_S)["stop_s"]
+    answer |= {"replay_us_per_batch": replay_us_per_batch(1), "replay_us_per_batch_of_20": replay_us_per_batch(20)}
+    answer |= overload(folder)
+    return answer
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
     parser.add_argument("--kills", type=int, default=0, help="also kill so many writers, about a second each")
     parser.add_argument("--large", action="store_true", help="also a million steps, some minutes")
+    parser.add_argument("--grown", type=int, nargs="+", default=[], help="numbers of episodes, and nothing else")
     arguments = parser.parse_args()
-    rng = np.random.default_rng(0)
-    films = {camera: film(rng, STEPS) for camera in CAMERAS}
-    answer: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for codec, suffix in (("jpeg", ""), ("jpegxl", "_jpegxl"), ("h264", "_video"), ("av1", "_av1")):
-            store = ZarrStore.create(folder / f"{codec}.zarr", dataset_spec(ImageCodec(codec)))  # type: ignore[arg-type]
-            recorded = record(store, films, fsync=True, pace_s=PACE_S)
-            answer |= {
-                f"record_cpu_ms_per_step{suffix}": recorded["cpu_ms_per_step"],
-                f"stop_to_ready_s{suffix}": recorded["stop_s"],
-                f"stop_to_ready_worst_s{suffix}": recorded["stop_worst_s"],
-                f"bytes{suffix or '_jpeg'}": folder_bytes(store.path),
-                f"rmse{suffix or '_jpeg'}": rmse(store, films),
-                f"sample_disk_cpu_ms{suffix}": sampling_cpu_ms(store, 0, "uint8", BATCHES if codec[0] == "j" else 2),
-            }
-            answer[f"files{suffix or '_jpeg'}"] = sum(1 for file in store.path.rglob("*") if file.is_file())
-        store = ZarrStore.open(folder / "jpeg.zarr")
-        answer["sample_ram_cpu_ms"] = sampling_cpu_ms(store, 1 << 30, "float32")
-        answer["sample_ram_uint8_cpu_ms"] = sampling_cpu_ms(store, 1 << 30, "uint8")
-        answer["vectors_over_numpy_gather"] = vectors_over_gather(store)
-        without = ZarrStore.create(folder / "nosync.zarr", dataset_spec(ImageCodec()))
-        answer["stop_to_ready_without_fsync_s"] = record(without, films, fsync=False, pace_s=PACE_S)["stop_s"]
-        answer |= {"replay_us_per_batch": replay_us_per_batch(1), "replay_us_per_batch_of_20": replay_us_per_batch(20)}
-        answer |= overload(folder)
-        if arguments.kills:
-            answer |= kills(folder, arguments.kills)
-        if arguments.large:
-            answer |= large(folder)
+        folder, answer = Path(name), {}
+        for number in arguments.grown:
+            answer |= grown(folder, number)
+        if not arguments.grown:
+            answer = recording_and_sampling(folder)
+            if arguments.kills:
+                answer |= kills(folder, arguments.kills)
+            if arguments.large:
+                answer |= large(folder)
     if arguments.json:
         print(json.dumps(answer))
     else:

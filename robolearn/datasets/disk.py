@@ -65,6 +65,12 @@ class Disk:
         with _closed_after(os.open(f, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for f in folders) as fds:
             self._sync(fds)
 
+    def make_folder(self, folder: Path) -> None:
+        """Make a folder, and its name durable."""
+        folder.mkdir()
+        with _closed_after([os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]) as fds:
+            self._sync(fds)
+
     def later(self, function: Callable[..., object], *arguments: object) -> None:
         """Call the function in the cleaner's thread."""
         self._cleaner.submit(function, *arguments)

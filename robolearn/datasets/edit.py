@@ -44,8 +44,6 @@ LABELS: dict[str, Any] = {  # what `relabel` changes, and of which type it is
     "reason": str,
     "operator": str,
 }
-EDITS = "edits"  # attribute of the root file: what was done, and the rows as they were before
-KEPT_EDITS = 500  # that can be undone; the root file is written whole with every edit
 SUCCESS_BY = "success_by"  # tag: what each of several people said of the success, by name
 SUCCESS_RECORDED = "success_recorded"  # tag: what it was before they did
 RENAME_EXCHANGE = 2
@@ -169,8 +167,7 @@ def success_by(episode: EpisodeInfo) -> dict[str, bool]:
 
 def last_edit(store: ZarrStore) -> str:
     """What `undo` would take back, in words; empty where there is nothing."""
-    edits = store.attributes.get(EDITS, [])
-    return _in_words(edits[-1]) if edits else ""
+    return str(store.edits[-1]) if store.edits else ""
 
 
 def undo(path: Path, dry_run: bool = False, expected: str | None = None) -> str:
@@ -180,17 +177,14 @@ def undo(path: Path, dry_run: bool = False, expected: str | None = None) -> str:
     """
     with _locked(path):
         root = read_root(path)
-        edits = list(root.attributes.get(EDITS, []))
-        if not edits:
+        if not root.table.edits:
             raise DatasetError(f"{path} has no edit to undo")
-        last = edits.pop()
-        if expected not in (None, _in_words(last)):
-            raise DatasetError(f"{path}: the last edit is now {_in_words(last)!r}, not {expected!r}; look again")
-        before = {row["id"]: EpisodeInfo.from_json(row) for row in last["before"]}
-        rows = tuple(before.get(row.id, row) for row in root.episodes)
+        last = str(root.table.edits[-1])
+        if expected not in (None, last):
+            raise DatasetError(f"{path}: the last edit is now {last!r}, not {expected!r}; look again")
         if not dry_run:
-            _write(path, replace(root, episodes=rows, attributes={**root.attributes, EDITS: edits}))
-    return _in_words(last)
+            _write(path, replace(root, table=root.table.undone()))
+    return last
 
 
 def collect_garbage(path: Path, dry_run: bool = False, progress: OnProgress = no_progress) -> int:
@@ -210,8 +204,7 @@ def collect_garbage(path: Path, dry_run: bool = False, progress: OnProgress = no
         shutil.rmtree(new, ignore_errors=True)
         merge([path], new, progress=progress)
         fresh = read_root(new)
-        others = {key: value for key, value in root.attributes.items() if key != EDITS}
-        _write(new, replace(fresh, attributes={**others, **fresh.attributes}))
+        _write(new, replace(fresh, attributes={**root.attributes, **fresh.attributes}))
         after = _folder_bytes(new)
         _exchange(new, path)
     shutil.rmtree(new)
@@ -319,10 +312,6 @@ def _coded(reader: ArrayReader, start: int, step: int) -> bytes | None:
     return reader.read_coded(group) if place == 0 or step == 0 else None
 
 
-def _in_words(edit: Mapping[str, Any]) -> str:
-    return f"{edit['what']} {', '.join(row['id'] for row in edit['before'])}"
-
-
 def _edit(
     path: Path, what: str, episodes: Sequence[Episode], change: Callable[[EpisodeInfo], EpisodeInfo], dry_run: bool
 ) -> list[str]:
@@ -332,15 +321,11 @@ def _edit(
         root = read_root(path)
         store = ZarrStore.open(path)
         ids = list(dict.fromkeys(store.episodes[episode_index(store, episode)].id for episode in episodes))
-        before = [row for row in root.episodes if row.id in ids]
-        rows = tuple(change(row) if row.id in ids else row for row in root.episodes)
-        tasks = dict.fromkeys([*root.spec.tasks, *(row.task for row in rows if row.id in ids and row.task)])
+        rows = [change(root.table.rows[name]) for name in ids]
+        tasks = dict.fromkeys([*root.spec.tasks, *(row.task for row in rows if row.task)])
         spec = replace(root.spec, tasks=tuple(tasks)) if root.spec.tasks else root.spec
-        edit = {"what": what, "before": [row.to_json() for row in before]}
-        edits = [*root.attributes.get(EDITS, []), edit][-KEPT_EDITS:]
-        attributes = {**root.attributes, EDITS: edits}
         if not dry_run and ids:
-            _write(path, replace(root, spec=spec, episodes=rows, attributes=attributes))
+            _write(path, replace(root, spec=spec, table=root.table.edited(what, rows)))
     return ids
 
 

@@ -147,11 +147,7 @@ def pull(url: str, path: Path, dry_run: bool = False, progress: Progress = lambd
         raise DatasetError(f"{path} exists; name another folder")
     remote = RemoteFiles(url)
     read_root(remote)  # raises in words when this is no dataset
-    names = [name for name in remote.names() if name not in (ROOT_FILE, MANIFEST)]
-    if dry_run:
-        return Transfer(len(names) + 1, sum(remote.open(name).size for name in [*names, ROOT_FILE]), 0)
     new = path.with_name(f".{path.name}.pull")
-    shutil.rmtree(new, ignore_errors=True)
     sizes: list[int] = []
 
     def fetch(name: str, data: bytes | None = None) -> None:
@@ -160,7 +156,11 @@ def pull(url: str, path: Path, dry_run: bool = False, progress: Progress = lambd
         sizes.append(target.write_bytes(remote.read(name) if data is None else data))
 
     try:
-        head = remote.read(ROOT_FILE)
+        head = remote.read(ROOT_FILE)  # before the files: they may grow meanwhile, and then hold more than it tells
+        names = [name for name in remote.names() if name not in (ROOT_FILE, MANIFEST)]
+        if dry_run:
+            return Transfer(len(names) + 1, len(head) + sum(remote.open(name).size for name in names), 0)
+        shutil.rmtree(new, ignore_errors=True)
         _each([(fetch, name) for name in names], progress)
         fetch(ROOT_FILE, head)
         new.rename(path)

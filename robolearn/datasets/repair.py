@@ -106,7 +106,7 @@ def _mend_metadata(path: Path, dry_run: bool) -> list[str]:
 
 def _unfinished(path: Path) -> list[tuple[Path, UnfinishedEpisode]]:
     """One folder per unfinished episode, the longest where a salvage died too."""
-    committed = {episode.id for episode in read_root(path).episodes}
+    committed = read_root(path).table.rows
     found: dict[str, tuple[Path, UnfinishedEpisode]] = {}
     for folder in recordings(path):
         episode = unfinished_episode(folder)

@@ -26,7 +26,7 @@ from robolearn.datasets.disk import Disk
 from robolearn.datasets.lock import WriterLock
 from robolearn.datasets.stats import QUANTILES, FieldSummary
 from robolearn.datasets.store import EpisodeInfo
-from robolearn.datasets.zarr_layout import RECORDING, STATISTICS, read_root, write_root
+from robolearn.datasets.zarr_layout import RECORDING, SCHEMA_VERSION, STATISTICS, read_root, write_root
 from robolearn.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -113,6 +113,8 @@ def _keep(store: ZarrStore, whole: Summaries) -> None:
     lock = WriterLock(store.path, store.path / RECORDING)
     try:
         root = read_root(store.path)
+        if root.attributes["schema_version"] != SCHEMA_VERSION:
+            return  # who looks at a dataset of an older version leaves it readable for that version
         with Disk(fsync=False) as disk:
             write_root(store.path, replace(root, attributes={**root.attributes, STATISTICS: whole}), disk)
     finally:

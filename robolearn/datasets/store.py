@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from dataclasses import fields as dataclass_fields
-from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -253,11 +251,6 @@ class EpisodeInfo:
         annotations = tuple(Annotation(**annotation) for annotation in row.get("annotations", ()))
         streams = {name: (int(start), int(length)) for name, (start, length) in row.get("streams", {}).items()}
         return cls(**{**row, "annotations": annotations, "streams": streams})
-
-    @cached_property
-    def line(self) -> str:
-        """The row as JSON, made once: a table of thousands is written after every episode."""
-        return json.dumps(self.to_json())
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Where everything lies in a dataset folder, and its root file.
 
-zarr.json                   zarr v3 group: spec, episode table; replacing it is what makes an episode visible
+zarr.json                   zarr v3 group: spec, newest lines of the episode table; replacing it shows an episode
+episodes/<number>.jsonl     the older lines, see `episode_table`
 <field>/                    zarr v3 array (steps, ...) per field: zarr.json and shards
 stamp_ns/                   (steps, stamped fields, 2) int64: capture and receive stamp
 valid/                      (steps, stamped fields) bool
@@ -14,8 +15,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,15 @@ import numpy as np
 
 from robolearn.datasets.codecs import Zstd, image_codec
 from robolearn.datasets.disk import Disk
+from robolearn.datasets.episode_table import (
+    BLOCK_BYTES,
+    EpisodeTable,
+    block,
+    block_file,
+    older_table,
+    read_blocks,
+    read_table,
+)
 from robolearn.datasets.files import Files, LocalFiles
 from robolearn.datasets.shards import ArrayLayout, power_of_two
 from robolearn.datasets.store import NO_STAMP, UNKNOWN_SOURCE, DatasetSpec, EpisodeInfo
@@ -30,11 +41,12 @@ from robolearn.errors import DatasetError, RobolearnError
 from robolearn.specs import ArraySpec
 
 FORMAT = "robolearn-dataset"
-SCHEMA_VERSION = 2  # 2 added annotations; version 1 is read as it is
+SCHEMA_VERSION = 3  # 2 added annotations, 3 blocks of the episode table; older ones are read as they are
 RECORDING = ".recording"
 STREAMS = "streams"
 STATISTICS = "statistics"  # attribute of the root file, see `statistics`
 ROOT_FILE = "zarr.json"
+NUM_BLOCKS, NEWEST = "episode_blocks", "newest_episodes"  # attributes of the root file: the episode table
 ADVICE = "name a folder that `robolearn collect` wrote"
 
 CHUNK_ROWS = 1024  # of arrays without images
@@ -120,15 +132,20 @@ class Root:
     """The contents of the root file: the only truth about which steps belong to which episode."""
 
     spec: DatasetSpec
-    episodes: tuple[EpisodeInfo, ...]  # hidden ones too
+    table: EpisodeTable
     num_steps: int  # of every array; what one holds beyond them is not there
     attributes: Mapping[str, Any]  # everything else that was found, kept as it is
+
+    @cached_property
+    def episodes(self) -> tuple[EpisodeInfo, ...]:
+        """Hidden ones too."""
+        return tuple(self.table.rows.values())
 
     def num_rows(self, array: str) -> int:
         """Rows of an array: steps, or samples of a stream."""
         for name in self.spec.streams:
             if array in (stream_array(name), stream_stamps(name)):
-                return max([sum(row.streams.get(name, (0, 0))) for row in self.episodes], default=0)
+                return next((sum(row.streams[name]) for row in reversed(self.episodes) if name in row.streams), 0)
         return self.num_steps
 
 
@@ -165,42 +182,60 @@ def read_root(source: Path | Files) -> Root:
             f"{path} has schema version {version}, this robolearn reads up to {SCHEMA_VERSION}; update robolearn"
         )
     attributes = dict(attributes)
+    blocks = attributes.pop(NUM_BLOCKS, None if version >= 3 else 0)
+    older = read_blocks(files, blocks) if isinstance(blocks, int) else []
     try:
         spec = DatasetSpec.from_json(attributes.pop("spec"))
-        episodes = tuple(EpisodeInfo.from_json(row) for row in attributes.pop("episodes"))
+        if version < 3:
+            table = older_table(attributes.pop("episodes"), attributes.pop("edits", ()))
+        else:
+            table = read_table(older, blocks, attributes.pop(NEWEST))
         num_steps = int(attributes.pop("num_steps"))
-    except (KeyError, TypeError, ValueError, AttributeError, RobolearnError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RobolearnError) as error:
         raise DatasetError(f"{file} is damaged: its spec or episode table cannot be read ({error})") from error
-    _check_table(file, episodes, num_steps)
-    return Root(spec, episodes, num_steps, attributes)
+    root = Root(spec, table, num_steps, attributes)
+    _check_table(file, root)
+    return root
 
 
-def _check_table(file: str, episodes: Sequence[EpisodeInfo], num_steps: int) -> None:
+def _check_table(file: str, root: Root) -> None:
     """Episodes lie one after the other, with gaps where one was trimmed."""
     free = 0
-    for number, episode in enumerate(episodes):
+    for number, episode in enumerate(root.episodes):
         fits = isinstance(episode.start, int) and isinstance(episode.length, int)
-        if not fits or episode.start < free or episode.length < 0 or episode.stop > num_steps:
+        if not fits or episode.start < free or episode.length < 0 or episode.stop > root.num_steps:
             raise DatasetError(
                 f"{file} is damaged: episode {number} ({episode.id!r}) has start {episode.start} and length "
-                f"{episode.length}, expected it within steps {free} to {num_steps}"
+                f"{episode.length}, expected it within steps {free} to {root.num_steps}"
             )
         free = episode.stop
 
 
-def write_root(path: Path, root: Root, disk: Disk) -> None:
-    """Replace the root file in one atomic step."""
-    # One episode a line: readable, and a difference between two versions is a line.
-    rows = ",\n".join(episode.line for episode in root.episodes)
+def write_root(path: Path, root: Root, disk: Disk) -> Root:
+    """Replace the root file in one atomic step; the root as it is on disk now.
+
+    Its lines of the episode table become a block before, when they are many.
+    """
+    lines, blocks = root.table.lines(), root.table.blocks
+    if sum(map(len, lines)) >= BLOCK_BYTES:
+        target = path / block_file(blocks)
+        if not target.parent.exists():
+            disk.make_folder(target.parent)
+        disk.replace({target: block(lines)})
+        lines, blocks = (), blocks + 1
     ours = {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
         "num_steps": root.num_steps,
         "spec": root.spec.to_json(),
+        NUM_BLOCKS: blocks,
     }
-    attributes = {**root.attributes, **ours}
-    head = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes})
-    disk.replace({path / ROOT_FILE: f'{head[:-2]}, "episodes": [\n{rows}\n]}}}}\n'.encode()})
+    others = {key: value for key, value in root.attributes.items() if key not in ours}
+    head = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {**ours, **others}})
+    newest = ",\n".join(lines)  # one episode a line: readable, and a difference between two versions is a line
+    disk.replace({path / ROOT_FILE: f'{head[:-2]}, "{NEWEST}": [\n{newest}\n]}}}}\n'.encode()})
+    attributes = {"format": FORMAT, "schema_version": SCHEMA_VERSION, **others}
+    return replace(root, table=replace(root.table, blocks=blocks, tail=lines), attributes=attributes)
 
 
 def group_metadata(attributes: Mapping[str, Any]) -> bytes:

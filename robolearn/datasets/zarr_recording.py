@@ -184,15 +184,14 @@ class Recording:
             streams={n: (self._root.num_rows(stream_array(n)), number) for n, number in self._samples.items()},
             annotations=tuple(sorted([*self._stages(), *annotations], key=lambda note: note.start)),
         )
-        root = replace(self._root, episodes=(*self._root.episodes, info), num_steps=info.stop)
+        root = replace(self._root, table=self._root.table.added(info), num_steps=info.stop)
         for video in self._videos.values():
             video.end_group()
         self._journal.outcome(outcome)
         self._disk.move([file for array in self._arrays.values() for file in array.seal()])
         lengths = {self._path / n / ROOT_FILE: array_metadata(x, root.num_rows(n)) for n, x in self._layouts.items()}
         self._disk.replace(lengths)
-        write_root(self._path, root, self._disk)
-        return root
+        return write_root(self._path, root, self._disk)
 
     def _stages(self) -> list[Annotation]:
         """The marks, each up to the next one of its author or the end. One without a step is no stage."""

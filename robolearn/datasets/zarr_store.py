@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from robolearn.datasets.columns import Column, ColumnWriter, read_columns
 from robolearn.datasets.disk import Disk
+from robolearn.datasets.episode_table import Edit, EpisodeTable
 from robolearn.datasets.files import Files, LocalFiles
 from robolearn.datasets.remote import RemoteFiles, is_url
 from robolearn.datasets.shards import ArrayReader
@@ -82,7 +83,7 @@ class ZarrStore:
                 if spec.streams:
                     disk.replace({path / STREAMS / ROOT_FILE: group_metadata({})})
                 disk.replace({path / name / ROOT_FILE: array_metadata(layout, 0) for name, layout in layouts.items()})
-                write_root(path, Root(spec, (), 0, {}), disk)
+                write_root(path, Root(spec, EpisodeTable({}), 0, {}), disk)
         except OSError as error:
             raise DatasetError(f"{path} cannot be made: {os.strerror(error.errno or 0)}") from error
         return cls.open(path)
@@ -122,10 +123,15 @@ class ZarrStore:
         return list(self._episodes)
 
     @property
+    def edits(self) -> tuple[Edit, ...]:
+        """What can be undone, oldest first."""
+        return self._root.table.edits
+
+    @property
     def unfinished(self) -> list[UnfinishedEpisode]:
         if not self.is_local:
             return []
-        committed = {episode.id for episode in self._root.episodes}
+        committed = self._root.table.rows
         left = [unfinished_episode(folder) for folder in recordings(self.path)]
         return [episode for episode in left if episode is not None and episode.id not in committed]
 

@@ -119,7 +119,7 @@ class ZarrWriter:
         )
         if not EPISODE_ID.fullmatch(meta.id):
             raise DatasetError(f"episode id {meta.id!r} is not of letters, digits, '.', '_' and '-' (at most 100)")
-        if any(episode.id == meta.id for episode in self._root.episodes):
+        if meta.id in self._root.table.rows:
             raise DatasetError(f"{self._path} has an episode {meta.id!r} already; ids are unique")
         _check_tags(meta.id, meta.tags)
         self._begun, self._num_appended, self._failure = meta, 0, None
@@ -386,7 +386,7 @@ class ZarrWriter:
     def _write_statistics(self) -> None:
         if self._unwritten:
             with contextlib.suppress(OSError):  # they can be computed again
-                write_root(self._path, self._root, self._disk)
+                self._root = write_root(self._path, self._root, self._disk)
 
     def _abandon(self, keep: bool) -> None:
         recording, self._recording = self._recording, None
@@ -396,7 +396,7 @@ class ZarrWriter:
     def _heal(self) -> dict[str, ArrayLayout]:
         """Mend what a writer that died left half done; return the layout of every array."""
         path, root = self._path, self._root
-        clean(path, {episode.id for episode in root.episodes})
+        clean(path, root.table.rows)
         layouts, files = {}, open_files(path)
         for name, layout in array_layouts(root.spec).items():
             layouts[name], num_rows = read_array(files, layout)

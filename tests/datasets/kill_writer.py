@@ -19,9 +19,11 @@ from typing import Any
 
 from painted import SUCCESS, stamps, step
 
+from robolearn.datasets import zarr_layout
 from robolearn.datasets.store import EpisodeMeta, WriterConfig
 from robolearn.datasets.zarr_store import ZarrStore
 
+SMALL_BLOCK = 700  # bytes: two rows of the episode table make a block
 CHANGES = ("open", "write", "pwrite", "replace", "rename", "unlink", "rmdir", "mkdir", "fsync", "copy_file_range")
 
 
@@ -75,6 +77,7 @@ def die_before(number: int) -> None:
 
 def main() -> None:
     mode, path = sys.argv[1], Path(sys.argv[2])
+    zarr_layout.BLOCK_BYTES = SMALL_BLOCK
     if mode == "random":
         rng = random.Random(int(sys.argv[3]))
         for _ in range(int(sys.argv[4])):

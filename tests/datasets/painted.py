@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -52,6 +53,16 @@ def step(number: int, source: ActionSource = ActionSource.SCRIPT, held: bool = F
 
 def stamps(number: int) -> dict[str, int]:
     return dict.fromkeys(("proprio", *CAMERAS, "action", "action_sent"), number * PERIOD_NS)
+
+
+def as_schema_2(path: Path) -> None:
+    """Make a dataset of few episodes what a version before blocks of lines wrote: all rows in the root file."""
+    file = path / "zarr.json"
+    root = json.loads(file.read_text())
+    attributes = root["attributes"]
+    assert attributes.pop("episode_blocks") == 0
+    attributes |= {"schema_version": 2, "episodes": attributes.pop("newest_episodes")}
+    file.write_text(json.dumps(root))
 
 
 def record(writer: EpisodeWriter, length: int, first: int = 0, **meta: object) -> EpisodeInfo:

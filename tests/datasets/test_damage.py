@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from painted import SUCCESS, dataset, dataset_spec, record, stamps, step
+from painted import SUCCESS, as_schema_2, dataset, dataset_spec, record, stamps, step
 
 from robolearn.datasets.codecs import with_checksum
 from robolearn.datasets.info import info
@@ -42,15 +42,15 @@ def one_line(error: pytest.ExceptionInfo[DatasetError]) -> str:
 @pytest.mark.parametrize(
     ("edit", "says"),
     [
-        (lambda d: d["attributes"].update(schema_version=99), "schema version 99, this robolearn reads up to 2"),
+        (lambda d: d["attributes"].update(schema_version=99), "schema version 99, this robolearn reads up to 3"),
         (lambda d: d["attributes"].update(format="else"), "no robolearn dataset"),
-        (lambda d: d["attributes"].update(episodes=None), "damaged"),
+        (lambda d: d["attributes"].update(newest_episodes=None), "damaged"),
         (lambda d: d["attributes"]["spec"].update(robot=None), "damaged"),
         (
-            lambda d: d["attributes"]["episodes"][1].update(start=4),
+            lambda d: d["attributes"]["newest_episodes"][1].update(start=4),
             "episode 1 .* start 4 .* within steps 5 to 10",
         ),
-        (lambda d: d["attributes"]["episodes"][0].update(length="5"), "damaged"),
+        (lambda d: d["attributes"]["newest_episodes"][0].update(length="5"), "damaged"),
         (lambda d: d["attributes"]["spec"]["interface"]["observation"].update({"../evil": {"shape": [1]}}), "evil"),
         (lambda d: [1], "no robolearn dataset"),
     ],
@@ -197,7 +197,7 @@ def test_a_damaged_shard_stops_the_writer_and_is_left_as_it_is(path: Path) -> No
 
 
 def test_contradictions_are_found(path: Path) -> None:
-    change(path / "zarr.json", lambda d: d["attributes"]["episodes"][0]["masked"].update(action=3))
+    change(path / "zarr.json", lambda d: d["attributes"]["newest_episodes"][0]["masked"].update(action=3))
     (problem,) = verify(path).problems
     assert "action is masked in 0 steps, the episode table says 3" in problem
 
@@ -249,6 +249,8 @@ def test_a_copy_is_a_dataset(path: Path, tmp_path: Path) -> None:
 def test_a_dataset_of_schema_1_is_read_and_added_to(path: Path) -> None:
     before = ZarrStore.open(path).read(1)
 
+    as_schema_2(path)
+
     def older(data: dict[str, Any]) -> None:
         attributes = data["attributes"]
         attributes["schema_version"] = 1
@@ -264,6 +266,6 @@ def test_a_dataset_of_schema_1_is_read_and_added_to(path: Path) -> None:
         np.testing.assert_array_equal(values, before[name])
     with store.writer() as writer:
         record(writer, 3, 10)
-    assert ZarrStore.open(path).schema_version == 2
+    assert ZarrStore.open(path).schema_version == 3
     assert verify(path).ok
     assert info(path)["fields"]["action"]["mean"] is not None

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kill_writer import CHANGES
+from kill_writer import CHANGES, SMALL_BLOCK
 from painted import ROBOT, SUCCESS, dataset, dataset_spec, painted_number, stamps, step
 
 from robolearn.datasets.repair import repair
@@ -85,7 +85,10 @@ def check(path: Path, told: bool) -> None:
 
 @pytest.mark.parametrize("codec", [ImageCodec(), ImageCodec("h264", crf=18, group=4)], ids=["jpeg", "h264"])
 @pytest.mark.parametrize(("code", "once"), [(errno.EIO, False), (errno.ENOSPC, True)], ids=["yanked", "full"])
-def test_a_disk_that_fails_at_any_moment(tmp_path: Path, code: int, once: bool, codec: ImageCodec) -> None:
+def test_a_disk_that_fails_at_any_moment(
+    tmp_path: Path, code: int, once: bool, codec: ImageCodec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("robolearn.datasets.zarr_layout.BLOCK_BYTES", SMALL_BLOCK)
     changes, after = 10**6, 0
     while after < changes:
         path = tmp_path / str(after)

@@ -194,17 +194,6 @@ def test_stages_and_success_by_several_people(path: Path, capsys: pytest.Capture
     assert labels(ZarrStore.open(path))["agreement"]["stages"]["kappa"] is None
 
 
-def test_only_so_many_edits_are_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edit, "KEPT_EDITS", 3)
-    for number in range(5):
-        edit.tag(path, [0], {"n": number})
-    for _ in range(3):
-        edit.undo(path)
-    assert ZarrStore.open(path).episodes[0].tags == {"n": 1}
-    with pytest.raises(DatasetError, match="no edit to undo"):
-        edit.undo(path)
-
-
 def test_episodes_are_found_by_what_the_table_says(tmp_path: Path) -> None:
     store = ZarrStore.create(tmp_path / "d", dataset_spec())
     with store.writer() as writer:

@@ -77,7 +77,7 @@ def test_published_read_in_place_and_pulled(path: Path, url: str, tmp_path: Path
     batch = Sampler(remote, SamplerConfig(("proprio", "image_front"))).sample(8, np.random.default_rng(0))
     assert [painted_number(image) for image in batch["image_front"]] == batch["proprio"][:, 0].astype(int).tolist()
     group = zarr.open_group(zarr.storage.ObjectStore(RemoteFiles(url).store, read_only=True), mode="r")
-    episode = group.attrs["episodes"][1]  # type: ignore[index]
+    episode = group.attrs["newest_episodes"][1]  # type: ignore[index]
     images = group["image_front"][episode["start"] : episode["start"] + episode["length"]]  # type: ignore[index,call-overload]
     assert [painted_number(image) for image in images] == [3, 4, 5, 6, 7]
     pull(url, tmp_path / "copy")
@@ -90,7 +90,8 @@ def test_published_read_in_place_and_pulled(path: Path, url: str, tmp_path: Path
             call()
 
 
-def test_published_again_after_every_episode(path: Path, url: str) -> None:
+def test_published_again_after_every_episode(path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("robolearn.datasets.zarr_layout.BLOCK_BYTES", 1)  # each commit makes a block
     publish(path, url)
     early = ZarrStore.open(url)
     assert publish(path, url).files == 0
@@ -100,6 +101,9 @@ def test_published_again_after_every_episode(path: Path, url: str) -> None:
             publish(path, url)  # while the writer lives
             assert ZarrStore.open(url).read(-1)["action"][:, 0].tolist() == list(range(number, number + 4))
             np.testing.assert_array_equal(early.read(1)["image_front"], ZarrStore.open(url).read(1)["image_front"])
+    assert len(list((path / "episodes").iterdir())) == 2
+    (path / "episodes/0.jsonl").touch()
+    assert publish(path, url, dry_run=True).files == 0
     edit.trim(path, 1, 1, 3)
     publish(path, url)
     assert ZarrStore.open(url).read(1)["action"][:, 0].tolist() == [4, 5]

@@ -77,7 +77,7 @@ def test_kept_as_they_came_and_aligned_when_read(tmp_path: Path) -> None:
         np.testing.assert_array_equal(values, force(wanted))
         assert store.read(index, ["switch"])["switch"].tolist() == [first] * length
     group = zarr.open_group(tmp_path / "d", mode="r")
-    start, number = group.attrs["episodes"][1]["streams"]["force"]  # type: ignore[index,call-overload]
+    start, number = group.attrs["newest_episodes"][1]["streams"]["force"]  # type: ignore[index,call-overload]
     np.testing.assert_array_equal(
         group["streams/force"][start : start + number],  # type: ignore[index]
         store.read_stream(1, "force")[0],
