@@ -40,7 +40,9 @@ class ProgressBar:
     def __init__(self, title: str, total: int, unit: str, stream: TextIO | None = None) -> None:
         self.title, self.total, self.unit = title, total, unit
         self.stream = stream or sys.stderr
-        self.started_s = self.printed_s = time.monotonic()
+        self.printed_s = time.monotonic()
+        self.begun_at = (0, self.printed_s)  # units and time that the rate is counted from
+        self.updated = False
         self.bar: Progress | None = None
         if self.stream.isatty():
             self.bar = Progress(
@@ -60,18 +62,21 @@ class ProgressBar:
         return self
 
     def update(self, done: int, text: str = "") -> None:
-        """Report that `done` units of the total are finished."""
+        """Report that `done` units of the total are finished. The rate is that since the first report, for what was
+        done by then may be of an earlier run."""
         if self.bar:
             self.bar.update(self.task_id, completed=done, text=text)
             return
         now_s = time.monotonic()
         if done >= self.total or now_s - self.printed_s >= PLAIN_INTERVAL_S:
             self.printed_s = now_s
-            rate = done / max(now_s - self.started_s, 1e-9)
+            rate = (done - self.begun_at[0]) / max(now_s - self.begun_at[1], 1e-9)
             left = f", {max(self.total - done, 0) / rate:.0f} s left" if rate else ""
             line = f"{self.title}: {done}/{self.total} {self.unit}s, {rate:.1f}/s{left}{', ' if text else ''}{text}"
             self.stream.write(line + "\n")
             self.stream.flush()
+        if not self.updated:
+            self.begun_at, self.updated = (done, now_s), True
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -10,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from robolearn import cli
-from robolearn.cli.output import print_table
+from robolearn.cli.output import counted, print_json, print_table
 from robolearn.errors import RobolearnError, UnknownNameError
+from robolearn.progress import ProgressBar
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,6 +44,15 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["collect"], "Missing from robolearn collect: TASK"),
         (["collect", "push-v1", "--out", "x", "--episodes", "many"], "invalid literal for int() with base 10: 'many'"),
         (["demo", "--fats"], "did you mean --fast?"),
+        (["record", "--twin", "push-v1", "--teleop", "gamepda", "--out", "x.zarr"], "did you mean gamepad?"),
+        (["label", "x.zarr", "--reward", "runs/nothing"], "runs/nothing is not a reward model; it does not exist"),
+        (["train", "bc", "--dataset", "x.zarr", "--device", "tpu"], "device is 'tpu'; expected cpu or cuda"),
+        (["train", "bc", "--dataset", "x.zarr", "--set", "batch_size=-4"], "batch_size is -4; expected at least 1"),
+        (["train", "sac", "--task", "gym:Pendulum-v1", "--set", "discount=3"], "discount is 3; expected a number from"),
+        (["train", "bc", "--dataset", "x.zarr", "--set", "policy.hidden_sizes=8,0"], "expected sizes of at least 1"),
+        (["reward", "train", "hop", "--dataset", "x.zarr", "--out", "x", "--steps", "0"], "0 steps of batches of 64"),
+        (["reward", "train", "hop", "--dataset", "x.zarr", "--out", "/proc/x"], "/proc/x cannot be written"),
+        (["finetune", "--task", "push-v1", "--demos", "x.zarr", "--steps", "-4"], "max_steps is -4; expected at least"),
     ],
 )
 def test_a_mistake_gives_one_line(words: list[str], wanted: str) -> None:
@@ -70,12 +81,39 @@ def test_json_answers_are_one_object_on_stdout() -> None:
         assert task["expert_success"][task["robot"]] >= (0.8 if "cloth" in task["id"] else 0.95), task["id"]
 
 
+def test_numbers_that_json_does_not_know_are_null(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"loss": float("inf"), "rows": [(1.0, float("nan"))], "steps": 3})
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {
+        "loss": None,
+        "rows": [[1.0, None]],
+        "steps": 3,
+    }
+
+
+def test_the_rate_of_a_resumed_run_leaves_out_what_was_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 100.0
+    monkeypatch.setattr("robolearn.progress.time.monotonic", lambda: now_s)
+    told = io.StringIO()
+    bar = ProgressBar("train", 10_000, "step", told)
+    for now_s, done in ((101.0, 5_000), (107.0, 5_600), (117.0, 10_000)):  # noqa: B007
+        bar.update(done)
+    first, last = told.getvalue().splitlines()
+    assert "5600/10000 steps, 100.0/s, 44 s left" in first
+    assert "312.5/s" in last
+
+
+def test_one_is_not_counted_in_the_plural() -> None:
+    assert [counted(number, "episode") for number in (0, 1, 2)] == ["0 episodes", "1 episode", "2 episodes"]
+
+
 def test_near_misses_are_named() -> None:
     assert (
         str(UnknownNameError("task", "psh-v1", ["push-v1", "lift-v1"]))
         == "unknown task 'psh-v1'; did you mean push-v1?"
     )
     assert str(UnknownNameError("task", "zzz", ["push-v1", "lift-v1"])) == "unknown task 'zzz'; known: lift-v1, push-v1"
+    assert str(UnknownNameError("setting", "nonsense", ["loss"])) == "unknown setting 'nonsense'; known: loss"
+    assert str(UnknownNameError("node", "/twin", [])) == "unknown node '/twin'; known: none"
 
 
 def test_tables_keep_brackets(capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,11 +122,15 @@ def test_tables_keep_brackets(capsys: pytest.CaptureFixture[str]) -> None:
     assert "loop p50 [ms]" in out
     assert "[1, 2]" in out
     assert "[red]" in out
+    print_table("t", ("", ""), [("episodes", 3)])
+    assert "┡" not in capsys.readouterr().out  # no row of empty words
 
 
 def test_resume_takes_no_other_steps_or_folder() -> None:
     with pytest.raises(RobolearnError, match="leave out --steps, --out and --set"):
         cli.run(["train", "bc", "--dataset", "x", "--resume", "y", "--steps", "3"])
+    with pytest.raises(RobolearnError, match="what it was begun with"):
+        cli.run(["train", "bc", "--resume", "y", "--reward", "success"])
 
 
 def test_a_folder_that_cannot_be_made_is_one_line() -> None:

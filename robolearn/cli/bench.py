@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from robolearn.cli.output import EXIT_NO, Dataset, print_json, print_table, say
-from robolearn.errors import RobolearnError
+from robolearn.cli.output import EXIT_NO, Dataset, counted, print_json, print_table, say
+from robolearn.errors import RobolearnError, UnknownNameError
 
 FED_BY_THE_PAGE = ("web", "phone")  # teleoperators that are of no use without it
 
@@ -46,8 +46,12 @@ def record(
         web_host: address that it listens on; others than this machine need the link that is printed.
         web_port: its port.
     """
+    from robolearn.teleop import TELEOPERATORS
+
     if (cell is None) == (twin is None):
         raise RobolearnError("record wants either --cell FILE or --twin TASK")
+    if teleop and teleop not in TELEOPERATORS:
+        raise UnknownNameError("teleoperator", teleop, TELEOPERATORS)
     _check_parent(out)
     arguments = {"dataset": str(out.absolute()), "episodes": str(episodes), "instruction": instruction}
     arguments["terminal"] = terminal or _terminal()
@@ -74,7 +78,8 @@ def record(
 
     if out.exists():
         store = ZarrStore.open(out)
-        say(f"{len(store.episodes)} episodes in {out}, {sum(bool(e.success) for e in store.episodes)} successful")
+        successes = sum(bool(e.success) for e in store.episodes)
+        say(f"{counted(len(store.episodes), 'episode')} in {out}, {successes} successful")
     return code
 
 

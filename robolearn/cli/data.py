@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from robolearn.cli.output import EXIT_NO, Dataset, named, print_json, print_table, progress, say
+from robolearn.cli.output import EXIT_NO, Dataset, counted, named, print_json, print_table, progress, say
 
 
 def dataset_info(dataset: Dataset, json: bool = False) -> int:
@@ -47,7 +47,7 @@ def dataset_verify(dataset: Dataset, strict: bool = False, json: bool = False) -
             say(f"problem: {problem}")
         for warning in report.warnings:
             say(f"warning: {warning}")
-        noticed = f", {len(report.warnings)} warnings" if report.warnings else ""
+        noticed = f", {counted(len(report.warnings), 'warning')}" if report.warnings else ""
         bad = f"{dataset}: NOT whole{noticed}; try: robolearn dataset repair {dataset}"
         say(f"{dataset}: whole{noticed}" if report.ok else bad)
     return 0 if report.ok and not (strict and report.warnings) else EXIT_NO
@@ -204,7 +204,7 @@ def dataset_diff(dataset: Dataset, other: Annotated[Path, Positional, arg(metava
     else:
         for difference in found:
             say(str(difference))
-        say("equal" if not found else f"{len(found)} differences")
+        say("equal" if not found else counted(len(found), "difference"))
     return 0 if not found else EXIT_NO
 
 

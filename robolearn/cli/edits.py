@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from robolearn.cli.output import Dataset, Episodes, named, print_json, progress, say
+from robolearn.cli.output import Dataset, Episodes, counted, named, print_json, progress, say
 from robolearn.errors import RobolearnError
 
 if TYPE_CHECKING:
@@ -210,8 +210,8 @@ def dataset_convert(
         return 0
     for line in done.lost:
         say(f"lost: {line}")
-    episodes = f"{done.episodes} episodes, " if done.episodes else ""
-    say(f"{'would be ' if dry_run else ''}converted to {out}: {episodes}{done.steps} steps")
+    episodes = f"{counted(done.episodes, 'episode')}, " if done.episodes else ""
+    say(f"{'would be ' if dry_run else ''}converted to {out}: {episodes}{counted(done.steps, 'step')}")
     return 0
 
 

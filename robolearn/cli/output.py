@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,12 +31,27 @@ def named(episodes: tuple[str, ...]) -> list[int | str]:
     return [int(word) if word.isdecimal() else word for word in episodes]
 
 
+def counted(number: int, thing: str) -> str:
+    """`1 episode`, `2 episodes`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def print_json(data: Any) -> None:
-    sys.stdout.write(json.dumps(data, indent=2, default=str) + "\n")
+    """One JSON object; numbers that JSON does not know (no number, infinite) are null."""
+    sys.stdout.write(json.dumps(_finite(data), indent=2, default=str) + "\n")
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def print_table(title: str, header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    table = Table(title=Text(title), title_justify="left", header_style="bold")
+    """Print rows below their header; a header of empty words is left out."""
+    table = Table(title=Text(title), title_justify="left", header_style="bold", show_header=any(header))
     for name in header:
         table.add_column(Text(name), overflow="fold")
     for row in rows:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from robolearn.cli.output import Dataset, print_json, say
+from robolearn.cli.output import Dataset, counted, print_json, say
 from robolearn.cli.rewards import reward_model
 from robolearn.progress import ProgressBar
 
@@ -73,7 +73,7 @@ def reward_policy(
         say(f"reward: {answer['column']}, {', '.join(answer['audit']['missed']) or 'passed its gates'}")
         say(f"checkpoint: {answer['checkpoint']}")
         if answer["task"]:
-            say(f"success on {episodes} fresh episodes of {answer['task']}: {answer['success_rate']:.2f}")
+            say(f"success on {counted(episodes, 'fresh episode')} of {answer['task']}: {answer['success_rate']:.2f}")
     return 0
 
 
@@ -247,6 +247,7 @@ def reward_write(
         print_json(answer)
     else:
         say(answer["reward"].rstrip())
-        say(f"metric {answer['metric']:.3f}, of {answer['candidates']} candidates, {answer['failed']} of them failed")
+        tried = f"{counted(answer['candidates'], 'candidate')}, {answer['failed']} of them failed"
+        say(f"metric {answer['metric']:.3f}, of {tried}")
         say(f"checkpoint: {answer['checkpoint']}")
     return 0

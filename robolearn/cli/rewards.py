@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from robolearn.cli.output import EXIT_NO, Dataset, print_json, print_table, say
+from robolearn.cli.output import EXIT_NO, Dataset, counted, print_json, print_table, say
 from robolearn.cli.web import beside
 from robolearn.errors import RobolearnError
 from robolearn.progress import ProgressBar
@@ -103,7 +103,7 @@ def label(
         print_json(answer)
     else:
         say(
-            f"{dataset}: {answer['column']} for {answer['episodes']} episodes ({answer['skipped']} had it), "
+            f"{dataset}: {answer['column']} for {counted(answer['episodes'], 'episode')} ({answer['skipped']} had it), "
             f"{answer['images_per_s']:.0f} images/s"
         )
     return 0
@@ -196,7 +196,7 @@ def reward_train(
         shown = {key: value for key, value in trained.audit.items() if isinstance(value, float)}
         gates = ", ".join(trained.audit["missed"]) or "passed"
         rows = [*((key, _short(value)) for key, value in shown.items()), ("gates", gates)]
-        title = f"{out}: {trained.id} {trained.version}, on {trained.held_out_episodes} episodes held out"
+        title = f"{out}: {trained.id} {trained.version}, on {counted(trained.held_out_episodes, 'episode')} held out"
         print_table(title, ("measure", "value"), rows)
     return 0
 
@@ -253,7 +253,7 @@ def reward_annotate(
     if json:
         print_json(answer)
     else:
-        say(f"{dataset}: {len(answer['annotated'])} episodes annotated by {source}")
+        say(f"{dataset}: {counted(len(answer['annotated']), 'episode')} annotated by {source}")
         for episode, problem in answer["refused"].items():
             say(f"left alone: {episode}: {problem}")
     return 0 if answer["annotated"] else EXIT_NO
@@ -322,10 +322,11 @@ def _audit(dataset: Path, reward: tuple[str, ...], out: Path | None, device: str
             models[f"{model.id}-{model.version}"] = model
     if not reward:
         raise RobolearnError(f"there is nothing to audit; {dataset} has no labelled columns: give --reward MODEL")
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
     with ProgressBar("audit", len(reward), "model") as bar:
         audits = audit_dataset(dataset, models, named, bar.update)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
         (out / "audit.json").write_text(json_module.dumps(audits.to_json(), indent=2) + "\n", encoding="utf-8")
         write_audit_page(out / "audit.html", RewardData(dataset), audits)
     if json:
@@ -354,7 +355,7 @@ def reward_model(name: str, config: Path | None, device: str, vlm: dict[str, Any
 
     if name.startswith(SCHEMES):
         return RemoteReward(name)
-    if name not in REWARDS and Path(name).exists():
+    if name not in REWARDS and (Path(name).exists() or len(Path(name).parts) > 1):
         return load_reward(Path(name), device)
     kind = reward_class(name)
     if config is not None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from robolearn.cli.output import Dataset, print_json, print_table, say
+from robolearn.cli.output import Dataset, counted, print_json, print_table, say
 from robolearn.progress import ProgressBar
 
 What = Annotated[str, Positional, arg(metavar="TASK|DATASET|CELL")]
@@ -187,6 +187,6 @@ def _print_rows(answer: dict[str, Any], label: str, json: bool) -> int:
         )
         for row in answer["rows"]
     ]
-    title = f"{answer['checkpoint']} on {answer['task']}, {answer['episodes']} episodes each"
+    title = f"{answer['checkpoint']} on {answer['task']}, {counted(answer['episodes'], 'episode')} each"
     print_table(title, (label, "success (95 % interval)", "return", "steps"), rows)
     return 0

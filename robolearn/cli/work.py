@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from rich.text import Text
 from tyro.conf import Positional, arg
 
-from robolearn.cli.output import EXIT_INTERRUPTED, EXIT_NO, TaskId, print_json, print_table, say
+from robolearn.cli.output import EXIT_INTERRUPTED, EXIT_NO, TaskId, counted, print_json, print_table, say
 from robolearn.cli.web import beside
 from robolearn.progress import ProgressBar
 
@@ -41,7 +41,7 @@ def demo(fast: bool = False, out: Path = Path("runs/demo"), seed: int = 0, web: 
         ("untrained", f"{report['untrained_success_rate']:.2f}", "", ""),
     ]
     print_table(
-        f"{report['task']}, {report['episodes']} episodes not among the demonstrations",
+        f"{report['task']}, {counted(report['episodes'], 'episode')} not among the demonstrations",
         ("policy", "success (95 % interval)", "loop p50 [ms]", "loop p99 [ms]"),
         rows,
     )
@@ -148,7 +148,7 @@ def collect(
     with beside(web, None, out), ProgressBar("collect", episodes, "episode") as bar:
         rows = collect_episodes(config, out, episodes, seed, graph=graph, progress=bar.update)
     successes = sum(row["success"] for row in rows)
-    say(f"{len(rows)} episodes in {out}, {successes} of them successful")
+    say(f"{counted(len(rows), 'episode')} added to {out}, {successes} successful")
     return 0
 
 
@@ -264,7 +264,8 @@ def sweep(
     if json:
         print_json(answer)
     best = " ".join(f"{name}={value}" for name, value in answer["best_settings"].items())
-    say(f"best of {answer['trials']} trials: {best} with {answer['best_value']:.4g}; all in {out / 'sweep.json'}")
+    tried = counted(answer["trials"], "trial")
+    say(f"best of {tried}: {best} with {answer['best_value']:.4g}; all in {out / 'sweep.json'}")
     return 0
 
 

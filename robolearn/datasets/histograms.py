@@ -50,7 +50,8 @@ def _valid_rows(store: ZarrStore, field: str) -> NDArray[np.float64]:
     for episode in store.episodes:
         there[episode.start : episode.stop] = True
     there &= store.reader("valid").read(0, store.num_steps)[:, store.spec.stamped_fields.index(field)]
-    return store.reader(field).read(0, store.num_steps).reshape(store.num_steps, -1)[there].astype(np.float64)
+    size = int(np.prod(store.spec_of(field).shape))
+    return store.reader(field).read(0, store.num_steps).reshape(store.num_steps, size)[there].astype(np.float64)
 
 
 def _coverage(values: NDArray[np.float64], low: float, high: float) -> float:

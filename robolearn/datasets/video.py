@@ -28,6 +28,7 @@ class VideoWriter:
         encoder, options = CODECS[codec]
         path.parent.mkdir(parents=True, exist_ok=True)
         self.num_frames = self.num_bytes = 0
+        path.open("wb").close()  # whose error names the file, as PyAV's does not
         self._container = av.open(str(path), "w")
         self._rate = Fraction(fps).limit_denominator(1001)
         stream: Any = self._container.add_stream(encoder, self._rate, options=options)

@@ -8,12 +8,19 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+from robolearn.errors import SpecError
+
 
 class Attention(nn.Module):
-    """Attention of tokens (B, T, D) to those of a memory (B, M, D), by several heads (Vaswani et al. 2017)."""
+    """Attention of tokens (B, T, D) to those of a memory (B, M, D), by several heads (Vaswani et al. 2017). Raises
+    SpecError where the heads do not divide the width."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
+        if heads < 1 or width % heads:
+            raise SpecError(
+                f"attention of width {width} in {heads} heads; take a number of heads that divides the width"
+            )
         self.heads = heads
         self.query, self.key_value = nn.Linear(width, width), nn.Linear(width, 2 * width)
         self.answer = nn.Linear(width, width)

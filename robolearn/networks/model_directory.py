@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -34,6 +35,16 @@ def write_model(path: Path, config: Mapping[str, Any], weights: Mapping[str, Ten
     with _replacing(path) as partial:
         save_file(tensors, partial / WEIGHTS_FILE)
         (partial / CONFIG_FILE).write_text(json.dumps({**head, **config}, indent=2) + "\n", encoding="utf-8")
+
+
+def require_place(path: Path) -> None:
+    """Raises CheckpointError where no model could be written to `path`: what takes long to make finds out before."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be written ({error.strerror}); name another folder") from error
 
 
 def read_model_config(path: Path, what: str = "checkpoint") -> dict[str, Any]:
@@ -81,7 +92,9 @@ def unfit_weights(path: Path, error: Exception, what: str = "checkpoint") -> Che
 
 
 def config_from_json(config_class: type[Config], data: Mapping[str, Any]) -> Config:
-    """The config dataclass whose `asdict` this is. Raises TypeError for fields that it does not have."""
+    """The config dataclass whose `asdict` this is. Raises TypeError for fields that it does not have, or no fields."""
+    if not isinstance(data, Mapping):
+        raise TypeError(f"settings by name are wanted, a {type(data).__name__} came")
     types = get_type_hints(config_class)
     values: dict[str, Any] = {}
     for name, value in data.items():

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from robolearn.errors import CheckpointError
+from robolearn.networks.devices import usable_device
 from robolearn.networks.torchvision_guard import declare_torchvision_operators
 
 VOCABULARY_FILE = "bpe_vocabulary.txt.gz"  # beside a local network; open_clip's own is used without it
@@ -39,11 +40,12 @@ class OpenClipConfig:
 
 
 class OpenClip:
-    """A frozen CLIP in evaluation mode. Raises CheckpointError, in one line, where it cannot be had."""
+    """A frozen CLIP in evaluation mode. Raises CheckpointError, in one line, where it cannot be had, and
+    SpecError for a device that is not there."""
 
     def __init__(self, config: OpenClipConfig) -> None:
         self.config = config
-        self.device = torch.device(config.device)
+        self.device = usable_device(config.device)
         model, self._tokenizer, (mean, std) = _load(config)
         self._model = model.to(self.device).eval().requires_grad_(False)
         size = model.visual.image_size

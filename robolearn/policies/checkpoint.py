@@ -10,10 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from robolearn import __version__
 from robolearn.errors import CheckpointError, UnknownNameError
+from robolearn.networks.devices import usable_device
 from robolearn.networks.model_directory import (
     CONFIG_FILE,
     config_from_json,
@@ -57,8 +56,10 @@ def load_policy(path: Path, device: str = "cpu", interface: InterfaceSpec | None
     """The policy in the directory `path`, ready to act.
 
     With `interface`, the environment or robot it is meant for, raises SpecError unless the two fit. Raises
-    CheckpointError when `path` is no checkpoint, is damaged, or was written by another format.
+    CheckpointError when `path` is no checkpoint, is damaged, or was written by another format, and SpecError for a
+    device that is not there.
     """
+    place = usable_device(device)
     config = read_config(path)
     policy_class = POLICIES[config["kind"]]
     try:
@@ -77,7 +78,7 @@ def load_policy(path: Path, device: str = "cpu", interface: InterfaceSpec | None
         policy.load_state_dict(weights)
     except RuntimeError as error:
         raise unfit_weights(path, error) from error
-    return policy.to(torch.device(device)).eval()
+    return policy.to(place).eval()
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -30,6 +30,7 @@ def write_video(path: Path, images: Iterable[Image], rate_hz: float, scale: int 
     """Write images (H, W, 3) uint8 as an H.264 MP4, enlarged `scale` times by repeating pixels."""
     import av
 
+    path.open("wb").close()  # whose error names the file, as PyAV's does not
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=round(rate_hz), options={"crf": "18", "preset": "veryfast"})
         for image in images:

@@ -41,9 +41,9 @@ class Run:
     def create(cls, path: Path, config: Mapping[str, Any], names: Sequence[str]) -> Run:
         """Begin a run. Raises CheckpointError rather than write over another one."""
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise CheckpointError(
-                f"{path} exists and is not empty; resume it with --resume {path}, or name another --out"
-            )
+            run = (path / CONFIG_FILE).is_file()
+            hint = f"resume it with --resume {path}, or name" if run else "name"
+            raise CheckpointError(f"{path} exists and is not empty; {hint} another --out")
         path.mkdir(parents=True, exist_ok=True)
         (path / CONFIG_FILE).write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")
         return cls(path, config, names)

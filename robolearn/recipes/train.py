@@ -7,12 +7,11 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-import torch
-
 from robolearn.algorithms import algorithm_class
 from robolearn.algorithms.compile import Compute
 from robolearn.datasets.sampler import SUCCESS
 from robolearn.errors import SpecError, UnknownNameError
+from robolearn.networks.devices import usable_device
 from robolearn.recipes.run import read_run_config
 from robolearn.recipes.task_settings import SETTINGS
 from robolearn.recipes.train_offline import train_offline
@@ -61,14 +60,17 @@ class TrainRequest:
 
     def check(self) -> None:
         """Raises SpecError for a request that contradicts itself."""
-        if self.resume is not None and (self.steps is not None or self.out is not None or self.settings):
-            raise SpecError("--resume continues a run as it was begun, where it is; leave out --steps, --out and --set")
+        others = (self.steps, self.out, self.init_from, self.offline_data, self.reward)
+        if self.resume is not None and (any(value is not None for value in others) or self.settings):
+            raise SpecError(
+                "--resume continues a run as it was begun, where it is; leave out --steps, --out and --set, and what "
+                "it was begun with"
+            )
         if self.resume is None and self.dataset is None and self.task is None:
             raise SpecError("train wants --dataset to learn from or --task to learn in")
         if self.dataset is not None and (self.offline_data is not None or self.num_envs != 1):
             raise SpecError("--offline-data and --num-envs go with --task")
-        if self.compute.device.startswith("cuda") and not torch.cuda.is_available():
-            raise SpecError(f"device is {self.compute.device} and torch sees no GPU; leave --device out")
+        usable_device(self.compute.device)
 
 
 def train_policy(request: TrainRequest, progress: Progress = lambda done, text: None) -> dict[str, Any]:
@@ -81,6 +83,10 @@ def train_policy(request: TrainRequest, progress: Progress = lambda done, text: 
         task = begun.get("task")
         if begun.get("algorithm") != request.algorithm:
             raise SpecError(f"{request.resume} is a run of {begun.get('algorithm')}, not of {request.algorithm}")
+        if request.dataset is not None and (dataset is None or dataset.absolute() != request.dataset.absolute()):
+            raise SpecError(f"{request.resume} learns from {dataset or task}, not from {request.dataset}; leave it out")
+        if request.task not in (None, task, begun.get("data_task")):
+            raise SpecError(f"{request.resume} learns in {task or dataset}, not in {request.task}; leave it out")
     config, online = configure(request)
     common = {
         "algorithm": request.algorithm,

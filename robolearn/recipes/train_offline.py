@@ -76,7 +76,7 @@ def train_offline(
         settings = replace(settings, steps=settings.steps if steps is None else steps)
         if task is not None and not is_gym(task):
             settings = replace(settings, policy=replace(settings.policy, privileged=True))
-    check_settings(settings.steps, seed)
+    check_settings(settings, seed)
     processes = Processes.join(compute)
     made = algorithm_class(algorithm)
     if task is not None and made.learns_from != "transitions":

@@ -216,7 +216,7 @@ def _overlap(waited_s: float, worked_s: float) -> float:
 
 
 def _check(algorithm: str, task: str, settings: Any, online: OnlineConfig, seed: int) -> None:
-    check_settings(settings.steps, seed)
+    check_settings(settings, seed)
     if algorithm_class(algorithm).learns_from != "transitions":
         raise SpecError(f"{algorithm} learns from demonstrations alone; give it a --dataset")
     if online.image_size and (is_gym(task) or not getattr(algorithm_class(algorithm), "sees_images", False)):

@@ -29,6 +29,7 @@ from robolearn.specs import InterfaceSpec
 
 SAVES = 10  # checkpoints, with a validation or evaluation, in a run
 DIVERGED = 1e9  # of any metric
+COUNTS = {"batch_size", "utd", "num_critics", "chunk_steps", "observation_steps"}  # settings that are 1 or more
 
 NETWORKS = ("policy", "actor", "critic", "target", "value")
 """Parts of the state of an algorithm that another training can begin with."""
@@ -113,9 +114,20 @@ def steps_of_run(run: Path) -> int:
     return int(begun_config(run)[1].steps)
 
 
-def check_settings(steps: int, seed: int) -> None:
-    if steps < 1 or seed < 0:
-        raise SpecError(f"{steps} steps with seed {seed}; expected at least 1 step and a seed of at least 0")
+def check_settings(settings: Any, seed: int) -> None:
+    """Raises SpecError for an algorithm's config with a number that cannot be meant, and for a negative seed."""
+    if settings.steps < 1 or seed < 0:
+        raise SpecError(f"{settings.steps} steps with seed {seed}; expected at least 1 step and a seed of at least 0")
+    for place, owner in (("", settings), ("policy.", settings.policy)):
+        for name, value in vars(owner).items():
+            if name in COUNTS and value < 1:
+                raise SpecError(f"setting {place}{name} is {value}; expected at least 1")
+            if name == "hidden_sizes" and min(value, default=1) < 1:
+                raise SpecError(f"setting {place}{name} is {value}; expected sizes of at least 1")
+            if name.endswith("learning_rate") and not 0.0 <= value < math.inf:
+                raise SpecError(f"setting {place}{name} is {value:g}; expected at least 0")
+            if name == "discount" and not 0.0 <= value <= 1.0:
+                raise SpecError(f"setting {place}{name} is {value:g}; expected a number from 0 to 1")
 
 
 def statistics_of(run: Path) -> Statistics:

@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from robolearn.errors import UnknownNameError
+from robolearn.errors import SpecError, UnknownNameError
 from robolearn.networks.encoders import ImageEncoder
 from robolearn.networks.open_clip import OpenClip, OpenClipConfig
 from robolearn.rewards.reward_model import version_of
@@ -28,7 +28,7 @@ class Encoder(Protocol):
     text_size: int
 
     def images(self, images: Tensor) -> Tensor:
-        """uint8 (N, H, W, 3) -> float32 (N, image_size)."""
+        """uint8 (N, H, W, 3) -> float32 (N, image_size). Raises SpecError for a size that it cannot take."""
         ...
 
     def text(self, text: Sequence[str]) -> Tensor:
@@ -53,11 +53,18 @@ class SmallEncoder(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
+        self._size = config.image_height, config.image_width
         self.net = ImageEncoder(config.image_height, config.image_width, config.channels)
         self.image_size = self.net.output_size
         self.text_size = config.words
 
     def images(self, images: Tensor) -> Tensor:
+        if tuple(images.shape[1:3]) != self._size:
+            wanted, came = (" x ".join(map(str, size)) for size in (self._size, images.shape[1:3]))
+            raise SpecError(
+                f"the reward model wants images of {wanted} pixels, {came} came; score episodes with such images, or "
+                "train one on these"
+            )
         return self.net(images)
 
     def text(self, text: Sequence[str]) -> Tensor:

@@ -171,7 +171,7 @@ class PreferenceReward(nn.Module):
 
     def encode(self, episodes: Episodes) -> Tensor:
         """Features (B, T, D): cameras, then proprio. Differentiable."""
-        episodes.check(self.config.cameras, needs_proprio=self.config.proprio_size > 0)
+        episodes.check(self.config.cameras, self.config.proprio_size)
         device = self.get_buffer("mean").device
         parts = [
             self.encoder.images(episodes.images[camera].to(device).flatten(0, 1)).unflatten(0, episodes.shape)

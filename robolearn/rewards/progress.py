@@ -123,9 +123,9 @@ class ProgressReward(nn.Module):
         self.config = config
         with initial_weights(config.seed):
             self.encoder = make_encoder(config.encoder)
-            self.features = len(config.cameras) * self.encoder.image_size + config.proprio_size
+            features = len(config.cameras) * self.encoder.image_size + config.proprio_size
             window = config.window.size + config.window.max_rewind
-            self.net = ProgressNet(self.features, self.encoder.text_size, len(config.stages), window, config.net)
+            self.net = ProgressNet(features, self.encoder.text_size, len(config.stages), window, config.net)
         priors = torch.tensor(config.priors)
         self.register_buffer("priors", priors, persistent=False)
         self.register_buffer("before", priors.cumsum(0) - priors, persistent=False)
@@ -136,7 +136,7 @@ class ProgressReward(nn.Module):
 
     def encode(self, episodes: Episodes) -> Tensor:
         """Features (B, T, F) of every step: all cameras, then proprio. Differentiable."""
-        episodes.check(self.config.cameras, needs_proprio=self.config.proprio_size > 0)
+        episodes.check(self.config.cameras, self.config.proprio_size)
         device = self.get_buffer("priors").device
         parts = [
             self.encoder.images(episodes.images[camera].to(device).flatten(0, 1)).unflatten(0, episodes.shape)
@@ -144,13 +144,7 @@ class ProgressReward(nn.Module):
         ]
         if self.config.proprio_size and episodes.proprio is not None:
             parts.append(episodes.proprio.to(device).float())
-        features = torch.cat(parts, -1)
-        if features.shape[-1] != self.features:
-            raise SpecError(
-                f"proprio has {episodes.proprio.shape[-1] if episodes.proprio is not None else 0} entries, "
-                f"expected {self.config.proprio_size}"
-            )
-        return features
+        return torch.cat(parts, -1)
 
     @torch.no_grad()
     def score(self, episodes: Episodes) -> RewardOutput:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from robolearn.errors import SpecError
+
 Array = NDArray[np.float64]
 
 
@@ -25,6 +27,10 @@ class RewardAlignedConfig:
 
     chunk_steps: int = 16  # D: steps that one action chunk covers
     full_weight_above: float = 0.01  # k: progress in a chunk that earns weight 1
+
+    def __post_init__(self) -> None:
+        if self.chunk_steps < 1:
+            raise SpecError(f"chunk_steps is {self.chunk_steps}; a chunk of actions covers at least 1 step")
 
 
 def chunk_progress(progress: Array, chunk_steps: int) -> Array:

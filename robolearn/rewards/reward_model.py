@@ -50,8 +50,9 @@ class Episodes:
             return torch.ones(batch, steps, dtype=torch.bool, device=device)
         return torch.arange(steps, device=device)[None] < self.length.to(device)[:, None]
 
-    def check(self, cameras: Sequence[str], needs_proprio: bool = False) -> None:
-        """Raise SpecError unless the fields fit each other and hold what a model of these `cameras` needs."""
+    def check(self, cameras: Sequence[str], proprio_size: int = 0) -> None:
+        """Raise SpecError unless the fields fit each other and hold what a model of these `cameras` and of proprio with
+        so many entries (0: of none) needs."""
         for camera in cameras:
             if camera not in self.images:
                 have = ", ".join(self.images) or "none"
@@ -66,10 +67,15 @@ class Episodes:
                 raise SpecError(f"camera {name!r} came as {came}, expected ({batch}, {steps}, H, W, 3) uint8")
         if len(self.text) != batch:
             raise SpecError(f"{len(self.text)} texts came for {batch} episodes; give one instruction each")
-        if needs_proprio and self.proprio is None:
+        if proprio_size and self.proprio is None:
             raise SpecError("the reward model needs proprio; the episodes have none")
         if self.proprio is not None and (self.proprio.ndim != 3 or self.proprio.shape[:2] != (batch, steps)):
             raise SpecError(f"proprio came as {tuple(self.proprio.shape)}, expected ({batch}, {steps}, P)")
+        if proprio_size and self.proprio is not None and self.proprio.shape[2] != proprio_size:
+            raise SpecError(
+                f"proprio has {self.proprio.shape[2]} entries, expected {proprio_size}; score episodes of the robot "
+                "that the reward model was trained on, or train one on these"
+            )
         if self.length is not None and (
             self.length.shape != (batch,) or int(self.length.min()) < 1 or int(self.length.max()) > steps
         ):

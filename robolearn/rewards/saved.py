@@ -11,6 +11,7 @@ from torch import nn
 
 from robolearn import __version__
 from robolearn.errors import CheckpointError, RobolearnError
+from robolearn.networks.devices import usable_device
 from robolearn.networks.model_directory import (
     CONFIG_FILE,
     config_from_json,
@@ -39,8 +40,10 @@ def save_reward(model: RewardModel, path: Path, provenance: Mapping[str, Any] | 
 def load_reward(path: Path, device: str = "cpu") -> RewardModel:
     """The model in the directory `path`, ready to score.
 
-    Raises CheckpointError when there is none, it is damaged, or its settings and weights are not those of its version.
+    Raises CheckpointError when there is none, it is damaged, or its settings and weights are not those of its version,
+    and SpecError for a device that is not there.
     """
+    place = usable_device(device)
     config = read_model_config(path, WHAT)
     if "reward" not in config:
         raise CheckpointError(f"{path} is not a reward model; its {CONFIG_FILE} names none")
@@ -58,7 +61,7 @@ def load_reward(path: Path, device: str = "cpu") -> RewardModel:
             model.load_state_dict(weights)
         except RuntimeError as error:
             raise unfit_weights(path, error, WHAT) from error
-        model = model.to(device).eval()
+        model = model.to(place).eval()
     if model.version != config.get("version"):
         raise CheckpointError(
             f"{WHAT} {path} says version {config.get('version')}, its settings and weights are {model.version}; "

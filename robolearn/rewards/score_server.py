@@ -58,6 +58,8 @@ class ScoreServer:
             def log_message(self, format: str, *args: object) -> None:
                 logger.info("%s %s", self.address_string(), format % args)
 
+        if not 0 <= port <= 65535:  # which getaddrinfo would take modulo 65536
+            raise ScoreError(f"port {port}; expected 0 to 65535 (0: any that is free)")
         try:
             family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             if not token and not _is_loopback(str(place[0])):

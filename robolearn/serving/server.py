@@ -35,6 +35,8 @@ class PolicyServer:
     def __init__(self, name: str, make: Callable[[], Policy], host: str, port: int, token: str = "") -> None:
         self._name, self._make, self._token = name, make, token
         self.spec = make().spec
+        if not 0 <= port <= 65535:  # which getaddrinfo would take modulo 65536
+            raise ServingError(f"port {port}; expected 0 to 65535 (0: any that is free)")
         try:
             family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             if not token and not _is_loopback(str(place[0])):

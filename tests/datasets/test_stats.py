@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from painted import dataset_spec, stamps, step
 
+from robolearn.datasets.histograms import histograms
 from robolearn.datasets.stats import QUANTILES, summarize
 from robolearn.datasets.store import EpisodeMeta, ImageCodec
 from robolearn.datasets.zarr_store import ZarrStore
@@ -48,5 +49,7 @@ def test_nothing_to_summarize(tmp_path: Path) -> None:
         summarize(store, ["proprio"])
     with pytest.raises(DatasetError, match="image_front has no valid step"):
         summarize(store, ["image_front"])
+    counted = histograms(store)
+    assert (len(counted["action"]), sum(counted["action"][0]["counts"]), counted["position_coverage"]) == (2, 0, 0.0)
     with pytest.raises(UnknownNameError, match="proprio"):
         summarize(store, ["propiro"])

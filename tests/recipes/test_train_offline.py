@@ -24,6 +24,7 @@ from robolearn.policies.checkpoint import load_policy, read_config
 from robolearn.policies.chunking import ChunkPolicyConfig
 from robolearn.policies.instruction import embed
 from robolearn.recipes.run import Run, read_state
+from robolearn.recipes.train import TrainRequest, train_policy
 from robolearn.recipes.train_offline import train_offline
 from robolearn.recipes.training_data import ChunkData
 from robolearn.recipes.training_loop import default_steps
@@ -230,6 +231,10 @@ def test_an_unknown_algorithm_a_taken_folder_a_strange_run(dataset: Path, tmp_pa
     with pytest.raises(SpecError, match=r"policy of .* needs observation field 'image_top'"):
         train_offline("bc", record(tmp_path / "bare", spec=bare), tmp_path / "other", config=CONFIG, init_from=run)
     assert not (tmp_path / "other").exists()
+    for other in ({"dataset": tmp_path / "bare"}, {"task": "push-v1"}):
+        with pytest.raises(SpecError, match="leave it out"):
+            train_policy(TrainRequest("bc", resume=run, **other))
+    assert train_policy(TrainRequest("bc", dataset=dataset, resume=run))["steps"] == 2
     config = yaml.safe_load((run / "config.yaml").read_text())
     (run / "config.yaml").write_text(json.dumps({**config, "config": {"horizon": 3}}))
     with pytest.raises(CheckpointError, match=r"cannot be resumed.*horizon"):

@@ -41,8 +41,12 @@ def test_a_run_writes_what_it_says(tmp_path: Path) -> None:
 
 def test_a_run_is_never_written_over(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(CheckpointError, match=r"exists and is not empty; resume it with --resume"):
+    with pytest.raises(CheckpointError, match=r"exists and is not empty; name another --out"):
         Run.create(tmp_path, {}, NAMES)
+    with Run.create(tmp_path / "run", {}, NAMES):
+        pass
+    with pytest.raises(CheckpointError, match=r"exists and is not empty; resume it with --resume"):
+        Run.create(tmp_path / "run", {}, NAMES)
     with pytest.raises(CheckpointError, match="not empty"):
         Run.create(tmp_path / "thesis.txt", {}, NAMES)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from robolearn.errors import UnknownNameError
+from robolearn.errors import SpecError, UnknownNameError
 from robolearn.networks.open_clip import OpenClipConfig
 from robolearn.rewards import Episodes
 from robolearn.rewards.features import EncoderConfig, hashed_words, make_encoder
@@ -36,6 +36,13 @@ def test_words_are_hashed_alike_in_every_process() -> None:
 def test_an_unknown_encoder_gets_the_near_misses() -> None:
     with pytest.raises(UnknownNameError, match="did you mean open_clip"):
         make_encoder(EncoderConfig(name="openclip"))
+
+
+def test_images_of_another_size_are_refused_in_words() -> None:
+    encoder = make_encoder(EncoderConfig(image_height=32, image_width=24))
+    assert encoder.images(torch.zeros(2, 32, 24, 3, dtype=torch.uint8)).shape == (2, encoder.image_size)
+    with pytest.raises(SpecError, match=r"wants images of 32 x 24 pixels, 64 x 64 came"):
+        encoder.images(torch.zeros(2, 64, 64, 3, dtype=torch.uint8))
 
 
 @needs_open_clip

@@ -190,7 +190,7 @@ def test_settings_and_proprio_that_do_not_fit_are_said() -> None:
     images = {"front": torch.zeros(1, 3, 32, 32, 3, dtype=torch.uint8)}
     with pytest.raises(SpecError, match="needs proprio"):
         model.score(Episodes(images, [""]))
-    with pytest.raises(SpecError, match="proprio has 4 entries, expected 6"):
+    with pytest.raises(SpecError, match="proprio has 4 entries, expected 6; score episodes of the robot"):
         model.score(Episodes(images, [""], torch.zeros(1, 3, 4)))
     assert model.score(Episodes(images, [""], torch.zeros(1, 3, 6))).value.shape == (1, 3)
 

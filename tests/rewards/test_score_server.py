@@ -102,6 +102,12 @@ def test_a_model_of_rewards_tells_no_hops(server: ScoreServer) -> None:
     other.close()
 
 
+@pytest.mark.parametrize("port", [-1, 70_000])
+def test_a_port_that_is_none_is_refused(model: HopReward, port: int) -> None:
+    with pytest.raises(ScoreError, match="expected 0 to 65535"):  # 70,000 would be 4,464
+        ScoreServer(model, port=port)
+
+
 def test_only_who_shows_the_token_is_let_in(model: HopReward, monkeypatch: pytest.MonkeyPatch) -> None:
     server = serve(model, "secret")
     for token in ("", "wrong"):

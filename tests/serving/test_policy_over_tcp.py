@@ -144,6 +144,12 @@ def test_a_server_that_comes_back_with_another_policy_is_refused(serve: Serve, r
         policy.act(SEEN, 3)
 
 
+@pytest.mark.parametrize("port", [-1, 99_999])
+def test_a_port_that_is_none_is_refused(serve: Serve, port: int) -> None:
+    with pytest.raises(ServingError, match="expected 0 to 65535"):
+        serve(port=port)
+
+
 def test_a_token_is_wanted_from_outside_and_checked(serve: Serve, remote: Remote, monkeypatch: Any) -> None:
     with pytest.raises(ServingError, match="token"):
         PolicyServer("mirror", Mirror, "0.0.0.0", 0)

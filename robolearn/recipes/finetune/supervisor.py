@@ -27,6 +27,13 @@ from robolearn.errors import SpecError
 NS_PER_S = 1_000_000_000
 DAY_S = 24 * 3600
 
+COUNTS = (
+    *("tasks", "max_attempt_steps", "consecutive", "max_home_steps", "stuck_attempts", "failed_attempts"),
+    "max_recovery_steps",
+)
+LIMITS = ("max_steps", "max_hours", "max_resets", "max_recoveries", "min_free_bytes")
+"""Settings of SupervisorConfig that are at least 1, and at least 0."""
+
 
 class Phase(StrEnum):
     HOME = "home"
@@ -70,12 +77,10 @@ class SupervisorConfig:
     min_free_bytes: int = 200 << 20
 
     def __post_init__(self) -> None:
-        positive = (self.tasks, self.max_attempt_steps, self.consecutive, self.max_home_steps)
-        if (
-            min(*positive, self.stuck_attempts, self.failed_attempts, self.max_recovery_steps) < 1
-            or min(self.max_steps, self.max_hours, self.max_resets, self.max_recoveries, self.min_free_bytes) < 0
-        ):
-            raise SpecError(f"supervisor: counts of at least 1 and limits of at least 0 are wanted, got {self}")
+        for least, names in ((1, COUNTS), (0, LIMITS)):
+            for name in names:
+                if getattr(self, name) < least:
+                    raise SpecError(f"supervisor: {name} is {getattr(self, name):g}; expected at least {least}")
         if not all(0.0 <= time_s <= DAY_S for time_s in (self.quiet_from_s, self.quiet_to_s)):
             raise SpecError(
                 f"supervisor: quiet_from_s is {self.quiet_from_s:g}, quiet_to_s {self.quiet_to_s:g}; wanted are "

@@ -94,7 +94,8 @@ def by_file(data: RewardData, file: Path) -> tuple[StagesOf, list[int]]:
         said = json.loads(file.read_text(encoding="utf-8"))
         known = {str(key): {str(name): int(step) for name, step in stages.items()} for key, stages in said.items()}
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise DatasetError(f"{file} does not say {{episode id: {{stage: first step}}}} in JSON: {error}") from error
+        reason = error if isinstance(error, (OSError, ValueError)) else "there is something else in it"
+        raise DatasetError(f"{file} does not say {{episode id: {{stage: first step}}}} in JSON: {reason}") from error
     ids = {info.id: index for index, info in enumerate(data.store.episodes)}
     if strangers := sorted(set(known) - set(ids)):
         raise DatasetError(f"{file} names episode {strangers[0]!r}, which {data.path} does not hold")

@@ -82,6 +82,7 @@ def label_dataset(
     started_s, images, episodes = time.perf_counter(), 0, 0
     with data.store.column_writer(name, ArraySpec(()), attributes) as writer:
         missing = writer.missing
+    had = len(data.store.episodes) - len(missing)
 
     def score(episodes: Episodes) -> Columns:
         output = model.score(episodes)
@@ -110,7 +111,7 @@ def label_dataset(
             if time.perf_counter() - written_s > WRITE_EVERY_S:
                 _write(data.store, scored, attributes)
                 scored, written_s = [], time.perf_counter()
-            progress(episodes, f"{images / (time.perf_counter() - started_s):.0f} images/s")
+            progress(had + episodes, f"{images / (time.perf_counter() - started_s):.0f} images/s")
     finally:  # whatever ended it, what was scored is kept
         if scored:
             _write(data.store, scored, attributes)
@@ -120,7 +121,7 @@ def label_dataset(
         "columns": list(wanted),
         "kind": model.kind,
         "episodes": episodes,
-        "skipped": len(data.store.episodes) - episodes,
+        "skipped": had,
         "images": images,
         "images_per_s": images / wall_s if images else 0.0,
     }

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from robolearn.errors import SpecError
+from robolearn.networks.devices import usable_device
 from robolearn.rewards.endpoint import EndpointConfig
 from robolearn.rewards.features import EncoderConfig
 from robolearn.rewards.vlm import VLMConfig
@@ -35,3 +37,13 @@ class TrainingSettings:
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)  # preference: where `endpoint` asks
     false_positive_rate: float = 0.01  # success: which the threshold is chosen for on episodes that were not trained on
     vlm: VLMConfig = field(default_factory=lambda: VLMConfig(alpha=0.0))  # vlm: all but the camera
+
+    def __post_init__(self) -> None:
+        usable_device(self.device)
+        if min(self.steps, self.batch_size, self.pairs) < 1 or self.seed < 0:
+            raise SpecError(
+                f"{self.steps} steps of batches of {self.batch_size}, {self.pairs} pairs, seed {self.seed}; expected "
+                "at least 1 of each and a seed of at least 0"
+            )
+        if not 0.0 <= self.wrong_answers <= 1.0:
+            raise SpecError(f"wrong_answers is {self.wrong_answers:g}; expected a share from 0 to 1")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from robolearn.errors import DatasetError, RobolearnError, UnknownNameError
+from robolearn.networks.model_directory import require_place
 from robolearn.recipes.rewards.audit import audit_models
 from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.demonstrations import make_hop, make_matching, make_perceptual_steps
@@ -71,13 +72,14 @@ def train_reward(
 ) -> Trained:
     """Train the model `name` on `dataset` and write it to `out`.
 
-    Raises UnknownNameError for a model without a trainer and DatasetError when the dataset has nothing to learn from,
-    before anything is written.
+    Raises UnknownNameError for a model without a trainer, RobolearnError for a folder that cannot be written, and
+    DatasetError when the dataset has nothing to learn from, before anything is learned.
     """
     if name not in TRAINERS:
         raise UnknownNameError("trainable reward model", name, TRAINERS)
     if out.exists() and not (out / "config.json").is_file():
         raise RobolearnError(f"{out} is there and is no reward model; name another folder")
+    require_place(out)
     data = RewardData(dataset)
     learn, held_out = split_episodes(data, settings)
     with initial_weights(settings.seed):  # dropout draws from the global generator
