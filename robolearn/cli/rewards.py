@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 
 from robolearn.cli.output import EXIT_NO, Dataset, counted, print_json, print_table, say
 from robolearn.cli.web import beside
-from robolearn.errors import RobolearnError
+from robolearn.errors import RobolearnError, UnknownNameError
 from robolearn.progress import ProgressBar
 
 RewardName = Annotated[str, Positional, arg(metavar="MODEL")]
@@ -312,12 +312,16 @@ def _audit(dataset: Path, reward: tuple[str, ...], out: Path | None, device: str
     from robolearn.recipes.rewards.audit import audit_dataset
     from robolearn.recipes.rewards.data import RewardData
     from robolearn.recipes.rewards.page import write_audit_page
+    from robolearn.rewards import REWARDS
 
     columns = ZarrStore.open(dataset).columns
     named = [name for name in reward if name in columns]
     models = {}
     for name in reward:
         if name not in columns:
+            if name not in REWARDS and "://" not in name and not Path(name).exists():
+                labelled = [known for known, column in columns.items() if _scored(known, column)]
+                raise UnknownNameError("column or reward model", name, [*labelled, *REWARDS])
             model = reward_model(name, None, device, {}, {})
             models[f"{model.id}-{model.version}"] = model
     if not reward:

@@ -40,8 +40,7 @@ def write_model(path: Path, config: Mapping[str, Any], weights: Mapping[str, Ten
 def require_place(path: Path) -> None:
     """Raises CheckpointError where no model could be written to `path`: what takes long to make finds out before."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
+        with tempfile.TemporaryFile(dir=next(parent for parent in path.absolute().parents if parent.exists())):
             pass
     except OSError as error:
         raise CheckpointError(f"{path} cannot be written ({error.strerror}); name another folder") from error

@@ -402,7 +402,7 @@ def test_progress_is_learned_from_as_a_difference_alone(dataset: Path, capsys: p
         (["label", "{d}", "--reward", "progress"], "has to be trained first: robolearn reward train progress"),
         (["label", "{d}", "--reward", "keypoints"], "needs waypoints"),
         (["label", "{d}", "--reward", "vlm", "--alpha", "0.5", "--goal", "x"], "without a baseline"),
-        (["reward", "audit", "{d}", "--reward", "reward/none"], "unknown reward model"),
+        (["reward", "audit", "{d}", "--reward", "reward/none"], "unknown column or reward model 'reward/none'"),
         (["reward", "leaderboard", "{d}"], "there is nothing to audit"),
         (["reward", "train", "keypoints", "--dataset", "{d}", "--out", "x"], "unknown trainable reward model 'keypo"),
         (["reward", "train", "vlm", "--dataset", "{d}", "--out", "x", "--camera", "top"], "has no camera 'top'"),
