@@ -54,6 +54,7 @@ def reward_policy(
     """
     from robolearn.recipes.rewards.policy import default_steps, policy_from_preferences
     from robolearn.recipes.rewards.settings import TrainingSettings
+    from robolearn.rewards.audit import in_words
     from robolearn.rewards.endpoint import EndpointConfig
 
     settings = TrainingSettings(
@@ -70,7 +71,8 @@ def reward_policy(
     if json:
         print_json(answer)
     else:
-        say(f"reward: {answer['column']}, {', '.join(answer['audit']['missed']) or 'passed its gates'}")
+        missed = "; ".join(map(in_words, answer["audit"]["missed"]))
+        say(f"reward: {answer['column']}, {f'missed {missed}' if missed else 'passed its gates'}")
         say(f"checkpoint: {answer['checkpoint']}")
         if answer["task"]:
             say(f"success on {counted(episodes, 'fresh episode')} of {answer['task']}: {answer['success_rate']:.2f}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -167,6 +168,7 @@ def reward_train(
     from robolearn.networks.open_clip import OpenClipConfig
     from robolearn.recipes.rewards.settings import TrainingSettings
     from robolearn.recipes.rewards.training import train_reward
+    from robolearn.rewards.audit import METRIC_WORDS
     from robolearn.rewards.endpoint import EndpointConfig
     from robolearn.rewards.features import EncoderConfig
     from robolearn.rewards.vlm import VLMConfig
@@ -193,9 +195,9 @@ def reward_train(
     if json:
         print_json(trained.to_json())
     else:
-        shown = {key: value for key, value in trained.audit.items() if isinstance(value, float)}
-        gates = ", ".join(trained.audit["missed"]) or "passed"
-        rows = [*((key, _short(value)) for key, value in shown.items()), ("gates", gates)]
+        measured = {key: value for key, value in trained.audit.items() if isinstance(value, float)}
+        rows = [(METRIC_WORDS[key], _short(value)) for key, value in measured.items()]
+        rows.append(("gates missed", _missed(trained.audit["missed"])))
         title = f"{out}: {trained.id} {trained.version}, on {counted(trained.held_out_episodes, 'episode')} held out"
         print_table(title, ("measure", "value"), rows)
     return 0
@@ -336,10 +338,14 @@ def _audit(dataset: Path, reward: tuple[str, ...], out: Path | None, device: str
     if json:
         print_json(audits.to_json())
     else:
-        header = ("model", "AUROC", "order +", "order -", "rank", "false +", "gates")
+        header = ("model", "AUROC", "order +", "order -", "rank", "false +", "gates missed")
         keys = ("success_auroc", "voc_success", "voc_failure", "progress_spearman", "false_positive_rate")
         rows = [
-            (one.name, *(_short(one.metrics[key]) for key in keys), "; ".join(map(str, one.missed)) or "passed")
+            (
+                one.name,
+                *(_short(one.metrics[key]) for key in keys),
+                _missed(map(str, one.missed)),
+            )
             for one in audits.models
         ]
         print_table(title, header, rows)
@@ -372,6 +378,12 @@ def reward_model(name: str, config: Path | None, device: str, vlm: dict[str, Any
     if name == "keypoints":
         raise RobolearnError("keypoints needs waypoints: give --config with a JSON file, see docs/rewards.md")
     raise RobolearnError(f"{name} has to be trained first: robolearn reward train {name} --dataset ... --out MODEL")
+
+
+def _missed(gates: Iterable[str]) -> str:
+    from robolearn.rewards.audit import in_words
+
+    return "; ".join(map(in_words, gates)) or "none"
 
 
 def _short(value: Any) -> str:

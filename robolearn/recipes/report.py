@@ -19,11 +19,25 @@ MARK_PX = 2
 GREEN, RED = (46, 160, 67), (207, 34, 46)
 
 STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1f2328;background:#fff}
-h1{font-size:1.6rem;margin-bottom:.2rem}h2{font-size:1.15rem;margin-top:2rem}table{border-collapse:collapse}
-td,th{padding:.35rem .9rem .35rem 0;border-bottom:1px solid #d1d9e0;text-align:left}td.n{text-align:right;
-font-variant-numeric:tabular-nums}img{width:100%;image-rendering:pixelated}video{width:36rem;max-width:100%}p.d{color:#59636e}
+:root{color-scheme:light dark;--ink:#1f2328;--paper:#fff;--faint:#59636e;--line:#d1d9e0;--bad:#cf222e}
+@media (prefers-color-scheme:dark){
+:root{--ink:#e6edf3;--paper:#0d1117;--faint:#9198a1;--line:#3d444d;--bad:#ff7b72}
+svg{filter:invert(.93) hue-rotate(180deg)}}
+body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:var(--ink);
+background:var(--paper)}h1{font-size:1.6rem;margin-bottom:.2rem}h2{font-size:1.15rem;margin-top:2rem}
+table{border-collapse:collapse}td,th{padding:.35rem .9rem .35rem 0;border-bottom:1px solid var(--line);text-align:left}
+td.n{text-align:right;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}img{width:100%;image-rendering:pixelated}
+video{width:36rem;max-width:100%}svg{max-width:100%;height:auto}p.d{color:var(--faint)}
 """
+
+
+def page_html(title: str, heading: str, summary: str, body: str, style: str = "") -> str:
+    """A page that needs nothing beside it: a heading, a line below it, and `body`, which is HTML as the rest is not."""
+    return (
+        "<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        f"<title>{html.escape(title)}</title><style>{STYLE}{style}</style></head><body><h1>{html.escape(heading)}</h1>"
+        f"<p class=d>{html.escape(summary)}</p>{body}</body></html>\n"
+    )
 
 
 def write_video(path: Path, images: Iterable[Image], rate_hz: float, scale: int = 4) -> None:
@@ -94,7 +108,8 @@ def plot_latency(latency_p50_ms: Sequence[float], latency_p99_ms: Sequence[float
 def _draw_curves(axes: Any, curves: Curves, names: Sequence[str]) -> None:
     for name, colour in zip(names, ("#0969da", "#bc4c00", "#1a7f37"), strict=False):
         if name in curves:
-            axes.plot(*curves[name], color=colour, label=name)
+            single = "." if len(curves[name][0]) == 1 else None  # which no line shows
+            axes.plot(*curves[name], marker=single, color=colour, label=name)
     axes.set(xlabel="gradient step", ylabel="loss", yscale="log")
     axes.legend(frameon=False)
 
@@ -109,7 +124,7 @@ def figure_svg(draw: Any, size: tuple[float, float]) -> str:
     axes.grid(alpha=0.25)
     draw(axes)
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg")
+    figure.savefig(buffer, format="svg", transparent=True)
     return buffer.getvalue().partition("<svg")[1] + buffer.getvalue().partition("<svg")[2]
 
 
@@ -121,13 +136,9 @@ def write_report(path: Path, report: Mapping[str, Any], sections: Sequence[tuple
         f"<h2>{html.escape(heading)}</h2>\n{content}\n<p class=d>{html.escape(caption)}</p>"
         for heading, content, caption in sections
     )
-    path.write_text(
-        "<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>robolearn demo</title><style>{STYLE}</style></head><body><h1>{html.escape(str(report['task']))}</h1>"
-        f"<p class=d>{html.escape(str(report['instruction']))}</p>{body}<h2>Numbers</h2><table>{cells}</table>"
-        "</body></html>\n",
-        encoding="utf-8",
-    )
+    body += f"<h2>Numbers</h2><table>{cells}</table>"
+    page = page_html("robolearn demo", str(report["task"]), str(report["instruction"]), body)
+    path.write_text(page, encoding="utf-8")
 
 
 def _number(value: object) -> str:

@@ -80,6 +80,27 @@ GATES: dict[Kind, tuple[Gate, ...]] = {
 """What a model has to reach before a real robot learns from it, by kind."""
 
 
+METRIC_WORDS = {
+    "success_auroc": "AUROC of success",
+    "voc_success": "order on successes",
+    "voc_failure": "order on failures",
+    "progress_spearman": "rank with true progress",
+    "stage_accuracy": "stage accuracy",
+    "false_positive_rate": "false positives",
+    "near_miss_false_positive_rate": "false positives on near-misses",
+    "calibration_error": "calibration error",
+    "epic_distance": "EPIC to reference",
+    "starc_distance": "STARC to reference",
+}
+"""What people are told that a metric is, in the order of a table."""
+
+
+def in_words(gate: str) -> str:
+    """A gate as `Gate.__str__` and audits on disk say it, for people."""
+    metric, _, bound = gate.partition(" ")
+    return f"{METRIC_WORDS.get(metric, metric)} {bound}"
+
+
 @dataclass(frozen=True)
 class Audit:
     """The measures of one model; `missed` are the gates that it does not pass."""

@@ -36,6 +36,7 @@ from robolearn.recipes.rewards.settings import TrainingSettings
 from robolearn.recipes.rewards.side_by_side import SideBySide
 from robolearn.recipes.rewards.tool_policy import labelled_buffer
 from robolearn.recipes.rewards.training import TRAINERS, split_episodes, train_reward
+from robolearn.rewards.audit import METRIC_WORDS
 from robolearn.rewards.features import EncoderConfig
 from robolearn.rewards.preference import EQUAL, SECOND, UNSURE
 from robolearn.rewards.saved import load_reward
@@ -106,8 +107,9 @@ def test_a_labelling_that_was_interrupted_goes_on(dataset: Path, success_model: 
     store = ZarrStore.open(dataset)
     with store.column_writer(name, **_made_by(model)) as writer:
         writer.write(0, np.zeros(store.episodes[0].length, np.float32))
-    answer = label_dataset(dataset, model)
-    assert (answer["episodes"], answer["skipped"]) == (7, 1)
+    told: list[int] = []
+    answer = label_dataset(dataset, model, progress=lambda done, text: told.append(done))
+    assert (answer["episodes"], answer["skipped"], told[-1]) == (7, 1, 8)  # the one of before counts as done
     assert sum(calls) == 7
     assert (ZarrStore.open(dataset).read(0, [name])[name] == 0).all()
     assert label_dataset(dataset, model)["episodes"] == 0
@@ -230,6 +232,11 @@ def test_the_command_line(dataset: Path, tmp_path: Path, capsys: pytest.CaptureF
     page = (tmp_path / "a" / "audit.html").read_text()
     assert column in page
     assert "<svg" in page
+    near = audits["near_misses"]
+    counts = f"8 episodes of {dataset.name}: 6 successes, {near} {'near-miss' if near == 1 else 'near-misses'}<"
+    assert counts in page
+    assert METRIC_WORDS["voc_success"] in page
+    assert "voc_success" not in page  # words, not the names of the code
     assert run(["reward", "leaderboard", str(dataset), "--json"]) == 0
     names = [one["name"] for one in json.loads(capsys.readouterr().out)["models"]]
     assert names == [column]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from robolearn.errors import SpecError
-from robolearn.rewards.audit import AuditEpisode, Gate, Scores, agreement, audit, spearman
+from robolearn.rewards.audit import METRIC_WORDS, AuditEpisode, Gate, Scores, agreement, audit, in_words, spearman
 
 RNG = np.random.default_rng(7)
 STEPS = 40
@@ -72,6 +72,8 @@ def test_a_classifier_that_is_fooled_by_near_misses() -> None:
     assert result.metrics["false_positive_rate"] == pytest.approx(2 / 8)
     assert result.metrics["near_miss_false_positive_rate"] == 1.0
     assert "false_positive_rate at most 0.01" in result.to_json()["missed"]  # type: ignore[operator]
+    assert in_words("false_positive_rate at most 0.01") == "false positives at most 0.01"
+    assert set(METRIC_WORDS) == set(result.metrics)
     honest = [one.success for one in known]
     value = [np.full(STEPS, 0.95 if each else 0.05) for each in honest]
     assert audit(Scores("success", "success", value, honest), known).passed

@@ -16,7 +16,7 @@ from robolearn.recipes.finetune.collector import REPLAY
 from robolearn.recipes.finetune.film import FOLDER
 from robolearn.recipes.finetune.learner import decisions
 from robolearn.recipes.finetune.settings import FinetuneConfig
-from robolearn.recipes.report import STYLE, figure_svg
+from robolearn.recipes.report import figure_svg, page_html
 from robolearn.runs import read_metrics
 from robolearn.tasks import make_task
 
@@ -46,15 +46,14 @@ def write_morning_report(run: Path) -> dict[str, Any]:
     tiles = "".join(
         f"<div class=t><b>{value}</b><span>{html.escape(name)}</span></div>" for name, value in _tiles(numbers)
     )
-    (run / REPORT).write_text(
-        "<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>practice of {html.escape(config.task)}</title><style>{STYLE}{EXTRA_STYLE}</style></head><body>"
-        f"<h1>{html.escape(config.task)}: {numbers['attempts']} attempts of practice</h1>"
-        f"<p class=d>{html.escape(target.instruction)}; and {html.escape(make_task(target.backward).instruction)}. "
-        f"Reward: {html.escape(config.reward)}. {html.escape(_stopped(run))}</p><div class=ts>{tiles}</div>{body}"
-        "</body></html>\n",
-        encoding="utf-8",
+    page = page_html(
+        f"practice of {config.task}",
+        f"{config.task}: {numbers['attempts']} attempts of practice",
+        f"{target.instruction}; and {make_task(target.backward).instruction}. Reward: {config.reward}. {_stopped(run)}",
+        f"<div class=ts>{tiles}</div>{body}",
+        EXTRA_STYLE,
     )
+    (run / REPORT).write_text(page, encoding="utf-8")
     return numbers
 
 
@@ -70,11 +69,11 @@ WATCH_CAPTION = (
 STRIP_CAPTION = "From the beginning of an attempt to its end; the frame is green where the twin knows of a success."
 EXTRA_STYLE = """
 .ts{display:flex;flex-wrap:wrap;gap:.8rem;margin:1.2rem 0}
-.t{border:1px solid #d1d9e0;border-radius:6px;padding:.6rem 1rem;min-width:7.5rem}
-.t b{display:block;font-size:1.35rem;font-variant-numeric:tabular-nums}.t span{color:#59636e;font-size:.85rem}
-figure{margin:.4rem 0 .9rem}figcaption{font-size:.85rem;color:#59636e}
+.t{border:1px solid var(--line);border-radius:6px;padding:.6rem 1rem;min-width:7.5rem}
+.t b{display:block;font-size:1.35rem;font-variant-numeric:tabular-nums}.t span{color:var(--faint);font-size:.85rem}
+figure{margin:.4rem 0 .9rem}figcaption{font-size:.85rem;color:var(--faint)}
 figure img{border:3px solid #cf222e;border-radius:4px;box-sizing:border-box;image-rendering:auto}
-figure.true img{border-color:#2ea043}svg{width:100%;height:auto}
+figure.true img{border-color:#2ea043}svg{width:100%}
 """
 
 

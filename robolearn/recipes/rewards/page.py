@@ -10,26 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robolearn.recipes.report import STYLE, figure_svg, montage, png_data_uri
+from robolearn.recipes.report import figure_svg, montage, page_html, png_data_uri
 from robolearn.recipes.rewards.audit import Audits
 from robolearn.recipes.rewards.data import RewardData
+from robolearn.rewards.audit import METRIC_WORDS, in_words
 
 PICTURES = 10  # in a film strip
-COLUMNS = (
-    ("success_auroc", "AUROC of success"),
-    ("voc_success", "order on successes"),
-    ("voc_failure", "order on failures"),
-    ("progress_spearman", "rank with true progress"),
-    ("stage_accuracy", "stage accuracy"),
-    ("false_positive_rate", "false positives"),
-    ("near_miss_false_positive_rate", "on near-misses"),
-    ("calibration_error", "calibration error"),
-    ("epic_distance", "EPIC to reference"),
-    ("starc_distance", "STARC to reference"),
-)
+PLURALS = {"episode": "episodes", "success": "successes", "near-miss": "near-misses"}
 AUDIT_STYLE = """
-body{max-width:76rem}td.bad{color:#cf222e}small{color:#59636e;font-weight:400}h3{font-size:1rem;margin-bottom:.3rem}
-div.w{overflow-x:auto}
+body{max-width:76rem}.bad{color:var(--bad)}small{color:var(--faint);font-weight:400}
+h3{font-size:1rem;margin-bottom:.3rem}table{font-size:.85rem}th{font-weight:600;vertical-align:bottom}th.n{text-align:right}
+td.g{min-width:12rem}div.w{overflow-x:auto}div.e{min-width:56rem}svg{display:block;width:100%}
 """
 COLOURS = ("#0969da", "#bc4c00", "#1a7f37", "#8250df", "#cf222e", "#9a6700")
 
@@ -48,40 +39,38 @@ def write_audit_page(path: Path, data: RewardData, audits: Audits) -> None:
         strip = png_data_uri(montage([([images[step] for step in steps], audits.facts[row].success)]))
         info = data.store.episodes[audits.episodes[row]]
         sections.append(
-            f"<h3>{html.escape(what)}: {html.escape(info.instruction or info.task)} ({html.escape(info.id)})</h3>"
-            f"<img alt='film strip of the episode' src='{strip}'>{_curves(audits, row)}"
+            f"<h3>{what}: {html.escape(info.instruction or info.task)} <small>{html.escape(info.id)}</small></h3>"
+            f"<div class=w><div class=e><img alt='film strip of the episode' src='{strip}'>{_curves(audits, row)}"
+            "</div></div>"
         )
     success = sum(one.success for one in audits.facts)
     near = sum(one.near_miss for one in audits.facts)
-    head = f"{len(audits.facts)} episodes of {data.path.name}: {success} successes, {near} near-misses"
-    path.write_text(
-        "<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>Reward audit</title><style>{STYLE}{AUDIT_STYLE}</style></head><body><h1>Reward audit</h1>"
-        f"<p class=d>{html.escape(head)}</p>{''.join(sections)}</body></html>\n",
-        encoding="utf-8",
-    )
+    counts = ((len(audits.facts), "episode"), (success, "success"), (near, "near-miss"))
+    episodes, *outcomes = (f"{count} {name if count == 1 else PLURALS[name]}" for count, name in counts)
+    head = f"{episodes} of {data.path.name}: {', '.join(outcomes)}"
+    path.write_text(page_html("Reward audit", "Reward audit", head, "".join(sections), AUDIT_STYLE), encoding="utf-8")
 
 
 def _leaderboard(audits: Audits) -> str:
     """A row for each model, best first, with the measures that any of them has; what misses its gate is red."""
-    columns = [(key, title) for key, title in COLUMNS if any(one.metrics[key] is not None for one in audits.models)]
-    head = "".join(f"<th>{html.escape(title)}</th>" for _, title in columns)
+    columns = [key for key in METRIC_WORDS if any(one.metrics[key] is not None for one in audits.models)]
+    head = "".join(f"<th class=n>{html.escape(METRIC_WORDS[key])}</th>" for key in columns)
     rows = []
     for one in audits.models:
-        gates = {gate.metric: str(gate) for gate in one.missed}
+        gates = {gate.metric: in_words(str(gate)) for gate in one.missed}
         cells = "".join(
             f"<td class='n{' bad' if key in gates else ''}' title='{html.escape(gates.get(key, ''))}'>"
             f"{_number(one.metrics[key])}</td>"
-            for key, _ in columns
+            for key in columns
         )
-        verdict = f"<td class='{'bad' if gates else ''}'>{html.escape('; '.join(gates.values()) or 'passed')}</td>"
+        verdict = f"<td class='g{' bad' if gates else ''}'>{html.escape('; '.join(gates.values()) or 'none')}</td>"
         rows.append(f"<tr><td>{html.escape(one.name)} <small>{one.kind}</small></td>{cells}{verdict}</tr>")
-    return f"<div class=w><table><tr><th></th>{head}<th>gates</th></tr>{''.join(rows)}</table></div>"
+    return f"<div class=w><table><tr><th></th>{head}<th>gates missed</th></tr>{''.join(rows)}</table></div>"
 
 
 def _agreement(audits: Audits) -> str:
     names = [one.name for one in audits.models]
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+    head = "".join(f"<th class=n>{html.escape(name)}</th>" for name in names)
     rows = "".join(
         f"<tr><td>{html.escape(a)}</td>"
         f"{''.join(f'<td class=n>{_number(audits.agreement[a][b])}</td>' for b in names)}</tr>"
@@ -114,9 +103,9 @@ def _curves(audits: Audits, row: int) -> str:
         for scores, colour in zip(audits.scores, COLOURS * len(audits.scores), strict=False):
             axes.plot(_scaled(scores.value, row), color=colour, label=scores.name)
         axes.set(xlabel="step", ylabel="value, scaled", ylim=(-0.05, 1.05))
-        axes.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1), fontsize=8)
+        axes.legend(frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0, 1), fontsize=8)
 
-    return figure_svg(draw, (9.0, 2.6))
+    return figure_svg(draw, (12.3, 2.6))  # as wide as the page
 
 
 def _scaled(values: Sequence[NDArray[np.float64]], row: int) -> NDArray[np.float64]:
