@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json as json_module
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,6 +11,13 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from robolearn.cli.output import EXIT_NO, Dataset, counted, named, print_json, print_table, progress, say
+
+SHOWN = {
+    "fields": ("shape", "dtype", "unit", "masked_steps", "dropped_steps", "bytes"),
+    "columns": ("shape", "dtype", "episodes"),
+    "streams": ("shape", "dtype", "unit", "rate_hz", "align", "samples"),
+}
+"""What `dataset info` tells of each of them in a table of its own."""
 
 
 def dataset_info(dataset: Dataset, json: bool = False) -> int:
@@ -24,7 +31,12 @@ def dataset_info(dataset: Dataset, json: bool = False) -> int:
     if json:
         print_json(answer)
     else:
-        print_table(str(dataset), ("", ""), [(k, _short(v)) for k, v in answer.items()])
+        inside = {name: answer.pop(name) for name in SHOWN}
+        print_table(str(dataset), ("", ""), [(key, _words(value)) for key, value in answer.items()])
+        for name, keys in SHOWN.items():
+            rows = [(each, *(_words(facts[key]) for key in keys)) for each, facts in inside[name].items()]
+            if rows:
+                print_table(name, ("", *keys), rows)
     return 0
 
 
@@ -208,6 +220,10 @@ def dataset_diff(dataset: Dataset, other: Annotated[Path, Positional, arg(metava
     return 0 if not found else EXIT_NO
 
 
-def _short(value: Any) -> str:
-    text = json_module.dumps(value, default=str) if isinstance(value, (dict, list)) else str(value)
-    return text if len(text) <= 400 else text[:397] + "..."
+def _words(value: Any) -> str:
+    """A value of JSON as people read it."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_words(one)}" for key, one in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_words, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

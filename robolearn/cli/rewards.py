@@ -290,6 +290,8 @@ def reward_leaderboard(
 ) -> int:
     """All models, and all columns that the dataset has, on the same episodes, best first.
 
+    A column that lacks an episode, as after a labelling that was stopped, is left out and named.
+
     Example: robolearn reward leaderboard demos.zarr --reward runs/progress runs/success
 
     Args:
@@ -300,7 +302,15 @@ def reward_leaderboard(
     """
     from robolearn.datasets.zarr_store import ZarrStore
 
-    labelled = [name for name, column in ZarrStore.open(dataset).columns.items() if _scored(name, column)]
+    store = ZarrStore.open(dataset)
+    labelled = []
+    for name, column in store.columns.items():
+        if _scored(name, column):
+            lacks = sum(not column.has(one.id, one.start, one.stop) for one in store.episodes)
+            if lacks:
+                say(f"left out: {name} lacks {counted(lacks, 'episode')} of {len(store.episodes)}; label them first")
+            else:
+                labelled.append(name)
     _audit(dataset, (*reward, *labelled), out, device, json, f"leaderboard of {dataset}")
     return 0
 

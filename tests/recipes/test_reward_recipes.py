@@ -240,6 +240,16 @@ def test_the_command_line(dataset: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert run(["reward", "leaderboard", str(dataset), "--json"]) == 0
     names = [one["name"] for one in json.loads(capsys.readouterr().out)["models"]]
     assert names == [column]
+    with ZarrStore.open(dataset).column_writer("reward/half-1", ArraySpec(()), {"kind": "reward"}) as writer:
+        writer.write(0, np.zeros(ZarrStore.open(dataset).episodes[0].length, np.float32))
+    assert run(["reward", "leaderboard", str(dataset), "--json"]) == 0  # a labelling that was stopped spoils nothing
+    answer = capsys.readouterr()
+    assert [one["name"] for one in json.loads(answer.out)["models"]] == [column]
+    assert "left out: reward/half-1 lacks 7 episodes of 8" in answer.err
+    assert run(["dataset", "info", str(dataset)]) == 0
+    shown = capsys.readouterr().out
+    assert "{" not in shown  # words and tables, not JSON
+    assert all(name in shown for name in ("image_front", column, "script"))
 
 
 def test_groups_are_scored_side_by_side_in_order_and_few_wait(monkeypatch: pytest.MonkeyPatch) -> None:
