@@ -70,6 +70,18 @@ def test_errors_reach_the_shell_as_one_line_and_exit_code_2() -> None:
     assert "Traceback" in robolearn("--debug", "evaluate", "nowhere", "--task", "pick_plce-v1").stderr
 
 
+def test_what_a_library_says_in_several_lines_is_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(words: list[str]) -> int:
+        raise OSError("Can't close file (time = Thu\n, errno = 28)")
+
+    monkeypatch.setattr(cli, "run", full)
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["tasks"])
+    assert (exit_.value.code, capsys.readouterr().err) == (2, "robolearn: Can't close file (time = Thu , errno = 28)\n")
+
+
 def test_json_answers_are_one_object_on_stdout() -> None:
     answer = robolearn("tasks", "--json")
     assert answer.returncode == 0

@@ -118,7 +118,7 @@ def main(argv: list[str] | None = None) -> None:
     except RobolearnError as error:
         if debug:
             raise
-        say(f"robolearn: {error}")
+        _say_one_line(str(error))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         if debug:
@@ -131,8 +131,13 @@ def main(argv: list[str] | None = None) -> None:
     except OSError as error:
         if debug:
             raise
-        say(f"robolearn: {error.filename or ''}{': ' if error.filename else ''}{error.strerror or error}")
+        _say_one_line(f"{error.filename or ''}{': ' if error.filename else ''}{error.strerror or error}")
         sys.exit(2)
+
+
+def _say_one_line(what: str) -> None:
+    """What libraries say, as HDF5's, may have several."""
+    say(f"robolearn: {' '.join(what.split())}")
 
 
 def run(words: list[str]) -> int:

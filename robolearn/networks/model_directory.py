@@ -31,10 +31,18 @@ CONFIG_FILE, WEIGHTS_FILE = "config.json", "weights.safetensors"
 def write_model(path: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
     """Write the directory `path`; a model there is replaced whole or not at all."""
     head = {"format": FORMAT, "robolearn_version": __version__}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     with _replacing(path) as partial:
-        save_file(tensors, partial / WEIGHTS_FILE)
+        write_tensors(partial / WEIGHTS_FILE, weights)
         (partial / CONFIG_FILE).write_text(json.dumps({**head, **config}, indent=2) + "\n", encoding="utf-8")
+
+
+def write_tensors(file: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file, `facts` at its head. Raises CheckpointError where that fails, as on a full disk."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(plain, file, metadata=None if facts is None else dict(facts))
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{file} cannot be written: {str(error).splitlines()[0]}; make room for it") from error
 
 
 def require_place(path: Path) -> None:

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 import yaml
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from robolearn.errors import CheckpointError
+from robolearn.networks.model_directory import write_tensors
 from robolearn.policies.checkpoint import save_policy
 from robolearn.policies.policy import TrainablePolicy
 from robolearn.runs import CONFIG_FILE, METRICS_FILE
@@ -80,8 +80,7 @@ class Run:
     def save_state(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, float]) -> None:
         """What `resume` needs: the algorithm's tensors and a few numbers."""
         partial = self.path / f".{RESUME_FILE}.partial"
-        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(plain, partial, metadata={name: repr(value) for name, value in facts.items()})
+        write_tensors(partial, tensors, {name: repr(value) for name, value in facts.items()})
         os.replace(partial, self.path / RESUME_FILE)
 
     def __enter__(self) -> Run:

@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from robolearn.errors import CheckpointError, RobolearnError, SpecError, UnknownNameError
+from robolearn.networks.model_directory import write_tensors
 from robolearn.networks.normalizer import FieldStatistics
 from robolearn.policies.checkpoint import load_policy, read_config, save_policy
 from robolearn.policies.chunking import ChunkPolicy, ChunkPolicyConfig
@@ -63,6 +65,13 @@ def test_a_failed_save_leaves_the_old_checkpoint(checkpoint: Path, monkeypatch: 
     assert read_config(checkpoint)["provenance"]["seed"] == 4
     save_policy(make(1), checkpoint)  # and the leftovers are in nobody's way
     assert [p.name for p in checkpoint.parent.iterdir()] == ["c"]
+
+
+def test_weights_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    with pytest.raises(CheckpointError, match=r"weights cannot be written: .*; make room for it") as error:
+        write_tensors(tmp_path / "weights", {"weight": torch.zeros(3)})
+    assert "\n" not in str(error.value)
 
 
 def test_nothing_there(tmp_path: Path) -> None:

@@ -21,13 +21,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 
 from robolearn.algorithms import algorithm_class
 from robolearn.algorithms.algorithm import Batch, Metrics
 from robolearn.datasets.replay_buffer import ReplayBuffer, Rewards, logged_rewards
 from robolearn.datasets.store import CLOSING_ROW, EpisodeInfo, Store
 from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.networks.model_directory import write_tensors
 from robolearn.policies.gaussian import GaussianPolicy
 from robolearn.recipes.finetune.collector import REPLAY, WEIGHTS, weights_file
 from robolearn.recipes.finetune.dense import shaped_rewards
@@ -167,7 +167,7 @@ class Learner:
         """Hand out the policy: whole or not at all."""
         file = weights_file(self.run, self.learned)
         partial = file.with_suffix(".partial")
-        save_file({k: v.detach().cpu().contiguous() for k, v in self.algorithm.policy().state_dict().items()}, partial)
+        write_tensors(partial, self.algorithm.policy().state_dict())
         os.replace(partial, file)
         weights_file(self.run, self.learned - KEPT_WEIGHTS).unlink(missing_ok=True)
 
