@@ -33,8 +33,11 @@ class Processes:
             return cls()
         if compute.compile:
             raise SpecError("several processes exchange gradients, which a compiled step cannot; leave --compile out")
+        cuda = compute.device == "cuda"  # of which each process takes its own
+        if cuda:
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         if not distributed.is_initialized():
-            distributed.init_process_group("nccl" if compute.device.startswith("cuda") else "gloo")
+            distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")  # what `any` tells is on the CPU
         return cls(count, number)
 
     @property

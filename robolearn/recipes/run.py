@@ -40,10 +40,7 @@ class Run:
     @classmethod
     def create(cls, path: Path, config: Mapping[str, Any], names: Sequence[str]) -> Run:
         """Begin a run. Raises CheckpointError rather than write over another one."""
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            run = (path / CONFIG_FILE).is_file()
-            hint = f"resume it with --resume {path}, or name" if run else "name"
-            raise CheckpointError(f"{path} exists and is not empty; {hint} another --out")
+        require_new(path)
         path.mkdir(parents=True, exist_ok=True)
         (path / CONFIG_FILE).write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")
         return cls(path, config, names)
@@ -91,6 +88,14 @@ class Run:
     ) -> None:
         self._metrics.close()
         self._events.close()
+
+
+def require_new(path: Path) -> None:
+    """Raises CheckpointError where something is already: what takes long before it begins a run finds out first."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        run = (path / CONFIG_FILE).is_file()
+        hint = f"resume it with --resume {path}, or name" if run else "name"
+        raise CheckpointError(f"{path} exists and is not empty; {hint} another --out")
 
 
 def read_run_config(path: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from robolearn.errors import SpecError, UnknownNameError
 from robolearn.networks.encoders import ImageEncoder
 from robolearn.networks.open_clip import OpenClip, OpenClipConfig
-from robolearn.rewards.reward_model import version_of
+from robolearn.rewards.reward_model import Episodes, version_of
 
 
 class Encoder(Protocol):
@@ -102,6 +102,19 @@ def make_encoder(config: EncoderConfig) -> SmallEncoder | FrozenClip:
     if config.name not in ENCODERS:
         raise UnknownNameError("encoder", config.name, ENCODERS)
     return ENCODERS[config.name](config)
+
+
+def step_features(
+    encoder: Encoder, episodes: Episodes, cameras: Sequence[str], proprio_size: int, device: torch.device
+) -> Tensor:
+    """Features (B, T, F) of every step: all cameras in order, then proprio of so many entries (0: none).
+    Differentiable. Raises SpecError for episodes that do not fit."""
+    episodes.check(cameras, proprio_size)
+    images = [episodes.images[camera].to(device).flatten(0, 1) for camera in cameras]
+    parts = [encoder.images(each).unflatten(0, episodes.shape) for each in images]
+    if proprio_size and episodes.proprio is not None:
+        parts.append(episodes.proprio.to(device).float())
+    return torch.cat(parts, -1)
 
 
 def hashed_words(text: Sequence[str], size: int) -> Tensor:

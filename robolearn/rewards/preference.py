@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from robolearn.errors import SpecError
 from robolearn.networks.mlp import mlp
 from robolearn.rewards.combine import RunningNormalizer
-from robolearn.rewards.features import EncoderConfig, make_encoder
+from robolearn.rewards.features import EncoderConfig, make_encoder, step_features
 from robolearn.rewards.reward_model import Episodes, Kind, RewardOutput, initial_weights, masked, version_of
 
 FIRST, SECOND, UNSURE = 0, 1, -1
@@ -171,15 +171,8 @@ class PreferenceReward(nn.Module):
 
     def encode(self, episodes: Episodes) -> Tensor:
         """Features (B, T, D): cameras, then proprio. Differentiable."""
-        episodes.check(self.config.cameras, self.config.proprio_size)
-        device = self.get_buffer("mean").device
-        parts = [
-            self.encoder.images(episodes.images[camera].to(device).flatten(0, 1)).unflatten(0, episodes.shape)
-            for camera in self.config.cameras
-        ]
-        if self.config.proprio_size and episodes.proprio is not None:
-            parts.append(episodes.proprio.to(device).float())
-        return torch.cat(parts, -1)
+        config, device = self.config, self.get_buffer("mean").device
+        return step_features(self.encoder, episodes, config.cameras, config.proprio_size, device)
 
     @torch.no_grad()
     def normalize_over(self, dataset: Iterable[Episodes]) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from robolearn.errors import SpecError
 from robolearn.networks.mlp import mlp
-from robolearn.rewards.features import EncoderConfig, make_encoder
+from robolearn.rewards.features import EncoderConfig, make_encoder, step_features
 from robolearn.rewards.reward_model import Episodes, Kind, RewardOutput, initial_weights, masked, version_of
 from robolearn.rewards.stages import WindowConfig, window_steps
 
@@ -136,15 +136,8 @@ class ProgressReward(nn.Module):
 
     def encode(self, episodes: Episodes) -> Tensor:
         """Features (B, T, F) of every step: all cameras, then proprio. Differentiable."""
-        episodes.check(self.config.cameras, self.config.proprio_size)
-        device = self.get_buffer("priors").device
-        parts = [
-            self.encoder.images(episodes.images[camera].to(device).flatten(0, 1)).unflatten(0, episodes.shape)
-            for camera in self.config.cameras
-        ]
-        if self.config.proprio_size and episodes.proprio is not None:
-            parts.append(episodes.proprio.to(device).float())
-        return torch.cat(parts, -1)
+        config, device = self.config, self.get_buffer("priors").device
+        return step_features(self.encoder, episodes, config.cameras, config.proprio_size, device)
 
     @torch.no_grad()
     def score(self, episodes: Episodes) -> RewardOutput:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from robolearn_msgs.msg import EpisodeEvent
-from robolearn_nodes.episode import RunningEpisode
+from robolearn_nodes.episode import REMEMBERED, RunningEpisode
 
 from robolearn.types import EpisodeOutcome
 
@@ -44,3 +44,14 @@ def test_event_carries_episode_counts_and_the_last_refusal() -> None:
 def test_reason_is_empty_when_nothing_went_wrong() -> None:
     event = RunningEpisode(STARTED).ended(0, EpisodeOutcome(True, True, False))
     assert (event.reason, event.loop_p50_ms, event.success) == ("", 0.0, True)
+
+
+def test_an_episode_that_lasts_a_night_keeps_the_newest_alone() -> None:
+    running = RunningEpisode(STARTED)
+    for tick in range(3 * REMEMBERED):
+        running.observed(tick, wall_ns=tick)
+        if tick % 2:  # the others are never answered
+            running.answered(tick, wall_ns=tick + (2_000_000 if tick >= REMEMBERED else 9_000_000))
+    running.answered(0, wall_ns=99_000_000)  # of what was forgotten
+    assert len(running._published_ns) <= REMEMBERED
+    assert running.ended(0, EpisodeOutcome(None, False, True)).loop_p99_ms == pytest.approx(2.0)

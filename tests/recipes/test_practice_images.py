@@ -15,8 +15,9 @@ from practice_runs import recorded_arrays, same, small_config
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import RobolearnError, SpecError
 from robolearn.recipes.collect import CollectConfig, collect_episodes
+from robolearn.recipes.finetune.data import Recorded
 from robolearn.recipes.finetune.dense import POTENTIAL, shaped, shaped_rewards
-from robolearn.recipes.finetune.image_judge import FILE, VALUES, check_models
+from robolearn.recipes.finetune.image_judge import FILE, VALUES, check_models, score_old
 from robolearn.recipes.finetune.judges import Frames
 from robolearn.recipes.finetune.prepare import make_judge, old_episodes
 from robolearn.recipes.finetune.recipe import begin, finetune, practise
@@ -75,6 +76,25 @@ def test_a_robot_does_not_wait_for_a_verdict() -> None:
     echo.may.set()
     assert [n for n, _ in verdicts.hear(all_of_them=True)] == [0, 1, 2]
     verdicts.close()
+
+
+def test_values_of_old_episodes_are_kept_whole_and_follow_a_dataset_that_grows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored: list[int] = []
+
+    def score(models: object, texts: object, paths: object) -> list[np.ndarray]:
+        scored.append(count)
+        return [np.full((4, 2), number, np.float32) for number in range(count)]
+
+    monkeypatch.setattr("robolearn.recipes.finetune.image_judge._scored", score)
+    monkeypatch.setattr("robolearn.recipes.finetune.image_judge.load_models", lambda config: [])
+    one = Recorded(np.zeros((4, 3), np.float32), np.zeros((4, 2), np.bool_), np.zeros((5, 5)), 0, True, True)
+    for count in (2, 2, 1, 3):
+        found = score_old(FinetuneConfig("push-v1"), tmp_path, [], [one] * count)
+        assert [float(episode.values[0, 0]) for episode in found] == list(range(count))  # type: ignore[index]
+    assert scored == [2, 3]  # the demonstrations alone are the first of all
+    assert [file.name for file in tmp_path.iterdir()] == [VALUES]  # nothing half written
 
 
 def test_models_are_wanted_for_pictures_alone() -> None:

@@ -22,7 +22,7 @@ from robolearn.datasets.edit import tag
 from robolearn.datasets.preferences import Moment, Preference, add_preference
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.tool_env import tool_space
-from robolearn.errors import DatasetError, RobolearnError, UnknownNameError
+from robolearn.errors import DatasetError, RobolearnError, SpecError, UnknownNameError
 from robolearn.networks.model_directory import read_model_config
 from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.finetune.data import decision_steps
@@ -33,9 +33,11 @@ from robolearn.recipes.rewards.policy import policy_from_preferences
 from robolearn.recipes.rewards.preference import draw_pairs
 from robolearn.recipes.rewards.read_ahead import ReadAhead
 from robolearn.recipes.rewards.settings import TrainingSettings
+from robolearn.recipes.rewards.shape import shape_dataset
 from robolearn.recipes.rewards.side_by_side import SideBySide
 from robolearn.recipes.rewards.tool_policy import labelled_buffer
 from robolearn.recipes.rewards.training import TRAINERS, split_episodes, train_reward
+from robolearn.recipes.rewards.weights import weigh_dataset
 from robolearn.rewards.audit import METRIC_WORDS
 from robolearn.rewards.features import EncoderConfig
 from robolearn.rewards.preference import EQUAL, SECOND, UNSURE
@@ -72,6 +74,7 @@ def test_every_trainer_makes_a_model_that_labels(name: str, dataset: Path, tmp_p
     said: list[int] = []
     trained = train_reward(name, dataset, tmp_path / "model", SETTINGS, lambda done, text: said.append(done))
     assert (trained.train_episodes, trained.held_out_episodes) == (6, 2)
+    assert said[-1] == (2 if name == "progress" else 1) * SETTINGS.steps  # the bar is full at the end
     model = load_reward(tmp_path / "model")
     assert (model.id, model.version) == (name, trained.version)
     provenance = read_model_config(tmp_path / "model")["provenance"]
@@ -388,6 +391,37 @@ def test_neither_outcome_nor_end_reaches_the_learner_and_the_last_state_lasts(da
     assert at[-1] <= rewards[len(expected)] <= store.episodes[0].length - 1
     still = state["observation.state"]
     np.testing.assert_array_equal(still[len(expected)], still[len(expected) + 1])
+
+
+def test_a_labelling_that_scored_nothing_leaves_no_column(dataset: Path, success_model: Path) -> None:
+    model = load_reward(success_model)
+
+    def score(episodes):  # type: ignore[no-untyped-def]
+        raise SpecError("the server is gone")
+
+    model.score = score  # type: ignore[method-assign]
+    with pytest.raises(SpecError, match="the server is gone"):
+        label_dataset(dataset, model)
+    assert not ZarrStore.open(dataset).columns
+
+
+def test_weights_follow_a_dataset_that_grows_and_shaping_tells_all_of_it(dataset: Path) -> None:
+    def label(store: ZarrStore) -> None:
+        with store.column_writer("progress/mine", ArraySpec(()), {"kind": "potential"}) as writer:
+            for index in writer.missing:
+                length = store.episodes[index].length
+                writer.write(index, np.linspace(0.0, 1.0 / (index + 1), length, dtype=np.float32))
+
+    label(ZarrStore.open(dataset))
+    before, shaped = weigh_dataset(dataset, "progress/mine"), shape_dataset(dataset, "progress/mine")
+    assert shape_dataset(dataset, "progress/mine") == shaped  # though nothing was missing
+    collect_episodes(CollectConfig("reach-v1", image_size=24), dataset, 1)
+    label(ZarrStore.open(dataset))
+    after = weigh_dataset(dataset, "progress/mine")
+    assert (after["column"], after["mean_progress"] == before["mean_progress"]) == (before["column"], False)
+    store = ZarrStore.open(dataset)
+    written = np.concatenate([store.read(i, [after["column"]])[after["column"]] for i in range(9)])
+    assert float(written.mean()) == pytest.approx(after["mean_weight"], abs=1e-5)
 
 
 def test_progress_is_learned_from_as_a_difference_alone(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ kept in the run. Legend: T steps, H W image.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -109,13 +110,18 @@ def check_models(config: FinetuneConfig) -> list[str]:
 
 
 def score_old(config: FinetuneConfig, run: Path, paths: Sequence[Path], episodes: Sequence[Recorded]) -> list[Recorded]:
-    """The episodes of these datasets, in order, with their values, which are kept in the run."""
-    if (run / VALUES).exists():
+    """The episodes of these datasets, in order, with their values, which are kept in the run: whole, or not at all.
+    They are made anew where a dataset has grown."""
+    names = [f"episode_{index}" for index in range(len(episodes))]
+    try:
         with np.load(run / VALUES, allow_pickle=False) as kept:
-            values = [kept[f"episode_{index}"] for index in range(len(episodes))]
-    else:
+            values = [kept[name] for name in names]
+    except (FileNotFoundError, KeyError):
         values = _scored(load_models(config), [make_task(task).instruction for task in config.task_ids], paths)
-        np.savez(run / VALUES, **{f"episode_{index}": each for index, each in enumerate(values)})  # type: ignore[arg-type]
+        partial = run / f".{VALUES}.partial"
+        with partial.open("wb") as file:
+            np.savez(file, **dict(zip(names, values, strict=True)))  # type: ignore[arg-type]
+        os.replace(partial, run / VALUES)
     return [replace(episode, values=value) for episode, value in zip(episodes, values, strict=True)]
 
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from robolearn.errors import DatasetError
 from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.encoding import encoder_config, image_pool, pretrain
-from robolearn.recipes.rewards.settings import Report, TrainingSettings
+from robolearn.recipes.rewards.settings import REPORT_STEPS, Report, TrainingSettings
+from robolearn.recipes.training_loop import due
 from robolearn.rewards.features import EncoderConfig
 from robolearn.rewards.hop import HopConfig, HopModel, HopReward, hop
 from robolearn.rewards.matching import MatchingConfig, MatchingReward
@@ -60,7 +61,7 @@ def make_hop(data: RewardData, indices: Sequence[int], settings: TrainingSetting
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        if step % 20 == 19:
+        if due(step + 1, step, REPORT_STEPS, settings.steps):
             report(step + 1, f"loss {float(loss.detach()):.4f}")
     return model.eval()
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from robolearn.networks.augmentation import random_shift
 from robolearn.recipes.rewards.data import RewardData
-from robolearn.recipes.rewards.settings import Report, TrainingSettings
+from robolearn.recipes.rewards.settings import REPORT_STEPS, Report, TrainingSettings
+from robolearn.recipes.training_loop import due
 from robolearn.rewards.features import EncoderConfig, SmallEncoder
 from robolearn.rewards.reward_model import initial_weights
 
@@ -65,6 +66,6 @@ def pretrain(
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()
-        if step % 20 == 19:
+        if due(step + 1, step, REPORT_STEPS, settings.steps):
             report(step + 1, f"encoder loss {float(value.detach()):.4f}")
     encoder.requires_grad_(False)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from robolearn.algorithms.compile import keep_memory
+from robolearn.datasets.columns import remove_column
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.recipes.rewards.data import RewardData, cameras_of
 from robolearn.recipes.rewards.read_ahead import ReadAhead
@@ -115,6 +116,8 @@ def label_dataset(
     finally:  # whatever ended it, what was scored is kept
         if scored:
             _write(data.store, scored, attributes)
+        elif not had and not episodes:  # a column that says nothing would be in the way of a leaderboard
+            remove_column(dataset, name)
     wall_s = time.perf_counter() - started_s
     return {
         "column": name,

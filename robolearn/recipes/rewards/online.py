@@ -36,7 +36,7 @@ from robolearn.recipes.demonstrations import buffer_statistics
 from robolearn.recipes.environments import Environments, is_gym, make_environments
 from robolearn.recipes.rewards.data import cameras_of
 from robolearn.recipes.rewards.settings import Report
-from robolearn.recipes.run import Run
+from robolearn.recipes.run import Run, require_new
 from robolearn.recipes.training_data import tensors
 from robolearn.recipes.training_loop import mean_follows, run_config, scalars
 from robolearn.rewards.reward_model import Episodes, RewardModel
@@ -164,6 +164,7 @@ def learn_from(
     what a round is paid hangs on where it starts more than on a few updates), `steps`, `gradient_steps` and
     `reward_mean`, a list of each round.
     """
+    require_new(out)
     round_steps = config.num_envs * config.episode_steps
     updates = round(round_steps // config.decision_steps * config.updates)
     if settings.steps < (config.random_rounds + 1) * round_steps:

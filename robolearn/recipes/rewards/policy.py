@@ -15,6 +15,7 @@ from robolearn.recipes.rewards.label import label_dataset
 from robolearn.recipes.rewards.settings import Report, TrainingSettings
 from robolearn.recipes.rewards.tool_policy import SETTINGS, learn_offline
 from robolearn.recipes.rewards.training import train_reward
+from robolearn.recipes.run import require_new
 from robolearn.recipes.train_offline import train_offline
 from robolearn.rewards.saved import load_reward
 from robolearn.tasks import TASKS, make_task
@@ -44,6 +45,8 @@ def policy_from_preferences(
     `task`, `steps` and `success_rate` (None where there is no twin). Raises what the three steps raise, all of it
     before the policy's training begins.
     """
+    run = out / "policy"
+    require_new(run)
     task = twin_task(dataset)
     trained = train_reward("preference", dataset, out / "reward", settings, progress)
     column = label_dataset(dataset, load_reward(trained.path, settings.device))["column"]
@@ -52,7 +55,6 @@ def policy_from_preferences(
     def report(done: int, text: str) -> None:
         progress(settings.steps + done, text)
 
-    run = out / "policy"
     result: dict[str, Any]
     if task is None:
         result = train_offline(

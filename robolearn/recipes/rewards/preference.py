@@ -130,7 +130,7 @@ def _asked(
         images = [data.images(int(index), camera)[int(step)] for index, step in (a, b)]
         goal = settings.goal or data.store.episodes[int(a[0])].instruction
         answers.append(compare(client, goal, *images))
-        report(number + 1, f"{client.requests} requests, cost {client.cost:.2f}")
+        report(0, f"pair {number + 1} of {len(first)} asked, {client.requests} requests, cost {client.cost:.2f}")
     return np.array(answers, np.int64)
 
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from robolearn.errors import DatasetError
 from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.encoding import encoder_config, image_pool, pretrain
-from robolearn.recipes.rewards.settings import Report, TrainingSettings
+from robolearn.recipes.rewards.settings import REPORT_STEPS, Report, TrainingSettings
+from robolearn.recipes.training_loop import due
 from robolearn.rewards.progress import ProgressConfig, ProgressReward, SmoothingConfig
 from robolearn.rewards.stages import StageTargets, WindowConfig, stage_priors, training_window, with_wrong_texts
 
@@ -59,7 +60,7 @@ def annotated(data: RewardData, indices: Sequence[int]) -> Annotated:
 def train_progress(
     data: RewardData, indices: Sequence[int], settings: TrainingSettings, report: Report
 ) -> ProgressReward:
-    """Half of the steps train the encoder, unless it is frozen, half the temporal net."""
+    """`steps` gradient steps train the encoder, unless it is frozen, then as many the temporal net."""
     known = annotated(data, indices)
     hz = data.store.spec.interface.control_hz
     priors = stage_priors(known.starts, known.lengths)
@@ -139,6 +140,6 @@ def _train_net(
         nn.utils.clip_grad_norm_(model.net.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        if step % 20 == 19:
+        if due(step + 1, step, REPORT_STEPS, settings.steps):
             parts = f"stage loss {float(losses['stage_loss']):.4f}, tau {float(losses['tau_loss']):.4f}"
             report(settings.steps + step + 1, parts)

@@ -12,6 +12,8 @@ from robolearn.rewards.endpoint import EndpointConfig
 from robolearn.rewards.features import EncoderConfig
 from robolearn.rewards.vlm import VLMConfig
 
+REPORT_STEPS = 20  # gradient steps from one report of a training to the next
+
 Report = Callable[[int, str], None]
 """Called with the steps done and a short text."""
 

@@ -44,10 +44,12 @@ def shape_dataset(
     attributes = {"kind": "reward", "potential": potential_column, "reward": reward, "discount": config.discount}
     total = 0.0
     with store.column_writer(name, ArraySpec(()), attributes) as writer:
-        for index in writer.missing:
+        missing = set(writer.missing)
+        for index in range(len(store.episodes)):
             values = _shaped(store, index, potential_column, reward, shaper)
             total += float(values.sum())
-            writer.write(index, values)
+            if index in missing:
+                writer.write(index, values)
             progress(index + 1, "")
     return {"column": name, "discount": config.discount, "mean_return": total / max(len(store.episodes), 1)}
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from robolearn.errors import DatasetError
 from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.encoding import encoder_config, image_pool
-from robolearn.recipes.rewards.settings import Report, TrainingSettings
+from robolearn.recipes.rewards.settings import REPORT_STEPS, Report, TrainingSettings
+from robolearn.recipes.training_loop import due
 from robolearn.rewards.success import SuccessConfig, SuccessReward, balanced_rows, threshold_for
 
 DONE_STEPS = 3  # at the end of a successful episode that show success, where no predicate finds any
@@ -54,7 +55,7 @@ def train_success(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        if step % 20 == 19:
+        if due(step + 1, step, REPORT_STEPS, settings.steps):
             report(step + 1, f"loss {float(loss.detach()):.4f}")
     return _with_threshold(model.eval(), data, chosen, settings)
 

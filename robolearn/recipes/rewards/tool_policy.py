@@ -6,6 +6,7 @@ tool and moves the tool, a few times a second. Legend: T recorded steps, D decis
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import replace
 from itertools import pairwise
@@ -91,10 +92,9 @@ def learn_offline(
                 run.log(step, time.perf_counter() - started_s, row)
                 progress(step, f"value {row['value']:.2f}")
         run.save(learner.policy(), settings.steps, provenance, ("latest", "best"))
-    world = PracticeWorld(space, PracticeConfig(), TwinCell(space.tasks[0]))
     decisions = make_task(task_id).max_steps // DECISION_TICKS
-    success = true_success(learner.policy(), world, episodes, decisions)
-    world.close()
+    with contextlib.closing(PracticeWorld(space, PracticeConfig(), TwinCell(space.tasks[0]))) as world:
+        success = true_success(learner.policy(), world, episodes, decisions)
     return {
         "checkpoint": str(out / "checkpoints" / "latest"),
         "steps": settings.steps,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from robolearn.datasets.columns import remove_column
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import UnknownNameError
 from robolearn.recipes.rewards.settings import Report
@@ -21,7 +22,8 @@ def weigh_dataset(
     config: RewardAlignedConfig = RewardAlignedConfig(),  # noqa: B008, it is frozen
     progress: Report = lambda done, text: None,
 ) -> dict[str, Any]:
-    """Write the column `weight/<name of the progress>`.
+    """Write the column `weight/<name of the progress>-<chunk_steps>`. Where the dataset has grown since, all are made
+    anew, for they depend on the mean and the spread of all progress.
 
     The answer has `column`, `mean_weight` and `mean_progress` (of a chunk). A healthy mean weight is .3 to .8; near 1
     `full_weight_above` is too low. Raises UnknownNameError for a column that is not there.
@@ -38,6 +40,8 @@ def weigh_dataset(
     name = f"weight/{progress_column.partition('/')[2] or progress_column}-{config.chunk_steps}"
     attributes = {"progress": progress_column, "settings": asdict(config), "mean": mean, "std": std}
     weights = [reward_aligned_weights(gain, mean, std, config) for gain in gains]
+    if name in store.columns and store.columns[name].attributes != attributes:
+        remove_column(store.path, name)
     with store.column_writer(name, ArraySpec(()), attributes) as writer:
         for index in writer.missing:
             writer.write(index, weights[index].astype(np.float32))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -11,6 +12,8 @@ from robolearn_msgs.msg import EpisodeEvent
 
 from robolearn.types import EpisodeOutcome
 from robolearn_nodes import convert
+
+REMEMBERED = 10_000  # newest latencies, and observations without an answer: an episode may last a night
 
 ENDINGS = {
     "success": EpisodeEvent(judged=True, success=True, terminated=True),
@@ -43,10 +46,12 @@ class RunningEpisode:
     held_in_a_row: int = 0
     last_refusal: str = ""
     _published_ns: dict[int, int] = field(default_factory=dict)  # wall time by stamp, of unanswered observations
-    _latency_ms: list[float] = field(default_factory=list)
+    _latency_ms: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
 
     def observed(self, stamp_ns: int, wall_ns: int) -> None:
         """The observation of `stamp_ns` is about to be published."""
+        while len(self._published_ns) >= REMEMBERED:
+            del self._published_ns[next(iter(self._published_ns))]
         self._published_ns[stamp_ns] = wall_ns
 
     def answered(self, stamp_ns: int, wall_ns: int) -> None:
@@ -65,7 +70,7 @@ class RunningEpisode:
 
     def ended(self, stamp_ns: int, outcome: EpisodeOutcome, discarded: bool = False) -> EpisodeEvent:
         """The ENDED event; its reason tells of refused commands too."""
-        p50_ms, p99_ms = np.percentile(self._latency_ms or [0.0], [50, 99])
+        p50_ms, p99_ms = np.percentile(list(self._latency_ms) or [0.0], [50, 99])
         held = f"the robot held in {self.held_steps} steps: {self.last_refusal}" if self.held_steps else ""
         return EpisodeEvent(
             header=convert.header(stamp_ns),
