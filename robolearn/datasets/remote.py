@@ -63,7 +63,8 @@ class RemoteFiles:
                 retry_config={"max_retries": 3},
             )
         except Exception as error:
-            raise DatasetError(f"{url} cannot be opened: {_brief(error)}") from error
+            kinds = "s3://BUCKET/PATH, gs://, az:// or https://"
+            raise DatasetError(f"{url} cannot be opened: {_brief(error)}; wanted is {kinds}") from error
 
     def where(self, name: str) -> str:
         return f"{self._url}/{name}"
@@ -222,4 +223,4 @@ def _check_successor(url: str, ours: Root, theirs: Root | None) -> None:
 
 
 def _brief(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    return " ".join(str(error).partition("Debug source:")[0].split())[:300]  # which the store adds for its authors
