@@ -55,13 +55,14 @@ def run(args: argparse.Namespace, name: str, seed: int, folder: Path) -> dict[st
     compute = Compute("cpu", args.compile)
     pre = folder / f"{way.before}{'_'.join(way.settings_before)}_{seed}"
     if not pre.exists():
-        settings = [*args.set, *way.settings_before]
+        settings = [*args.set, *args.set_conservative, *way.settings_before]
         request = TrainRequest(way.before, args.dataset, args.task, pre, args.offline_steps, seed, reward=args.reward)
         train_policy(replace(request, settings=settings, compute=compute))
     start = evaluate_policy(pre / "checkpoints" / "latest", args.task, args.episodes)
     measure = "return_mean" if start["success_rate"] is None else "success_rate"
     online = [f"online.evaluations={args.evaluations}", f"online.evaluation_episodes={args.episodes}"]
     online += [f"online.warmup_steps={args.warmup_steps}"] * (name == "wsrl")
+    online += args.set_conservative if way.after in ("cql", "calql") else []
     request = TrainRequest(
         way.after,
         task=args.task,
@@ -116,12 +117,13 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=10, help="of an evaluation")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--set", nargs="*", default=[], help="settings of every training")
+    parser.add_argument("--set-conservative", nargs="*", default=[], help="settings of every training by CQL or Cal-QL")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     args = parser.parse_args()
     torch.set_num_threads(1)
     file = RESULTS / f"offline_to_online_{args.task.replace('gym:', '').replace(':', '_')}.json"
     known: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"rows": []}
-    known |= {"task": args.task, "offline_steps": args.offline_steps, "settings": args.set}
+    known |= {"task": args.task, "offline_steps": args.offline_steps, "settings": [*args.set, *args.set_conservative]}
     done = {(row["way"], row["seed"]) for row in known["rows"]}
     with tempfile.TemporaryDirectory() as folder:
         for seed in args.seeds:

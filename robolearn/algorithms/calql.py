@@ -6,8 +6,8 @@ fine-tuning begins, and nothing is unlearned. Legend: B batch, E critics, A acti
 
     y      = r + discount * bootstrap * min_e Q'_e(s', a'),   a' ~ pi(s'), no entropy
     bound  = return to go of the data's episode from s
-    soft   = log mean exp over N uniform actions of Q_e(s, a) - log density(a)
-             and N actions each of pi(s) and pi(s') of max(Q_e(s, a), bound) - log density(a)
+    soft   = t * log mean exp over N uniform actions of Q_e(s, a) / t - log density(a)
+             and N actions each of pi(s) and pi(s') of max(Q_e(s, a), bound) / t - log density(a)
     critic = mean over B, sum over E of (Q_e(s, a) - y)^2 + conservatism * (soft - Q_e(s, a))
     actor  = mean of alpha * log pi(a | s) - min_e Q_e(s, a),      a ~ pi(s)
     alpha  = mean of -log(alpha) * (log pi(a | s) + target_entropy)

@@ -5,14 +5,17 @@ critics are pushed down on actions that the data does not show and up on those t
 A action, N sampled actions; s' next state.
 
     y      = r + discount * bootstrap * min_e Q'_e(s', a'),   a' ~ pi(s'), no entropy
-    soft   = log mean exp over N actions each of uniform, pi(s) and pi(s') of Q_e(s, a) - log density(a)
+    soft   = t * log mean exp over N actions each of uniform, pi(s) and pi(s') of Q_e(s, a) / t - log density(a)
     critic = mean over B, sum over E of (Q_e(s, a) - y)^2 + conservatism * (soft - Q_e(s, a))
     actor  = mean of alpha * log pi(a | s) - min_e Q_e(s, a),      a ~ pi(s)
     alpha  = mean of -log(alpha) * (log pi(a | s) + target_entropy)
 
 Differences: the policy is evaluated once a state and N actions are drawn from the answer, where others evaluate it N
 times; all 3 N + 1 actions of a state go through the critics in one product. `soft` is a mean, not a sum, over the
-actions, which shifts it by the constant log(3 N). No Lagrange multiplier.
+actions, which shifts it by the constant t * log(3 N). No Lagrange multiplier. t, the scale of the push, says what
+difference of values is a large one; others have 1 and multiply rewards by 10 instead, which is the same as t = 0.1 with
+conservatism / 10, but for the temperature. With t far above what actions differ by, densities decide: the push then
+meets uniform actions alone, not the policy's, and values of the data rise without bound.
 """
 
 from __future__ import annotations
@@ -54,6 +57,7 @@ class CQLConfig:
     initial_temperature: float = 1.0
     target_entropy_per_action: float = -1.0  # times A
     conservatism: float = 5.0  # weight of the push; 10 on narrow data
+    push_scale: float = 1.0  # t, in the unit of the reward: a tenth of what a success is worth, or less
     num_actions: int = 10  # N
 
 
@@ -119,7 +123,8 @@ class CQL:
         uniform_log_prob = torch.full_like(here_log_prob, -math.log(2.0) * action.shape[-1])
         density = torch.cat([uniform_log_prob, here_log_prob, there_log_prob])
         pushed, push_metrics = self.pushed(values[:, 1:], batch)
-        soft = (pushed - density).logsumexp(1) - math.log(3 * count)
+        scale = self.config.push_scale
+        soft = scale * ((pushed / scale - density).logsumexp(1) - math.log(3 * count))
         gap = soft - values[:, 0]
         distance = (values[:, 0] - target).square()
         loss = (distance + self.config.conservatism * gap).mean(-1).sum()

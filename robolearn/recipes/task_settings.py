@@ -5,24 +5,31 @@
 
 from __future__ import annotations
 
-FEW_DECISIONS = (
+SMALL = (
     "policy.hidden_sizes=64,64",
     "critic_hidden_sizes=64,64",
     "batch_size=64",
     "actor_learning_rate=1e-3",
     "critic_learning_rate=1e-3",
-    "temperature_learning_rate=1e-3",
     "initial_temperature=0.01",
     "target_entropy_per_action=-0.5",
-    "backup_entropy=false",
     "discount=0.97",
-    "online.random_steps=100",
     "online.evaluation_episodes=20",
 )
 """Episodes of a few dozen decisions in the space of the tool, worth 1 at their success: small networks that learn fast,
 and little noise, for a reward that is so rare would not pay for more."""
 
+FEW_DECISIONS = (*SMALL, "temperature_learning_rate=1e-3", "backup_entropy=false", "online.random_steps=100")
+
+CONSERVATIVE = (*SMALL, "num_actions=4", "polyak=0.02", "push_scale=0.05", "conservatism=0.25")
+"""A push in proportion to values between 0 and 1."""
+
 SETTINGS: dict[str, dict[str, tuple[str, ...]]] = {
-    "tool:push-v1": {"sac": FEW_DECISIONS, "rlpd": (*FEW_DECISIONS, "utd=5")},
+    "tool:push-v1": {
+        "sac": FEW_DECISIONS,
+        "rlpd": (*FEW_DECISIONS, "utd=5"),
+        "cql": CONSERVATIVE,
+        "calql": CONSERVATIVE,
+    },
 }
 """By task and algorithm, in the words of `--set`."""

@@ -46,7 +46,7 @@ class TrainRequest:
     @property
     def begins_with(self) -> tuple[str, ...]:
         """Settings that the task wants, below the request's own."""
-        if self.task is None or self.dataset is not None or self.resume is not None:
+        if self.task is None or self.resume is not None:
             return ()
         return SETTINGS.get(self.task, {}).get(self.algorithm, ())
 

@@ -103,6 +103,29 @@ def test_above_all_its_values_the_policys_actions_are_not_pushed() -> None:
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
+def test_a_push_of_a_small_scale_meets_the_largest_value_alone() -> None:
+    batch = transitions()
+    cql = make(CQL, push_scale=1e-4)
+    gap = cql.critic_loss(batch, UNIFORM, NOISE)[1]["gap"]
+    state, next_state = cql.actor.features(batch), cql.actor.features(batch, "next_")
+    own = torch.cat([cql.actor.draw(state, NOISE[0])[0], cql.actor.draw(next_state, NOISE[1])[0]])
+    tried = torch.cat([2.0 * UNIFORM - 1.0, own])
+    values = torch.stack([cql.critic(state, action) for action in tried])  # (3 N, E, B)
+    data = cql.critic(state, cql.actor.normalized_action(batch["action"]))
+    torch.testing.assert_close(gap, (values.amax(0) - data).mean().detach(), atol=2e-3, rtol=0)
+
+
+def test_the_push_is_the_same_in_another_unit_of_reward() -> None:
+    """What it does to values ten times as large with ten times the scale is ten times what it does to these."""
+    batch = transitions()
+    small, large = make(CQL, push_scale=0.1), make(CQL, push_scale=1.0)
+    with torch.no_grad():
+        for a, b in zip(*(list(each.critic.parameters())[-2:] for each in (small, large)), strict=True):
+            b.copy_(10.0 * a)
+    gaps = [each.critic_loss(batch, UNIFORM, NOISE)[1]["gap"] for each in (small, large)]
+    torch.testing.assert_close(10.0 * gaps[0], gaps[1], rtol=1e-4, atol=1e-5)
+
+
 def test_values_of_the_data_rise_above_those_of_other_actions() -> None:
     cql = make(CQL, critic_learning_rate=1e-2)
     first = cql.validate(transitions())["gap"]

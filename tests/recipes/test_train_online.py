@@ -175,9 +175,11 @@ def test_a_training_begins_with_what_its_task_wants(task: str, algorithm: str) -
     wanted = read_settings(SETTINGS[task][algorithm])
     assert config.discount == 0.5  # --set is stronger
     assert config.batch_size == int(wanted["batch_size"])
-    assert online.random_steps == int(wanted["online.random_steps"])
-    elsewhere = configure(replace(request, dataset=Path("dataset")))[0]
-    assert elsewhere == configure(TrainRequest(algorithm, settings=("discount=0.5",)))[0]
+    assert online.evaluation_episodes == int(wanted["online.evaluation_episodes"])
+    assert configure(replace(request, dataset=Path("dataset")))[0] == config  # which is read as the task shows it
+    assert (
+        configure(replace(request, task=None))[0] == configure(TrainRequest(algorithm, settings=("discount=0.5",)))[0]
+    )
 
 
 def test_a_policy_that_answers_nan_ends_the_training_with_what_to_look_at(tmp_path: Path) -> None:
