@@ -94,7 +94,7 @@ def demonstrations(
     a success. Raises DatasetError or SpecError when they do not fit.
     """
     store = ZarrStore.open(dataset)
-    check_reward(store, reward)
+    check_reward(store, reward, None if task.startswith(TOOL) else discount)
     usable = [index for index, info in enumerate(store.episodes) if info.length] if episodes is None else episodes
     own = twin_task(task)
     tasks = {store.episodes[index].task for index in usable} - {own, ""}

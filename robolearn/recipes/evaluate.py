@@ -85,6 +85,8 @@ def evaluate_policy(
         outcomes = _judge_vectors(policy, str(checkpoint), task, episodes, seed, video, device, world, progress)
     elif is_gym(task):
         raise SpecError(f"{checkpoint} is no policy of vectors; {task} shows nothing else")
+    elif task != twin_task(task):
+        raise SpecError(f"{checkpoint} is no policy of vectors; judge it on {twin_task(task)}, not in the tool's space")
     else:
         outcomes = _judge_in_loop(policy, str(checkpoint), task, episodes, seed, execute_steps, video, world, progress)
 

@@ -24,6 +24,7 @@ from robolearn.networks.normalizer import FieldStatistics
 from robolearn.policies.gaussian import vector_spec
 from robolearn.policies.instruction import embed
 from robolearn.policies.robot_features import policy_spec
+from robolearn.rewards.shaping import Shaper, ShapingConfig
 from robolearn.specs import INSTRUCTION, InterfaceSpec
 
 VALIDATION_FRACTION = 0.1  # of the episodes, at least one, held out from learning
@@ -169,7 +170,7 @@ class TransitionData:
         successful: bool = False,
     ) -> None:
         store = ZarrStore.open(dataset)
-        check_reward(store, reward)
+        check_reward(store, reward, discount)
         self.spec = vector_spec(store.spec.interface, privileged)
         if split is None:
             usable = [i.id for i in store.episodes if i.length > 0 and not (successful and i.success is False)]
@@ -239,10 +240,15 @@ def tensors(batch: Mapping[str, NDArray], device: str) -> Batch:
     return {name: torch.from_numpy(values).to(device) for name, values in batch.items()}
 
 
-def check_reward(store: ZarrStore, reward: str) -> None:
-    """Raise DatasetError for a column of progress: it reaches a learner as a difference alone."""
+def check_reward(store: ZarrStore, reward: str, discount: float | None = None) -> None:
+    """Raise DatasetError for a column of progress: it reaches a learner as a difference alone. Raise SpecError for a
+    shaped one where the learner's discount is another than it was shaped for; None: not per step, and not compared."""
     column = store.columns.get(reward)
-    if column is not None and column.attributes.get("kind") == "potential":
+    if column is None:
+        return
+    if discount is not None and "potential" in column.attributes:
+        Shaper(ShapingConfig(float(column.attributes["discount"]))).check_discount(discount)
+    if column.attributes.get("kind") == "potential":
         raise DatasetError(
             f"{reward} is progress, and who is paid for it stays near the goal; make a reward of it with "
             f"`robolearn reward shape {store.name} --progress {reward}`"

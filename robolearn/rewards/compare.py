@@ -7,8 +7,8 @@
     STARC (Skalse et al. 2024)   C(R)(s, a) = E[R - V(s) + g V(S')], S' ~ T(s, a), V the value of a fixed policy;
                                  d = |C(R1)/|C(R1)| - C(R2)/|C(R2)|| / 2
 
-All are blind to scale and to potential shaping. Only STARC is also blind to moving reward between next states that the
-agent cannot choose between, which changes no policy's return. Legend: S states, A actions, N transitions.
+All are blind to scale and to potential shaping. Only STARC is also blind to moving reward between next states that no
+policy can choose between, which changes no policy's return. Legend: S states, A actions, N transitions.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ for robot progress models by Robo-Dopamine (Dopamine-RL). With potential F and d
     r' = r + scale (g^n bootstrap F(s') - F(s))        bootstrap: 0 where terminated, by success or failure, else 1
 
 Three rules keep the optimal policy what it was: F counts as 0 at every terminal state, but not where an episode is cut
-off; g is the agent's own; both potentials of a transition come from the same version of the same model. Adding F itself
-instead of the difference makes an agent hover near the goal.
+off; g is the learner's own; both potentials of a transition come from the same version of the same model. Adding F
+itself instead of the difference makes a policy hover near the goal.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from robolearn.errors import SpecError
 class ShapingConfig:
     """Settings of Shaper."""
 
-    discount: float = 0.99  # of the agent, per step
+    discount: float = 0.99  # of the learner, per step
     scale: float = 1.0  # of the potential, in units of the reward
 
 
@@ -47,11 +47,11 @@ class Shaper:
             raise SpecError(f"the shaper's discount is {config.discount:g}, expected more than 0 and at most 1")
         self.config = config
 
-    def check_discount(self, agent_discount: float) -> None:
-        """Raise SpecError unless the agent discounts as the shaper does."""
-        if abs(agent_discount - self.config.discount) > 1e-9:
+    def check_discount(self, discount: float) -> None:
+        """Raise SpecError unless a learner with this discount discounts as the shaper does."""
+        if abs(discount - self.config.discount) > 1e-9:
             raise SpecError(
-                f"the shaper discounts by {self.config.discount:g}, the agent by {agent_discount:g}; "
+                f"the shaper discounts by {self.config.discount:g}, the learner by {discount:g}; "
                 "give both the same, or shaping changes which policy is best"
             )
 

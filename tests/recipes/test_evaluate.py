@@ -110,6 +110,8 @@ def test_what_cannot_be_evaluated(tmp_path: Path) -> None:
         evaluate_policy(tmp_path / "none", TASK.id, 1)
     with pytest.raises(SpecError, match="at least 1"):
         evaluate_policy("scripted", TASK.id, 0)
+    with pytest.raises(SpecError, match="judge it on push-v1, not in the tool's space"):
+        evaluate_policy("scripted", "tool:push-v1", 1)
 
 
 @given(episodes=st.integers(1, 10_000), share=st.floats(0, 1))

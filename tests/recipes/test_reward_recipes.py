@@ -440,7 +440,9 @@ def test_progress_is_learned_from_as_a_difference_alone(dataset: Path, capsys: p
     # Whatever way was taken, the discounted sum is that of the reward less the first potential.
     discounted = 0.9 ** np.arange(len(shaped))
     assert shaped @ discounted == pytest.approx(discounted[-1] - 0.2, abs=1e-5)
-    assert run([*train, "--reward", column]) == 0
+    with pytest.raises(SpecError, match=r"discounts by 0.9, the learner by 0.99; give both the same"):
+        run([*train, "--reward", column])
+    assert run([*train, "--reward", column, "--set", "discount=0.9"]) == 0
     with pytest.raises(DatasetError, match="no potential; learn from it as it is"):
         run(["reward", "shape", str(dataset), "--progress", column])
 

@@ -99,7 +99,7 @@ def test_an_n_step_transition_is_discounted_n_times() -> None:
 def test_discounts_and_versions_must_agree() -> None:
     shaper = Shaper(ShapingConfig(0.99))
     shaper.check_discount(0.99)
-    with pytest.raises(SpecError, match=r"discounts by 0.99, the agent by 0.95"):
+    with pytest.raises(SpecError, match=r"discounts by 0.99, the learner by 0.95"):
         shaper.check_discount(0.95)
     one = torch.ones(1)
     with pytest.raises(SpecError, match="progress-a and progress-b were mixed"):

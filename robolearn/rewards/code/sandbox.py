@@ -1,4 +1,4 @@
-"""Runs written reward code in a process of its own that can reach nothing; never in the trainer.
+"""Runs written reward code in a process of its own that can reach nothing; never in the one that trains.
 
     allow-list -> child in a new network namespace, isolated Python, empty environment -> limits on CPU time, memory,
     files and processes, no privileges, few builtins -> one JSON line in, one out, under a wall-clock limit
