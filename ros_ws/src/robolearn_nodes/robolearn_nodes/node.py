@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -113,6 +114,8 @@ def run(make_node: Callable[[], Node], work: Callable[[Any], None] = rclpy.spin)
     Ctrl-C and SIGTERM are a clean end (0); what was raised on purpose is one line on stderr (2).
     """
     node = None
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as while this node's modules were read
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         rclpy.init(args=sys.argv)
         node = make_node()
