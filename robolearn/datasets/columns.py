@@ -39,6 +39,7 @@ COLUMNS = "columns"
 LABELLING = ".labelling"  # exists while somebody writes columns
 NAME = re.compile(r"[a-z][a-z0-9_]*(/[A-Za-z0-9][A-Za-z0-9_.-]{0,99})?")
 SHARD_BYTES = 4 << 20  # uncompressed; a shard is written anew with what comes into it
+COPIED_AT_ONCE = 64  # episodes; with each write the list of those that are there is written, too
 OURS = ("spec", "episodes", "unit", "names")  # attributes that say what the array is, not who made it
 
 
@@ -269,10 +270,14 @@ def copy_columns(sources: Sequence[tuple[ZarrStore, int]], target: ZarrStore) ->
                 raise DatasetError(f"{store.path}: column {name} was made otherwise than that of another dataset")
     for name, column in columns.items():
         with target.column_writer(name, column.spec, column.attributes) as writer:
-            for index, (store, source) in enumerate(sources):
-                episode = store.episodes[source]
-                if name in store.columns and store.columns[name].has(episode.id, episode.start, episode.stop):
-                    writer.write(index, store.read(source, [name])[name])
+            for first in range(0, len(sources), COPIED_AT_ONCE):
+                values: dict[int, NDArray] = {}
+                for index, (store, source) in enumerate(sources[first : first + COPIED_AT_ONCE], first):
+                    episode = store.episodes[source]
+                    if name in store.columns and store.columns[name].has(episode.id, episode.start, episode.stop):
+                        values[index] = store.read(source, [name])[name]
+                if values:
+                    writer.write_all(values)
 
 
 def _brief(value: Any) -> str:

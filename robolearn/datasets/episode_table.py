@@ -85,6 +85,18 @@ class EpisodeTable:
             rows[row.id] = row
         return replace(self, rows=rows, edits=tuple(Edit(what, tuple(before)) for what, before in edits))
 
+    def followed_by(
+        self, older: Sequence[Mapping[str, Any]], blocks: int, newest: Sequence[Mapping[str, Any]]
+    ) -> EpisodeTable:
+        """The table that is on disk by now: of so many blocks, `older` being the lines of those that this one has not,
+        and of the lines in the root file. Raises as `grown` does."""
+        tail, known = tuple(map(json.dumps, newest)), self.tail or ()
+        if not isinstance(blocks, int) or blocks < self.blocks:
+            raise ValueError(f"{blocks} blocks of lines")
+        if known != tuple(map(json.dumps, [*older, *newest][: len(known)])):
+            raise ValueError("lines that were there are others now")
+        return replace(self.grown([*older, *newest][len(known) :]), blocks=blocks, tail=tail)
+
     def _changed(self, rows: Sequence[EpisodeInfo], edits: tuple[Edit, ...], more: Mapping[str, Any]) -> EpisodeTable:
         tail = None if self.tail is None else (*self.tail, *(_line(row, more) for row in rows))
         return replace(self, rows={**self.rows, **{row.id: row for row in rows}}, edits=edits, tail=tail)
@@ -114,21 +126,12 @@ def older_table(rows: Iterable[Mapping[str, Any]], edits: Iterable[Mapping[str, 
     return replace(table, edits=tuple(edit for edit in known if edit.before))
 
 
-def read_table(older: Sequence[Mapping[str, Any]], blocks: int, newest: Sequence[Mapping[str, Any]]) -> EpisodeTable:
-    """The table of the lines of so many blocks and those of the root file. Raises as `EpisodeTable.grown` does."""
-    if not isinstance(blocks, int) or blocks < 0:
-        raise ValueError(f"{blocks} blocks of lines")
-    table = EpisodeTable({}).grown([*older, *newest])
-    return replace(table, blocks=blocks, tail=tuple(map(json.dumps, newest)))
-
-
-def read_blocks(files: Files, blocks: int) -> list[dict[str, Any]]:
-    """The lines of so many blocks. Raises DatasetError naming one that is damaged or gone."""
+def read_blocks(files: Files, blocks: range) -> list[dict[str, Any]]:
+    """The lines of these blocks. Raises DatasetError naming one that is damaged or gone."""
     lines = []
     with ThreadPoolExecutor(READ_AT_ONCE, "dataset-table") as pool:
-        for first in range(0, blocks, READ_AT_ONCE):
-            numbers = range(first, min(first + READ_AT_ONCE, blocks))
-            for read in pool.map(lambda number: _read_block(files, number), numbers):
+        for first in range(0, len(blocks), READ_AT_ONCE):
+            for read in pool.map(lambda number: _read_block(files, number), blocks[first : first + READ_AT_ONCE]):
                 lines += read
     return lines
 

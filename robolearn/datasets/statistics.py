@@ -79,7 +79,7 @@ def stored(store: ZarrStore) -> Summaries | None:
     """What is kept, where it is of the first of the visible episodes, and of nothing else."""
     found: Any = store.attributes.get(STATISTICS)
     try:
-        fits = found["fingerprint"] == _fingerprint(store.episodes[: found["episodes"]])
+        fits = found["fingerprint"] == store.fingerprint.of(store.episodes[: found["episodes"]])
         return dict(found) if fits and found["episodes"] <= len(store.episodes) else None
     except (KeyError, TypeError):
         return None
@@ -96,7 +96,7 @@ def updated(store: ZarrStore, kept: Summaries | None) -> Summaries:
     number, total, low, high = zip(*there, strict=True) if there else ((), (), (), ())
     return {
         "episodes": len(store.episodes),
-        "fingerprint": _fingerprint(store.episodes),
+        "fingerprint": store.fingerprint.of(store.episodes),
         "steps": sum(part["steps"] for part in parts),
         "fields": {name: _merged([part["fields"][name] for part in parts if name in part["fields"]]) for name in names},
         "returns": [sum(number), sum(total), min(low), max(high)] if there else None,
@@ -104,9 +104,23 @@ def updated(store: ZarrStore, kept: Summaries | None) -> Summaries:
     }
 
 
-def _fingerprint(episodes: Sequence[EpisodeInfo]) -> str:
-    rows = [[episode.id, episode.start, episode.length] for episode in episodes]
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+class Fingerprint:
+    """Of episodes: SHA-256 of their ids, starts and lengths. Those that follow on the last ones cost what they add."""
+
+    def __init__(self) -> None:
+        self._rows: list[EpisodeInfo] = []
+        self._hash = hashlib.sha256(b"[")
+
+    def of(self, episodes: Sequence[EpisodeInfo]) -> str:
+        if episodes[: len(self._rows)] != self._rows:
+            self._rows, self._hash = [], hashlib.sha256(b"[")
+        for row in episodes[len(self._rows) :]:
+            text = json.dumps([row.id, row.start, row.length])
+            self._hash.update(f", {text}".encode() if self._rows else text.encode())
+            self._rows.append(row)
+        whole = self._hash.copy()
+        whole.update(b"]")
+        return whole.hexdigest()[:16]
 
 
 def _keep(store: ZarrStore, whole: Summaries) -> None:

@@ -32,7 +32,6 @@ from robolearn.datasets.episode_table import (
     block_file,
     older_table,
     read_blocks,
-    read_table,
 )
 from robolearn.datasets.files import Files, LocalFiles
 from robolearn.datasets.shards import ArrayLayout, power_of_two
@@ -50,8 +49,9 @@ NUM_BLOCKS, NEWEST = "episode_blocks", "newest_episodes"  # attributes of the ro
 ADVICE = "name a folder that `robolearn collect` wrote"
 
 CHUNK_ROWS = 1024  # of arrays without images
-SHARD_ROWS = 65536
-SHARD_BYTES = 32 << 20  # that a shard of images should not pass by much
+SHARD_ROWS = 65536  # at most
+VECTOR_SHARD_BYTES = 128 << 10  # uncompressed, and SHARD_BYTES of images: the last shard is copied for every episode,
+SHARD_BYTES = 8 << 20  # which is more than the episode when shards are large
 
 
 def array_layouts(spec: DatasetSpec) -> dict[str, ArrayLayout]:
@@ -65,13 +65,13 @@ def array_layouts(spec: DatasetSpec) -> dict[str, ArrayLayout]:
         dtype=np.dtype("int64"),
         codec=Zstd(),
         chunk_rows=CHUNK_ROWS,
-        shard_rows=SHARD_ROWS,
+        shard_rows=_shard_rows(16 * number),
         dimension_names=("time", "field", "clock"),
         fill_value=NO_STAMP,
         attributes={**columns, "clocks": ["capture", "receive"], "unit": "ns"},
     )
     layouts["valid"] = ArrayLayout(
-        "valid", (number,), np.dtype("bool"), Zstd(), CHUNK_ROWS, SHARD_ROWS, ("time", "field"), False, columns
+        "valid", (number,), np.dtype("bool"), Zstd(), CHUNK_ROWS, _shard_rows(number), ("time", "field"), False, columns
     )
     for name, stream in spec.streams.items():
         axes = tuple(f"{name}_{axis}" for axis in range(len(stream.array.shape)))
@@ -81,7 +81,7 @@ def array_layouts(spec: DatasetSpec) -> dict[str, ArrayLayout]:
             dtype=np.dtype(stream.array.dtype),
             codec=Zstd(),
             chunk_rows=CHUNK_ROWS,
-            shard_rows=SHARD_ROWS,
+            shard_rows=_shard_rows(_row_bytes(stream.array)),
             dimension_names=("sample", *axes),
             fill_value=False if stream.array.dtype == "bool" else 0,
             attributes={"unit": stream.array.unit, "names": list(stream.array.names), "rate_hz": stream.rate_hz},
@@ -92,7 +92,7 @@ def array_layouts(spec: DatasetSpec) -> dict[str, ArrayLayout]:
             dtype=np.dtype("int64"),
             codec=Zstd(),
             chunk_rows=CHUNK_ROWS,
-            shard_rows=SHARD_ROWS,
+            shard_rows=_shard_rows(16),
             dimension_names=("sample", "clock"),
             fill_value=NO_STAMP,
             attributes={"clocks": ["capture", "receive"], "unit": "ns"},
@@ -118,13 +118,20 @@ def _field_layout(spec: DatasetSpec, name: str, field: ArraySpec) -> ArrayLayout
         codec, ratio = image_codec(spec.codec_of(name), field)
         grouped = name in spec.video_fields
         chunk = spec.codec_of(name).group if grouped else 1
-        rows = power_of_two(
-            SHARD_BYTES * ratio / (dtype.itemsize * max(math.prod(field.shape), 1)), 64, 16384 if grouped else 4096
-        )
+        rows = power_of_two(SHARD_BYTES * ratio / _row_bytes(field), 64, 16384 if grouped else 4096)
         axes = ("height", "width", "channel")[: len(field.shape)]
         return ArrayLayout(name, field.shape, dtype, codec, chunk, rows, ("time", *axes), 0, attributes, grouped, True)
     fill = {"action_source": UNKNOWN_SOURCE, "held": False}.get(name, False if dtype.kind == "b" else 0)
-    return ArrayLayout(name, field.shape, dtype, Zstd(), CHUNK_ROWS, SHARD_ROWS, ("time", *axes), fill, attributes)
+    rows = _shard_rows(_row_bytes(field))
+    return ArrayLayout(name, field.shape, dtype, Zstd(), CHUNK_ROWS, rows, ("time", *axes), fill, attributes)
+
+
+def _row_bytes(array: ArraySpec) -> int:
+    return max(np.dtype(array.dtype).itemsize * math.prod(array.shape), 1)
+
+
+def _shard_rows(row_bytes: int) -> int:
+    return power_of_two(VECTOR_SHARD_BYTES / max(row_bytes, 1), CHUNK_ROWS, SHARD_ROWS)
 
 
 @dataclass(frozen=True)
@@ -161,8 +168,11 @@ def open_files(path: Path) -> LocalFiles:
         raise DatasetError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def read_root(source: Path | Files) -> Root:
-    """Read the root file. Raises DatasetError in one line when this is no dataset of ours, damaged or newer."""
+def read_root(source: Path | Files, known: Root | None = None) -> Root:
+    """Read the root file, and the blocks that it counts; of a table that follows on a known one what is new.
+
+    Raises DatasetError in one line when this is no dataset of ours, damaged or newer.
+    """
     files = open_files(source) if isinstance(source, Path) else source
     path, file = files.where("").rstrip("/"), files.where(ROOT_FILE)
     try:
@@ -183,13 +193,14 @@ def read_root(source: Path | Files) -> Root:
         )
     attributes = dict(attributes)
     blocks = attributes.pop(NUM_BLOCKS, None if version >= 3 else 0)
-    older = read_blocks(files, blocks) if isinstance(blocks, int) else []
+    start = EpisodeTable({}) if known is None or known.table.tail is None else known.table
+    older = read_blocks(files, range(start.blocks, blocks)) if isinstance(blocks, int) else []
     try:
         spec = DatasetSpec.from_json(attributes.pop("spec"))
         if version < 3:
             table = older_table(attributes.pop("episodes"), attributes.pop("edits", ()))
         else:
-            table = read_table(older, blocks, attributes.pop(NEWEST))
+            table = start.followed_by(older, blocks, attributes.pop(NEWEST))
         num_steps = int(attributes.pop("num_steps"))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RobolearnError) as error:
         raise DatasetError(f"{file} is damaged: its spec or episode table cannot be read ({error})") from error

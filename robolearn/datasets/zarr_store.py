@@ -20,7 +20,7 @@ from robolearn.datasets.episode_table import Edit, EpisodeTable
 from robolearn.datasets.files import Files, LocalFiles
 from robolearn.datasets.remote import RemoteFiles, is_url
 from robolearn.datasets.shards import ArrayReader
-from robolearn.datasets.statistics import stored, updated
+from robolearn.datasets.statistics import Fingerprint, stored, updated
 from robolearn.datasets.store import DatasetSpec, EpisodeInfo, UnfinishedEpisode, WriterConfig, step_ns
 from robolearn.datasets.streams import align
 from robolearn.datasets.zarr_layout import (
@@ -48,15 +48,25 @@ MAX_CATCH_UP = 8  # episodes without statistics that a writer adds to them
 class ZarrStore:
     """A dataset on a disk, or in an object store, where it can be read only.
 
-    Reads are thread-safe and see the episodes that were committed when it was opened.
+    Reads are thread-safe and see the episodes that were committed when it was opened, or refreshed.
     """
 
     def __init__(self, files: Files) -> None:
         self.name = files.where("").rstrip("/")  # what people call it: a path or a URL
         self.files = files
-        root = read_root(files)
-        self._committed(root)
-        self._readers: dict[str, ArrayReader] = {}
+        self.fingerprint = Fingerprint()
+        self._load(read_root(files))
+
+    def refresh(self) -> None:
+        """See what was committed and computed meanwhile; costs what that is, not what there was before.
+
+        Raises DatasetError when another dataset has taken the name.
+        """
+        self._load(read_root(self.files, self._root if self.is_local else None))
+
+    def _load(self, root: Root) -> None:
+        files = self.files
+        readers: dict[str, ArrayReader] = {}
         for name, layout in array_layouts(root.spec).items():
             found, num_rows = read_array(files, layout)
             if num_rows < root.num_rows(name):
@@ -64,7 +74,9 @@ class ZarrStore:
                     f"{files.where(f'{name}/{ROOT_FILE}')}: field {name} has {num_rows} steps, the episode table "
                     f"{root.num_rows(name)}; the array was cut or replaced"
                 )
-            self._readers[name] = ArrayReader(files, found)
+            readers[name] = ArrayReader(files, found)
+        self._committed(root)
+        self._readers = readers
         self._columns: dict[str, Column] = {}
         self._read_columns()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 import threading
 import zipfile
@@ -12,11 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from painted import as_schema_2, dataset, dataset_spec, record
+from painted import CAMERAS, SUCCESS, as_schema_2, dataset, dataset_spec, record, step
 
 from robolearn.datasets import edit, zarr_layout
 from robolearn.datasets.disk import Disk
@@ -25,11 +27,12 @@ from robolearn.datasets.files import LocalFiles
 from robolearn.datasets.info import info
 from robolearn.datasets.repair import repair
 from robolearn.datasets.statistics import statistics
-from robolearn.datasets.store import EpisodeInfo, WriterConfig
+from robolearn.datasets.store import EpisodeInfo, EpisodeMeta, WriterConfig
 from robolearn.datasets.verify import verify
 from robolearn.datasets.zarr_layout import Root, read_root, write_root
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
+from robolearn.specs import ArraySpec
 
 ROW = EpisodeInfo("", 0, 1, "push-v1", "", None, True, True, False, "", "", 0, "", {}, {}, {})
 State = tuple[list[EpisodeInfo], list[tuple[str, list[EpisodeInfo]]]]
@@ -85,12 +88,14 @@ def test_what_is_read_is_what_was_written_whatever_was_done(
 ) -> None:
     with tempfile.TemporaryDirectory() as name, Disk(fsync=False) as disk, pytest.MonkeyPatch.context() as patch:
         path, seen, state = Path(name), [], ([], [])
-        root = Root(dataset_spec(cameras=()), EpisodeTable({}), 0, {})
+        root = refreshed = Root(dataset_spec(cameras=()), EpisodeTable({}), 0, {})
         patch.setattr(zarr_layout, "BLOCK_BYTES", block_bytes)
         for number, operation in enumerate([*first, *later]):
             root, state = changed(root, state, operation)
             root = write_root(path, root, disk)
             assert state_of(root) == state
+            refreshed = read_root(path, refreshed)  # what is new alone
+            assert state_of(refreshed) == state
             if number >= len(first):  # another process does the rest: each time from what is on disk
                 root = read_root(path)
                 assert state_of(root) == state
@@ -103,30 +108,30 @@ def test_a_commit_writes_as_much_however_many_episodes_there_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "d"
-    monkeypatch.setattr(zarr_layout, "BLOCK_BYTES", 2000)
+    monkeypatch.setattr(zarr_layout, "BLOCK_BYTES", 1000)
     store = ZarrStore.create(path, dataset_spec())
     empty, sizes, blocks = (path / "zarr.json").stat().st_size, [], {}
     config = WriterConfig(statistics=False, fsync=False)
     with store.writer(config) as writer:
-        for number in range(30):
+        for number in range(15):
             record(writer, 1, number)
             sizes.append((path / "zarr.json").stat().st_size - empty)
             for file in (path / "episodes").glob("*"):
                 about = file.stat().st_ino, file.stat().st_mtime_ns
                 assert blocks.setdefault(file.name, about) == about
-    assert max(sizes) < 2100
+    assert max(sizes) < 1100
     assert len(blocks) > 4
     before = ZarrStore.open(path).episodes
     assert before == store.episodes
-    edit.tag(path, list(range(30)), {"note": "much"})
+    edit.tag(path, list(range(15)), {"note": "much"})
     with ZarrStore.open(path).writer(config) as writer:
-        record(writer, 1, 30)
-    assert (path / "zarr.json").stat().st_size - empty < 2100  # what can be undone is no part of it
+        record(writer, 1, 15)
+    assert (path / "zarr.json").stat().st_size - empty < 1100  # what can be undone is no part of it
     edit.undo(path)
-    assert ZarrStore.open(path).episodes[:30] == before
+    assert ZarrStore.open(path).episodes[:15] == before
     edit.delete(path, [0])
     edit.collect_garbage(path)
-    assert [row.id for row in ZarrStore.open(path).episodes[:29]] == [row.id for row in before[1:]]
+    assert [row.id for row in ZarrStore.open(path).episodes[:14]] == [row.id for row in before[1:]]
     assert verify(path).ok
 
 
@@ -159,8 +164,16 @@ def test_a_dataset_of_schema_2_is_left_alone_until_it_is_written_to(tmp_path: Pa
     assert [(row.id, row.length, dict(row.tags)) for row in store.episodes] == [
         (f"episode-{number}", 3 + number, {}) for number in range(3)
     ]
-    for index, first in enumerate((0, 3, 7)):
-        assert store.read(index)["action"][0, 0] == first
+    with store.writer() as writer:  # into arrays of larger shards than today's
+        writer.begin(EpisodeMeta(id="episode-3", task="push-v1"))
+        for number in range(12, 15):
+            writer.append({name: value for name, value in step(number).items() if name not in CAMERAS}, {})
+        writer.commit(SUCCESS)
+    assert store.reader("action").layout.shard_rows > zarr_layout.array_layouts(store.spec)["action"].shard_rows
+    group = zarr.open_group(path, mode="r")
+    for index, (first, length) in enumerate(((0, 3), (3, 4), (7, 5), (12, 3))):
+        assert store.read(index)["action"][:, 0].tolist() == list(range(first, first + length))
+        np.testing.assert_array_equal(group["action"][first : first + length], store.read(index)["action"])  # type: ignore[index]
     assert verify(path).ok
 
 
@@ -287,12 +300,15 @@ def test_readers_find_whole_tables_while_a_writer_writes(tmp_path: Path, monkeyp
     path = tmp_path / "d"
     monkeypatch.setattr(zarr_layout, "BLOCK_BYTES", 700)
     store, done, counts = dataset(path, [1]), threading.Event(), [0]
+    follower = ZarrStore.open(path)
 
     def look() -> None:
         while not done.is_set():
-            episodes = ZarrStore.open(path).episodes
-            assert [row.start for row in episodes] == list(range(len(episodes)))
-            counts.append(len(episodes))
+            follower.refresh()
+            for there in (ZarrStore.open(path), follower):
+                assert [row.start for row in there.episodes] == list(range(len(there.episodes)))
+                assert there.read(-1, ["action"])["action"].tolist() == [[len(there.episodes) - 1] * 2]
+            counts.append(len(follower.episodes))
 
     with ThreadPoolExecutor(1) as pool, store.writer(WriterConfig(fsync=False)) as writer:
         looking = pool.submit(look)
@@ -300,4 +316,53 @@ def test_readers_find_whole_tables_while_a_writer_writes(tmp_path: Path, monkeyp
             record(writer, 1, number)
         done.set()
         looking.result()
+    assert counts == sorted(counts)
     assert len(set(counts)) > 3
+
+
+def grow(path: Path, length: int) -> None:
+    with ZarrStore.open(path).writer() as writer:
+        record(writer, length, ZarrStore.open(path).num_steps)
+
+
+def test_a_refreshed_store_is_one_that_is_opened_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "d"
+    dataset(path, [1, 2])
+    as_schema_2(path)
+    monkeypatch.setattr(zarr_layout, "BLOCK_BYTES", 700)
+    follower = ZarrStore.open(path)
+    changes: list[Callable[[], object]] = [
+        lambda: None,
+        lambda: edit.delete(path, [0]),
+        lambda: edit.undo(path),
+        lambda: grow(path, 3),
+        lambda: edit.trim(path, 1, 1),
+        lambda: ZarrStore.open(path).column_writer("reward", ArraySpec(()), {}).close(),
+        lambda: grow(path, 2),
+    ]
+    for change in changes:
+        change()
+        follower.refresh()
+        opened = ZarrStore.open(path)
+        assert (follower.episodes, follower.edits, list(follower.columns)) == (
+            opened.episodes,
+            opened.edits,
+            list(opened.columns),
+        )
+        assert statistics(follower) == statistics(opened)
+        for index in range(len(opened.episodes)):
+            np.testing.assert_array_equal(follower.read(index)["image_front"], opened.read(index)["image_front"])
+    edit.delete(path, [0])
+    edit.collect_garbage(path)
+    with pytest.raises(DatasetError, match="written anew since it was opened"):
+        follower.refresh()
+
+
+@given(st.lists(st.integers(1, 400), min_size=0, max_size=3), st.sampled_from(["float32", "float64", "uint8", "bool"]))
+def test_shards_are_small_enough_to_be_copied_with_every_episode(shape: list[int], dtype: str) -> None:
+    spec = replace(dataset_spec(), extra={"more": ArraySpec(tuple(shape), dtype)})
+    for layout in zarr_layout.array_layouts(spec).values():
+        row_bytes = math.prod(layout.row_shape) * layout.dtype.itemsize
+        assert layout.shard_rows % layout.chunk_rows == 0
+        if layout.name not in spec.image_fields:
+            assert layout.shard_rows * row_bytes <= max(128 << 10, layout.chunk_rows * row_bytes)

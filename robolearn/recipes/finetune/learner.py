@@ -222,7 +222,11 @@ def follow(learner: Learner, path: Path, alive: Callable[[], bool], poll_s: floa
         going = alive()  # asked before looking: what was committed until then is still learned from
         root = path / "zarr.json"
         if root.exists() and (text := _stamp(root)) != seen:
-            seen, store = text, ZarrStore.open(path)
+            seen = text
+            if store is None:
+                store = ZarrStore.open(path)
+            else:
+                store.refresh()
         if store is not None and learner.learned < len(store.episodes):
             learner.learn(store)
         elif not going:
