@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
-from robolearn.datasets.files import Files
+from robolearn.datasets.files import Files, LocalFiles
 from robolearn.datasets.store import EpisodeInfo
 from robolearn.errors import DatasetError
 
@@ -72,8 +72,10 @@ class EpisodeTable:
         """With the lines that follow on those it has. Raises KeyError, TypeError or ValueError for what is damaged."""
         rows, edits = dict(self.rows), [(edit.what, list(edit.before)) for edit in self.edits]
         for line in lines:
-            row = EpisodeInfo.from_json({key: value for key, value in line.items() if key not in ("edit", "undone")})
-            if ("edit" in line or "undone" in line) is not (row.id in rows):
+            marked = "edit" in line or "undone" in line
+            plain = {key: line[key] for key in line if key not in ("edit", "undone")} if marked else line
+            row = EpisodeInfo.from_json(plain)
+            if marked is not (row.id in rows):
                 raise ValueError(f"episode {row.id!r} is there twice, or is changed and was never there")
             if "edit" in line:
                 number, what = line["edit"]
@@ -130,8 +132,9 @@ def read_blocks(files: Files, blocks: range) -> list[dict[str, Any]]:
     """The lines of these blocks. Raises DatasetError naming one that is damaged or gone."""
     lines = []
     with ThreadPoolExecutor(READ_AT_ONCE, "dataset-table") as pool:
+        over = map if isinstance(files, LocalFiles) else pool.map  # a disk answers at once
         for first in range(0, len(blocks), READ_AT_ONCE):
-            for read in pool.map(lambda number: _read_block(files, number), blocks[first : first + READ_AT_ONCE]):
+            for read in over(lambda number: _read_block(files, number), blocks[first : first + READ_AT_ONCE]):
                 lines += read
     return lines
 
