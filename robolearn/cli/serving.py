@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from pathlib import Path
@@ -44,10 +45,8 @@ def serve(
     if json:
         print_json({"address": server.address, "policy": str(checkpoint)})
     say(f"{checkpoint} is served at {server.address}; end with Ctrl-C")
-    try:
+    with contextlib.closing(server), contextlib.suppress(KeyboardInterrupt):
         server.serve()
-    finally:
-        server.close()
     return 0
 
 
@@ -83,8 +82,6 @@ def reward_serve(
     if json:
         print_json({"address": server.address, "model": reward.id, "version": reward.version})
     say(f"{model} is served at {server.address}; end with Ctrl-C")
-    try:
+    with contextlib.closing(server), contextlib.suppress(KeyboardInterrupt):
         server.serve()
-    finally:
-        server.close()
     return 0

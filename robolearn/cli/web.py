@@ -46,6 +46,9 @@ def web(
     if token is None and not is_loopback(host):
         token = new_token()
     settings = WebSettings(host, port, token, data, runs, certificate, key)
+    for folder in dict.fromkeys((*data, runs)):
+        if not folder.exists():
+            say(f"{folder} does not exist yet; what comes there will be shown")
     if graph:
         import robolearn.ros  # noqa: F401  supplies rclpy and the messages where ROS 2 is not installed
 
@@ -56,7 +59,8 @@ def web(
         return run(lambda: WebNode(settings), WebNode.work)
     with in_thread(settings) as opened:
         say(f"the page is at {settings.url(opened)}   (Ctrl-C ends it)")
-        threading.Event().wait()
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -277,6 +278,8 @@ def test_killed_in_motion_the_robot_holds_and_goes_on_when_it_is_back(tmp_path: 
         assert again == address
         while (answer := ask(12)).chunk is None:
             assert "not reached" in answer.problem
+        process.send_signal(signal.SIGINT)  # by which a server is meant to end
+        assert process.wait(60) == 0
     finally:
         inference.close()
         assert isinstance(policy, RemotePolicy)
