@@ -66,7 +66,7 @@ class OnlineConfig:
     num_envs: int = 1
     image_size: int = 0  # [pixels], height and width of the cameras, which are seen instead of poses; 0 for poses
     reward: str = ""  # `task`, `success` or `progress`; empty for `task` of a gym environment and `success` of a twin
-    random_steps: int = 1000  # environment steps before learning, by uniform actions
+    random_steps: int = 100  # environment steps before learning, by uniform actions
     warmup_steps: int = 0  # environment steps before learning, by the policy as it is: for one that was trained before
     replay_capacity: int = 1_000_000  # observations
     num_steps: int = 1  # n of n-step returns
