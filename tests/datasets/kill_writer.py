@@ -23,7 +23,7 @@ from robolearn.datasets import zarr_layout
 from robolearn.datasets.store import EpisodeMeta, WriterConfig
 from robolearn.datasets.zarr_store import ZarrStore
 
-SMALL_BLOCK = 700  # bytes: two rows of the episode table make a block
+SMALL_BLOCK = 600  # bytes: two rows of the episode table make a block
 CHANGES = ("open", "write", "pwrite", "replace", "rename", "unlink", "rmdir", "mkdir", "fsync", "copy_file_range")
 
 

@@ -98,6 +98,7 @@ def test_killed_before_a_change_of_a_file(tmp_path: Path, stride: int) -> None:
     output = run_script("kill_writer.py", "step", path, stride)
     changes = check_kills(path, output) * stride
     assert 100 < changes < 900  # the last child got through, so every change had its turn
+    assert (path / "episodes/0.jsonl").exists()
     check_repair(path)
 
 

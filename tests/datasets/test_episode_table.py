@@ -82,7 +82,7 @@ def changed(root: Root, state: State, operation: tuple[Any, ...]) -> tuple[Root,
     return replace(root, table=table), ([new.get(row.id, row) for row in rows], [*edits, ("tag", chosen)])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(operations, max_size=12), st.sampled_from([1, 700, 1 << 16]), st.lists(operations, max_size=6))
 def test_what_is_read_is_what_was_written_whatever_was_done(
     first: list[tuple[Any, ...]], block_bytes: int, later: list[tuple[Any, ...]]
@@ -114,25 +114,25 @@ def test_a_commit_writes_as_much_however_many_episodes_there_are(
     empty, sizes, blocks = (path / "zarr.json").stat().st_size, [], {}
     config = WriterConfig(statistics=False, fsync=False)
     with store.writer(config) as writer:
-        for number in range(15):
+        for number in range(12):
             record(writer, 1, number)
             sizes.append((path / "zarr.json").stat().st_size - empty)
             for file in (path / "episodes").glob("*"):
                 about = file.stat().st_ino, file.stat().st_mtime_ns
                 assert blocks.setdefault(file.name, about) == about
     assert max(sizes) < 1100
-    assert len(blocks) > 4
+    assert len(blocks) > 3
     before = ZarrStore.open(path).episodes
     assert before == store.episodes
-    edit.tag(path, list(range(15)), {"note": "much"})
+    edit.tag(path, list(range(12)), {"note": "much"})
     with ZarrStore.open(path).writer(config) as writer:
-        record(writer, 1, 15)
+        record(writer, 1, 12)
     assert (path / "zarr.json").stat().st_size - empty < 1100  # what can be undone is no part of it
     edit.undo(path)
-    assert ZarrStore.open(path).episodes[:15] == before
+    assert ZarrStore.open(path).episodes[:12] == before
     edit.delete(path, [0])
     edit.collect_garbage(path)
-    assert [row.id for row in ZarrStore.open(path).episodes[:14]] == [row.id for row in before[1:]]
+    assert [row.id for row in ZarrStore.open(path).episodes[:11]] == [row.id for row in before[1:]]
     assert verify(path).ok
 
 
@@ -236,7 +236,7 @@ def plain_table(path: Path) -> dict[str, dict[str, Any]]:
     return {row["id"]: row for row in lines}  # the newest line of an episode, in the place of its first
 
 
-@pytest.mark.parametrize("block_bytes", [700, 1 << 16], ids=["blocks", "root"])
+@pytest.mark.parametrize("block_bytes", [600, 1 << 16], ids=["blocks", "root"])
 def test_other_readers_find_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int) -> None:
     path = tmp_path / "d"
     monkeypatch.setattr(zarr_layout, "BLOCK_BYTES", block_bytes)
@@ -252,55 +252,55 @@ def test_other_readers_find_the_table(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(episodes) == 4
 
 
-def lose_a_line(file: Path) -> None:
-    head, *lines = file.read_bytes().splitlines(keepends=True)
-    file.write_bytes(b"".join([head, *lines[1:]]))
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        Path.unlink,
-        lambda file: file.write_bytes(b""),
-        lambda file: file.write_bytes(file.read_bytes()[:-9]),
-        lambda file: file.write_bytes(file.read_bytes().replace(b"push it", b"pull it")),
-        lambda file: file.write_bytes(b'{"crc32": "none"}\n'),
-        lose_a_line,
-    ],
-)
-def test_a_damaged_block_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], Any]
-) -> None:
+def test_a_damaged_block_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "d"
-    monkeypatch.setattr(zarr_layout, "BLOCK_BYTES", 700)
-    dataset(path, [1] * 7)
-    damage(path / "episodes/1.jsonl")
-    for function in (ZarrStore.open, verify, repair, info):
-        with pytest.raises(DatasetError, match="a part of the episode table") as error:
-            function(path)  # type: ignore[operator]
-        assert str(path / "episodes/1.jsonl") in str(error.value)
-        assert "\n" not in str(error.value)
+    monkeypatch.setattr(zarr_layout, "BLOCK_BYTES", 600)
+    dataset(path, [1] * 5)
+    file = path / "episodes/1.jsonl"
+    whole = file.read_bytes()
+    head, first, second = whole.splitlines(keepends=True)
+    for damaged in (
+        None,
+        b"",
+        whole[:-9],
+        whole.replace(b"push it", b"pull it"),
+        b'{"crc32": "none"}\n',
+        head + second,
+        head + second + first,
+    ):
+        file.unlink()
+        if damaged is not None:
+            file.write_bytes(damaged)
+        for function in (ZarrStore.open, verify, repair, info):
+            with pytest.raises(DatasetError, match="a part of the episode table") as error:
+                function(path)  # type: ignore[operator]
+            assert str(file) in str(error.value)
+            assert "\n" not in str(error.value)
+        file.write_bytes(whole)
+    assert verify(path).ok
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda attributes: attributes.update(episode_blocks=None),
-        lambda attributes: attributes.update(episode_blocks=-1),
-        lambda attributes: attributes.pop("episode_blocks"),
-        lambda attributes: attributes["newest_episodes"].append(attributes["newest_episodes"][0]),
-        lambda attributes: attributes["newest_episodes"][0].update(edit=[0, "tag"]),
-        lambda attributes: attributes["newest_episodes"].append({**attributes["newest_episodes"][0], "edit": [3, ""]}),
-        lambda attributes: attributes["newest_episodes"].append({**attributes["newest_episodes"][0], "undone": "x"}),
-        lambda attributes: attributes["newest_episodes"][0].pop("id"),
-    ],
-)
-def test_lines_that_contradict_each_other(tmp_path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+def test_lines_that_contradict_each_other(tmp_path: Path) -> None:
     path = tmp_path / "d"
     dataset(path, [1, 1])
-    root = json.loads((path / "zarr.json").read_text())
-    change(root["attributes"])
-    (path / "zarr.json").write_text(json.dumps(root))
+    whole = (path / "zarr.json").read_text()
+    newest = json.loads(whole)["attributes"]["newest_episodes"]
+    contradictions: list[dict[str, Any]] = [
+        {"episode_blocks": None},
+        {"episode_blocks": -1},
+        {"newest_episodes": [*newest, newest[0]]},
+        {"newest_episodes": [{**newest[0], "edit": [0, "tag"]}, newest[1]]},
+        {"newest_episodes": [*newest, {**newest[0], "edit": [3, "tag"]}]},
+        {"newest_episodes": [*newest, {**newest[0], "undone": "x"}]},
+        {"newest_episodes": [{**newest[0], "id": None}, {**newest[1], "id": None}]},
+    ]
+    for contradiction in contradictions:
+        root = json.loads(whole)
+        root["attributes"].update(contradiction)
+        (path / "zarr.json").write_text(json.dumps(root))
+        with pytest.raises(DatasetError, match=r"zarr\.json is damaged: its spec or episode table"):
+            ZarrStore.open(path)
+    (path / "zarr.json").write_text(whole.replace('"episode_blocks": 0, ', ""))
     with pytest.raises(DatasetError, match=r"zarr\.json is damaged: its spec or episode table"):
         ZarrStore.open(path)
 
@@ -331,7 +331,7 @@ def test_a_block_that_a_dead_writer_left_is_not_there(tmp_path: Path, monkeypatc
 
 def test_readers_find_whole_tables_while_a_writer_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "d"
-    monkeypatch.setattr(zarr_layout, "BLOCK_BYTES", 700)
+    monkeypatch.setattr(zarr_layout, "BLOCK_BYTES", 600)
     store, done, counts = dataset(path, [1]), threading.Event(), [0]
     follower = ZarrStore.open(path)
 
@@ -362,7 +362,7 @@ def test_a_refreshed_store_is_one_that_is_opened_anew(tmp_path: Path, monkeypatc
     path = tmp_path / "d"
     dataset(path, [1, 2])
     as_schema_2(path)
-    monkeypatch.setattr(zarr_layout, "BLOCK_BYTES", 700)
+    monkeypatch.setattr(zarr_layout, "BLOCK_BYTES", 600)
     follower = ZarrStore.open(path)
     changes: list[Callable[[], object]] = [
         lambda: None,
