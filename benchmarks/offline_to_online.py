@@ -47,6 +47,13 @@ WAYS = {
     "wsrl": Way("calql", "rlpd", False, ENSEMBLE, WSRL),
     "sac": Way("calql", "sac", False),
 }
+LOOKS = {
+    "calql": ("Cal-QL", "#1a7f37"),
+    "wsrl": ("WSRL (dotted: begins to learn)", "#0969da"),
+    "cql": ("CQL", "#cf222e"),
+    "sac": ("SAC from Cal-QL's networks,\nno data, no warm-up", "#9a6700"),
+}
+"""Label and colour."""
 
 
 def run(args: argparse.Namespace, name: str, seed: int, folder: Path) -> dict[str, Any]:
@@ -81,25 +88,38 @@ def run(args: argparse.Namespace, name: str, seed: int, folder: Path) -> dict[st
     return {"way": name, "seed": seed, "curve": [{"step": 0, measure: start[measure]}, *curve]}
 
 
-def plot(rows: list[dict[str, Any]], task: str, path: Path) -> None:
-    """Mean over the seeds, whose number the legend tells, and each seed as a thin line."""
+def plot(rows: list[dict[str, Any]], task: str, path: Path, warmup_steps: int = 0) -> None:
+    """Mean over the seeds, and each seed as a thin line; where WSRL begins to learn, as a dotted line."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
     axis = figure.subplots()
     measure = next(name for name in rows[0]["curve"][0] if name != "step")
-    for name, colour in zip(WAYS, ("#1a7f37", "#cf222e", "#0969da", "#9a6700"), strict=True):
+    for name, (label, colour) in LOOKS.items():
         curves = [row["curve"] for row in rows if row["way"] == name]
         if not curves:
             continue
         steps = [point["step"] for point in curves[0]]
         values = np.array([[point[measure] for point in curve] for curve in curves])
         axis.plot(steps, values.T, color=colour, linewidth=0.6, alpha=0.5)
-        axis.plot(steps, values.mean(0), color=colour, linewidth=2, label=f"{name} ({len(curves)})")
+        axis.plot(
+            steps,
+            values.mean(0),
+            color=colour,
+            linewidth=2.5,
+            marker="o",
+            markersize=4,
+            label=f"{label} ({len(curves)} seeds)",
+        )
+        if name == "wsrl" and warmup_steps:
+            axis.axvline(warmup_steps, color=colour, linewidth=0.8, linestyle=":")
+    if measure == "success_rate":
+        axis.set_ylim(-0.02, 1.02)
+    axis.grid(alpha=0.25)
     axis.set_xlabel("environment steps after the pre-training")
     axis.set_ylabel({"return_mean": "return", "success_rate": "success"}[measure])
-    axis.set_title(task, fontsize=10)
-    axis.legend(fontsize=8)
+    axis.set_title(f"{task}: mean over the seeds (thin: each)", fontsize=10)
+    figure.legend(loc="outside right center", fontsize=8, frameon=False)
     figure.savefig(path, dpi=110)
 
 
@@ -123,7 +143,8 @@ def main() -> None:
     torch.set_num_threads(1)
     file = RESULTS / f"offline_to_online_{args.task.replace('gym:', '').replace(':', '_')}.json"
     known: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"rows": []}
-    known |= {"task": args.task, "offline_steps": args.offline_steps, "settings": [*args.set, *args.set_conservative]}
+    known |= {"task": args.task, "offline_steps": args.offline_steps, "warmup_steps": args.warmup_steps}
+    known |= {"settings": [*args.set, *args.set_conservative]}
     done = {(row["way"], row["seed"]) for row in known["rows"]}
     with tempfile.TemporaryDirectory() as folder:
         for seed in args.seeds:
@@ -133,7 +154,7 @@ def main() -> None:
                     print(row, file=sys.stderr, flush=True)
                     known["rows"].append(row)
                     file.write_text(json.dumps(known, indent=1) + "\n")
-    plot(known["rows"], args.task, file.with_suffix(".png"))
+    plot(known["rows"], args.task, file.with_suffix(".png"), args.warmup_steps)
     if args.json:
         print(json.dumps(known))
 
