@@ -24,7 +24,7 @@ SHORT_FORM = {
         "robolearn collect pick_place-v1 --episodes 1 --out demos.zarr --graph"
     ),
     "robolearn train sac --task gym:Pendulum-v1 --steps 1100 --out runs/sac": (
-        "robolearn train sac --task gym:Pendulum-v1 --steps 1010 --out runs/sac"
+        "robolearn train sac --task gym:Pendulum-v1 --steps 110 --out runs/sac"
     ),
 }
 

@@ -194,5 +194,5 @@ def test_dense_rewards_want_a_model_of_pictures_and_one_discount() -> None:
         replace(small_config(1), shaping=1.0)
     config = replace(small_config(1), reward="progress", reward_models=("folder",), shaping=1.0)
     config = replace(config, calql=replace(config.calql, discount=0.9))
-    with pytest.raises(SpecError, match=r"discounts by 0.97, the agent by 0.9"):
+    with pytest.raises(SpecError, match=r"discounts by 0.97, the learner by 0.9"):
         shaped(config, np.zeros(1), np.zeros(2), False)
