@@ -2,11 +2,11 @@
 
 Duan et al., "DSAC-T: Distributional soft actor-critic with three refinements", 2023 (arXiv 2310.05858): the critics
 tell mean q and spread sigma of the return as a Gaussian, which lessens overestimation and scales the gradients by
-themselves. Legend: B batch, E critics, A action; s' next state, a' ~ pi(s'); m the critic whose mean of (s', a') is the
-smaller; n standard normal noise, at most 3.
+themselves. Legend: B batch, E critics, A action; s' next state, a' ~ pi'(s'), whose parameters follow those of pi as q'
+follows q; m the critic whose mean of (s', a') is the smaller; n standard normal noise, at most 3.
 
-    y      = r + discount * bootstrap * (q'_m - alpha * log pi(a' | s'))                     target of the mean
-    z      = r + discount * bootstrap * (q'_m + sigma'_m * n - alpha * log pi(a' | s'))      a draw of the return
+    y      = r + discount * bootstrap * (q'_m - alpha * log pi'(a' | s'))                    target of the mean
+    z      = r + discount * bootstrap * (q'_m + sigma'_m * n - alpha * log pi'(a' | s'))     a draw of the return
     z_e    = q_e + clip(z - q_e, -3 b_e, 3 b_e),      b_e a running mean of sigma_e
     w_e    = clip(b_e^2 / (sigma_e^2 + 0.1), 0.1, 10)
     critic = mean over B, sum over E of w_e * (huber(q_e - y) + sigma_e * [(sigma_e^2 - 2 huber(q_e - z_e)) /
@@ -99,12 +99,14 @@ class DSAC:
             Critic(2, state_size, action_size, config.critic_hidden_sizes, outputs=2).to(device).requires_grad_(False)
         )
         self.target.load_state_dict(self.critic.state_dict())
+        self.target_actor = GaussianPolicy(spec, statistics, config.policy, seed).to(device).requires_grad_(False)
         self.log_temperature = torch.tensor(config.initial_temperature, device=device).log().requires_grad_()
         self.target_entropy = config.target_entropy_per_action * action_size
         self._actor_adam = Adam(self.actor.parameters(), config.actor_learning_rate)
         self._critic_adam = Adam(self.critic.parameters(), config.critic_learning_rate)
         self._temperature_adam = Adam([self.log_temperature], config.temperature_learning_rate)
-        self._targets, self._sources = list(self.target.parameters()), list(self.critic.parameters())
+        self._targets = [*self.target.parameters(), *self.target_actor.parameters()]
+        self._sources = [*self.critic.parameters(), *self.actor.parameters()]
         self.spread = torch.zeros((2, 1), device=device)  # b_e; 0 before the first step
         self._critic_step = wrapper(self._update_critic)
         self._actor_step = wrapper(self._update_actor)
@@ -119,8 +121,8 @@ class DSAC:
     def target_values(self, batch: Batch, noise: Tensor, return_noise: Tensor) -> tuple[Tensor, Tensor]:
         """y and z (B,), which nothing is differentiated through. noise: (B, A), return_noise: (B,)."""
         with torch.no_grad():
-            next_state = self.actor.features(batch, "next_")
-            action, log_prob = self.actor.draw(next_state, noise)
+            next_state = self.target_actor.features(batch, "next_")
+            action, log_prob = self.target_actor.draw(next_state, noise)
             mean, spread = self.returns(self.target, next_state, action)
             drawn = mean + spread * return_noise.clamp(-NOISE_LIMIT, NOISE_LIMIT)
             first = mean[0] < mean[1]
@@ -206,6 +208,7 @@ class DSAC:
             "actor": self.actor,
             "critic": self.critic,
             "target": self.target,
+            "target_actor": self.target_actor,
             "actor_adam": self._actor_adam,
             "critic_adam": self._critic_adam,
             "temperature_adam": self._temperature_adam,
