@@ -99,13 +99,13 @@ class DSAC:
             Critic(2, state_size, action_size, config.critic_hidden_sizes, outputs=2).to(device).requires_grad_(False)
         )
         self.target.load_state_dict(self.critic.state_dict())
-        self.target_actor = GaussianPolicy(spec, statistics, config.policy, seed).to(device).requires_grad_(False)
+        self.actor_target = GaussianPolicy(spec, statistics, config.policy, seed).to(device).requires_grad_(False)
         self.log_temperature = torch.tensor(config.initial_temperature, device=device).log().requires_grad_()
         self.target_entropy = config.target_entropy_per_action * action_size
         self._actor_adam = Adam(self.actor.parameters(), config.actor_learning_rate)
         self._critic_adam = Adam(self.critic.parameters(), config.critic_learning_rate)
         self._temperature_adam = Adam([self.log_temperature], config.temperature_learning_rate)
-        self._targets = [*self.target.parameters(), *self.target_actor.parameters()]
+        self._targets = [*self.target.parameters(), *self.actor_target.parameters()]
         self._sources = [*self.critic.parameters(), *self.actor.parameters()]
         self.spread = torch.zeros((2, 1), device=device)  # b_e; 0 before the first step
         self._critic_step = wrapper(self._update_critic)
@@ -121,8 +121,8 @@ class DSAC:
     def target_values(self, batch: Batch, noise: Tensor, return_noise: Tensor) -> tuple[Tensor, Tensor]:
         """y and z (B,), which nothing is differentiated through. noise: (B, A), return_noise: (B,)."""
         with torch.no_grad():
-            next_state = self.target_actor.features(batch, "next_")
-            action, log_prob = self.target_actor.draw(next_state, noise)
+            next_state = self.actor_target.features(batch, "next_")
+            action, log_prob = self.actor_target.draw(next_state, noise)
             mean, spread = self.returns(self.target, next_state, action)
             drawn = mean + spread * return_noise.clamp(-NOISE_LIMIT, NOISE_LIMIT)
             first = mean[0] < mean[1]
@@ -208,7 +208,7 @@ class DSAC:
             "actor": self.actor,
             "critic": self.critic,
             "target": self.target,
-            "target_actor": self.target_actor,
+            "actor_target": self.actor_target,
             "actor_adam": self._actor_adam,
             "critic_adam": self._critic_adam,
             "temperature_adam": self._temperature_adam,

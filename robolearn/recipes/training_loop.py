@@ -31,7 +31,7 @@ SAVES = 10  # checkpoints, with a validation or evaluation, in a run
 DIVERGED = 1e9  # of any metric
 COUNTS = {"batch_size", "utd", "num_critics", "chunk_steps", "observation_steps"}  # settings that are 1 or more
 
-NETWORKS = ("policy", "actor", "critic", "target", "value")
+NETWORKS = ("policy", "actor", "actor_target", "critic", "target", "value")
 """Parts of the state of an algorithm that another training can begin with."""
 
 Progress = Callable[[int, str], None]
@@ -145,6 +145,8 @@ def check_spec(run: Path, spec: InterfaceSpec, theirs: str) -> None:
 def initialise(learner: Algorithm, run: Path, state: Mapping[str, torch.Tensor]) -> None:
     """Begin with the networks of another run; optimizers, generators and counts stay new. Raises CheckpointError."""
     mine = learner.state_dict()
+    actor = {k.replace("actor.", "actor_target.", 1): value for k, value in state.items() if k.startswith("actor.")}
+    state = {**actor, **state}  # a learner that has no `actor_target` is asked for its actor
     networks = [name for name in mine if name.split(".")[0] in NETWORKS]
     fits = [name for name in networks if name in state and state[name].shape == mine[name].shape]
     unfit = sorted({name.split(".")[0] for name in networks if name in state and name not in fits})

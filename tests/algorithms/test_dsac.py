@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 import torch
 from torch.nn import functional
 from transitions import SIZE, SPEC, doubled, noise, settings, transitions
 
 from robolearn.algorithms.dsac import DSAC, DSACConfig
+from robolearn.recipes.training_loop import initialise
 
 
 def make(**changes: object) -> DSAC:
@@ -71,3 +75,14 @@ def test_it_finds_the_spread_of_what_comes() -> None:
     mean, spread = dsac.returns(dsac.critic, batch["state"], batch["action"])
     torch.testing.assert_close(mean.mean().item(), 2.0, rtol=0, atol=0.5)
     assert 2.5 < spread.mean().item() < 3.5
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["of dsac", "of a learner without a slow actor"])
+def test_both_actors_begin_as_those_of_another_run(whole: bool) -> None:
+    dsac, other = make(), DSAC(SPEC, {}, DSACConfig(**settings()), seed=7)
+    other.update(transitions())
+    found = {k: v.clone() for k, v in other.state_dict().items() if whole or not k.startswith("actor_target.")}
+    initialise(dsac, Path("run"), found)
+    wanted = (other.actor_target if whole else other.actor).state_dict()
+    for name, value in dsac.actor_target.state_dict().items():
+        torch.testing.assert_close(value, wanted[name], rtol=0, atol=0)
