@@ -16,6 +16,7 @@ from robolearn.robots.servo_model import ServoModel
 
 REMEDY = "check its load, its temperature and its supply, and if the fault stays switch its power off and on"
 STORE_S = 0.05  # that a motor needs to store a number
+POWER_UP_S, POWER_UP_TRIES = 0.25, 5  # motors whose power has just come on begin to answer within a second
 
 
 def check_motors(bus: ServoBus, model: ServoModel, calibration: Calibration, source: Path) -> None:
@@ -43,6 +44,11 @@ def check_motors(bus: ServoBus, model: ServoModel, calibration: Calibration, sou
 def find_motors(bus: ServoBus, model: ServoModel, ids: Sequence[int]) -> None:
     """Raise HardwareError unless all of `ids` answer and are of a kind that `model` describes."""
     absent = [i for i in ids if not bus.ping(i)]
+    for _ in range(POWER_UP_TRIES - 1):
+        if not absent:
+            break
+        time.sleep(POWER_UP_S)
+        absent = [i for i in absent if not bus.ping(i)]
     if absent:
         present = [i for i in ids if i not in absent]
         found = f", only from {bus.describe(present)}" if present else "; is the arm's power on?"

@@ -224,6 +224,20 @@ def test_a_port_that_is_not_there_says_what_to_do(make_arm: Make) -> None:
 # What connect refuses
 
 
+def test_a_motor_that_takes_its_time_at_power_up(make_arm: Make, bus: StandInBus) -> None:
+    for motor in bus.motors.values():
+        motor.present = False
+
+    def power() -> None:
+        for motor in bus.motors.values():
+            motor.present = True
+
+    timer = threading.Timer(0.4, power)
+    timer.start()
+    make_arm().connect()
+    timer.join()
+
+
 def test_a_missing_motor(make_arm: Make, bus: StandInBus) -> None:
     bus.motors[5].present = False
     with pytest.raises(HardwareError, match=r"no answer from wrist_roll \(id 5\) .*only from shoulder_pan"):
