@@ -39,6 +39,7 @@ EXTRAS = {
         "optuna>=4",
         "open-clip-torch==3.3.0",
         "pytest",
+        "pytest-rerunfailures",
         "pytest-timeout",
         "pytest-xdist",
         "ruff",

@@ -12,6 +12,9 @@ from robolearn.robots.servo_bus import BusConfig, ServoBus
 from robolearn.robots.servo_setup import find_bus
 
 
+PROBED_IDS = range(1, 11)
+
+
 @dataclass(frozen=True)
 class Found:
     """One device. `steady`: a name that stays the same when it is plugged in again, empty where there is none."""
@@ -42,7 +45,7 @@ def describe_motors(port: str, patience_s: float = 0.01) -> str:
         for baud_rate in model.baud_rates:
             bus = ServoBus(port, model.protocol, BusConfig(baud_rate, answer_timeout_s=patience_s, retries=0), {})
             with contextlib.suppress(HardwareError):
-                ids = find_bus(bus, range(1, 11))
+                ids = find_bus(bus, PROBED_IDS)
                 if ids:
                     return f"{model.name} motors {', '.join(map(str, ids))} at {baud_rate} baud"
     return "no motors answer"

@@ -15,6 +15,7 @@ from robolearn.robots.servo_bus import BusConfig, Register, ServoBus
 from robolearn.robots.servo_model import ServoModel
 
 REMEDY = "check its load, its temperature and its supply, and if the fault stays switch its power off and on"
+SEARCHED_IDS = range(31)  # where a motor is looked for whose id is not known
 STORE_S = 0.05  # that a motor needs to store a number
 POWER_UP_S, POWER_UP_TRIES = 0.25, 5  # motors whose power has just come on begin to answer within a second
 
@@ -122,7 +123,7 @@ def set_up_motor(
 ) -> tuple[int, int]:
     """Give the only motor on `port` an id and a baud rate, and make sure that it answers to them.
 
-    Looks for it at every rate of the model, at the ids up to 30 unless `old_id` is given; patience_s: for each answer.
+    Looks for it at every rate of the model, at SEARCHED_IDS unless `old_id` is given; patience_s: for each answer.
     Returns the id and rate that it had. Raises HardwareError when there is none, or more than one.
     """
     if not 1 <= new_id <= 252 or baud_rate not in model.baud_rates:
@@ -132,7 +133,7 @@ def set_up_motor(
         )
     for rate in model.baud_rates:
         bus = ServoBus(port, model.protocol, BusConfig(rate, answer_timeout_s=patience_s, retries=1), {})
-        found = find_bus(bus, range(31) if old_id is None else [old_id])
+        found = find_bus(bus, SEARCHED_IDS if old_id is None else [old_id])
         if found:
             break
     else:

@@ -15,10 +15,12 @@ from robolearn.cameras.charuco import BoardConfig
 from robolearn.cameras.standin import write_videos
 from robolearn.cli import run
 from robolearn.errors import HardwareError, RobolearnError
+from robolearn.recipes import calibrate, cell_check, find
 from robolearn.recipes.calibrate import calibrate_joints, calibrate_lens, calibrate_place, joint_setups
 from robolearn.recipes.cell_check import check_cell
 from robolearn.recipes.doctor import Check
 from robolearn.recipes.find import describe_motors, find_cameras, find_controls
+from robolearn.robots import servo_setup
 from robolearn.robots.calibration import Calibration
 from robolearn.robots.servo_arm import MODELS, ServoArmConfig
 from robolearn.robots.servo_bus import ServoBus
@@ -33,6 +35,15 @@ from .conftest import JOINTS, PATIENT
 ROOT = Path(__file__).parents[2]
 BUSY_S = 0.3  # to wait for an answer, on a machine that may be busy
 BUSY = replace(PATIENT, answer_timeout_s=BUSY_S)
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has hands to wait for, and the motors have low ids."""
+    monkeypatch.setattr(calibrate, "SAMPLE_S", 0.005)
+    monkeypatch.setattr(cell_check, "READS", 40)
+    monkeypatch.setattr(servo_setup, "SEARCHED_IDS", range(4))
+    monkeypatch.setattr(find, "PROBED_IDS", range(1, 7))
 
 
 @pytest.fixture
