@@ -11,7 +11,6 @@ from robolearn.robots.servo_arm import MODELS
 from robolearn.robots.servo_bus import BusConfig, ServoBus
 from robolearn.robots.servo_setup import find_bus
 
-
 PROBED_IDS = range(1, 11)
 
 
