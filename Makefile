@@ -1,6 +1,8 @@
 # make demo | make test | make check: each makes .venv and installs what it needs first.
 
 SHELL := /bin/bash
+# Each process would compile every module again.
+unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 BIN := $(VENV)/bin
 # The registry's torch brings CUDA libraries of several GB and works on a CPU too. Where the CPU build is wanted:

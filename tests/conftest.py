@@ -19,7 +19,7 @@ import robolearn.twin  # noqa: F401, settles which OpenGL is used before a test 
 
 HERE = Path(__file__).parent
 LONGEST = ("test_readme.py", "test_demo.py", "test_walkthrough.py")
-REAL_TIME = ("hardware", "nodes", "ros", "serving", "web")
+REAL_TIME = ("hardware", "nodes", "recipes", "ros", "serving", "web", "test_cli.py", "test_readme.py")
 
 
 def pytest_configure() -> None:
