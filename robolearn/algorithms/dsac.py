@@ -15,9 +15,12 @@ follows q; m the critic whose mean of (s', a') is the smaller; n standard normal
     alpha  = mean of -log(alpha) * (log pi(a | s) + target_entropy)
 
 huber(x) is x^2 / 2 up to 50 and linear beyond. Actor, temperature and targets move every `policy_delay` steps.
-Differences from the authors' code: layers (ReLU, 2 x 256) and learning rates are those of SAC here; and their code has
-no 2 before the huber of the spread, which is in the paper's gradient, and without which sigma tends to the standard
-deviation of the return divided by the square root of 2.
+Differences from the authors' code: layers (ReLU, 2 x 256), learning rates, the first temperature and the bounds of the
+policy's width are those of SAC here. `policy_delay` is 1, not 2: they update once for 20 new transitions, and so often
+that it does not matter how soon the temperature and the values arrive. Here, with an update a step, a delay of 2 would
+have them take twice as many steps as SAC's (values follow by polyak * (1 - discount) an update: 1 / 20,000). And their
+code has no 2 before the huber of the spread, which is in the paper's gradient, and without which sigma tends to the
+standard deviation of the return divided by the square root of 2.
 """
 
 from __future__ import annotations
@@ -56,7 +59,7 @@ class DSACConfig:
     temperature_learning_rate: float = 3e-4
     initial_temperature: float = 1.0
     target_entropy_per_action: float = -1.0  # times A
-    policy_delay: int = 2  # critic updates per update of the actor, the temperature and the targets
+    policy_delay: int = 1  # critic updates per update of the actor, the temperature and the targets
 
 
 HUBER_DELTA = 50.0

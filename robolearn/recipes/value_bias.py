@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from robolearn.algorithms import algorithm_class
 from robolearn.algorithms.dsac import DSAC
@@ -17,6 +18,18 @@ from robolearn.recipes.training_loop import begun_config, statistics_of
 
 EPISODES, STEPS, COUNTED, SEED = 10, 1000, 500, 2_000_000
 """How many of an episode's first steps count: what follows the others is cut off too early."""
+
+
+def soft_returns(
+    reward: NDArray[np.float64], bonus: NDArray[np.float64], discount: float, rest: float = 0.0
+) -> NDArray[np.float64]:
+    """Discounted sums (T,) of each reward (T,) and of all rewards and entropy bonuses (T,) after it; `rest`, with the
+    bonus in it, follows the last."""
+    found = np.empty(len(reward))
+    for step in range(len(reward) - 1, -1, -1):
+        found[step] = reward[step] + discount * rest
+        rest = found[step] + bonus[step]
+    return found
 
 
 def value_bias(run: Path) -> dict[str, float]:
@@ -41,19 +54,22 @@ def value_bias(run: Path) -> dict[str, float]:
                 state = learner.actor.features({"state": torch.tensor(seen, dtype=torch.float32)[None]})
                 noise = torch.randn(1, learner.actor.action_size, generator=generator)
                 action, log_prob = learner.actor.draw(state, noise)
-                values = learner.critic(state, action)
-                value = float((values[..., 0] if isinstance(learner, DSAC) else values).min())
+                value = learner.critic(state, action)
+                smaller = float((value[..., 0] if isinstance(learner, DSAC) else value).min())
                 seen, reward, terminated, truncated, _ = env.step(learner.actor.spec_action(action)[0].numpy())
-                rows.append((value, float(reward), -temperature * float(log_prob)))
+                rows.append((smaller, float(reward), -temperature * float(log_prob)))
                 over = terminated or truncated
             env.close()
-            # the value of the last state stands for what was cut off
-            total, bonus = (0.0, 0.0) if terminated else (rows[-1][0], rows[-1][2])
-            for step in range(len(rows) - 1 - (not terminated), -1, -1):
-                total = rows[step][1] + config.discount * (total + bonus)
-                bonus = rows[step][2]
-                if step < min(limit, COUNTED):
-                    errors.append(rows[step][0] - total)
-                    returns.append(total)
+            values, rewards, bonuses = np.array(rows).T
+            if terminated:
+                followed = soft_returns(rewards, bonuses, config.discount)
+            else:  # the value of the last state stands for what was cut off
+                followed = soft_returns(rewards[:-1], bonuses[:-1], config.discount, values[-1] + bonuses[-1])
+            followed = followed[: min(limit, COUNTED)]
+            errors.append(values[: len(followed)] - followed)
+            returns.append(followed)
         envs.close()
-    return {"value_bias": float(np.mean(errors)), "value_return": float(np.mean(returns))}
+    return {
+        "value_bias": float(np.mean(np.concatenate(errors))),
+        "value_return": float(np.mean(np.concatenate(returns))),
+    }

@@ -8,6 +8,7 @@ from torch.nn import functional
 from transitions import SIZE, SPEC, doubled, noise, settings, transitions
 
 from robolearn.algorithms.dsac import DSAC, DSACConfig
+from robolearn.algorithms.sac import SAC, SACConfig
 from robolearn.recipes.training_loop import initialise
 
 
@@ -49,6 +50,59 @@ def test_the_gradients_equal_a_float64_reference() -> None:
     found = torch.autograd.grad(dsac.critic_loss(single, eps, n)[0], list(dsac.critic.parameters()))
     for a, b in zip(found, wanted, strict=True):
         torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-4)
+
+
+def test_the_gradients_are_those_of_the_likelihood_that_the_paper_scales() -> None:
+    """By hand, number after number: those of -log N(z; q, sigma), with y for z where q moves, times the running
+    variance. The critics are a table, and the returns so wide that the paper's epsilon is nothing."""
+    dsac = make()
+    table = torch.nn.Parameter(torch.randn(2, SIZE, 2, generator=torch.Generator().manual_seed(3)).double())
+    table.data[..., 1] += 12.0  # which softplus leaves as it is
+    dsac.critic = lambda state, action: table
+    dsac.spread = torch.full((2, 1), 10.0, dtype=torch.float64)
+    batch = {**doubled(transitions()), "bootstrap": torch.zeros(SIZE)}  # y = z = r
+    batch["reward"][0] += 40.0  # beyond three running spreads, within Huber's limit
+    dsac.critic_loss(batch, noise(SIZE, 2), noise(SIZE))[0].backward()
+    assert table.grad is not None
+    for e, outputs in enumerate(table.tolist()):
+        b = 10.0 + 0.005 * (sum(sigma for _, sigma in outputs) / SIZE - 10.0)
+        for i, (q, sigma) in enumerate(outputs):
+            away = float(batch["reward"][i]) - q
+            near = max(-3 * b, min(3 * b, away))
+            wanted = torch.tensor([-away / sigma**2, 1 / sigma - near**2 / sigma**3], dtype=torch.float64)
+            torch.testing.assert_close(table.grad[e, i] * SIZE / b**2, wanted, rtol=0.02, atol=1e-5)
+
+
+def test_the_next_action_is_that_of_the_slow_actor() -> None:
+    dsac = make()
+    targets = [dsac.target_values(transitions(), noise(SIZE, 2), noise(SIZE))]
+    for actor in (dsac.actor, dsac.actor_target):
+        with torch.no_grad():
+            for parameter in actor.parameters():
+                parameter.add_(0.5)
+        targets.append(dsac.target_values(transitions(), noise(SIZE, 2), noise(SIZE)))
+    torch.testing.assert_close(targets[1], targets[0], rtol=0, atol=0)
+    assert not torch.equal(targets[2][0], targets[0][0])
+
+
+@pytest.mark.parametrize("delay", [1, 2])
+def test_what_follows_the_critics_moves_every_so_many_steps(delay: int) -> None:
+    dsac = make(policy_delay=delay)
+    names = ("actor.", "actor_target.", "target.", "log_temperature")
+    for step in range(4):
+        before = {k: v.clone() for k, v in dsac.state_dict().items() if k.startswith(names)}
+        dsac.update(transitions(seed=step))
+        moved = {k.split(".")[0] for k, v in dsac.state_dict().items() if k in before and not torch.equal(v, before[k])}
+        assert moved == ({name.rstrip(".") for name in names} if step % delay == 0 else set())
+
+
+def test_unless_told_otherwise_its_temperature_and_values_are_as_fast_as_those_of_sac() -> None:
+    """In a run of 20,000 steps with a delay of 2 the temperature could not arrive where SAC's does."""
+    dsac, sac = make(), SAC(SPEC, {}, SACConfig(**settings()), seed=1)
+    for step in range(4):
+        dsac.update(transitions(seed=step))
+        sac.update(transitions(seed=step))
+    torch.testing.assert_close(dsac.log_temperature, sac.log_temperature, rtol=0, atol=1e-5)
 
 
 def test_the_running_spread_begins_with_the_first_one_and_moves_slowly() -> None:
