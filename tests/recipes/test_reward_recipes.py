@@ -21,7 +21,7 @@ from robolearn.datasets.edit import tag
 from robolearn.datasets.preferences import Moment, Preference, add_preference
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.tool_env import tool_space
-from robolearn.errors import DatasetError, RobolearnError, SpecError, UnknownNameError
+from robolearn.errors import CheckpointError, DatasetError, RobolearnError, SpecError, UnknownNameError
 from robolearn.networks.model_directory import read_model_config
 from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.finetune.data import decision_steps
@@ -408,7 +408,7 @@ def test_progress_is_learned_from_as_a_difference_alone(dataset: Path, capsys: p
         (["reward", "train", "keypoints", "--dataset", "{d}", "--out", "x"], "unknown trainable reward model 'keypo"),
         (["reward", "train", "vlm", "--dataset", "{d}", "--out", "x", "--camera", "top"], "has no camera 'top'"),
         (["label", "{d}", "--reward", "http://127.0.0.1:x"], "cannot be reached"),
-        (["reward", "train", "hop", "--dataset", "{d}", "--out", "{d}"], "is there and is no reward model"),
+        (["reward", "train", "hop", "--dataset", "{d}", "--out", "{d}"], "exists and is not empty"),
         (["reward", "train", "hop", "--dataset", "{d}", "--out", "x", "--camera", "top"], "has no camera 'top'"),
     ],
 )
@@ -439,6 +439,13 @@ def test_datasets_that_cannot_be_learned_from(dataset: Path, tmp_path: Path) -> 
         train_reward("progress", tmp_path / "failed.zarr", tmp_path / "x", half)
     with pytest.raises(UnknownNameError):
         train_reward("progres", dataset, tmp_path / "x", SETTINGS)
+
+
+def test_a_model_is_not_written_over_another(dataset: Path, success_model: Path) -> None:
+    before = {file: file.read_bytes() for file in success_model.iterdir()}
+    with pytest.raises(CheckpointError, match="exists and is not empty; name another --out"):
+        train_reward("success", dataset, success_model, SETTINGS)
+    assert {file: file.read_bytes() for file in success_model.iterdir()} == before
 
 
 def test_preferences_of_people_are_trained_on(dataset: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from robolearn.errors import DatasetError, RobolearnError, UnknownNameError
+from robolearn.errors import DatasetError, UnknownNameError
 from robolearn.networks.model_directory import require_place
 from robolearn.recipes.rewards.audit import audit_models
 from robolearn.recipes.rewards.data import RewardData
@@ -22,6 +22,7 @@ from robolearn.recipes.rewards.preference import train_preference
 from robolearn.recipes.rewards.progress import train_progress
 from robolearn.recipes.rewards.settings import Report, TrainingSettings
 from robolearn.recipes.rewards.success import train_success
+from robolearn.recipes.run import require_new
 from robolearn.rewards.reward_model import RewardModel, initial_weights
 from robolearn.rewards.saved import save_reward
 from robolearn.rewards.vlm import VLMReward
@@ -72,13 +73,12 @@ def train_reward(
 ) -> Trained:
     """Train the model `name` on `dataset` and write it to `out`.
 
-    Raises UnknownNameError for a model without a trainer, RobolearnError for a folder that cannot be written, and
-    DatasetError when the dataset has nothing to learn from, before anything is learned.
+    Raises UnknownNameError for a model without a trainer, CheckpointError for a folder that is there or cannot be
+    written, and DatasetError when the dataset has nothing to learn from, before anything is learned.
     """
     if name not in TRAINERS:
         raise UnknownNameError("trainable reward model", name, TRAINERS)
-    if out.exists() and not (out / "config.json").is_file():
-        raise RobolearnError(f"{out} is there and is no reward model; name another folder")
+    require_new(out)
     require_place(out)
     data = RewardData(dataset)
     learn, held_out = split_episodes(data, settings)
