@@ -22,7 +22,7 @@ def standin_cell(folder: Path, cameras: str = "", max_command_age_s: float = 0.0
         f"name: standin\ncontrol_hz: {CONTROL_HZ}\n"
         f"robot:\n  driver: servo_arm\n  name: so101\n  port: {folder / 'arm'}\n"
         f"  calibration: {ROOT / 'hardware' / 'calibration' / 'so101_standin.json'}\n"
-        f"  bus: {{answer_timeout_s: 0.3}}\n"
+        f"  bus: {{answer_timeout_s: 0.15}}\n"
         f"safety: {{max_command_age_s: {max_command_age_s}}}\n"
         f"{cameras}"
         "teleop: {driver: keyboard}\n",
