@@ -54,7 +54,7 @@ class ToolEnv(gymnasium.Env[Any, NDArray]):
 
     def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """An action that is not finite moves nothing."""
-        total, action = 0.0, np.nan_to_num(action, nan=0.0)
+        total = 0.0
         for _ in range(DECISION_TICKS):
             self._command = self._space.moved(self._command, action)
             joints = self._space.joints(self._command).astype(np.float32)

@@ -16,7 +16,7 @@ from robolearn.errors import SpecError
 from robolearn.policies.instruction import embed, instruction_spec
 from robolearn.specs import INSTRUCTION, ArraySpec, InterfaceSpec
 from robolearn.tasks import Task, make_task
-from robolearn.tasks.facts import position, yaw_of
+from robolearn.tasks.facts import lean, position, yaw_of
 from robolearn.types import Observation
 
 DECISION_TICKS = 4  # control ticks a decision: 5 Hz at 20 Hz, as in BridgeData
@@ -27,6 +27,7 @@ NO_GRASP = ("push", "sweep", "reach", "button")  # scenes whose gripper stays as
 TASK = "task"  # field
 TOLD = (TASK, INSTRUCTION)  # fields by which a policy is told its task: one of them, and not to be normalised
 MARGIN_M = 0.004  # that the fingertips keep from the table
+NEAR_M = 0.01  # within which a grasp, or a peg above its socket, is decided
 
 
 class ToolSpace:
@@ -35,11 +36,16 @@ class ToolSpace:
     A command (5,) is a place [m], a yaw [rad] and a gripper position, held by a tool that points down.
 
     `state` (S,): place of the tool, how far its command is ahead, commanded yaw, opening of the gripper, and from the
-    tool to the first body, from that to the second and so on; where things are grasped, also how they are turned (cos
-    and sin of four times the yaw, for a square looks the same after a quarter). `task` (T,): one-hot; or `instruction`
-    (E,): the task's sentence as a vector (`policies/instruction.py`). An action (A,) in
-    [-1, 1] moves the commanded place by up to STEP_M a tick on each axis, the yaw by up to TURN_RAD and, where things
-    are grasped, the gripper.
+    tool to the first body, from that to the second and so on. Where things are grasped, also how far the gripper's
+    command is ahead, and of each body how it is turned from the one before, the first from the tool (cos and sin of
+    four times the yaw, for a square looks the same after a quarter), how it leans (its upright axis along x and y), and
+    again how far it is, as the tanh of its share of NEAR_M: millimetres matter there, and a network that sees the whole
+    table hardly sees them. `task` (T,): one-hot; or `instruction` (E,): the task's sentence as a vector
+    (`policies/instruction.py`).
+
+    An action (A,) in [-1, 1] moves the commanded place by up to STEP_M a tick on each axis, the yaw by up to TURN_RAD.
+    Where things are grasped, its last entry is where the gripper is to go, from closed to open: noise does not add up
+    there, and what is held stays held.
     """
 
     def __init__(self, task_ids: Sequence[str], low: Sequence[float], high: Sequence[float], encoder: str = "") -> None:
@@ -59,7 +65,8 @@ class ToolSpace:
         names = ["tool.x", "tool.y", "tool.z", "tool.yaw", *(["gripper"] if self.grasps else [])]
         one = (1.0,) * len(names)
         action = ArraySpec((len(names),), unit="share", names=tuple(names), low=tuple(-v for v in one), high=one)
-        size = 8 + (5 if self.grasps else 3) * len(self.bodies)
+        self._own, self._each = (9, 10) if self.grasps else (8, 3)  # entries of the tool, and of each body
+        size = self._own + self._each * len(self.bodies)
         told = {INSTRUCTION: instruction_spec(encoder)} if encoder else {TASK: ArraySpec((len(self.tasks),))}
         fields = {"state": ArraySpec((size,)), **told}
         self.interface = InterfaceSpec(fields, action, first.control_hz / DECISION_TICKS)
@@ -77,43 +84,58 @@ class ToolSpace:
         return self.arm.with_gripper(self.arm.inverse(command[:3], float(command[3])), float(command[4]))
 
     def moved(self, command: NDArray[np.float64], action: NDArray) -> NDArray[np.float64]:
-        """The command (5,) one tick of the action (A,) later."""
+        """The command (5,) one tick of the action (A,) later. What is not a number moves nothing."""
         share = np.clip(np.asarray(action, np.float64), -1.0, 1.0)
-        moved = command.copy()
-        moved[:3] = np.clip(command[:3] + share[:3] * STEP_M, self.low, self.high)
-        moved[3] = np.clip(command[3] + share[3] * TURN_RAD, -MAX_YAW_RAD, MAX_YAW_RAD)
-        if self.grasps:
-            low, high = (limit[-1] for limit in self.arm.limits)
-            moved[4] = np.clip(command[4] + share[4] * self.gripper_step, low, high)
+        steps, moved = np.nan_to_num(share[:4], nan=0.0), command.copy()
+        moved[:3] = np.clip(command[:3] + steps[:3] * STEP_M, self.low, self.high)
+        moved[3] = np.clip(command[3] + steps[3] * TURN_RAD, -MAX_YAW_RAD, MAX_YAW_RAD)
+        if self.grasps and np.isfinite(share[4]):
+            jaws = self.arm.gripper
+            to_go = jaws.closed + (share[4] + 1) / 2 * (jaws.open - jaws.closed) - command[4]
+            moved[4] += np.clip(to_go, -self.gripper_step, self.gripper_step)
         return moved
 
     def action_between(
         self, before: NDArray[np.float64], after: NDArray[np.float64], ticks: float
     ) -> NDArray[np.float32]:
-        """The action (A,) that takes the command from one place to the other in so many ticks, or as far as it can."""
+        """The action (A,) that takes the command from one place to the other in so many ticks, or as far as it can; the
+        gripper to where a whole decision at that speed brings it."""
         change = (after - before) / ticks
-        steps = [STEP_M] * 3 + [TURN_RAD, self.gripper_step]
-        return np.clip((change / steps)[: self.interface.action.shape[0]], -1.0, 1.0).astype(np.float32)
+        share = change[:4] / ([STEP_M] * 3 + [TURN_RAD])
+        if self.grasps:
+            jaws = self.arm.gripper
+            goal = before[4] + change[4] * DECISION_TICKS
+            share = np.append(share, 2 * (goal - jaws.closed) / (jaws.open - jaws.closed) - 1)
+        return np.clip(share, -1.0, 1.0).astype(np.float32)
 
     def state(self, facts: Mapping[str, NDArray], command: NDArray[np.float64]) -> NDArray[np.float32]:
         """The field `state` (S,) from facts and the command (5,)."""
         tool = position(facts, self.arm.tool)
-        parts = [tool, command[:3] - tool, np.array([command[3], float(self.arm.opened(facts))])]
-        here = tool
+        opened = float(self.arm.opened(facts))
+        parts = [tool, command[:3] - tool, np.array([command[3], opened])]
+        if self.grasps:
+            parts.append(np.array([command[4] - opened]))
+        here, yaw = tool, float(command[3])
         for body in self.bodies:
             there = position(facts, body)
             parts.append(there - here)
             if self.grasps:
-                angle = 4.0 * yaw_of(facts[f"pose_{body}"][3:])
-                parts.append(np.array([np.cos(angle), np.sin(angle)]))
+                turn = facts[f"pose_{body}"][3:]
+                angle = 4.0 * (yaw_of(turn) - yaw)
+                parts += [np.array([np.cos(angle), np.sin(angle)]), lean(turn), np.tanh((there - here) / NEAR_M)]
+                yaw = yaw_of(turn)
             here = there
         return np.concatenate(parts).astype(np.float32)
 
     def scene(self, state: NDArray[np.float32], index: int) -> NDArray[np.float32]:
         """What success is judged by (N, ...), of states (N, S) at a task: where things are, not where the arm is; the
         gripper's opening too where things are grasped; and the task."""
-        things = state[:, 8:].copy()
+        bodies = state[:, self._own :].reshape(len(state), len(self.bodies), self._each)
+        things = bodies[..., :5].reshape(len(state), -1)  # a copy
         things[:, :3] += state[:, :3]
+        if self.grasps and self.bodies:  # turned from the tool, which the arm turns
+            angle = np.arctan2(things[:, 4], things[:, 3]) + 4.0 * state[:, 6]
+            things[:, 3], things[:, 4] = np.cos(angle), np.sin(angle)
         opening = state[:, 7:8] if self.grasps else state[:, :0]
         which = np.eye(len(self.tasks), dtype=np.float32)[[index] * len(state)]
         return np.concatenate([things, opening, which], axis=1)

@@ -63,6 +63,12 @@ def yaw_of(quaternion: ArrayLike) -> float:
     return atan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
 
 
+def lean(quaternion: ArrayLike) -> NDArray[np.float64]:
+    """Along x and y (2,), a unit vector that points up where the body is upright, of its quaternion wxyz."""
+    w, x, y, z = (float(v) for v in np.asarray(quaternion))
+    return np.array([2 * (x * z + w * y), 2 * (y * z - w * x)])
+
+
 def home(
     arm: Arm, rng: np.random.Generator, tool: ArrayLike = HOME, gripper: float | None = None
 ) -> NDArray[np.float64]:

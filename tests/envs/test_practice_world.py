@@ -17,11 +17,14 @@ from robolearn.envs.tool_space import DECISION_TICKS, ToolSpace
 from robolearn.envs.twin_cell import TwinCell
 from robolearn.errors import AssetError, SpecError
 from robolearn.tasks import TASKS, make_task
+from robolearn.tasks.facts import standing
 from robolearn.twin.scene import load_model
 
 CONFIG = PracticeConfig()
 SPACE = ToolSpace(("push-v1", "push_back-v1"), CONFIG.tool_low, CONFIG.tool_high)
+GRASPING = ToolSpace(("peg_insert-v1", "peg_extract-v1"), CONFIG.tool_low, CONFIG.tool_high)
 actions = arrays(np.float32, 4, elements=st.floats(-1, 1, width=32))
+grasping_actions = arrays(np.float32, 5, elements=st.floats(-1, 1, width=32))
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +147,68 @@ def test_the_action_between_two_commands_is_what_led_from_one_to_the_other(actio
     for _ in range(DECISION_TICKS):
         after = SPACE.moved(after, action)
     np.testing.assert_allclose(SPACE.action_between(command, after, DECISION_TICKS), action, atol=1e-5)
+
+
+@given(grasping_actions, st.floats(0.0, 0.8))
+@settings(max_examples=50, deadline=None)
+def test_the_action_between_two_commands_leads_there_again_gripper_and_all(action: np.ndarray, opening: float) -> None:
+    command = np.array([0.22, 0.0, 0.08, 0.0, opening])
+    after = again = command
+    for _ in range(DECISION_TICKS):
+        after = GRASPING.moved(after, action)
+    told = GRASPING.action_between(command, after, DECISION_TICKS)
+    for _ in range(DECISION_TICKS):
+        again = GRASPING.moved(again, told)
+    np.testing.assert_allclose(again, after, atol=1e-6)
+
+
+def test_the_gripper_goes_where_it_is_told_and_stays_when_nothing_is() -> None:
+    jaws = GRASPING.arm.gripper
+    command = np.array([0.22, 0.0, 0.08, 0.0, jaws.open])
+    for share, place in ((-1.0, jaws.closed), (0.0, (jaws.closed + jaws.open) / 2), (1.0, jaws.open)):
+        for _ in range(2 * DECISION_TICKS):
+            command = GRASPING.moved(command, np.array([0, 0, 0, 0, share]))
+        assert command[4] == pytest.approx(place)
+        still = GRASPING.moved(command, np.full(5, np.nan))
+        np.testing.assert_array_equal(still, command)
+        np.testing.assert_allclose(GRASPING.action_between(command, command, DECISION_TICKS), [0, 0, 0, 0, share])
+
+
+def facts_of(peg_yaw: float, socket_yaw: float) -> dict[str, np.ndarray]:
+    proprio = np.zeros(12, np.float32)
+    proprio[5] = 0.5
+    tool = standing((0.2, 0.0), 0.1)
+    poses = {"peg": standing((0.21, -0.02), 0.04, peg_yaw), "socket": standing((0.2, 0.1), 0.0, socket_yaw)}
+    return {"proprio": proprio, "pose_tool": tool, **{f"pose_{body}": pose for body, pose in poses.items()}}
+
+
+def test_how_things_are_turned_is_told_from_the_one_before() -> None:
+    command = np.array([0.2, 0.0, 0.1, 0.2, 0.1])
+    state = GRASPING.state(facts_of(0.3, 0.5), command)
+    angles = 4 * np.array([0.3 - 0.2, 0.5 - 0.3])  # the peg from the tool, the socket from the peg
+    np.testing.assert_allclose(state[[12, 22]], np.cos(angles), atol=1e-6)
+    np.testing.assert_allclose(state[[13, 23]], np.sin(angles), atol=1e-6)
+    np.testing.assert_allclose(state[[14, 15, 24, 25]], 0.0, atol=1e-6)  # all is upright
+    np.testing.assert_allclose(state[16:19], np.tanh([1.0, -2.0, -6.0]), atol=1e-5)  # in centimetres
+    assert state[8] == pytest.approx(0.1 - 0.5)  # the gripper's command, from where the gripper is
+    assert len(state) == GRASPING.interface.observation["state"].shape[0]
+
+
+@pytest.mark.parametrize(("axis", "leans"), [((1, 0, 0), (0, -1)), ((0, 1, 0), (1, 0)), ((0, 0, 1), (0, 0))])
+def test_a_leaning_peg_is_seen_to_lean(axis: tuple[int, int, int], leans: tuple[int, int]) -> None:
+    facts, angle = facts_of(0.0, 0.0), 0.3
+    facts["pose_peg"][3:] = [np.cos(angle / 2), *(np.sin(angle / 2) * np.array(axis))]
+    state = GRASPING.state(facts, np.array([0.2, 0.0, 0.1, 0.0, 0.1]))
+    np.testing.assert_allclose(state[14:16], np.sin(angle) * np.array(leans), atol=1e-6)
+
+
+def test_what_success_is_judged_by_does_not_turn_with_the_arm() -> None:
+    facts, command = facts_of(0.3, 0.5), np.array([0.2, 0.0, 0.1, 0.0, 0.1])
+    turned = command + np.array([0.01, 0, 0, 0.4, 0.2])
+    scenes = [GRASPING.scene(GRASPING.state(facts, each)[None], 0) for each in (command, turned)]
+    np.testing.assert_allclose(scenes[0], scenes[1], atol=1e-6)
+    peg_turned = GRASPING.scene(GRASPING.state(facts_of(0.35, 0.5), command)[None], 0)
+    assert np.abs(peg_turned - scenes[0]).max() > 0.05
 
 
 @given(st.lists(actions, max_size=60))

@@ -38,7 +38,7 @@ def test_what_is_recorded_does_the_task_again_without_looking(tmp_path: Path) ->
                 seen, _, _, _, info = env.step(state["action"][slot])
             for _ in range(2):  # its success has to last, and ends in the middle of a decision
                 if not info["success"]:
-                    info = env.step(np.zeros_like(state["action"][0]))[-1]
+                    info = env.step(np.full_like(state["action"][0], np.nan))[-1]
             assert row["success"]
             assert info["success"]
             first = end + 1

@@ -57,7 +57,7 @@ def labelled_buffer(dataset: Path, reward: str, space: ToolSpace, discount: floa
         buffer.begin({"state": states[0], **told})
         for step, action in enumerate(actions):
             buffer.append(action, worth[step], {"state": states[step + 1], **told}, False, False)
-        stay = np.zeros_like(actions[-1])
+        stay = space.action_between(episode.commands[-1], episode.commands[-1], DECISION_TICKS)
         buffer.append(stay, float(values[at[-1] :].mean()), {"state": states[-1], **told}, False, True)
     return buffer
 
