@@ -21,6 +21,19 @@ and little noise, for a reward that is so rare would not pay for more."""
 
 FEW_DECISIONS = (*SMALL, "temperature_learning_rate=1e-3", "backup_entropy=false", "online.random_steps=100")
 
+PRECISE = (
+    *FEW_DECISIONS,
+    "policy.hidden_sizes=128,128",
+    "critic_hidden_sizes=128,128",
+    "discount=0.95",
+    "target_entropy_per_action=-1",
+    "online.num_steps=3",
+    "online.average=1000",
+)
+"""Millimetres decide at the end of some thirty decisions: less noise still, rewards that go three decisions back at
+once, and a discount by which dithering at the goal costs more than the critics err. The policy swings, so its mean is
+kept."""
+
 CONSERVATIVE = (*SMALL, "num_actions=4", "polyak=0.02", "push_scale=0.05", "conservatism=0.25")
 """A push in proportion to values between 0 and 1."""
 
@@ -30,6 +43,10 @@ SETTINGS: dict[str, dict[str, tuple[str, ...]]] = {
         "rlpd": (*FEW_DECISIONS, "utd=5"),
         "cql": CONSERVATIVE,
         "calql": CONSERVATIVE,
+    },
+    "tool:peg_insert-v1": {
+        "sac": PRECISE,
+        "rlpd": (*PRECISE, "utd=5"),
     },
 }
 """By task and algorithm, in the words of `--set`."""

@@ -11,6 +11,7 @@ way, so a resumed run is, bit for bit, the run that was never interrupted.
 from __future__ import annotations
 
 import contextlib
+import copy
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from robolearn.datasets.replay_buffer import ReplayBufferConfig
 from robolearn.errors import CheckpointError, SpecError
 from robolearn.networks.normalizer import Statistics
 from robolearn.policies.gaussian import GaussianPolicy, vector_spec
+from robolearn.policies.policy import TrainablePolicy
 from robolearn.recipes.collector import Collector
 from robolearn.recipes.demonstrations import Source, buffer_statistics, demonstrations
 from robolearn.recipes.environments import REWARDS, Environments, is_gym, make_environments, twin_task
@@ -36,6 +38,7 @@ from robolearn.recipes.judge import judge, summary
 from robolearn.recipes.run import Run, read_state
 from robolearn.recipes.training_data import tensors
 from robolearn.recipes.training_loop import (
+    AVERAGE,
     SAVES,
     Progress,
     Stopwatch,
@@ -46,6 +49,7 @@ from robolearn.recipes.training_loop import (
     due,
     initialise,
     interruptible,
+    mean_follows,
     run_config,
     scalars,
     statistics_of,
@@ -53,6 +57,7 @@ from robolearn.recipes.training_loop import (
 from robolearn.tasks import make_task
 
 LOG_STEPS = 500
+COLLECTOR = "collector."  # before the names of the experience in what a resumed run needs
 JUDGES = 10  # environments that evaluate side by side
 STATISTICS_S = 20  # of random actions in each of JUDGES twins
 EPISODE_COLUMNS = ("episode_return", "episode_steps", "episode_success")
@@ -73,6 +78,7 @@ class OnlineConfig:
     offline_fraction: float = 0.5  # of every batch, where there is offline data; 0: as if the buffer held it too
     evaluation_episodes: int = 10
     evaluations: int = SAVES  # in a run; each is a checkpoint
+    average: int = 1  # environment steps over which the policy that is judged and kept is a running mean of the newest
 
 
 def train_online(
@@ -141,11 +147,12 @@ def train_online(
         facts = {"step": 0.0, "wall_s": 0.0, "best_return": -np.inf}
         if resume is not None:
             state, facts = read_state(resume)
-            beside.submit(_load_state, learner, collector, state).result()
+            kept = beside.submit(_load_state, learner, collector, state).result()
             run = Run.resume(out, columns, int(facts["step"]))
         else:
             if init_from is not None:
                 initialise(learner, init_from, read_state(init_from)[0])
+            kept = copy.deepcopy(learner.policy())
             about = {"task": task, "online": dict(vars(online)), "offline_data": str(offline_data or "")}
             run = Run.create(out, run_config(algorithm, seed, settings, compute, **about), columns)
         provenance = {"algorithm": algorithm, "tasks": [task], "seed": seed}
@@ -154,7 +161,7 @@ def train_online(
         interrupted = stack.enter_context(interruptible())
         stack.enter_context(run)
         if resume is None:
-            run.save(learner.policy(), 0, provenance, ("untrained", "latest", "best"))
+            run.save(kept, 0, provenance, ("untrained", "latest", "best"))
         stop = False
         while step < settings.steps and not stop:
             before = step
@@ -171,6 +178,7 @@ def train_online(
             if batch:
                 with watch("update"):
                     metrics = learner.update({name: values.to(compute.device) for name, values in batch.items()})
+                    mean_follows(kept, learner.policy(), min(online.num_envs / online.average, 1.0))
             with watch("environment"):
                 stepping.result()
             stop = interrupted.is_set()
@@ -182,16 +190,16 @@ def train_online(
             names: tuple[str, ...] = ("latest",)
             if evaluate:
                 with watch("evaluate"):
-                    row |= _evaluate(learner, task, online, compute.device)
+                    row |= _evaluate(kept, task, online, compute.device)
                 evaluated = row["return_mean"]
                 if evaluated > best:
                     best, names = evaluated, ("latest", "best")
             wall_s = facts["wall_s"] + time.perf_counter() - started_s
             if evaluate or stop:
                 with watch("save"):
-                    run.save(learner.policy(), step, {**provenance, **row}, names)
+                    run.save(kept, step, {**provenance, **row}, names)
                     saved = {"step": step, "wall_s": wall_s, "best_return": best}
-                    run.save_state(_state(learner, collector), saved)
+                    run.save_state(_state(learner, kept, collector), saved)
             run.log(step, wall_s, row)
             rate = (step - facts["step"]) / (time.perf_counter() - started_s)
             progress(step, _text(collector.recent(), evaluated, rate * settings.utd if metrics else 0.0))
@@ -223,10 +231,11 @@ def _check(algorithm: str, task: str, settings: Any, online: OnlineConfig, seed:
         raise SpecError(f"images are for sac and rlpd in tasks of the twin, not for {algorithm} in {task}")
     if online.reward not in REWARDS or (is_gym(task) and online.reward != "task"):
         raise SpecError(f"reward is {online.reward!r}; expected `task` in gym:, else one of {', '.join(REWARDS)}")
-    if not 0.0 <= online.offline_fraction <= 1.0 or min(online.evaluation_episodes, online.evaluations) < 1:
+    least = min(online.evaluation_episodes, online.evaluations, online.average)
+    if not 0.0 <= online.offline_fraction <= 1.0 or least < 1:
         raise SpecError(
-            f"offline_fraction {online.offline_fraction:g}, {online.evaluation_episodes} evaluation episodes; expected "
-            "a share in [0, 1] and at least 1"
+            f"offline_fraction {online.offline_fraction:g}, {online.evaluation_episodes} evaluation episodes, average "
+            f"{online.average}; expected a share in [0, 1], and at least 1 of the others"
         )
 
 
@@ -269,9 +278,8 @@ def _batch(
     return tensors(batch, "cpu")
 
 
-def _evaluate(learner: Algorithm, task: str, online: OnlineConfig, device: str) -> dict[str, float]:
+def _evaluate(policy: TrainablePolicy, task: str, online: OnlineConfig, device: str) -> dict[str, float]:
     """Episodes whose seeds no training uses, by the most likely action."""
-    policy = learner.policy()
     assert isinstance(policy, GaussianPolicy)
     episodes = online.evaluation_episodes
     with contextlib.closing(_environments(task, min(episodes, JUDGES), online)) as envs:
@@ -301,15 +309,20 @@ def _random_statistics(task: str) -> Statistics:
         return buffer_statistics(*collector.buffers)
 
 
-def _state(learner: Algorithm, collector: Collector) -> dict[str, torch.Tensor]:
-    collected = {f"collector.{k}": torch.from_numpy(v.copy()) for k, v in collector.state_dict().items()}
-    return {**learner.state_dict(), **collected}
+def _state(learner: Algorithm, kept: TrainablePolicy, collector: Collector) -> dict[str, torch.Tensor]:
+    collected = {COLLECTOR + k: torch.from_numpy(v.copy()) for k, v in collector.state_dict().items()}
+    return {**learner.state_dict(), **{AVERAGE + k: v for k, v in kept.state_dict().items()}, **collected}
 
 
-def _load_state(learner: Algorithm, collector: Collector, state: dict[str, torch.Tensor]) -> None:
-    mine = {k.removeprefix("collector."): v.numpy() for k, v in state.items() if k.startswith("collector.")}
-    learner.load_state_dict({k: v for k, v in state.items() if not k.startswith("collector.")})
+def _load_state(learner: Algorithm, collector: Collector, state: dict[str, torch.Tensor]) -> TrainablePolicy:
+    """The policy that is kept."""
+    mine = {k.removeprefix(COLLECTOR): v.numpy() for k, v in state.items() if k.startswith(COLLECTOR)}
+    average = {k.removeprefix(AVERAGE): v for k, v in state.items() if k.startswith(AVERAGE)}
+    learner.load_state_dict({k: v for k, v in state.items() if not k.startswith((COLLECTOR, AVERAGE))})
     collector.load_state_dict(mine)
+    kept = copy.deepcopy(learner.policy())
+    kept.load_state_dict(average or kept.state_dict())  # older runs have none
+    return kept
 
 
 def _text(recent: dict[str, float], evaluated: float, updates_per_s: float) -> str:

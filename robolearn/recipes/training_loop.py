@@ -31,6 +31,7 @@ SAVES = 10  # checkpoints, with a validation or evaluation, in a run
 DIVERGED = 1e9  # of any metric
 COUNTS = {"batch_size", "utd", "num_critics", "chunk_steps", "observation_steps"}  # settings that are 1 or more
 
+AVERAGE = "average."  # before the names of the policy that is kept, in what a resumed run needs
 NETWORKS = ("policy", "actor", "actor_target", "critic", "target", "value")
 """Parts of the state of an algorithm that another training can begin with."""
 

@@ -70,13 +70,14 @@ def test_a_run_has_all_its_parts(tmp_path: Path) -> None:
 
 def test_ctrl_c_saves_and_resume_goes_on_bit_for_bit(tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    train_online("sac", TASK, whole, 700, 0, CONFIG, ONLINE)
+    online = replace(ONLINE, average=30)
+    train_online("sac", TASK, whole, 700, 0, CONFIG, online)
 
     def interrupt(step: int, text: str) -> None:
         if step == 350:
             os.kill(os.getpid(), signal.SIGINT)
 
-    first = train_online("sac", TASK, cut, 700, 0, CONFIG, ONLINE, progress=interrupt)
+    first = train_online("sac", TASK, cut, 700, 0, CONFIG, online, progress=interrupt)
     assert (first["interrupted"], first["steps"]) == (True, 352)  # in the middle of an episode
     second = train_online("sac", "ignored", tmp_path / "ignored", resume=cut)
     assert (second["steps"], second["interrupted"]) == (700, False)
@@ -84,6 +85,26 @@ def test_ctrl_c_saves_and_resume_goes_on_bit_for_bit(tmp_path: Path) -> None:
     assert all(torch.equal(a[key], b[key]) for key in a)
     resumed = {row["step"]: row for row in rows(cut)}
     assert all(resumed[row["step"]] == row for row in rows(whole))
+
+
+def test_the_policy_that_is_kept_is_a_mean_and_learning_does_not_know(tmp_path: Path) -> None:
+    kept, newest = {}, {}
+    for average in (1, 100, 10**9):
+        run = tmp_path / str(average)
+        train_online("sac", TASK, run, 200, 0, CONFIG, replace(ONLINE, average=average))
+        kept[average] = weights(run)
+        state = load_file(run / "resume.safetensors")
+        newest[average] = {name: state[f"actor.{name}"] for name in kept[average]}
+    first = load_file(tmp_path / "1" / "checkpoints" / "untrained" / "weights.safetensors")
+    for name in first:
+        assert torch.equal(newest[1][name], newest[100][name])
+        assert torch.equal(kept[1][name], newest[1][name])
+        torch.testing.assert_close(kept[10**9][name], first[name])
+    way, left = (
+        sum(float((a[name] - b[name]).norm()) for name in first)
+        for a, b in ((newest[1], first), (newest[1], kept[100]))
+    )
+    assert 0.2 * way < left < 0.9 * way  # it follows
 
 
 def test_environments_step_while_the_learner_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,10 +34,10 @@ from robolearn.recipes.finetune.dense import shaped_rewards
 from robolearn.recipes.finetune.evaluation import true_success
 from robolearn.recipes.finetune.interventions import add_human_steps
 from robolearn.recipes.finetune.prepare import PRETRAINED, buffer_config
-from robolearn.recipes.finetune.settings import AVERAGE, FinetuneConfig
+from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.recipes.run import RESUME_FILE, Run, read_state
 from robolearn.recipes.training_data import tensors
-from robolearn.recipes.training_loop import initialise, mean_follows, scalars, statistics_of
+from robolearn.recipes.training_loop import AVERAGE, initialise, mean_follows, scalars, statistics_of
 from robolearn.rewards.intervention import InterventionConfig, intervention_reward
 
 REPLAY_CAPACITY = 200_000  # observations

@@ -22,7 +22,6 @@ from robolearn.recipes.finetune.supervisor import SupervisorConfig
 from robolearn.tasks import make_task
 
 FILE = "finetune.json"
-AVERAGE = "average."  # before the names of the policy that is kept, in what a restart needs
 ACTOR = GaussianPolicyConfig(hidden_sizes=(128, 128))
 CLONED = GaussianPolicyConfig(hidden_sizes=(128, 128), distribution="clipped", log_std_low=-3.0)
 CRITIC: dict[str, Any] = {"critic_hidden_sizes": (128, 128), "critic_layer_norm": True, "num_critics": 2}
