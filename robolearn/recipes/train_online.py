@@ -50,6 +50,7 @@ from robolearn.recipes.training_loop import (
     initialise,
     interruptible,
     mean_follows,
+    restore,
     run_config,
     scalars,
     statistics_of,
@@ -147,7 +148,7 @@ def train_online(
         facts = {"step": 0.0, "wall_s": 0.0, "best_return": -np.inf}
         if resume is not None:
             state, facts = read_state(resume)
-            kept = beside.submit(_load_state, learner, collector, state).result()
+            kept = beside.submit(_load_state, learner, collector, resume, state).result()
             run = Run.resume(out, columns, int(facts["step"]))
         else:
             if init_from is not None:
@@ -314,11 +315,11 @@ def _state(learner: Algorithm, kept: TrainablePolicy, collector: Collector) -> d
     return {**learner.state_dict(), **{AVERAGE + k: v for k, v in kept.state_dict().items()}, **collected}
 
 
-def _load_state(learner: Algorithm, collector: Collector, state: dict[str, torch.Tensor]) -> TrainablePolicy:
+def _load_state(learner: Algorithm, collector: Collector, run: Path, state: dict[str, torch.Tensor]) -> TrainablePolicy:
     """The policy that is kept."""
     mine = {k.removeprefix(COLLECTOR): v.numpy() for k, v in state.items() if k.startswith(COLLECTOR)}
     average = {k.removeprefix(AVERAGE): v for k, v in state.items() if k.startswith(AVERAGE)}
-    learner.load_state_dict({k: v for k, v in state.items() if not k.startswith((COLLECTOR, AVERAGE))})
+    restore(learner, run, {k: v for k, v in state.items() if not k.startswith((COLLECTOR, AVERAGE))})
     collector.load_state_dict(mine)
     kept = copy.deepcopy(learner.policy())
     kept.load_state_dict(average or kept.state_dict())  # older runs have none

@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 from numpy.typing import NDArray
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from robolearn.algorithms.algorithm import Batch, Metrics
 from robolearn.algorithms.compile import Compute
@@ -24,6 +24,7 @@ from robolearn.policies.gaussian import GaussianPolicyConfig
 from robolearn.recipes.collector import Collector
 from robolearn.recipes.environments import make_environments
 from robolearn.recipes.evaluate import evaluate_policy
+from robolearn.recipes.run import RESUME_FILE, read_state
 from robolearn.recipes.task_settings import SETTINGS
 from robolearn.recipes.train import TrainRequest, configure, read_settings, train_policy
 from robolearn.recipes.train_online import OnlineConfig, train_online
@@ -105,6 +106,15 @@ def test_the_policy_that_is_kept_is_a_mean_and_learning_does_not_know(tmp_path: 
         for a, b in ((newest[1], first), (newest[1], kept[100]))
     )
     assert 0.2 * way < left < 0.9 * way  # it follows
+
+
+def test_a_run_whose_networks_had_another_shape_is_not_resumed(tmp_path: Path) -> None:
+    train_online("sac", TASK, tmp_path, 100, 0, CONFIG, ONLINE)
+    state, facts = read_state(tmp_path)
+    state["actor.network.0.weight"] = state["actor.network.0.weight"][:, :1].clone()
+    save_file(state, tmp_path / RESUME_FILE, {name: str(value) for name, value in facts.items()})
+    with pytest.raises(CheckpointError, match=r"state is of another robolearn .*begin a new run"):
+        train_online("sac", "ignored", tmp_path / "ignored", resume=tmp_path)
 
 
 def test_environments_step_while_the_learner_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
