@@ -99,7 +99,7 @@ class DeviceCell:
 
     def rest(self) -> NDArray[np.float32]:
         self._look()
-        if not self._filter.stopped and not self._fault:
+        if not (self._filter.stopped or self._fault or "read" in self._failing_ns):
             try:
                 self._sent = self._filter.reset(self._state)
             except SpecError as error:  # it stands outside of its range
@@ -115,7 +115,8 @@ class DeviceCell:
         action = None if sent.action is None or self._fault else sent.action.astype(np.float32)
         decision = self._filter.filter(action, self._state.stamp_ns, self._clock())
         self._sent = decision.command
-        self._attempt("write", lambda: self._robot.write(decision.command))
+        if "read" not in self._failing_ns:  # nobody is sent anywhere while nobody knows where it is
+            self._attempt("write", lambda: self._robot.write(decision.command))
         self._due_ns = max(self._due_ns + self._period_ns, self._clock())
         self._sleep(max(self._due_ns - self._clock(), 0) * 1e-9)
         self._look()
@@ -165,8 +166,14 @@ class DeviceCell:
         self._attempt("look", self._follow)
 
     def _measure(self) -> None:
+        failed = self._failing_ns.keys() & {"read", "write"}
         self._scene.state = self._state = self._robot.read()
         self._filter.watch(self._state, getattr(self._robot, "health", None))
+        if failed:  # it may not have gone where it was told: from where it is now
+            try:
+                self._filter.start_anew(self._state)
+            except SpecError as error:
+                self._fault = self._fault or str(error)
 
     def _follow(self) -> None:
         for body, (stamp_ns, pose) in self._tracker.look().items():

@@ -161,6 +161,15 @@ class SafetyFilter:
         self.watch(state)
         return self._sent.copy()
 
+    def start_anew(self, state: RobotState) -> None:
+        """Start from where the robot is, which may be elsewhere than it was told: its device has failed. A stop stays.
+
+        Raises SpecError as `reset` does; nothing has changed then.
+        """
+        stopped = self.stopped
+        self.reset(state)
+        self.stopped = stopped
+
     def watch(self, state: RobotState, health: Health | None = None) -> None:
         """What the robot measured last; wanted every tick where the state's age, the load or the heat is limited."""
         self._state_ns = state.stamp_ns

@@ -80,6 +80,7 @@ class Bench:
         return self._robot.read()
 
     def write(self, action: np.ndarray) -> None:
+        self.written = action
         self._robot.write(action)
 
     def close(self) -> None:
@@ -119,6 +120,21 @@ def test_a_silent_robot_is_held_then_given_up(bench: Bench) -> None:
     held = [cell.send(target).held for _ in range(25)]
     assert "0.1" in held[2]  # the measurement, and so the command, is too old
     assert cell.condition().fault == "the bus is silent; check its cable"
+
+
+def test_after_a_failure_commands_go_on_from_where_the_arm_is(bench: Bench) -> None:
+    cell = bench.cell()
+    cell.rest()
+    pushed = bench.read().joint_position + np.float32(0.3) * np.array([1, 0, 0, 0, 0, 0], np.float32)
+    bench.broken = True
+    cell.send(None)
+    bench._robot.write(pushed)  # by somebody else
+    bench.sleep(0.5)
+    bench.broken = False
+    bench.written = pushed
+    for _ in range(3):
+        cell.send(None)
+        np.testing.assert_allclose(bench.written, pushed, atol=0.1)
 
 
 def test_a_thing_that_is_hidden_for_long_is_told(bench: Bench) -> None:

@@ -12,6 +12,7 @@ from robolearn_msgs.srv import StartEpisode
 from robolearn_nodes import convert, robot_node, topics
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
+from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from robolearn.types import RobotState
@@ -91,7 +92,14 @@ def test_the_arm_follows_through_its_own_controller_and_is_held(graph: Any, cont
     )
     fake.silent = True  # its joint states stop: held, and told
     graph.spin_until(lambda: any("joint states" in problem for problem in ears.problems.get("robot", [])[-1:]))
-    fake.silent = False
+    resumed = graph.call(Trigger, topics.RESUME_ROBOT)
+    assert not resumed.success  # nobody knows where it is
+    assert "joint states" in resumed.message
+    moved, count = fake.position + 0.3, len(fake.commands)  # somebody has pushed it meanwhile
+    fake.position, fake.silent = moved, False
+    graph.spin_until(lambda: len(fake.commands) > count)
+    first = fake.commands[count]
+    np.testing.assert_allclose(first.data if controller == "forward" else first.points[0].positions, moved, atol=0.06)
     graph.spin_until(follow)
     assert graph.events[-1].event == EpisodeEvent.STARTED
 

@@ -17,7 +17,7 @@ from robolearn_msgs.srv import StartEpisode, StopEpisode
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
-from robolearn.errors import HardwareError, RobolearnError, TransportError
+from robolearn.errors import HardwareError, RobolearnError, SpecError, TransportError
 from robolearn.robots.robot import Robot
 from robolearn.types import EpisodeOutcome, RobotState
 from robolearn_nodes import convert, topics
@@ -51,6 +51,7 @@ class RobotNode(LifecycleNode):
         self._measured: RobotState | None = None
         self._active = self._decided = False
         self._held = ""
+        self._lost = ""  # why nobody knows whether the robot is where it was told to be
         self._failure = RobolearnError()  # why the last transition failed
         self._running: RunningEpisode | None = None
         self._meters = {name: Meter() for name in ("states", "commands")}
@@ -63,7 +64,7 @@ class RobotNode(LifecycleNode):
         self.create_subscription(JointTrajectory, topics.COMMAND, self._on_command, topics.NEWEST)
         self.create_service(StartEpisode, topics.START_EPISODE, self._on_start)
         self.create_service(StopEpisode, topics.STOP_EPISODE, self._on_stop)
-        self._stopping = EmergencyStop(self, self._safety, lambda: self._measured, self._diagnostics)
+        self._stopping = EmergencyStop(self, self._safety, self._standing, self._diagnostics)
         self.create_timer(self._interface.period_ns * 1e-9, self._on_tick)
         self._deadman = self.create_timer(self._interface.safety.max_command_age_s, self._on_silence)
         self._deadman.cancel()
@@ -125,9 +126,9 @@ class RobotNode(LifecycleNode):
     def _take_over(self) -> None:
         assert self._robot is not None
         self._measured = self._robot.read()
-        self._safety.reset(self._measured)
+        self._safety.start_anew(self._measured)  # who stopped the robot before has to resume it
         self._command.clear()
-        self._active, self._held = True, ""
+        self._active, self._held, self._lost = True, "", ""
         self.get_logger().info(f"{self._interface.spec.name} takes commands on {topics.COMMAND}")
 
     def _disconnect(self) -> None:
@@ -147,7 +148,8 @@ class RobotNode(LifecycleNode):
         try:
             self._measured = self._robot.read()
         except HardwareError as error:
-            self._mark(str(error))
+            self._lost = str(error)
+            self._mark(self._lost)
         else:
             self._safety.watch(self._measured, getattr(self._robot, "health", None))
             if self._running is not None:
@@ -155,6 +157,8 @@ class RobotNode(LifecycleNode):
             if self._joint_states is not None:
                 self._joint_states.publish(convert.joint_state_message(self._measured, self._joints))
             self._meters["states"].note(self._now_ns(), self._measured.stamp_ns)
+            if self._active and self._lost:
+                self._regain(self._measured)
             if self._active and not self._decided:
                 self._decide()
         self._decided = False
@@ -162,6 +166,20 @@ class RobotNode(LifecycleNode):
             self._running.stepped(self._held)
             if 0 < self._max_held_steps <= self._running.held_in_a_row:
                 self._end(EpisodeOutcome(None, False, True))
+
+    def _regain(self, state: RobotState) -> None:
+        """The robot answers again: from where it is now, and not to where it was on its way when it failed."""
+        try:
+            self._safety.start_anew(state)
+            self._lost = ""
+        except SpecError as error:
+            self._lost = str(error)
+
+    def _standing(self) -> RobotState | None:
+        """What the robot measures now. Raises HardwareError while it does not."""
+        if self._lost:
+            raise HardwareError(self._lost)
+        return self._measured
 
     def _on_command(self, message: JointTrajectory) -> None:
         stamp_ns, now_ns = convert.stamp_ns(message.header.stamp), self._now_ns()
@@ -182,6 +200,9 @@ class RobotNode(LifecycleNode):
     def _decide(self) -> None:
         """Let the filter judge the newest command, and send what it says."""
         self._decided = True
+        if self._lost:
+            self._mark(self._lost)
+            return
         stamp_ns, action, refusal = self._command.get()
         decision = self._safety.filter(action, stamp_ns, self._now_ns())
         held = (refusal or decision.reason) if decision.held else ""
@@ -189,7 +210,7 @@ class RobotNode(LifecycleNode):
             try:
                 self._robot.write(decision.command)
             except HardwareError as error:
-                held = str(error)
+                held = self._lost = str(error)
         self._mark(held, decision.command)
 
     def _mark(self, held: str, command: Any = None) -> None:
