@@ -18,10 +18,12 @@ from robolearn.algorithms.algorithm import Batch, Metrics
 from robolearn.cli import run as command
 from robolearn.datasets.store import CLOSING_ROW, EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.envs.practice_cell import Condition
+from robolearn.envs.twin_cell import TwinCell
 from robolearn.errors import DatasetError, SpecError, UnknownNameError
 from robolearn.policies.checkpoint import load_policy
 from robolearn.recipes.finetune import learner as learning
-from robolearn.recipes.finetune.collector import WEIGHTS, open_replay, weights_file
+from robolearn.recipes.finetune.collector import WEIGHTS, Collector, open_replay, weights_file
 from robolearn.recipes.finetune.interventions import Interventions, critics_of
 from robolearn.recipes.finetune.judges import ErringJudge, Frames, TrueJudge
 from robolearn.recipes.finetune.prepare import offline_buffer, old_episodes
@@ -165,6 +167,51 @@ def test_a_run_that_stops_between_two_attempts_says_why(folder: Path, ready: Pat
     assert not answer["interrupted"]
     assert answer["attempts"] == 0
     assert (run / "report.html").exists()
+
+
+def test_a_stop_outlives_an_attempt_that_cannot_be_written(
+    folder: Path, ready: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, run = small_config(STEPS), copied(ready, folder / "stopped")
+    config.write(run)
+    collector = Collector(config, run)
+
+    def condition(cell: TwinCell) -> Condition:
+        return Condition(fault="emergency stop" if collector.supervisor.steps else "")
+
+    def disk_is_full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(TwinCell, "condition", condition)
+        broken.setattr(Collector, "_commit", disk_is_full)
+        with pytest.raises(OSError, match="No space"):
+            collector.attempt()
+    collector.close()
+    again = Collector(config, run)  # as a process that is started again
+    assert not again.attempt()
+    assert again.stopped == "emergency stop"
+    again.close()
+
+
+def test_who_starts_a_stopped_run_again_goes_on(folder: Path, ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, looks = copied(ready, folder / "goes_on"), []
+    small_config(6).write(run)
+
+    def condition(cell: TwinCell) -> Condition:
+        looks.append(0)
+        return Condition(fault="emergency stop" if len(looks) > 9 else "")
+
+    collector = Collector(small_config(6), run)
+    with monkeypatch.context() as broken:
+        broken.setattr(TwinCell, "condition", condition)
+        assert collector.attempt()  # that was in the middle of it
+    assert not collector.attempt()
+    assert collector.stopped == "emergency stop"
+    collector.close()
+    answer = practise(run, processes=False)
+    assert answer["stopped"] == "6 steps were asked for, and are done"
+    assert answer["attempts"] > 1
 
 
 def test_the_intervention_ratio_has_to_lie_above_the_discount() -> None:

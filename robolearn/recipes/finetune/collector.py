@@ -44,6 +44,7 @@ from robolearn.specs import ArraySpec
 from robolearn.types import ActionSource, EpisodeOutcome
 
 REPLAY, STATE, WEIGHTS = "replay.zarr", "state", "weights"
+STOPPED = "stopped.txt"  # why the run has ended for good, until a person starts it again
 WAITS = "waits.txt"  # why a person is waited for, or the end of a pause, while that is so
 ATTEMPT_ID = "attempt-{:07d}"
 MAX_SEED = 2**31 - 1
@@ -91,10 +92,14 @@ class Collector:
         while True:
             if order.ended is not None:
                 self._order = Order(order.phase, order.task, reason=order.reason)
-                self._commit(rows, order.ended)
+                try:
+                    self._commit(rows, order.ended)
+                finally:  # whoever is started again after an attempt that could not be written has to know
+                    self._mark_stopped()
                 return True
             if order.phase is Phase.STOPPED:
                 self._order = order
+                self._mark_stopped()
                 return False
             if order.begins:
                 self._begin(order.task)
@@ -110,6 +115,10 @@ class Collector:
     def stopped(self) -> str:
         """Why the supervisor has stopped; else empty."""
         return self._order.reason if self._order.phase is Phase.STOPPED else ""
+
+    def _mark_stopped(self) -> None:
+        if self.stopped:
+            (self.run / STOPPED).write_text(self.stopped, encoding="utf-8")
 
     def _decide(self, sensed: Sensed) -> Order:
         """With what holds in every phase: how the cell fares, and the disk."""
@@ -260,6 +269,8 @@ class Collector:
         os.replace(partial, file)
 
     def _resume(self) -> Order:
+        if (self.run / STOPPED).exists():  # only a person goes on after a stop
+            return Order(Phase.STOPPED, 0, reason=(self.run / STOPPED).read_text(encoding="utf-8") or "stopped")
         if self.done == 0 and self.config.real:
             return Order(Phase.HOME, 0)
         if self.done == 0:
@@ -278,6 +289,8 @@ class Collector:
             )
         self.supervisor.load_state_dict(state["supervisor"])
         self.world.thaw(state["world"])
+        if self.supervisor.phase is Phase.STOPPED:
+            return self.supervisor.go_on()
         return Order(Phase(state["phase"]), int(state["task"]), reason=state["reason"])
 
     def _state_file(self, attempts: int) -> Path:

@@ -14,7 +14,7 @@ from robolearn.cell import load_cell
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import RobolearnError
 from robolearn.recipes.finetune.cells import check_cell, check_teleop
-from robolearn.recipes.finetune.collector import REPLAY, WAITS, Collector
+from robolearn.recipes.finetune.collector import REPLAY, STOPPED, WAITS, Collector
 from robolearn.recipes.finetune.image_judge import check_models
 from robolearn.recipes.finetune.interventions import critics_of
 from robolearn.recipes.finetune.learner import Learner, columns, decisions
@@ -34,7 +34,6 @@ from robolearn.recipes.run import Run
 from robolearn.recipes.training_loop import Progress, interruptible, run_config
 from robolearn.tasks import make_task
 
-STOPPED = "stopped.txt"  # why the collector has ended for good
 LOOK_S = 0.2
 LOOK_SHARE = 0.05  # of the time at the most, for after thousands of attempts a look at their list takes a while
 MAX_DEATHS = 5  # of one process within DEATH_WINDOW_S, before the run is given up
@@ -95,6 +94,7 @@ def practise(run: Path, processes: bool = True, progress: Progress = lambda done
     """
     config = FinetuneConfig.read(run)
     prepare(run, progress)
+    (run / STOPPED).unlink(missing_ok=True)  # whoever starts it again has looked why it had stopped
     with interruptible() as interrupted:
         (_side_by_side if processes else _in_turns)(config, run, progress, interrupted)
     stopped = (run / STOPPED).read_text(encoding="utf-8") if (run / STOPPED).exists() else ""
@@ -117,10 +117,6 @@ def old_data(config: FinetuneConfig, run: Path) -> Any:
     return offline_buffer(config, run, old_episodes(config, run))
 
 
-def mark_stopped(run: Path, reason: str) -> None:
-    (run / STOPPED).write_text(reason, encoding="utf-8")
-
-
 def _in_turns(config: FinetuneConfig, run: Path, progress: Progress, interrupted: threading.Event) -> None:
     learner = Learner(config, run, old_data(config, run))
     collector = Collector(config, run)
@@ -130,7 +126,6 @@ def _in_turns(config: FinetuneConfig, run: Path, progress: Progress, interrupted
                 learner.learn(collector.store)
             progress(learner.steps, _text(collector.store, learner.evaluated))
             if not collector.attempt():
-                mark_stopped(run, collector.stopped)
                 break
     finally:
         collector.close()

@@ -204,6 +204,10 @@ class Supervisor:
         }[self._state.phase]
         return act(sensed, pause)
 
+    def go_on(self) -> Order:
+        """A person starts again what had stopped."""
+        return self._go(Phase.HOME, home_steps=0, attempt_steps=0, streak=0, reason="")
+
     def state_dict(self) -> dict[str, Any]:
         """JSON."""
         return asdict(self._state)
@@ -348,6 +352,8 @@ class Supervisor:
             return f"a motor's load is {sensed.load:g}, above {config.max_load:g}"
         if sensed.free_bytes < config.min_free_bytes:
             return f"{sensed.free_bytes >> 20} MiB of disk are left, fewer than {config.min_free_bytes >> 20}"
+        if config.max_steps and state.steps >= config.max_steps:
+            return f"{state.steps} steps were asked for, and are done"
         if config.max_hours and now_ns - state.started_ns >= config.max_hours * 3600 * NS_PER_S:
             return f"{config.max_hours:g} hours were asked for, and are over"
         return ""

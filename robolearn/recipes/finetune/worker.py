@@ -16,9 +16,9 @@ import torch
 
 from robolearn.envs.practice_cell import PracticeCell
 from robolearn.errors import RobolearnError
-from robolearn.recipes.finetune.collector import REPLAY, Collector
+from robolearn.recipes.finetune.collector import REPLAY, STOPPED, Collector
 from robolearn.recipes.finetune.learner import Learner, follow
-from robolearn.recipes.finetune.recipe import STOPPED, mark_stopped, old_data
+from robolearn.recipes.finetune.recipe import old_data
 from robolearn.recipes.finetune.settings import FinetuneConfig
 
 GRACE_S = 5.0  # for an attempt or a step of learning to end, when the starter has gone
@@ -60,7 +60,6 @@ def collect(config: FinetuneConfig, run: Path, left: threading.Event, cell: Prac
     try:
         while not left.is_set():
             if not collector.attempt():
-                mark_stopped(run, collector.stopped)
                 return
     finally:
         collector.close()
