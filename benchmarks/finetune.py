@@ -30,10 +30,10 @@ from robolearn.policies.checkpoint import load_policy
 from robolearn.policies.demonstrator import Manner
 from robolearn.policies.gaussian import GaussianPolicy
 from robolearn.recipes.collect import CollectConfig, collect_episodes
+from robolearn.recipes.finetune.collector import STOPPED
 from robolearn.recipes.finetune.evaluation import true_success
 from robolearn.recipes.finetune.learner import decisions
 from robolearn.recipes.finetune.prepare import PRETRAINED, offline_buffer, old_episodes, pretrain
-from robolearn.recipes.finetune.collector import STOPPED
 from robolearn.recipes.finetune.recipe import begin, practise
 from robolearn.recipes.finetune.recipe import prepare as make_ready
 from robolearn.recipes.finetune.report import summary

@@ -16,8 +16,8 @@ from robolearn_nodes.node import Diagnostics
 
 
 class EmergencyStop:
-    """Lets a node's safety filter be stopped and resumed, and says so at once. `measured` gives what the robot measures,
-    or None, or raises HardwareError."""
+    """Lets a node's safety filter be stopped and resumed, and says so at once. `measured` gives what the robot
+    measures, or None, or raises HardwareError."""
 
     def __init__(
         self, node: Node, safety: SafetyFilter, measured: Callable[[], RobotState | None], diagnostics: Diagnostics
