@@ -121,7 +121,7 @@ class Keyboard:
         self._read_ns = now_ns
         speed = self.config.speed_rad_s * SCALES[self._scale]
         for key, pressed_ns in self._pressed_ns.items():
-            if now_ns - pressed_ns <= self.config.hold_s * 1e9:
+            if 0 <= now_ns - pressed_ns <= self.config.hold_s * 1e9:  # a clock that went back holds no key
                 joint, sign = self._moves[key]
                 self._target[joint] += sign * speed * elapsed_s
         np.clip(self._target, self._spec.position_low, self._spec.position_high, out=self._target)

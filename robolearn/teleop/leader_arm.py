@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from robolearn.errors import SpecError
+from robolearn.errors import HardwareError, SpecError
 from robolearn.robots.robot import Robot
 from robolearn.robots.servo_arm import ServoArm, ServoArmConfig
 from robolearn.specs import RobotSpec
@@ -65,7 +65,12 @@ class LeaderArm:
         self._engaged, self._rest, self._moved_ns = False, None, None
 
     def read(self, state: RobotState, now_ns: int) -> TeleopCommand:
-        target = self._arm.read().joint_position[self._order].astype(np.float64) * self._factor + self._offset
+        try:
+            measured = self._arm.read()
+        except HardwareError:
+            self._engaged = False  # it may be elsewhere when it answers again
+            raise
+        target = measured.joint_position[self._order].astype(np.float64) * self._factor + self._offset
         target = np.clip(target, self._spec.position_low, self._spec.position_high)
         if self._rest is None:
             self._rest = target

@@ -100,7 +100,7 @@ class Phone:
         with self._lock:
             pose, events = self._pose, tuple(self._events)
             self._events = []
-        if pose is None or TeleopEvent.STOP in events or now_ns - pose.received_ns > self.config.max_age_s * 1e9:
+        if pose is None or TeleopEvent.STOP in events or not self._heard(pose, now_ns):
             self._hand.let_go()
             self._tied = None
             return TeleopCommand(None, events)
@@ -130,6 +130,10 @@ class Phone:
 
     def close(self) -> None:
         self._connected = False
+
+    def _heard(self, pose: _Pose, now_ns: int) -> bool:
+        """Whether it is of now; one that a clock put far ahead is not."""
+        return abs(now_ns - pose.received_ns) <= self.config.max_age_s * 1e9
 
 
 def _numbers(message: Mapping[str, Any], name: str, count: int) -> NDArray[np.float64]:

@@ -95,7 +95,7 @@ class Web:
         if not self._connected:
             raise HardwareError("the page's controls are not connected; call connect() first")
         with self._lock:
-            if self._fed_ns is not None and now_ns - self._fed_ns > self.config.max_age_s * 1e9:
+            if self._fed_ns is not None and abs(now_ns - self._fed_ns) > self.config.max_age_s * 1e9:
                 self._device.take([], set())
                 self._fed_ns = None
             sticks, phone = self._sticks.read(state, now_ns), self._phone.read(state, now_ns)

@@ -51,6 +51,8 @@ def test_live_observation_is_the_state_with_the_newest_pictures_that_are_fresh()
     (tick,) = join.push("states", 1300, "s2")
     assert (tick.samples, tick.missing) == ({"states": "s2", "front": "f2"}, ("wrist",))
     assert join.counts.missing == {"front": 1, "wrist": 2}
+    (tick,) = join.push("states", 100, "s3")  # the clock went back: those pictures are of another time
+    assert tick.missing == ("front", "wrist")
 
 
 JOINTS = ("a", "b")

@@ -64,6 +64,15 @@ def test_a_held_key_moves_its_joint_at_the_speed(make: Callable[..., Keyboard], 
     np.testing.assert_allclose(action[1], 0.1 + held, atol=0.5 * 0.033)
 
 
+def test_a_clock_that_goes_back_holds_no_key(make: Callable[..., Keyboard], press: Callable[[bytes], None]) -> None:
+    keyboard = make()
+    press(b"w")
+    keyboard.read(STATE, 10_000 * MS)
+    for now_ms in range(1000, 2000, 33):
+        action = keyboard.read(STATE, now_ms * MS).action
+    np.testing.assert_allclose(action, STATE.joint_position, atol=0.01)
+
+
 def test_the_other_key_moves_back_and_brackets_change_the_speed(
     make: Callable[..., Keyboard], press: Callable[[bytes], None]
 ) -> None:

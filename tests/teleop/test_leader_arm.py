@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robolearn.errors import SpecError
+from robolearn.errors import HardwareError, SpecError
 from robolearn.robots.fake import FakeRobot
 from robolearn.robots.servo_arm import ServoArmConfig
 from robolearn.specs import RobotSpec
@@ -62,6 +62,19 @@ def test_it_takes_over_only_near_the_robot() -> None:
     assert arm.read(robot, 1).action is not None
     hand.put(0, 0, -0.6, 0, 0, -1.0)  # once it is in charge, it stays so
     assert arm.read(robot, 2).action is not None
+
+
+def test_a_leader_that_was_silent_has_to_come_near_again() -> None:
+    arm, hand = leader(replace(CONFIG, idle_s=None))
+    robot = state(0, 0, 0, 0, 0, -0.175)
+    hand.put(0, 0, 0, 0, 0, -1.0)
+    assert arm.read(robot, 0).action is not None
+    hand._reads_left = 0
+    with pytest.raises(HardwareError):
+        arm.read(robot, 1)
+    hand._reads_left = None
+    hand.put(0, 0, 0.9, 0, 0, -1.0)
+    assert "bring it within" in arm.read(robot, 2).reason
 
 
 def test_a_leader_that_lies_still_is_not_in_charge() -> None:

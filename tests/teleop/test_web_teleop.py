@@ -75,6 +75,12 @@ def test_silence_lets_go_and_a_late_message_does_not_jump(web: Web) -> None:
     np.testing.assert_allclose(moved(again), 0, atol=2e-3)
 
 
+@pytest.mark.parametrize("message", [{"axes": [0.0, -1.0], "held": [5]}, POSE])
+def test_a_clock_that_goes_back_keeps_nobody_in_charge(web: Web, message: dict[str, Any]) -> None:
+    assert drive(web, message, 5, 200).action is not None
+    assert web.read(STATE, 100 * TICK_NS).action is None
+
+
 def test_a_phone_takes_over_from_the_sticks_and_gives_back_without_a_jump(web: Web) -> None:
     push = {"axes": [0.0, -1.0], "held": [5]}
     drive(web, push, 10)

@@ -52,7 +52,9 @@ class LiveJoin:
             return []
         if not self._pace.due(stamp_ns):
             return []
-        fresh = {name: value for name, (at_ns, value) in self._newest.items() if stamp_ns - at_ns <= self._max_age_ns}
+        fresh = {
+            name: value for name, (at_ns, value) in self._newest.items() if abs(stamp_ns - at_ns) <= self._max_age_ns
+        }
         missing = tuple(name for name in self._others if name not in fresh)
         self.counts.missing.update(missing)
         return [Tick(stamp_ns, {self._states: sample, **fresh}, missing)]

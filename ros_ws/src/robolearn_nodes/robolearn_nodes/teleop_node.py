@@ -89,7 +89,7 @@ class TeleopNode(Node):
             return
         for event in said.events:
             since_ns, self._said_ns[event] = now_ns - self._said_ns.get(event, 0), now_ns
-            if not 0 <= since_ns < REPEAT_NS:  # a key that is held repeats, and says it once
+            if event is TeleopEvent.STOP or not 0 <= since_ns < REPEAT_NS:  # a held key repeats, and says it once
                 self._say(event)
         stamp_ns, policy_action, _ = self._policy.get()
         fresh = 0 <= now_ns - stamp_ns <= self._interface.safety.max_command_age_s * 1e9
@@ -104,8 +104,10 @@ class TeleopNode(Node):
         self._commands += 1
 
     def _on_input(self, message: OperatorInput) -> None:
+        now_ns = int(self.get_clock().now().nanoseconds)
+        sent_ns = min(convert.stamp_ns(message.header.stamp), now_ns)  # the page's clock may be ahead of ours
         try:
-            self._device.feed(convert.operator_input(message), convert.stamp_ns(message.header.stamp) + self._ahead_ns)
+            self._device.feed(convert.operator_input(message), sent_ns + self._ahead_ns)
         except SpecError as error:
             self._diagnostics.report(f"unusable input of the operator's page: {error}")
 
@@ -115,6 +117,10 @@ class TeleopNode(Node):
     def _say(self, event: TeleopEvent) -> None:
         """Pass on what the person said of the episode."""
         if event is TeleopEvent.STOP:
+            if not self._emergency_stop.service_is_ready():
+                self.get_logger().error(
+                    f"nobody serves {topics.EMERGENCY_STOP}: no command goes on, but no more is done"
+                )
             self._call(self._emergency_stop, Trigger.Request())
         elif event is TeleopEvent.SUCCESS and self._intervention.stopped:
             self._resume()
@@ -140,6 +146,11 @@ class TeleopNode(Node):
         return response
 
     def _resume(self) -> None:
+        """Who is at the controls takes over anew, from where the robot is: what they did meanwhile is forgotten."""
+        try:
+            self._device.connect()
+        except HardwareError as error:
+            self._diagnostics.report(f"no command: {error}")
         self._intervention.resume()
         self._call(self._resume_robot, Trigger.Request())
 

@@ -1,0 +1,86 @@
+"""The teleoperation node in this process: resuming after a stop, and a page whose clock is ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from cells import Typist
+from robolearn_msgs.msg import OperatorInput
+from robolearn_nodes import convert
+from robolearn_nodes.teleop_node import TeleopNode
+from std_srvs.srv import Trigger
+
+import robolearn.ros  # noqa: F401  supplies rclpy and the messages where ROS 2 is not installed
+
+# isort: split
+import rclpy
+
+from robolearn.recipes.graph import free_domain_id
+from robolearn.tasks.kinematics import SO101
+from robolearn.types import RobotState
+
+TICK_NS = 50_000_000
+REST = np.array([0.0, -0.4, 0.6, 0.6, 0.0, 0.3], np.float32)
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., TeleopNode]]:
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
+    nodes = []
+
+    def make(**parameters: str) -> TeleopNode:
+        rclpy.init(
+            args=["--ros-args", *(word for key, value in parameters.items() for word in ("-p", f"{key}:={value}"))]
+        )
+        nodes.append(TeleopNode())
+        return nodes[-1]
+
+    yield make
+    for node in nodes:
+        node.destroy_node()
+    rclpy.shutdown()
+
+
+def answers(node: TeleopNode, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[float] | None]:
+    """What it commands at the tick of that number, of a robot that stands at REST."""
+    sent: list[Any] = []
+    monkeypatch.setattr(node._command, "publish", sent.append)
+
+    def answer(tick: int) -> list[float] | None:
+        sent.clear()
+        state = RobotState(REST, np.zeros(6, np.float32), 10**9 + tick * TICK_NS)
+        node._on_state(convert.joint_state_message(state, SO101.joint_names))
+        return list(sent[0].points[0].positions) if sent else None
+
+    return answer
+
+
+def test_what_was_typed_at_a_robot_that_stood_is_forgotten_when_it_is_resumed(
+    make: Callable[..., TeleopNode], typist: Typist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = make(teleop="keyboard", terminal=typist.terminal)
+    answer = answers(node, monkeypatch)
+    for tick in range(20):  # somebody else has stopped the robot: it stays where it is
+        typist.press("q")
+        command = answer(tick)
+    assert command is not None
+    assert command[0] > 0.2
+    assert node._on_resume(Trigger.Request(), Trigger.Response()).success
+    assert answer(20) is None
+    typist.press("q")
+    np.testing.assert_allclose(answer(21), REST, atol=1e-6)
+
+
+def test_a_page_whose_clock_is_ahead_lets_go_when_it_falls_silent(
+    make: Callable[..., TeleopNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = make(teleop="web")
+    answer = answers(node, monkeypatch)
+    assert answer(0) is None
+    ahead_ns = int(node.get_clock().now().nanoseconds) + 60 * 10**9
+    node._on_input(OperatorInput(header=convert.header(ahead_ns), axes=[0.0, -1.0], held=[5]))
+    assert answer(1) is not None
+    assert answer(20) is None
