@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -12,6 +13,7 @@ from robolearn.errors import HardwareError
 from robolearn.robots.robot import Robot
 from robolearn.robots.safety import SafetyFilter
 
+LONGEST_PERIODS = 3  # that one tick may make up for: who was asleep meanwhile does not catch up in a leap
 PATIENCE = 2.0  # times what the way should take, and a second, before it is given up
 
 
@@ -30,14 +32,17 @@ def move_to(
     Returns when every joint is within `tolerance`. Raises HardwareError when the robot is held, and says why, or when
     it does not arrive; it holds then.
     """
+    if not 0 < speed < math.inf:
+        raise HardwareError(f"the speed of a move is {speed:g} {robot.spec.unit}/s, expected more than 0")
     state = robot.read()
     goal = robot.spec.action_spec.check(f"{robot.spec.name} pose", np.asarray(pose, np.float32)).astype(np.float64)
     start = state.joint_position.astype(np.float64)
     safety.reset(state)
-    way_s, begun_ns = float(np.abs(goal - start).max()) / speed, clock()
+    way_s, elapsed_s, last_ns = float(np.abs(goal - start).max()) / speed, 0.0, clock()
     while True:
         now_ns = clock()
-        elapsed_s = (now_ns - begun_ns) * 1e-9
+        elapsed_s += min((now_ns - last_ns) * 1e-9, LONGEST_PERIODS * period_s)
+        last_ns = now_ns
         share = min(elapsed_s / way_s, 1.0) if way_s > 0 else 1.0
         decision = safety.filter((start + share * (goal - start)).astype(np.float32), now_ns, now_ns)
         robot.write(decision.command)

@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 MODELS: dict[str, ServoModel] = {model.name: model for model in (STS3215, DYNAMIXEL_X)}
 WATCHDOG_UNIT_S = 0.02  # of a motor's bus watchdog
 RELEASE_AGAIN_S = 5.0
+FASTEST_RAD_S = 20.0  # twice what the fastest of these motors can do
 TRIPPED = 0xFF  # what a bus watchdog reads when it has stopped its motor
 
 
@@ -66,6 +67,19 @@ class ServoArmConfig:
     outside_tolerance_rad: float = 0.15  # that a joint may stand outside its calibrated range at connect
     bus: BusConfig = field(default_factory=BusConfig)
 
+    def __post_init__(self) -> None:
+        if not 0 < self.max_speed_rad_s <= FASTEST_RAD_S:
+            raise HardwareError(
+                f"max_speed_rad_s is {self.max_speed_rad_s:g}, expected above 0 and at most {FASTEST_RAD_S:g}; is it "
+                "in degrees?"
+            )
+        for name in ("command_timeout_s", "health_period_s", "max_temperature_c"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise HardwareError(f"{name} is {getattr(self, name):g}, expected more than 0")
+        for name in ("hold_tolerance_rad", "rest_tolerance_rad", "outside_tolerance_rad"):
+            if not 0 <= getattr(self, name) <= math.pi:
+                raise HardwareError(f"{name} is {getattr(self, name):g} rad, expected 0 to {math.pi:.2f}")
+
 
 class ServoArm:
     """The driver. Its methods may be called from different threads."""
@@ -80,6 +94,17 @@ class ServoArm:
             raise UnknownNameError("servo model", self.calibration.model, MODELS)
         self.model = MODELS[self.calibration.model]
         joints = self.calibration.joints
+        if self.calibration.ticks_per_turn != self.model.ticks_per_turn:
+            raise HardwareError(
+                f"{config.calibration} has {self.calibration.ticks_per_turn} ticks in a turn, a {self.model.name} has "
+                f"{self.model.ticks_per_turn}; calibrate the arm again"
+            )
+        for joint in joints:
+            if joint.high_rad - joint.low_rad > 2 * math.pi:
+                raise HardwareError(
+                    f"{joint.name} has a range of more than a turn in {config.calibration}, of which nobody could tell "
+                    "after power-up where in it the joint stands; calibrate the arm again"
+                )
         self.ids = tuple(j.motor_id for j in joints)
         self.spec = RobotSpec(
             name=config.name,
@@ -288,19 +313,22 @@ class ServoArm:
     def _watch(self, closing: threading.Event) -> None:
         """Stop the arm when no command has come in time."""
         timeout_ns = round(self.config.command_timeout_s * 1e9)
-        wait_ns = timeout_ns
+        wait_ns, failed = timeout_ns, False
         while not closing.wait(wait_ns * 1e-9):
             with self._lock:
                 idle_ns = 0 if self._commanded_ns is None else time.monotonic_ns() - self._commanded_ns
                 wait_ns = timeout_ns - idle_ns if idle_ns < timeout_ns else timeout_ns
                 if idle_ns < timeout_ns:
                     continue
-                self._commanded_ns = None
-                self._stopped(f"no command came for {self.config.command_timeout_s:g} s")
                 try:
                     self._hold(self._column(self._ask_all(self.model.position), None, self.model.position))
                 except HardwareError as error:
-                    log.error("%s could not be stopped: %s", self.spec.name, error)
+                    if not failed:
+                        log.error("%s could not be stopped, and is tried again: %s", self.spec.name, error)
+                    failed = True
+                    continue
+                failed = False
+                self._stopped(f"no command came for {self.config.command_timeout_s:g} s")
 
     def _stopped(self, why: str) -> None:
         self.stops += 1

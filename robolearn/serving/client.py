@@ -72,6 +72,12 @@ class RemotePolicy:
             or reply.fields.get("source") not in list(ActionSource)
         ):
             raise self._broken("answered with a chunk of another observation")
+        due_ns = round(1e9 / self.spec.control_hz)
+        if abs(period_ns - due_ns) > due_ns // 100 or start_ns > stamp_ns + due_ns:
+            raise self._broken(
+                f"answered with actions every {period_ns * 1e-9:g} s that begin {(start_ns - stamp_ns) * 1e-9:g} s "
+                f"after the observation, wanted every {due_ns * 1e-9:g} s and from then on"
+            )
         return ActionChunk(actions, stamp_ns, start_ns, period_ns, ActionSource(reply.fields["source"]))
 
     def close(self) -> None:

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from robolearn.errors import HardwareError, SpecError
+from robolearn.robots.calibration import Calibration, JointCalibration
 from robolearn.robots.moves import park
 from robolearn.robots.safety import SafetyConfig, SafetyFilter
-from robolearn.robots.servo_arm import ServoArm
+from robolearn.robots.servo_arm import ServoArm, ServoArmConfig
 from robolearn.robots.servo_bus import BusConfig
 from robolearn.robots.standin import StandInBus
 
@@ -318,6 +319,20 @@ def test_stops_when_no_command_comes(make_arm: Make, bus: StandInBus, caplog: py
     run(arm, 10, target=0.2)  # and goes on when asked
 
 
+def test_a_stop_that_fails_is_tried_again(make_arm: Make, bus: StandInBus) -> None:
+    arm = make_arm(command_timeout_s=0.1, max_speed_rad_s=0.4, bus=BusConfig(answer_timeout_s=0.03, retries=1))
+    arm.connect()
+    bus.lose_next = 10**6
+    arm.write(np.full(6, 1.4, np.float32))
+    time.sleep(0.4)
+    bus.lose_next = 0
+    wait_until(lambda: arm.stops > 0)
+    time.sleep(0.3)
+    stopped = encoders(bus)
+    time.sleep(0.2)
+    np.testing.assert_allclose(encoders(bus), stopped, atol=1.0)
+
+
 def test_reading_does_not_keep_it_moving(make_arm: Make, bus: StandInBus) -> None:
     arm = make_arm(command_timeout_s=0.1)
     arm.connect()
@@ -418,6 +433,30 @@ def test_two_threads_do_not_mix_their_exchanges(arm: ServoArm) -> None:
         np.testing.assert_allclose(arm.read().joint_position, 0.0, atol=0.1)
     writer.join()
     assert failed == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"max_speed_rad_s": 150.0}, "max_speed_rad_s is 150, expected above 0 and at most 20; is it in degrees"),
+        ({"max_speed_rad_s": -1.0}, "max_speed_rad_s is -1"),
+        ({"command_timeout_s": 0.0}, "command_timeout_s is 0"),
+        ({"hold_tolerance_rad": -0.1}, "hold_tolerance_rad is -0.1"),
+    ],
+)
+def test_settings_that_no_arm_can_have_are_refused(changes: dict[str, float], why: str) -> None:
+    with pytest.raises(HardwareError, match=why):
+        ServoArmConfig("port", Path("calibration.json"), **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("ticks", "high", "why"), [(1024, 1.5, "1024 ticks in a turn"), (4096, 5.0, "more than a turn")]
+)
+def test_a_calibration_that_no_motor_can_have_is_refused(tmp_path: Path, ticks: int, high: float, why: str) -> None:
+    joint = JointCalibration("pan", 1, 2048, 1, -1.5, high)
+    Calibration("sts3215", ticks, 0.0, (joint,)).save(tmp_path / "c.json")
+    with pytest.raises(HardwareError, match=why):
+        ServoArm(ServoArmConfig("port", tmp_path / "c.json"))
 
 
 def test_wrong_commands_are_refused(arm: ServoArm) -> None:

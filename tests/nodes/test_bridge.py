@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,13 @@ from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
+import robolearn.ros  # noqa: F401  supplies rclpy and the messages where ROS 2 is not installed
+
+# isort: split
+import rclpy
+
+from robolearn.errors import TransportError
+from robolearn.recipes.graph import free_domain_id
 from robolearn.types import RobotState
 
 JOINTS = ("joint_b", "joint_a")
@@ -141,3 +149,23 @@ def test_robot_state_is_what_the_message_says() -> None:
     state = convert.robot_state(message, JOINTS)
     assert isinstance(state, RobotState)
     assert state.joint_position.tolist() == [3.0, 1.0]
+
+
+def test_another_robot_on_the_domain_is_noticed_before_the_first_command_moves_anything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
+    words = {"controller": "forward", "command_topic": "/c", **LIMITS}
+    rclpy.init(args=["--ros-args", *(word for k, v in words.items() for word in ("-p", f"{k}:={v}"))])
+    node, other = robot_node.RobotNode(), rclpy.create_node("other")
+    try:
+        other.create_publisher(JointTrajectory, topics.COMMAND_SENT, topics.STREAM)
+        end_s = time.monotonic() + 10.0
+        while node.count_publishers(topics.COMMAND_SENT) < 2 and time.monotonic() < end_s:
+            rclpy.spin_once(other, timeout_sec=0.01)
+        with pytest.raises(TransportError, match="another robot or twin answers"):
+            node._on_command(convert.command_message(np.zeros(1), 1, ["a"]))
+    finally:
+        other.destroy_node()
+        node.destroy_node()
+        rclpy.shutdown()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from robolearn_nodes.replay import AT_START_RAD, Replay
 
 from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.errors import SpecError
 from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.types import RobotState
 
@@ -64,6 +65,27 @@ def test_robot_that_does_not_come_to_the_start_is_not_played_to() -> None:
     assert player.done
     assert player.problem == "the start was not reached: joint 0 is 0.500 rad off"
     assert player.steps == 0
+
+
+def test_a_robot_that_was_stopped_or_silent_is_not_sent_to_where_the_episode_is_by_then() -> None:
+    for stopped in (True, False):
+        player = replay([0.01 * k for k in range(100)])
+        for k in range(5):
+            assert player.answer(state(0.01 * k, k * PERIOD)) is not None
+            player.sent("")
+        late = 40 * PERIOD
+        for k in range(5, 40) if stopped else ():
+            player.answer(state(0.04, k * PERIOD))
+            player.sent("emergency stop")
+        assert player.answer(state(0.04, late)) is None
+        assert player.problem == (
+            "the robot holds: emergency stop" if stopped else "there was no joint state for 1.8 s"
+        )
+
+
+def test_a_ramp_without_a_speed_is_refused() -> None:
+    with pytest.raises(SpecError, match=r"-0\.5 rad/s, expected more than 0"):
+        replay([0.5], ramp_rad_s=-0.5)
 
 
 def test_steps_without_an_action_keep_the_one_before_and_an_empty_episode_is_done() -> None:

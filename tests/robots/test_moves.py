@@ -48,6 +48,27 @@ def test_a_robot_that_is_held_or_blocked_is_given_up() -> None:
         move_to(robot, safety, [0.5, 0, 0, 0, 0, 0], 0.5, PERIOD_S, clock=clock, sleep=clock.sleep)
 
 
+def test_who_was_asleep_on_the_way_does_not_catch_up_in_a_leap() -> None:
+    robot, _, clock = started()
+    safety = SafetyFilter(SO101, SafetyConfig(), PERIOD_S)
+    sent: list[np.ndarray] = []
+    write = robot.write
+    robot.write = lambda action: sent.append(action) or write(action)  # type: ignore[method-assign, func-returns-value]
+
+    def sleep(seconds: float) -> None:
+        clock.sleep(seconds + (0.5 if len(sent) == 10 else 0.0))
+
+    move_to(robot, safety, [0.5, 0, 0, 0, 0, 0], 0.5, PERIOD_S, clock=clock, sleep=sleep)
+    assert np.abs(np.diff(sent, axis=0)).max() < 3.1 * 0.5 * PERIOD_S
+
+
+@pytest.mark.parametrize("speed", [0.0, -1.0, float("nan")])
+def test_a_move_wants_a_speed(speed: float) -> None:
+    robot, safety, clock = started()
+    with pytest.raises(HardwareError, match="expected more than 0"):
+        move_to(robot, safety, [0.1] * 6, speed, PERIOD_S, clock=clock, sleep=clock.sleep)
+
+
 def test_parking_wants_a_pose_to_rest_in() -> None:
     robot, safety, _ = started()
     with pytest.raises(HardwareError, match="rest_rad"):

@@ -130,6 +130,20 @@ def test_what_the_policy_raises_is_told_and_not_the_end(serve: Serve, remote: Re
         policy.act({"proprio": SEEN["proprio"]}, 4)
 
 
+@pytest.mark.parametrize(("start_ns", "period_ns"), [(10**12, 50_000_000), (0, 10**12), (0, 20_000_000)])
+def test_actions_of_another_time_or_rate_are_refused(
+    serve: Serve, remote: Remote, start_ns: int, period_ns: int
+) -> None:
+    class Late(Mirror):
+        def act(self, observation: Observation, stamp_ns: int) -> ActionChunk:
+            return ActionChunk(np.zeros((2, 2), np.float32), stamp_ns, stamp_ns + start_ns, period_ns)
+
+    policy = remote(serve(Late).address)
+    policy.reset()
+    with pytest.raises(ServingError, match=r"wanted every 0\.05 s and from then on"):
+        policy.act(SEEN, 10**9)
+
+
 def test_a_server_that_comes_back_with_another_policy_is_refused(serve: Serve, remote: Remote) -> None:
     server = serve()
     policy = remote(server.address)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from robolearn.errors import SpecError
 from robolearn.types import RobotState
 
 AT_START_RAD = 1e-3  # the robot stands where the episode starts
+MAX_GAP_NS = 500_000_000  # between two joint states: after a longer silence the episode's time is not the robot's
+MAX_HELD_S = 0.5  # that the robot may hold on end, while the episode's time goes on
 RAMP_PATIENCE = 3.0  # of the ramp's own duration, plus a second, until the start must have been reached
 
 
@@ -27,6 +30,8 @@ class Replay:
         start_tolerance_rad: float,
         period_ns: int,
     ) -> None:
+        if not 0 < ramp_rad_s < np.inf:
+            raise SpecError(f"the ramp of a replay has {ramp_rad_s:g} rad/s, expected more than 0")
         usable = np.isfinite(actions).all(1) & np.isfinite(positions).all(1) & (stamps_ns >= 0)
         self._actions, self._positions, self._period_ns = actions[usable], positions[usable], period_ns
         self._times_ns = stamps_ns[usable] - stamps_ns[usable][:1].sum()
@@ -39,6 +44,8 @@ class Replay:
         self.steps = 0
         self._squares = np.zeros(actions.shape[1])
         self._worst = 0.0
+        self._newest_ns: int | None = None
+        self._held_steps = 0
 
     @property
     def done(self) -> bool:
@@ -46,9 +53,23 @@ class Replay:
 
     def answer(self, state: RobotState) -> NDArray[np.float32] | None:
         """The command (J,) for this state; None when there is nothing more to do."""
+        gap_ns = 0 if self._newest_ns is None else state.stamp_ns - self._newest_ns
+        self._newest_ns = state.stamp_ns
+        if gap_ns > MAX_GAP_NS and not self.done:
+            self.give_up(f"there was no joint state for {gap_ns * 1e-9:.1f} s")
         if self.phase in ("waiting", "ramp"):
             return self._approach(state)
         return self._play(state) if self.phase == "playing" else None
+
+    def sent(self, held: str) -> None:
+        """The robot followed a command; or `held` says why it did not."""
+        self._held_steps = self._held_steps + 1 if held and self.phase != "waiting" else 0
+        if self._held_steps * self._period_ns > MAX_HELD_S * 1e9 and not self.done:
+            self.give_up(f"the robot holds: {held}")
+
+    def give_up(self, why: str) -> None:
+        """Command nothing more."""
+        self.phase, self.problem = "done", why
 
     def figures(self) -> dict[str, float]:
         """Tracking error: over all steps and joints, and the worst of them [rad]."""
@@ -68,7 +89,7 @@ class Replay:
             return self._play(state)
         if elapsed_s > RAMP_PATIENCE * needed_s + 1.0:
             worst = int(gap.argmax())
-            self.phase, self.problem = "done", f"the start was not reached: joint {worst} is {gap[worst]:.3f} rad off"
+            self.give_up(f"the start was not reached: joint {worst} is {gap[worst]:.3f} rad off")
             return None
         return (origin + (goal - origin) * min(elapsed_s / max(needed_s, 1e-9), 1.0)).astype(np.float32)
 

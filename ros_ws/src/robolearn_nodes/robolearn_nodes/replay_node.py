@@ -62,6 +62,9 @@ class ReplayNode(Node):
         self._stop = self.create_client(StopEpisode, topics.STOP_EPISODE)
         self.create_subscription(EpisodeEvent, topics.EPISODE, self._on_event, topics.LATCHED)
         self.create_subscription(JointState, topics.JOINT_STATES, self._on_state, topics.NEWEST)
+        self.create_subscription(
+            JointTrajectory, topics.COMMAND_SENT, lambda sent: self._replay.sent(sent.header.frame_id), topics.NEWEST
+        )
 
     def work(self) -> None:
         """Start an episode of the same seed, play, report. Raises LaunchError when nobody is there to be moved."""

@@ -186,6 +186,8 @@ class RobotNode(LifecycleNode):
         if self._running is not None:
             self._running.answered(stamp_ns, time.perf_counter_ns())
         self._meters["commands"].note(now_ns, stamp_ns)
+        if not self._command.count and (problem := rival(self)):  # `_check_alone` may be still to come
+            raise TransportError(problem)
         if self._command.put(message, now_ns) and self._active:
             self._decide()
             silent_ns = stamp_ns + round(self._interface.safety.max_command_age_s * 1e9) - now_ns
