@@ -75,8 +75,8 @@ class NewestCommand:
         self._stamp_ns, self._action, self._refusal, self._ahead = 0, None, "", ""
         self.count = 0
 
-    def put(self, message: JointTrajectory, now_ns: int) -> bool:
-        """A command came. Whether it is the newest one now."""
+    def put(self, message: JointTrajectory, now_ns: int, refusal: str = "") -> bool:
+        """A command came, which is not to be followed where `refusal` says why. Whether it is the newest one now."""
         self.count += 1
         stamp_ns = convert.stamp_ns(message.header.stamp)
         if stamp_ns > now_ns:
@@ -84,9 +84,9 @@ class NewestCommand:
             return False
         if stamp_ns < self._stamp_ns:
             return False
-        self._stamp_ns, self._action, self._refusal, self._ahead = stamp_ns, None, "", ""
+        self._stamp_ns, self._action, self._refusal, self._ahead = stamp_ns, None, refusal, ""
         try:
-            self._action = convert.command(message, self._joints)
+            self._action = None if refusal else convert.command(message, self._joints)
         except SpecError as error:
             self._refusal = str(error)
         return True

@@ -1,7 +1,8 @@
 """A robot on the graph: publishes what it measures, and moves it by what the safety filter lets through.
 
-A command is applied when it comes. When none has come for `max_command_age_s`, the robot holds, and the graph is told
-why. A lifecycle node: configured it measures, active it takes commands.
+A command is applied when it comes; one of a policy only in an episode, for between two of them people put things back.
+When none has come for `max_command_age_s`, the robot holds, and the graph is told why. A lifecycle node: configured it
+measures, active it takes commands.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from robolearn.errors import HardwareError, RobolearnError, SpecError, TransportError
 from robolearn.robots.robot import Robot
-from robolearn.types import EpisodeOutcome, RobotState
+from robolearn.types import ActionSource, EpisodeOutcome, RobotState
 from robolearn_nodes import convert, topics
 from robolearn_nodes.commands import NewestCommand
 from robolearn_nodes.emergency_stop import EmergencyStop
@@ -27,6 +28,8 @@ from robolearn_nodes.episode import RunningEpisode, asked_outcome
 from robolearn_nodes.interface import robot_interface
 from robolearn_nodes.node import ALONE_CHECK_S, Diagnostics, Meter, parameter, rival, run
 from robolearn_nodes.ros2_control import Ros2ControlRobot
+
+NO_EPISODE = f"no episode is running, in which a policy might act; call {topics.START_EPISODE}"
 
 
 class RobotNode(LifecycleNode):
@@ -188,7 +191,9 @@ class RobotNode(LifecycleNode):
         self._meters["commands"].note(now_ns, stamp_ns)
         if not self._command.count and (problem := rival(self)):  # `_check_alone` may be still to come
             raise TransportError(problem)
-        if self._command.put(message, now_ns) and self._active:
+        policy = convert.action_source(message.header.frame_id) is ActionSource.POLICY
+        refusal = NO_EPISODE if policy and self._running is None else ""
+        if self._command.put(message, now_ns, refusal) and self._active:
             self._decide()
             silent_ns = stamp_ns + round(self._interface.safety.max_command_age_s * 1e9) - now_ns
             self._deadman.timer_period_ns = max(silent_ns, 1)
