@@ -71,7 +71,7 @@ class RobotNode(LifecycleNode):
         self.create_timer(self._interface.period_ns * 1e-9, self._on_tick)
         self._deadman = self.create_timer(self._interface.safety.max_command_age_s, self._on_silence)
         self._deadman.cancel()
-        self._alone_check = self.create_timer(ALONE_CHECK_S, self._check_alone)
+        self._alone_check, self._looked = self.create_timer(ALONE_CHECK_S, self._check_alone), False
 
     def work(self) -> None:
         """Start by itself unless told otherwise, then serve. Raises the reason when it cannot start."""
@@ -189,7 +189,7 @@ class RobotNode(LifecycleNode):
         if self._running is not None:
             self._running.answered(stamp_ns, time.perf_counter_ns())
         self._meters["commands"].note(now_ns, stamp_ns)
-        if not self._command.count and (problem := rival(self)):  # `_check_alone` may be still to come
+        if not self._looked and (problem := rival(self)):  # who has just started moves nothing before it is known
             raise TransportError(problem)
         policy = convert.action_source(message.header.frame_id) is ActionSource.POLICY
         refusal = NO_EPISODE if policy and self._running is None else ""
@@ -231,6 +231,7 @@ class RobotNode(LifecycleNode):
     def _check_alone(self) -> None:
         """Once, when discovery has had its time: two robots must never answer to one command topic."""
         self.destroy_timer(self._alone_check)
+        self._looked = True
         if problem := rival(self):
             raise TransportError(problem)
 
