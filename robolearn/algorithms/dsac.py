@@ -18,8 +18,9 @@ huber(x) is x^2 / 2 up to 50 and linear beyond. Actor, temperature and targets m
 Differences from the authors' code: layers (ReLU, 2 x 256), learning rates, the first temperature and the bounds of the
 policy's width are those of SAC here. `policy_delay` is 1, not 2: they update once for 20 new transitions, and so often
 that it does not matter how soon the temperature and the values arrive. Here, with an update a step, a delay of 2 would
-have them take twice as many steps as SAC's (values follow by polyak * (1 - discount) an update: 1 / 20,000). And their
-code has no 2 before the huber of the spread, which is in the paper's gradient, and without which sigma tends to the
+have them take twice as many steps as SAC's (values follow by polyak * (1 - discount) an update: 1 / 20,000); their port
+to Stable-Baselines3, with an update a step too, delays actor and targets, but no longer the temperature. And their code
+has no 2 before the huber of the spread, which is in the paper's gradient, and without which sigma tends to the
 standard deviation of the return divided by the square root of 2.
 """
 
