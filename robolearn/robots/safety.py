@@ -14,7 +14,8 @@ A command is **refused**, and the robot brakes to a stop within its limits, when
 What is left is **limited**, each joint on its own, to its range, speed, acceleration and jerk (`limits.py`). Time
 counts from decision to decision, one period at most; after a gap of more than `max_command_age_s` the arm is at rest.
 
-So whatever comes in, every output lies in the range, no two outputs differ by more than `max_speed` times the time
+So whatever comes in, every output lies in the range (a robot that stands outside of it at the start is let back in at
+its speed, and never further out), no two outputs differ by more than `max_speed` times the time
 between them (to one rounding of float32 where acceleration is limited), and neither does their rate change faster than
 the limits of acceleration and jerk allow. Where acceleration is not limited, to brake is to repeat the last output. No
 rule reads a clock. A limit that is None is off; position, speed, overshoot, jump and age are always on.
@@ -46,6 +47,7 @@ from robolearn.robots.robot import Health
 from robolearn.specs import RobotSpec
 from robolearn.types import RobotState
 
+ROUNDING = 1e-6  # [unit]
 SOFT_START_SHARE = 0.1  # of the speed, that a soft start begins with
 
 
@@ -124,6 +126,7 @@ class SafetyFilter:
         self._limits, self._overshoot, self._hard_step = motion_limits(spec, config, period_s)
         self._max_age_ns = round(config.max_command_age_s * 1e9)
         self._period_ns = round(period_s * 1e9)
+        self._room = self._limits  # widened to where the robot stands outside of its range
         self._motion: Motion | None = None
         self._sent = np.zeros(0, np.float32)
         self._wanted: NDArray[np.float64] | None = None  # the last command, if it was followed
@@ -154,8 +157,9 @@ class SafetyFilter:
                 f"{self._at(outside, position)}, outside {self._range(outside)}; move it inside by hand or mend its "
                 "calibration"
             )
-        self._sent = np.clip(position, *inward(self._limits.low, self._limits.high))
+        self._sent = start_of(position, self._limits)
         self._motion, self._wanted, self._active_s = at_rest(self._sent), None, 0.0
+        self._room = around(self._limits, self._motion.position)
         self._last_ns = state.stamp_ns - self._period_ns
         self.stopped = ""
         self.watch(state)
@@ -218,7 +222,8 @@ class SafetyFilter:
         )
         if not reason and action is not None:
             wanted = action.astype(np.float64)
-            motion = advance(self._motion, wanted, self._speed_of(wanted, elapsed_s), limits, elapsed_s)
+            target = np.clip(wanted, self._limits.low, self._limits.high)
+            motion = advance(self._motion, target, self._speed_of(wanted, elapsed_s), limits, elapsed_s)
             reason = self._refuse_shape(motion, limits)
         if reason or action is None:
             self._wanted = None
@@ -240,13 +245,14 @@ class SafetyFilter:
         """Slower while the soft start lasts."""
         self._active_s += elapsed_s
         if self._active_s >= self._config.soft_start_s:
-            return self._limits
+            return self._room
         share = max(SOFT_START_SHARE, self._active_s / self._config.soft_start_s)
-        return replace(self._limits, speed=share * self._limits.speed)
+        return replace(self._room, speed=share * self._room.speed)
 
     def _send(self, motion: Motion, limits: MotionLimits, elapsed_s: float) -> None:
         self._sent = rounded(motion, self._sent, limits, elapsed_s)
         self._motion = goes_on(motion, self._sent, limits)
+        self._room = around(self._limits, self._motion.position)
 
     def _refuse_timing(self, action: NDArray | None, stamp_ns: int, now_ns: int, elapsed_ns: int) -> str:
         if elapsed_ns < 0:
@@ -337,6 +343,19 @@ def motion_limits(
     margin = config.position_margin
     limits = MotionLimits(low + margin, high - margin, speed, acceleration, jerk)
     return limits, config.max_overshoot * width, np.maximum(config.max_jump * width, speed * period_s)
+
+
+def start_of(position: NDArray[np.float32], limits: MotionLimits) -> NDArray[np.float32]:
+    """What counts as sent to robots that stand at `position` (..., J): that, without what rounding puts outside."""
+    inside = np.clip(position, *inward(limits.low, limits.high))
+    return np.where(np.abs(inside - position) > ROUNDING, position, inside)
+
+
+def around(limits: MotionLimits, position: NDArray[np.float64]) -> MotionLimits:
+    """The limits for a robot at `position` (..., J): where that is outside of the range, from there back into it."""
+    if ((position >= limits.low) & (position <= limits.high)).all():
+        return limits
+    return replace(limits, low=np.minimum(limits.low, position), high=np.maximum(limits.high, position))
 
 
 def rounded(motion: Motion, sent: NDArray[np.float32], limits: MotionLimits, elapsed_s: float) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from robolearn.errors import SpecError
 from robolearn.robots.limits import JUMP, NOT_FINITE, OUTSIDE, Motion, MotionLimits, advance, at_rest, brake, judge
-from robolearn.robots.safety import SOFT_START_SHARE, SafetyConfig, goes_on, inward, motion_limits, rounded
+from robolearn.robots.safety import SOFT_START_SHARE, SafetyConfig, around, goes_on, motion_limits, rounded, start_of
 from robolearn.specs import RobotSpec
 
 LIMITED = 4  # beside what `judge` says of a joint
@@ -55,7 +55,7 @@ class BatchSafetyFilter:
         if not (outside <= self._overshoot).all():  # a NaN compares false
             raise SpecError("a robot starts outside its range or did not measure; look at the initial state")
         rows = slice(None) if which is None else which
-        self.sent[rows] = np.clip(position, *inward(self._limits.low, self._limits.high))
+        self.sent[rows] = start_of(position, self._limits)
         for now, start in zip(self._motion, at_rest(self.sent[rows]), strict=True):
             now[rows] = start
         self._wanted[rows], self._active_s[rows] = np.nan, 0.0
@@ -70,7 +70,8 @@ class BatchSafetyFilter:
         held: NDArray[np.bool_] = np.logical_or.reduce(verdict > 0, axis=-1)
         wanted = np.where(held[:, None], self.sent, wanted)
         speed = np.nan_to_num((wanted - self._wanted) / self._period_s)
-        motion = advance(self._motion, wanted, speed, limits, self._period_s)
+        target = np.clip(wanted, self._limits.low, self._limits.high)
+        motion = advance(self._motion, target, speed, limits, self._period_s)
         if held.any():
             braked = brake(self._motion, limits, self._period_s)
             motion = Motion(*(np.where(held[:, None], *pair) for pair in zip(braked, motion, strict=True)))
@@ -84,10 +85,11 @@ class BatchSafetyFilter:
     def _limits_now(self) -> MotionLimits:
         """Slower while the soft start lasts."""
         self._active_s += self._period_s
+        limits = around(self._limits, self._motion.position)
         if (self._active_s >= self._soft_start_s).all():
-            return self._limits
+            return limits
         share = np.clip(self._active_s / self._soft_start_s, SOFT_START_SHARE, 1.0)
-        return replace(self._limits, speed=share * self._limits.speed)
+        return replace(limits, speed=share * limits.speed)
 
     def _explain(self, verdict: NDArray[np.int8], moved: NDArray[np.bool_]) -> NDArray[np.object_]:
         """Of each row the first joint that is not finite, else the first that something is to be said about."""

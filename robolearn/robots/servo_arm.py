@@ -121,6 +121,10 @@ class ServoArm:
         self.stops = 0  # times that the arm was stopped because no command came
         self._clock = clock
         self._lock = threading.RLock()
+        self._ends = (
+            np.array(self.spec.position_low),
+            np.array(self.spec.position_high),
+        )  # and where it stood at connect
         self._turn_ticks = np.zeros(len(joints), np.int64)  # of the turn that the encoder woke up on
         self._goal = np.zeros(len(joints), np.int64)  # as sent to the motors
         self._hot = self._fault = self._limp = ""  # why the arm holds
@@ -183,7 +187,7 @@ class ServoArm:
                 )
             if self._limp or self._fault:
                 raise HardwareError(self._limp or self._fault)
-            within = np.clip(target, self.spec.position_low, self.spec.position_high)
+            within = np.clip(target, *self._ends)
             self._send_goal(self.calibration.to_ticks(within) - self._turn_ticks)
             self._commanded_ns = time.monotonic_ns()
 
@@ -237,6 +241,7 @@ class ServoArm:
             self._turn_ticks = turns.astype(np.int64) * self.model.ticks_per_turn
         position = self.calibration.to_rad(ticks + self._turn_ticks)
         outside = np.maximum(low - position, position - high)
+        self._ends = np.minimum(low, position), np.maximum(high, position)
         i = int(np.argmax(outside))
         if outside[i] > self.config.outside_tolerance_rad:
             raise HardwareError(

@@ -273,6 +273,16 @@ def test_a_joint_outside_its_calibrated_range(make_arm: Make, bus: StandInBus) -
     assert not bus.motors[2].get("torque")
 
 
+def test_a_joint_a_little_outside_stays_there_until_it_is_told_otherwise(make_arm: Make, bus: StandInBus) -> None:
+    bus.motors[1].encoder = 2048 + 1.6 / (2 * np.pi) * 4096  # the range ends at 1.5
+    arm = make_arm()
+    arm.connect()
+    stands = bus.motors[1].encoder
+    arm.write(arm.read().joint_position)
+    time.sleep(0.1)
+    assert encoders(bus)[0] == pytest.approx(stands, abs=2.0)
+
+
 def test_settings_are_stored_once_and_never_from_under_a_holding_arm(make_arm: Make, bus: StandInBus) -> None:
     arm = make_arm()
     arm.connect()

@@ -172,11 +172,14 @@ ages = st.one_of(st.just(0), st.integers(-PERIOD_NS, 4 * PERIOD_NS))
 def test_no_stream_leaves_the_limits_or_the_speed(start: tuple[float, ...], margin: float, stream: list) -> None:
     safety = started(SafetyConfig(position_margin=margin), start)
     previous, now_ns, previous_ns = None, 0, 0
+    before = np.array(start, np.float32).astype(np.float64)
     for action, step_ns, age_ns in stream:
         decision = safety.filter(action, now_ns - age_ns, now_ns)
         command = decision.command.astype(np.float64)
-        assert (command >= LOW + margin).all()
-        assert (command <= HIGH - margin).all()
+        low, high = np.minimum(LOW + margin, before), np.maximum(HIGH - margin, before)
+        assert (command >= low).all()  # further out than it is, it never goes
+        assert (command <= high).all()
+        before = command
         assert bool(decision.reason) == (decision.held or decision.limited)
         assert not (decision.held and decision.limited)
         if previous is not None:
@@ -338,6 +341,19 @@ def test_a_million_hostile_commands_keep_every_limit() -> None:
         for seed in range(100):
             followed += drive(STREAMS[name], np.random.default_rng(seed), steps)
     assert followed > 100_000
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_robot_outside_its_range_comes_back_at_its_speed(name: str) -> None:
+    start = np.array([LOW[0] - 0.2, 0.0, HIGH[2] + 0.1])
+    safety, curve = started(STREAMS[name], tuple(start)), [start]
+    decision = safety.filter(None, 0, 0)
+    np.testing.assert_allclose(decision.command, start, atol=1e-6)  # it stands
+    for tick in range(1, 60):
+        now_ns = tick * PERIOD_NS
+        curve.append(safety.filter(np.float32([LOW[0], 0.0, HIGH[2]]), now_ns, now_ns).command)
+    assert (np.abs(np.diff(curve, axis=0)) <= SPEED * PERIOD_NS * 1e-9 + 1e-6).all()
+    np.testing.assert_allclose(curve[-1], [LOW[0], 0.0, HIGH[2]], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", STREAMS)

@@ -43,7 +43,7 @@ def test_decides_as_single_filters_do(
 ) -> None:
     singles = [SafetyFilter(SPEC, config, PERIOD_NS * 1e-9) for _ in range(ROBOTS)]
     batch = BatchSafetyFilter(SPEC, config, PERIOD_NS * 1e-9, ROBOTS)
-    start = np.float32([[0.0, 0.0, 0.0], [1.9, -1.7, 0.3], [-1.0, 1.0, 1.7], [0.5, 0.2, -0.1]])
+    start = np.float32([[0.0, 0.0, 0.0], [1.9, -1.7, 0.3], [-1.0, 1.0, 1.8], [0.5, 0.2, -0.1]])
     batch.reset(start)
     for single, position in zip(singles, start, strict=True):
         single.reset(RobotState(position, np.zeros(3, np.float32), 0))
