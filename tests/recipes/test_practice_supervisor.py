@@ -247,6 +247,13 @@ def test_it_stops_by_itself_and_says_why(config: SupervisorConfig, night: list[S
     assert why in last.reason
 
 
+def test_the_hours_end_after_a_reboot_too() -> None:
+    supervisor = Supervisor(SupervisorConfig(max_hours=1.0))
+    supervisor.decide(HOME, 10**15)
+    assert supervisor.decide(HOME, 10**9).phase is not Phase.STOPPED
+    assert supervisor.decide(HOME, 10**9 + 3600 * 10**9).reason == "1 hours were asked for, and are over"
+
+
 def test_settings_that_make_no_sense_are_refused() -> None:
     with pytest.raises(SpecError, match="at least 1"):
         SupervisorConfig(consecutive=0)

@@ -189,7 +189,7 @@ class Supervisor:
 
     def decide(self, sensed: Sensed, now_ns: int, day_s: float = 0.0) -> Order:
         """What to do from `now_ns` on; `day_s`: seconds since midnight."""
-        if self._state.started_ns < 0:
+        if not 0 <= self._state.started_ns <= now_ns:  # not yet, or on the clock of before a reboot
             self._state = replace(self._state, started_ns=now_ns)
         stop = self._must_stop(sensed, now_ns)
         if stop or self._state.phase is Phase.STOPPED:
