@@ -24,6 +24,7 @@ STEP_M = 0.008  # of the commanded tool place in one tick, on each axis
 TURN_RAD = 0.06  # of the commanded yaw in one tick
 MAX_YAW_RAD = 1.0  # that the tool may be turned from straight ahead
 NO_GRASP = ("push", "sweep", "reach", "button")  # scenes whose gripper stays as it starts
+NO_CARRYING = ("drawer",)  # scenes in which things are grasped, and stay where they are fixed
 TASK = "task"  # field
 TOLD = (TASK, INSTRUCTION)  # fields by which a policy is told its task: one of them, and not to be normalised
 MARGIN_M = 0.004  # that the fingertips keep from the table
@@ -36,16 +37,16 @@ class ToolSpace:
     A command (5,) is a place [m], a yaw [rad] and a gripper position, held by a tool that points down.
 
     `state` (S,): place of the tool, how far its command is ahead, commanded yaw, opening of the gripper, and from the
-    tool to the first body, from that to the second and so on. Where things are grasped, also how far the gripper's
-    command is ahead, and of each body how it is turned from the one before, the first from the tool (cos and sin of
-    four times the yaw, for a square looks the same after a quarter), how it leans (its upright axis along x and y), and
-    again how far it is, as the tanh of its share of NEAR_M: millimetres matter there, and a network that sees the whole
-    table hardly sees them. `task` (T,): one-hot; or `instruction` (E,): the task's sentence as a vector
-    (`policies/instruction.py`).
+    tool to the first body, from that to the second and so on. Where things are grasped, also how each is turned (cos
+    and sin of four times the yaw, for a square looks the same after a quarter). Where they are carried, that is told
+    from the body before, of the first from the tool, and there is also how far the gripper's command is ahead, how each
+    body leans (its upright axis along x and y), and again how far it is, as the tanh of its share of NEAR_M:
+    millimetres matter there, and a network that sees the whole table hardly sees them. `task` (T,): one-hot; or
+    `instruction` (E,): the task's sentence as a vector (`policies/instruction.py`).
 
     An action (A,) in [-1, 1] moves the commanded place by up to STEP_M a tick on each axis, the yaw by up to TURN_RAD.
-    Where things are grasped, its last entry is where the gripper is to go, from closed to open: noise does not add up
-    there, and what is held stays held.
+    Where things are grasped, its last entry moves the gripper; where they are carried it is where the gripper is to go,
+    from closed to open: noise does not add up there, and what is held stays held.
     """
 
     def __init__(self, task_ids: Sequence[str], low: Sequence[float], high: Sequence[float], encoder: str = "") -> None:
@@ -58,6 +59,7 @@ class ToolSpace:
                 raise SpecError(f"{task.id} has another scene or robot than {first.id}; practise them apart")
         self.arm = first.arm
         self.grasps = first.scene not in NO_GRASP
+        self.carries = self.grasps and first.scene not in NO_CARRYING
         self.bodies = tuple(body for body in first.bodies if body != self.arm.tool)
         self.low, self.high = np.asarray(low, np.float64), np.asarray(high, np.float64)
         self.low[2] = max(self.low[2], self.arm.gripper.tip_m + MARGIN_M)
@@ -65,7 +67,8 @@ class ToolSpace:
         names = ["tool.x", "tool.y", "tool.z", "tool.yaw", *(["gripper"] if self.grasps else [])]
         one = (1.0,) * len(names)
         action = ArraySpec((len(names),), unit="share", names=tuple(names), low=tuple(-v for v in one), high=one)
-        self._own, self._each = (9, 10) if self.grasps else (8, 3)  # entries of the tool, and of each body
+        # entries of the tool, and of each body
+        self._own, self._each = (9, 10) if self.carries else (8, 5) if self.grasps else (8, 3)
         size = self._own + self._each * len(self.bodies)
         told = {INSTRUCTION: instruction_spec(encoder)} if encoder else {TASK: ArraySpec((len(self.tasks),))}
         fields = {"state": ArraySpec((size,)), **told}
@@ -89,23 +92,28 @@ class ToolSpace:
         steps, moved = np.nan_to_num(share[:4], nan=0.0), command.copy()
         moved[:3] = np.clip(command[:3] + steps[:3] * STEP_M, self.low, self.high)
         moved[3] = np.clip(command[3] + steps[3] * TURN_RAD, -MAX_YAW_RAD, MAX_YAW_RAD)
-        if self.grasps and np.isfinite(share[4]):
+        if self.carries and np.isfinite(share[4]):
             jaws = self.arm.gripper
             to_go = jaws.closed + (share[4] + 1) / 2 * (jaws.open - jaws.closed) - command[4]
             moved[4] += np.clip(to_go, -self.gripper_step, self.gripper_step)
+        elif self.grasps and np.isfinite(share[4]):
+            low, high = (limit[-1] for limit in self.arm.limits)
+            moved[4] = np.clip(command[4] + share[4] * self.gripper_step, low, high)
         return moved
 
     def action_between(
         self, before: NDArray[np.float64], after: NDArray[np.float64], ticks: float
     ) -> NDArray[np.float32]:
-        """The action (A,) that takes the command from one place to the other in so many ticks, or as far as it can; the
-        gripper to where a whole decision at that speed brings it."""
+        """The action (A,) that takes the command from one place to the other in so many ticks, or as far as it can;
+        where things are carried, the gripper to where a whole decision at that speed brings it."""
         change = (after - before) / ticks
         share = change[:4] / ([STEP_M] * 3 + [TURN_RAD])
-        if self.grasps:
+        if self.carries:
             jaws = self.arm.gripper
             goal = before[4] + change[4] * DECISION_TICKS
             share = np.append(share, 2 * (goal - jaws.closed) / (jaws.open - jaws.closed) - 1)
+        elif self.grasps:
+            share = np.append(share, change[4] / self.gripper_step)
         return np.clip(share, -1.0, 1.0).astype(np.float32)
 
     def state(self, facts: Mapping[str, NDArray], command: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -113,17 +121,19 @@ class ToolSpace:
         tool = position(facts, self.arm.tool)
         opened = float(self.arm.opened(facts))
         parts = [tool, command[:3] - tool, np.array([command[3], opened])]
-        if self.grasps:
+        if self.carries:
             parts.append(np.array([command[4] - opened]))
-        here, yaw = tool, float(command[3])
+        here, yaw = tool, float(command[3]) if self.carries else 0.0
         for body in self.bodies:
             there = position(facts, body)
             parts.append(there - here)
             if self.grasps:
                 turn = facts[f"pose_{body}"][3:]
                 angle = 4.0 * (yaw_of(turn) - yaw)
-                parts += [np.array([np.cos(angle), np.sin(angle)]), lean(turn), np.tanh((there - here) / NEAR_M)]
-                yaw = yaw_of(turn)
+                parts.append(np.array([np.cos(angle), np.sin(angle)]))
+                if self.carries:
+                    parts += [lean(turn), np.tanh((there - here) / NEAR_M)]
+                    yaw = yaw_of(turn)
             here = there
         return np.concatenate(parts).astype(np.float32)
 
@@ -131,9 +141,9 @@ class ToolSpace:
         """What success is judged by (N, ...), of states (N, S) at a task: where things are, not where the arm is; the
         gripper's opening too where things are grasped; and the task."""
         bodies = state[:, self._own :].reshape(len(state), len(self.bodies), self._each)
-        things = bodies[..., :5].reshape(len(state), -1)  # a copy
+        things = bodies[..., :5].reshape(len(state), -1).copy()
         things[:, :3] += state[:, :3]
-        if self.grasps and self.bodies:  # turned from the tool, which the arm turns
+        if self.carries and self.bodies:  # turned from the tool, which the arm turns
             angle = np.arctan2(things[:, 4], things[:, 3]) + 4.0 * state[:, 6]
             things[:, 3], things[:, 4] = np.cos(angle), np.sin(angle)
         opening = state[:, 7:8] if self.grasps else state[:, :0]

@@ -23,6 +23,7 @@ from robolearn.twin.scene import load_model
 CONFIG = PracticeConfig()
 SPACE = ToolSpace(("push-v1", "push_back-v1"), CONFIG.tool_low, CONFIG.tool_high)
 GRASPING = ToolSpace(("peg_insert-v1", "peg_extract-v1"), CONFIG.tool_low, CONFIG.tool_high)
+PULLING = ToolSpace(("drawer_open-v1", "drawer_close-v1"), CONFIG.tool_low, CONFIG.tool_high)
 actions = arrays(np.float32, 4, elements=st.floats(-1, 1, width=32))
 grasping_actions = arrays(np.float32, 5, elements=st.floats(-1, 1, width=32))
 
@@ -149,16 +150,18 @@ def test_the_action_between_two_commands_is_what_led_from_one_to_the_other(actio
     np.testing.assert_allclose(SPACE.action_between(command, after, DECISION_TICKS), action, atol=1e-5)
 
 
-@given(grasping_actions, st.floats(0.0, 0.8))
+@given(st.sampled_from([GRASPING, PULLING]), grasping_actions, st.floats(0.0, 0.8))
 @settings(max_examples=50, deadline=None)
-def test_the_action_between_two_commands_leads_there_again_gripper_and_all(action: np.ndarray, opening: float) -> None:
+def test_the_action_between_two_commands_leads_there_again_gripper_and_all(
+    space: ToolSpace, action: np.ndarray, opening: float
+) -> None:
     command = np.array([0.22, 0.0, 0.08, 0.0, opening])
     after = again = command
     for _ in range(DECISION_TICKS):
-        after = GRASPING.moved(after, action)
-    told = GRASPING.action_between(command, after, DECISION_TICKS)
+        after = space.moved(after, action)
+    told = space.action_between(command, after, DECISION_TICKS)
     for _ in range(DECISION_TICKS):
-        again = GRASPING.moved(again, told)
+        again = space.moved(again, told)
     np.testing.assert_allclose(again, after, atol=1e-6)
 
 
@@ -200,6 +203,22 @@ def test_a_leaning_peg_is_seen_to_lean(axis: tuple[int, int, int], leans: tuple[
     facts["pose_peg"][3:] = [np.cos(angle / 2), *(np.sin(angle / 2) * np.array(axis))]
     state = GRASPING.state(facts, np.array([0.2, 0.0, 0.1, 0.0, 0.1]))
     np.testing.assert_allclose(state[14:16], np.sin(angle) * np.array(leans), atol=1e-6)
+
+
+@pytest.mark.parametrize("space", [SPACE, GRASPING, PULLING])
+def test_what_success_is_judged_by_is_computed_beside_the_states(space: ToolSpace) -> None:
+    states = np.random.default_rng(0).normal(size=(3, *space.interface.observation["state"].shape)).astype(np.float32)
+    before = states.copy()
+    scene = space.scene(states, 0)
+    np.testing.assert_array_equal(states, before)
+    np.testing.assert_allclose(scene[:, :3], states[:, :3] + states[:, space._own : space._own + 3], rtol=1e-6)
+
+
+def test_a_drawer_is_pulled_by_a_gripper_that_is_moved() -> None:
+    command = np.array([0.22, 0.0, 0.08, 0.0, 0.4])
+    still = PULLING.moved(command, np.zeros(5))
+    np.testing.assert_array_equal(still, command)
+    assert PULLING.moved(command, np.array([0, 0, 0, 0, 0.5]))[4] == pytest.approx(0.4 + PULLING.gripper_step / 2)
 
 
 def test_what_success_is_judged_by_does_not_turn_with_the_arm() -> None:
