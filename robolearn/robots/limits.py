@@ -147,7 +147,8 @@ def _stop(speed: Floats, acceleration: Floats, limits: MotionLimits) -> _Stop:
     peak = np.minimum(limits.acceleration, np.sqrt(np.maximum(j * v + a * a / 2, 0.0)))
     first = np.maximum(a + peak, 0.0) / j
     left = v + (a * a - 2 * peak * peak) / (2 * j)  # speed that the first and the last phase do not take away
-    second = np.maximum(left, 0.0) / np.maximum(peak, 1e-300)
+    # where the peak is below the limit nothing is left; what rounding leaves would take ages at a tiny peak
+    second = np.where(peak < limits.acceleration, 0.0, np.maximum(left, 0.0) / limits.acceleration)
     return _Stop(sign, peak, (first, second, peak / j))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from robolearn.robots.limits import (
@@ -35,6 +35,7 @@ KINDS = [(np.inf, np.inf), (20.0, np.inf), (20.0, 400.0), (5.0, 300.0), (60.0, 8
 @pytest.mark.parametrize(("acceleration", "jerk"), KINDS)
 @settings(max_examples=6, deadline=None)  # of 64 streams each
 @given(seed=st.integers(0, 2**32 - 1), steady=st.booleans())
+@example(seed=882, steady=True)  # comes to a speed of rounding alone, which once took days to brake
 def test_no_stream_of_targets_breaks_a_limit(acceleration: float, jerk: float, seed: int, steady: bool) -> None:
     """Jumps, ramps, bursts, stops; steps of any length up to one period. The batch is 64 streams."""
     rng, bound = np.random.default_rng(seed), limits(acceleration, jerk)
@@ -59,6 +60,7 @@ def test_no_stream_of_targets_breaks_a_limit(acceleration: float, jerk: float, s
         assert (np.abs(divided(curve, times, 2)) * 2 <= acceleration * (1 + 1e-6)).all()
         assert (np.abs(divided(curve, times, 3)) * 6 <= jerk * (1 + 1e-4)).all()
     rest = braking_time_s(motion, bound)
+    assert rest.max() < 2.0
     for _ in range(int(rest.max() / 0.02) + 2):
         motion = brake(motion, bound, 0.02)
         assert (np.abs(motion.position) <= 1).all()
