@@ -153,7 +153,7 @@ def train_online(
         else:
             if init_from is not None:
                 initialise(learner, init_from, read_state(init_from)[0])
-            kept = copy.deepcopy(learner.policy())
+            kept = learner.policy() if online.average == 1 else copy.deepcopy(learner.policy())
             about = {"task": task, "online": dict(vars(online)), "offline_data": str(offline_data or "")}
             run = Run.create(out, run_config(algorithm, seed, settings, compute, **about), columns)
         provenance = {"algorithm": algorithm, "tasks": [task], "seed": seed}
@@ -179,7 +179,8 @@ def train_online(
             if batch:
                 with watch("update"):
                     metrics = learner.update({name: values.to(compute.device) for name, values in batch.items()})
-                    mean_follows(kept, learner.policy(), min(online.num_envs / online.average, 1.0))
+                    if kept is not learner.policy():
+                        mean_follows(kept, learner.policy(), min(online.num_envs / online.average, 1.0))
             with watch("environment"):
                 stepping.result()
             stop = interrupted.is_set()
@@ -312,7 +313,8 @@ def _random_statistics(task: str) -> Statistics:
 
 def _state(learner: Algorithm, kept: TrainablePolicy, collector: Collector) -> dict[str, torch.Tensor]:
     collected = {COLLECTOR + k: torch.from_numpy(v.copy()) for k, v in collector.state_dict().items()}
-    return {**learner.state_dict(), **{AVERAGE + k: v for k, v in kept.state_dict().items()}, **collected}
+    average = {} if kept is learner.policy() else {AVERAGE + k: v for k, v in kept.state_dict().items()}
+    return {**learner.state_dict(), **average, **collected}
 
 
 def _load_state(learner: Algorithm, collector: Collector, run: Path, state: dict[str, torch.Tensor]) -> TrainablePolicy:
@@ -321,8 +323,10 @@ def _load_state(learner: Algorithm, collector: Collector, run: Path, state: dict
     average = {k.removeprefix(AVERAGE): v for k, v in state.items() if k.startswith(AVERAGE)}
     restore(learner, run, {k: v for k, v in state.items() if not k.startswith((COLLECTOR, AVERAGE))})
     collector.load_state_dict(mine)
+    if not average:
+        return learner.policy()
     kept = copy.deepcopy(learner.policy())
-    kept.load_state_dict(average or kept.state_dict())  # older runs have none
+    kept.load_state_dict(average)
     return kept
 
 
