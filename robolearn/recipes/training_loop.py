@@ -29,7 +29,8 @@ from robolearn.specs import InterfaceSpec
 
 SAVES = 10  # checkpoints, with a validation or evaluation, in a run
 DIVERGED = 1e9  # of any metric
-COUNTS = {"batch_size", "utd", "num_critics", "chunk_steps", "observation_steps"}  # settings that are 1 or more
+# settings that are 1 or more
+COUNTS = {"batch_size", "utd", "num_critics", "policy_delay", "chunk_steps", "observation_steps"}
 
 AVERAGE = "average."  # before the names of the policy that is kept, in what a resumed run needs
 NETWORKS = ("policy", "actor", "actor_target", "critic", "target", "value")
