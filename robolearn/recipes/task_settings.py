@@ -21,8 +21,15 @@ and little noise, for a reward that is so rare would not pay for more."""
 
 FEW_DECISIONS = (*SMALL, "temperature_learning_rate=1e-3", "backup_entropy=false", "online.random_steps=100")
 
-PRECISE = (
-    *FEW_DECISIONS,
+
+def _but(settings: tuple[str, ...], *others: str) -> tuple[str, ...]:
+    """The settings with these in the place of their own."""
+    told = {setting.partition("=")[0]: setting for setting in (*settings, *others)}
+    return tuple(told.values())
+
+
+PRECISE = _but(
+    FEW_DECISIONS,
     "policy.hidden_sizes=128,128",
     "critic_hidden_sizes=128,128",
     "discount=0.95",

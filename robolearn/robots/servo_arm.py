@@ -121,10 +121,8 @@ class ServoArm:
         self.stops = 0  # times that the arm was stopped because no command came
         self._clock = clock
         self._lock = threading.RLock()
-        self._ends = (
-            np.array(self.spec.position_low),
-            np.array(self.spec.position_high),
-        )  # and where it stood at connect
+        # of the range, or where the arm stood outside of it at connect
+        self._ends = np.array(self.spec.position_low), np.array(self.spec.position_high)
         self._turn_ticks = np.zeros(len(joints), np.int64)  # of the turn that the encoder woke up on
         self._goal = np.zeros(len(joints), np.int64)  # as sent to the motors
         self._hot = self._fault = self._limp = ""  # why the arm holds
