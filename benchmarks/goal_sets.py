@@ -1,10 +1,12 @@
-"""Getting anywhere in OGBench's point mazes: data made here by its oracle, HIQL and OTA trained on it and judged.
+"""Getting anywhere in OGBench's point mazes and to any place of its cubes: data made here by its oracles, HIQL and OTA
+trained on it and judged.
 
 `python benchmarks/goal_sets.py pointmaze-medium --episodes 1000 --steps 100000 --json`, by a Python that has ogbench
-(Park et al., "OGBench: benchmarking offline goal-conditioned RL", ICLR 2025). The data is its kind `navigate`: 1000
-steps an episode, from anywhere in the maze to one corner or crossing after another, with noise of 0.2 in the actions.
-Judged as there: the maze's own five tasks, drawn at random, by `robolearn evaluate`. Results go to
-benchmarks/results/goals_<maze>.json as they come; what is there already is kept.
+(Park et al., "OGBench: benchmarking offline goal-conditioned RL", ICLR 2025). Of a maze the data is its kind
+`navigate`: 1000 steps an episode, from anywhere in the maze to one corner or crossing after another, with noise of 0.5
+in the actions. Of `cube-single` it is its kind `play`: episodes as long of an arm that carries the cube from one place
+to another, by a plan with smooth noise of 0.1. Judged as there: the environment's own five tasks, drawn at random, by
+`robolearn evaluate`. Results go to benchmarks/results/goals_<name>.json as they come; what is there already is kept.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from robolearn.envs.gym_env import GymVectorEnv
 from robolearn.recipes.evaluate import evaluate_policy
 from robolearn.recipes.train import TrainRequest, train_policy
 
-EPISODE_STEPS, NOISE = 1000, 0.2
+EPISODE_STEPS, NOISE, PLAN_NOISE = 1000, 0.5, 0.1
 OPTION_STEPS = {"hiql": 0, "ota": 5}
 
 Cell = tuple[int, int]
@@ -89,6 +91,34 @@ def navigate(task: str, path: Path, episodes: int, seed: int) -> None:
                 if info["success"]:
                     goal = vertices[rng.integers(len(vertices))]
                     world.set_goal(goal)
+            made.add(EpisodeLog(writer), rows, False)
+
+
+def play(task: str, path: Path, episodes: int, seed: int) -> None:
+    """Episodes of the oracle that plans how to carry a cube, and carries the next one when it is done."""
+    from ogbench.manipspace.oracles.plan.cube_plan import CubePlanOracle
+
+    env: Any = gymnasium.make(
+        task.removeprefix("gym:"), terminate_at_goal=False, mode="data_collection", max_episode_steps=EPISODE_STEPS
+    )
+    oracle = CubePlanOracle(env=env, noise=PLAN_NOISE, noise_smoothing=0.5)
+    envs = GymVectorEnv(task, 1)
+    made = Set(path, envs.interface, task)
+    envs.close()
+    np.random.seed(seed)
+    with made.store.writer() as writer:
+        for number in range(episodes):
+            seen, info = env.reset(seed=seed + number)
+            oracle.reset(seen, info)
+            rows, ended = [], False
+            while not ended:
+                action = np.clip(oracle.select_action(seen, info), -1, 1).astype(np.float32)
+                following, reward, terminated, truncated, info = env.step(action)
+                before, after = ({"state": np.asarray(each, np.float32)} for each in (seen, following))
+                rows.append((before, action, float(reward), after))
+                seen, ended = following, terminated or truncated
+                if oracle.done:
+                    oracle.reset(*env.unwrapped.set_new_target(return_info=True, p_stack=0.0))
             made.add(EpisodeLog(writer), rows, False)
 
 

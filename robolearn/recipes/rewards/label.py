@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from math import prod
 from pathlib import Path
@@ -101,22 +102,17 @@ def label_dataset(
     steps = sum(data.store.episodes[index].length for index in missing)
     groups = data.groups(missing, work.group_steps(steps, step_bytes))
     keep_memory()  # pages that the system gives anew would cost a small network a third of its time
-    scored: list[Scored] = []
-    written_s = started_s
+    writer = _Writer(data.store, attributes)
     try:
         for ready in work.run(groups):
-            scored += ready
             indices = [index for group, _ in ready for index in group]
             episodes += len(indices)
             images += sum(data.store.episodes[index].length for index in indices) * len(cameras)
-            if time.perf_counter() - written_s > WRITE_EVERY_S:
-                _write(data.store, scored, attributes)
-                scored, written_s = [], time.perf_counter()
+            writer.add(ready)
             progress(had + episodes, f"{images / (time.perf_counter() - started_s):.0f} images/s")
     finally:  # whatever ended it, what was scored is kept
-        if scored:
-            _write(data.store, scored, attributes)
-        elif not had and not episodes:  # a column that says nothing would be in the way of a leaderboard
+        writer.close()
+        if not had and not episodes:  # a column that says nothing would be in the way of a leaderboard
             remove_column(dataset, name)
     wall_s = time.perf_counter() - started_s
     return {
@@ -128,6 +124,39 @@ def label_dataset(
         "images": images,
         "images_per_s": images / wall_s if images else 0.0,
     }
+
+
+class _Writer:
+    """Makes what was scored durable, now and then and beside the scoring."""
+
+    def __init__(self, store: ZarrStore, attributes: Mapping[str, Any]) -> None:
+        self._store, self._attributes = store, attributes
+        self._pool = ThreadPoolExecutor(1, "write")
+        self._scored: list[Scored] = []
+        self._began_s = time.perf_counter()
+        self._writing: Future[None] | None = None
+
+    def add(self, scored: Sequence[Scored]) -> None:
+        """Raises what went wrong in an earlier write."""
+        self._scored += scored
+        if time.perf_counter() - self._began_s > WRITE_EVERY_S and (self._writing is None or self._writing.done()):
+            self._begin()
+
+    def close(self) -> None:
+        """Write the rest. Raises what went wrong in a write."""
+        try:
+            if self._scored:
+                self._begin()
+            if self._writing is not None:
+                self._writing.result()
+        finally:
+            self._pool.shutdown()
+
+    def _begin(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+        self._writing = self._pool.submit(_write, self._store, self._scored, self._attributes)
+        self._scored, self._began_s = [], time.perf_counter()
 
 
 def _write(store: ZarrStore, scored: Sequence[Scored], attributes: Mapping[str, Any]) -> None:
