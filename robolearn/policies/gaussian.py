@@ -84,11 +84,12 @@ class GaussianPolicy(nn.Module):
 
         It is differentiable with respect to the encoders: what learns by values improves them by its critics.
         """
-        parts = {**self.encoders, **self.normalizers}
-        fields = [
-            parts[name](observation[prefix + name]) if name in parts else observation[prefix + name]
-            for name in self.spec.observation
-        ]
+        fields = []
+        for name in self.spec.observation:
+            field = observation[prefix + name]
+            for parts in (self.encoders, self.normalizers):  # not merged, which torch 2.11 cannot compile
+                field = parts[name](field) if name in parts else field
+            fields.append(field)
         return fields[0] if len(fields) == 1 else torch.cat(fields, dim=-1)
 
     def forward(self, state: Tensor) -> tuple[Tensor, Tensor]:
