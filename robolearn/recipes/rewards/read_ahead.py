@@ -15,11 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -31,6 +30,9 @@ from robolearn.recipes.rewards.side_by_side import READ_AHEAD_BYTES, in_order
 from robolearn.rewards.reward_model import Episodes
 
 Scored = TypeVar("Scored")
+
+Read: TypeAlias = tuple[Sequence[str], NDArray[np.float32] | None, NDArray[np.int64]]
+"""Of a group what its pictures do not say: text, proprio (B, T, P) and length (B,)."""
 
 SCORERS = 2  # threads that feed a GPU
 GROUP_STEPS = 256
@@ -65,12 +67,13 @@ class ReadAhead(Generic[Scored]):
             scorers = ThreadPoolExecutor(SCORERS, "score", self._own_stream)
             stack.callback(scorers.shutdown, cancel_futures=True)
 
-            def score(group: list[int], read: Future[Episodes], block: slice) -> Scored:
+            def score(group: list[int], read: Future[Read], block: slice) -> Scored:
                 try:
-                    episodes = read.result()
+                    text, proprio, length = read.result()
                     pictures = self._data.pictures(group, self._cameras, blocks.filled(block))
                     images = {camera: torch.from_numpy(rows) for camera, rows in pictures.items()}
-                    return self._score(replace(episodes, images=images))
+                    seen = None if proprio is None else torch.from_numpy(proprio)
+                    return self._score(Episodes(images, text, seen, torch.from_numpy(length)))
                 finally:
                     blocks.free.put(block)
 
@@ -143,9 +146,13 @@ def _begin_reading(memory: str) -> None:
         _memory = np.frombuffer(mmap.mmap(file.fileno(), 0), np.uint8)
 
 
-def _read(dataset: Path, group: list[int], cameras: tuple[str, ...], block: slice) -> Episodes:
-    """The group without its pictures, which lie in the block then."""
-    return replace(_opened(dataset).episodes(group, cameras, _memory[block]), images={})
+def _read(dataset: Path, group: list[int], cameras: tuple[str, ...], block: slice) -> Read:
+    """The group without its pictures, which lie in the block then. Arrays, for torch would give each tensor shared
+    memory of its own and a connection to fetch it by."""
+    episodes = _opened(dataset).episodes(group, cameras, _memory[block])
+    assert episodes.length is not None
+    proprio = None if episodes.proprio is None else episodes.proprio.numpy()
+    return episodes.text, proprio, episodes.length.numpy()
 
 
 @lru_cache(maxsize=1)
