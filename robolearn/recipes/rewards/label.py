@@ -102,16 +102,16 @@ def label_dataset(
     steps = sum(data.store.episodes[index].length for index in missing)
     groups = data.groups(missing, work.group_steps(steps, step_bytes))
     keep_memory()  # pages that the system gives anew would cost a small network a third of its time
-    writer = _Writer(data.store, attributes)
+    results = _Writer(data.store, attributes)
     try:
         for ready in work.run(groups):
             indices = [index for group, _ in ready for index in group]
             episodes += len(indices)
             images += sum(data.store.episodes[index].length for index in indices) * len(cameras)
-            writer.add(ready)
+            results.add(ready)
             progress(had + episodes, f"{images / (time.perf_counter() - started_s):.0f} images/s")
     finally:  # whatever ended it, what was scored is kept
-        writer.close()
+        results.close()
         if not had and not episodes:  # a column that says nothing would be in the way of a leaderboard
             remove_column(dataset, name)
     wall_s = time.perf_counter() - started_s
