@@ -25,6 +25,7 @@ from robolearn.errors import CheckpointError, DatasetError, RobolearnError, Spec
 from robolearn.networks.model_directory import read_model_config
 from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.finetune.data import decision_steps
+from robolearn.recipes.rewards import label
 from robolearn.recipes.rewards.audit import NEAR_MISS, audit_dataset
 from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.label import column_name, label_dataset
@@ -351,6 +352,31 @@ def test_a_labelling_that_scored_nothing_leaves_no_column(dataset: Path, success
     with pytest.raises(SpecError, match="the server is gone"):
         label_dataset(dataset, model)
     assert not ZarrStore.open(dataset).columns
+
+
+def test_a_write_that_fails_beside_the_scoring_is_told_and_the_rest_is_made_up_for(
+    dataset: Path, success_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, written = label._write, []
+
+    def fails_once(store: ZarrStore, scored: list, attributes: dict) -> None:
+        if len(written) == 1:
+            written.append([])
+            raise DatasetError("no space is left on the disk")
+        write(store, scored, attributes)
+        written.append([index for group, _ in scored for index in group])
+
+    monkeypatch.setattr(label, "_write", fails_once)
+    monkeypatch.setattr(label, "WRITE_EVERY_S", 0.0)
+    monkeypatch.setattr("robolearn.recipes.rewards.data.IMAGES_AT_ONCE", 1)  # an episode a group
+    model = load_reward(success_model)
+    with pytest.raises(DatasetError, match="no space is left"):
+        label_dataset(dataset, model)
+    kept = written[0]
+    assert kept
+    answer = label_dataset(dataset, model)
+    assert (answer["skipped"], answer["episodes"]) == (len(kept), 8 - len(kept))
+    assert sorted(kept + [index for one in written[2:] for index in one]) == list(range(8))
 
 
 def test_weights_follow_a_dataset_that_grows_and_shaping_tells_all_of_it(dataset: Path) -> None:
