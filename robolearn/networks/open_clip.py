@@ -24,6 +24,7 @@ from robolearn.errors import CheckpointError
 from robolearn.networks.devices import usable_device
 from robolearn.networks.torchvision_guard import declare_torchvision_operators
 
+PATIENCE_S = 10.0  # with the server that has the weights
 VOCABULARY_FILE = "bpe_vocabulary.txt.gz"  # beside a local network; open_clip's own is used without it
 
 
@@ -134,6 +135,8 @@ def _load(config: OpenClipConfig) -> tuple[Any, Any, tuple[Sequence[float], Sequ
     name = f"local-dir:{directory}" if directory else config.model
     if directory is None and config.model not in open_clip.list_models():
         raise CheckpointError(f"open_clip has no model {config.model!r}; `open_clip.list_models()` names them")
+    if directory is None:
+        _check_network(open_clip, config)
     root_level, disabled = logging.getLogger().level, logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # what goes wrong is said once, below
     try:
@@ -153,6 +156,29 @@ def _load(config: OpenClipConfig) -> tuple[Any, Any, tuple[Sequence[float], Sequ
     tokenizer = _local_tokenizer(open_clip, directory) if directory else open_clip.get_tokenizer(config.model)
     normalize = transform.transforms[-1]
     return model, tokenizer, (tuple(normalize.mean), tuple(normalize.std))
+
+
+def _check_network(open_clip: Any, config: OpenClipConfig) -> None:
+    """Ask once for weights that were not downloaded before, where the library would try for most of a minute."""
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    found = open_clip.pretrained.get_pretrained_cfg(config.model, config.pretrained) or {}
+    repository = "/".join(found.get("hf_hub", "").split("/")[:2])
+    cache = Path(huggingface_hub.constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}" / "snapshots"
+    if not repository or any(cache.glob("*/*")):
+        return
+    try:
+        url = huggingface_hub.hf_hub_url(repository, "open_clip_config.json")
+        huggingface_hub.get_hf_file_metadata(url, timeout=PATIENCE_S)
+    except (HfHubHTTPError, OfflineModeIsEnabled):
+        return  # there is an answer, and the library says more of it
+    except Exception as error:  # of whichever HTTP client it uses
+        raise CheckpointError(
+            f"CLIP {config.model}/{config.pretrained} could not be had: no answer from "
+            f"{huggingface_hub.constants.ENDPOINT} ({error}); check the network, or give a local directory with "
+            "--model-dir"
+        ) from error
 
 
 def _check_directory(directory: Path) -> None:

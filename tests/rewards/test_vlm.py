@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -115,6 +116,25 @@ def test_a_wrong_name_is_one_line(config: OpenClipConfig, caplog: pytest.LogCapt
         OpenClip(config)
     assert "\n" not in str(error.value)
     assert not caplog.records  # open_clip and the hub have nothing to add
+
+
+@needs_open_clip
+def test_weights_that_cannot_be_fetched_are_one_line_that_names_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    with socket.socket() as nobody:  # a port of this machine that refuses
+        nobody.bind(("127.0.0.1", 0))
+        server = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        monkeypatch.setattr(constants, "ENDPOINT", server)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", server + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+        with pytest.raises(CheckpointError, match=f"no answer from {server} .*--model-dir") as caught:
+            OpenClip(OpenClipConfig("ViT-B-32", "laion2b_s34b_b79k"))
+    assert "\n" not in str(caught.value)
 
 
 @needs_open_clip
