@@ -46,7 +46,7 @@ class IQLConfig:
     discount: float = 0.99  # per environment step
     polyak: float = 0.005  # share of the way that the target critics move each step
     learning_rate: float = 3e-4  # of value and critics; of the actor where it begins
-    decay_steps: int = -1  # over which the actor's learning rate falls to 0; 0 to keep it; -1: those of a `train` on a dataset
+    decay_steps: int = -1  # over which the actor's rate falls to 0; 0 to keep it; -1: those of `train` on a dataset
     expectile: float = 0.7  # 0.5 is the mean of the data's actions, 1 their maximum; 0.9 for mazes
     inverse_temperature: float = 3.0  # 0 is behaviour cloning; 10 for mazes
     max_weight: float = 100.0  # of an action in the actor's loss
