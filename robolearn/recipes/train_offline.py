@@ -74,8 +74,6 @@ def train_offline(
     else:
         settings = config or algorithm_class(algorithm).config_type()
         settings = replace(settings, steps=settings.steps if steps is None else steps)
-        if getattr(settings, "decay_steps", 0) < 0:
-            settings = replace(settings, decay_steps=settings.steps)
         if task is not None and not is_gym(task):
             settings = replace(settings, policy=replace(settings.policy, privileged=True))
     check_settings(settings, seed)

@@ -16,7 +16,6 @@ import yaml
 from safetensors.torch import load_file
 
 from robolearn.algorithms.bc import BCConfig
-from robolearn.algorithms.iql import IQLConfig
 from robolearn.datasets.edit import relabel
 from robolearn.datasets.store import DatasetSpec, EpisodeMeta, ImageCodec
 from robolearn.datasets.zarr_store import ZarrStore
@@ -111,14 +110,6 @@ def test_a_run_has_all_its_parts(dataset: Path, tmp_path: Path) -> None:
     assert load_policy(result["latest_checkpoint"], interface=SPEC).config == CONFIG.policy
     assert read_config(result["untrained_checkpoint"])["provenance"]["step"] == 0
     assert list(run.glob("events.out.tfevents.*"))
-
-
-@pytest.mark.parametrize(("settings", "steps"), [({}, 4), ({"decay_steps": 0}, 0), ({"decay_steps": 9}, 9)])
-def test_the_rate_of_iqls_actor_falls_over_a_run_on_a_dataset(
-    settings: dict[str, int], steps: int, dataset: Path, tmp_path: Path
-) -> None:
-    train_offline("iql", dataset, tmp_path / "run", 4, config=IQLConfig(batch_size=8, **settings))
-    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["config"]["decay_steps"] == steps
 
 
 def test_the_seed_fixes_the_run(dataset: Path, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from robolearn.recipes.training_loop import due, run_config, scalars
 from robolearn.tasks import make_task
 
 LOG_STEPS = 100
-SETTINGS = replace(FinetuneConfig("push-v1").iql, steps=5000, decay_steps=0)
+SETTINGS = replace(FinetuneConfig("push-v1").iql, steps=5000)
 
 
 def labelled_buffer(dataset: Path, reward: str, space: ToolSpace, discount: float) -> ReplayBuffer:
