@@ -9,8 +9,8 @@ the data shows, without ever asking for the value of another one. Legend: B batc
     actor  = mean of -min(exp(inverse_temperature * u), max_weight) * log pi(a | s)
 
 The actor is a Gaussian about tanh of its network, of a width that is the same everywhere; its learning rate falls by a
-cosine over `decay_steps`: in the paper over a whole run of a million steps, here not unless told. Differences: V(s') and
-u are those from before the step, as in the CORL implementation.
+cosine over `decay_steps`: in the paper over a whole run of a million steps, here where told. Differences: V(s') and u
+are those from before the step, as in the CORL implementation.
 """
 
 from __future__ import annotations
