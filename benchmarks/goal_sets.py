@@ -12,6 +12,7 @@ to another, by a plan with smooth noise of 0.1. Judged as there: the environment
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from functools import cache
@@ -59,15 +60,25 @@ def distances(maze: NDArray, goal: Cell) -> dict[Cell, int]:
     return known
 
 
+def empty(path: Path, task: str) -> Set:
+    """A dataset for the environment, without episodes."""
+    with contextlib.closing(GymVectorEnv(task, 1)) as envs:
+        return Set(path, envs.interface, task)
+
+
+def transition(seen: NDArray, action: NDArray, reward: Any, following: NDArray) -> tuple[dict, NDArray, float, dict]:
+    """A step as `Set` takes it."""
+    before, after = ({"state": np.asarray(each, np.float32)} for each in (seen, following))
+    return before, action, float(reward), after
+
+
 def navigate(task: str, path: Path, episodes: int, seed: int) -> None:
     """Episodes of the oracle, which makes for the next cell on the way."""
     env: Any = gymnasium.make(task.removeprefix("gym:"), terminate_at_goal=False, max_episode_steps=EPISODE_STEPS)
     world, maze = env.unwrapped, env.unwrapped.maze_map
     cells = [(int(i), int(j)) for i, j in np.argwhere(maze == 0)]
     vertices = [cell for cell in cells if is_vertex(maze, cell)]
-    envs = GymVectorEnv(task, 1)
-    made, rng = Set(path, envs.interface, task), np.random.default_rng(seed)
-    envs.close()
+    made, rng = empty(path, task), np.random.default_rng(seed)
     far = cache(lambda goal: distances(maze, goal))
 
     def subgoal(cell: Cell, goal: Cell) -> NDArray:
@@ -85,8 +96,7 @@ def navigate(task: str, path: Path, episodes: int, seed: int) -> None:
                 action = way / (np.linalg.norm(way) + 1e-6) + rng.normal(0, NOISE, 2)
                 action = action.clip(-1, 1).astype(np.float32)
                 following, reward, terminated, truncated, info = env.step(action)
-                before, after = ({"state": np.asarray(each, np.float32)} for each in (seen, following))
-                rows.append((before, action, float(reward), after))
+                rows.append(transition(seen, action, reward, following))
                 seen, ended = following, terminated or truncated
                 if info["success"]:
                     goal = vertices[rng.integers(len(vertices))]
@@ -95,16 +105,14 @@ def navigate(task: str, path: Path, episodes: int, seed: int) -> None:
 
 
 def play(task: str, path: Path, episodes: int, seed: int) -> None:
-    """Episodes of the oracle that plans how to carry a cube, and carries the next one when it is done."""
+    """Episodes of the oracle that plans how to carry a cube to a place, and to the next when it is there."""
     from ogbench.manipspace.oracles.plan.cube_plan import CubePlanOracle
 
     env: Any = gymnasium.make(
         task.removeprefix("gym:"), terminate_at_goal=False, mode="data_collection", max_episode_steps=EPISODE_STEPS
     )
     oracle = CubePlanOracle(env=env, noise=PLAN_NOISE, noise_smoothing=0.5)
-    envs = GymVectorEnv(task, 1)
-    made = Set(path, envs.interface, task)
-    envs.close()
+    made = empty(path, task)
     np.random.seed(seed)
     with made.store.writer() as writer:
         for number in range(episodes):
@@ -114,8 +122,7 @@ def play(task: str, path: Path, episodes: int, seed: int) -> None:
             while not ended:
                 action = np.clip(oracle.select_action(seen, info), -1, 1).astype(np.float32)
                 following, reward, terminated, truncated, info = env.step(action)
-                before, after = ({"state": np.asarray(each, np.float32)} for each in (seen, following))
-                rows.append((before, action, float(reward), after))
+                rows.append(transition(seen, action, reward, following))
                 seen, ended = following, terminated or truncated
                 if oracle.done:
                     oracle.reset(*env.unwrapped.set_new_target(return_info=True, p_stack=0.0))
@@ -124,41 +131,45 @@ def play(task: str, path: Path, episodes: int, seed: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("maze", help="such as pointmaze-medium")
+    parser.add_argument("name", help="such as pointmaze-medium or cube-single")
     parser.add_argument("--episodes", type=int, default=1000, help="of the data")
     parser.add_argument("--steps", type=int, default=1_000_000, help="gradient steps of each training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--algorithms", nargs="+", default=list(OPTION_STEPS), choices=OPTION_STEPS)
     parser.add_argument("--judged", type=int, default=250, help="episodes of the evaluation")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--set", nargs="*", default=[], help="settings of the algorithm")
     parser.add_argument("--out", type=Path, default=Path("runs/goal_sets"))
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
-    task, data = f"gym:ogbench:{args.maze}-v0", args.out / f"{args.maze}.zarr"
+    task, data = f"gym:ogbench:{args.name}-v0", args.out / f"{args.name}.zarr"
     if not data.exists():
-        navigate(task, data, args.episodes, 0)
-    file = RESULTS / f"goals_{args.maze}.json"
+        make = play if args.name.startswith("cube") else navigate
+        make(task, data, args.episodes, 0)
+    file = RESULTS / f"goals_{args.name}.json"
     known: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"rows": []}
-    known |= {"task": task, "episodes": args.episodes, "steps": args.steps, "settings": args.set}
+    known |= {"task": task, "episodes": args.episodes, "settings": args.set}
     for seed in args.seeds:
         for name in args.algorithms:
-            if any((row["algorithm"], row["seed"]) == (name, seed) for row in known["rows"]):
+            about = {"algorithm": name, "seed": seed, "steps": args.steps, "precision": args.precision}
+            if any(about.items() <= row.items() for row in known["rows"]):
                 continue
             request = TrainRequest(
                 "hiql",
                 data,
-                out=args.out / f"{name}_{seed}",
+                out=args.out / f"{args.name}_{name}_{seed}",
                 steps=args.steps,
                 seed=seed,
-                compute=Compute("cpu", args.compile),
+                compute=Compute(args.device, args.compile, args.precision),
                 settings=[*args.set, f"option_steps={OPTION_STEPS[name]}"],
             )
             result = train_policy(request, lambda step, text: print(f"{step} {text}", file=sys.stderr))
             answer = evaluate_policy(result["latest_checkpoint"], task, args.judged)
-            row = {"algorithm": name, "seed": seed, "train_seconds": result["train_seconds"]}
+            row = {**about, "train_seconds": result["train_seconds"]}
             row |= {key: answer[key] for key in ("success_rate", "success_ci95", "mean_episode_steps", "episodes")}
             print(row, file=sys.stderr, flush=True)
             known["rows"].append(row)
