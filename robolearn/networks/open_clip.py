@@ -133,9 +133,9 @@ def _load(config: OpenClipConfig) -> tuple[Any, Any, tuple[Sequence[float], Sequ
         _check_directory(directory)
     open_clip = import_open_clip()
     name = f"local-dir:{directory}" if directory else config.model
-    if directory is None and config.model not in open_clip.list_models():
-        raise CheckpointError(f"open_clip has no model {config.model!r}; `open_clip.list_models()` names them")
     if directory is None:
+        if config.model not in open_clip.list_models():
+            raise CheckpointError(f"open_clip has no model {config.model!r}; `open_clip.list_models()` names them")
         _check_network(open_clip, config)
     root_level, disabled = logging.getLogger().level, logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # what goes wrong is said once, below
