@@ -282,7 +282,8 @@ def large(folder: Path) -> dict[str, float]:
     """A million steps in a thousand episodes: opening, and the memory of sampling."""
     store = ZarrStore.create(folder / "large.zarr", dataset_spec(ImageCodec(), CAMERAS[:1], 16))
     image, zeros = np.zeros((16, 16, 3), np.uint8), np.zeros(JOINTS, np.float32)
-    step = {"proprio": np.zeros(2 * JOINTS, np.float32), "image_front": image, "action": zeros, "action_source": 0}
+    step: dict[str, Any] = {"proprio": np.zeros(2 * JOINTS, np.float32), "image_front": image}
+    step |= {"action": zeros, "action_source": 0}
     with store.writer(WriterConfig(fsync=False)) as writer:
         for _ in range(1000):
             writer.begin(EpisodeMeta())
@@ -394,7 +395,8 @@ def main() -> None:
     parser.add_argument("--grown", type=int, nargs="+", default=[], help="numbers of episodes, and nothing else")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        folder, answer = Path(name), {}
+        folder = Path(name)
+        answer: dict[str, Any] = {}
         for number in arguments.grown:
             answer |= grown(folder, number)
         if not arguments.grown:

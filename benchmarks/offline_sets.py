@@ -185,7 +185,7 @@ def corl(
     """The mean return of what CORL's script learned from batches of this size."""
     script = Path(__file__).with_name("offline_sets_peers.py")
     numbers = [str(number) for number in (steps, size, seed, JUDGED)]
-    command = [python, script, checkout, algorithm, task.removeprefix("gym:"), data, *numbers]
+    command: list[str | Path] = [python, script, checkout, algorithm, task.removeprefix("gym:"), data, *numbers]
     answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return float(answer.stdout.splitlines()[-1])
 
@@ -228,7 +228,9 @@ def main() -> None:
             continue
         if algorithm.startswith("corl "):
             data = flat(sets[name], args.out / f"{name}.npz")
-            mean = corl(*args.corl, algorithm.removeprefix("corl "), args.task, data, args.steps, args.batch_size, seed)
+            python, checkout = args.corl
+            name_there = algorithm.removeprefix("corl ")
+            mean = corl(python, checkout, name_there, args.task, data, args.steps, args.batch_size, seed)
         else:
             run = args.out / f"{name}_{algorithm}_{seed}"
             config: Any = algorithm_class(algorithm).config_type(batch_size=args.batch_size)

@@ -40,7 +40,7 @@ TURNS = 60  # of eight pictures each, ours and a bare loop's; the medians count
 def actions_of(env: VectorEnv, count: int) -> np.ndarray:
     """A smooth random walk in joint velocities (count, N, A)."""
     rng = np.random.default_rng(0)
-    noise = rng.normal(0.0, 0.5, (count, *env.action_space.shape))
+    noise = rng.normal(0.0, 0.5, (count, *(env.action_space.shape or ())))
     for k in range(1, count):
         noise[k] = 0.8 * noise[k - 1] + 0.6 * noise[k]
     return np.clip(noise, -1, 1).astype(np.float32)
@@ -124,11 +124,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=150, help="control steps of each measurement")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    arguments = {"privileged": True, "flat": True, "control": "joint_velocity"}
+    arguments: dict[str, Any] = {"privileged": True, "flat": True, "control": "joint_velocity"}
     ours, raw = against_raw_batch(options.task, options.num_envs, options.steps)
     pairs = []
     for _ in range(2):
-        vector = RobotVectorEnv(options.task, options.num_envs, **arguments)  # type: ignore[arg-type]
+        vector = RobotVectorEnv(options.task, options.num_envs, **arguments)
         mine = rate_of(vector, options.steps)
         vector.close()
         workers = AsyncVectorEnv([partial(RobotEnv, options.task, **arguments)] * options.num_envs)

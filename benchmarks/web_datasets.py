@@ -135,7 +135,7 @@ def main() -> None:
         if not (root / "h264.zarr").exists():  # the last one that is made
             record(root / "many.zarr", arguments.episodes, arguments.steps, (48, 64), ImageCodec())
             for name in ("jpeg", "h264"):
-                record(root / f"{name}.zarr", 1, arguments.scrub_steps, (480, 640), ImageCodec(name))  # type: ignore[arg-type]
+                record(root / f"{name}.zarr", 1, arguments.scrub_steps, (480, 640), ImageCodec(name))
         server = subprocess.Popen([sys.executable, "-c", SERVER, str(port), str(root)])
         try:
             with sync_playwright() as playwright:

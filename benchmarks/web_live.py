@@ -43,6 +43,7 @@ from robolearn_nodes import convert, topics
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from robolearn.recipes.graph import free_domain_id
 from robolearn.types import RobotState
@@ -124,7 +125,8 @@ class Onlooker:
     """Looks at all cameras and at the state."""
 
     def __init__(self, port: int) -> None:
-        self.pictures, self.ages_ms = 0, []
+        self.pictures = 0
+        self.ages_ms: list[float] = []
         self._closing = False
         self._threads = [
             threading.Thread(target=self._look, args=(port, path), daemon=True)
@@ -134,7 +136,7 @@ class Onlooker:
             thread.start()
 
     def _look(self, port: int, path: str) -> None:
-        with connect(f"ws://127.0.0.1:{port}/api/live/{path}", origin=f"http://127.0.0.1:{port}") as ws:
+        with connect(f"ws://127.0.0.1:{port}/api/live/{path}", origin=Origin(f"http://127.0.0.1:{port}")) as ws:
             while not self._closing:
                 try:
                     message = ws.recv(timeout=0.5)
@@ -218,7 +220,7 @@ def stops(count: int) -> dict[str, Any]:
                     raise
                 time.sleep(0.2)
 
-    delays = []
+    delays: list[float] = []
     flags = ["--disable-gpu", "--disable-quic", "--no-first-run", *(["--no-sandbox"] if os.getuid() == 0 else [])]
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         record = ("-m", "robolearn.cli", "record", "--twin", "reach-v1", "--teleop", "web", "--web-port", port)

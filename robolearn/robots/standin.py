@@ -25,6 +25,7 @@ import time
 import tty
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 from robolearn.errors import UnknownNameError
 from robolearn.robots.standin_wire import DYNAMIXEL_WIRE, FEETECH_WIRE, Instruction, Wire
@@ -153,7 +154,7 @@ class StandInBus:
     def port(self) -> str:
         return str(self._path or self._port)
 
-    def __enter__(self) -> StandInBus:
+    def __enter__(self) -> Self:
         self.plug_in()
         return self
 
