@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ import robolearn.ros  # noqa: F401  supplies rclpy and the messages where ROS 2 
 
 # isort: split
 import rclpy
+from std_msgs.msg import Empty
+from std_srvs.srv import Trigger
 
 from robolearn.recipes.graph import free_domain_id
 
@@ -24,31 +28,74 @@ AHEAD = np.array([0.02, 0, 0, 0, 0, 0])
 
 def test_a_policy_moves_the_arm_in_an_episode_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
+    with standin_cell(tmp_path) as (cell, _), active_robot(cell) as (node, sent):
+
+        def moves(who: str) -> bool:
+            node._on_tick()
+            before = np.array(sent[-1].points[0].positions)
+            stamp_ns, joints = node._now_ns(), node._interface.spec.joint_names
+            node._on_command(convert.command_message(before + AHEAD, stamp_ns, joints, who))
+            assert bool(sent[-1].header.frame_id) == np.allclose(sent[-1].points[0].positions, before)
+            return not sent[-1].header.frame_id
+
+        assert not moves("policy")
+        assert sent[-1].header.frame_id.startswith("no episode is running")
+        assert moves("human")
+        node._on_start(StartEpisode.Request(), StartEpisode.Response())
+        assert moves("policy")
+        node._on_stop(StopEpisode.Request(), StopEpisode.Response())
+        assert not moves("policy")
+        assert moves("intervention")
+
+
+@contextlib.contextmanager
+def active_robot(cell: Path) -> Iterator[tuple[RobotNode, list[Any]]]:
+    """A robot node that takes commands, and what it sends."""
+    rclpy.init(args=["--ros-args", "-p", f"cell:={cell}"])
+    node = RobotNode()
+    sent: list[Any] = []
+    node._sent.publish = sent.append
+    try:
+        node.trigger_configure()
+        node.trigger_activate()
+        node._on_tick()
+        yield node, sent
+    finally:
+        node.destroy_node()
+        rclpy.shutdown()
+
+
+def held(node: RobotNode, sent: list[Any]) -> str:
+    """Why a command of a person moves nothing; empty where it does."""
+    ahead = np.array(sent[-1].points[0].positions) + AHEAD
+    node._on_command(convert.command_message(ahead, node._now_ns(), node._interface.spec.joint_names, "human"))
+    return str(sent[-1].header.frame_id)
+
+
+def test_a_stop_outlives_the_node_that_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
     with standin_cell(tmp_path) as (cell, _):
-        rclpy.init(args=["--ros-args", "-p", f"cell:={cell}"])
-        node = RobotNode()
-        sent: list[Any] = []
-        monkeypatch.setattr(node._sent, "publish", sent.append)
-        try:
-            node.trigger_configure()
-            node.trigger_activate()
+        file = cell.with_suffix(".stopped")
+        with active_robot(cell) as (node, sent):
+            assert held(node, sent) == ""
+            node._stopping._on_message(Empty())
+            assert file.read_text() == "emergency stop\n"  # at once: the node may die before its next tick
+        with active_robot(cell) as (node, sent):
+            assert held(node, sent).startswith("emergency stop, before this node began; /robot/resume lets")
+            node._on_tick()
+            assert file.exists()
+            node._on_tick()
+            assert node._stopping._on_resume(Trigger.Request(), Trigger.Response()).success
+            assert not file.exists()
+            assert held(node, sent) == ""
+        with active_robot(cell) as (node, sent):
+            assert held(node, sent) == ""
 
-            def moves(who: str) -> bool:
-                node._on_tick()
-                before = np.array(sent[-1].points[0].positions)
-                stamp_ns, joints = node._now_ns(), node._interface.spec.joint_names
-                node._on_command(convert.command_message(before + AHEAD, stamp_ns, joints, who))
-                assert bool(sent[-1].header.frame_id) == np.allclose(sent[-1].points[0].positions, before)
-                return not sent[-1].header.frame_id
 
-            assert not moves("policy")
-            assert sent[-1].header.frame_id.startswith("no episode is running")
-            assert moves("human")
-            node._on_start(StartEpisode.Request(), StartEpisode.Response())
-            assert moves("policy")
-            node._on_stop(StopEpisode.Request(), StopEpisode.Response())
-            assert not moves("policy")
-            assert moves("intervention")
-        finally:
-            node.destroy_node()
-            rclpy.shutdown()
+def test_a_stop_that_cannot_be_kept_stops_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
+    with standin_cell(tmp_path) as (cell, _), active_robot(cell) as (node, sent):
+        (tmp_path / "cell.stopped").mkdir()  # nothing can be written here
+        node._stopping._on_message(Empty())
+        node._on_tick()
+        assert held(node, sent) == "emergency stop"

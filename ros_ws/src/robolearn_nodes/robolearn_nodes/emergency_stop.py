@@ -1,8 +1,12 @@
-"""Stopping whatever moves on this graph, by a service or by an empty message on the topic of the same name."""
+"""Stopping whatever moves on this graph, by a service or by an empty message on the topic of the same name.
+
+A node of a robot may die and be started again: that the robot was stopped lies on disk until somebody resumes it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from rclpy.node import Node
 from std_msgs.msg import Empty
@@ -17,23 +21,50 @@ from robolearn_nodes.node import Diagnostics
 
 class EmergencyStop:
     """Lets a node's safety filter be stopped and resumed, and says so at once. `measured` gives what the robot
-    measures, or None, or raises HardwareError."""
+    measures, or None, or raises HardwareError. `file` is there while the robot is stopped, and says why; None: nothing
+    outlives the node."""
 
     def __init__(
-        self, node: Node, safety: SafetyFilter, measured: Callable[[], RobotState | None], diagnostics: Diagnostics
+        self,
+        node: Node,
+        safety: SafetyFilter,
+        measured: Callable[[], RobotState | None],
+        diagnostics: Diagnostics,
+        file: Path | None = None,
     ) -> None:
         self._safety, self._measured, self._diagnostics = safety, measured, diagnostics
+        self._node, self._file = node, file
+        before = _reason_in(file) if file is not None else ""
+        self._remembered = bool(before)
+        if before:
+            safety.stop(f"{before}, before this node began; {topics.RESUME_ROBOT} lets the robot move again")
         node.create_service(Trigger, topics.EMERGENCY_STOP, self._on_stop)
         node.create_service(Trigger, topics.RESUME_ROBOT, self._on_resume)
         node.create_subscription(Empty, topics.EMERGENCY_STOP, self._on_message, 10)
 
-    def _on_message(self, message: Empty) -> None:
+    def remember(self) -> None:
+        """Write the file or take it away, where the filter has been stopped or resumed since the last call."""
+        if self._file is None or self._remembered == bool(self._safety.stopped):
+            return
+        self._remembered = bool(self._safety.stopped)
+        try:
+            if self._remembered:
+                self._file.write_text(f"{self._safety.stopped}\n", encoding="utf-8")
+            else:
+                self._file.unlink(missing_ok=True)
+        except OSError as error:
+            self._node.get_logger().warning(f"whether the robot is stopped cannot be kept in {self._file}: {error}")
+
+    def _stop(self) -> None:
         self._safety.stop("emergency stop")
+        self.remember()
         self._diagnostics.publish()
 
+    def _on_message(self, message: Empty) -> None:
+        self._stop()
+
     def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._safety.stop("emergency stop")
-        self._diagnostics.publish()
+        self._stop()
         response.success = True
         return response
 
@@ -43,8 +74,19 @@ class EmergencyStop:
             if state is None:
                 raise HardwareError("the robot has not measured yet")
             self._safety.resume(state)
+            self.remember()
             self._diagnostics.publish()
             response.success = True
         except RobolearnError as error:
             response.message = str(error)
         return response
+
+
+def _reason_in(file: Path) -> str:
+    """Why the robot is stopped; empty where there is no such file."""
+    try:
+        return file.read_text(encoding="utf-8", errors="replace").strip() or "stopped"
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"stopped, if {file} could be read ({error.strerror})"

@@ -26,6 +26,7 @@ class RobotInterface:
     control_hz: float
     safety: SafetyConfig = SafetyConfig()  # noqa: RUF009, it is frozen; of what is not a cell
     cell: Cell | None = None
+    cell_file: Path | None = None
     task: Task | None = None  # of the twin
     task_id: str = ""  # what is done, whoever does it; may be empty for a cell
 
@@ -66,7 +67,7 @@ def robot_interface(node: Node) -> RobotInterface:
         cell = load_cell(Path(cell_file))
         safety = replace(cell.safety, max_command_age_s=max_age_s or cell.safety.max_command_age_s)
         cell = replace(cell, control_hz=rate or cell.control_hz, safety=safety)
-        found = RobotInterface(cell.make_robot().spec, cell.control_hz, cell.safety, cell)
+        found = RobotInterface(cell.make_robot().spec, cell.control_hz, cell.safety, cell, Path(cell_file))
     elif not joints:
         task = make_task(task_id or DEFAULT_TASK)
         task_id = task.id

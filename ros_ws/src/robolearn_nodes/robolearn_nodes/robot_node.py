@@ -67,7 +67,8 @@ class RobotNode(LifecycleNode):
         self.create_subscription(JointTrajectory, topics.COMMAND, self._on_command, topics.NEWEST)
         self.create_service(StartEpisode, topics.START_EPISODE, self._on_start)
         self.create_service(StopEpisode, topics.STOP_EPISODE, self._on_stop)
-        self._stopping = EmergencyStop(self, self._safety, self._standing, self._diagnostics)
+        stop_file = self._interface.cell_file and self._interface.cell_file.with_suffix(".stopped")
+        self._stopping = EmergencyStop(self, self._safety, self._standing, self._diagnostics, stop_file)
         self.create_timer(self._interface.period_ns * 1e-9, self._on_tick)
         self._deadman = self.create_timer(self._interface.safety.max_command_age_s, self._on_silence)
         self._deadman.cancel()
@@ -165,6 +166,7 @@ class RobotNode(LifecycleNode):
             if self._active and not self._decided:
                 self._decide()
         self._decided = False
+        self._stopping.remember()
         if self._running is not None:
             self._running.stepped(self._held)
             if 0 < self._max_held_steps <= self._running.held_in_a_row:
