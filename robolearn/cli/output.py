@@ -7,15 +7,20 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from tyro.conf import Positional, arg
 
+from robolearn.errors import RobolearnError
 from robolearn.progress import ProgressBar
+
+if TYPE_CHECKING:
+    from robolearn.rewards.endpoint import Endpoint, EndpointConfig
 
 EXIT_NO = 1  # ran, and the answer is no
 EXIT_INTERRUPTED = 130
@@ -24,6 +29,47 @@ PIPED_WIDTH = 1000  # a name that is cut in two is found by nobody
 TaskId = Annotated[str, Positional, arg(metavar="TASK")]
 Dataset = Annotated[Path, Positional, arg(metavar="DATASET")]
 Episodes = Annotated[tuple[str, ...], Positional, arg(metavar="EPISODE ...")]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Arguments of commands that may ask a model behind an OpenAI-compatible endpoint."""
+
+    endpoint: str = "http://127.0.0.1:8000/v1"  # an OpenAI-compatible endpoint
+    endpoint_model: str = ""  # the model's name there
+    cache: Path = Path("runs/answers")  # folder of its answers, so that none is paid for twice
+    input_price: float = 0.0  # of a million tokens sent to it, in any currency
+    output_price: float = 0.0  # of a million tokens of its answers
+    max_cost: float = 0.0  # stop asking once this much was spent; 0 for no limit
+
+    def config(self, temperature: float = 0.0) -> EndpointConfig:
+        from robolearn.rewards.endpoint import EndpointConfig
+
+        if min(self.input_price, self.output_price, self.max_cost) < 0.0:
+            raise RobolearnError("a price or --max-cost is below 0; give what is paid, or leave it out")
+        if self.max_cost and not (self.input_price or self.output_price):
+            raise RobolearnError("--max-cost without a price stops nothing; give --input-price and --output-price, too")
+        return EndpointConfig(
+            url=self.endpoint,
+            model=self.endpoint_model,
+            temperature=temperature,
+            input_price=self.input_price,
+            output_price=self.output_price,
+            max_cost=self.max_cost,
+            cache_dir=str(self.cache),
+        )
+
+
+NOT_ASKED = Asked()
+
+
+def spent(client: Endpoint) -> dict[str, Any]:
+    """What a client asked and what that cost, for JSON."""
+    return {"requests": client.requests, "cached": client.cached, "cost": client.cost}
+
+
+def say_spent(client: Endpoint) -> None:
+    say(f"{counted(client.requests, 'request')}, {client.cached} answered from the cache, cost {client.cost:.2f}")
 
 
 def named(episodes: tuple[str, ...]) -> list[int | str]:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from robolearn.cli.output import Dataset, counted, print_json, say
+from robolearn.cli.output import NOT_ASKED, Asked, Dataset, counted, print_json, say, say_spent, spent
 from robolearn.cli.rewards import reward_model
 from robolearn.progress import ProgressBar
 
@@ -20,9 +20,7 @@ def reward_policy(
     out: Path,
     goal: str = "",
     labeller: Literal["task", "outcome", "endpoint", "people"] = "endpoint",
-    endpoint: str = "http://127.0.0.1:8000/v1",
-    endpoint_model: str = "",
-    cache: Path = Path("runs/answers"),
+    asked: Asked = NOT_ASKED,
     pairs: int = 1000,
     wrong_answers: float = 0.0,
     steps: int | None = None,
@@ -41,9 +39,6 @@ def reward_policy(
         out: folder for the reward model and the run of the policy.
         goal: what the model at the endpoint is told; the episodes' instructions by default.
         labeller: who compares pairs of images: a model at an endpoint, the people who did on the web page, or a rule.
-        endpoint: an OpenAI-compatible endpoint.
-        endpoint_model: the model's name there.
-        cache: folder of answers, so that none is paid for twice.
         pairs: comparisons to make.
         wrong_answers: share of a rule's answers that are turned round.
         steps: gradient steps of IQL; its own number by default.
@@ -55,7 +50,6 @@ def reward_policy(
     from robolearn.recipes.rewards.policy import default_steps, policy_from_preferences
     from robolearn.recipes.rewards.settings import TrainingSettings
     from robolearn.rewards.audit import in_words
-    from robolearn.rewards.endpoint import EndpointConfig
 
     settings = TrainingSettings(
         seed=seed,
@@ -64,7 +58,7 @@ def reward_policy(
         labeller=labeller,
         goal=goal,
         wrong_answers=wrong_answers,
-        endpoint=EndpointConfig(url=endpoint, model=endpoint_model, cache_dir=str(cache)),
+        endpoint=asked.config(),
     )
     with ProgressBar("reward, then policy", settings.steps + (steps or default_steps()), "step") as bar:
         answer = policy_from_preferences(dataset, out, settings, steps, compile, episodes, bar.update)
@@ -210,9 +204,7 @@ def reward_write(
     candidates: int = 4,
     steps: int = 6000,
     episode_steps: int = 40,
-    endpoint: str = "http://127.0.0.1:8000/v1",
-    endpoint_model: str = "",
-    cache: Path = Path("runs/answers"),
+    asked: Asked = NOT_ASKED,
     seed: int = 0,
     json: bool = False,
 ) -> int:
@@ -228,17 +220,14 @@ def reward_write(
         candidates: of each round.
         steps: of the environments, for each candidate.
         episode_steps: length of every episode.
-        endpoint: an OpenAI-compatible endpoint.
-        endpoint_model: the model's name there.
-        cache: folder of answers, so that none is paid for twice.
         seed: fixes the trainings.
     """
     from robolearn.recipes.rewards.online import SETTINGS, OnlineRewardConfig
     from robolearn.recipes.rewards.write import write_reward
     from robolearn.rewards.code.loop import EurekaConfig
-    from robolearn.rewards.endpoint import Endpoint, EndpointConfig
+    from robolearn.rewards.endpoint import Endpoint
 
-    client = Endpoint(EndpointConfig(url=endpoint, model=endpoint_model, cache_dir=str(cache), temperature=1.0))
+    client = Endpoint(asked.config(temperature=1.0))
     config = EurekaConfig(candidates, rounds, form)
     online = OnlineRewardConfig(episode_steps=episode_steps)
     with ProgressBar("reward write", rounds * candidates, "training") as bar:
@@ -246,10 +235,11 @@ def reward_write(
             task, client, out, config, replace(SETTINGS, steps=steps), online, seed, progress=bar.update
         )
     if json:
-        print_json(answer)
+        print_json({**answer, **spent(client)})
     else:
         say(answer["reward"].rstrip())
         tried = f"{counted(answer['candidates'], 'candidate')}, {answer['failed']} of them failed"
         say(f"metric {answer['metric']:.3f}, of {tried}")
+        say_spent(client)
         say(f"checkpoint: {answer['checkpoint']}")
     return 0

@@ -6,14 +6,29 @@ import json as json_module
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from robolearn.cli.output import EXIT_NO, Dataset, counted, print_json, print_table, say
+from robolearn.cli.output import (
+    EXIT_NO,
+    NOT_ASKED,
+    Asked,
+    Dataset,
+    counted,
+    print_json,
+    print_table,
+    say,
+    say_spent,
+    spent,
+)
 from robolearn.cli.web import beside
 from robolearn.errors import RobolearnError, UnknownNameError
 from robolearn.progress import ProgressBar
+
+if TYPE_CHECKING:
+    from robolearn.rewards.endpoint import Endpoint
+    from robolearn.rewards.reward_model import RewardModel
 
 RewardName = Annotated[str, Positional, arg(metavar="MODEL")]
 As = Annotated[str, arg(name="as")]
@@ -31,11 +46,9 @@ def label(
     model_dir: Path | None = None,
     camera: str = "front",
     config: Path | None = None,
-    endpoint: str = "http://127.0.0.1:8000/v1",
-    endpoint_model: str = "",
+    asked: Asked = NOT_ASKED,
     score_server: str = "",
     every: int = 10,
-    cache: Path = Path("runs/answers"),
     batch_size: int = 256,
     precision: Literal["float32", "bfloat16"] = "float32",
     device: str = "cpu",
@@ -50,8 +63,9 @@ def label(
 
     Args:
         dataset: a zarr dataset of episodes with images.
-        reward: `vlm`, `keypoints`, `hop` of a model behind a wire, the folder that `robolearn reward train` wrote, or
-            http://HOST:PORT of `robolearn reward serve`.
+        reward: `vlm`, `keypoints`, `hop` or `three_signals` of a model behind a wire, the folder that `robolearn reward
+            train` wrote, or http://HOST:PORT of `robolearn reward serve`.
+        asked: of hop and three_signals: who answers.
         as_: the column; by default <kind>/<model>-<version>, and what is missing of that is added.
         goal: of vlm: prompts that describe success; the episodes' instructions when left out.
         baseline: of vlm: prompts that describe the scene whatever happens.
@@ -59,13 +73,10 @@ def label(
         model: of vlm: architecture, as open_clip names it.
         pretrained: of vlm: tag of the weights.
         model_dir: of vlm: a local open_clip directory, in the place of both names.
-        camera: of vlm and hop: whose images are scored.
+        camera: of vlm, hop and three_signals: whose images are scored.
         config: of other models: a JSON file with their settings.
-        endpoint: of hop: an OpenAI-compatible endpoint.
-        endpoint_model: of hop: the model's name there.
         score_server: of hop: http://HOST:PORT of `robolearn reward serve`, in the place of an endpoint.
-        every: of hop: steps between two questions; answers are held.
-        cache: of hop: folder of answers, so that none is paid for twice.
+        every: of hop and three_signals: steps between two questions; answers are held.
         batch_size: of vlm: pictures in one pass of the network.
         precision: of vlm: of that pass.
         device: where the model runs: cpu or cuda.
@@ -73,22 +84,9 @@ def label(
     """
     from robolearn.recipes.rewards.label import label_dataset
 
-    if reward == "hop" and (endpoint_model or score_server):
-        from robolearn.recipes.rewards.data import RewardData
-        from robolearn.recipes.rewards.demonstrations import ask_hops
-        from robolearn.rewards.endpoint import Endpoint, EndpointConfig
-        from robolearn.rewards.hop import HopModel
-        from robolearn.rewards.score_client import RemoteReward
-        from robolearn.rewards.vlm_labels import AskedHops
-
-        behind: HopModel
-        if score_server:
-            behind = remote = RemoteReward(score_server)
-            named = f"{remote.id}-{remote.version}"
-        else:
-            client = Endpoint(EndpointConfig(url=endpoint, model=endpoint_model, cache_dir=str(cache)))
-            behind, named = AskedHops(client), endpoint_model
-        scorer = ask_hops(RewardData(dataset), behind, named, camera, every)
+    client = None
+    if reward == "three_signals" or (reward == "hop" and (asked.endpoint_model or score_server)):
+        scorer, client = _behind_a_wire(reward, dataset, asked, score_server, camera, every)
     else:
         clip = {"model": model, "pretrained": pretrained, "model_dir": str(model_dir or ""), "device": device}
         prompts = {"goal": goal, "baseline": baseline, "alpha": alpha, "camera": camera}
@@ -101,13 +99,37 @@ def label(
     with beside(web, None, dataset), ProgressBar("label", count, "episode") as bar:
         answer = label_dataset(dataset, scorer, as_, progress=bar.update)
     if json:
-        print_json(answer)
+        print_json(answer if client is None else {**answer, **spent(client)})
     else:
         say(
             f"{dataset}: {answer['column']} for {counted(answer['episodes'], 'episode')} ({answer['skipped']} had it), "
             f"{answer['images_per_s']:.0f} images/s"
         )
+        if client is not None:
+            say_spent(client)
     return 0
+
+
+def _behind_a_wire(
+    reward: str, dataset: Path, asked: Asked, score_server: str, camera: str, every: int
+) -> tuple[RewardModel, Endpoint | None]:
+    """The model that asks, and whom it pays."""
+    from robolearn.recipes.rewards.data import RewardData
+    from robolearn.recipes.rewards.demonstrations import ask_hops, ask_signals
+    from robolearn.rewards.endpoint import Endpoint
+    from robolearn.rewards.score_client import RemoteReward
+    from robolearn.rewards.vlm_labels import AskedHops, AskedSignals
+
+    data = RewardData(dataset)
+    if score_server:
+        if reward != "hop":
+            raise RobolearnError(f"{reward} asks an endpoint, not a score server; give --endpoint-model NAME")
+        remote = RemoteReward(score_server)
+        return ask_hops(data, remote, f"{remote.id}-{remote.version}", camera, every), None
+    client = Endpoint(asked.config())
+    if reward == "hop":
+        return ask_hops(data, AskedHops(client), asked.endpoint_model, camera, every), client
+    return ask_signals(data, AskedSignals(client), asked.endpoint_model, camera, every), client
 
 
 def reward_train(
@@ -128,9 +150,7 @@ def reward_train(
     goal: tuple[str, ...] = (),
     baseline: tuple[str, ...] = (),
     alpha: float = 0.0,
-    endpoint: str = "http://127.0.0.1:8000/v1",
-    endpoint_model: str = "",
-    cache: Path = Path("runs/answers"),
+    asked: Asked = NOT_ASKED,
     device: str = "cpu",
     web: bool = False,
     json: bool = False,
@@ -159,9 +179,6 @@ def reward_train(
             instruction by default.
         baseline: of vlm: prompts that describe the scene whatever happens.
         alpha: of vlm: strength of the goal-baseline projection, 0 to 1.
-        endpoint: of preference: an OpenAI-compatible endpoint.
-        endpoint_model: of preference: the model's name there.
-        cache: of preference: folder of answers, so that none is paid for twice.
         device: cpu or cuda.
         web: serve the page while this runs; its address is printed.
     """
@@ -169,7 +186,6 @@ def reward_train(
     from robolearn.recipes.rewards.settings import TrainingSettings
     from robolearn.recipes.rewards.training import train_reward
     from robolearn.rewards.audit import METRIC_WORDS
-    from robolearn.rewards.endpoint import EndpointConfig
     from robolearn.rewards.features import EncoderConfig
     from robolearn.rewards.vlm import VLMConfig
 
@@ -187,7 +203,7 @@ def reward_train(
         labeller=labeller,
         goal="; ".join(goal),
         wrong_answers=wrong_answers,
-        endpoint=EndpointConfig(url=endpoint, model=endpoint_model, cache_dir=str(cache)),
+        endpoint=asked.config(),
     )
     total = 2 * steps if name == "progress" else steps
     with beside(web, out, dataset), ProgressBar(f"train {name}", total, "step") as bar:
@@ -210,9 +226,7 @@ def reward_annotate(
     file: Path | None = None,
     camera: str = "front",
     pictures: int = 16,
-    endpoint: str = "http://127.0.0.1:8000/v1",
-    endpoint_model: str = "",
-    cache: Path = Path("runs/answers"),
+    asked: Asked = NOT_ASKED,
     author: str = "",
     json: bool = False,
 ) -> int:
@@ -229,33 +243,32 @@ def reward_annotate(
         file: of file: {"episode id": {"stage": first step, ...}}.
         camera: of vlm: whose pictures are shown.
         pictures: of vlm: how many of an episode, which bounds how exactly a start can be told.
-        endpoint: of vlm: an OpenAI-compatible endpoint.
-        endpoint_model: of vlm: the model's name there.
-        cache: of vlm: folder of answers, so that none is paid for twice.
         author: name that the annotations carry; their source by default.
     """
     from robolearn.recipes.rewards.annotate import annotate_stages, by_file, by_model, by_task
     from robolearn.recipes.rewards.data import RewardData
-    from robolearn.rewards.endpoint import Endpoint, EndpointConfig
+    from robolearn.rewards.endpoint import Endpoint
 
     data = RewardData(dataset)
-    named = None
+    named = client = None
     if by == "file":
         if file is None:
             raise RobolearnError("annotating by file wants --file FILE.json")
         stages_of, named = by_file(data, file)
     elif by == "vlm":
-        client = Endpoint(EndpointConfig(url=endpoint, model=endpoint_model, cache_dir=str(cache)))
+        client = Endpoint(asked.config())
         stages_of = by_model(data, client, stages, camera, pictures)
     else:
         stages_of = by_task(data)
-    source = author or {"vlm": f"vlm {endpoint_model}", "task": "task", "file": file.stem if file else ""}[by]
+    source = author or {"vlm": f"vlm {asked.endpoint_model}", "task": "task", "file": file.stem if file else ""}[by]
     with ProgressBar("annotate", len(data.store.episodes if named is None else named), "episode") as bar:
         answer = annotate_stages(dataset, source, stages_of, named, bar.update)
     if json:
-        print_json(answer)
+        print_json(answer if client is None else {**answer, **spent(client)})
     else:
         say(f"{dataset}: {counted(len(answer['annotated']), 'episode')} annotated by {source}")
+        if client is not None:
+            say_spent(client)
         for episode, problem in answer["refused"].items():
             say(f"left alone: {episode}: {problem}")
     return 0 if answer["annotated"] else EXIT_NO
@@ -387,6 +400,8 @@ def reward_model(name: str, config: Path | None, device: str, vlm: dict[str, Any
         return kind(replace(VLMConfig(**vlm), clip=OpenClipConfig(**clip)))
     if name == "keypoints":
         raise RobolearnError("keypoints needs waypoints: give --config with a JSON file, see docs/rewards.md")
+    if name == "three_signals":
+        kind(kind.config_type())  # says whom it asks
     raise RobolearnError(f"{name} has to be trained first: robolearn reward train {name} --dataset ... --out MODEL")
 
 

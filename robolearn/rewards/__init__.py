@@ -13,6 +13,7 @@ from robolearn.rewards.preference import PreferenceReward
 from robolearn.rewards.progress import ProgressReward
 from robolearn.rewards.reward_model import Episodes, RewardModel, RewardOutput
 from robolearn.rewards.success import SuccessReward
+from robolearn.rewards.three_signals import ThreeSignalsReward
 from robolearn.rewards.vlm import VLMReward
 
 REWARDS: dict[str, type[Any]] = {
@@ -21,6 +22,7 @@ REWARDS: dict[str, type[Any]] = {
     "success": SuccessReward,
     "preference": PreferenceReward,
     "hop": HopReward,
+    "three_signals": ThreeSignalsReward,
     "matching": MatchingReward,
     "perceptual_steps": PerceptualStepsReward,
     "keypoints": KeypointsReward,

@@ -8,9 +8,8 @@ compares two moments of progress p before and q after, and says the share of the
     forward-anchored   p' = h(start -> now)            backward-anchored   p' = 1 + h(goal -> now)
     fused              mean of the three; confidence is 1 less their spread
 
-Large Reward Models (2026) give three signals of the same kind: process (progress), completion (done or not) and
-temporal contrast (nearer than before, +1 or -1, as (x + 1) / 2), in equal thirds. Both are asked every K steps and held
-in between. Differences: progress is clamped to [0, 1] after every step; an unanswered hop is an error, not a silent 0.
+The model is asked every K steps, and its answers are held in between. Differences: progress is clamped to [0, 1] after
+every step; an unanswered hop is an error, not a silent 0.
 The model behind is pluggable: here it is a small net that is trained on pairs of one dataset; a vision-language model
 behind a wire answers the same `HopModel`. Legend: N pairs, B episodes, T steps, Q queries.
 """
@@ -24,6 +23,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from robolearn.errors import SpecError
 from robolearn.networks.mlp import mlp
 from robolearn.rewards.features import EncoderConfig, make_encoder
 from robolearn.rewards.reward_model import Episodes, Kind, RewardOutput, initial_weights, masked, version_of
@@ -85,13 +85,10 @@ def fuse(step_by_step: Tensor, forward: Tensor, backward: Tensor) -> tuple[Tenso
     return three.mean(0), 1.0 - (three.amax(0) - three.amin(0))
 
 
-def three_signals(process: Tensor, completion: Tensor, contrast: Tensor) -> Tensor:
-    """Large Reward Models' reward in [0, 1]: equal thirds; contrast is -1, 0 or 1."""
-    return (process + completion + (contrast + 1.0) / 2.0) / 3.0
-
-
 def asked_steps(steps: int, every: int) -> Tensor:
-    """Steps at which the model is asked: 0, K, 2K ... below `steps`."""
+    """Steps at which the model is asked: 0, K, 2K ... below `steps`. Raises SpecError for a K below 1."""
+    if every < 1:
+        raise SpecError(f"a model is asked every {every} steps; expected a number from 1 on")
     return torch.arange(0, steps, every)
 
 

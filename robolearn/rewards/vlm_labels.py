@@ -1,17 +1,18 @@
 """What a vision-language model is asked: which of two pictures is nearer to the goal, where stages begin, how far a
-hop goes.
+hop goes, how far a task is.
 
 Pairs in two questions, as in RL-VLM-F (Wang et al. 2024): one about both pictures, then one that reduces the analysis
 to a word; what cannot be read is unsure, and pictures that are the same are never asked about. Stages as in SARM (Chen
 et al. 2025): first frames of a film strip, refused unless each stage comes once and in order. Hops as in Robo-Dopamine
-(Tan et al. 2025). Answers are parsed, never trusted: an unreadable hop is an error, an unreadable preference is unsure.
+(Tan et al. 2025), three signals as in Large Reward Models (2026). Answers are parsed, never trusted: an unreadable hop
+or signal is an error, an unreadable preference is unsure.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -42,6 +43,17 @@ HOP = (
     'A robot has to: "{goal}". The first picture was taken before the second. By how many percent of what was still '
     "missing did it get nearer to the goal? Use negative numbers, in percent of what had been reached, where it got "
     "farther away. Answer with one number from -100 to 100."
+)
+PROCESS = (
+    'A robot has to: "{goal}". The first picture shows where it began, the second where it is now. How many percent of '
+    "the task are done? Answer with one number from 0 to 100."
+)
+COMPLETION = (
+    'A robot has to: "{goal}". The picture shows where it is now. Is that done? Answer with one word: yes or no.'
+)
+CONTRAST = (
+    'A robot has to: "{goal}". In which of the two pictures is it nearer to having done that? Answer with one word: '
+    "first, second or same."
 )
 
 
@@ -95,8 +107,41 @@ class AskedHops:
     def _hop(self, goal: str, before: Image, after: Image) -> float:
         if np.array_equal(before, after):
             return 0.0
-        answer = self._client.ask(HOP.format(goal=goal), [before, after])
-        number = re.search(r"[-+]?\d+(?:\.\d+)?", answer.replace("\N{MINUS SIGN}", "-"))
-        if number is None or abs(float(number[0])) > 100.0:
-            raise SpecError(f"the model answers {answer[:60]!r} for a hop; expected a number from -100 to 100")
-        return float(number[0]) / 100.0
+        return _percent(self._client.ask(HOP.format(goal=goal), [before, after]), "a hop", -100)
+
+
+class AskedSignals:
+    """A SignalModel (`three_signals.py`) behind a VisionClient."""
+
+    def __init__(self, client: VisionClient) -> None:
+        self._client = client
+
+    def signals(self, start: Tensor, before: Tensor, now: Tensor, text: Sequence[str]) -> Tensor:
+        pictures = (one.cpu().numpy() for one in (start, before, now))
+        answers = [self._signals(goal, *moment) for goal, *moment in zip(text, *pictures, strict=True)]
+        return torch.tensor(answers, device=now.device).T
+
+    def _signals(self, goal: str, start: Image, before: Image, now: Image) -> tuple[float, float, float]:
+        ask = self._client.ask
+        process = _percent(ask(PROCESS.format(goal=goal), [start, now]), "the process", 0)
+        completion = _word(ask(COMPLETION.format(goal=goal), [now]), "the completion", {"no": 0.0, "yes": 1.0})
+        if np.array_equal(before, now):
+            return process, completion, 0.0
+        nearer = {"first": -1.0, "second": 1.0, "same": 0.0}
+        return process, completion, _word(ask(CONTRAST.format(goal=goal), [before, now]), "the contrast", nearer)
+
+
+def _percent(answer: str, what: str, least: int) -> float:
+    """The share of 1 that an answer gives in percent. Raises SpecError for what is no number from `least` to 100."""
+    number = re.search(r"[-+]?\d+(?:\.\d+)?", answer.replace("\N{MINUS SIGN}", "-"))
+    if number is None or not least <= float(number[0]) <= 100.0:
+        raise SpecError(f"the model answers {answer[:60]!r} for {what}; expected a number from {least} to 100")
+    return float(number[0]) / 100.0
+
+
+def _word(answer: str, what: str, meanings: Mapping[str, float]) -> float:
+    """What the one word means that an answer holds. Raises SpecError where it holds none of them or several."""
+    named = set(re.findall(r"[a-z]+", answer.lower())) & set(meanings)
+    if len(named) != 1:
+        raise SpecError(f"the model answers {answer[:60]!r} for {what}; expected one word of {', '.join(meanings)}")
+    return meanings[named.pop()]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from robolearn.errors import SpecError, UnknownNameError
 from robolearn.rewards import REWARDS, Episodes, RewardModel, reward_class
 from robolearn.rewards.combine import CombineConfig, EnsembleReward
+from robolearn.rewards.three_signals import ThreeSignalsReward
 
 BATCH, STEPS, SIZE = 3, 12, 32
 COLUMN = 1e-4  # how far a value may move with the shape of the batch
@@ -38,9 +41,19 @@ def model(request: pytest.FixtureRequest) -> RewardModel:
     return make(request.param)
 
 
+class Brightness:
+    """A SignalModel that takes what is brighter for nearer to the goal."""
+
+    def signals(self, start: Tensor, before: Tensor, now: Tensor, text: Sequence[str]) -> Tensor:
+        level, last = (one.float().mean((1, 2, 3)) / 255 for one in (now, before))
+        return torch.stack([level, (level > 0.5).float(), (level - last).sign()])
+
+
 def make(name: str, clip_directory: Path | None = None, seed: int = 0) -> RewardModel:
-    """Every model works with the defaults of its config; only CLIP needs weights from somewhere."""
+    """Every model works with the defaults of its config; only CLIP needs weights and three signals need somebody."""
     config = REWARDS[name].config_type()
+    if name == "three_signals":
+        return ThreeSignalsReward(replace(config, every=1), Brightness())
     if clip_directory is not None:
         clip = replace(config.clip, model_dir=str(clip_directory))
         config = replace(config, clip=clip, goal=("an arm pointing up",), baseline=("a robot arm",))
@@ -139,7 +152,7 @@ def test_what_does_not_fit_is_said_in_one_line(model: RewardModel) -> None:
         assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", sorted(set(REWARDS) - {"vlm", "keypoints"}))
+@pytest.mark.parametrize("name", sorted(set(REWARDS) - {"vlm", "keypoints", "three_signals"}))
 def test_the_version_is_of_settings_and_weights(name: str) -> None:
     model, same, other = make(name), make(name), make(name, seed=1)
     assert isinstance(model, torch.nn.Module)

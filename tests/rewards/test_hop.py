@@ -21,8 +21,8 @@ from robolearn.rewards.hop import (
     held,
     hop,
     incremental,
-    three_signals,
 )
+from robolearn.rewards.three_signals import three_signals
 
 
 @given(st.floats(0, 1), st.floats(0, 1))

@@ -18,6 +18,7 @@ from robolearn.rewards.features import EncoderConfig
 from robolearn.rewards.hop import HopConfig, HopModel, HopReward, hop
 from robolearn.rewards.matching import MatchingConfig, MatchingReward
 from robolearn.rewards.perceptual_steps import PerceptualStepsConfig, PerceptualStepsReward
+from robolearn.rewards.three_signals import SignalModel, ThreeSignalsConfig, ThreeSignalsReward
 
 Model = TypeVar("Model", MatchingReward, PerceptualStepsReward)
 
@@ -77,6 +78,12 @@ def ask_hops(data: RewardData, behind: HopModel, name: str, camera: str, every: 
     goal = successes(data, range(len(data.store.episodes)))[0]
     model.set_goal(torch.from_numpy(data.images(goal, camera)[-1]))
     return model.eval()
+
+
+def ask_signals(data: RewardData, behind: SignalModel, name: str, camera: str, every: int) -> ThreeSignalsReward:
+    """Three signals as a model behind a wire tells them, which goes by `name`; nothing is trained."""
+    data.image_size(camera)
+    return ThreeSignalsReward(ThreeSignalsConfig(camera, every, name), behind)
 
 
 def make_matching(

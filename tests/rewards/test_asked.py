@@ -1,0 +1,143 @@
+"""Datasets labelled by a model behind an endpoint, through the command line: what it is asked, and what that costs."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from model_server import ModelServer
+
+from robolearn.cli import run
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.errors import RobolearnError, SpecError
+from robolearn.recipes.collect import CollectConfig, collect_episodes
+
+EVERY = 8
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recorded") / "reach.zarr"
+    collect_episodes(CollectConfig("reach-v1", manner="mixed", image_size=16), path, 2)
+    return path
+
+
+@pytest.fixture
+def dataset(recorded: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(recorded, tmp_path / "reach.zarr"))
+
+
+@pytest.fixture
+def server() -> Iterator[ModelServer]:
+    server = ModelServer()
+    server.reply = answer
+    yield server
+    server.close()
+
+
+def answer(body: dict[str, Any]) -> str:
+    question = body["messages"][0]["content"][-1]["text"]
+    if "How many percent of the task" in question:
+        return "It is at 60 percent."
+    if "yes or no" in question:
+        return "No."
+    if "first, second or same" in question:
+        return "second"
+    assert "from -100 to 100" in question
+    return "50"
+
+
+def label(dataset: Path, server: ModelServer, reward: str, *words: str) -> int:
+    cache = str(dataset.parent / "answers")
+    wire = ["--endpoint", server.config.url, "--endpoint-model", "tiny", "--cache", cache, "--every", str(EVERY)]
+    return run(["label", str(dataset), "--reward", reward, *wire, *words])
+
+
+def test_three_signals_are_asked_every_k_steps_and_held(
+    dataset: Path, server: ModelServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert label(dataset, server, "three_signals", "--input-price", "2", "--output-price", "100", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["column"].partition("-")[0], told["kind"]) == ("reward/three_signals", "reward")
+    store = ZarrStore.open(dataset)
+    moments = 0
+    for index, info in enumerate(store.episodes):
+        value = store.read(index, [told["column"]])[told["column"]]
+        images = store.read(index, ["image_front"])["image_front"][::EVERY]
+        moved = np.array([False, *((a != b).any() for a, b in pairwise(images))])
+        wanted = (0.6 + np.where(moved, 1.0, 0.5)) / 3
+        np.testing.assert_allclose(value, np.repeat(wanted, EVERY)[: info.length], atol=1e-6)
+        moments += len(images)
+    assert told["requests"] == len(server.seen) <= 3 * moments  # and nobody was asked about padding
+    assert told["cost"] == pytest.approx(len(server.seen) * (1000 * 2e-6 + 10 * 100e-6))
+    settings = store.columns[told["column"]].attributes["settings"]
+    assert settings == {"camera": "front", "every": EVERY, "asked": "tiny"}
+
+
+@pytest.mark.parametrize(
+    ("question", "reply", "message"),
+    [
+        ("percent of the task", "far", "'far' for the process; expected a number from 0 to 100"),
+        ("percent of the task", "-5", "'-5' for the process; expected a number from 0 to 100"),
+        ("yes or no", "yes and no", "for the completion; expected one word of no, yes"),
+        ("first, second or same", "neither", "for the contrast; expected one word of first, second, same"),
+    ],
+)
+def test_a_signal_that_cannot_be_read_is_an_error(
+    question: str, reply: str, message: str, dataset: Path, server: ModelServer
+) -> None:
+    def odd(body: dict[str, Any]) -> str:
+        return reply if question in body["messages"][0]["content"][-1]["text"] else answer(body)
+
+    server.reply = odd
+    with pytest.raises(SpecError, match=message):
+        label(dataset, server, "three_signals")
+    assert not any("three_signals" in name for name in ZarrStore.open(dataset).columns)
+
+
+def test_requests_and_cost_of_a_labelling_are_told_and_bounded(
+    dataset: Path, server: ModelServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prices = ["--input-price", "2", "--output-price", "100"]
+    with pytest.raises(RobolearnError, match=r"0\.0\d was spent on \d+ requests, 0\.01 was allowed"):
+        label(dataset, server, "hop", *prices, "--max-cost", "0.01")
+    asked = len(server.seen)
+    assert asked < 10
+    assert label(dataset, server, "hop", *prices) == 0  # what was answered is kept
+    sent = len(server.seen) - asked
+    cost = f"{sent * 0.003:.2f}"
+    assert re.search(rf"^{sent} requests, \d+ answered from the cache, cost {cost}$", capsys.readouterr().err, re.M)
+    with pytest.raises(RobolearnError, match="--max-cost without a price stops nothing"):
+        label(dataset, server, "hop", "--max-cost", "1")
+    with pytest.raises(SpecError, match="a model is asked every 0 steps"):
+        label(dataset, server, "three_signals", "--every", "0")
+
+
+def test_three_signals_without_an_endpoint_say_what_they_want(dataset: Path) -> None:
+    with pytest.raises(RobolearnError, match="no model is named for the endpoint"):
+        run(["label", str(dataset), "--reward", "three_signals"])
+    with pytest.raises(RobolearnError, match="use it by `robolearn label DATASET --reward three_signals"):
+        run(["reward", "audit", str(dataset), "--reward", "three_signals"])
+    with pytest.raises(RobolearnError, match="asks an endpoint, not a score server"):
+        run(["label", str(dataset), "--reward", "three_signals", "--score-server", "http://127.0.0.1:9"])
+
+
+def test_an_annotation_tells_what_it_asked(
+    dataset: Path, server: ModelServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.reply = lambda body: "[0, 3]"
+    wire = ["--endpoint", server.config.url, "--endpoint-model", "tiny", "--cache", str(dataset.parent / "answers")]
+    assert run(["reward", "annotate", str(dataset), *wire, "--input-price", "1000"]) == 0
+    asked = len(server.seen)
+    assert f"{asked} request{'s' if asked > 1 else ''}, 0 answered from the cache, cost {asked}.00" in (
+        capsys.readouterr().err
+    )
+    assert run(["reward", "annotate", str(dataset), "--by", "task", "--json"]) == 0
+    assert "cost" not in json.loads(capsys.readouterr().out)
