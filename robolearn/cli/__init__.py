@@ -71,6 +71,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "label": rewards.label,
     "reward annotate": rewards.reward_annotate,
     "reward train": rewards.reward_train,
+    "reward combine": rewards.reward_combine,
     "reward audit": rewards.reward_audit,
     "reward leaderboard": rewards.reward_leaderboard,
     "reward weights": reward_policies.reward_weights,

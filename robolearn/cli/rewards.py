@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from robolearn.rewards.endpoint import Endpoint
     from robolearn.rewards.reward_model import RewardModel
 
+Models = Annotated[tuple[Path, ...], Positional, arg(metavar="MODEL MODEL ...")]
 RewardName = Annotated[str, Positional, arg(metavar="MODEL")]
 As = Annotated[str, arg(name="as")]
 
@@ -274,6 +275,45 @@ def reward_annotate(
     return 0 if answer["annotated"] else EXIT_NO
 
 
+def reward_combine(
+    models: Models,
+    out: Path,
+    rule: Literal["worst", "uncertainty", "mean"] = "worst",
+    variance_weight: float = 0.5,
+    dataset: Path | None = None,
+    device: str = "cpu",
+    json: bool = False,
+) -> int:
+    """Make one reward model of several, which is used like any other and harder to exploit than each of them.
+
+    It refers to the folders of its members and keeps no copy; a member that is trained again has to be combined again.
+
+    Example: robolearn reward combine runs/preference-0 runs/preference-1 --dataset demos.zarr --out runs/ensemble
+
+    Args:
+        models: two or more folders of models of one kind.
+        out: folder of the ensemble.
+        rule: the worst value of all, the mean less what they differ by, or the mean.
+        variance_weight: of uncertainty: how much of the variance is taken off.
+        dataset: of models that give rewards: episodes over which each is brought to mean 0 and standard deviation 1.
+        device: where the models run: cpu or cuda.
+    """
+    from robolearn.datasets.zarr_store import ZarrStore
+    from robolearn.recipes.rewards.combine import combine_rewards
+    from robolearn.rewards.combine import CombineConfig
+
+    count = len(ZarrStore.open(dataset).episodes) if dataset else 0
+    with ProgressBar("reward combine", count * len(models), "episode") as bar:
+        config = CombineConfig(rule, variance_weight, device=device)
+        ensemble = combine_rewards(models, out, config, dataset, bar.update)
+    if json:
+        print_json({"path": str(out), "version": ensemble.version, "members": ensemble.config.members})
+    else:
+        say(f"{out}: ensemble {ensemble.version} of {', '.join(ensemble.config.members)}")
+        say(f"see how far it can be trusted with: robolearn reward audit DATASET --reward {out}")
+    return 0
+
+
 def reward_audit(
     dataset: Dataset, reward: tuple[str, ...], out: Path | None = None, device: str = "cpu", json: bool = False
 ) -> int:
@@ -400,6 +440,8 @@ def reward_model(name: str, config: Path | None, device: str, vlm: dict[str, Any
         return kind(replace(VLMConfig(**vlm), clip=OpenClipConfig(**clip)))
     if name == "keypoints":
         raise RobolearnError("keypoints needs waypoints: give --config with a JSON file, see docs/rewards.md")
+    if name == "ensemble":
+        raise RobolearnError("an ensemble is made of trained ones: robolearn reward combine MODEL MODEL --out FOLDER")
     if name == "three_signals":
         kind(kind.config_type())  # says whom it asks
     raise RobolearnError(f"{name} has to be trained first: robolearn reward train {name} --dataset ... --out MODEL")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from robolearn.errors import UnknownNameError
+from robolearn.rewards.combine import EnsembleReward
 from robolearn.rewards.hop import HopReward
 from robolearn.rewards.keypoints import KeypointsReward
 from robolearn.rewards.matching import MatchingReward
@@ -26,6 +27,7 @@ REWARDS: dict[str, type[Any]] = {
     "matching": MatchingReward,
     "perceptual_steps": PerceptualStepsReward,
     "keypoints": KeypointsReward,
+    "ensemble": EnsembleReward,
 }
 """Every reward model by name. Its config class is `config_type`, and `REWARDS[name](config)` makes one."""
 

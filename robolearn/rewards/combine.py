@@ -11,13 +11,14 @@ the population variance. Legend: E ensemble members, B episodes, T steps.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from robolearn.errors import SpecError
+from robolearn.errors import CheckpointError, SpecError
 from robolearn.rewards.reward_model import Episodes, Kind, RewardModel, RewardOutput, masked, version_of
 
 
@@ -29,7 +30,11 @@ class CombineConfig:
     variance_weight: float = 0.5  # c of the uncertainty-weighted rule
     mean: tuple[float, ...] = ()  # of each member, taken off before combining; nothing where empty
     std: tuple[float, ...] = ()  # of each member, divided by
-    members: tuple[str, ...] = ()  # `<id>-<version>` of each, filled in by the ensemble
+    folders: tuple[str, ...] = ()  # of saved members; no copy is kept
+    device: str = "cpu"  # of members that are loaded
+    members: tuple[str, ...] = ()  # `<id>-<version>` of each, filled in by the ensemble, as what follows
+    cameras: tuple[str, ...] = ()  # that any of them looks at
+    proprio_size: int = 0  # that any of them looks at
 
 
 def worst_case(rewards: Tensor) -> Tensor:
@@ -78,7 +83,10 @@ class EnsembleReward:
     config_type: ClassVar = CombineConfig
     id = "ensemble"
 
-    def __init__(self, config: CombineConfig, members: Sequence[RewardModel]) -> None:
+    def __init__(self, config: CombineConfig, members: Sequence[RewardModel] = ()) -> None:
+        """Of these members, or of those in the folders of the config. Raises CheckpointError where one of them cannot
+        be loaded or is not the one that was combined."""
+        members = members or _loaded(config)
         kinds = sorted({member.kind for member in members})
         if len(members) < 2 or len(kinds) > 1:
             raise SpecError(
@@ -87,8 +95,14 @@ class EnsembleReward:
         for name in ("mean", "std"):
             if getattr(config, name) and len(getattr(config, name)) != len(members):
                 raise SpecError(f"{len(getattr(config, name))} values of {name} for {len(members)} members")
-        names = tuple(f"{member.id}-{member.version}" for member in members)
-        self.config = CombineConfig(config.rule, config.variance_weight, config.mean, config.std, names)
+        settings = [getattr(member, "config", None) for member in members]
+        cameras = [getattr(one, "cameras", None) or (getattr(one, "camera", "front"),) for one in settings]
+        self.config = replace(
+            config,
+            members=_names(members),
+            cameras=tuple(dict.fromkeys(camera for some in cameras for camera in some)),
+            proprio_size=max(getattr(one, "proprio_size", 0) for one in settings),
+        )
         self._members = tuple(members)
         self.kind: Kind = members[0].kind
         self.causal = all(member.causal for member in members)
@@ -98,7 +112,8 @@ class EnsembleReward:
         return version_of(self.config)
 
     def score(self, episodes: Episodes) -> RewardOutput:
-        """`raw` holds every member's value as `members` (B, T, E). The least confident member's confidence counts."""
+        """`raw` holds every member's value as `members` (B, T, E), and `done` where all of them decide that. The least
+        confident member's confidence counts."""
         outputs = [member.score(episodes) for member in self._members]
         values = torch.stack([output.value for output in outputs])
         shape = (-1, 1, 1)
@@ -113,4 +128,22 @@ class EnsembleReward:
             value = scaled.mean(0)
         confidence = torch.stack([output.confidence for output in outputs]).amin(0)
         raw = {"members": values.movedim(0, -1)}
+        if all("done" in output.raw for output in outputs):
+            raw["done"] = torch.stack([output.raw["done"] for output in outputs]).all(0)
         return masked(RewardOutput(value, confidence, raw), episodes.valid(value.device))
+
+
+def _names(members: Sequence[RewardModel]) -> tuple[str, ...]:
+    return tuple(f"{member.id}-{member.version}" for member in members)
+
+
+def _loaded(config: CombineConfig) -> list[RewardModel]:
+    from robolearn.rewards.saved import load_reward  # which knows ensembles, too
+
+    members = [load_reward(Path(folder), config.device) for folder in config.folders]
+    for folder, was, name in zip(config.folders, config.members, _names(members), strict=False):
+        if name != was:
+            raise CheckpointError(
+                f"the ensemble was made of {was}, {folder} holds {name} now; combine its models again"
+            )
+    return members

@@ -27,6 +27,7 @@ from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.finetune.data import decision_steps
 from robolearn.recipes.rewards import label
 from robolearn.recipes.rewards.audit import NEAR_MISS, audit_dataset
+from robolearn.recipes.rewards.combine import combine_rewards
 from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.label import column_name, label_dataset
 from robolearn.recipes.rewards.policy import policy_from_preferences
@@ -38,6 +39,7 @@ from robolearn.recipes.rewards.tool_policy import labelled_buffer
 from robolearn.recipes.rewards.training import TRAINERS, split_episodes, train_reward
 from robolearn.recipes.rewards.weights import weigh_dataset
 from robolearn.rewards.audit import METRIC_WORDS
+from robolearn.rewards.combine import CombineConfig
 from robolearn.rewards.features import EncoderConfig
 from robolearn.rewards.preference import EQUAL, SECOND, UNSURE
 from robolearn.rewards.saved import load_reward
@@ -421,9 +423,57 @@ def test_progress_is_learned_from_as_a_difference_alone(dataset: Path, capsys: p
         run(["reward", "shape", str(dataset), "--progress", column])
 
 
+def test_several_models_become_one(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [tmp_path / f"preference-{seed}" for seed in range(2)]
+    for seed, folder in enumerate(folders):
+        train_reward("preference", dataset, folder, replace(SETTINGS, seed=seed))
+    out = tmp_path / "ensemble"
+    combine = ["reward", "combine", *map(str, folders), "--out", str(out)]
+    with pytest.raises(SpecError, match="no scale in common; give --dataset"):
+        run(combine)
+    assert not out.exists()
+    assert run([*combine, "--rule", "uncertainty", "--dataset", str(dataset), "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert run(["label", str(dataset), "--reward", str(out), "--json"]) == 0
+    column = json.loads(capsys.readouterr().out)["column"]
+    assert column == f"reward/ensemble-{made['version']}"
+    data = RewardData(dataset)
+    count = len(data.store.episodes)
+    steps = []
+    for folder in folders:
+        output = [load_reward(folder).score(data.episodes([index])).value[0] for index in range(count)]
+        values = torch.cat(output)
+        steps.append((values - values.mean()) / values.std(correction=0))
+    two = torch.stack(steps)
+    wanted = two.mean(0) - 0.5 * two.var(0, correction=0)
+    labelled = np.concatenate([data.store.read(index, [column])[column] for index in range(count)])
+    np.testing.assert_allclose(labelled, wanted, atol=1e-4)
+    run(["reward", "audit", str(dataset), "--reward", str(out), "--json"])
+    assert json.loads(capsys.readouterr().out)["models"][0]["name"] == f"ensemble-{made['version']}"
+    assert "audit" in read_model_config(out)["provenance"]
+    shutil.rmtree(folders[1])
+    train_reward("preference", dataset, folders[1], replace(SETTINGS, seed=2))
+    with pytest.raises(CheckpointError, match=r"the ensemble was made of preference-.*; combine its models again"):
+        run(["label", str(dataset), "--reward", str(out)])
+
+
+def test_an_ensemble_of_classifiers_decides_what_all_decide(dataset: Path, success_model: Path, tmp_path: Path) -> None:
+    train_reward("success", dataset, tmp_path / "other", replace(SETTINGS, seed=1))
+    folders = [success_model, tmp_path / "other"]
+    with pytest.raises(SpecError, match="one scale as they are, 0 to 1; leave --dataset out"):
+        combine_rewards(folders, tmp_path / "both", CombineConfig(), dataset)
+    combine_rewards(folders, tmp_path / "both", CombineConfig())
+    episodes = RewardData(dataset).episodes([0, 1])
+    one, other, both = (load_reward(folder).score(episodes) for folder in (*folders, tmp_path / "both"))
+    torch.testing.assert_close(both.value, torch.minimum(one.value, other.value))
+    assert torch.equal(both.raw["done"], one.raw["done"] & other.raw["done"])
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["label", "{d}", "--reward", "ensemble"], "robolearn reward combine MODEL MODEL"),
+        (["reward", "combine", "none", "--out", "x"], "none is not a reward model"),
         (["reward", "policy", "{d}", "--out", "x"], "no model is named for the endpoint"),
         (["label", "{d}", "--reward", "sucess"], "did you mean success"),
         (["label", "{d}", "--reward", "progress"], "has to be trained first: robolearn reward train progress"),
