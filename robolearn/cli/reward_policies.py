@@ -19,9 +19,10 @@ def reward_policy(
     dataset: Dataset,
     out: Path,
     goal: str = "",
-    labeller: Literal["task", "outcome", "endpoint", "people"] = "endpoint",
+    labeller: Literal["task", "outcome", "factors", "endpoint", "people"] = "endpoint",
     asked: Asked = NOT_ASKED,
     pairs: int = 1000,
+    factors: tuple[str, ...] = (),
     wrong_answers: float = 0.0,
     steps: int | None = None,
     seed: int = 0,
@@ -40,6 +41,7 @@ def reward_policy(
         goal: what the model at the endpoint is told; the episodes' instructions by default.
         labeller: who compares pairs of images: a model at an endpoint, the people who did on the web page, or a rule.
         pairs: comparisons to make.
+        factors: of factors: columns or fields of one number a step, the most important one first; more of it is better.
         wrong_answers: share of a rule's answers that are turned round.
         steps: gradient steps of IQL; its own number by default.
         seed: fixes pairs, weights and batches.
@@ -56,6 +58,7 @@ def reward_policy(
         device=device,
         pairs=pairs,
         labeller=labeller,
+        factors=factors,
         goal=goal,
         wrong_answers=wrong_answers,
         endpoint=asked.config(),

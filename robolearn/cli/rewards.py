@@ -106,6 +106,9 @@ def label(
             f"{dataset}: {answer['column']} for {counted(answer['episodes'], 'episode')} ({answer['skipped']} had it), "
             f"{answer['images_per_s']:.0f} images/s"
         )
+        if "discount" in answer:
+            discount = f"--set discount={answer['discount']:.3f}"
+            say(f"train with: robolearn train iql --dataset {dataset} --reward {answer['column']} {discount}")
         if client is not None:
             say_spent(client)
     return 0
@@ -145,9 +148,11 @@ def reward_train(
     pretrained: str = "laion2b_s34b_b79k",
     model_dir: Path | None = None,
     proprio: bool = True,
-    labeller: Literal["task", "outcome", "endpoint", "people"] = "task",
+    labeller: Literal["task", "outcome", "factors", "endpoint", "people"] = "task",
     pairs: int = 1000,
+    factors: tuple[str, ...] = (),
     wrong_answers: float = 0.0,
+    method: Literal["nearest", "transport"] = "nearest",
     goal: tuple[str, ...] = (),
     baseline: tuple[str, ...] = (),
     alpha: float = 0.0,
@@ -172,10 +177,13 @@ def reward_train(
         pretrained: of vlm and open_clip: tag of the weights.
         model_dir: of vlm and open_clip: a local directory, in the place of both names.
         proprio: whether models that may look at proprio do.
-        labeller: of preference: who compares: the task's predicates, the outcome of the episode, a model, or the
-            people who did on the web page.
+        labeller: of preference: who compares: the task's predicates, the outcome of the episode, ordered factors, a
+            model, or the people who did on the web page.
+        factors: of factors: columns or fields of one number a step, the most important one first; more of it is better.
         pairs: of preference: comparisons to make.
         wrong_answers: of preference: share of the rule's answers that are turned round.
+        method: of matching: a step is paid for its nearest step of the demonstration, or by optimal transport of the
+            whole episode, which cannot be scored while it runs.
         goal: of preference: what the model at the endpoint is told, of vlm: prompts that describe success; the
             instruction by default.
         baseline: of vlm: prompts that describe the scene whatever happens.
@@ -202,8 +210,10 @@ def reward_train(
         device=device,
         pairs=pairs,
         labeller=labeller,
+        factors=factors,
         goal="; ".join(goal),
         wrong_answers=wrong_answers,
+        method=method,
         endpoint=asked.config(),
     )
     total = 2 * steps if name == "progress" else steps
@@ -369,7 +379,7 @@ def reward_leaderboard(
 
 
 def _scored(name: str, column: Any) -> bool:
-    return "kind" in column.attributes and name.partition("/")[0] not in ("confidence", "stage")
+    return "kind" in column.attributes and name.partition("/")[0] not in ("confidence", "stage", "followed")
 
 
 def _audit(dataset: Path, reward: tuple[str, ...], out: Path | None, device: str, json: bool, title: str) -> Any:

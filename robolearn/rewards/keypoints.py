@@ -12,15 +12,17 @@ it, and never two at one step, so that a path which crosses itself is not cut sh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from robolearn.errors import SpecError
+from robolearn.errors import CheckpointError, SpecError
 from robolearn.rewards.reward_model import Episodes, Kind, RewardOutput, masked, version_of
+from robolearn.rewards.success import SuccessReward
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,10 @@ class KeypointsConfig:
     camera: str = "front"  # in whose image the waypoints lie
     colour: tuple[int, int, int] = (220, 40, 40)  # RGB of what is tracked
     colour_distance: float = 60.0  # Euclidean, within which a pixel belongs to it
+    success_dir: str = ""  # folder of a saved success classifier, which overrides; none where empty
+    device: str = "cpu"  # of the classifier
+    success: str = ""  # `<id>-<version>` of the classifier, filled in by the model, as what follows
+    cameras: tuple[str, ...] = ()  # that is tracked in, and those of the classifier
 
 
 def waypoint_progress(points: Tensor, waypoints: Tensor, radius: float) -> tuple[Tensor, Tensor]:
@@ -79,7 +85,8 @@ def colour_track(images: Tensor, colour: tuple[int, int, int], colour_distance: 
 
 
 class KeypointsReward:
-    """Tracks a coloured object or marker and rewards its progress along the waypoints. Nothing is learned."""
+    """Tracks a coloured object or marker and rewards its progress along the waypoints, unless a success classifier says
+    that all is done. Nothing is learned."""
 
     config_type: ClassVar = KeypointsConfig
     id = "keypoints"
@@ -91,7 +98,18 @@ class KeypointsReward:
             raise SpecError(f"{len(config.waypoints)} waypoints came; give at least a start and an end")
         if any(a == b for a, b in pairwise(config.waypoints)):
             raise SpecError("two waypoints in a row are the same point; leave one out")
-        self.config = config
+        self._success = _classifier(config)
+        cameras: tuple[str, ...] = (config.camera,)
+        if self._success is not None:
+            name = f"{self._success.id}-{self._success.version}"
+            if config.success not in ("", name):
+                raise CheckpointError(
+                    f"the keypoints were made with {config.success}, {config.success_dir} holds {name} now; save them "
+                    "again"
+                )
+            cameras = tuple(dict.fromkeys((*cameras, *self._success.config.cameras)))
+            config = replace(config, success=name)
+        self.config = replace(config, cameras=cameras)
 
     @property
     def version(self) -> str:
@@ -99,7 +117,8 @@ class KeypointsReward:
 
     @torch.no_grad()
     def score(self, episodes: Episodes) -> RewardOutput:
-        """Progress; confidence is 0 while the point is not seen. `raw`: the track and the last waypoint passed."""
+        """Progress; confidence is 0 while the point is not seen. `raw`: the track, the last waypoint passed, and of a
+        classifier `done`."""
         config = self.config
         episodes.check((config.camera,))
         images = episodes.images[config.camera]
@@ -108,4 +127,18 @@ class KeypointsReward:
         value, index = waypoint_progress(track, waypoints, config.radius)
         seen = track.isfinite().all(-1)
         raw = {"point": track.nan_to_num(nan=-1.0), "waypoint": index}
+        if self._success is not None:
+            raw["done"] = self._success.score(episodes).raw["done"].to(value.device)
+            value = with_success(value, raw["done"])
         return masked(RewardOutput(value, seen.float(), raw), episodes.valid(images.device))
+
+
+def _classifier(config: KeypointsConfig) -> SuccessReward | None:
+    from robolearn.rewards.saved import load_reward  # which knows keypoints, too
+
+    if not config.success_dir:
+        return None
+    model = load_reward(Path(config.success_dir), config.device)
+    if not isinstance(model, SuccessReward):
+        raise SpecError(f"{config.success_dir} holds a model of {model.id}; keypoints are overridden by one of success")
+    return model

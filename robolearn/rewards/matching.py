@@ -9,6 +9,9 @@ scheduling" (ADS), 2024: early steps are learned first, so the discount follows 
 the nearest demonstration steps of frames 1..k hold a growing subsequence of length >= share k:
 
     discount = base^(1 / u)        base 0.2, share 0.9, 0.9 at the start
+
+Difference: where J is less than the demonstration had, only every so many frames are looked at, for two frames in a row
+that are nearest to the same step grow no subsequence.
 Nearest states are said to serve as well as transport (2025); they are also causal. Legend: B episodes, T steps, J steps
 of the demonstration, F features.
 """
@@ -35,6 +38,7 @@ class MatchingConfig:
     camera: str = "front"
     method: Literal["nearest", "transport"] = "nearest"
     demonstration_steps: int = 32  # J: steps that every demonstration is resampled to
+    demonstrated_steps: int = 0  # that it had before; 0 for J
     regularization: float = 0.01  # eps of the transport, in units of the cost
     iterations: int = 500  # of Sinkhorn
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -72,15 +76,16 @@ def transport_reward(cost: Tensor, regularization: float, iterations: int) -> Te
     return -(cost.double() * sinkhorn_plan(cost, regularization, iterations)).sum(1)
 
 
-def matched_steps(cost: NDArray, share: float) -> int:
-    """Progress u of ADS from a cost (T, J): how many frames follow the demonstration."""
+def matched_steps(nearest: NDArray, share: float) -> NDArray[np.int64]:
+    """Progress u of ADS after each frame (T,), from the nearest step of each (T,): how many frames follow the
+    demonstration."""
     tails: list[int] = []  # smallest end of a growing subsequence of each length
-    progress = 0
-    for k, nearest in enumerate(cost.argmin(1).tolist(), start=1):
-        place = bisect_left(tails, nearest)
-        tails[place : place + 1] = [nearest]
-        if len(tails) >= share * k - 1e-9:
-            progress = k
+    progress = np.zeros(len(nearest), np.int64)
+    for k, step in enumerate(nearest.tolist(), start=1):
+        place = bisect_left(tails, step)
+        tails[place : place + 1] = [step]
+        follows = len(tails) >= share * k - 1e-9
+        progress[k - 1] = k if follows else progress[k - 2] if k > 1 else 0
     return progress
 
 
@@ -117,7 +122,8 @@ class MatchingReward(nn.Module):
 
     @torch.no_grad()
     def score(self, episodes: Episodes) -> RewardOutput:
-        """Reward of every step, at most 0. `raw`: the nearest step of the demonstration."""
+        """Reward of every step, at most 0. `raw`: the nearest step of the demonstration, and `followed`, how many steps
+        have followed it up to then, by which the discount is scheduled."""
         episodes.check((self.config.camera,))
         demonstration = self.get_buffer("demonstration")
         images = episodes.images[self.config.camera].to(demonstration.device)
@@ -130,5 +136,15 @@ class MatchingReward(nn.Module):
                 plan_cost = cost[row, :length]
                 reward = transport_reward(plan_cost, self.config.regularization, self.config.iterations)
                 value[row, :length] = reward.float()
-        raw = {"nearest": cost.argmin(-1)}
+        nearest = cost.argmin(-1)
+        followed = torch.stack([self._followed(row) for row in nearest.cpu().numpy()]).to(nearest.device)
+        raw = {"nearest": nearest, "followed": torch.where(valid, followed, 0)}
         return masked(RewardOutput(value, torch.ones_like(value), raw), valid)
+
+    def _followed(self, nearest: NDArray[np.int64]) -> Tensor:
+        """Progress u (T,) of one episode, in its own frames."""
+        every = max(self.config.demonstrated_steps / self.config.demonstration_steps, 1.0)
+        looked_at = (np.arange(np.ceil(len(nearest) / every)) * every).astype(np.int64)
+        progress = matched_steps(nearest[looked_at], DiscountConfig().share)
+        frames = np.searchsorted(looked_at, np.arange(len(nearest)), side="right") - 1
+        return torch.from_numpy(np.minimum(np.round(progress[frames] * every), np.arange(len(nearest)) + 1.0)).long()

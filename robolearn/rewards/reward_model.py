@@ -18,7 +18,7 @@ Kind = Literal["reward", "potential", "success"]
 """What `value` means: a reward that may be learned from as it is; a potential, which reaches RL only through the
 shaper (`shaping.py`); the probability in [0, 1] that the task is done."""
 
-RUN_SETTINGS = frozenset({"device", "batch_size", "model_dir", "url", "folders"})
+RUN_SETTINGS = frozenset({"device", "batch_size", "model_dir", "url", "folders", "success_dir"})
 """Fields of configs that say where and how a model runs, and are no part of its version."""
 
 

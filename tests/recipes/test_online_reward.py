@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from robolearn.recipes.rewards.online import SETTINGS, OnlineRewardConfig, learn
 from robolearn.recipes.rewards.write import RESULT_FILE, task_text, write_reward
 from robolearn.rewards.code.client import CannedClient
 from robolearn.rewards.code.loop import EurekaConfig
+from robolearn.rewards.matching import MatchingConfig, MatchingReward
 from robolearn.rewards.reward_model import Episodes, RewardOutput
 from robolearn.tasks.kinematics import SO101
 
@@ -67,6 +69,22 @@ def test_whole_episodes_are_scored_together_and_written_back(tmp_path: Path, mon
     provenance = read_config(Path(answer["checkpoint"]))["provenance"]
     assert provenance["reward"] == "brightness-0123456789ab"
     np.testing.assert_allclose([each.mean() for each in stored], answer["reward_mean"], rtol=1e-5)
+
+
+def test_the_discount_follows_what_was_matched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = MatchingReward(MatchingConfig())
+    rounds = iter([[0, 0], [4, 4], [2, 2]])
+
+    def score(episodes: Episodes) -> RewardOutput:
+        value = torch.zeros(episodes.shape)
+        followed = torch.tensor(next(rounds))[:, None].expand(episodes.shape)
+        return RewardOutput(value, torch.ones_like(value), {"followed": followed})
+
+    monkeypatch.setattr(model, "score", score)
+    learn_from_model("point_up-v1", model, tmp_path / "run", settings(30), TINY)
+    rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").read_text().splitlines()))
+    discounts = [float(row["discount"]) for row in rows]
+    assert discounts == pytest.approx([0.2**0.25, 0.2**0.25], abs=1e-4)  # what was mastered once counts
 
 
 def test_an_action_lasts_a_decision_and_its_end_alone_is_seen(tmp_path: Path) -> None:

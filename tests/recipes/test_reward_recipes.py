@@ -42,7 +42,7 @@ from robolearn.rewards.audit import METRIC_WORDS
 from robolearn.rewards.combine import CombineConfig
 from robolearn.rewards.features import EncoderConfig
 from robolearn.rewards.preference import EQUAL, SECOND, UNSURE
-from robolearn.rewards.saved import load_reward
+from robolearn.rewards.saved import load_reward, save_reward
 from robolearn.specs import ArraySpec
 
 SETTINGS = TrainingSettings(
@@ -188,6 +188,37 @@ def test_wrong_answers_are_as_many_as_asked_for(dataset: Path) -> None:
     sure = right.answer != UNSURE
     assert (some_wrong.answer[~sure] == UNSURE).all()
     assert (some_wrong.answer != right.answer)[sure].mean() == pytest.approx(0.2, abs=0.06)
+
+
+def test_ordered_factors_compare(dataset: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    store = ZarrStore.open(dataset)
+    for name, values in (("reward/near", [0.0, 1.0]), ("reward/smooth", np.linspace(-100, 100, 9))):
+        with store.column_writer(name, ArraySpec(()), {"kind": "reward"}) as writer:
+            for index, info in enumerate(store.episodes):
+                writer.write(index, rng.choice(values, info.length).astype(np.float32))
+    data = RewardData(dataset)
+    factors = ("reward/near", "reward/smooth")
+    settings = replace(SETTINGS, labeller="factors", factors=factors, pairs=200)
+    pairs = draw_pairs(data, range(8), settings, lambda done, text: None)
+    sides = (pairs.first, pairs.second)
+    a, b = (
+        np.array([[float(data.store.read(i, [one])[one][step]) for one in factors] for i, step in side])
+        for side in sides
+    )
+    sure = pairs.answer != UNSURE
+    first_decides = a[:, 0] != b[:, 0]
+    assert sure[first_decides].all()
+    np.testing.assert_array_equal(pairs.answer[first_decides], b[first_decides, 0] > a[first_decides, 0])
+    np.testing.assert_array_equal(pairs.answer[~first_decides & sure], (b > a)[~first_decides & sure, 1])
+    assert (a == b)[~sure].all()
+    train = ["reward", "train", "preference", "--dataset", str(dataset), "--out", str(tmp_path / "m"), "--steps", "2"]
+    by = [*train, "--pairs", "60", "--labeller", "factors"]
+    with pytest.raises(SpecError, match="wants --factors"):
+        run(by)
+    with pytest.raises(DatasetError, match=r"no column or field 'proprio' of one number a step; it has .*reward/near"):
+        run([*by, "--factors", "proprio"])
+    assert run([*by, "--factors", *factors]) == 0
 
 
 def test_a_small_dataset_is_shared_among_the_cores(
@@ -421,6 +452,59 @@ def test_progress_is_learned_from_as_a_difference_alone(dataset: Path, capsys: p
     assert run([*train, "--reward", column, "--set", "discount=0.9"]) == 0
     with pytest.raises(DatasetError, match="no potential; learn from it as it is"):
         run(["reward", "shape", str(dataset), "--progress", column])
+
+
+def test_matching_by_transport_and_the_discount_that_it_gives(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = ["reward", "train", "matching", "--dataset", str(dataset), "--steps", "2", "--json"]
+    for method in ("nearest", "transport"):
+        assert run([*train, "--method", method, "--out", str(tmp_path / method)]) == 0
+    models = {method: load_reward(tmp_path / method) for method in ("nearest", "transport")}
+    assert (models["nearest"].causal, models["transport"].causal) == (True, False)
+    capsys.readouterr()
+    assert run(["label", str(dataset), "--reward", str(tmp_path / "nearest"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    store = ZarrStore.open(dataset)
+    followed = told["column"].replace("reward/", "followed/")
+    last = [store.read(index, [followed])[followed][-1] for index in range(len(store.episodes))]
+    middle = round(float(np.median(last)))
+    assert told["discount"] == pytest.approx(0.2 ** (1 / middle) if middle else 0.9)
+    learned = read_model_config(tmp_path / "nearest")["provenance"]["train_episodes"]
+    shortest = min(
+        (i for i, one in enumerate(store.episodes) if one.success and one.id in learned),
+        key=lambda i: store.episodes[i].length,
+    )
+    assert last[shortest] > 0.8 * store.episodes[shortest].length  # it was demonstrated
+    assert run(["label", str(dataset), "--reward", str(tmp_path / "nearest")]) == 0  # again, from the column
+    assert f"--reward {told['column']} --set discount={told['discount']:.3f}" in capsys.readouterr().err
+    assert run(["reward", "leaderboard", str(dataset), "--json"]) == 0
+    assert [one["name"] for one in json.loads(capsys.readouterr().out)["models"]] == [told["column"]]
+
+
+def test_a_classifier_overrides_keypoints(
+    dataset: Path, success_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    eager = tmp_path / "eager"
+    model = load_reward(success_model)
+    model.config = replace(model.config, threshold=0.0)  # calls everything done after its first frames
+    save_reward(model, eager)
+    settings = {"waypoints": [[0.2, 0.3], [0.5, 0.5], [0.8, 0.5]], "colour": [220, 40, 40], "success_dir": str(eager)}
+    file = tmp_path / "points.json"
+    columns = []
+    for one in (settings, {**settings, "success_dir": ""}):
+        file.write_text(json.dumps(one))
+        assert run(["label", str(dataset), "--reward", "keypoints", "--config", str(file), "--json"]) == 0
+        columns.append(json.loads(capsys.readouterr().out)["column"])
+    store = ZarrStore.open(dataset)
+    overridden, alone = (store.read(0, [column])[column] for column in columns)
+    assert (overridden[model.config.consecutive :] == 1.0).all()
+    assert (alone < 1.0).all()
+    assert store.columns[columns[0]].attributes["settings"]["success"] == f"success-{model.version}"
+    assert columns[0] != columns[1]
+    file.write_text(json.dumps({**settings, "success_dir": str(tmp_path / "none")}))
+    with pytest.raises(CheckpointError, match="none is not a reward model"):
+        run(["label", str(dataset), "--reward", "keypoints", "--config", str(file)])
 
 
 def test_several_models_become_one(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,7 +37,8 @@ def executed(expert: torch.Tensor, share: float) -> torch.Tensor:
 
 def test_the_discount_follows_what_was_mastered(expert: torch.Tensor) -> None:
     config = DiscountConfig()
-    steps = [matched_steps(cosine_cost(executed(expert, s), expert).numpy(), config.share) for s in (0.1, 0.3, 0.6, 1)]
+    nearest = [cosine_cost(executed(expert, s), expert).argmin(1).numpy() for s in (0.1, 0.3, 0.6, 1)]
+    steps = [int(matched_steps(one, config.share)[-1]) for one in nearest]
     assert steps == [4, 13, 26, 40]
     discounts = [scheduled_discount(one, config) for one in steps]
     np.testing.assert_allclose(discounts, [0.669, 0.884, 0.940, 0.961], atol=5e-4)
@@ -72,7 +73,7 @@ def test_doing_more_of_the_demonstration_returns_more(expert: torch.Tensor) -> N
     assert transport[-1] == pytest.approx(0.0, abs=0.02)
     reversed_cost = cosine_cost(expert.flip(0), expert)
     assert float((-reversed_cost.amin(1)).sum()) == pytest.approx(0.0, abs=1e-9)  # nearest states do not see order
-    assert matched_steps(reversed_cost.numpy(), 0.9) < 5  # the schedule does
+    assert matched_steps(reversed_cost.argmin(1).numpy(), 0.9)[-1] < 5  # the schedule does
 
 
 @pytest.mark.parametrize("method", ["nearest", "transport"])
@@ -88,3 +89,17 @@ def test_the_demonstration_itself_scores_best(method: str) -> None:
     value = model.score(Episodes({"front": torch.stack([images, other])}, ["", ""])).value.sum(1)
     assert value[0] > value[1]
     assert model.causal == (method == "nearest")
+
+
+def test_frames_between_the_steps_of_a_resampled_demonstration_follow_it() -> None:
+    from robolearn.rewards import Episodes
+
+    images = torch.randint(0, 256, (48, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    slow = images.repeat_interleave(2, 0)  # 96 frames, of which the model keeps 48
+    model = MatchingReward(MatchingConfig(demonstration_steps=48, demonstrated_steps=96))
+    model.set_demonstration(slow)
+    half = torch.cat([slow[:48], slow[47:48].expand(48, -1, -1, -1)])
+    followed = model.score(Episodes({"front": torch.stack([slow, half])}, ["", ""])).raw["followed"]
+    assert abs(int(followed[0, -1]) - 96) <= 2
+    assert abs(int(followed[1, -1]) - 48 / 0.9) <= 4
+    assert (followed[:, 1:] >= followed[:, :-1]).all()

@@ -89,10 +89,16 @@ def ask_signals(data: RewardData, behind: SignalModel, name: str, camera: str, e
 def make_matching(
     data: RewardData, indices: Sequence[int], settings: TrainingSettings, report: Report
 ) -> MatchingReward:
-    """Follow the shortest successful episode."""
+    """Follow the shortest successful episode, by nearest states or by optimal transport."""
     good = successes(data, indices)
     best = min(good, key=lambda index: data.store.episodes[index].length)
-    config = MatchingConfig(settings.cameras[0], encoder=encoder_config(data, settings), seed=settings.seed)
+    config = MatchingConfig(
+        settings.cameras[0],
+        settings.method,
+        demonstrated_steps=data.store.episodes[best].length,
+        encoder=encoder_config(data, settings),
+        seed=settings.seed,
+    )
     model = _told_time(MatchingReward(config), data, good, settings, report)
     model.set_demonstration(torch.from_numpy(data.images(best, settings.cameras[0])))
     return model.eval()

@@ -10,6 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -21,6 +22,7 @@ from robolearn.recipes.rewards.data import RewardData, cameras_of
 from robolearn.recipes.rewards.read_ahead import ReadAhead
 from robolearn.recipes.rewards.settings import Report
 from robolearn.recipes.rewards.side_by_side import SideBySide
+from robolearn.rewards.matching import DiscountConfig, MatchingReward, scheduled_discount
 from robolearn.rewards.reward_model import Episodes, Kind, RewardModel, lasting_settings
 from robolearn.specs import ArraySpec
 
@@ -69,7 +71,8 @@ def label_dataset(
     """Write the column `column_name(model, column)`, and beside it `confidence/...` and, of stages, `stage/...`.
 
     Episodes that are labelled already are skipped, so a run that was interrupted goes on. The answer has `column`,
-    `columns`, `episodes` and `images` (of this run), `skipped`, `images_per_s` and `kind`. `progress` counts episodes.
+    `columns`, `episodes` and `images` (of this run), `skipped`, `images_per_s` and `kind`. Of matching there are
+    `followed/...`, too, and the `discount` that it gives for the median episode. `progress` counts episodes.
     """
     data = RewardData(dataset)
     cameras = cameras_of(model) or data.cameras
@@ -80,6 +83,8 @@ def label_dataset(
     wanted = {f"confidence/{suffix}": ("confidence", "float32")}
     if getattr(model.config, "stages", ()):  # type: ignore[attr-defined]
         wanted[f"stage/{suffix}"] = ("stage", "int32")
+    if isinstance(model, MatchingReward):
+        wanted[f"followed/{suffix}"] = ("followed", "int32")
     wanted[name] = ("value", "float32")  # the last one, for an episode that has it is not scored again
     started_s, images, episodes = time.perf_counter(), 0, 0
     with data.store.column_writer(name, ArraySpec(()), attributes) as writer:
@@ -115,6 +120,8 @@ def label_dataset(
         if not had and not episodes:  # a column that says nothing would be in the way of a leaderboard
             remove_column(dataset, name)
     wall_s = time.perf_counter() - started_s
+    followed = f"followed/{suffix}"
+    scheduled = {"discount": followed_discount(dataset, followed)} if followed in wanted else {}
     return {
         "column": name,
         "columns": list(wanted),
@@ -123,7 +130,15 @@ def label_dataset(
         "skipped": had,
         "images": images,
         "images_per_s": images / wall_s if images else 0.0,
+        **scheduled,
     }
+
+
+def followed_discount(dataset: Path, column: str) -> float:
+    """The discount that ADS gives for as many frames as the median episode followed the demonstration."""
+    store = ZarrStore.open(dataset)
+    last = [int(store.read(index, [column])[column][-1]) for index in range(len(store.episodes))]
+    return scheduled_discount(round(float(np.median(last))), DiscountConfig())
 
 
 class _Writer:

@@ -39,6 +39,7 @@ from robolearn.recipes.rewards.settings import Report
 from robolearn.recipes.run import Run, require_new
 from robolearn.recipes.training_data import tensors
 from robolearn.recipes.training_loop import mean_follows, run_config, scalars
+from robolearn.rewards.matching import DiscountConfig, MatchingReward, scheduled_discount
 from robolearn.rewards.reward_model import Episodes, RewardModel
 from robolearn.tasks import make_task
 from robolearn.types import Observation
@@ -122,25 +123,35 @@ def learn_from_model(
 ) -> dict[str, Any]:
     """`learn_from` on what a reward model sees; the answer has `images_per_s`, too.
 
+    By a model that matches a demonstration the discount is scheduled (ADS): after each round it is that of as many
+    decisions as the median episode of the best round so far followed it.
+
     Raises SpecError for a model that is not to be learned from as it is.
     """
     if model.kind != "reward":
         raise SpecError(f"{model.id} says {model.kind}, not reward; shape it, or label a dataset with it")
     camera = (cameras_of(model) or ("front",))[0]
     instruction = "" if is_gym(task) else make_task(task).instruction
-    spent_s, images = 0.0, 0
+    spent_s, images, followed = 0.0, 0, 0
 
     def judge(played: Played) -> NDArray:
-        nonlocal spent_s, images
+        nonlocal spent_s, images, followed
         assert played.images is not None
         begun_s = time.perf_counter()
         episodes = Episodes({camera: played.images}, [instruction] * len(played.images))
-        value = model.score(episodes).value.cpu().numpy()
+        output = model.score(episodes)
+        value = output.value.cpu().numpy()
+        if "followed" in output.raw:
+            followed = max(followed, int(output.raw["followed"][:, -1].median()))
         spent_s, images = spent_s + time.perf_counter() - begun_s, images + value.size
         return value
 
+    def discount() -> float:
+        scheduled = isinstance(model, MatchingReward)
+        return scheduled_discount(followed, DiscountConfig()) if scheduled else settings.discount
+
     name = f"{model.id}-{model.version}"
-    answer = learn_from(task, judge, name, out, settings, config, seed, compute, progress, camera)
+    answer = learn_from(task, judge, name, out, settings, config, seed, compute, progress, camera, discount)
     return {**answer, "images_per_s": images / spent_s}
 
 
@@ -155,10 +166,12 @@ def learn_from(
     compute: Compute = Compute(),  # noqa: B008
     progress: Report = lambda done, text: None,
     camera: str = "",
+    discount: Callable[[], float] | None = None,
 ) -> dict[str, Any]:
     """SAC in `task`, a twin's or `gym:<id>`, for `settings.steps` environment steps on the rewards of `judge`.
 
-    reward: its name, for the record. camera: whose pictures the judge sees; none are drawn without.
+    reward: its name, for the record. camera: whose pictures the judge sees; none are drawn without. discount: asked
+    after each round, in the place of that of the settings.
 
     The newest policy plays. The answer has `checkpoint`, its running mean at the end (what learns online swings, and
     what a round is paid hangs on where it starts more than on a few updates), `steps`, `gradient_steps` and
@@ -188,6 +201,8 @@ def learn_from(
             value = judge(played)
             played.store(buffer, value)
             rewards.append(float(value.mean()))
+            if discount is not None:
+                buffer.config = replace(buffer.config, discount=discount())
             return rng
 
         for _ in range(config.random_rounds):
@@ -195,7 +210,7 @@ def learn_from(
         statistics = buffer_statistics(buffer)
         learner = SAC(buffer.spec, statistics, settings, seed, compute.device, compute.wrapper())
         run = stack.enter_context(
-            Run.create(out, run_config("sac", seed, settings, compute, **about), ("reward", *SAC.metrics))
+            Run.create(out, run_config("sac", seed, settings, compute, **about), ("reward", "discount", *SAC.metrics))
         )
         kept = copy.deepcopy(learner.policy())
         rounds = settings.steps // round_steps
@@ -203,7 +218,8 @@ def learn_from(
             rng = play(learner)
             metrics = _update(learner, kept, buffer, updates, config, rng, compute.device)
             step = number * round_steps
-            run.log(step, time.perf_counter() - started_s, {"reward": rewards[-1], **scalars(metrics, out, step)})
+            played = {"reward": rewards[-1], "discount": buffer.config.discount}
+            run.log(step, time.perf_counter() - started_s, {**played, **scalars(metrics, out, step)})
             progress(step, f"reward {rewards[-1]:.3f}")
             if number == rounds or number % max(rounds // config.saves, 1) == 0:
                 run.save(kept, step, provenance, ("latest",))

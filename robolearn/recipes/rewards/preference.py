@@ -29,10 +29,12 @@ from robolearn.rewards.preference import (
     PreferenceConfig,
     PreferenceReward,
     fit_bradley_terry,
+    ordered_factor_answers,
 )
 from robolearn.rewards.vlm_labels import compare
 
 LEAST_DIFFERENCE = 0.02  # of progress; what differs less, the rule is unsure about
+FACTOR_MARGIN = 0.3  # of a factor's standard deviation; what differs less, the next factor decides
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ def draw_pairs(data: RewardData, indices: Sequence[int], settings: TrainingSetti
     if settings.labeller == "endpoint":
         answer = _asked(data, first, second, settings, report)
     else:
-        answer = _by_rule(data, indices, first, second, settings)
+        rule = _by_factors if settings.labeller == "factors" else _by_rule
+        answer = rule(data, indices, first, second, settings)
         turned = rng.random(len(answer)) < settings.wrong_answers
         answer = np.where(turned & (answer != UNSURE), 1 - answer, answer)
     if (answer == UNSURE).all():
@@ -118,6 +121,30 @@ def _by_rule(
         worth[index] = truth.progress
     a, b = (np.array([worth[int(index)][int(step)] for index, step in side]) for side in (first, second))
     return np.where(np.abs(b - a) < LEAST_DIFFERENCE, UNSURE, np.where(b > a, SECOND, FIRST))
+
+
+def _by_factors(
+    data: RewardData,
+    indices: Sequence[int],
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    settings: TrainingSettings,
+) -> NDArray[np.int64]:
+    """HERON: the first of the ordered factors that differs by enough decides for the side that has more of it."""
+    if not settings.factors:
+        raise SpecError("comparing by factors wants --factors with columns or fields, the most important one first")
+    known = {**data.store.spec.fields, **{name: column.spec for name, column in data.store.columns.items()}}
+    for name in settings.factors:
+        if name not in known or known[name].shape:
+            scalars = ", ".join(each for each, spec in known.items() if not spec.shape) or "none"
+            raise DatasetError(f"{data.path} has no column or field {name!r} of one number a step; it has {scalars}")
+    of: dict[int, NDArray[np.float64]] = {}
+    for index in indices:
+        columns = data.store.read(index, list(settings.factors))
+        of[index] = np.stack([np.asarray(columns[name], np.float64) for name in settings.factors], 1)
+    margin = torch.from_numpy(FACTOR_MARGIN * np.concatenate(list(of.values())).std(0))
+    a, b = (torch.from_numpy(np.stack([of[int(i)][int(step)] for i, step in side])) for side in (first, second))
+    return ordered_factor_answers(a, b, margin).numpy()
 
 
 def _asked(
