@@ -7,6 +7,7 @@
     FPR         share of failed episodes, and of near-misses, that a success classifier calls done
     calibration expected calibration error of the probability of success, at the last step
     EPIC        sqrt((1 - rho) / 2) of the value and a reference reward (state-only form, Gleave et al. 2021)
+    DARD        that of what could not be foreseen of the reward of the next state (Wulfe et al. 2022)
     STARC       distance to the reference with the value function of the collecting policy (Skalse et al. 2024)
 
 What cannot be measured on the episodes at hand is None and passes no gate. Legend: N episodes, T steps.
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.errors import SpecError
-from robolearn.rewards.compare import pearson_distance, starc_distance_sampled
+from robolearn.rewards.compare import dard_distance_sampled, pearson_distance, starc_distance_sampled
 from robolearn.rewards.reward_model import Kind
 from robolearn.rewards.success import area_under_roc, calibration
 
@@ -38,7 +39,7 @@ class AuditEpisode:
     progress: Array | None = None  # (T,) true progress in [0, 1]
     stage: NDArray[np.int64] | None = None  # (T,) true stage
     reference: Array | None = None  # (T,) a reward to compare with
-    features: Array | None = None  # (T, D) of the state, for STARC
+    features: Array | None = None  # (T, D) of the state, for DARD and STARC
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ METRIC_WORDS = {
     "near_miss_false_positive_rate": "false positives on near-misses",
     "calibration_error": "calibration error",
     "epic_distance": "EPIC to reference",
+    "dard_distance": "DARD to reference",
     "starc_distance": "STARC to reference",
 }
 """What people are told that a metric is, in the order of a table."""
@@ -103,12 +105,14 @@ def in_words(gate: str) -> str:
 
 @dataclass(frozen=True)
 class Audit:
-    """The measures of one model; `missed` are the gates that it does not pass."""
+    """The measures of one model; `missed` are the gates that it does not pass. `calibration`, of probabilities of
+    success: the mean one of each filled bin, the share of successes there, and how many episodes that is of."""
 
     name: str
     kind: Kind
     metrics: Mapping[str, float | None]
     missed: tuple[Gate, ...] = field(default_factory=tuple)
+    calibration: Sequence[tuple[float, float, int]] = ()
 
     @property
     def passed(self) -> bool:
@@ -121,6 +125,9 @@ class Audit:
             "passed": self.passed,
             "missed": [str(gate) for gate in self.missed],
             **self.metrics,
+            "calibration": [
+                {"probability": said, "successes": was, "episodes": count} for said, was, count in self.calibration
+            ],
         }
 
 
@@ -142,16 +149,17 @@ def audit(scores: Scores, episodes: Sequence[AuditEpisode], discount: float = 0.
         "near_miss_false_positive_rate": None,
         "calibration_error": None,
         "epic_distance": _over_steps(_pearson, scores.value, [one.reference for one in episodes]),
-        "starc_distance": _starc(scores.value, episodes, discount),
+        **_distances(scores.value, episodes, discount),
     }
+    table: list[tuple[float, float, int]] = []
     if scores.kind == "success":
         done = np.array(scores.done if scores.done is not None else last > 0.5, bool)
         near = np.array([one.near_miss for one in episodes], bool)
         metrics["false_positive_rate"] = _mean(done[~success])
         metrics["near_miss_false_positive_rate"] = _mean(done[~success & near])
-        metrics["calibration_error"] = calibration(last, success)[0]
+        metrics["calibration_error"], table = calibration(last, success)
     missed = tuple(gate for gate in GATES[scores.kind] if not gate.passed(metrics[gate.metric]))
-    return Audit(scores.name, scores.kind, metrics, missed)
+    return Audit(scores.name, scores.kind, metrics, missed, table)
 
 
 def agreement(models: Sequence[Scores]) -> dict[str, dict[str, float | None]]:
@@ -202,8 +210,8 @@ def _pearson(a: Array, b: Array) -> float | None:
     return pearson_distance(a, b) if np.ptp(a) > 0 and np.ptp(b) > 0 else None
 
 
-def _starc(value: Sequence[Array], episodes: Sequence[AuditEpisode], discount: float) -> float | None:
-    """STARC over the transitions of the episodes that have features and a reference."""
+def _distances(value: Sequence[Array], episodes: Sequence[AuditEpisode], discount: float) -> dict[str, float | None]:
+    """DARD and STARC over the transitions of the episodes that have features and a reference."""
     mine, reference, features, ahead, bootstrap = [], [], [], [], []
     for score, one in zip(value, episodes, strict=True):
         if one.reference is None or one.features is None or len(score) < 2:
@@ -217,6 +225,10 @@ def _starc(value: Sequence[Array], episodes: Sequence[AuditEpisode], discount: f
         last[-1] = 0.0 if one.terminated else 1.0
         bootstrap.append(last)
     if not mine or np.ptp(np.concatenate(mine)) == 0 or np.ptp(np.concatenate(reference)) == 0:
-        return None
+        return {"dard_distance": None, "starc_distance": None}
     a, b, state, next_state, mask = (np.concatenate(each) for each in (mine, reference, features, ahead, bootstrap))
-    return starc_distance_sampled(a, b, state, next_state, mask, discount)
+    try:
+        dard = dard_distance_sampled(a, b, state)
+    except SpecError:  # one of them could be foreseen altogether
+        dard = None
+    return {"dard_distance": dard, "starc_distance": starc_distance_sampled(a, b, state, next_state, mask, discount)}

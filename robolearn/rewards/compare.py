@@ -92,6 +92,17 @@ def dard_distance(a: Array, b: Array, transition: Array, discount: float) -> flo
     )
 
 
+def dard_distance_sampled(a: Array, b: Array, features: Array) -> float:
+    """DARD of two columns of rewards (N,), of next states alone, of a dataset and the policy that collected it.
+
+    Of such rewards R(s') the canonical form is R(s') - E[R(S')], S' ~ T(s, A): what of the reward could not be foreseen
+    in s. The expectation is linear in features (N, D) of s, so what that cannot express stays in the distance.
+    """
+    values = np.stack([a, b], 1)
+    expected = features @ np.linalg.lstsq(features, values, rcond=None)[0]
+    return pearson_distance(*(values - expected).T)
+
+
 def starc_canonical(reward: Array, transition: Array, discount: float) -> Array:
     """Canonical form (S, A) of reward (S, A, S): the advantage under the uniform policy."""
     expected = np.einsum("sat,sat->sa", reward, transition)

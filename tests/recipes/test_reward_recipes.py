@@ -507,6 +507,20 @@ def test_a_classifier_overrides_keypoints(
         run(["label", str(dataset), "--reward", "keypoints", "--config", str(file)])
 
 
+def test_the_page_shows_the_calibration_of_a_classifier_and_the_distances(
+    dataset: Path, success_model: Path, tmp_path: Path
+) -> None:
+    run(["reward", "audit", str(dataset), "--reward", str(success_model), "--out", str(tmp_path)])
+    one = json.loads((tmp_path / "audit.json").read_text())["models"][0]
+    assert sum(row["episodes"] for row in one["calibration"]) == 8
+    page = (tmp_path / "audit.html").read_text()
+    assert f"Calibration of {one['name']}" in page
+    first = one["calibration"][0]
+    assert f"<td class=n>{first['probability']:.2f}</td><td class=n>{first['successes']:.2f}</td>" in page
+    assert 0.0 <= one["dard_distance"] <= 1.0
+    assert f">{one['dard_distance']:.3f}<" in page
+
+
 def test_several_models_become_one(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folders = [tmp_path / f"preference-{seed}" for seed in range(2)]
     for seed, folder in enumerate(folders):

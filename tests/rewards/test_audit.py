@@ -74,6 +74,10 @@ def test_a_classifier_that_is_fooled_by_near_misses() -> None:
     assert "false_positive_rate at most 0.01" in result.to_json()["missed"]  # type: ignore[operator]
     assert in_words("false_positive_rate at most 0.01") == "false positives at most 0.01"
     assert set(METRIC_WORDS) == set(result.metrics)
+    assert result.to_json()["calibration"] == [
+        {"probability": pytest.approx(0.05), "successes": 0.0, "episodes": 6},
+        {"probability": pytest.approx(0.95), "successes": pytest.approx(12 / 14), "episodes": 14},
+    ]
     honest = [one.success for one in known]
     value = [np.full(STEPS, 0.95 if each else 0.05) for each in honest]
     assert audit(Scores("success", "success", value, honest), known).passed
@@ -86,6 +90,8 @@ def test_distances_to_the_reference() -> None:
     opposite = audit(Scores("opposite", "reward", [-r for r in reference if r is not None]), known)
     assert same.metrics["epic_distance"] == pytest.approx(0.0, abs=1e-6)
     assert opposite.metrics["epic_distance"] == pytest.approx(1.0)
+    assert same.metrics["dard_distance"] == pytest.approx(0.0, abs=1e-6)
+    assert opposite.metrics["dard_distance"] == pytest.approx(1.0)
     near, far = same.metrics["starc_distance"], opposite.metrics["starc_distance"]
     assert near is not None
     assert far is not None

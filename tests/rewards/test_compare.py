@@ -8,6 +8,7 @@ import pytest
 from robolearn.errors import SpecError
 from robolearn.rewards.compare import (
     dard_distance,
+    dard_distance_sampled,
     epic_distance,
     epic_distance_sampled,
     pearson_distance,
@@ -108,3 +109,19 @@ def test_pearson_distance_of_labels() -> None:
     assert pearson_distance(label, np.array([0.0, 1.0, 0.0, 1.0])) == pytest.approx(np.sqrt(0.5))
     with pytest.raises(SpecError, match="constant"):
         pearson_distance(label, np.ones(4))
+
+
+def test_dard_of_a_dataset_is_dard_of_the_table() -> None:
+    rng = np.random.default_rng(5)
+    states, actions, count = 6, 2, 60_000
+    transition = rng.dirichlet(np.full(states, 0.5), (states, actions))
+    mine, reference = rng.normal(size=(2, states))
+    state, action = rng.integers(states, size=count), rng.integers(actions, size=count)
+    draw = rng.random(count)[:, None]
+    after = np.minimum((transition[state, action].cumsum(1) < draw).sum(1), states - 1)
+    features = np.eye(states)[state]
+    table = [np.broadcast_to(one, (states, actions, states)) for one in (mine, reference)]
+    exact = dard_distance(*table, transition, 0.99)
+    assert dard_distance_sampled(mine[after], reference[after], features) == pytest.approx(exact, abs=0.01)
+    assert dard_distance_sampled(mine[after], 3 * mine[after] + 1, features) == pytest.approx(0.0, abs=1e-6)
+    assert dard_distance_sampled(mine[after], -mine[after], features) == pytest.approx(1.0)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from robolearn.recipes.report import figure_svg, montage, page_html, png_data_uri
 from robolearn.recipes.rewards.audit import Audits
 from robolearn.recipes.rewards.data import RewardData
-from robolearn.rewards.audit import METRIC_WORDS, in_words
+from robolearn.rewards.audit import METRIC_WORDS, Audit, in_words
 
 PICTURES = 10  # in a film strip
 PLURALS = {"episode": "episodes", "success": "successes", "near-miss": "near-misses"}
@@ -31,6 +31,7 @@ def write_audit_page(path: Path, data: RewardData, audits: Audits) -> None:
     sections = [f"<h2>Leaderboard</h2>{_leaderboard(audits)}"]
     if len(audits.models) > 1:
         sections.append(f"<h2>Agreement</h2><p class=d>Spearman over all steps.</p>{_agreement(audits)}")
+    sections += [_calibration(one) for one in audits.models if one.calibration]
     sections.append("<h2>What they say</h2>")
     camera = data.cameras[0]
     for row, what in shown:
@@ -77,6 +78,19 @@ def _agreement(audits: Audits) -> str:
         for a in names
     )
     return f"<div class=w><table><tr><th></th>{head}</tr>{rows}</table></div>"
+
+
+def _calibration(one: Audit) -> str:
+    """What a classifier's probabilities at the last step are worth."""
+    rows = "".join(
+        f"<tr><td class=n>{said:.2f}</td><td class=n>{was:.2f}</td><td class=n>{count}</td></tr>"
+        for said, was, count in one.calibration
+    )
+    return (
+        f"<h2>Calibration of {html.escape(one.name)}</h2><p class=d>At the last step. Where it is good, the first "
+        "two are alike.</p><div class=w><table><tr><th class=n>probability said</th><th class=n>share of successes</th>"
+        f"<th class=n>episodes</th></tr>{rows}</table></div>"
+    )
 
 
 def _number(value: float | None) -> str:
