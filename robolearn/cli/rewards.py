@@ -316,7 +316,9 @@ def reward_leaderboard(
 
 
 def _scored(name: str, column: Any) -> bool:
-    return "kind" in column.attributes and name.partition("/")[0] not in ("confidence", "stage")
+    from robolearn.recipes.rewards.label import BESIDE
+
+    return "kind" in column.attributes and name.partition("/")[0] not in BESIDE
 
 
 def _audit(dataset: Path, reward: tuple[str, ...], out: Path | None, device: str, json: bool, title: str) -> Any:

@@ -17,6 +17,7 @@ from torch import nn
 from robolearn.algorithms.compile import keep_memory
 from robolearn.datasets.columns import remove_column
 from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.errors import SpecError
 from robolearn.recipes.rewards.data import RewardData, cameras_of
 from robolearn.recipes.rewards.read_ahead import ReadAhead
 from robolearn.recipes.rewards.settings import Report
@@ -26,6 +27,9 @@ from robolearn.specs import ArraySpec
 
 COLUMN_KINDS: dict[Kind, str] = {"reward": "reward", "potential": "progress", "success": "success"}
 """First part of a column's name: what its values mean."""
+
+BESIDE = ("confidence", "stage", "done")
+"""First parts of the names of the columns that are written beside the value."""
 
 Columns = dict[str, NDArray]
 """Values (B, T) of a group of episodes by column."""
@@ -38,8 +42,10 @@ WRITE_EVERY_S = 1.0  # at most: to make little durable takes a disk as long as m
 
 def column_name(model: RewardModel, wanted: str = "") -> str:
     """`reward/vlm-<version>`; of `wanted`, what is missing: the version behind `reward/vlm`, model and version behind
-    `reward`. A full name is taken as it is."""
+    `reward`. A full name is taken as it is. Raises SpecError for the name of what is written beside it."""
     kind, _, name = wanted.partition("/")
+    if kind in BESIDE:
+        raise SpecError(f"column {wanted!r}: {kind}/... is written beside the value; name it otherwise, as reward/mine")
     if name and name.endswith(model.version):
         return wanted
     return f"{kind or COLUMN_KINDS[model.kind]}/{name or model.id}-{model.version}"
@@ -66,7 +72,8 @@ def device_of(model: RewardModel) -> torch.device:
 def label_dataset(
     dataset: Path, model: RewardModel, column: str = "", progress: Report = lambda done, text: None
 ) -> dict[str, Any]:
-    """Write the column `column_name(model, column)`, and beside it `confidence/...` and, of stages, `stage/...`.
+    """Write the column `column_name(model, column)`, and beside it `confidence/...`, of stages `stage/...`, and of a
+    success classifier `done/...`, its decisions: a reward.
 
     Episodes that are labelled already are skipped, so a run that was interrupted goes on. The answer has `column`,
     `columns`, `episodes` and `images` (of this run), `skipped`, `images_per_s` and `kind`. `progress` counts episodes.
@@ -78,8 +85,11 @@ def label_dataset(
     suffix = name.partition("/")[2]
     attributes = made_by(model)
     wanted = {f"confidence/{suffix}": ("confidence", "float32")}
+    attributes_of = {f"done/{suffix}": {**attributes, "kind": "reward"}}
     if getattr(model.config, "stages", ()):  # type: ignore[attr-defined]
         wanted[f"stage/{suffix}"] = ("stage", "int32")
+    if model.kind == "success":
+        wanted[f"done/{suffix}"] = ("done", "bool")
     wanted[name] = ("value", "float32")  # the last one, for an episode that has it is not scored again
     started_s, images, episodes = time.perf_counter(), 0, 0
     with data.store.column_writer(name, ArraySpec(()), attributes) as writer:
@@ -102,7 +112,7 @@ def label_dataset(
     steps = sum(data.store.episodes[index].length for index in missing)
     groups = data.groups(missing, work.group_steps(steps, step_bytes))
     keep_memory()  # pages that the system gives anew would cost a small network a third of its time
-    results = _Writer(data.store, attributes)
+    results = _Writer(data.store, {key: attributes_of.get(key, attributes) for key in wanted})
     try:
         for ready in work.run(groups):
             indices = [index for group, _ in ready for index in group]
@@ -129,7 +139,8 @@ def label_dataset(
 class _Writer:
     """Makes what was scored durable, now and then and beside the scoring."""
 
-    def __init__(self, store: ZarrStore, attributes: Mapping[str, Any]) -> None:
+    def __init__(self, store: ZarrStore, attributes: Mapping[str, Mapping[str, Any]]) -> None:
+        """Attributes of each column by its name."""
         self._store, self._attributes = store, attributes
         self._pool = ThreadPoolExecutor(1, "write")
         self._scored: list[Scored] = []
@@ -159,7 +170,7 @@ class _Writer:
         self._scored, self._began_s = [], time.perf_counter()
 
 
-def _write(store: ZarrStore, scored: Sequence[Scored], attributes: Mapping[str, Any]) -> None:
+def _write(store: ZarrStore, scored: Sequence[Scored], attributes: Mapping[str, Mapping[str, Any]]) -> None:
     """Write (B, T) values of the episodes of each group, column by column."""
     for name, example in scored[0][1].items():
         values = {
@@ -167,5 +178,5 @@ def _write(store: ZarrStore, scored: Sequence[Scored], attributes: Mapping[str, 
             for group, columns in scored
             for row, index in enumerate(group)
         }
-        with store.column_writer(name, ArraySpec((), str(example.dtype)), attributes) as writer:
+        with store.column_writer(name, ArraySpec((), str(example.dtype)), attributes[name]) as writer:
             writer.write_all(values)
