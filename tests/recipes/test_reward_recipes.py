@@ -475,6 +475,40 @@ def test_progress_is_learned_from_as_a_difference_alone(dataset: Path, capsys: p
         run(["reward", "shape", str(dataset), "--progress", column])
 
 
+def test_each_way_to_shape_has_a_column_of_its_own_and_a_failed_one_has_none(dataset: Path) -> None:
+    store = ZarrStore.open(dataset)
+    for name, count in (("progress/mine", 8), ("reward/some", 3)):
+        kind = "potential" if name == "progress/mine" else "reward"
+        with store.column_writer(name, ArraySpec(()), {"kind": kind}) as writer:
+            for index, info in enumerate(store.episodes[:count]):
+                writer.write(index, np.linspace(0.2, 0.9, info.length, dtype=np.float32))
+    words = ["reward", "shape", str(dataset), "--progress", "progress/mine"]
+    before = set(ZarrStore.open(dataset).columns)
+    for reward, message in (
+        ("nosuch", "unknown dataset field 'nosuch'"),
+        ("proprio", "proprio is float32 .* a step, no reward"),
+        ("progress/mine", "stays near the goal"),
+        ("reward/some", "has no values for episode"),
+    ):
+        with pytest.raises(RobolearnError, match=message):
+            run([*words, "--reward", reward])
+        assert set(ZarrStore.open(dataset).columns) == before
+    ways = [["--scale", "100"], [], ["--scale", "1e6"], ["--reward", "reward/some"], ["--as", "reward/mine"]]
+    with store.column_writer("reward/some", ArraySpec(()), {"kind": "reward"}) as writer:
+        for index in writer.missing:
+            writer.write(index, np.ones(store.episodes[index].length, np.float32))
+    for way in ways:
+        assert run([*words, *way]) == 0
+    store = ZarrStore.open(dataset)
+    suffixes = ("shaped-mine-0.99", "shaped-mine-0.99-x100", "shaped-mine-0.99-x1e06")
+    names = [f"reward/{name}" for name in (*suffixes, "shaped-mine-0.99-reward-some", "mine")]
+    assert set(store.columns) == {*before, *names}
+    plain, scaled = (store.read(3, [name])[name] for name in names[:2])  # of a failure
+    np.testing.assert_allclose(scaled, 100.0 * plain, rtol=1e-4)
+    with pytest.raises(DatasetError, match="of other attributes"):
+        run([*words, "--as", "reward/mine", "--scale", "2"])
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -43,12 +43,18 @@ WRITE_EVERY_S = 1.0  # at most: to make little durable takes a disk as long as m
 def column_name(model: RewardModel, wanted: str = "") -> str:
     """`reward/vlm-<version>`; of `wanted`, what is missing: the version behind `reward/vlm`, model and version behind
     `reward`. A full name is taken as it is. Raises SpecError for the name of what is written beside it."""
-    kind, _, name = wanted.partition("/")
-    if kind in BESIDE:
-        raise SpecError(f"column {wanted!r}: {kind}/... is written beside the value; name it otherwise, as reward/mine")
+    kind, _, name = check_name(wanted).partition("/")
     if name and name.endswith(model.version):
         return wanted
     return f"{kind or COLUMN_KINDS[model.kind]}/{name or model.id}-{model.version}"
+
+
+def check_name(wanted: str) -> str:
+    """The name that somebody wants for a column. Raises SpecError for one that is written beside another."""
+    kind = wanted.partition("/")[0]
+    if kind in BESIDE:
+        raise SpecError(f"column {wanted!r}: {kind}/... is written beside the value; name it otherwise, as reward/mine")
+    return wanted
 
 
 def made_by(model: RewardModel) -> dict[str, Any]:
