@@ -35,8 +35,9 @@ from robolearn.recipes.rewards.read_ahead import ReadAhead
 from robolearn.recipes.rewards.settings import TrainingSettings
 from robolearn.recipes.rewards.shape import shape_dataset
 from robolearn.recipes.rewards.tool_policy import labelled_buffer
-from robolearn.recipes.rewards.training import TRAINERS, split_episodes, train_reward
+from robolearn.recipes.rewards.training import ONE_CAMERA, TRAINERS, split_episodes, train_reward
 from robolearn.recipes.rewards.weights import weigh_dataset
+from robolearn.rewards import REWARDS
 from robolearn.rewards.audit import METRIC_WORDS
 from robolearn.rewards.features import EncoderConfig
 from robolearn.rewards.preference import EQUAL, SECOND, UNSURE
@@ -516,6 +517,28 @@ def test_each_way_to_shape_has_a_column_of_its_own_and_a_failed_one_has_none(dat
         (["label", "{d}", "--reward", "sucess"], "did you mean success"),
         (["label", "{d}", "--reward", "progress"], "has to be trained first: robolearn reward train progress"),
         (["label", "{d}", "--reward", "keypoints"], "needs waypoints"),
+        (["label", "{d}", "--reward", "keypoints", "--config", "{d}.json"], "0 waypoints came"),
+        (["label", "{d}", "--reward", "keypoints", "--config", "{d}/none"], "does not hold the settings of keypoints"),
+        *(
+            (["label", "{d}", "--reward", name, "--config", "{d}.json"], f"has to be .* robolearn reward train {name} ")
+            for name in sorted(set(REWARDS) - {"vlm", "keypoints"})
+        ),
+        (["label", "{d}", "--reward", "{m}", "--config", "{d}.json"], "settings of its own; leave --config out"),
+        (["label", "{d}", "--reward", "hop", "--endpoint-model", "q", "--every", "0"], "give at least 1"),
+        (["label", "{d}", "--reward", "vlm", "--batch-size", "0"], "batches of 0 pictures; give at least 1"),
+        (["label", "{d}", "--reward", "vlm", "--goal", ""], "a prompt of the goal or the baseline is empty"),
+        (["reward", "audit", "{d}", "--reward", "vlm"], "name the folder of `robolearn reward train vlm"),
+        (
+            ["reward", "train", "progress", "--dataset", "{d}", "--out", "x", "--camera"],
+            "looks at one camera or more; none came",
+        ),
+        *(
+            (
+                ["reward", "train", name, "--dataset", "{d}", "--out", "x", "--camera", "front", "wrist"],
+                f"{name} looks at one camera; front, wrist came",
+            )
+            for name in ONE_CAMERA
+        ),
         (["label", "{d}", "--reward", "{m}", "--as", "confidence/x"], "is written beside the value; name it otherwise"),
         (["label", "{d}", "--reward", "vlm", "--alpha", "0.5", "--goal", "x"], "without a baseline"),
         (["reward", "audit", "{d}", "--reward", "reward/none"], "unknown column or reward model 'reward/none'"),
@@ -536,6 +559,7 @@ def test_bad_input_is_one_line_and_writes_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path(f"{dataset}.json").write_text("{}")
     monkeypatch.setattr("robolearn.rewards.http_client.FIRST_PAUSE_S", 0.0)
     before = sorted(dataset.rglob("*"))
     with pytest.raises(RobolearnError, match=message) as error:

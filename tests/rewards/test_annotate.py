@@ -118,6 +118,14 @@ def test_the_task_and_a_file_annotate_and_progress_learns_from_it(dataset: Path,
     assert known.starts[0] == [0, 2]  # the first author in the order of names
 
 
+def test_the_task_needs_no_pictures_to_annotate(tmp_path: Path) -> None:
+    collect_episodes(CollectConfig("reach-v1", image_size=0), tmp_path / "d", 1)
+    assert run(["reward", "annotate", str(tmp_path / "d"), "--by", "task"]) == 0
+    assert [mark[2] for mark in marks(tmp_path / "d", 0)] == ["approach", "settle"]
+    with pytest.raises(RobolearnError, match="has no camera images"):
+        run(["reward", "annotate", str(tmp_path / "d"), "--by", "vlm", "--endpoint-model", "tiny"])
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
