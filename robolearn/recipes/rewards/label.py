@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from math import prod
@@ -22,7 +22,10 @@ from robolearn.recipes.rewards.data import RewardData, cameras_of
 from robolearn.recipes.rewards.read_ahead import ReadAhead
 from robolearn.recipes.rewards.settings import Report
 from robolearn.recipes.rewards.side_by_side import SideBySide
+from robolearn.rewards.hop import asked_steps
 from robolearn.rewards.reward_model import Episodes, Kind, RewardModel, lasting_settings
+from robolearn.rewards.score_client import RemoteReward
+from robolearn.rewards.vlm_labels import UnreadableHopError
 from robolearn.specs import ArraySpec
 
 COLUMN_KINDS: dict[Kind, str] = {"reward": "reward", "potential": "progress", "success": "success"}
@@ -59,12 +62,14 @@ def check_name(wanted: str) -> str:
 
 def made_by(model: RewardModel) -> dict[str, Any]:
     """Attributes of the columns that a model writes; where and how it ran is left out, so that others can go on."""
+    config = model.config  # type: ignore[attr-defined]
+    settings = model.settings if isinstance(model, RemoteReward) else lasting_settings(config)
     return {
         "model": model.id,
         "version": model.version,
         "kind": model.kind,
         "causal": model.causal,
-        "settings": lasting_settings(model.config),  # type: ignore[attr-defined]
+        "settings": settings,
     }
 
 
@@ -114,7 +119,7 @@ def label_dataset(
     if device.type == "cuda":
         work = ReadAhead(data, cameras, score, device)
     else:
-        work = SideBySide(lambda group: score(data.episodes(group, cameras)))
+        work = SideBySide(lambda group: _at_its_step(score, data, group, cameras, model))
     steps = sum(data.store.episodes[index].length for index in missing)
     groups = data.groups(missing, work.group_steps(steps, step_bytes))
     keep_memory()  # pages that the system gives anew would cost a small network a third of its time
@@ -140,6 +145,20 @@ def label_dataset(
         "images": images,
         "images_per_s": images / wall_s if images else 0.0,
     }
+
+
+def _at_its_step(
+    score: Callable[[Episodes], Columns], data: RewardData, group: list[int], cameras: Sequence[str], model: RewardModel
+) -> Columns:
+    """The scores of a group of episodes; an answer that cannot be read is told with its episode and step."""
+    episodes = data.episodes(group, cameras)
+    try:
+        return score(episodes)
+    except UnreadableHopError as error:
+        every = model.config.every  # type: ignore[attr-defined]
+        row, number = divmod(error.pair, len(asked_steps(episodes.shape[1], every)))
+        name = data.store.episodes[group[row]].id
+        raise SpecError(f"episode {name}, step {number * every}: {error}") from error
 
 
 class _Writer:
