@@ -5,14 +5,14 @@ Pairs in two questions, as in RL-VLM-F (Wang et al. 2024): one about both pictur
 to a word; what cannot be read is unsure, and pictures that are the same are never asked about. Stages as in SARM (Chen
 et al. 2025): first frames of a film strip, refused unless each stage comes once and in order. Hops as in Robo-Dopamine
 (Tan et al. 2025), three signals as in Large Reward Models (2026). Answers are parsed, never trusted: an unreadable hop
-or signal is an error, an unreadable preference is unsure.
+or signal is an error, an unreadable preference is unsure; each is asked again the next time.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -61,10 +61,13 @@ def compare(client: VisionClient, goal: str, first: Image, second: Image) -> int
     """FIRST, SECOND or UNSURE: which of two images (H, W, 3) is nearer to the goal."""
     if np.array_equal(first, second):
         return UNSURE
-    analysis = client.ask(LOOK.format(goal=goal), [first, second])
-    words = set(re.findall(r"[a-z]+", client.ask(DECIDE.format(goal=goal, analysis=analysis)).lower()))
-    named = words & {"first", "second", "unsure"}
-    return {frozenset({"first"}): FIRST, frozenset({"second"}): SECOND}.get(frozenset(named), UNSURE)
+    analysis = client.ask(LOOK.format(goal=goal), [first, second], lambda answer: bool(answer.strip()))
+    decision = client.ask(DECIDE.format(goal=goal, analysis=analysis), (), lambda answer: len(_named(answer)) == 1)
+    return {frozenset({"first"}): FIRST, frozenset({"second"}): SECOND}.get(_named(decision), UNSURE)
+
+
+def _named(answer: str) -> frozenset[str]:
+    return frozenset(re.findall(r"[a-z]+", answer.lower())) & {"first", "second", "unsure"}
 
 
 def stage_starts(
@@ -76,19 +79,34 @@ def stage_starts(
     """
     shown = np.unique(np.linspace(0, len(images) - 1, pictures).round().astype(int))
     question = STAGES.format(count=len(shown), instruction=instruction, stages=", ".join(stages), number=len(stages))
-    answer = client.ask(question, [images[step] for step in shown])
-    match = re.search(r"\[[^\[\]]*\]", answer)
-    try:
-        starts = [int(number) for number in json.loads(match[0])] if match else []
-    except (ValueError, TypeError):
-        starts = []
-    growing = all(a < b for a, b in pairwise(starts))
-    if len(starts) != len(stages) or starts[0] != 0 or not growing or starts[-1] >= len(shown):
+
+    def starts_in(answer: str) -> list[int]:
+        """Empty where there are none."""
+        match = re.search(r"\[[^\[\]]*\]", answer)
+        try:
+            starts = [int(number) for number in json.loads(match[0])] if match else []
+        except (ValueError, TypeError):
+            return []
+        growing = all(a < b for a, b in pairwise(starts))
+        fits = len(starts) == len(stages) and starts[0] == 0 and growing and starts[-1] < len(shown)
+        return starts if fits else []
+
+    answer = client.ask(question, [images[step] for step in shown], lambda answer: bool(starts_in(answer)))
+    starts = starts_in(answer)
+    if not starts:
         raise SpecError(
             f"the model answers {answer[:60]!r} for the stages {', '.join(stages)}; expected {len(stages)} growing "
             f"numbers from 0 to {len(shown) - 1}; annotate this episode by hand"
         )
     return tuple(int(shown[number]) for number in starts)
+
+
+class UnreadableHopError(SpecError):
+    """A hop that cannot be read; `pair` is its number among those that were asked for."""
+
+    def __init__(self, answer: str, pair: int) -> None:
+        super().__init__(f"the model answers {answer[:60]!r} for a hop; expected a number from -100 to 100; ask again")
+        self.pair = pair
 
 
 class AskedHops:
@@ -99,15 +117,20 @@ class AskedHops:
 
     def hops(self, before: Tensor, after: Tensor, text: Sequence[str]) -> Tensor:
         answers = [
-            self._hop(goal, one, two)
-            for goal, one, two in zip(text, before.cpu().numpy(), after.cpu().numpy(), strict=True)
+            self._hop(goal, one, two, pair)
+            for pair, (goal, one, two) in enumerate(zip(text, before.cpu().numpy(), after.cpu().numpy(), strict=True))
         ]
         return torch.tensor(answers, device=before.device)
 
-    def _hop(self, goal: str, before: Image, after: Image) -> float:
+    def _hop(self, goal: str, before: Image, after: Image, pair: int) -> float:
         if np.array_equal(before, after):
             return 0.0
-        return _percent(self._client.ask(HOP.format(goal=goal), [before, after]), "a hop", -100)
+        question = HOP.format(goal=goal)
+        answer = self._client.ask(question, [before, after], lambda answer: _percent(answer) is not None)
+        percent = _percent(answer)
+        if percent is None:
+            raise UnreadableHopError(answer, pair)
+        return percent / 100.0
 
 
 class AskedSignals:
@@ -122,26 +145,43 @@ class AskedSignals:
         return torch.tensor(answers, device=now.device).T
 
     def _signals(self, goal: str, start: Image, before: Image, now: Image) -> tuple[float, float, float]:
-        ask = self._client.ask
-        process = _percent(ask(PROCESS.format(goal=goal), [start, now]), "the process", 0)
-        completion = _word(ask(COMPLETION.format(goal=goal), [now]), "the completion", {"no": 0.0, "yes": 1.0})
+        process = self._read(PROCESS.format(goal=goal), [start, now], _share, "the process", "a number from 0 to 100")
+        done, nearer = {"yes": 1.0, "no": 0.0}, {"first": -1.0, "second": 1.0, "same": 0.0}
+        completion = self._read(COMPLETION.format(goal=goal), [now], _meaning(done), "the completion", "yes or no")
         if np.array_equal(before, now):
             return process, completion, 0.0
-        nearer = {"first": -1.0, "second": 1.0, "same": 0.0}
-        return process, completion, _word(ask(CONTRAST.format(goal=goal), [before, now]), "the contrast", nearer)
+        question, wanted = CONTRAST.format(goal=goal), "first, second or same"
+        return process, completion, self._read(question, [before, now], _meaning(nearer), "the contrast", wanted)
+
+    def _read(self, question: str, images: list[Image], read: Reader, what: str, wanted: str) -> float:
+        answer = self._client.ask(question, images, lambda answer: read(answer) is not None)
+        value = read(answer)
+        if value is None:
+            raise SpecError(f"the model answers {answer[:60]!r} for {what}; expected {wanted}; ask again")
+        return value
 
 
-def _percent(answer: str, what: str, least: int) -> float:
-    """The share of 1 that an answer gives in percent. Raises SpecError for what is no number from `least` to 100."""
+Reader = Callable[[str], float | None]
+"""What an answer means; None where it cannot be read."""
+
+
+def _percent(answer: str) -> float | None:
+    """The first number of an answer; None where there is none from -100 to 100."""
     number = re.search(r"[-+]?\d+(?:\.\d+)?", answer.replace("\N{MINUS SIGN}", "-"))
-    if number is None or not least <= float(number[0]) <= 100.0:
-        raise SpecError(f"the model answers {answer[:60]!r} for {what}; expected a number from {least} to 100")
-    return float(number[0]) / 100.0
+    return float(number[0]) if number is not None and abs(float(number[0])) <= 100.0 else None
 
 
-def _word(answer: str, what: str, meanings: Mapping[str, float]) -> float:
-    """What the one word means that an answer holds. Raises SpecError where it holds none of them or several."""
-    named = set(re.findall(r"[a-z]+", answer.lower())) & set(meanings)
-    if len(named) != 1:
-        raise SpecError(f"the model answers {answer[:60]!r} for {what}; expected one word of {', '.join(meanings)}")
-    return meanings[named.pop()]
+def _share(answer: str) -> float | None:
+    """The share of 1 that an answer gives in percent."""
+    percent = _percent(answer)
+    return percent / 100.0 if percent is not None and percent >= 0.0 else None
+
+
+def _meaning(meanings: Mapping[str, float]) -> Reader:
+    """Reads the one of these words that an answer holds; not where it holds several."""
+
+    def read(answer: str) -> float | None:
+        named = set(re.findall(r"[a-z]+", answer.lower())) & set(meanings)
+        return meanings[named.pop()] if len(named) == 1 else None
+
+    return read

@@ -86,8 +86,8 @@ def test_three_signals_are_asked_every_k_steps_and_held(
     [
         ("percent of the task", "far", "'far' for the process; expected a number from 0 to 100"),
         ("percent of the task", "-5", "'-5' for the process; expected a number from 0 to 100"),
-        ("yes or no", "yes and no", "for the completion; expected one word of no, yes"),
-        ("first, second or same", "neither", "for the contrast; expected one word of first, second, same"),
+        ("yes or no", "yes and no", "for the completion; expected yes or no"),
+        ("first, second or same", "neither", "for the contrast; expected first, second or same"),
     ],
 )
 def test_a_signal_that_cannot_be_read_is_an_error(
@@ -116,7 +116,7 @@ def test_requests_and_cost_of_a_labelling_are_told_and_bounded(
     assert re.search(rf"^{sent} requests, \d+ answered from the cache, cost {cost}$", capsys.readouterr().err, re.M)
     with pytest.raises(RobolearnError, match="--max-cost without a price stops nothing"):
         label(dataset, server, "hop", "--max-cost", "1")
-    with pytest.raises(SpecError, match="a model is asked every 0 steps"):
+    with pytest.raises(RobolearnError, match="--every 0"):
         label(dataset, server, "three_signals", "--every", "0")
 
 
