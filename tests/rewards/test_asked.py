@@ -18,6 +18,7 @@ from robolearn.cli import run
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import RobolearnError, SpecError
 from robolearn.recipes.collect import CollectConfig, collect_episodes
+from robolearn.rewards.code.client import ChatClient
 
 EVERY = 8
 
@@ -141,3 +142,20 @@ def test_an_annotation_tells_what_it_asked(
     )
     assert run(["reward", "annotate", str(dataset), "--by", "task", "--json"]) == 0
     assert "cost" not in json.loads(capsys.readouterr().out)
+
+
+def test_a_written_reward_tells_what_it_asked(
+    server: ModelServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_reward(task: str, client: ChatClient, *rest: Any, **more: Any) -> dict[str, Any]:
+        client.answers([{"role": "user", "content": [{"type": "text", "text": "yes or no"}]}], 2)
+        return {"reward": "[]", "candidates": 2, "failed": 0, "metric": 0.5, "checkpoint": "x"}
+
+    monkeypatch.setattr("robolearn.recipes.rewards.write.write_reward", write_reward)
+    wire = ["--endpoint", server.config.url, "--endpoint-model", "tiny", "--cache", str(tmp_path / "answers")]
+    words = ["reward", "write", "reach-v1", "--out", str(tmp_path / "x"), *wire, "--input-price", "1000"]
+    assert run(words) == 0
+    assert "2 requests, 0 answered from the cache, cost 2.00" in capsys.readouterr().err
+    assert run([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["requests"], told["cached"], told["cost"]) == (0, 2, 0.0)
