@@ -214,6 +214,10 @@ def train(
     if "overlap_share" in result:
         say(f"of the environments' steps, {result['overlap_share']:.0%} of the time passed beside updates")
     say(f"checkpoint: {result['checkpoint']}")
+    if resume is not None and "update" not in result["time_shares"]:
+        say(
+            f"nothing was left to do: {resume} has its {result['steps']} steps; begin another with --init-from {resume}"
+        )
     if result["interrupted"]:
         say(f"interrupted at step {result['steps']}; go on with: robolearn train {algorithm} --resume {request.run}")
         return EXIT_INTERRUPTED

@@ -88,6 +88,7 @@ def train_policy(request: TrainRequest, progress: Progress = lambda done, text: 
         if request.task not in (None, task, begun.get("data_task")):
             raise SpecError(f"{request.resume} learns in {task or dataset}, not in {request.task}; leave it out")
     config, online = configure(request)
+    asked = read_settings(request.settings)
     common = {
         "algorithm": request.algorithm,
         "out": request.run,
@@ -96,6 +97,7 @@ def train_policy(request: TrainRequest, progress: Progress = lambda done, text: 
         "config": config,
         "resume": request.resume,
         "init_from": request.init_from,
+        "keep_temperature": "initial_temperature" not in asked,
         "compute": request.compute,
         "progress": progress,
     }

@@ -47,6 +47,7 @@ def train_offline(
     config: Any = None,
     resume: Path | None = None,
     init_from: Path | None = None,
+    keep_temperature: bool = True,
     reward: str = SUCCESS,
     task: str | None = None,
     compute: Compute = Compute(),  # noqa: B008, it is frozen
@@ -56,7 +57,8 @@ def train_offline(
 
     reward: of transitions, a field or column of the dataset, or `success`. task: read the dataset as the environments
     of this task would show it, so that the training can go on there; `success` is then the field `reward` where there
-    is one. init_from: a run whose networks to begin with. Ctrl-C saves and returns. In several processes, which
+    is one. init_from: a run whose networks to begin with; `keep_temperature`: and whose temperature. Ctrl-C saves and
+    returns. In several processes, which
     `torchrun` starts, each learns from its share of a batch that many times as large, and the first one writes the run.
 
     The result has `checkpoint` (of chunks the best by validation loss, else the latest), `latest_checkpoint`,
@@ -104,9 +106,10 @@ def train_offline(
         restore(learner, resume, tensors)
         if processes.first:
             run = Run.resume(out, (*columns, "validation_loss"), learner.gradient_step)
+        progress(learner.gradient_step, "")
     else:
         if init_from is not None:
-            initialise(learner, init_from, read_state(init_from)[0])
+            initialise(learner, init_from, read_state(init_from)[0], keep_temperature)
         origin = {"dataset": str(dataset), "reward": reward, "data_task": task, "episodes": dict(data.split)}
         about = run_config(algorithm, seed, settings, compute, **origin)
         if processes.first:
