@@ -7,6 +7,7 @@ episodes are named in config.yaml, so a dataset that has grown meanwhile changes
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +20,7 @@ from robolearn.datasets.sampler import SUCCESS, Sampler, SamplerConfig, Transiti
 from robolearn.datasets.stats import summarize
 from robolearn.datasets.store import EpisodeInfo, Store
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.errors import DatasetError
+from robolearn.errors import DatasetError, SpecError
 from robolearn.networks.normalizer import FieldStatistics
 from robolearn.policies.gaussian import vector_spec
 from robolearn.policies.instruction import embed
@@ -171,7 +172,7 @@ class TransitionData:
     ) -> None:
         store = ZarrStore.open(dataset)
         check_reward(store, reward, discount)
-        self.spec = vector_spec(store.spec.interface, privileged)
+        self.spec = seen_spec(dataset, store, privileged)
         if split is None:
             usable = [i.id for i in store.episodes if i.length > 0 and not (successful and i.success is False)]
             split = {"train": usable, "validation": []}
@@ -211,6 +212,22 @@ class Transitions:
         batch = self._sampler.sample(batch_size, rng)
         batch.pop("action_mask", None)
         return batch
+
+
+def seen_spec(dataset: Path, store: Store, privileged: bool) -> InterfaceSpec:
+    """What a policy of vectors sees of the dataset; poses of bodies may lie there beside the observation. Raises
+    SpecError where they are wanted and there are none, and what `vector_spec` raises."""
+    interface = store.spec.interface
+    if privileged:
+        poses = {name: field for name, field in store.spec.extra.items() if name.startswith("pose_")}
+        observation = {**interface.observation, **poses}
+        if not any(name.startswith("pose_") for name in observation):
+            raise SpecError(
+                f"policy.privileged wants the poses of bodies, and {dataset} has {', '.join(observation)}; collect "
+                "episodes of the twin, or leave it out"
+            )
+        interface = replace(interface, observation=observation)
+    return vector_spec(interface, privileged)
 
 
 def check_values(

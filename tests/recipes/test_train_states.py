@@ -1,0 +1,53 @@
+"""Training of policies of vectors on episodes of the twin, without and with a task."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from robolearn.algorithms.hiql import HIQLConfig
+from robolearn.algorithms.iql import IQLConfig
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.errors import SpecError
+from robolearn.policies.checkpoint import load_policy
+from robolearn.policies.gaussian import GaussianPolicyConfig
+from robolearn.policies.hierarchical import HierarchicalPolicyConfig
+from robolearn.recipes.collect import CollectConfig, collect_episodes
+from robolearn.recipes.evaluate import evaluate_policy
+from robolearn.recipes.train_offline import train_offline
+
+TASK = "push-v1"
+PRIVILEGED: dict[str, Any] = {"hidden_sizes": (8,), "privileged": True}
+IQL = IQLConfig(policy=GaussianPolicyConfig(**PRIVILEGED), critic_hidden_sizes=(8,), batch_size=8)
+HIQL = HIQLConfig(policy=HierarchicalPolicyConfig(**PRIVILEGED), value_hidden_sizes=(8,), batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("states") / "push.zarr"
+    collect_episodes(CollectConfig(task=TASK, image_size=0, perturbation=0.0), path, 2, seed=0)
+    return path
+
+
+def test_a_goal_may_be_about_bodies(dataset: Path, tmp_path: Path) -> None:
+    result = train_offline("hiql", dataset, tmp_path / "run", 2, config=HIQL)
+    policy = load_policy(result["checkpoint"])
+    assert {"proprio", "pose_puck", "goal_pose_puck"} <= set(policy.spec.observation)
+    assert set(policy.statistics) == {name for name in policy.spec.observation if not name.startswith("goal_")}
+    assert evaluate_policy(result["checkpoint"], TASK, 1)["episodes"] == 1
+
+
+def test_transitions_have_poses_on_request(dataset: Path, tmp_path: Path) -> None:
+    result = train_offline("iql", dataset, tmp_path / "run", 2, config=IQL)
+    assert {"proprio", "pose_puck"} <= set(load_policy(result["checkpoint"]).spec.observation)
+
+
+@pytest.mark.parametrize(("algorithm", "config"), [("iql", IQL), ("hiql", HIQL)])
+def test_without_poses_none_are_promised(algorithm: str, config: Any, dataset: Path, tmp_path: Path) -> None:
+    bare = ZarrStore.create(tmp_path / "d", replace(ZarrStore.open(dataset).spec, extra={})).path
+    with pytest.raises(SpecError, match=r"wants the poses of bodies, and .* has proprio; collect"):
+        train_offline(algorithm, bare, tmp_path / "run", 2, config=config)
+    assert not (tmp_path / "run").exists()
