@@ -51,3 +51,8 @@ def test_without_poses_none_are_promised(algorithm: str, config: Any, dataset: P
     with pytest.raises(SpecError, match=r"wants the poses of bodies, and .* has proprio; collect"):
         train_offline(algorithm, bare, tmp_path / "run", 2, config=config)
     assert not (tmp_path / "run").exists()
+
+
+def test_chunks_are_not_read_as_a_task_shows_them(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="bc learns from chunks, which no task shows"):
+        train_offline("bc", dataset, tmp_path / "run", 2, task=TASK)
