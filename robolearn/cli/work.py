@@ -203,6 +203,8 @@ def train(
     request = replace(request, num_envs=num_envs, compute=Compute(device, compile, precision), settings=set)
     if request.begins_with:
         say(f"{task} begins with --set {' '.join(request.begins_with)}")
+    if remark := request.remark:
+        say(f"remark: {remark}")
     beside_it = beside(web, request.run, dataset, offline_data)
     with beside_it, ProgressBar(f"train {algorithm}", request.total_steps, "step") as bar:
         result = train_policy(request, bar.update)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from robolearn.algorithms.hiql import HIQLConfig
 from robolearn.algorithms.iql import IQLConfig
+from robolearn.datasets.edit import relabel
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import SpecError
 from robolearn.policies.checkpoint import load_policy
@@ -17,6 +19,7 @@ from robolearn.policies.gaussian import GaussianPolicyConfig
 from robolearn.policies.hierarchical import HierarchicalPolicyConfig
 from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.evaluate import evaluate_policy
+from robolearn.recipes.train import TrainRequest
 from robolearn.recipes.train_offline import train_offline
 
 TASK = "push-v1"
@@ -53,6 +56,26 @@ def test_without_poses_none_are_promised(algorithm: str, config: Any, dataset: P
     assert not (tmp_path / "run").exists()
 
 
+def relabelled(dataset: Path, path: Path, **changes: Any) -> Path:
+    """A copy whose episodes are all said to be so."""
+    shutil.copytree(dataset, path)
+    relabel(path, [0, 1], changes)
+    return path
+
+
 def test_chunks_are_not_read_as_a_task_shows_them(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="bc learns from chunks, which no task shows"):
         train_offline("bc", dataset, tmp_path / "run", 2, task=TASK)
+
+
+def test_a_remark_tells_what_is_missed_without_a_task(dataset: Path, tmp_path: Path) -> None:
+    request = TrainRequest("iql", dataset)
+    assert request.remark == (
+        f"{dataset} is of push-v1; without --task iql sees proprio alone and acts as recorded, with --task push-v1 as "
+        "in the task"
+    )
+    assert "proprio, pose_tool, pose_puck" in replace(request, settings=("policy.privileged=true",)).remark
+    for other in ({"task": TASK}, {"algorithm": "hiql"}, {"algorithm": "bc"}, {"resume": tmp_path}):
+        assert not replace(request, **other).remark
+    elsewhere = relabelled(dataset, tmp_path / "d", task="in the kitchen")
+    assert not replace(request, dataset=elsewhere).remark
