@@ -11,16 +11,20 @@ import pytest
 
 from robolearn.algorithms.hiql import HIQLConfig
 from robolearn.algorithms.iql import IQLConfig
+from robolearn.algorithms.state_bc import StateBCConfig
 from robolearn.datasets.edit import relabel
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.errors import SpecError
+from robolearn.errors import DatasetError, SpecError
 from robolearn.policies.checkpoint import load_policy
-from robolearn.policies.gaussian import GaussianPolicyConfig
+from robolearn.policies.gaussian import GaussianPolicyConfig, vector_spec
 from robolearn.policies.hierarchical import HierarchicalPolicyConfig
 from robolearn.recipes.collect import CollectConfig, collect_episodes
+from robolearn.recipes.demonstrations import demonstrations
+from robolearn.recipes.environments import make_environments
 from robolearn.recipes.evaluate import evaluate_policy
 from robolearn.recipes.train import TrainRequest
 from robolearn.recipes.train_offline import train_offline
+from robolearn.specs import InterfaceSpec
 
 TASK = "push-v1"
 PRIVILEGED: dict[str, Any] = {"hidden_sizes": (8,), "privileged": True}
@@ -33,6 +37,12 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("states") / "push.zarr"
     collect_episodes(CollectConfig(task=TASK, image_size=0, perturbation=0.0), path, 2, seed=0)
     return path
+
+
+def task_spec(task: str) -> InterfaceSpec:
+    envs = make_environments(task, 1)
+    envs.close()
+    return vector_spec(envs.interface, privileged=True)
 
 
 def test_a_goal_may_be_about_bodies(dataset: Path, tmp_path: Path) -> None:
@@ -79,3 +89,32 @@ def test_a_remark_tells_what_is_missed_without_a_task(dataset: Path, tmp_path: P
         assert not replace(request, **other).remark
     elsewhere = relabelled(dataset, tmp_path / "d", task="in the kitchen")
     assert not replace(request, dataset=elsewhere).remark
+
+
+@pytest.mark.parametrize("task", [None, TASK, f"tool:{TASK}"])
+def test_outcomes_that_nobody_told_are_no_failures(task: str | None, dataset: Path, tmp_path: Path) -> None:
+    unknown = relabelled(dataset, tmp_path / "d", success=None)
+    with pytest.raises(DatasetError, match=r"nobody said whether episode .* succeeded") as caught:
+        train_offline("iql", unknown, tmp_path / "run", 2, config=IQL, task=task)
+    assert "\n" not in str(caught.value)
+    if task is not None:
+        with pytest.raises(DatasetError, match="nobody said"):
+            demonstrations(unknown, task, task_spec(task), 0.9, 1)
+
+
+@pytest.mark.parametrize("task", [None, TASK, f"tool:{TASK}"])
+def test_failures_alone_teach_nothing_but_may_lie_beside(task: str | None, dataset: Path, tmp_path: Path) -> None:
+    failed = relabelled(dataset, tmp_path / "d", success=False)
+    with pytest.raises(DatasetError, match="none of 2 episodes succeeded, so every reward is 0"):
+        train_offline("iql", failed, tmp_path / "run", 2, config=IQL, task=task)
+    if task is not None:
+        assert len(demonstrations(failed, task, task_spec(task), 0.9, 1)[0])
+
+
+@pytest.mark.parametrize("task", [None, TASK])
+def test_who_imitates_wants_no_rewards(task: str | None, dataset: Path, tmp_path: Path) -> None:
+    config = StateBCConfig(policy=GaussianPolicyConfig(**PRIVILEGED), batch_size=8)
+    unknown = relabelled(dataset, tmp_path / "d", success=None)
+    relabel(unknown, [0], {"success": False})
+    result = train_offline("state_bc", unknown, tmp_path / "run", 2, config=config, task=task)
+    assert result["train_episodes"] == 1
