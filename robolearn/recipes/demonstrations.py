@@ -149,7 +149,7 @@ def _of_tool(
         buffer.begin({"state": states[0]})
         for step, action in enumerate(actions):
             last = step == len(actions) - 1
-            over = last and episode.terminated
+            over = last and (episode.terminated or episode.success)
             buffer.append(action, float(over and episode.success), {"state": states[step + 1]}, over, last and not over)
     return buffer
 
@@ -178,6 +178,7 @@ def _relative(
 def _add(buffer: ReplayBuffer, store: Store, index: int, step: NDArray, reward: str) -> None:
     """One episode. What a column says of a state goes on for ever in the last one, for such a reward knows no end."""
     info = store.episodes[index]
+    over = info.terminated or bool(info.success)
     fields = [name for name in buffer.spec.observation if name != "command"]
     episode = store.read(index, [*fields, "action_sent", *((reward,) if reward != SUCCESS else ())])
     sent = episode["action_sent"].astype(np.float64)
@@ -194,5 +195,5 @@ def _add(buffer: ReplayBuffer, store: Store, index: int, step: NDArray, reward: 
         following = seen(row) if last else seen(row + 1)
         if reward != SUCCESS:
             buffer.append(action[row], float(episode[reward][row]), following, False, last)
-        elif not (last and not info.terminated):  # else what came after the last action was not recorded
+        elif over or not last:  # else what came after the last action was not recorded
             buffer.append(action[row], float(last and bool(info.success)), following, last, False)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from robolearn.algorithms.hiql import HIQLConfig
@@ -24,6 +25,7 @@ from robolearn.recipes.environments import make_environments
 from robolearn.recipes.evaluate import evaluate_policy
 from robolearn.recipes.train import TrainRequest
 from robolearn.recipes.train_offline import train_offline
+from robolearn.recipes.training_data import TransitionData
 from robolearn.specs import InterfaceSpec
 
 TASK = "push-v1"
@@ -118,3 +120,22 @@ def test_who_imitates_wants_no_rewards(task: str | None, dataset: Path, tmp_path
     relabel(unknown, [0], {"success": False})
     result = train_offline("state_bc", unknown, tmp_path / "run", 2, config=config, task=task)
     assert result["train_episodes"] == 1
+
+
+@pytest.mark.parametrize("task", [None, TASK, f"tool:{TASK}"])
+def test_a_success_is_the_end_even_where_the_episode_was_cut(task: str | None, dataset: Path, tmp_path: Path) -> None:
+    cut = relabelled(dataset, tmp_path / "d", success=True, terminated=False, truncated=True)
+    rng = np.random.default_rng(0)
+    if task is None:
+        batch = {name: values.numpy() for name, values in TransitionData(cut, IQL, "success", 0).batch(0, 2000).items()}
+    else:
+        batch = demonstrations(cut, task, task_spec(task), 0.9, 1)[0].sample(2000, rng)
+    ends = batch["reward"] == 1
+    assert ends.any()
+    np.testing.assert_array_equal(batch["bootstrap"] == 0, ends)
+    np.testing.assert_array_equal(batch["return_to_go"] == 1, ends)
+    relabel(cut, [0, 1], {"success": False})
+    if task is not None:
+        failed = demonstrations(cut, task, task_spec(task), 0.9, 1)[0].sample(2000, rng)
+        assert (failed["bootstrap"] == 1).all()
+        assert not failed["reward"].any()
