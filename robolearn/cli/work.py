@@ -246,8 +246,9 @@ def sweep(
         algorithm: see docs/learning.md.
         search: what settings may be: `name=a|b|c`, `name=low..high` or `name=low..high:log`.
         trials: how many trainings to run.
-        dataset: a dataset of demonstrations; what counts is the validation loss.
-        task: a task to learn in; what counts is the return of the last evaluation.
+        dataset: a dataset to learn from; of demonstrations, what counts is the validation loss.
+        task: a task to learn in; what counts is the return of the last evaluation. With a dataset of transitions or
+            goals, the task that each policy is judged in: by its success, or its return where there is none.
         out: folder of the sweep: a run for each trial, and sweep.json.
         steps: of each training.
         seed: of the search and of every training.
