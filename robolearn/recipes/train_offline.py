@@ -66,6 +66,8 @@ def train_offline(
     `train_episodes`, `validation_episodes`, `train_seconds` (of this call) and `time_shares`. Raises DatasetError
     before anything is written when the dataset cannot be learned from, and RobolearnError when the training diverges.
     """
+    if resume is None:
+        check_task(algorithm, task)
     split = None
     if resume is not None:
         begun, settings, compute = begun_config(resume)
@@ -81,8 +83,6 @@ def train_offline(
     check_settings(settings, seed)
     processes = Processes.join(compute)
     made = algorithm_class(algorithm)
-    if task is not None and made.learns_from != "transitions":
-        raise SpecError(f"{algorithm} learns from {made.learns_from}, which no task shows; leave --task out")
 
     started_s = time.perf_counter()
     watch = Stopwatch()
@@ -169,6 +169,13 @@ def train_offline(
         "train_seconds": time.perf_counter() - started_s,
         "time_shares": watch.shares(),
     }
+
+
+def check_task(algorithm: str, task: str | None) -> None:
+    """Raise SpecError for an algorithm that cannot read a dataset as a task would show it."""
+    learns_from = algorithm_class(algorithm).learns_from
+    if task is not None and learns_from != "transitions":
+        raise SpecError(f"{algorithm} learns from {learns_from}, which no task shows; leave --task out")
 
 
 def _validation_loss(learner: Algorithm, data: Data) -> float | None:
