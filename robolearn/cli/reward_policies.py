@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from robolearn.cli.output import Dataset, counted, print_json, say
-from robolearn.cli.rewards import reward_model
+from robolearn.cli.rewards import As, reward_model
 from robolearn.progress import ProgressBar
 
 TaskName = Annotated[str, Positional, arg(metavar="TASK")]
@@ -107,6 +107,7 @@ def reward_shape(
     discount: float = 0.99,
     scale: float = 1.0,
     reward: str = "success",
+    as_: As = "",
     json: bool = False,
 ) -> int:
     """Make a reward of progress: the discounted difference of it, on top of what is paid anyway (PBRS).
@@ -119,11 +120,12 @@ def reward_shape(
         discount: of the learner, per step; another one changes what is best.
         scale: of the progress, in units of the reward.
         reward: what is paid anyway: `success`, a field or a column.
+        as_: the column; by default reward/shaped-<progress>-<discount>, and more of what is other than by default.
     """
     from robolearn.recipes.rewards.shape import shape_dataset
     from robolearn.rewards.shaping import ShapingConfig
 
-    answer = shape_dataset(dataset, progress, ShapingConfig(discount, scale), reward)
+    answer = shape_dataset(dataset, progress, ShapingConfig(discount, scale), reward, as_)
     if json:
         print_json(answer)
     else:

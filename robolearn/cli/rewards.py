@@ -18,6 +18,8 @@ from robolearn.progress import ProgressBar
 RewardName = Annotated[str, Positional, arg(metavar="MODEL")]
 As = Annotated[str, arg(name="as")]
 
+UNTRAINED = ("vlm", "keypoints")  # models that learn nothing, and label as they are told to
+
 
 def label(
     dataset: Dataset,
@@ -60,7 +62,7 @@ def label(
         pretrained: of vlm: tag of the weights.
         model_dir: of vlm: a local open_clip directory, in the place of both names.
         camera: of vlm and hop: whose images are scored.
-        config: of other models: a JSON file with their settings.
+        config: of keypoints and vlm: a JSON file with its settings.
         endpoint: of hop: an OpenAI-compatible endpoint.
         endpoint_model: of hop: the model's name there.
         score_server: of hop: http://HOST:PORT of `robolearn reward serve`, in the place of an endpoint.
@@ -73,6 +75,8 @@ def label(
     """
     from robolearn.recipes.rewards.label import label_dataset
 
+    if every < 1:
+        raise RobolearnError(f"--every {every}: a question is asked every so many steps; give at least 1")
     if reward == "hop" and (endpoint_model or score_server):
         from robolearn.recipes.rewards.data import RewardData
         from robolearn.recipes.rewards.demonstrations import ask_hops
@@ -238,7 +242,7 @@ def reward_annotate(
     from robolearn.recipes.rewards.data import RewardData
     from robolearn.rewards.endpoint import Endpoint, EndpointConfig
 
-    data = RewardData(dataset)
+    data = RewardData(dataset, pictures=by == "vlm")
     named = None
     if by == "file":
         if file is None:
@@ -316,7 +320,9 @@ def reward_leaderboard(
 
 
 def _scored(name: str, column: Any) -> bool:
-    return "kind" in column.attributes and name.partition("/")[0] not in ("confidence", "stage")
+    from robolearn.recipes.rewards.label import BESIDE
+
+    return "kind" in column.attributes and name.partition("/")[0] not in BESIDE
 
 
 def _audit(dataset: Path, reward: tuple[str, ...], out: Path | None, device: str, json: bool, title: str) -> Any:
@@ -334,6 +340,11 @@ def _audit(dataset: Path, reward: tuple[str, ...], out: Path | None, device: str
             if name not in REWARDS and "://" not in name and not Path(name).exists():
                 labelled = [known for known, column in columns.items() if _scored(known, column)]
                 raise UnknownNameError("column or reward model", name, [*labelled, *REWARDS])
+            if name == "vlm":
+                raise RobolearnError(
+                    "vlm has no prompts here: name the folder of `robolearn reward train vlm --goal ... --out MODEL`, "
+                    "or a column of the dataset"
+                )
             model = reward_model(name, None, device, {}, {})
             models[f"{model.id}-{model.version}"] = model
     if not reward:
@@ -373,21 +384,24 @@ def reward_model(name: str, config: Path | None, device: str, vlm: dict[str, Any
     from robolearn.rewards.score_client import SCHEMES, RemoteReward
     from robolearn.rewards.vlm import VLMConfig
 
-    if name.startswith(SCHEMES):
-        return RemoteReward(name)
-    if name not in REWARDS and (Path(name).exists() or len(Path(name).parts) > 1):
-        return load_reward(Path(name), device)
+    trained = name.startswith(SCHEMES) or (name not in REWARDS and (Path(name).exists() or len(Path(name).parts) > 1))
+    if trained and config is not None:
+        raise RobolearnError(f"{name} was trained with settings of its own; leave --config out")
+    if trained:
+        return RemoteReward(name) if name.startswith(SCHEMES) else load_reward(Path(name), device)
     kind = reward_class(name)
+    if name not in UNTRAINED:
+        raise RobolearnError(f"{name} has to be trained first: robolearn reward train {name} --dataset ... --out MODEL")
     if config is not None:
         try:
             return kind(config_from_json(kind.config_type, json_module.loads(config.read_text(encoding="utf-8"))))
-        except (ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise RobolearnError(f"{config} does not hold the settings of {name}: {error}") from error
-    if name == "vlm":
-        return kind(replace(VLMConfig(**vlm), clip=OpenClipConfig(**clip)))
     if name == "keypoints":
-        raise RobolearnError("keypoints needs waypoints: give --config with a JSON file, see docs/rewards.md")
-    raise RobolearnError(f"{name} has to be trained first: robolearn reward train {name} --dataset ... --out MODEL")
+        raise RobolearnError(
+            "keypoints needs waypoints: give `robolearn label` --config with a JSON file, see docs/rewards.md"
+        )
+    return kind(replace(VLMConfig(**vlm), clip=OpenClipConfig(**clip)))
 
 
 def _missed(gates: Iterable[str]) -> str:

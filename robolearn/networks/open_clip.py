@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from robolearn.errors import CheckpointError
+from robolearn.errors import CheckpointError, SpecError
 from robolearn.networks.devices import usable_device
 from robolearn.networks.torchvision_guard import declare_torchvision_operators
 
@@ -42,9 +42,11 @@ class OpenClipConfig:
 
 class OpenClip:
     """A frozen CLIP in evaluation mode. Raises CheckpointError, in one line, where it cannot be had, and
-    SpecError for a device that is not there."""
+    SpecError for a device that is not there, or batches of nothing."""
 
     def __init__(self, config: OpenClipConfig) -> None:
+        if config.batch_size < 1:
+            raise SpecError(f"batches of {config.batch_size} pictures; give at least 1")
         self.config = config
         self.device = usable_device(config.device)
         model, self._tokenizer, (mean, std) = _load(config)

@@ -283,8 +283,9 @@ def tensors(batch: Mapping[str, NDArray], device: str) -> Batch:
 
 
 def check_reward(store: ZarrStore, reward: str, discount: float | None = None) -> None:
-    """Raise DatasetError for a column of progress: it reaches a learner as a difference alone. Raise SpecError for a
-    shaped one where the learner's discount is another than it was shaped for; None: not per step, and not compared."""
+    """Raise DatasetError for a column of progress, which reaches a learner as a difference alone, and of how sure of
+    success a classifier is, which does as decisions. Raise SpecError for a shaped one where the
+    learner's discount is another than it was shaped for; None: not per step, and not compared."""
     column = store.columns.get(reward)
     if column is None:
         return
@@ -295,6 +296,10 @@ def check_reward(store: ZarrStore, reward: str, discount: float | None = None) -
             f"{reward} is progress, and who is paid for it stays near the goal; make a reward of it with "
             f"`robolearn reward shape {store.name} --progress {reward}`"
         )
+    if column.attributes.get("kind") == "success":
+        decided = f"done/{reward.partition('/')[2]}"
+        there = "" if decided in store.columns else ", which `robolearn label` writes beside it"
+        raise DatasetError(f"{reward} is how sure a classifier is of success, no reward; learn from {decided}{there}")
 
 
 def field_statistics(store: Store, fields: Sequence[str], episodes: Sequence[int]) -> dict[str, FieldStatistics]:

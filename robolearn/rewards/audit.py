@@ -15,7 +15,7 @@ What cannot be measured on the episodes at hand is None and passes no gate. Lege
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,12 @@ class Scores:
     value: Sequence[Array]
     done: Sequence[bool] | None = None
     stage: Sequence[NDArray[np.int64]] | None = None
+
+    def of(self, rows: Sequence[int]) -> Scores:
+        """What it says of some of the episodes."""
+        done = None if self.done is None else [self.done[row] for row in rows]
+        stage = None if self.stage is None else [self.stage[row] for row in rows]
+        return replace(self, value=[self.value[row] for row in rows], done=done, stage=stage)
 
 
 @dataclass(frozen=True)

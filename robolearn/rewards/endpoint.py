@@ -1,7 +1,8 @@
 """A language or vision model behind any OpenAI-compatible endpoint, over plain HTTP.
 
 Nothing is asked twice: answers are kept on disk by the hash of their question, so that labelling can be interrupted and
-repeated without paying again. The key comes from an environment variable and is never written anywhere.
+repeated without paying again. Only an answer that cannot be read is asked for anew. The key comes from an environment
+variable and is never written anywhere.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +23,13 @@ from numpy.typing import NDArray
 from robolearn.errors import RobolearnError, SpecError
 from robolearn.rewards.code.client import Message
 from robolearn.rewards.http_client import HttpClient, Unanswered
+
+Readable = Callable[[str], bool]
+"""Whether an answer is of the form that was asked for."""
+
+
+def any_answer(answer: str) -> bool:
+    return True
 
 
 class EndpointError(RobolearnError):
@@ -48,8 +56,9 @@ class EndpointConfig:
 class VisionClient(Protocol):
     """Answers a question about pictures. Raises RobolearnError, in one line, when it cannot."""
 
-    def ask(self, question: str, images: Sequence[NDArray[np.uint8]] = ()) -> str:
-        """The answer to `question` about images (H, W, 3) uint8 RGB, which come before the words."""
+    def ask(self, question: str, images: Sequence[NDArray[np.uint8]] = (), readable: Readable = any_answer) -> str:
+        """The answer to `question` about images (H, W, 3) uint8 RGB, which come before the words. One that is not
+        `readable` is given back, too, but not kept for the next time."""
         ...
 
 
@@ -77,15 +86,15 @@ class Endpoint:
         paid = self.input_tokens * self.config.input_price + self.output_tokens * self.config.output_price
         return paid * 1e-6
 
-    def ask(self, question: str, images: Sequence[NDArray[np.uint8]] = ()) -> str:
+    def ask(self, question: str, images: Sequence[NDArray[np.uint8]] = (), readable: Readable = any_answer) -> str:
         parts: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": _data_url(one)}} for one in images]
-        return self._answer([{"role": "user", "content": [*parts, {"type": "text", "text": question}]}], 0)
+        return self._answer([{"role": "user", "content": [*parts, {"type": "text", "text": question}]}], 0, readable)
 
     def answers(self, messages: Sequence[Message], count: int) -> list[str]:
         """`count` independent answers to one chat."""
         return [self._answer(list(messages), number) for number in range(count)]
 
-    def _answer(self, messages: Sequence[Any], number: int) -> str:
+    def _answer(self, messages: Sequence[Any], number: int, readable: Readable = any_answer) -> str:
         config = self.config
         body = {
             "model": config.model,
@@ -99,15 +108,17 @@ class Endpoint:
         digest = hashlib.sha256(config.url.encode() + data).hexdigest()
         file = Path(config.cache_dir) / digest[:2] / f"{digest}.json" if config.cache_dir else None
         if file is not None and file.is_file():
-            self.cached += 1
-            return str(json.loads(file.read_text(encoding="utf-8"))["answer"])
+            kept = str(json.loads(file.read_text(encoding="utf-8"))["answer"])
+            if readable(kept):
+                self.cached += 1
+                return kept
         if config.max_cost and self.cost >= config.max_cost:
             raise EndpointError(
                 f"{self.cost:.2f} was spent on {self.requests} requests, {config.max_cost:.2f} was allowed; "
                 "raise max_cost to go on, what was answered is kept"
             )
         answer = self._text(self._post(data))
-        if file is not None:
+        if file is not None and readable(answer):
             file.parent.mkdir(parents=True, exist_ok=True)
             partial = file.with_suffix(f".{os.getpid()}")
             partial.write_text(json.dumps({"model": config.model, "answer": answer}), encoding="utf-8")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ from robolearn.rewards.reward_model import Episodes, Kind, RewardOutput, masked,
 class KeypointsConfig:
     """Settings of KeypointsReward."""
 
-    waypoints: tuple[tuple[float, float], ...] = ((0.2, 0.2), (0.5, 0.5), (0.8, 0.5))  # x, y as fractions of the image
+    waypoints: tuple[tuple[float, float], ...] = ()  # two or more: x, y as fractions of the image
     radius: float = 0.05  # within which a waypoint is passed, as a fraction of the image's width
     camera: str = "front"  # in whose image the waypoints lie
     colour: tuple[int, int, int] = (220, 40, 40)  # RGB of what is tracked
@@ -78,6 +78,19 @@ def colour_track(images: Tensor, colour: tuple[int, int, int], colour_distance: 
     return centre  # 0 / 0 is NaN, as wanted
 
 
+def _are_numbers(values: Any, count: int) -> bool:
+    """Whether these are so many numbers, as far as JSON may have said otherwise."""
+    return (
+        isinstance(values, (list, tuple))
+        and len(values) == count
+        and all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+    )
+
+
+def _is_place(point: Any) -> bool:
+    return _are_numbers(point, 2) and all(0.0 <= value <= 1.0 for value in point)
+
+
 class KeypointsReward:
     """Tracks a coloured object or marker and rewards its progress along the waypoints. Nothing is learned."""
 
@@ -89,6 +102,13 @@ class KeypointsReward:
     def __init__(self, config: KeypointsConfig) -> None:
         if len(config.waypoints) < 2:
             raise SpecError(f"{len(config.waypoints)} waypoints came; give at least a start and an end")
+        if odd := [point for point in config.waypoints if not _is_place(point)]:
+            raise SpecError(f"waypoint {odd[0]!r} came; give x and y as fractions of the image, each from 0 to 1")
+        if not (_are_numbers(config.colour, 3) and _are_numbers((config.radius, config.colour_distance), 2)):
+            raise SpecError(
+                f"radius {config.radius!r}, colour {config.colour!r}, colour_distance {config.colour_distance!r}; "
+                "expected a number, three for red, green and blue, and a number"
+            )
         if any(a == b for a, b in pairwise(config.waypoints)):
             raise SpecError("two waypoints in a row are the same point; leave one out")
         self.config = config
@@ -104,7 +124,7 @@ class KeypointsReward:
         episodes.check((config.camera,))
         images = episodes.images[config.camera]
         track = colour_track(images, config.colour, config.colour_distance)
-        waypoints = torch.tensor(config.waypoints, device=images.device)
+        waypoints = torch.tensor(config.waypoints, dtype=torch.float32, device=images.device)
         value, index = waypoint_progress(track, waypoints, config.radius)
         seen = track.isfinite().all(-1)
         raw = {"point": track.nan_to_num(nan=-1.0), "waypoint": index}

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from robolearn.rewards.http_client import HttpClient, Unanswered
-from robolearn.rewards.reward_model import Episodes, Kind, RewardOutput, masked
+from robolearn.rewards.reward_model import Episodes, Kind, RewardOutput, lasting_settings, masked
 from robolearn.rewards.score_protocol import (
     TOKEN_VARIABLE,
     VERSION,
@@ -39,7 +39,8 @@ class RemoteReward:
     """The model of a score server, found at once: a RewardModel, and a HopModel for the hop reward.
 
     The token is read from ROBOLEARN_REWARD_TOKEN. Raises ScoreError, in one line, when there is no such server, it
-    refuses, or its model became another one meanwhile.
+    refuses, or its model became another one meanwhile. `settings` are those of the model there, as `lasting_settings`
+    has them.
     """
 
     config_type: ClassVar = RemoteConfig
@@ -57,7 +58,8 @@ class RemoteReward:
             self.kind: Kind = about["kind"]
             self.causal = bool(about["causal"])
             self.config = RemoteConfig(self._url, tuple(about["cameras"]), tuple(about["stages"]))
-        except (KeyError, TypeError) as error:
+            self.settings: dict[str, Any] = dict(about.get("settings") or lasting_settings(self.config))
+        except (KeyError, TypeError, ValueError) as error:
             raise ScoreError(f"{self._url} does not say what model it serves; is it a score server?") from error
 
     @torch.no_grad()

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from robolearn.errors import RobolearnError, SpecError
 from robolearn.rewards.hop import HopReward, hop
-from robolearn.rewards.reward_model import Episodes, RewardModel
+from robolearn.rewards.reward_model import Episodes, RewardModel, lasting_settings
 from robolearn.rewards.score_protocol import (
     VERSION,
     Pictures,
@@ -94,6 +94,7 @@ class ScoreServer:
             "causal": model.causal,
             "cameras": list(cameras),
             "stages": list(getattr(config, "stages", ())),
+            "settings": None if config is None else lasting_settings(config),
         }
 
     def _answer(

@@ -62,6 +62,8 @@ class VLMReward:
             raise SpecError(f"alpha is {config.alpha:g}, expected 0 to 1")
         if config.alpha > 0 and not config.baseline:
             raise SpecError(f"alpha is {config.alpha:g} without a baseline prompt; give a baseline or alpha 0")
+        if not all(prompt.strip() for prompt in (*config.goal, *config.baseline)):
+            raise SpecError("a prompt of the goal or the baseline is empty; say what is seen, or leave it out")
         self.config = config
         self._clip = OpenClip(config.clip)
         self._prompts: dict[tuple[str, ...], Tensor] = {}

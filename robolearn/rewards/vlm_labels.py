@@ -4,7 +4,8 @@ hop goes.
 Pairs in two questions, as in RL-VLM-F (Wang et al. 2024): one about both pictures, then one that reduces the analysis
 to a word; what cannot be read is unsure, and pictures that are the same are never asked about. Stages as in SARM (Chen
 et al. 2025): first frames of a film strip, refused unless each stage comes once and in order. Hops as in Robo-Dopamine
-(Tan et al. 2025). Answers are parsed, never trusted: an unreadable hop is an error, an unreadable preference is unsure.
+(Tan et al. 2025). Answers are parsed, never trusted: an unreadable hop is an error, an unreadable preference is unsure;
+either is asked again the next time.
 """
 
 from __future__ import annotations
@@ -49,10 +50,13 @@ def compare(client: VisionClient, goal: str, first: Image, second: Image) -> int
     """FIRST, SECOND or UNSURE: which of two images (H, W, 3) is nearer to the goal."""
     if np.array_equal(first, second):
         return UNSURE
-    analysis = client.ask(LOOK.format(goal=goal), [first, second])
-    words = set(re.findall(r"[a-z]+", client.ask(DECIDE.format(goal=goal, analysis=analysis)).lower()))
-    named = words & {"first", "second", "unsure"}
-    return {frozenset({"first"}): FIRST, frozenset({"second"}): SECOND}.get(frozenset(named), UNSURE)
+    analysis = client.ask(LOOK.format(goal=goal), [first, second], lambda answer: bool(answer.strip()))
+    decision = client.ask(DECIDE.format(goal=goal, analysis=analysis), (), lambda answer: len(_named(answer)) == 1)
+    return {frozenset({"first"}): FIRST, frozenset({"second"}): SECOND}.get(_named(decision), UNSURE)
+
+
+def _named(answer: str) -> frozenset[str]:
+    return frozenset(re.findall(r"[a-z]+", answer.lower())) & {"first", "second", "unsure"}
 
 
 def stage_starts(
@@ -64,19 +68,34 @@ def stage_starts(
     """
     shown = np.unique(np.linspace(0, len(images) - 1, pictures).round().astype(int))
     question = STAGES.format(count=len(shown), instruction=instruction, stages=", ".join(stages), number=len(stages))
-    answer = client.ask(question, [images[step] for step in shown])
-    match = re.search(r"\[[^\[\]]*\]", answer)
-    try:
-        starts = [int(number) for number in json.loads(match[0])] if match else []
-    except (ValueError, TypeError):
-        starts = []
-    growing = all(a < b for a, b in pairwise(starts))
-    if len(starts) != len(stages) or starts[0] != 0 or not growing or starts[-1] >= len(shown):
+
+    def starts_in(answer: str) -> list[int]:
+        """Empty where there are none."""
+        match = re.search(r"\[[^\[\]]*\]", answer)
+        try:
+            starts = [int(number) for number in json.loads(match[0])] if match else []
+        except (ValueError, TypeError):
+            return []
+        growing = all(a < b for a, b in pairwise(starts))
+        fits = len(starts) == len(stages) and starts[0] == 0 and growing and starts[-1] < len(shown)
+        return starts if fits else []
+
+    answer = client.ask(question, [images[step] for step in shown], lambda answer: bool(starts_in(answer)))
+    starts = starts_in(answer)
+    if not starts:
         raise SpecError(
             f"the model answers {answer[:60]!r} for the stages {', '.join(stages)}; expected {len(stages)} growing "
             f"numbers from 0 to {len(shown) - 1}; annotate this episode by hand"
         )
     return tuple(int(shown[number]) for number in starts)
+
+
+class UnreadableHopError(SpecError):
+    """A hop that cannot be read; `pair` is its number among those that were asked for."""
+
+    def __init__(self, answer: str, pair: int) -> None:
+        super().__init__(f"the model answers {answer[:60]!r} for a hop; expected a number from -100 to 100; ask again")
+        self.pair = pair
 
 
 class AskedHops:
@@ -87,16 +106,23 @@ class AskedHops:
 
     def hops(self, before: Tensor, after: Tensor, text: Sequence[str]) -> Tensor:
         answers = [
-            self._hop(goal, one, two)
-            for goal, one, two in zip(text, before.cpu().numpy(), after.cpu().numpy(), strict=True)
+            self._hop(goal, one, two, pair)
+            for pair, (goal, one, two) in enumerate(zip(text, before.cpu().numpy(), after.cpu().numpy(), strict=True))
         ]
         return torch.tensor(answers, device=before.device)
 
-    def _hop(self, goal: str, before: Image, after: Image) -> float:
+    def _hop(self, goal: str, before: Image, after: Image, pair: int) -> float:
         if np.array_equal(before, after):
             return 0.0
-        answer = self._client.ask(HOP.format(goal=goal), [before, after])
-        number = re.search(r"[-+]?\d+(?:\.\d+)?", answer.replace("\N{MINUS SIGN}", "-"))
-        if number is None or abs(float(number[0])) > 100.0:
-            raise SpecError(f"the model answers {answer[:60]!r} for a hop; expected a number from -100 to 100")
-        return float(number[0]) / 100.0
+        question = HOP.format(goal=goal)
+        answer = self._client.ask(question, [before, after], lambda answer: _percent(answer) is not None)
+        percent = _percent(answer)
+        if percent is None:
+            raise UnreadableHopError(answer, pair)
+        return percent / 100.0
+
+
+def _percent(answer: str) -> float | None:
+    """The first number of an answer; None where there is none from -100 to 100."""
+    number = re.search(r"[-+]?\d+(?:\.\d+)?", answer.replace("\N{MINUS SIGN}", "-"))
+    return float(number[0]) if number is not None and abs(float(number[0])) <= 100.0 else None

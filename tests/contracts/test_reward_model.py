@@ -39,11 +39,13 @@ def model(request: pytest.FixtureRequest) -> RewardModel:
 
 
 def make(name: str, clip_directory: Path | None = None, seed: int = 0) -> RewardModel:
-    """Every model works with the defaults of its config; only CLIP needs weights from somewhere."""
+    """Every model works with the defaults of its config; only CLIP needs weights, and keypoints a way."""
     config = REWARDS[name].config_type()
     if clip_directory is not None:
         clip = replace(config.clip, model_dir=str(clip_directory))
         config = replace(config, clip=clip, goal=("an arm pointing up",), baseline=("a robot arm",))
+    elif name == "keypoints":
+        config = replace(config, waypoints=((0.2, 0.2), (0.5, 0.5), (0.8, 0.5)))
     elif hasattr(config, "seed"):
         config = replace(config, seed=seed)
     return REWARDS[name](config)

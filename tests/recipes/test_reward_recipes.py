@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from robolearn.cli import run
-from robolearn.datasets.edit import tag
+from robolearn.datasets.edit import split, tag
 from robolearn.datasets.preferences import Moment, Preference, add_preference
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.tool_env import tool_space
@@ -35,12 +35,14 @@ from robolearn.recipes.rewards.read_ahead import ReadAhead
 from robolearn.recipes.rewards.settings import TrainingSettings
 from robolearn.recipes.rewards.shape import shape_dataset
 from robolearn.recipes.rewards.tool_policy import labelled_buffer
-from robolearn.recipes.rewards.training import TRAINERS, split_episodes, train_reward
+from robolearn.recipes.rewards.training import ONE_CAMERA, TRAINERS, split_episodes, train_reward
 from robolearn.recipes.rewards.weights import weigh_dataset
+from robolearn.rewards import REWARDS
 from robolearn.rewards.audit import METRIC_WORDS
 from robolearn.rewards.features import EncoderConfig
 from robolearn.rewards.preference import EQUAL, SECOND, UNSURE
-from robolearn.rewards.saved import load_reward
+from robolearn.rewards.saved import load_reward, save_reward
+from robolearn.rewards.success import SuccessConfig, SuccessReward
 from robolearn.specs import ArraySpec
 
 SETTINGS = TrainingSettings(
@@ -114,6 +116,8 @@ def test_a_labelling_that_was_interrupted_goes_on(dataset: Path, success_model: 
     assert (answer["episodes"], answer["skipped"], told[-1]) == (7, 1, 8)  # the one of before counts as done
     assert sum(calls) == 7
     assert (ZarrStore.open(dataset).read(0, [name])[name] == 0).all()
+    done = name.replace("success/", "done/")  # decided from what was there
+    assert not ZarrStore.open(dataset).read(0, [done])[done].any()
     assert label_dataset(dataset, model)["episodes"] == 0
     for field, values in before.items():
         np.testing.assert_array_equal(ZarrStore.open(dataset).read(1)[field], values)
@@ -133,6 +137,59 @@ def test_column_names_say_who_made_them(success_model: Path) -> None:
     assert column_name(model, "reward") == f"reward/success-{version}"
     assert column_name(model, "reward/mine") == f"reward/mine-{version}"
     assert column_name(model, f"reward/mine-{version}") == f"reward/mine-{version}"
+
+
+def test_a_success_classifier_is_judged_alike_as_a_column_and_as_a_folder(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its probability is above one half on failures, but never above its threshold."""
+    model = SuccessReward(SuccessConfig(encoder=EncoderConfig(image_height=24, image_width=24)))
+    with torch.no_grad():
+        model.head[-1].weight.zero_()  # type: ignore[union-attr, operator]
+        model.head[-1].bias.fill_(1.0)  # type: ignore[union-attr, operator]
+    save_reward(model, tmp_path / "model")
+    name = label_dataset(dataset, model)["column"]
+    run(["reward", "audit", str(dataset), "--reward", name, str(tmp_path / "model"), "--json"])
+    one, two = json.loads(capsys.readouterr().out)["models"]
+    assert one["false_positive_rate"] == two["false_positive_rate"] == 0.0
+    assert {**one, "name": ""} == {**two, "name": ""}
+
+
+def test_decisions_are_a_reward_and_the_probability_of_success_is_none(
+    dataset: Path, success_model: Path, tmp_path: Path
+) -> None:
+    model = load_reward(success_model)
+    model.config = replace(model.config, threshold=0.0)  # type: ignore[attr-defined]
+    probability = label_dataset(dataset, model)["column"]
+    done = probability.replace("success/", "done/")
+    store = ZarrStore.open(dataset)
+    length = store.episodes[0].length
+    assert store.read(0, [done])[done].tolist() == [False] * 2 + [True] * (length - 2)
+    train = ["train", "iql", "--dataset", str(dataset), "--steps", "1", "--out", str(tmp_path / "run")]
+    with pytest.raises(DatasetError, match=f"no reward; learn from {done}$"):
+        run([*train, "--reward", probability])
+    assert run([*train, "--reward", done]) == 0
+    with pytest.raises(DatasetError, match="is success, no potential; name a column of progress"):
+        run(["reward", "weights", str(dataset), "--progress", probability])
+
+
+def test_trust_is_gained_on_episodes_that_a_model_was_not_trained_on(
+    dataset: Path, recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wherever they lie: the dataset is a copy of the one of the training."""
+    model = tmp_path / "model"
+    train_reward("hop", recorded, model, SETTINGS)
+    before = read_model_config(model)["provenance"]
+    run(["reward", "audit", str(dataset), "--reward", str(model)])
+    assert "on the 2 of 8 episodes that it was not trained on, kept" in capsys.readouterr().err
+    after = read_model_config(model)["provenance"]["audit"]
+    assert after["progress_spearman"] == pytest.approx(before["audit"]["progress_spearman"])
+    assert (after["missed"], after["dataset"], after["episodes"]) == (before["audit"]["missed"], str(dataset), 2)
+    ids = [info.id for info in ZarrStore.open(dataset).episodes]
+    split(dataset, {tmp_path / "seen.zarr": [ids.index(name) for name in before["train_episodes"]]})
+    run(["reward", "audit", str(tmp_path / "seen.zarr"), "--reward", str(model)])
+    assert "this audit is not kept; audit it on others" in capsys.readouterr().err
+    assert read_model_config(model)["provenance"]["audit"] == after
 
 
 def test_labelled_values_do_not_depend_on_what_is_scored_together(
@@ -421,6 +478,40 @@ def test_progress_is_learned_from_as_a_difference_alone(dataset: Path, capsys: p
         run(["reward", "shape", str(dataset), "--progress", column])
 
 
+def test_each_way_to_shape_has_a_column_of_its_own_and_a_failed_one_has_none(dataset: Path) -> None:
+    store = ZarrStore.open(dataset)
+    for name, count in (("progress/mine", 8), ("reward/some", 3)):
+        kind = "potential" if name == "progress/mine" else "reward"
+        with store.column_writer(name, ArraySpec(()), {"kind": kind}) as writer:
+            for index, info in enumerate(store.episodes[:count]):
+                writer.write(index, np.linspace(0.2, 0.9, info.length, dtype=np.float32))
+    words = ["reward", "shape", str(dataset), "--progress", "progress/mine"]
+    before = set(ZarrStore.open(dataset).columns)
+    for reward, message in (
+        ("nosuch", "unknown dataset field 'nosuch'"),
+        ("proprio", "proprio is float32 .* a step, no reward"),
+        ("progress/mine", "stays near the goal"),
+        ("reward/some", "has no values for episode"),
+    ):
+        with pytest.raises(RobolearnError, match=message):
+            run([*words, "--reward", reward])
+        assert set(ZarrStore.open(dataset).columns) == before
+    ways = [["--scale", "100"], [], ["--scale", "1e6"], ["--reward", "reward/some"], ["--as", "reward/mine"]]
+    with store.column_writer("reward/some", ArraySpec(()), {"kind": "reward"}) as writer:
+        for index in writer.missing:
+            writer.write(index, np.ones(store.episodes[index].length, np.float32))
+    for way in ways:
+        assert run([*words, *way]) == 0
+    store = ZarrStore.open(dataset)
+    suffixes = ("shaped-mine-0.99", "shaped-mine-0.99-x100", "shaped-mine-0.99-x1e06")
+    names = [f"reward/{name}" for name in (*suffixes, "shaped-mine-0.99-reward-some", "mine")]
+    assert set(store.columns) == {*before, *names}
+    plain, scaled = (store.read(3, [name])[name] for name in names[:2])  # of a failure
+    np.testing.assert_allclose(scaled, 100.0 * plain, rtol=1e-4)
+    with pytest.raises(DatasetError, match="of other attributes"):
+        run([*words, "--as", "reward/mine", "--scale", "2"])
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -428,6 +519,29 @@ def test_progress_is_learned_from_as_a_difference_alone(dataset: Path, capsys: p
         (["label", "{d}", "--reward", "sucess"], "did you mean success"),
         (["label", "{d}", "--reward", "progress"], "has to be trained first: robolearn reward train progress"),
         (["label", "{d}", "--reward", "keypoints"], "needs waypoints"),
+        (["label", "{d}", "--reward", "keypoints", "--config", "{d}.json"], "0 waypoints came"),
+        (["label", "{d}", "--reward", "keypoints", "--config", "{d}/none"], "does not hold the settings of keypoints"),
+        *(
+            (["label", "{d}", "--reward", name, "--config", "{d}.json"], f"has to be .* robolearn reward train {name} ")
+            for name in sorted(set(REWARDS) - {"vlm", "keypoints"})
+        ),
+        (["label", "{d}", "--reward", "{m}", "--config", "{d}.json"], "settings of its own; leave --config out"),
+        (["label", "{d}", "--reward", "hop", "--endpoint-model", "q", "--every", "0"], "give at least 1"),
+        (["label", "{d}", "--reward", "vlm", "--batch-size", "0"], "batches of 0 pictures; give at least 1"),
+        (["label", "{d}", "--reward", "vlm", "--goal", ""], "a prompt of the goal or the baseline is empty"),
+        (["reward", "audit", "{d}", "--reward", "vlm"], "name the folder of `robolearn reward train vlm"),
+        (
+            ["reward", "train", "progress", "--dataset", "{d}", "--out", "x", "--camera"],
+            "looks at one camera or more; none came",
+        ),
+        *(
+            (
+                ["reward", "train", name, "--dataset", "{d}", "--out", "x", "--camera", "front", "wrist"],
+                f"{name} looks at one camera; front, wrist came",
+            )
+            for name in ONE_CAMERA
+        ),
+        (["label", "{d}", "--reward", "{m}", "--as", "confidence/x"], "is written beside the value; name it otherwise"),
         (["label", "{d}", "--reward", "vlm", "--alpha", "0.5", "--goal", "x"], "without a baseline"),
         (["reward", "audit", "{d}", "--reward", "reward/none"], "unknown column or reward model 'reward/none'"),
         (["reward", "leaderboard", "{d}"], "there is nothing to audit"),
@@ -439,21 +553,25 @@ def test_progress_is_learned_from_as_a_difference_alone(dataset: Path, capsys: p
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(
-    words: list[str], message: str, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: list[str],
+    message: str,
+    dataset: Path,
+    success_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path(f"{dataset}.json").write_text("{}")
     monkeypatch.setattr("robolearn.rewards.http_client.FIRST_PAUSE_S", 0.0)
     before = sorted(dataset.rglob("*"))
     with pytest.raises(RobolearnError, match=message) as error:
-        run([word.format(d=dataset) for word in words])
+        run([word.format(d=dataset, m=success_model) for word in words])
     assert "\n" not in str(error.value)
     assert sorted(dataset.rglob("*")) == before
     assert not (tmp_path / "x").exists()
 
 
 def test_datasets_that_cannot_be_learned_from(dataset: Path, tmp_path: Path) -> None:
-    from robolearn.datasets.edit import split
-
     split(dataset, {tmp_path / "one.zarr": [3]})
     with pytest.raises(DatasetError, match="too few to hold 25% of them out"):
         train_reward("success", tmp_path / "one.zarr", tmp_path / "x", SETTINGS)

@@ -78,7 +78,7 @@ def test_a_model_behind_a_wire_annotates_what_did_not_fail(
     assert len([one for one in server.seen[0]["messages"][0]["content"] if one["type"] == "image_url"]) == 6
     asked = len(server.seen)
     annotate_by_model(dataset, server, tmp_path, "--pictures", "6")
-    assert len(server.seen) == asked  # nothing is paid for twice
+    assert len(server.seen) == asked + 1  # nothing is paid for twice but what could not be read
     assert len(marks(dataset, 0)) == 3  # and nothing is said twice
 
 
@@ -101,6 +101,10 @@ def test_a_model_behind_a_wire_tells_hops_as_progress(
     assert run(words) == 0
     assert json.loads(capsys.readouterr().out)["column"] != answer["column"]  # another model, another version
     assert len(server.seen) == 2 * asked
+    server.reply = lambda body: "no"
+    words[words.index("other")] = "third"
+    with pytest.raises(RobolearnError, match=f"^episode {store.episodes[0].id}, step 8: the model answers 'no'"):
+        run(words)
 
 
 def test_the_task_and_a_file_annotate_and_progress_learns_from_it(dataset: Path, tmp_path: Path) -> None:
@@ -116,6 +120,14 @@ def test_the_task_and_a_file_annotate_and_progress_learns_from_it(dataset: Path,
     known = annotated(RewardData(dataset), [0])
     assert known.stages == ("approach", "settle")
     assert known.starts[0] == [0, 2]  # the first author in the order of names
+
+
+def test_the_task_needs_no_pictures_to_annotate(tmp_path: Path) -> None:
+    collect_episodes(CollectConfig("reach-v1", image_size=0), tmp_path / "d", 1)
+    assert run(["reward", "annotate", str(tmp_path / "d"), "--by", "task"]) == 0
+    assert [mark[2] for mark in marks(tmp_path / "d", 0)] == ["approach", "settle"]
+    with pytest.raises(RobolearnError, match="has no camera images"):
+        run(["reward", "annotate", str(tmp_path / "d"), "--by", "vlm", "--endpoint-model", "tiny"])
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,6 @@ def test_an_ensemble_combines_and_keeps_its_members() -> None:
 def test_members_must_mean_the_same() -> None:
     preference = PreferenceReward(PreferenceConfig())
     with pytest.raises(SpecError, match="potential, reward"):
-        EnsembleReward(CombineConfig(), [preference, KeypointsReward(KeypointsConfig())])
+        EnsembleReward(CombineConfig(), [preference, KeypointsReward(KeypointsConfig(((0.1, 0.1), (0.9, 0.9))))])
     with pytest.raises(SpecError, match="1 members"):
         EnsembleReward(CombineConfig(), [preference])

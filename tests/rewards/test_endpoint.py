@@ -53,6 +53,27 @@ def test_nothing_is_asked_twice_even_by_another_process(server: ModelServer, tmp
     assert "secret" not in "".join(file.read_text() for file in tmp_path.rglob("*.json"))
 
 
+def test_an_answer_that_cannot_be_read_is_asked_for_anew(server: ModelServer, tmp_path: Path) -> None:
+    config = replace(server.config, cache_dir=str(tmp_path))
+    server.reply = lambda body: "no"
+    assert Endpoint(config).ask("how many?", [DARK]) == "no"  # kept, for nobody said what can be read
+    pictures = torch.zeros(1, 8, 8, 3), torch.ones(1, 8, 8, 3)
+    strip = np.zeros((31, 4, 4, 3), np.uint8)
+    for _ in range(2):
+        assert Endpoint(config).ask("how many?", [DARK], str.isdecimal) == "no"
+        assert compare(Endpoint(config), "be light", DARK, LIGHT) == UNSURE
+        with pytest.raises(SpecError, match="ask again"):
+            AskedHops(Endpoint(config)).hops(*pictures, ["go"])
+        with pytest.raises(SpecError, match="annotate this episode by hand"):
+            stage_starts(Endpoint(config), "stack", ("reach", "grasp"), strip)
+    assert len(server.seen) == 1 + 5 + 4  # of `compare` the first answer is words, and kept
+    server.reply = lambda body: "7"
+    for _ in range(2):
+        assert Endpoint(config).ask("how many?", [DARK], str.isdecimal) == "7"
+        assert float(AskedHops(Endpoint(config)).hops(*pictures, ["go"])) == pytest.approx(0.07)
+    assert len(server.seen) == 10 + 2
+
+
 def test_several_answers_to_a_chat_differ_by_seed(server: ModelServer) -> None:
     server.reply = lambda body: str(body.get("seed", 0))
     assert Endpoint(server.config).answers([{"role": "user", "content": "write"}], 3) == ["0", "1", "2"]
@@ -109,7 +130,7 @@ class Canned:
         self.left = list(answers)
         self.asked: list[tuple[str, int]] = []
 
-    def ask(self, question: str, images: Any = ()) -> str:
+    def ask(self, question: str, images: Any = (), readable: Any = None) -> str:
         self.asked.append((question, len(images)))
         return self.left.pop(0)
 

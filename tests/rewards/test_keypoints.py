@@ -14,6 +14,7 @@ from robolearn.rewards.keypoints import (
     waypoint_progress,
     with_success,
 )
+from robolearn.rewards.reward_model import Episodes
 from robolearn.rewards.success import area_under_roc
 
 WAYPOINTS = torch.tensor([[0.1, 0.1], [0.5, 0.1], [0.5, 0.6], [0.9, 0.6]])
@@ -77,3 +78,17 @@ def test_waypoints_that_cannot_be_are_refused() -> None:
         KeypointsReward(KeypointsConfig(waypoints=((0.1, 0.1),)))
     with pytest.raises(SpecError, match="same point"):
         KeypointsReward(KeypointsConfig(waypoints=((0.1, 0.1), (0.1, 0.1))))
+    with pytest.raises(SpecError, match="0 waypoints came"):
+        KeypointsReward(KeypointsConfig())
+    for point in ((20, 20), (0.5, "0.5"), (0.5,), (0.5, True), "ab", (0.5, float("nan"))):
+        with pytest.raises(SpecError, match="as fractions of the image, each from 0 to 1"):
+            KeypointsReward(KeypointsConfig(waypoints=((0.1, 0.1), point)))  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="three for red, green and blue"):
+        KeypointsReward(KeypointsConfig(waypoints=((0, 0), (1, 1)), colour="red"))  # type: ignore[arg-type]
+
+
+def test_whole_numbers_are_waypoints_too() -> None:
+    images = torch.zeros(1, 2, 8, 8, 3, dtype=torch.uint8)
+    assert (
+        KeypointsReward(KeypointsConfig(((0, 0), (1, 1)))).score(Episodes({"front": images}, ["go"])).value.sum() == 0
+    )

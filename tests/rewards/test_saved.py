@@ -16,7 +16,8 @@ from robolearn.rewards.saved import load_reward, require_trusted, save_audit, sa
 
 @pytest.mark.parametrize("name", sorted(set(REWARDS) - {"vlm"}))
 def test_a_model_comes_back_with_its_version(name: str, tmp_path: Path) -> None:
-    model = REWARDS[name](REWARDS[name].config_type())
+    settings = {"waypoints": ((0.2, 0.2), (0.8, 0.5))} if name == "keypoints" else {}
+    model = REWARDS[name](REWARDS[name].config_type(**settings))
     if isinstance(model, torch.nn.Module):
         with torch.no_grad():
             next(iter(model.parameters())).add_(0.01)

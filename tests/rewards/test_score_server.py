@@ -24,6 +24,7 @@ from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.rewards import REWARDS, Episodes, RewardModel, http_client
 from robolearn.rewards.hop import HopConfig, HopReward
 from robolearn.rewards.hop import hop as hop_between
+from robolearn.rewards.reward_model import lasting_settings
 from robolearn.rewards.saved import save_reward
 from robolearn.rewards.score_client import RemoteReward
 from robolearn.rewards.score_protocol import TOKEN_VARIABLE, Pictures, ScoreError, picture_to_json
@@ -225,7 +226,10 @@ def test_the_command_line_serves_a_model_and_labels_by_it(
     thread.join(60)
     store = ZarrStore.open(tmp_path / "d")
     assert whole["column"] == f"progress/hop-{model.version}"
-    assert store.columns[whole["column"]].attributes["settings"] == {"cameras": ["front"], "stages": []}
+    settings = json.loads(json.dumps(lasting_settings(model.config)))
+    assert store.columns[whole["column"]].attributes["settings"] == settings
+    assert run(["label", str(tmp_path / "d"), "--reward", str(tmp_path / "model"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["skipped"] == 2  # this process goes on with what the server began
     assert store.columns[hops["column"]].attributes["settings"]["asked"] == f"hop-{model.version}"
     for column in (whole["column"], hops["column"]):
         assert np.isfinite(store.read(1, [column])[column]).all()

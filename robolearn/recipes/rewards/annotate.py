@@ -39,7 +39,7 @@ def annotate_stages(
 
     The answer has `annotated`, a list of ids, and `refused`, what was wrong by id. `progress` counts episodes.
     """
-    infos = RewardData(dataset).store.episodes
+    infos = RewardData(dataset, pictures=False).store.episodes
     chosen = [i for i, info in enumerate(infos) if info.success is not False] if episodes is None else list(episodes)
     annotated, refused = [], {}
     for number, index in enumerate(chosen):

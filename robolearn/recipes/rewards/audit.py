@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
 from robolearn.networks.model_directory import read_model_config
 from robolearn.recipes.rewards.data import RewardData, cameras_of
@@ -17,6 +18,7 @@ from robolearn.recipes.rewards.settings import Report
 from robolearn.rewards.audit import Audit, AuditEpisode, Scores, agreement, audit
 from robolearn.rewards.reward_model import RewardModel
 from robolearn.rewards.saved import load_reward, save_audit
+from robolearn.rewards.success import decided
 
 NEAR_MISS = "near_miss"  # tag of a failed episode that came close
 NEAR_PROGRESS = 0.5  # a failure whose true progress came this far is one, too
@@ -78,14 +80,19 @@ def audit_models(
 
 
 def keep_audit(path: Path, dataset: Path, audits: Audits) -> str:
-    """Keep the audit with the model in the folder `path`, and say so. On the data of its training it proves nothing."""
+    """Keep the audit with the model in the folder `path`, and say so: that of the episodes which it was not trained on,
+    in whatever dataset they are, for on the others it proves nothing."""
     model = load_reward(path)
-    trained_on = read_model_config(path).get("provenance", {}).get("dataset")
-    if trained_on is not None and Path(trained_on).absolute() == dataset.absolute():
-        return f"{path} was trained on {dataset}: this audit is not kept, the one of its held-out episodes is"
-    one = next(each for each in audits.models if each.name == f"{model.id}-{model.version}")
-    save_audit(path, {**one.to_json(), "dataset": str(dataset)})
-    return f"{path}: {'passed' if one.passed else 'missed its gates'}, kept with the model"
+    trained_on = set(read_model_config(path).get("provenance", {}).get("train_episodes", ()))
+    ids = [info.id for info in ZarrStore.open(dataset).episodes]
+    rows = [row for row, index in enumerate(audits.episodes) if ids[index] not in trained_on]
+    if not rows:
+        return f"{path} was trained on all episodes of {dataset}: this audit is not kept; audit it on others"
+    scores = next(each for each in audits.scores if each.name == f"{model.id}-{model.version}")
+    one = audit(scores.of(rows), [audits.facts[row] for row in rows])
+    save_audit(path, {**one.to_json(), "dataset": str(dataset), "episodes": len(rows)})
+    on = "" if len(rows) == len(ids) else f" on the {len(rows)} of {len(ids)} episodes that it was not trained on"
+    return f"{path}: {'passed' if one.passed else 'missed its gates'}{on}, kept with the model"
 
 
 def _facts(data: RewardData, index: int) -> AuditEpisode:
@@ -132,4 +139,12 @@ def _column(data: RewardData, indices: Sequence[int], name: str) -> Scores:
     value = [data.store.read(i, [name])[name].astype(np.float64) for i in indices]
     stages = f"stage/{name.partition('/')[2]}"
     stage = [data.store.read(i, [stages])[stages] for i in indices] if stages in columns else None
-    return Scores(name, kind, value, stage=stage)
+    return Scores(name, kind, value, _decided(columns[name].attributes, value), stage)
+
+
+def _decided(attributes: Mapping[str, Any], value: Sequence[NDArray[np.float64]]) -> list[bool] | None:
+    """Whether a classifier with the settings of its column decided that each episode was done; None without any."""
+    settings = attributes.get("settings")
+    if not isinstance(settings, Mapping) or not {"threshold", "consecutive"} <= settings.keys():
+        return None
+    return [bool(decided(one, settings).any()) for one in value]

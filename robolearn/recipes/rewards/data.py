@@ -32,14 +32,14 @@ class Truth:
 
 
 class RewardData:
-    """A dataset, episode by episode. Raises DatasetError when it has no images."""
+    """A dataset, episode by episode. Raises DatasetError when it has no images, unless no `pictures` are wanted."""
 
-    def __init__(self, dataset: Path) -> None:
+    def __init__(self, dataset: Path, pictures: bool = True) -> None:
         self.store = ZarrStore.open(dataset)
         self.path = dataset
         observation = self.store.spec.interface.observation
         self.cameras = tuple(name.removeprefix("image_") for name in observation if name.startswith("image_"))
-        if not self.cameras:
+        if pictures and not self.cameras:
             raise DatasetError(f"{dataset} has no camera images; reward models look at pictures")
         if not self.store.episodes:
             raise DatasetError(f"{dataset} has no episodes")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from math import prod
@@ -17,15 +17,23 @@ from torch import nn
 from robolearn.algorithms.compile import keep_memory
 from robolearn.datasets.columns import remove_column
 from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.errors import SpecError
 from robolearn.recipes.rewards.data import RewardData, cameras_of
 from robolearn.recipes.rewards.read_ahead import ReadAhead
 from robolearn.recipes.rewards.settings import Report
 from robolearn.recipes.rewards.side_by_side import SideBySide
+from robolearn.rewards.hop import asked_steps
 from robolearn.rewards.reward_model import Episodes, Kind, RewardModel, lasting_settings
+from robolearn.rewards.score_client import RemoteReward
+from robolearn.rewards.success import decided
+from robolearn.rewards.vlm_labels import UnreadableHopError
 from robolearn.specs import ArraySpec
 
 COLUMN_KINDS: dict[Kind, str] = {"reward": "reward", "potential": "progress", "success": "success"}
 """First part of a column's name: what its values mean."""
+
+BESIDE = ("confidence", "stage", "done")
+"""First parts of the names of the columns that are written beside the value."""
 
 Columns = dict[str, NDArray]
 """Values (B, T) of a group of episodes by column."""
@@ -38,21 +46,31 @@ WRITE_EVERY_S = 1.0  # at most: to make little durable takes a disk as long as m
 
 def column_name(model: RewardModel, wanted: str = "") -> str:
     """`reward/vlm-<version>`; of `wanted`, what is missing: the version behind `reward/vlm`, model and version behind
-    `reward`. A full name is taken as it is."""
-    kind, _, name = wanted.partition("/")
+    `reward`. A full name is taken as it is. Raises SpecError for the name of what is written beside it."""
+    kind, _, name = check_name(wanted).partition("/")
     if name and name.endswith(model.version):
         return wanted
     return f"{kind or COLUMN_KINDS[model.kind]}/{name or model.id}-{model.version}"
 
 
+def check_name(wanted: str) -> str:
+    """The name that somebody wants for a column. Raises SpecError for one that is written beside another."""
+    kind = wanted.partition("/")[0]
+    if kind in BESIDE:
+        raise SpecError(f"column {wanted!r}: {kind}/... is written beside the value; name it otherwise, as reward/mine")
+    return wanted
+
+
 def made_by(model: RewardModel) -> dict[str, Any]:
     """Attributes of the columns that a model writes; where and how it ran is left out, so that others can go on."""
+    config = model.config  # type: ignore[attr-defined]
+    settings = model.settings if isinstance(model, RemoteReward) else lasting_settings(config)
     return {
         "model": model.id,
         "version": model.version,
         "kind": model.kind,
         "causal": model.causal,
-        "settings": lasting_settings(model.config),  # type: ignore[attr-defined]
+        "settings": settings,
     }
 
 
@@ -66,7 +84,8 @@ def device_of(model: RewardModel) -> torch.device:
 def label_dataset(
     dataset: Path, model: RewardModel, column: str = "", progress: Report = lambda done, text: None
 ) -> dict[str, Any]:
-    """Write the column `column_name(model, column)`, and beside it `confidence/...` and, of stages, `stage/...`.
+    """Write the column `column_name(model, column)`, and beside it `confidence/...`, of stages `stage/...`, and of a
+    success classifier `done/...`, its decisions: a reward.
 
     Episodes that are labelled already are skipped, so a run that was interrupted goes on. The answer has `column`,
     `columns`, `episodes` and `images` (of this run), `skipped`, `images_per_s` and `kind`. `progress` counts episodes.
@@ -78,13 +97,18 @@ def label_dataset(
     suffix = name.partition("/")[2]
     attributes = made_by(model)
     wanted = {f"confidence/{suffix}": ("confidence", "float32")}
+    attributes_of = {f"done/{suffix}": {**attributes, "kind": "reward"}}
     if getattr(model.config, "stages", ()):  # type: ignore[attr-defined]
         wanted[f"stage/{suffix}"] = ("stage", "int32")
+    if model.kind == "success":
+        wanted[f"done/{suffix}"] = ("done", "bool")
     wanted[name] = ("value", "float32")  # the last one, for an episode that has it is not scored again
     started_s, images, episodes = time.perf_counter(), 0, 0
     with data.store.column_writer(name, ArraySpec(()), attributes) as writer:
         missing = writer.missing
     had = len(data.store.episodes) - len(missing)
+    if had and model.kind == "success" and "threshold" in attributes["settings"]:
+        _decide_earlier(data.store, name, missing, attributes_of)
 
     def score(episodes: Episodes) -> Columns:
         output = model.score(episodes)
@@ -98,11 +122,11 @@ def label_dataset(
     if device.type == "cuda":
         work = ReadAhead(data, cameras, score, device)
     else:
-        work = SideBySide(lambda group: score(data.episodes(group, cameras)))
+        work = SideBySide(lambda group: _at_its_step(score, data, group, cameras, model))
     steps = sum(data.store.episodes[index].length for index in missing)
     groups = data.groups(missing, work.group_steps(steps, step_bytes))
     keep_memory()  # pages that the system gives anew would cost a small network a third of its time
-    results = _Writer(data.store, attributes)
+    results = _Writer(data.store, {key: attributes_of.get(key, attributes) for key in wanted})
     try:
         for ready in work.run(groups):
             indices = [index for group, _ in ready for index in group]
@@ -126,10 +150,35 @@ def label_dataset(
     }
 
 
+def _decide_earlier(
+    store: ZarrStore, name: str, missing: Sequence[int], attributes: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Write the decisions of episodes that were labelled when only their probability was written."""
+    ((done, of_done),) = attributes.items()
+    with store.column_writer(done, ArraySpec((), "bool"), of_done) as writer:
+        for index in sorted(set(writer.missing) - set(missing)):
+            writer.write(index, decided(store.read(index, [name])[name], of_done["settings"]))
+
+
+def _at_its_step(
+    score: Callable[[Episodes], Columns], data: RewardData, group: list[int], cameras: Sequence[str], model: RewardModel
+) -> Columns:
+    """The scores of a group of episodes; an answer that cannot be read is told with its episode and step."""
+    episodes = data.episodes(group, cameras)
+    try:
+        return score(episodes)
+    except UnreadableHopError as error:
+        every = model.config.every  # type: ignore[attr-defined]
+        row, number = divmod(error.pair, len(asked_steps(episodes.shape[1], every)))
+        name = data.store.episodes[group[row]].id
+        raise SpecError(f"episode {name}, step {number * every}: {error}") from error
+
+
 class _Writer:
     """Makes what was scored durable, now and then and beside the scoring."""
 
-    def __init__(self, store: ZarrStore, attributes: Mapping[str, Any]) -> None:
+    def __init__(self, store: ZarrStore, attributes: Mapping[str, Mapping[str, Any]]) -> None:
+        """Attributes of each column by its name."""
         self._store, self._attributes = store, attributes
         self._pool = ThreadPoolExecutor(1, "write")
         self._scored: list[Scored] = []
@@ -159,7 +208,7 @@ class _Writer:
         self._scored, self._began_s = [], time.perf_counter()
 
 
-def _write(store: ZarrStore, scored: Sequence[Scored], attributes: Mapping[str, Any]) -> None:
+def _write(store: ZarrStore, scored: Sequence[Scored], attributes: Mapping[str, Mapping[str, Any]]) -> None:
     """Write (B, T) values of the episodes of each group, column by column."""
     for name, example in scored[0][1].items():
         values = {
@@ -167,5 +216,5 @@ def _write(store: ZarrStore, scored: Sequence[Scored], attributes: Mapping[str, 
             for group, columns in scored
             for row, index in enumerate(group)
         }
-        with store.column_writer(name, ArraySpec((), str(example.dtype)), attributes) as writer:
+        with store.column_writer(name, ArraySpec((), str(example.dtype)), attributes[name]) as writer:
             writer.write_all(values)

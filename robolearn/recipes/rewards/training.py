@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from robolearn.errors import DatasetError, UnknownNameError
+from robolearn.errors import DatasetError, SpecError, UnknownNameError
 from robolearn.networks.model_directory import require_place
 from robolearn.recipes.rewards.audit import audit_models
 from robolearn.recipes.rewards.data import RewardData
@@ -48,6 +48,8 @@ TRAINERS: dict[str, Trainer] = {
 }
 """Every reward model that is made from data, by name."""
 
+ONE_CAMERA = ("vlm", "hop", "matching", "perceptual_steps")  # those that look at no more
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -78,6 +80,9 @@ def train_reward(
     """
     if name not in TRAINERS:
         raise UnknownNameError("trainable reward model", name, TRAINERS)
+    if not settings.cameras or (name in ONE_CAMERA and len(settings.cameras) > 1):
+        wanted = "one camera" if name in ONE_CAMERA else "one camera or more"
+        raise SpecError(f"{name} looks at {wanted}; {', '.join(settings.cameras) or 'none'} came")
     require_new(out)
     require_place(out)
     data = RewardData(dataset)

@@ -10,8 +10,9 @@ import numpy as np
 
 from robolearn.datasets.columns import remove_column
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.errors import UnknownNameError
+from robolearn.errors import DatasetError, UnknownNameError
 from robolearn.recipes.rewards.settings import Report
+from robolearn.recipes.rewards.shape import POTENTIAL
 from robolearn.rewards.reward_aligned import RewardAlignedConfig, chunk_progress, reward_aligned_weights
 from robolearn.specs import ArraySpec
 
@@ -26,11 +27,15 @@ def weigh_dataset(
     anew, for they depend on the mean and the spread of all progress.
 
     The answer has `column`, `mean_weight` and `mean_progress` (of a chunk). A healthy mean weight is .3 to .8; near 1
-    `full_weight_above` is too low. Raises UnknownNameError for a column that is not there.
+    `full_weight_above` is too low. Raises UnknownNameError for a column that is not there, and DatasetError for one
+    that is no potential.
     """
     store = ZarrStore.open(dataset)
     if progress_column not in store.columns:
         raise UnknownNameError("column", progress_column, store.columns)
+    kind = store.columns[progress_column].attributes.get("kind")
+    if kind != POTENTIAL:
+        raise DatasetError(f"{progress_column} is {kind or 'of no kind'}, no potential; name a column of progress")
     gains = [
         chunk_progress(store.read(index, [progress_column])[progress_column].astype(np.float64), config.chunk_steps)
         for index in range(len(store.episodes))
