@@ -49,6 +49,11 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "bc", "--dataset", "x.zarr", "--device", "tpu"], "device is 'tpu'; expected cpu or cuda"),
         (["train", "bc", "--dataset", "x.zarr", "--set", "batch_size=-4"], "batch_size is -4; expected at least 1"),
         (["train", "dsac", "--dataset", "x.zarr", "--set", "policy_delay=0"], "policy_delay is 0; expected at least 1"),
+        (
+            ["train", "flow", "--dataset", "x.zarr", "--set", "policy.flow_steps=0"],
+            "policy.flow_steps is 0; expected at",
+        ),
+        (["train", "flow", "--dataset", "x.zarr", "--set", "draws=0"], "draws is 0; expected at least 1"),
         (["train", "sac", "--task", "gym:Pendulum-v1", "--set", "discount=3"], "discount is 3; expected a number from"),
         (["train", "bc", "--dataset", "x.zarr", "--set", "policy.hidden_sizes=8,0"], "expected sizes of at least 1"),
         (["reward", "train", "hop", "--dataset", "x.zarr", "--out", "x", "--steps", "0"], "0 steps of batches of 64"),

@@ -33,6 +33,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
+@pytest.mark.timeout(400)  # the commands are many, and the machine may be slow
 def test_commands_run(tmp_path: Path) -> None:
     lines = [line.split(" #")[0].strip() for block in blocks("bash") for line in block.splitlines()]
     assert set(SHORT_FORM) <= set(lines)

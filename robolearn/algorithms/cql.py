@@ -42,6 +42,8 @@ from robolearn.specs import InterfaceSpec
 class CQLConfig:
     """Settings of CQL."""
 
+    distributions: ClassVar[tuple[str, ...]] = ("squashed", "clipped")  # that `policy.distribution` may be
+
     policy: GaussianPolicyConfig = field(default_factory=GaussianPolicyConfig)
     critic_hidden_sizes: tuple[int, ...] = (256, 256, 256)
     critic_layer_norm: bool = False

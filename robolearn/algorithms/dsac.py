@@ -48,6 +48,8 @@ from robolearn.specs import InterfaceSpec
 class DSACConfig:
     """Settings of DSAC-T."""
 
+    distributions: ClassVar[tuple[str, ...]] = ("squashed", "clipped")  # that `policy.distribution` may be
+
     policy: GaussianPolicyConfig = field(default_factory=GaussianPolicyConfig)
     critic_hidden_sizes: tuple[int, ...] = (256, 256)
     steps: int = 100_000  # of a run: environment steps online, gradient steps offline

@@ -37,6 +37,8 @@ from robolearn.specs import InterfaceSpec
 class IQLConfig:
     """Settings of IQL."""
 
+    distributions: ClassVar[tuple[str, ...]] = ("squashed", "clipped", "mixture")  # that `policy.distribution` may be
+
     policy: GaussianPolicyConfig = field(
         default_factory=lambda: GaussianPolicyConfig(distribution="clipped", log_std_low=-5.0)
     )

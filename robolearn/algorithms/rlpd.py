@@ -40,6 +40,8 @@ from robolearn.specs import InterfaceSpec
 class RLPDConfig:
     """Settings of RLPD."""
 
+    distributions: ClassVar[tuple[str, ...]] = ("squashed", "clipped")  # that `policy.distribution` may be
+
     policy: GaussianPolicyConfig = field(default_factory=GaussianPolicyConfig)
     critic_hidden_sizes: tuple[int, ...] = (256, 256)
     critic_layer_norm: bool = True

@@ -32,6 +32,8 @@ from robolearn.specs import InterfaceSpec
 class StateBCConfig:
     """Settings of StateBC."""
 
+    distributions: ClassVar[tuple[str, ...]] = ("squashed", "clipped", "mixture")  # that `policy.distribution` may be
+
     policy: GaussianPolicyConfig = field(
         default_factory=lambda: GaussianPolicyConfig(distribution="mixture", log_std_low=-4.0)
     )

@@ -35,6 +35,8 @@ from robolearn.specs import InterfaceSpec
 class TD3BCConfig:
     """Settings of TD3+BC."""
 
+    distributions: ClassVar[tuple[str, ...]] = ("deterministic",)  # that `policy.distribution` may be
+
     policy: GaussianPolicyConfig = field(default_factory=lambda: GaussianPolicyConfig(distribution="deterministic"))
     critic_hidden_sizes: tuple[int, ...] = (256, 256)
     steps: int = 100_000  # gradient steps of a run

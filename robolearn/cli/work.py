@@ -203,6 +203,8 @@ def train(
     request = replace(request, num_envs=num_envs, compute=Compute(device, compile, precision), settings=set)
     if request.begins_with:
         say(f"{task} begins with --set {' '.join(request.begins_with)}")
+    if remark := request.remark:
+        say(f"remark: {remark}")
     beside_it = beside(web, request.run, dataset, offline_data)
     with beside_it, ProgressBar(f"train {algorithm}", request.total_steps, "step") as bar:
         result = train_policy(request, bar.update)
@@ -214,6 +216,10 @@ def train(
     if "overlap_share" in result:
         say(f"of the environments' steps, {result['overlap_share']:.0%} of the time passed beside updates")
     say(f"checkpoint: {result['checkpoint']}")
+    if resume is not None and "update" not in result["time_shares"]:
+        say(
+            f"nothing was left to do: {resume} has its {result['steps']} steps; begin another with --init-from {resume}"
+        )
     if result["interrupted"]:
         say(f"interrupted at step {result['steps']}; go on with: robolearn train {algorithm} --resume {request.run}")
         return EXIT_INTERRUPTED
@@ -244,8 +250,9 @@ def sweep(
         algorithm: see docs/learning.md.
         search: what settings may be: `name=a|b|c`, `name=low..high` or `name=low..high:log`.
         trials: how many trainings to run.
-        dataset: a dataset of demonstrations; what counts is the validation loss.
-        task: a task to learn in; what counts is the return of the last evaluation.
+        dataset: a dataset to learn from; of demonstrations, what counts is the validation loss.
+        task: a task to learn in; what counts is the return of the last evaluation. With a dataset of transitions or
+            goals, the task that each policy is judged in: by its success, or its return where there is none.
         out: folder of the sweep: a run for each trial, and sweep.json.
         steps: of each training.
         seed: of the search and of every training.

@@ -29,7 +29,7 @@ class TransitionConfig:
     """Adds what reinforcement learning wants, as ReplayBuffer: `next_<field>`, `reward`, `bootstrap`, `discount` and
     `return_to_go`."""
 
-    reward: str = SUCCESS  # field or column; `success`: 1 at the last step of an episode that succeeded, else 0
+    reward: str = SUCCESS  # field or column; `success`: 1 where an episode succeeded and so is over, else 0
     num_steps: int = 1  # n of n-step returns
     discount: float = 0.99  # per step
 
@@ -255,9 +255,10 @@ class Sampler:
         steps = np.arange(len(self._episode))
         self._terminated = np.zeros(len(steps), np.bool_)
         self._reward = np.zeros(len(steps), np.float32)
+        counts = config.reward == SUCCESS and self.config.goals is None
         for info, end in zip(infos, self._ends, strict=True):
             final = end - 1 - bool(info.tags.get(CLOSING_ROW))
-            self._terminated[final] = info.terminated
+            self._terminated[final] = info.terminated or (counts and bool(info.success))
             if config.reward == SUCCESS:
                 self._reward[final] = bool(info.success)
         if config.reward != SUCCESS:

@@ -22,6 +22,8 @@ from robolearn.policies.tensors import action_chunk, observation_tensors
 from robolearn.specs import InterfaceSpec
 from robolearn.types import ActionChunk, Observation
 
+EXPLORATION = 0.1  # standard deviation of the noise by which a deterministic policy explores (Fujimoto et al. 2018)
+
 
 @dataclass(frozen=True)
 class GaussianPolicyConfig:
@@ -174,6 +176,8 @@ class GaussianPolicy(nn.Module):
             which = torch.multinomial(weight.exp(), 1, generator=generator).squeeze(-1)
             rows = torch.arange(len(state), device=state.device)
             return self.spec_action((means[rows, which] + log_stds[rows, which].exp() * noise).clamp(-1.0, 1.0))
+        if self.config.distribution == "deterministic":
+            return self.spec_action((self.mode(state) + EXPLORATION * noise).clamp(-1.0, 1.0))
         return self.spec_action(self.draw(state, noise)[0])
 
     def reset(self, seed: int = 0) -> None:

@@ -27,14 +27,18 @@ from robolearn.policies.gaussian import vector_spec
 from robolearn.recipes.environments import TOOL, make_environments, twin_task
 from robolearn.recipes.finetune.data import read_recorded
 from robolearn.recipes.training_data import (
+    Outcomes,
     Split,
     Transitions,
+    check_outcomes,
     check_reward,
     check_values,
     episode_indices,
     field_statistics,
+    outcomes_of,
     provenance,
     tensors,
+    usable_episodes,
 )
 from robolearn.specs import InterfaceSpec
 
@@ -65,11 +69,11 @@ class TaskData:
         with contextlib.closing(make_environments(task, 1)) as envs:
             self.spec = vector_spec(envs.interface, config.policy.privileged)
         store = ZarrStore.open(dataset)
-        if split is None:
-            split = {"train": [info.id for info in store.episodes if info.length > 0], "validation": []}
-        self.split = split
-        episodes = episode_indices(store, split["train"])
-        self.source, self.statistics = demonstrations(dataset, task, self.spec, config.discount, 1, episodes, reward)
+        self.split = {"train": usable_episodes(store, config), "validation": []} if split is None else split
+        episodes = episode_indices(store, self.split["train"])
+        self.source, self.statistics = demonstrations(
+            dataset, task, self.spec, config.discount, 1, episodes, reward, outcomes_of(config)
+        )
         self.seeds, self.tasks = provenance(store.episodes)
         self.validation_batches: list[Batch] = []
         self._seed, self._device = seed, device
@@ -86,30 +90,34 @@ def demonstrations(
     num_steps: int,
     episodes: list[int] | None = None,
     reward: str = SUCCESS,
+    outcomes: Outcomes = "known",
 ) -> tuple[Source, dict[str, FieldStatistics]]:
     """All transitions of the dataset, or of these episodes, for a policy of this spec, and the statistics of what it
     sees.
 
     The reward is a column of that name. For `success` it is the field `reward` where there is one, else 1 at the end of
-    a success. Raises DatasetError or SpecError when they do not fit.
+    a success; then `outcomes` are wanted. Raises DatasetError or SpecError when they do not fit.
     """
     store = ZarrStore.open(dataset)
     check_reward(store, reward, None if task.startswith(TOOL) else discount)
     usable = [index for index, info in enumerate(store.episodes) if info.length] if episodes is None else episodes
     own = twin_task(task)
+    states = task == own and "command" not in spec.observation
+    if states and reward == SUCCESS and "reward" in store.spec.fields:
+        reward = "reward"
     tasks = {store.episodes[index].task for index in usable} - {own, ""}
     if not usable or tasks:
         raise DatasetError(f"{dataset} has {len(usable)} episodes of {', '.join(sorted(tasks)) or own}; wanted {own}")
+    if reward == SUCCESS:
+        check_outcomes(dataset, store, usable, outcomes)
     if task != own:
         buffer = _of_tool(dataset, own, spec, ReplayBufferConfig(2, num_steps, discount), usable, reward)
         return buffer, buffer_statistics(buffer)
-    if "command" in spec.observation:
+    if not states:
         buffer = _relative(dataset, store, spec, ReplayBufferConfig(2, num_steps, discount), usable, reward)
         return buffer, buffer_statistics(buffer)
     held = {name: field for name, field in store.spec.fields.items() if name in spec.observation}
     spec.require(replace(store.spec.interface, observation=held), "the task", str(dataset))
-    if reward == SUCCESS and "reward" in store.spec.fields:
-        reward = "reward"
     source = Transitions(dataset, store, spec, TransitionConfig(reward, num_steps, discount), usable)
     return source, field_statistics(store, tuple(spec.observation), usable)
 
@@ -141,7 +149,7 @@ def _of_tool(
         buffer.begin({"state": states[0]})
         for step, action in enumerate(actions):
             last = step == len(actions) - 1
-            over = last and episode.terminated
+            over = last and (episode.terminated or episode.success)
             buffer.append(action, float(over and episode.success), {"state": states[step + 1]}, over, last and not over)
     return buffer
 
@@ -170,6 +178,7 @@ def _relative(
 def _add(buffer: ReplayBuffer, store: Store, index: int, step: NDArray, reward: str) -> None:
     """One episode. What a column says of a state goes on for ever in the last one, for such a reward knows no end."""
     info = store.episodes[index]
+    over = info.terminated or bool(info.success)
     fields = [name for name in buffer.spec.observation if name != "command"]
     episode = store.read(index, [*fields, "action_sent", *((reward,) if reward != SUCCESS else ())])
     sent = episode["action_sent"].astype(np.float64)
@@ -186,5 +195,5 @@ def _add(buffer: ReplayBuffer, store: Store, index: int, step: NDArray, reward: 
         following = seen(row) if last else seen(row + 1)
         if reward != SUCCESS:
             buffer.append(action[row], float(episode[reward][row]), following, False, last)
-        elif not (last and not info.terminated):  # else what came after the last action was not recorded
+        elif over or not last:  # else what came after the last action was not recorded
             buffer.append(action[row], float(last and bool(info.success)), following, last, False)

@@ -19,8 +19,15 @@ from robolearn.datasets.goals import draw_goals
 from robolearn.datasets.sampler import Sampler, SamplerConfig, TransitionConfig
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, SpecError
-from robolearn.policies.gaussian import vector_spec
-from robolearn.recipes.training_data import Split, check_values, episode_indices, field_statistics, provenance, tensors
+from robolearn.recipes.training_data import (
+    Split,
+    check_values,
+    episode_indices,
+    field_statistics,
+    provenance,
+    seen_spec,
+    tensors,
+)
 
 
 class GoalData:
@@ -33,7 +40,7 @@ class GoalData:
                 "and at least 0"
             )
         store = ZarrStore.open(dataset)
-        self.spec = vector_spec(store.spec.interface, config.policy.privileged)
+        self.spec = seen_spec(dataset, store, config.policy.privileged)
         if split is None:
             split = {"train": [info.id for info in store.episodes if info.length > 1], "validation": []}
         self.split = split

@@ -1,6 +1,6 @@
 """The processes of one training, as `torchrun` starts them: each takes its share of the rows of every batch.
 
-    torchrun --nproc-per-node 2 -m robolearn.cli train iql --dataset D --out runs/iql
+    torchrun --nproc-per-node 2 -m robolearn.cli train iql --dataset D --task T --out runs/iql
 
 is the training of one process with twice the batch size.
 """

@@ -50,7 +50,8 @@ class Run:
         """Continue a run after `step`; metrics of later steps, which will be made again, are dropped. Where none are
         left, the columns may be others than before."""
         file = path / METRICS_FILE
-        header, *rows = file.read_text(encoding="utf-8").splitlines() or [""]
+        text = file.read_text(encoding="utf-8") if file.is_file() else ""
+        header, *rows = text.splitlines() or [""]
         kept = [row for row in rows if int(row.split(",", 1)[0]) <= step]
         _write_whole(file, "\n".join([header, *kept, ""]).encode() if kept else b"")
         return cls(path, read_run_config(path), names, first_step=step + 1)

@@ -10,10 +10,16 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from robolearn.algorithms import algorithm_class
 from robolearn.errors import RobolearnError, SpecError
+from robolearn.recipes.environments import is_gym, twin_task
+from robolearn.recipes.evaluate import evaluate_policy
 from robolearn.recipes.train import TrainRequest, configure, train_policy
+from robolearn.recipes.train_offline import check_task
+from robolearn.tasks import make_task
 
 JOURNAL_FILE, RESULT_FILE = "journal.log", "sweep.json"
 STUDY = "sweep"
@@ -67,9 +73,10 @@ def sweep(
 ) -> dict[str, Any]:
     """Run `trials` more trainings as requested, each with settings of the `search`, below `request.out`.
 
-    What counts is the return of the last evaluation in a task, and the validation loss on a dataset of demonstrations.
-    The answer has `best_settings`, `best_value`, `trials` and `out`. Raises SpecError before anything is run when a
-    setting does not exist, and RobolearnError when Optuna is not installed or every trial failed.
+    What counts is the return of the last evaluation in a task, the validation loss on a dataset of demonstrations, and
+    where a dataset has none, the success, or else the return, in a task that the policy is then judged in. The answer
+    has `best_settings`, `best_value`, `trials` and `out`. Raises SpecError before anything is run when a setting does
+    not exist or nothing would judge, and RobolearnError when Optuna is not installed or every trial failed.
     """
     try:
         import optuna
@@ -82,21 +89,22 @@ def sweep(
     if request.resume is not None:
         raise SpecError("a sweep goes on when it is begun again with the same --out; leave --resume out")
     request.check()
+    judged = _is_judged(request)
     for choice in choices:  # a wrong name or value is told before the first training
         ends = choice.values or tuple(repr(int(end) if choice.whole else end) for end in (choice.low, choice.high))
         for end in ends:
             configure(replace(request, settings=(*request.settings, f"{choice.name}={end}")))
 
-    online = request.dataset is None
+    best_is_most = judged or request.dataset is None
     out = request.run
     out.mkdir(parents=True, exist_ok=True)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # why a trial failed is told in one line by who asked for it
     journal = JournalFileBackend(str(out / JOURNAL_FILE))
     study = optuna.create_study(
         storage=optuna.storages.JournalStorage(journal),
         sampler=optuna.samplers.TPESampler(seed=request.seed),
         study_name=STUDY,
-        direction="maximize" if online else "minimize",
+        direction="maximize" if best_is_most else "minimize",
         load_if_exists=True,
     )
 
@@ -104,7 +112,7 @@ def sweep(
         settings = [f"{choice.name}={choice.suggest(trial)}" for choice in choices]
         run = replace(request, out=out / f"trial_{trial.number:03d}", settings=(*request.settings, *settings))
         try:
-            result = train_policy(run)
+            result = train_policy(run if _reads_task(run) else replace(run, task=None))
         except RobolearnError as error:
             if "diverged" not in str(error):
                 raise
@@ -112,16 +120,17 @@ def sweep(
             raise optuna.TrialPruned from error
         if result["interrupted"]:
             raise KeyboardInterrupt
-        value = float(result["return_mean"] if online else result["validation_loss"])
-        if not math.isfinite(value):
-            raise SpecError(f"{request.algorithm} on a dataset has no validation loss; name a --task to learn in")
+        if judged:
+            value = _judge(run, result["checkpoint"])
+        else:
+            value = float(result["return_mean"] if best_is_most else result["validation_loss"])
         progress(trial.number + 1, f"{value:.3g} with {' '.join(settings)}")
         return value
 
     study.optimize(train, n_trials=trials)
     rows: list[dict[str, Any]] = [{"number": t.number, "value": t.value, "settings": t.params} for t in study.trials]
     finished = sorted(
-        (row for row in rows if row["value"] is not None), key=lambda r: float(r["value"]), reverse=online
+        (row for row in rows if row["value"] is not None), key=lambda r: float(r["value"]), reverse=best_is_most
     )
     (out / RESULT_FILE).write_text(
         json.dumps([*finished, *(row for row in rows if row["value"] is None)], indent=1) + "\n", encoding="utf-8"
@@ -130,3 +139,33 @@ def sweep(
         raise RobolearnError(f"all {len(rows)} trials of {out} diverged; search lower learning rates")
     best = finished[0]
     return {"best_settings": best["settings"], "best_value": best["value"], "trials": len(rows), "out": out}
+
+
+def _is_judged(request: TrainRequest) -> bool:
+    """Whether a task is what a training on a dataset is judged in. Raises SpecError where none is named and the dataset
+    alone tells nothing, or where one is named in vain."""
+    if request.dataset is None:
+        return False
+    if algorithm_class(request.algorithm).learns_from == "chunks":
+        check_task(request.algorithm, request.task)
+        return False
+    if request.task is None:
+        raise SpecError(
+            f"{request.algorithm} on a dataset has no validation loss; name the --task that its policies are judged in"
+        )
+    if not is_gym(request.task):
+        make_task(twin_task(request.task))
+    return True
+
+
+def _reads_task(request: TrainRequest) -> bool:
+    """Whether the training is told of the task; what learns to get to goals is not."""
+    return request.dataset is None or algorithm_class(request.algorithm).learns_from == "transitions"
+
+
+def _judge(request: TrainRequest, checkpoint: Path) -> float:
+    """The success rate in the task, or the mean return where it knows none."""
+    assert request.task is not None
+    episodes = configure(request)[1].evaluation_episodes
+    answer = evaluate_policy(checkpoint, request.task, episodes, device=request.compute.device)
+    return float(answer["return_mean"] if answer["success_rate"] is None else answer["success_rate"])

@@ -19,7 +19,7 @@ SMALL = (
 """Episodes of a few dozen decisions in the space of the tool, worth 1 at their success: small networks that learn fast,
 and little noise, for a reward that is so rare would not pay for more."""
 
-FEW_DECISIONS = (*SMALL, "temperature_learning_rate=1e-3", "backup_entropy=false", "online.random_steps=100")
+FEW_DECISIONS = (*SMALL, "temperature_learning_rate=1e-3", "backup_entropy=false")
 
 
 def _but(settings: tuple[str, ...], *others: str) -> tuple[str, ...]:

@@ -10,13 +10,16 @@ from typing import Any, get_args, get_type_hints
 from robolearn.algorithms import algorithm_class
 from robolearn.algorithms.compile import Compute
 from robolearn.datasets.sampler import SUCCESS
+from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import SpecError, UnknownNameError
 from robolearn.networks.devices import usable_device
 from robolearn.recipes.run import read_run_config
 from robolearn.recipes.task_settings import SETTINGS
 from robolearn.recipes.train_offline import train_offline
 from robolearn.recipes.train_online import OnlineConfig, train_online
+from robolearn.recipes.training_data import seen_spec
 from robolearn.recipes.training_loop import Progress, begun_config
+from robolearn.tasks import TASKS
 
 DEFAULT_RUN = Path("runs/train")
 
@@ -49,6 +52,24 @@ class TrainRequest:
         if self.task is None or self.resume is not None:
             return ()
         return SETTINGS.get(self.task, {}).get(self.algorithm, ())
+
+    @property
+    def remark(self) -> str:
+        """Why the policy may not be what one expects, else empty: what a twin's episodes hold is not what its task
+        shows. Raises what a wrong algorithm, dataset or setting raises."""
+        if self.dataset is None or self.task is not None or self.resume is not None:
+            return ""
+        if algorithm_class(self.algorithm).learns_from != "transitions":
+            return ""
+        store = ZarrStore.open(self.dataset)
+        tasks = sorted({info.task for info in store.episodes if info.task.partition("@")[0] in TASKS})
+        if not tasks:
+            return ""
+        seen = seen_spec(self.dataset, store, configure(self)[0].policy.privileged).observation
+        return (
+            f"{self.dataset} is of {', '.join(tasks)}; without --task {self.algorithm} sees {', '.join(seen)} alone "
+            f"and acts as recorded, with --task {tasks[0] if len(tasks) == 1 else 'ID'} as in the task"
+        )
 
     @property
     def total_steps(self) -> int:
@@ -88,6 +109,7 @@ def train_policy(request: TrainRequest, progress: Progress = lambda done, text: 
         if request.task not in (None, task, begun.get("data_task")):
             raise SpecError(f"{request.resume} learns in {task or dataset}, not in {request.task}; leave it out")
     config, online = configure(request)
+    asked = read_settings(request.settings)
     common = {
         "algorithm": request.algorithm,
         "out": request.run,
@@ -96,6 +118,7 @@ def train_policy(request: TrainRequest, progress: Progress = lambda done, text: 
         "config": config,
         "resume": request.resume,
         "init_from": request.init_from,
+        "keep_temperature": "initial_temperature" not in asked,
         "compute": request.compute,
         "progress": progress,
     }

@@ -47,6 +47,7 @@ def train_offline(
     config: Any = None,
     resume: Path | None = None,
     init_from: Path | None = None,
+    keep_temperature: bool = True,
     reward: str = SUCCESS,
     task: str | None = None,
     compute: Compute = Compute(),  # noqa: B008, it is frozen
@@ -56,7 +57,8 @@ def train_offline(
 
     reward: of transitions, a field or column of the dataset, or `success`. task: read the dataset as the environments
     of this task would show it, so that the training can go on there; `success` is then the field `reward` where there
-    is one. init_from: a run whose networks to begin with. Ctrl-C saves and returns. In several processes, which
+    is one. init_from: a run whose networks to begin with; `keep_temperature`: and whose temperature. Ctrl-C saves and
+    returns. In several processes, which
     `torchrun` starts, each learns from its share of a batch that many times as large, and the first one writes the run.
 
     The result has `checkpoint` (of chunks the best by validation loss, else the latest), `latest_checkpoint`,
@@ -64,6 +66,8 @@ def train_offline(
     `train_episodes`, `validation_episodes`, `train_seconds` (of this call) and `time_shares`. Raises DatasetError
     before anything is written when the dataset cannot be learned from, and RobolearnError when the training diverges.
     """
+    if resume is None:
+        check_task(algorithm, task)
     split = None
     if resume is not None:
         begun, settings, compute = begun_config(resume)
@@ -79,8 +83,6 @@ def train_offline(
     check_settings(settings, seed)
     processes = Processes.join(compute)
     made = algorithm_class(algorithm)
-    if task is not None and made.learns_from != "transitions":
-        raise SpecError(f"{algorithm} learns from {made.learns_from}, which no task shows; leave --task out")
 
     started_s = time.perf_counter()
     watch = Stopwatch()
@@ -104,9 +106,10 @@ def train_offline(
         restore(learner, resume, tensors)
         if processes.first:
             run = Run.resume(out, (*columns, "validation_loss"), learner.gradient_step)
+        progress(learner.gradient_step, "")
     else:
         if init_from is not None:
-            initialise(learner, init_from, read_state(init_from)[0])
+            initialise(learner, init_from, read_state(init_from)[0], keep_temperature)
         origin = {"dataset": str(dataset), "reward": reward, "data_task": task, "episodes": dict(data.split)}
         about = run_config(algorithm, seed, settings, compute, **origin)
         if processes.first:
@@ -166,6 +169,13 @@ def train_offline(
         "train_seconds": time.perf_counter() - started_s,
         "time_shares": watch.shares(),
     }
+
+
+def check_task(algorithm: str, task: str | None) -> None:
+    """Raise SpecError for an algorithm that cannot read a dataset as a task would show it."""
+    learns_from = algorithm_class(algorithm).learns_from
+    if task is not None and learns_from != "transitions":
+        raise SpecError(f"{algorithm} learns from {learns_from}, which no task shows; leave --task out")
 
 
 def _validation_loss(learner: Algorithm, data: Data) -> float | None:

@@ -58,6 +58,7 @@ from robolearn.recipes.training_loop import (
 from robolearn.tasks import make_task
 
 LOG_STEPS = 500
+RANDOM_STEPS, BY_ORIGIN = 100, -1
 COLLECTOR = "collector."  # before the names of the experience in what a resumed run needs
 JUDGES = 10  # environments that evaluate side by side
 STATISTICS_S = 20  # of random actions in each of JUDGES twins
@@ -72,7 +73,7 @@ class OnlineConfig:
     num_envs: int = 1
     image_size: int = 0  # [pixels], height and width of the cameras, which are seen instead of poses; 0 for poses
     reward: str = ""  # `task`, `success` or `progress`; empty for `task` of a gym environment and `success` of a twin
-    random_steps: int = 100  # environment steps before learning, by uniform actions
+    random_steps: int = BY_ORIGIN  # environment steps before learning, by uniform actions; 100, but 0 with init_from
     warmup_steps: int = 0  # environment steps before learning, by the policy as it is: for one that was trained before
     replay_capacity: int = 1_000_000  # observations
     num_steps: int = 1  # n of n-step returns
@@ -93,14 +94,15 @@ def train_online(
     resume: Path | None = None,
     init_from: Path | None = None,
     offline_data: Path | None = None,
+    keep_temperature: bool = True,
     compute: Compute = Compute(),  # noqa: B008, it is frozen
     progress: Progress = lambda done, text: None,
 ) -> dict[str, Any]:
     """Train in `task`, a twin or `gym:<id>`, for `steps` environment steps and write the run `out`, or continue the run
     `resume` as it was begun. Ctrl-C saves and returns.
 
-    init_from: a run whose networks and statistics to begin with. offline_data: a dataset of demonstrations, of which
-    `online.offline_fraction` of every batch is drawn.
+    init_from: a run whose networks and statistics to begin with; `keep_temperature`: and whose temperature.
+    offline_data: a dataset of demonstrations, of which `online.offline_fraction` of every batch is drawn.
 
     The result has `checkpoint` (the best by mean return), `latest_checkpoint`, `steps`, `gradient_steps`,
     `interrupted`, `return_mean` (of the last evaluation), `best_return_mean`, `train_seconds` (of this call),
@@ -113,13 +115,17 @@ def train_online(
         if "task" not in begun:
             raise CheckpointError(f"{resume} was not trained in a task; resume it with --dataset")
         algorithm, task, seed, out = begun["algorithm"], begun["task"], begun["seed"], resume
-        online = OnlineConfig(**begun["online"])
-        offline_data = Path(begun["offline_data"]) if begun["offline_data"] else None
+        try:
+            online = OnlineConfig(**begun["online"])
+            offline_data = Path(begun["offline_data"]) if begun["offline_data"] else None
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"{resume} cannot be resumed; config.yaml of another robolearn ({error})") from error
     else:
         settings = config or algorithm_class(algorithm).config_type()
         settings = replace(settings, steps=settings.steps if steps is None else steps)
         online = replace(online, reward=online.reward or ("task" if is_gym(task) else "success"))
-        online = replace(online, random_steps=0) if init_from is not None else online
+        if online.random_steps == BY_ORIGIN:
+            online = replace(online, random_steps=RANDOM_STEPS if init_from is None else 0)
     made = algorithm_class(algorithm)
     _check(algorithm, task, settings, online, seed)
     seen = online.image_size > 0
@@ -152,7 +158,7 @@ def train_online(
             run = Run.resume(out, columns, int(facts["step"]))
         else:
             if init_from is not None:
-                initialise(learner, init_from, read_state(init_from)[0])
+                initialise(learner, init_from, read_state(init_from)[0], keep_temperature)
             kept = learner.policy() if online.average == 1 else copy.deepcopy(learner.policy())
             about = {"task": task, "online": dict(vars(online)), "offline_data": str(offline_data or "")}
             run = Run.create(out, run_config(algorithm, seed, settings, compute, **about), columns)
@@ -163,6 +169,8 @@ def train_online(
         stack.enter_context(run)
         if resume is None:
             run.save(kept, 0, provenance, ("untrained", "latest", "best"))
+        else:
+            progress(step, "")
         stop = False
         while step < settings.steps and not stop:
             before = step
@@ -233,11 +241,17 @@ def _check(algorithm: str, task: str, settings: Any, online: OnlineConfig, seed:
         raise SpecError(f"images are for sac and rlpd in tasks of the twin, not for {algorithm} in {task}")
     if online.reward not in REWARDS or (is_gym(task) and online.reward != "task"):
         raise SpecError(f"reward is {online.reward!r}; expected `task` in gym:, else one of {', '.join(REWARDS)}")
-    least = min(online.evaluation_episodes, online.evaluations, online.average)
+    least = min(online.evaluation_episodes, online.evaluations, online.average, online.num_envs, online.num_steps)
+    if min(online.random_steps, online.warmup_steps) < 0 or online.replay_capacity < 2:
+        raise SpecError(
+            f"random_steps {online.random_steps}, warmup_steps {online.warmup_steps}, replay_capacity "
+            f"{online.replay_capacity}; expected at least 0, 0 and 2"
+        )
     if not 0.0 <= online.offline_fraction <= 1.0 or least < 1:
         raise SpecError(
-            f"offline_fraction {online.offline_fraction:g}, {online.evaluation_episodes} evaluation episodes, average "
-            f"{online.average}; expected a share in [0, 1], and at least 1 of the others"
+            f"offline_fraction {online.offline_fraction:g}, {online.evaluation_episodes} evaluation episodes, "
+            f"{online.evaluations} evaluations, average {online.average}, {online.num_envs} environments, "
+            f"{online.num_steps}-step returns; expected a share in [0, 1], and at least 1 of the others"
         )
 
 
@@ -322,7 +336,12 @@ def _load_state(learner: Algorithm, collector: Collector, run: Path, state: dict
     mine = {k.removeprefix(COLLECTOR): v.numpy() for k, v in state.items() if k.startswith(COLLECTOR)}
     average = {k.removeprefix(AVERAGE): v for k, v in state.items() if k.startswith(AVERAGE)}
     restore(learner, run, {k: v for k, v in state.items() if not k.startswith((COLLECTOR, AVERAGE))})
-    collector.load_state_dict(mine)
+    try:
+        collector.load_state_dict(mine)
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{run} cannot be resumed: its experience is of another task, num_envs or robolearn ({error})"
+        ) from error
     if not average:
         return learner.policy()
     kept = copy.deepcopy(learner.policy())

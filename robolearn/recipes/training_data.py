@@ -7,8 +7,9 @@ episodes are named in config.yaml, so a dataset that has grown meanwhile changes
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from robolearn.datasets.sampler import SUCCESS, Sampler, SamplerConfig, Transiti
 from robolearn.datasets.stats import summarize
 from robolearn.datasets.store import EpisodeInfo, Store
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.errors import DatasetError
+from robolearn.errors import DatasetError, SpecError
 from robolearn.networks.normalizer import FieldStatistics
 from robolearn.policies.gaussian import vector_spec
 from robolearn.policies.instruction import embed
@@ -33,6 +34,9 @@ LIMIT_MARGIN = 1e-3  # of the range of an action, for rounding
 
 Split = Mapping[str, Sequence[str]]
 """Ids of the episodes under `train` and `validation`."""
+Outcomes = Literal["any", "known", "some"]
+"""What episodes must be where their success is the reward: anything, known to have succeeded or not, or some successful
+besides."""
 
 
 class Data(Protocol):
@@ -59,8 +63,7 @@ def training_data(
     """
     if kind == "chunks":
         return ChunkData(dataset, config.policy, seed, device, split, config.weight, config.episodes == "all")
-    successful = getattr(config, "episodes", "all") == "successful"
-    return TransitionData(dataset, config.discount, config.policy.privileged, reward, seed, device, split, successful)
+    return TransitionData(dataset, config, reward, seed, device, split)
 
 
 class ChunkData:
@@ -161,25 +164,23 @@ class TransitionData:
     def __init__(
         self,
         dataset: Path,
-        discount: float,
-        privileged: bool,
+        config: Any,
         reward: str,
         seed: int,
         device: str = "cpu",
         split: Split | None = None,
-        successful: bool = False,
     ) -> None:
+        """config: of the algorithm."""
         store = ZarrStore.open(dataset)
-        check_reward(store, reward, discount)
-        self.spec = vector_spec(store.spec.interface, privileged)
-        if split is None:
-            usable = [i.id for i in store.episodes if i.length > 0 and not (successful and i.success is False)]
-            split = {"train": usable, "validation": []}
-        self.split = split
-        self.train_episodes = episode_indices(store, split["train"])
+        check_reward(store, reward, config.discount)
+        self.spec = seen_spec(dataset, store, config.policy.privileged)
+        self.split = {"train": usable_episodes(store, config), "validation": []} if split is None else split
+        self.train_episodes = episode_indices(store, self.split["train"])
+        if reward == SUCCESS:
+            check_outcomes(dataset, store, self.train_episodes, outcomes_of(config))
         self.seeds, self.tasks = provenance(store.episodes)
-        config = TransitionConfig(reward, discount=discount)
-        self.source = Transitions(dataset, store, self.spec, config, self.train_episodes)
+        transition = TransitionConfig(reward, discount=config.discount)
+        self.source = Transitions(dataset, store, self.spec, transition, self.train_episodes)
         self.statistics = field_statistics(store, tuple(self.spec.observation), self.train_episodes)
         self.validation_batches: list[Batch] = []
         self._seed, self._device = seed, device
@@ -191,17 +192,14 @@ class TransitionData:
 class Transitions:
     """Draws transitions of a dataset, `action` (B, A).
 
-    Raises DatasetError when there are none, when a reward is absent, when a value is not finite, or when an action lies
-    outside the limits of its spec.
+    Raises DatasetError when there are none, when a value is not finite, or when an action lies outside the limits of
+    its spec.
     """
 
     def __init__(
         self, dataset: Path, store: Store, spec: InterfaceSpec, config: TransitionConfig, episodes: Sequence[int]
     ) -> None:
         check_values(dataset, store, spec, episodes, () if config.reward == SUCCESS else (config.reward,))
-        for info in (store.episodes[index] for index in episodes):
-            if config.reward == SUCCESS and info.success is None:
-                raise DatasetError(f"{dataset}: nobody said whether episode {info.id} succeeded; name a reward column")
         self._sampler = Sampler(store, SamplerConfig(tuple(spec.observation), transition=config), episodes)
 
     def __len__(self) -> int:
@@ -211,6 +209,22 @@ class Transitions:
         batch = self._sampler.sample(batch_size, rng)
         batch.pop("action_mask", None)
         return batch
+
+
+def seen_spec(dataset: Path, store: Store, privileged: bool) -> InterfaceSpec:
+    """What a policy of vectors sees of the dataset; poses of bodies may lie there beside the observation. Raises
+    SpecError where they are wanted and there are none, and what `vector_spec` raises."""
+    interface = store.spec.interface
+    if privileged:
+        poses = {name: field for name, field in store.spec.extra.items() if name.startswith("pose_")}
+        observation = {**interface.observation, **poses}
+        if not any(name.startswith("pose_") for name in observation):
+            raise SpecError(
+                f"policy.privileged wants the poses of bodies, and {dataset} has {', '.join(observation)}; collect "
+                "episodes of the twin, or leave it out"
+            )
+        interface = replace(interface, observation=observation)
+    return vector_spec(interface, privileged)
 
 
 def check_values(
@@ -234,6 +248,34 @@ def check_values(
         margin = LIMIT_MARGIN * (high - low)
         if ((acted < low - margin) | (acted > high + margin)).any():
             raise DatasetError(f"{dataset}: episode {name} has actions outside their limits; delete or trim it")
+
+
+def usable_episodes(store: Store, config: Any) -> list[str]:
+    """Ids of the episodes that an algorithm of transitions learns from: not empty and, where it imitates successes
+    alone, not known to have failed."""
+    successful = getattr(config, "episodes", "all") == "successful"
+    return [info.id for info in store.episodes if info.length > 0 and not (successful and info.success is False)]
+
+
+def outcomes_of(config: Any) -> Outcomes:
+    """What an algorithm of this config wants that learns from a dataset alone; who imitates looks at no reward."""
+    return "any" if hasattr(config, "episodes") else "some"
+
+
+def check_outcomes(dataset: Path, store: Store, episodes: Sequence[int], outcomes: Outcomes) -> None:
+    """Raise DatasetError for episodes that are no such outcomes; for who takes `success` as the reward."""
+    infos = [store.episodes[index] for index in episodes]
+    for info in infos:
+        if outcomes != "any" and info.success is None:
+            raise DatasetError(
+                f"{dataset}: nobody said whether episode {info.id} succeeded; say it with `robolearn dataset relabel`, "
+                "or name a reward column"
+            )
+    if outcomes == "some" and infos and not any(info.success for info in infos):
+        raise DatasetError(
+            f"{dataset}: none of {len(infos)} episodes succeeded, so every reward is 0; add some that did, or name a "
+            "reward column"
+        )
 
 
 def tensors(batch: Mapping[str, NDArray], device: str) -> Batch:

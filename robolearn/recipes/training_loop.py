@@ -30,11 +30,14 @@ from robolearn.specs import InterfaceSpec
 SAVES = 10  # checkpoints, with a validation or evaluation, in a run
 DIVERGED = 1e9  # of any metric
 # settings that are 1 or more
-COUNTS = {"batch_size", "utd", "num_critics", "policy_delay", "chunk_steps", "observation_steps"}
+COUNTS = {"batch_size", "utd", "num_critics", "num_sampled_critics", "num_actions", "policy_delay", "draws"}
+COUNTS |= {"chunk_steps", "observation_steps", "components", "flow_steps", "width", "heads", "layers"}
+SIZES = ("hidden_sizes", "encoder_channels")  # at the end of a setting's name
 
 AVERAGE = "average."  # before the names of the policy that is kept, in what a resumed run needs
 NETWORKS = ("policy", "actor", "actor_target", "critic", "target", "value")
 """Parts of the state of an algorithm that another training can begin with."""
+TEMPERATURE = "log_temperature"
 
 Progress = Callable[[int, str], None]
 """Called with the steps done and a short text."""
@@ -122,14 +125,38 @@ def check_settings(settings: Any, seed: int) -> None:
         raise SpecError(f"{settings.steps} steps with seed {seed}; expected at least 1 step and a seed of at least 0")
     for place, owner in (("", settings), ("policy.", settings.policy)):
         for name, value in vars(owner).items():
-            if name in COUNTS and value < 1:
-                raise SpecError(f"setting {place}{name} is {value}; expected at least 1")
-            if name == "hidden_sizes" and min(value, default=1) < 1:
-                raise SpecError(f"setting {place}{name} is {value}; expected sizes of at least 1")
-            if name.endswith("learning_rate") and not 0.0 <= value < math.inf:
-                raise SpecError(f"setting {place}{name} is {value:g}; expected at least 0")
-            if name == "discount" and not 0.0 <= value <= 1.0:
-                raise SpecError(f"setting {place}{name} is {value:g}; expected a number from 0 to 1")
+            if wanted := _wanted(name, value):
+                told = f"{value:g}" if isinstance(value, float) else value
+                raise SpecError(f"setting {place}{name} is {told}; expected {wanted}")
+    known = getattr(settings, "distributions", ())
+    if known and settings.policy.distribution not in known:
+        raise SpecError(
+            f"setting policy.distribution is {settings.policy.distribution}; this algorithm learns {' or '.join(known)}"
+        )
+    if getattr(settings, "num_sampled_critics", 0) > getattr(settings, "num_critics", 0):
+        raise SpecError(
+            f"setting num_sampled_critics is {settings.num_sampled_critics}; expected at most num_critics, "
+            f"{settings.num_critics}"
+        )
+
+
+def _wanted(name: str, value: Any) -> str:
+    """What a setting should be instead; empty where it is fine."""
+    if name in COUNTS:
+        return "" if value >= 1 else "at least 1"
+    if name.endswith(SIZES):
+        return "" if min(value, default=1) >= 1 else "sizes of at least 1"
+    if name.endswith("learning_rate"):
+        return "" if 0.0 <= value < math.inf else "at least 0"
+    if name in ("push_scale", "initial_temperature"):
+        return "" if 0.0 < value < math.inf else "a number above 0"
+    if name == "discount":
+        return "" if 0.0 <= value <= 1.0 else "a number from 0 to 1"
+    if name == "polyak":
+        return "" if 0.0 < value <= 1.0 else "a number above 0, at most 1"
+    if name == "expectile":
+        return "" if 0.0 < value < 1.0 else "a number between 0 and 1"
+    return ""
 
 
 def statistics_of(run: Path) -> Statistics:
@@ -144,20 +171,27 @@ def check_spec(run: Path, spec: InterfaceSpec, theirs: str) -> None:
     seen.require(spec, f"the policy of {run}", theirs)
 
 
-def initialise(learner: Algorithm, run: Path, state: Mapping[str, torch.Tensor]) -> None:
-    """Begin with the networks of another run; optimizers, generators and counts stay new. Raises CheckpointError."""
+def initialise(learner: Algorithm, run: Path, state: Mapping[str, torch.Tensor], temperature: bool = False) -> None:
+    """Begin with the networks of another run, and with its temperature where asked to; optimizers, generators and
+    counts stay new. Raises CheckpointError."""
     mine = learner.state_dict()
     actor = {k.replace("actor.", "actor_target.", 1): value for k, value in state.items() if k.startswith("actor.")}
     state = {**actor, **state}  # a learner that has no `actor_target` is asked for its actor
-    networks = [name for name in mine if name.split(".")[0] in NETWORKS]
-    fits = [name for name in networks if name in state and state[name].shape == mine[name].shape]
-    unfit = sorted({name.split(".")[0] for name in networks if name in state and name not in fits})
-    if not fits or unfit:
+    shared = {_part(name) for name in mine} & {_part(name) for name in state} & set(NETWORKS)
+    shapes, theirs = ({k: v.shape for k, v in each.items() if _part(k) in shared} for each in (mine, state))
+    unfit = sorted({_part(name) for name, _ in shapes.items() ^ theirs.items()})
+    if not shared or unfit:
         raise CheckpointError(
             f"{run} does not fit: its {', '.join(unfit) or 'networks'} are of another kind or shape; use the same "
-            "hidden sizes and number of critics"
+            "hidden sizes, layer norm and number of critics"
         )
-    learner.load_state_dict({**mine, **{name: state[name] for name in fits}})
+    taken = {*shapes, TEMPERATURE} if temperature else {*shapes}
+    learner.load_state_dict({**mine, **{name: state[name] for name in taken & mine.keys() & state.keys()}})
+
+
+def _part(name: str) -> str:
+    """Of an algorithm, to which a tensor of its state belongs."""
+    return name.split(".")[0]
 
 
 def restore(learner: Algorithm, run: Path, state: Mapping[str, torch.Tensor]) -> None:

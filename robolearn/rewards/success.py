@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -98,6 +98,12 @@ def decisions(probability: Tensor, threshold: float, consecutive: int) -> Tensor
     """(B, T) bool: true from the step at which `consecutive` frames in a row have been above the threshold."""
     above = torch.nn.functional.pad((probability > threshold).float(), (consecutive - 1, 0))
     return (above.unfold(-1, consecutive, 1).amin(-1) > 0).cummax(-1).values
+
+
+def decided(probability: NDArray, settings: Mapping[str, Any]) -> NDArray[np.bool_]:
+    """`decisions` of one episode (T,) by the settings of the classifier, as a column keeps them."""
+    known = torch.from_numpy(probability.astype(np.float32))[None]
+    return decisions(known, float(settings["threshold"]), int(settings["consecutive"]))[0].numpy()
 
 
 def balanced_rows(rng: np.random.Generator, done: NDArray[np.bool_], batch_size: int) -> NDArray[np.int64]:

@@ -117,6 +117,8 @@ def test_a_labelling_that_was_interrupted_goes_on(dataset: Path, success_model: 
     assert (answer["episodes"], answer["skipped"], told[-1]) == (7, 1, 8)  # the one of before counts as done
     assert sum(calls) == 7
     assert (ZarrStore.open(dataset).read(0, [name])[name] == 0).all()
+    done = name.replace("success/", "done/")  # decided from what was there
+    assert not ZarrStore.open(dataset).read(0, [done])[done].any()
     assert label_dataset(dataset, model)["episodes"] == 0
     for field, values in before.items():
         np.testing.assert_array_equal(ZarrStore.open(dataset).read(1)[field], values)

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from robolearn.errors import RobolearnError, SpecError, UnknownNameError
+from robolearn.recipes.collect import CollectConfig, collect_episodes
+from robolearn.recipes.run import read_run_config
 from robolearn.recipes.sweep import Choice, sweep
 from robolearn.recipes.train import TrainRequest
 
@@ -53,6 +55,58 @@ def test_what_may_be_searched(text: str, wanted: Choice) -> None:
 def test_a_search_that_says_nothing_is_refused(text: str) -> None:
     with pytest.raises(SpecError, match="search"):
         Choice.parse(text)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sweep") / "reach.zarr"
+    collect_episodes(CollectConfig(task="reach-v1", image_size=0), path, 2)
+    return path
+
+
+def offline(algorithm: str, dataset: Path, out: Path, task: str | None) -> TrainRequest:
+    critics = "critic_hidden_sizes=8" if algorithm == "iql" else "value_hidden_sizes=8"
+    settings = ("batch_size=8", "policy.hidden_sizes=8", critics, "online.evaluation_episodes=1")
+    return TrainRequest(algorithm, dataset, task, out, steps=2, settings=settings)
+
+
+@pytest.mark.parametrize("algorithm", ["iql", "hiql"])
+def test_what_a_dataset_cannot_judge_is_judged_in_a_task(algorithm: str, dataset: Path, tmp_path: Path) -> None:
+    answer = sweep(offline(algorithm, dataset, tmp_path / "sweep", "reach-v1"), ["expectile=0.6..0.9"], trials=1)
+    assert answer["best_value"] in (0, 1)
+    told = read_run_config(tmp_path / "sweep" / "trial_000")
+    assert told["dataset"] == str(dataset)
+    assert told["data_task"] == ("reach-v1" if algorithm == "iql" else None)
+
+
+def test_the_most_successes_are_the_best(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([(0.25, 9.0), (0.75, 1.0), (None, 0.5)])
+
+    def judged(checkpoint: Path, task: str, episodes: int, device: str) -> dict[str, float | None]:
+        assert (checkpoint.exists(), task, episodes) == (True, "reach-v1", 1)
+        return dict(zip(("success_rate", "return_mean"), next(answers), strict=True))
+
+    monkeypatch.setattr("robolearn.recipes.sweep.evaluate_policy", judged)
+    sweep(offline("iql", dataset, tmp_path / "sweep", "reach-v1"), ["expectile=0.6..0.9"], trials=3)
+    rows = json.loads((tmp_path / "sweep" / "sweep.json").read_text())
+    assert [row["value"] for row in rows] == [0.75, 0.5, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "task", "error", "words"),
+    [
+        ("iql", None, SpecError, "has no validation loss; name the --task"),
+        ("hiql", None, SpecError, "has no validation loss; name the --task"),
+        ("hiql", "reech-v1", UnknownNameError, "did you mean reach-v1"),
+        ("bc", "reach-v1", SpecError, "learns from chunks, which no task shows"),
+    ],
+)
+def test_a_sweep_that_nothing_judges_is_refused_before_the_first_trial(
+    algorithm: str, task: str | None, error: type[RobolearnError], words: str, dataset: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=words):
+        sweep(offline(algorithm, dataset, tmp_path / "sweep", task), ["steps=1|2"], trials=1)
+    assert not (tmp_path / "sweep").exists()
 
 
 def test_a_wrong_setting_is_told_before_anything_is_run(tmp_path: Path) -> None:

@@ -17,10 +17,12 @@ from safetensors.torch import load_file, save_file
 
 from robolearn.algorithms.algorithm import Batch, Metrics
 from robolearn.algorithms.compile import Compute
+from robolearn.algorithms.rlpd import RLPDConfig
 from robolearn.algorithms.sac import SAC, SACConfig
+from robolearn.algorithms.td3_bc import TD3BCConfig
 from robolearn.errors import CheckpointError, RobolearnError, SpecError, UnknownNameError
 from robolearn.policies.checkpoint import load_policy, read_config, save_policy
-from robolearn.policies.gaussian import GaussianPolicyConfig
+from robolearn.policies.gaussian import GaussianPolicy, GaussianPolicyConfig
 from robolearn.recipes.collector import Collector
 from robolearn.recipes.environments import make_environments
 from robolearn.recipes.evaluate import evaluate_policy
@@ -151,6 +153,64 @@ def test_it_begins_with_the_networks_of_another_run(tmp_path: Path) -> None:
     assert not (tmp_path / "c").exists()
 
 
+@pytest.mark.parametrize(("settings", "kept"), [((), True), (("initial_temperature=0.3",), False)])
+def test_the_temperature_goes_on_unless_another_is_asked_for(
+    tmp_path: Path, settings: tuple[str, ...], kept: bool
+) -> None:
+    small = ("policy.hidden_sizes=8", "critic_hidden_sizes=8", "batch_size=16", "online.evaluation_episodes=1")
+    request = TrainRequest("sac", task=TASK, out=tmp_path / "a", steps=400, settings=(*small, "online.random_steps=50"))
+    train_policy(replace(request, settings=(*request.settings, "temperature_learning_rate=0.01")))
+    more = replace(request, out=tmp_path / "b", init_from=tmp_path / "a", steps=60)
+    train_policy(replace(more, settings=(*small, *settings, "online.random_steps=60")))  # learns nothing
+    before, after = (float(read_state(tmp_path / run)[0]["log_temperature"].exp()) for run in "ab")
+    assert before < 0.9
+    assert after == pytest.approx(before if kept else 0.3, rel=0.01)  # but one step
+    assert yaml.safe_load((tmp_path / "b" / "config.yaml").read_text())["online"]["random_steps"] == 60
+
+
+def test_critics_without_layer_norm_are_not_taken_for_critics_with(tmp_path: Path) -> None:
+    shape = {"policy": CONFIG.policy, "critic_hidden_sizes": (8,), "batch_size": 16, "num_critics": 2, "utd": 1}
+    online = replace(ONLINE, random_steps=0, evaluations=1)
+    train_online("rlpd", TASK, tmp_path / "a", 4, 0, RLPDConfig(**shape, critic_layer_norm=False), online)
+    with pytest.raises(CheckpointError, match=r"its critic, target are of another kind or shape; .* layer norm"):
+        train_online("rlpd", TASK, tmp_path / "b", 4, 0, RLPDConfig(**shape), online, init_from=tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda begun: begun["online"].update(unheard=1), "unheard"),
+        (lambda begun: begun["online"].update(num_envs=3), "another task, num_envs"),
+        (lambda begun: begun.pop("offline_data"), "offline_data"),
+    ],
+)
+def test_a_run_of_another_robolearn_is_not_resumed(tmp_path: Path, change: Any, words: str) -> None:
+    train_online("sac", TASK, tmp_path, 20, 0, CONFIG, replace(ONLINE, evaluations=1))
+    begun = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    change(begun)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(begun))
+    with pytest.raises(CheckpointError, match=words) as caught:
+        train_policy(TrainRequest("sac", resume=tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_without_its_metrics_goes_on(tmp_path: Path) -> None:
+    train_online("sac", TASK, tmp_path, 20, 0, CONFIG, replace(ONLINE, evaluations=1))
+    (tmp_path / "metrics.csv").unlink()
+    assert train_online("sac", "ignored", tmp_path, resume=tmp_path)["steps"] == 20
+
+
+def test_a_deterministic_policy_explores(tmp_path: Path) -> None:
+    config = TD3BCConfig(policy=replace(TD3BCConfig().policy, hidden_sizes=(8,)), critic_hidden_sizes=(8,))
+    train_online("td3_bc", TASK, tmp_path, 4, 0, config, replace(ONLINE, evaluations=1))
+    policy = load_policy(tmp_path / "checkpoints" / "latest")
+    assert isinstance(policy, GaussianPolicy)
+    seen = {"state": torch.zeros(1000, 3)}
+    actions = policy.sample(seen, torch.Generator().manual_seed(0))
+    assert float(actions.std()) == pytest.approx(0.2, rel=0.1)  # a tenth of [-2, 2]'s half
+    assert torch.equal(policy.best(seen), policy.best(seen))
+
+
 def test_divergence_stops_and_says_what_to_look_at(tmp_path: Path) -> None:
     wild = replace(CONFIG, critic_learning_rate=1e6)
     with pytest.raises(RobolearnError, match=r"training diverged: critic_loss is .*; look at metrics\.csv"):
@@ -176,6 +236,17 @@ def test_divergence_stops_and_says_what_to_look_at(tmp_path: Path) -> None:
         ({"settings": ("discont=1",)}, UnknownNameError, "discount"),
         ({"settings": ("discount=x",)}, SpecError, "discount is 'x'"),
         ({"settings": ("discount",)}, SpecError, "write name=value"),
+        ({"settings": ("critic_hidden_sizes=0",)}, SpecError, "critic_hidden_sizes is .0,.; expected sizes"),
+        ({"settings": ("polyak=0",)}, SpecError, "polyak is 0; expected a number above 0"),
+        ({"settings": ("initial_temperature=0",)}, SpecError, "expected a number above 0"),
+        ({"settings": ("policy.distribution=mixture",)}, SpecError, "mixture; this algorithm learns squashed or clip"),
+        ({"settings": ("online.random_steps=-5",)}, SpecError, "random_steps -5"),
+        ({"settings": ("online.replay_capacity=1",)}, SpecError, "replay_capacity 1"),
+        ({"algorithm": "rlpd", "settings": ("num_sampled_critics=20",)}, SpecError, "at most num_critics, 10"),
+        ({"algorithm": "rlpd", "settings": ("num_sampled_critics=0",)}, SpecError, "num_sampled_critics is 0"),
+        ({"algorithm": "iql", "settings": ("expectile=1.5",)}, SpecError, "expectile is 1.5"),
+        ({"algorithm": "cql", "settings": ("push_scale=0",)}, SpecError, "push_scale is 0"),
+        ({"algorithm": "cql", "settings": ("num_actions=0",)}, SpecError, "num_actions is 0"),
         ({"compute": Compute("cuda")}, SpecError, "no GPU"),
     ],
 )

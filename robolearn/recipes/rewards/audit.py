@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from robolearn.datasets.zarr_store import ZarrStore
@@ -19,7 +18,7 @@ from robolearn.recipes.rewards.settings import Report
 from robolearn.rewards.audit import Audit, AuditEpisode, Scores, agreement, audit
 from robolearn.rewards.reward_model import RewardModel
 from robolearn.rewards.saved import load_reward, save_audit
-from robolearn.rewards.success import decisions
+from robolearn.rewards.success import decided
 
 NEAR_MISS = "near_miss"  # tag of a failed episode that came close
 NEAR_PROGRESS = 0.5  # a failure whose true progress came this far is one, too
@@ -148,5 +147,4 @@ def _decided(attributes: Mapping[str, Any], value: Sequence[NDArray[np.float64]]
     settings = attributes.get("settings")
     if not isinstance(settings, Mapping) or not {"threshold", "consecutive"} <= settings.keys():
         return None
-    rule = float(settings["threshold"]), int(settings["consecutive"])
-    return [bool(decisions(torch.from_numpy(one).float()[None], *rule).any()) for one in value]
+    return [bool(decided(one, settings).any()) for one in value]

@@ -27,6 +27,7 @@ from robolearn.rewards.hop import asked_steps
 from robolearn.rewards.matching import DiscountConfig, MatchingReward, scheduled_discount
 from robolearn.rewards.reward_model import Episodes, Kind, RewardModel, lasting_settings
 from robolearn.rewards.score_client import RemoteReward
+from robolearn.rewards.success import decided
 from robolearn.rewards.vlm_labels import UnreadableHopError
 from robolearn.specs import ArraySpec
 
@@ -111,6 +112,8 @@ def label_dataset(
     with data.store.column_writer(name, ArraySpec(()), attributes) as writer:
         missing = writer.missing
     had = len(data.store.episodes) - len(missing)
+    if had and model.kind == "success" and "threshold" in attributes["settings"]:
+        _decide_earlier(data.store, name, missing, attributes_of)
 
     def score(episodes: Episodes) -> Columns:
         output = model.score(episodes)
@@ -160,6 +163,16 @@ def followed_discount(dataset: Path, column: str) -> float:
     store = ZarrStore.open(dataset)
     last = [int(store.read(index, [column])[column][-1]) for index in range(len(store.episodes))]
     return scheduled_discount(round(float(np.median(last))), DiscountConfig())
+
+
+def _decide_earlier(
+    store: ZarrStore, name: str, missing: Sequence[int], attributes: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Write the decisions of episodes that were labelled when only their probability was written."""
+    ((done, of_done),) = attributes.items()
+    with store.column_writer(done, ArraySpec((), "bool"), of_done) as writer:
+        for index in sorted(set(writer.missing) - set(missing)):
+            writer.write(index, decided(store.read(index, [name])[name], of_done["settings"]))
 
 
 def _at_its_step(
