@@ -151,6 +151,10 @@ class RobotVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray]):
             return None
         return tuple(self.twins.render(next(iter(self.twins.camera_specs))))
 
+    def pictures(self) -> dict[str, NDArray[np.uint8]]:
+        """Pictures (N, H, W, 3) of every camera."""
+        return {name: self.twins.render(name) for name in self.twins.camera_specs}
+
     def close_extras(self, **kwargs: Any) -> None:
         self.twins.close()
 

@@ -98,7 +98,7 @@ def camera_sizes(spec: InterfaceSpec) -> dict[str, tuple[int, int]]:
 def make_environments(
     task: str,
     num_envs: int,
-    render: bool | str = False,
+    render: bool | Mapping[str, tuple[int, int]] = False,
     cameras: Mapping[str, tuple[int, int]] | None = None,
     engine: str = "mujoco",
     randomization: Randomization | None = None,
@@ -107,7 +107,7 @@ def make_environments(
     """Environments for a policy of vectors: a twin shows its state and takes joint velocities in [-1, 1], or steps of
     its tool, see `ToolEnv`.
 
-    render: whether `render` draws, by the twin's first camera or by the one of this name.
+    render: whether `render` draws, by the twin's first camera; or the cameras, with height and width, that are drawn.
     cameras: height and width of each that the policy sees as well; a twin then shows no poses.
     engine, randomization, stochasticity: as of RobotEnv. Raises UnknownNameError for a task that does not exist, and
     SpecError for an environment of Gymnasium's with another engine or with disturbances.
@@ -131,9 +131,8 @@ def make_environments(
         return OneByOne(partial(ToolEnv, twin_task(task), render_mode, **world), num_envs)
     from robolearn.envs.robot_env import RobotEnv
     from robolearn.envs.vector_env import RobotVectorEnv
-    from robolearn.twin.layout import IMAGE_SIZE
 
-    drawn = {render: IMAGE_SIZE} if isinstance(render, str) else None if render else {}
+    drawn = dict(render) if isinstance(render, Mapping) else None if render else {}
     shared: dict[str, Any] = {
         "cameras": cameras or drawn,
         "show_cameras": bool(cameras),

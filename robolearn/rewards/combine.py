@@ -103,7 +103,7 @@ class EnsembleReward:
             cameras=tuple(dict.fromkeys(camera for some in cameras for camera in some)),
             proprio_size=max(getattr(one, "proprio_size", 0) for one in settings),
         )
-        self._members = tuple(members)
+        self.members = tuple(members)
         self.kind: Kind = members[0].kind
         self.causal = all(member.causal for member in members)
 
@@ -114,7 +114,7 @@ class EnsembleReward:
     def score(self, episodes: Episodes) -> RewardOutput:
         """`raw` holds every member's value as `members` (B, T, E), and `done` where all of them decide that. The least
         confident member's confidence counts."""
-        outputs = [member.score(episodes) for member in self._members]
+        outputs = [member.score(episodes) for member in self.members]
         values = torch.stack([output.value for output in outputs])
         shape = (-1, 1, 1)
         mean = values.new_tensor(self.config.mean or [0.0] * len(outputs)).view(shape)

@@ -22,7 +22,9 @@ from robolearn.recipes.rewards.online import SETTINGS, OnlineRewardConfig, learn
 from robolearn.recipes.rewards.write import RESULT_FILE, task_text, write_reward
 from robolearn.rewards.code.client import CannedClient
 from robolearn.rewards.code.loop import EurekaConfig
+from robolearn.rewards.features import EncoderConfig
 from robolearn.rewards.matching import MatchingConfig, MatchingReward
+from robolearn.rewards.preference import PreferenceConfig, PreferenceReward
 from robolearn.rewards.reward_model import Episodes, RewardOutput
 from robolearn.tasks.kinematics import SO101
 
@@ -71,6 +73,13 @@ def test_whole_episodes_are_scored_together_and_written_back(tmp_path: Path, mon
     np.testing.assert_allclose([each.mean() for each in stored], answer["reward_mean"], rtol=1e-5)
 
 
+def test_a_model_sees_all_its_cameras_at_its_size_and_the_arm(tmp_path: Path) -> None:
+    encoder = EncoderConfig(image_height=24, image_width=24, channels=(4, 4))
+    model = PreferenceReward(PreferenceConfig(cameras=("front", "wrist"), proprio_size=12, encoder=encoder))
+    answer = learn_from_model("reach-v1", model, tmp_path / "run", settings(20), TINY)
+    assert len(answer["reward_mean"]) == 2
+
+
 def test_the_discount_follows_what_was_matched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = MatchingReward(MatchingConfig())
     rounds = iter([[0, 0], [4, 4], [2, 2]])
@@ -95,10 +104,9 @@ def test_an_action_lasts_a_decision_and_its_end_alone_is_seen(tmp_path: Path) ->
         return np.zeros((2, len(one.actions)))
 
     config = replace(TINY, episode_steps=20, decision_steps=10)
-    learn_from("point_up-v1", judge, "nothing", tmp_path / "run", settings(80), config, camera="front")
+    learn_from("point_up-v1", judge, "nothing", tmp_path / "run", settings(80), config, cameras={"front": (24, 32)})
     for one in played:
-        assert one.images is not None
-        assert one.images.shape == (2, 2, 96, 96, 3)
+        assert one.images["front"].shape == (2, 2, 24, 32, 3)
         for before, action, after in zip(one.observations, one.actions, one.observations[1:], strict=False):
             step = np.array(SO101.max_speed) / 20.0
             wanted = before["command"] + 10 * step * action

@@ -17,9 +17,10 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from robolearn.algorithms.compile import Compute
 from robolearn.algorithms.sac import SAC, SACConfig
 from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
 from robolearn.envs.humanoid import made_for_clip
+from robolearn.envs.vector_env import RobotVectorEnv
 from robolearn.errors import SpecError
 from robolearn.policies.gaussian import GaussianPolicy, GaussianPolicyConfig, vector_spec
 from robolearn.recipes.demonstrations import buffer_statistics
@@ -39,9 +41,11 @@ from robolearn.recipes.rewards.settings import Report
 from robolearn.recipes.run import Run, require_new
 from robolearn.recipes.training_data import tensors
 from robolearn.recipes.training_loop import mean_follows, run_config, scalars
+from robolearn.rewards.combine import EnsembleReward
 from robolearn.rewards.matching import DiscountConfig, MatchingReward, scheduled_discount
 from robolearn.rewards.reward_model import Episodes, RewardModel
 from robolearn.tasks import make_task
+from robolearn.twin.layout import IMAGE_SIZE
 from robolearn.types import Observation
 
 
@@ -90,12 +94,19 @@ def settings_for(task: str) -> tuple[SACConfig, OnlineRewardConfig]:
 
 @dataclass(frozen=True)
 class Played:
-    """One episode of each environment: T + 1 observations and T actions (N, A); images (N, T, H, W, 3) after each
-    decision, where they were asked for."""
+    """One episode of each environment: T + 1 observations and T actions (N, A); by camera, images (N, T, H, W, 3) after
+    each decision, where they were asked for."""
 
     observations: list[Observation]
     actions: list[NDArray[np.float32]]
-    images: torch.Tensor | None
+    images: Mapping[str, torch.Tensor]
+
+    @property
+    def proprio(self) -> torch.Tensor | None:
+        """(N, T, P) after each decision; None where the environment has none."""
+        if "proprio" not in self.observations[0]:
+            return None
+        return torch.from_numpy(np.stack([seen["proprio"] for seen in self.observations[1:]], 1))
 
     def store(self, buffer: ReplayBuffer, rewards: NDArray) -> None:
         """Add the transitions with the rewards (N, T) of the states that they led to; the end is that of time alone."""
@@ -130,15 +141,14 @@ def learn_from_model(
     """
     if model.kind != "reward":
         raise SpecError(f"{model.id} says {model.kind}, not reward; shape it, or label a dataset with it")
-    camera = (cameras_of(model) or ("front",))[0]
+    cameras = dict.fromkeys(cameras_of(model) or ("front",), _image_size(model))
     instruction = "" if is_gym(task) else make_task(task).instruction
     spent_s, images, followed = 0.0, 0, 0
 
     def judge(played: Played) -> NDArray:
         nonlocal spent_s, images, followed
-        assert played.images is not None
         begun_s = time.perf_counter()
-        episodes = Episodes({camera: played.images}, [instruction] * len(played.images))
+        episodes = Episodes(played.images, [instruction] * config.num_envs, played.proprio)
         output = model.score(episodes)
         value = output.value.cpu().numpy()
         if "followed" in output.raw:
@@ -151,7 +161,7 @@ def learn_from_model(
         return scheduled_discount(followed, DiscountConfig()) if scheduled else settings.discount
 
     name = f"{model.id}-{model.version}"
-    answer = learn_from(task, judge, name, out, settings, config, seed, compute, progress, camera, discount)
+    answer = learn_from(task, judge, name, out, settings, config, seed, compute, progress, cameras, discount)
     return {**answer, "images_per_s": images / spent_s}
 
 
@@ -165,13 +175,13 @@ def learn_from(
     seed: int = 0,
     compute: Compute = Compute(),  # noqa: B008
     progress: Report = lambda done, text: None,
-    camera: str = "",
+    cameras: Mapping[str, tuple[int, int]] = MappingProxyType({}),
     discount: Callable[[], float] | None = None,
 ) -> dict[str, Any]:
     """SAC in `task`, a twin's or `gym:<id>`, for `settings.steps` environment steps on the rewards of `judge`.
 
-    reward: its name, for the record. camera: whose pictures the judge sees; none are drawn without. discount: asked
-    after each round, in the place of that of the settings.
+    reward: its name, for the record. cameras: height and width of each whose pictures the judge sees; in `gym:<id>` one
+    of any size. discount: asked after each round, in the place of that of the settings.
 
     The newest policy plays. The answer has `checkpoint`, its running mean at the end (what learns online swings, and
     what a round is paid hangs on where it starts more than on a few updates), `steps`, `gradient_steps` and
@@ -188,7 +198,7 @@ def learn_from(
     rewards: list[float] = []
     started_s = time.perf_counter()
     with contextlib.ExitStack() as stack:
-        envs = stack.enter_context(contextlib.closing(_environments(task, config.num_envs, camera)))
+        envs = stack.enter_context(contextlib.closing(_environments(task, config.num_envs, cameras)))
         privileged = settings.policy.privileged
         buffer = ReplayBuffer(
             vector_spec(envs.interface, privileged), ReplayBufferConfig(config.capacity, 1, settings.discount)
@@ -197,7 +207,7 @@ def learn_from(
         def play(learner: SAC | None) -> np.random.Generator:
             rng = np.random.default_rng((seed, len(rewards)))
             act = _uniform(envs, rng) if learner is None else _sampling(learner, generator, compute)
-            played = _play(envs, act, config, camera, rng)
+            played = _play(envs, act, config, cameras, rng)
             value = judge(played)
             played.store(buffer, value)
             rewards.append(float(value.mean()))
@@ -253,10 +263,16 @@ def _sampling(learner: SAC, generator: torch.Generator, compute: Compute) -> Act
     return act
 
 
-def _play(envs: Environments, act: Act, config: OnlineRewardConfig, camera: str, rng: np.random.Generator) -> Played:
+def _play(
+    envs: Environments,
+    act: Act,
+    config: OnlineRewardConfig,
+    cameras: Mapping[str, tuple[int, int]],
+    rng: np.random.Generator,
+) -> Played:
     observation, _ = envs.reset(seed=[int(one) for one in rng.integers(2**31 - 1, size=envs.num_envs)])
     observations, actions = [_vectors(observation)], list[NDArray[np.float32]]()
-    images: list[NDArray[np.uint8]] = []
+    images: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in cameras}
     for t in range(config.episode_steps):
         if t % config.decision_steps == 0:
             actions.append(act(observations[-1]))
@@ -265,10 +281,19 @@ def _play(envs: Environments, act: Act, config: OnlineRewardConfig, camera: str,
             raise SpecError(f"an episode ended after {t + 1} steps of {config.episode_steps}; take shorter ones")
         if (t + 1) % config.decision_steps:
             continue
-        if camera:
-            images.append(np.stack(envs.render() or ()))
+        if cameras:
+            drawn = _draw(envs, cameras)
+            for name, pictures in images.items():
+                pictures.append(drawn[name])
         observations.append(_vectors(observation))
-    return Played(observations, actions, torch.from_numpy(np.stack(images, axis=1)) if images else None)
+    return Played(observations, actions, {name: torch.from_numpy(np.stack(each, 1)) for name, each in images.items()})
+
+
+def _draw(envs: Environments, cameras: Iterable[str]) -> dict[str, NDArray[np.uint8]]:
+    """Pictures (N, H, W, 3) by camera; what is no twin has one view for all."""
+    if isinstance(envs, RobotVectorEnv):
+        return envs.pictures()
+    return dict.fromkeys(cameras, np.stack(envs.render() or ()))
 
 
 def _vectors(observation: Observation) -> Observation:
@@ -291,11 +316,20 @@ def _update(
     return metrics
 
 
-def _environments(task: str, num_envs: int, camera: str) -> Environments:
+def _image_size(model: RewardModel) -> tuple[int, int]:
+    """Height and width of the pictures that a model takes."""
+    for one in model.members if isinstance(model, EnsembleReward) else (model,):
+        encoder = getattr(getattr(one, "config", None), "encoder", None)
+        if encoder is not None and encoder.name == "small":
+            return encoder.image_height, encoder.image_width
+    return IMAGE_SIZE
+
+
+def _environments(task: str, num_envs: int, cameras: Mapping[str, tuple[int, int]]) -> Environments:
     """Environments whose episodes end by length alone."""
     if is_gym(task):
         return made_for_clip(task, num_envs)
-    envs = make_environments(task, num_envs, render=camera or False)
+    envs = make_environments(task, num_envs, render=cameras or False)
     never: Any = envs
     never.task.dwell_steps = never.task.max_steps + 1  # no success lasts so long
     return envs
