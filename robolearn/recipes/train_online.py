@@ -26,6 +26,7 @@ from robolearn.algorithms import Algorithm, algorithm_class
 from robolearn.algorithms.algorithm import Batch, Metrics
 from robolearn.algorithms.compile import Compute
 from robolearn.datasets.replay_buffer import ReplayBufferConfig
+from robolearn.datasets.sampler import SUCCESS
 from robolearn.errors import CheckpointError, SpecError
 from robolearn.networks.normalizer import Statistics
 from robolearn.policies.gaussian import GaussianPolicy, vector_spec
@@ -127,7 +128,7 @@ def train_online(
         if online.random_steps == BY_ORIGIN:
             online = replace(online, random_steps=RANDOM_STEPS if init_from is None else 0)
     made = algorithm_class(algorithm)
-    _check(algorithm, task, settings, online, seed)
+    _check(algorithm, task, settings, online, seed, offline_data)
     seen = online.image_size > 0
     settings = replace(settings, policy=replace(settings.policy, privileged=not (seen or is_gym(task)), images=seen))
 
@@ -233,7 +234,9 @@ def _overlap(waited_s: float, worked_s: float) -> float:
     return max(1.0 - waited_s / worked_s, 0.0) if worked_s else 0.0
 
 
-def _check(algorithm: str, task: str, settings: Any, online: OnlineConfig, seed: int) -> None:
+def _check(
+    algorithm: str, task: str, settings: Any, online: OnlineConfig, seed: int, offline_data: Path | None
+) -> None:
     check_settings(settings, seed)
     if algorithm_class(algorithm).learns_from != "transitions":
         raise SpecError(f"{algorithm} learns from demonstrations alone; give it a --dataset")
@@ -241,6 +244,10 @@ def _check(algorithm: str, task: str, settings: Any, online: OnlineConfig, seed:
         raise SpecError(f"images are for sac and rlpd in tasks of the twin, not for {algorithm} in {task}")
     if online.reward not in REWARDS or (is_gym(task) and online.reward != "task"):
         raise SpecError(f"reward is {online.reward!r}; expected `task` in gym:, else one of {', '.join(REWARDS)}")
+    if offline_data is not None and not is_gym(task) and online.reward != SUCCESS:
+        raise SpecError(
+            f"reward is {online.reward!r}, and offline data of a twin are worth 1 at a success; leave one of them out"
+        )
     least = min(online.evaluation_episodes, online.evaluations, online.average, online.num_envs, online.num_steps)
     if min(online.random_steps, online.warmup_steps) < 0 or online.replay_capacity < 2:
         raise SpecError(

@@ -25,7 +25,7 @@ def test_progress_is_published_as_the_model_says_it(graph: Any, tmp_path: Path) 
     model = ProgressReward(
         ProgressConfig(cameras=("front", "wrist"), proprio_size=4, stages=("one", "two"), priors=(0.5, 0.5))
     )
-    save_reward(model, tmp_path / "model")
+    save_reward(model, tmp_path / "model", {"control_hz": 20.0})
     rewards: list[Reward] = []
     stages: list[StageProgress] = []
     node = graph.node
@@ -36,7 +36,7 @@ def test_progress_is_published_as_the_model_says_it(graph: Any, tmp_path: Path) 
     }
     states = node.create_publisher(JointState, topics.JOINT_STATES, topics.STREAM)
     events = node.create_publisher(EpisodeEvent, topics.EPISODE, topics.LATCHED)
-    graph.start("reward", model=tmp_path / "model", step_hz=20.0)
+    graph.start("reward", model=tmp_path / "model")
     graph.spin_until(lambda: images["front"].get_subscription_count() and states.get_subscription_count())
 
     rng = np.random.default_rng(0)

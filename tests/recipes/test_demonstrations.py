@@ -80,6 +80,9 @@ def test_from_a_dataset_to_the_task_and_on(dataset: Path, tmp_path: Path) -> Non
     assert result["gradient_steps"] == 6
     before, after = read_state(tmp_path / "pre")[0], read_state(tmp_path / "on")[0]
     assert after["gradient_step"] == 6
+    other = replace(online, reward="progress")
+    with pytest.raises(SpecError, match="reward is 'progress', and offline data of a twin are worth 1"):
+        train_online("rlpd", TASK, tmp_path / "other", 12, 0, learner, other, offline_data=dataset)
     moved = (after["critic.ensemble.layers.0.weight"] - before["critic.ensemble.layers.0.weight"]).abs().max()
     assert 0 < moved < 0.01  # six small steps from where it began
 

@@ -93,6 +93,7 @@ def train_reward(
     facts = {
         "dataset": str(dataset),
         "settings": asdict(settings),
+        "control_hz": data.store.spec.interface.control_hz,
         "train_episodes": [data.store.episodes[index].id for index in learn],
         "audit": audits.models[0].to_json(),
     }

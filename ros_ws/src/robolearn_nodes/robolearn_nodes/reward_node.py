@@ -22,12 +22,15 @@ from robolearn_msgs.msg import EpisodeEvent, Reward, StageProgress
 from sensor_msgs.msg import Image, JointState
 
 from robolearn.errors import CheckpointError, RobolearnError, SpecError
+from robolearn.networks.model_directory import read_model_config
 from robolearn.recipes.rewards.data import cameras_of
 from robolearn.rewards.reward_model import Episodes
 from robolearn.rewards.saved import load_reward, require_trusted
 from robolearn_nodes import convert, topics
 from robolearn_nodes.commands import Pace
 from robolearn_nodes.node import Diagnostics, parameter, run
+
+UNTRAINED_HZ = 10.0  # of a model that nobody trained on a dataset
 
 Step = tuple[int, dict[str, NDArray[np.uint8]], NDArray[np.float32] | None]
 """Stamp, picture by camera, proprio."""
@@ -41,13 +44,13 @@ class RewardNode(Node):
         super().__init__("reward")
         path = parameter(self, "model", "", "folder of a reward model, as `robolearn reward train` makes it")
         device = parameter(self, "device", "cpu", "where it runs")
-        rate = parameter(self, "step_hz", 10.0, "steps a second of the episode that it is shown")
+        rate = parameter(self, "step_hz", 0.0, "steps a second of the episode that it is shown; 0: as it was trained")
         steps = parameter(self, "max_steps", 256, "newest steps that it is shown; older ones are forgotten")
         cell = parameter(self, "cell", "", "YAML file of the physical cell that it looks at; empty for the twin")
         force = parameter(self, "force", False, "look at a real cell with a model that did not pass its audit")
-        if not path or rate <= 0 or steps < 1:
+        if not path or rate < 0 or steps < 1:
             raise CheckpointError(
-                f"reward: model {path!r}, step_hz {rate:g}, max_steps {steps}; give a folder, and > 0"
+                f"reward: model {path!r}, step_hz {rate:g}, max_steps {steps}; give a folder, at least 0, and > 0"
             )
         torch.set_num_threads(1)
         self._forced = require_trusted(Path(path), force) if cell else ""
@@ -58,6 +61,7 @@ class RewardNode(Node):
         config: Any = getattr(self._model, "config", None)
         self._stages = list(getattr(config, "stages", ()))
         self._needs_proprio = bool(getattr(config, "proprio_size", 0))
+        rate = rate or read_model_config(Path(path)).get("provenance", {}).get("control_hz", UNTRAINED_HZ)
         self._pace = Pace(round(1e9 / rate))
         self._pictures: dict[str, NDArray[np.uint8]] = {}  # the newest of each camera
         self._proprio: NDArray[np.float32] | None = None
