@@ -54,6 +54,10 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
             "policy.flow_steps is 0; expected at",
         ),
         (["train", "flow", "--dataset", "x.zarr", "--set", "draws=0"], "draws is 0; expected at least 1"),
+        (
+            ["reward", "train", "success", "--dataset", "x.zarr", "--out", "y", "--false-positive-rate", "2"],
+            "false_positive_rate is 2; expected a share between 0 and 1",
+        ),
         (["train", "sac", "--task", "gym:Pendulum-v1", "--set", "discount=3"], "discount is 3; expected a number from"),
         (["train", "bc", "--dataset", "x.zarr", "--set", "policy.hidden_sizes=8,0"], "expected sizes of at least 1"),
         (["reward", "train", "hop", "--dataset", "x.zarr", "--out", "x", "--steps", "0"], "0 steps of batches of 64"),

@@ -157,6 +157,7 @@ def reward_train(
     factors: tuple[str, ...] = (),
     wrong_answers: float = 0.0,
     method: Literal["nearest", "transport"] = "nearest",
+    false_positive_rate: float = 0.01,
     goal: tuple[str, ...] = (),
     baseline: tuple[str, ...] = (),
     alpha: float = 0.0,
@@ -188,6 +189,7 @@ def reward_train(
         wrong_answers: of preference: share of the rule's answers that are turned round.
         method: of matching: a step is paid for its nearest step of the demonstration, or by optimal transport of the
             whole episode, which cannot be scored while it runs.
+        false_positive_rate: of success: share of the failures' held-out pictures that its threshold may let through.
         goal: of preference: what the model at the endpoint is told, of vlm: prompts that describe success; the
             instruction by default.
         baseline: of vlm: prompts that describe the scene whatever happens.
@@ -215,6 +217,7 @@ def reward_train(
         pairs=pairs,
         labeller=labeller,
         factors=factors,
+        false_positive_rate=false_positive_rate,
         goal="; ".join(goal),
         wrong_answers=wrong_answers,
         method=method,

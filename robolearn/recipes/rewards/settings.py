@@ -51,3 +51,5 @@ class TrainingSettings:
             )
         if not 0.0 <= self.wrong_answers <= 1.0:
             raise SpecError(f"wrong_answers is {self.wrong_answers:g}; expected a share from 0 to 1")
+        if not 0.0 < self.false_positive_rate < 1.0:
+            raise SpecError(f"false_positive_rate is {self.false_positive_rate:g}; expected a share between 0 and 1")
