@@ -18,7 +18,7 @@ from robolearn.recipes.task_settings import SETTINGS
 from robolearn.recipes.train_offline import train_offline
 from robolearn.recipes.train_online import OnlineConfig, train_online
 from robolearn.recipes.training_data import seen_spec
-from robolearn.recipes.training_loop import Progress, begun_config
+from robolearn.recipes.training_loop import Progress, begun_config, check_settings
 from robolearn.tasks import TASKS
 
 DEFAULT_RUN = Path("runs/train")
@@ -61,11 +61,13 @@ class TrainRequest:
             return ""
         if algorithm_class(self.algorithm).learns_from != "transitions":
             return ""
+        settings, _ = configure(self)
+        check_settings(settings, self.seed)
         store = ZarrStore.open(self.dataset)
         tasks = sorted({info.task for info in store.episodes if info.task.partition("@")[0] in TASKS})
         if not tasks:
             return ""
-        seen = seen_spec(self.dataset, store, configure(self)[0].policy.privileged).observation
+        seen = seen_spec(self.dataset, store, settings.policy.privileged).observation
         return (
             f"{self.dataset} is of {', '.join(tasks)}; without --task {self.algorithm} sees {', '.join(seen)} alone "
             f"and acts as recorded, with --task {tasks[0] if len(tasks) == 1 else 'ID'} as in the task"
