@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import pytest
@@ -9,9 +10,16 @@ import pytest
 from robolearn.robots.standin import StandInBus
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both wait for an answer twice as many milliseconds as this constant of their modules says."""
+    for name in ("dynamixel_sdk", "scservo_sdk"):
+        if importlib.util.find_spec(name) is not None:
+            monkeypatch.setattr(importlib.import_module(f"{name}.port_handler"), "LATENCY_TIMER", 500)
+
+
 def open_port(sdk: Any, bus: StandInBus) -> Any:
     port = sdk.PortHandler(bus.port)
-    port.LATENCY_TIMER = 50
     assert port.setBaudRate(1_000_000)
     return port
 
