@@ -161,8 +161,8 @@ def label_dataset(
 def followed_discount(dataset: Path, column: str) -> float:
     """The discount that ADS gives for as many frames as the median episode followed the demonstration."""
     store = ZarrStore.open(dataset)
-    last = [int(store.read(index, [column])[column][-1]) for index in range(len(store.episodes))]
-    return scheduled_discount(round(float(np.median(last))), DiscountConfig())
+    last = [store.read(i, [column])[column][-1] for i, info in enumerate(store.episodes) if info.length]
+    return scheduled_discount(round(float(np.median(last))) if last else 0, DiscountConfig())
 
 
 def _decide_earlier(
