@@ -64,3 +64,7 @@ class UnknownNameError(RobolearnError):
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names) or 'none'}"
         super().__init__(f"unknown {kind} {name!r}; {hint}")
+
+    def __reduce__(self) -> tuple[type[RobolearnError], tuple[str]]:
+        """As its message, between the processes of one run."""
+        return RobolearnError, (str(self),)

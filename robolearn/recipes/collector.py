@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
 from robolearn.errors import CheckpointError
-from robolearn.recipes.environments import Environments, Reward
+from robolearn.recipes.environments import REWARDS, Environments, Reward, seen_environments
+from robolearn.specs import ArraySpec
 from robolearn.types import Observation
 
 MAX_SEED = 2**31 - 1
@@ -37,7 +38,7 @@ class Collector:
 
     def __init__(self, envs: Environments, config: ReplayBufferConfig, reward: Reward, seed: int) -> None:
         self.envs = envs
-        self.interface = envs.interface
+        self.interface, self.num_envs = envs.interface, envs.num_envs
         each = replace(config, capacity=max(config.capacity // envs.num_envs, 2))
         self.buffers = [ReplayBuffer(envs.interface, each) for _ in range(envs.num_envs)]
         self._reward = reward
@@ -53,11 +54,6 @@ class Collector:
     def __len__(self) -> int:
         """Transitions that can be sampled."""
         return sum(len(buffer) for buffer in self.buffers)
-
-    def random_actions(self, rng: np.random.Generator) -> NDArray[np.float32]:
-        """Uniform over the limits of the action spec (N, A)."""
-        spec = self.interface.action
-        return rng.uniform(spec.low, spec.high, (self.envs.num_envs, *spec.shape)).astype(np.float32)  # type: ignore[arg-type]
 
     def step(self, actions: NDArray[np.float32]) -> None:
         """Take the actions (N, A) and begin another episode where one ended."""
@@ -97,6 +93,10 @@ class Collector:
         parts = [buffer.sample(count, rng) for buffer, count in zip(self.buffers, counts, strict=True) if count]
         order = rng.permutation(batch_size)
         return {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
+
+    def close(self) -> None:
+        """Close the environments."""
+        self.envs.close()
 
     def _next_seed(self) -> int:
         self._begun += 1
@@ -164,6 +164,18 @@ class Collector:
                 now = [actions[-left] if len(actions) >= left else middle for actions in self._actions]
                 self.observation, _, terminated, truncated, self._info = self.envs.step(np.stack(now))
                 ended = terminated | truncated
+
+
+def make_collector(
+    task: str, num_envs: int, image_size: int, buffer: ReplayBufferConfig, reward: str, seed: int
+) -> Collector:
+    """A collector in environments of its own; see `seen_environments`, and REWARDS for the name of the reward."""
+    return Collector(seen_environments(task, num_envs, image_size), buffer, REWARDS[reward], seed)
+
+
+def random_actions(spec: ArraySpec, number: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Uniform over the limits of an action spec (N, A)."""
+    return rng.uniform(spec.low, spec.high, (number, *spec.shape)).astype(np.float32)  # type: ignore[arg-type]
 
 
 def _row(observation: Observation, i: int) -> Observation:

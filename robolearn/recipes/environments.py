@@ -15,6 +15,7 @@ from robolearn.envs.gym_env import PREFIX, GymVectorEnv
 from robolearn.envs.stochastic import STORI, Stochasticity
 from robolearn.errors import SpecError
 from robolearn.specs import InterfaceSpec
+from robolearn.tasks import make_task
 
 if TYPE_CHECKING:
     from robolearn.envs.robot_env import RobotEnv
@@ -144,3 +145,11 @@ def make_environments(
     if batched:
         return RobotVectorEnv(task, num_envs, autoreset_mode=AutoresetMode.DISABLED, **shared)
     return OneByOne(partial(RobotEnv, task, engine=engine, stochasticity=stochasticity, **shared), num_envs)
+
+
+def seen_environments(task: str, num_envs: int, image_size: int) -> Environments:
+    """Environments as `make_environments` makes them, with every camera of the task in square images of `image_size`
+    pixels in the place of poses, unless that is 0."""
+    size = (image_size, image_size)
+    cameras = dict.fromkeys(make_task(twin_task(task)).cameras, size) if image_size else None
+    return make_environments(task, num_envs, cameras=cameras)

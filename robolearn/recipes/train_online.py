@@ -2,7 +2,7 @@
 
 The environments take their step in a thread beside the update, whose batch was drawn before: it lacks the transition
 that is being made, whatever the threads do. The thread also makes and closes them, because pictures are drawn where
-their context is.
+their context is. With two processes it waits for the process that steps them.
 
 Every draw depends on the seed and the step alone, and the environments are restored by repeating the episodes under
 way, so a resumed run is, bit for bit, the run that was never interrupted.
@@ -15,6 +15,7 @@ import copy
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,10 @@ from robolearn.errors import CheckpointError, SpecError
 from robolearn.networks.normalizer import Statistics
 from robolearn.policies.gaussian import GaussianPolicy, vector_spec
 from robolearn.policies.policy import TrainablePolicy
-from robolearn.recipes.collector import Collector
+from robolearn.recipes.collector import Collector, make_collector, random_actions
+from robolearn.recipes.collector_process import CollectorProcess
 from robolearn.recipes.demonstrations import Source, buffer_statistics, demonstrations
-from robolearn.recipes.environments import REWARDS, Environments, is_gym, make_environments, twin_task
+from robolearn.recipes.environments import REWARDS, is_gym, make_environments, seen_environments
 from robolearn.recipes.evaluate import EVALUATION_SEED
 from robolearn.recipes.judge import judge, summary
 from robolearn.recipes.run import Run, read_state
@@ -56,7 +58,6 @@ from robolearn.recipes.training_loop import (
     scalars,
     statistics_of,
 )
-from robolearn.tasks import make_task
 
 LOG_STEPS = 500
 RANDOM_STEPS, BY_ORIGIN = 100, -1
@@ -64,6 +65,7 @@ COLLECTOR = "collector."  # before the names of the experience in what a resumed
 JUDGES = 10  # environments that evaluate side by side
 STATISTICS_S = 20  # of random actions in each of JUDGES twins
 EPISODE_COLUMNS = ("episode_return", "episode_steps", "episode_success")
+AnyCollector = Collector | CollectorProcess
 EVALUATION_COLUMNS = ("return_mean", "return_std", "return_low", "return_high", "success_rate")
 
 
@@ -72,6 +74,7 @@ class OnlineConfig:
     """How experience is gathered and mixed."""
 
     num_envs: int = 1
+    processes: int = 1  # 2: the environments are stepped in one of their own, which changes no number
     image_size: int = 0  # [pixels], height and width of the cameras, which are seen instead of poses; 0 for poses
     reward: str = ""  # `task`, `success` or `progress`; empty for `task` of a gym environment and `success` of a twin
     random_steps: int = BY_ORIGIN  # environment steps before learning, by uniform actions; 100, but 0 with init_from
@@ -136,16 +139,20 @@ def train_online(
     watch, watch_beside = Stopwatch(), Stopwatch()
     with contextlib.ExitStack() as stack:
         beside = stack.enter_context(ThreadPoolExecutor(1, "collector"))
-        envs = beside.submit(_environments, task, online.num_envs, online).result()
-        stack.callback(lambda: beside.submit(envs.close).result())
-        spec = vector_spec(envs.interface, settings.policy.privileged, settings.policy.images)
+        buffer = ReplayBufferConfig(online.replay_capacity, online.num_steps, settings.discount)
+        make = partial(make_collector, task, online.num_envs, online.image_size, buffer, online.reward, seed)
+        collector: AnyCollector
+        if online.processes == 1:
+            collector = beside.submit(make).result()
+        else:
+            collector = beside.submit(CollectorProcess, make).result()
+        stack.callback(lambda: beside.submit(collector.close).result())
+        spec = vector_spec(collector.interface, settings.policy.privileged, settings.policy.images)
         offline: Source | None = None
         with watch("open"):
             statistics: Statistics | None = None
             if offline_data is not None:
                 offline, statistics = demonstrations(offline_data, task, spec, settings.discount, online.num_steps)
-            buffer = ReplayBufferConfig(online.replay_capacity, online.num_steps, settings.discount)
-            collector = beside.submit(Collector, envs, buffer, REWARDS[online.reward], seed).result()
             if resume is None and init_from is not None:
                 check_spec(init_from, spec, task)
             source = resume or init_from
@@ -254,6 +261,8 @@ def _check(
             f"random_steps {online.random_steps}, warmup_steps {online.warmup_steps}, replay_capacity "
             f"{online.replay_capacity}; expected at least 0, 0 and 2"
         )
+    if online.processes not in (1, 2):
+        raise SpecError(f"setting online.processes is {online.processes}; expected 1, or 2 for a collector beside")
     if not 0.0 <= online.offline_fraction <= 1.0 or least < 1:
         raise SpecError(
             f"offline_fraction {online.offline_fraction:g}, {online.evaluation_episodes} evaluation episodes, "
@@ -262,20 +271,13 @@ def _check(
         )
 
 
-def _environments(task: str, number: int, online: OnlineConfig) -> Environments:
-    """As the policy sees them."""
-    size = (online.image_size, online.image_size)
-    cameras = dict.fromkeys(make_task(twin_task(task)).cameras, size) if online.image_size else None
-    return make_environments(task, number, cameras=cameras)
-
-
 def _actions(
-    learner: Algorithm, collector: Collector, online: OnlineConfig, seed: int, step: int, device: str
+    learner: Algorithm, collector: AnyCollector, online: OnlineConfig, seed: int, step: int, device: str
 ) -> NDArray[np.float32]:
     """What every environment does at this step (N, A)."""
     rng = np.random.default_rng((seed, step))
     if step < online.random_steps:
-        return collector.random_actions(rng)
+        return random_actions(collector.interface.action, collector.num_envs, rng)
     policy = learner.policy()
     assert isinstance(policy, GaussianPolicy)
     generator = torch.Generator(device).manual_seed(int(rng.integers(2**63)))
@@ -283,7 +285,7 @@ def _actions(
 
 
 def _batch(
-    collector: Collector, offline: Source | None, settings: Any, online: OnlineConfig, rng: np.random.Generator
+    collector: AnyCollector, offline: Source | None, settings: Any, online: OnlineConfig, rng: np.random.Generator
 ) -> Batch:
     """Rows for the updates of one step of all environments, each update with its share of offline data (symmetric
     sampling: Ball et al. 2023, section 4.1), or with as much of it as there is."""
@@ -305,7 +307,7 @@ def _evaluate(policy: TrainablePolicy, task: str, online: OnlineConfig, device: 
     """Episodes whose seeds no training uses, by the most likely action."""
     assert isinstance(policy, GaussianPolicy)
     episodes = online.evaluation_episodes
-    with contextlib.closing(_environments(task, min(episodes, JUDGES), online)) as envs:
+    with contextlib.closing(seen_environments(task, min(episodes, JUDGES), online.image_size)) as envs:
         answer = summary(judge(policy, envs, episodes, EVALUATION_SEED, REWARDS[online.reward], device))
     return {name: value for name, value in answer.items() if name in EVALUATION_COLUMNS}
 
@@ -328,17 +330,19 @@ def _random_statistics(task: str) -> Statistics:
         collector = Collector(envs, ReplayBufferConfig(JUDGES * steps * 2), REWARDS["success"], seed=0)
         rng = np.random.default_rng(0)
         for _ in range(steps):
-            collector.step(collector.random_actions(rng))
+            collector.step(random_actions(collector.interface.action, collector.num_envs, rng))
         return buffer_statistics(*collector.buffers)
 
 
-def _state(learner: Algorithm, kept: TrainablePolicy, collector: Collector) -> dict[str, torch.Tensor]:
+def _state(learner: Algorithm, kept: TrainablePolicy, collector: AnyCollector) -> dict[str, torch.Tensor]:
     collected = {COLLECTOR + k: torch.from_numpy(v.copy()) for k, v in collector.state_dict().items()}
     average = {} if kept is learner.policy() else {AVERAGE + k: v for k, v in kept.state_dict().items()}
     return {**learner.state_dict(), **average, **collected}
 
 
-def _load_state(learner: Algorithm, collector: Collector, run: Path, state: dict[str, torch.Tensor]) -> TrainablePolicy:
+def _load_state(
+    learner: Algorithm, collector: AnyCollector, run: Path, state: dict[str, torch.Tensor]
+) -> TrainablePolicy:
     """The policy that is kept."""
     mine = {k.removeprefix(COLLECTOR): v.numpy() for k, v in state.items() if k.startswith(COLLECTOR)}
     average = {k.removeprefix(AVERAGE): v for k, v in state.items() if k.startswith(AVERAGE)}

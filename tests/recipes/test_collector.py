@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from robolearn.datasets.replay_buffer import ReplayBufferConfig
 from robolearn.errors import CheckpointError
-from robolearn.recipes.collector import Collector
+from robolearn.recipes.collector import Collector, random_actions
 from robolearn.recipes.environments import REWARDS, make_environments
 from robolearn.specs import ArraySpec, InterfaceSpec
 
@@ -55,7 +55,7 @@ def test_a_transition_is_what_happened() -> None:
     collector = make(Walks(3))
     rng = np.random.default_rng(0)
     for _ in range(50):
-        collector.step(collector.random_actions(rng))
+        collector.step(random_actions(collector.interface.action, collector.num_envs, rng))
     assert len(collector) == 150
     batch = collector.sample(400, rng)
     np.testing.assert_allclose(batch["next_state"], batch["state"] + batch["action"], rtol=1e-5)
@@ -70,7 +70,7 @@ def test_an_environment_of_gymnasium_does_what_the_transitions_say_also_at_the_e
     envs = make_environments("gym:Pendulum-v1", 2)
     collector, rng = Collector(envs, ReplayBufferConfig(2000), REWARDS["task"], 0), np.random.default_rng(0)
     for _ in range(410):  # episodes of 200 steps, never terminated
-        collector.step(collector.random_actions(rng))
+        collector.step(random_actions(collector.interface.action, collector.num_envs, rng))
     batch = collector.sample(2000, rng)
     assert (batch["bootstrap"] == 1).all()
     envs.close()
@@ -104,14 +104,14 @@ def test_a_restored_collector_goes_on_in_the_middle_of_its_episodes(steps: int) 
     whole, cut = make(Walks(3)), make(Walks(3))
     rng, other = np.random.default_rng(0), np.random.default_rng(0)
     for _ in range(steps):
-        whole.step(whole.random_actions(rng))
-        cut.step(cut.random_actions(other))
+        whole.step(random_actions(whole.interface.action, whole.num_envs, rng))
+        cut.step(random_actions(cut.interface.action, cut.num_envs, other))
     saved = {name: values.copy() for name, values in cut.state_dict().items()}
     resumed = make(Walks(3), seed=0)
     resumed.load_state_dict(saved)
     assert resumed.recent() == whole.recent()
     for _ in range(30):
-        actions = whole.random_actions(rng)
+        actions = random_actions(whole.interface.action, whole.num_envs, rng)
         whole.step(actions)
         resumed.step(actions)
         np.testing.assert_array_equal(whole.observation["state"], resumed.observation["state"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import multiprocessing
 import os
 import signal
 import threading
@@ -80,7 +81,8 @@ def test_ctrl_c_saves_and_resume_goes_on_bit_for_bit(tmp_path: Path) -> None:
         if step == 350:
             os.kill(os.getpid(), signal.SIGINT)
 
-    first = train_online("sac", TASK, cut, 700, 0, CONFIG, online, progress=interrupt)
+    beside = replace(online, processes=2)  # which changes no number
+    first = train_online("sac", TASK, cut, 700, 0, CONFIG, beside, progress=interrupt)
     assert (first["interrupted"], first["steps"]) == (True, 352)  # in the middle of an episode
     second = train_online("sac", "ignored", tmp_path / "ignored", resume=cut)
     assert (second["steps"], second["interrupted"]) == (700, False)
@@ -138,6 +140,20 @@ def test_environments_step_while_the_learner_learns(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(SAC, "update", updating)
     train_online("sac", TASK, tmp_path / "run", 120, 3, CONFIG, replace(ONLINE, evaluations=1))
     assert len(learns) == 11
+
+
+def test_a_collector_that_is_killed_ends_the_training_in_one_line_and_what_was_saved_goes_on(tmp_path: Path) -> None:
+    def kill(step: int, text: str) -> None:
+        if step == 200:
+            (collector,) = multiprocessing.active_children()
+            collector.kill()
+
+    online = replace(ONLINE, processes=2)
+    with pytest.raises(RobolearnError, match="steps the environments died .exit code -9.") as caught:
+        train_online("sac", TASK, tmp_path / "run", 400, 0, CONFIG, online, progress=kill)
+    assert "\n" not in str(caught.value)
+    assert multiprocessing.active_children() == []
+    assert train_online("sac", "ignored", tmp_path, resume=tmp_path / "run")["steps"] == 400
 
 
 def test_it_begins_with_the_networks_of_another_run(tmp_path: Path) -> None:
@@ -242,6 +258,8 @@ def test_divergence_stops_and_says_what_to_look_at(tmp_path: Path) -> None:
         ({"settings": ("policy.distribution=mixture",)}, SpecError, "mixture; this algorithm learns squashed or clip"),
         ({"settings": ("online.random_steps=-5",)}, SpecError, "random_steps -5"),
         ({"settings": ("online.replay_capacity=1",)}, SpecError, "replay_capacity 1"),
+        ({"settings": ("online.processes=3",)}, SpecError, "processes is 3"),
+        ({"task": "pusch-v1", "settings": ("online.processes=2",)}, RobolearnError, "push-v1"),
         ({"algorithm": "rlpd", "settings": ("num_sampled_critics=20",)}, SpecError, "at most num_critics, 10"),
         ({"algorithm": "rlpd", "settings": ("num_sampled_critics=0",)}, SpecError, "num_sampled_critics is 0"),
         ({"algorithm": "iql", "settings": ("expectile=1.5",)}, SpecError, "expectile is 1.5"),
