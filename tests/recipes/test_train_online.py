@@ -149,7 +149,7 @@ def test_a_collector_that_is_killed_ends_the_training_in_one_line_and_what_was_s
             collector.kill()
 
     online = replace(ONLINE, processes=2)
-    with pytest.raises(RobolearnError, match="steps the environments died .exit code -9.") as caught:
+    with pytest.raises(RobolearnError, match=r"steps the environments died .exit code -9.") as caught:
         train_online("sac", TASK, tmp_path / "run", 400, 0, CONFIG, online, progress=kill)
     assert "\n" not in str(caught.value)
     assert multiprocessing.active_children() == []
