@@ -109,6 +109,16 @@ def say(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 
+def ask_person(question: str) -> str:
+    """The next line of standard input, after the question on stderr. Raises RobolearnError where there is none."""
+    sys.stderr.write(question)
+    sys.stderr.flush()
+    line = sys.stdin.readline()
+    if not line:
+        raise RobolearnError(f"nobody answered {question.splitlines()[-1]!r}: standard input has ended")
+    return line.rstrip("\n")
+
+
 @contextlib.contextmanager
 def progress(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     """A function for what calls back with (done, total): it shows a bar from the first call on."""

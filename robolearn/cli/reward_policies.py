@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from robolearn.cli.output import NOT_ASKED, Asked, Dataset, counted, print_json, say, say_spent, spent
+from robolearn.cli.output import NOT_ASKED, Asked, Dataset, ask_person, counted, print_json, say, say_spent, spent
 from robolearn.cli.rewards import As, reward_model
 from robolearn.progress import ProgressBar
 
@@ -204,47 +204,53 @@ def reward_online(
 def reward_write(
     task: TaskName,
     out: Path,
+    method: Literal["eureka", "icpl", "text2reward"] = "eureka",
     form: Literal["parameters", "code"] = "parameters",
     rounds: int = 3,
-    candidates: int = 4,
+    candidates: int | None = None,
     steps: int = 6000,
     episode_steps: int = 40,
+    workers: int | None = None,
+    timeout_s: float = 3600.0,
     asked: Asked = NOT_ASKED,
     seed: int = 0,
     json: bool = False,
 ) -> int:
-    """Let a language model write a task's reward, train with each candidate, and have it mend the best (Eureka).
+    """Let a language model write a task's reward, train with each candidate, and have it write better ones.
+
+    eureka goes by the task's metric. icpl films what each policy does and asks you for the best and the worst;
+    text2reward asks you what the policy does wrong. Answers are lines of standard input, so a file may give them.
 
     Example: robolearn reward write reach-v1 --endpoint-model qwen --out runs/written
 
     Args:
-        task: a task of the twin; its own progress ranks the candidates, which never see it.
-        out: folder for candidates.json and a run each.
+        task: a task of the twin; of eureka, its own progress ranks the candidates, which never see it.
+        out: folder for candidates.json, a run each and films/.
+        method: who judges, and what the author is told next.
         form: `parameters`, a closed form of which nothing is executed, or `code`, sandboxed.
-        rounds: how often the best one is reflected on.
-        candidates: of each round.
+        rounds: of candidates.
+        candidates: of each round; by default 4, of icpl 6; text2reward has 1.
         steps: of the environments, for each candidate.
         episode_steps: length of every episode.
+        workers: trainings at a time, each a process of one thread; by default one a core.
+        timeout_s: after which a training has failed.
         seed: fixes the trainings.
     """
     from robolearn.recipes.rewards.online import SETTINGS, OnlineRewardConfig
     from robolearn.recipes.rewards.write import write_reward
-    from robolearn.rewards.code.loop import EurekaConfig
+    from robolearn.rewards.code.loop import WritingConfig
     from robolearn.rewards.endpoint import Endpoint
 
     client = Endpoint(asked.config(temperature=1.0))
-    config = EurekaConfig(candidates, rounds, form)
-    online = OnlineRewardConfig(episode_steps=episode_steps)
-    with ProgressBar("reward write", rounds * candidates, "training") as bar:
-        answer = write_reward(
-            task, client, out, config, replace(SETTINGS, steps=steps), online, seed, progress=bar.update
-        )
+    config = WritingConfig(method, candidates, rounds, form)
+    settings, online = replace(SETTINGS, steps=steps), OnlineRewardConfig(episode_steps=episode_steps)
+    answer = write_reward(task, client, out, config, settings, online, seed, 10, workers, timeout_s, ask_person, say)
     if json:
         print_json({**answer, **spent(client)})
     else:
         say(answer["reward"].rstrip())
         tried = f"{counted(answer['candidates'], 'candidate')}, {answer['failed']} of them failed"
-        say(f"metric {answer['metric']:.3f}, of {tried}")
+        say(f"of {tried}" if answer["metric"] is None else f"metric {answer['metric']:.3f}, of {tried}")
         say_spent(client)
         say(f"checkpoint: {answer['checkpoint']}")
     return 0

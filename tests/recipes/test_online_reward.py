@@ -19,9 +19,10 @@ from robolearn.errors import RobolearnError, SpecError
 from robolearn.policies.checkpoint import read_config
 from robolearn.recipes.rewards import online
 from robolearn.recipes.rewards.online import SETTINGS, OnlineRewardConfig, learn_from, learn_from_model
-from robolearn.recipes.rewards.write import RESULT_FILE, task_text, write_reward
+from robolearn.recipes.rewards.write import RESULT_FILE, TrainingJob, task_text, train_candidate, write_reward
 from robolearn.rewards.code.client import CannedClient
-from robolearn.rewards.code.loop import EurekaConfig
+from robolearn.rewards.code.loop import WritingConfig
+from robolearn.rewards.code.sandbox import SandboxConfig
 from robolearn.rewards.features import EncoderConfig
 from robolearn.rewards.matching import MatchingConfig, MatchingReward
 from robolearn.rewards.preference import PreferenceConfig, PreferenceReward
@@ -149,23 +150,35 @@ def terms(**term: object) -> str:
     return "```json\n" + json.dumps({"terms": [{"kind": "distance", "weight": 1.0, "scale": 2.0, **term}]}) + "\n```"
 
 
-def test_written_rewards_are_trained_reflected_on_and_the_best_is_kept(tmp_path: Path) -> None:
-    first = ["no reward at all", terms(quantity="elbow"), terms(quantity="tool", target=[0.0, 0.0, 0.5])]
-    client = CannedClient([first, [terms(quantity="action")]])
-    out = tmp_path / "written"
-    answer = write_reward(
-        "point_up-v1", client, out, EurekaConfig(candidates=3, rounds=2), settings(20), TINY, judged_episodes=1
-    )
+def test_a_written_reward_is_trained_in_a_process_of_its_own_and_failures_are_told(tmp_path: Path) -> None:
+    good = terms(quantity="tool", target=[0.0, 0.0, 0.5])
+    client = CannedClient([["no reward at all", terms(quantity="elbow"), good]])
+    out, told = tmp_path / "written", list[str]()
+    config, learner = WritingConfig(candidates=3, rounds=1), settings(20)
+    answer = write_reward("point_up-v1", client, out, config, learner, TINY, judged_episodes=1, tell=told.append)
     rows = json.loads((out / RESULT_FILE).read_text())
-    assert (answer["candidates"], answer["failed"]) == (4, 2)
-    assert [bool(row["error"]) for row in rows] == [False, False, True, True]
-    assert rows[0]["metric"] == answer["metric"] >= rows[1]["metric"]
+    assert (answer["candidates"], answer["failed"]) == (3, 2)
+    assert [row["number"] for row in rows] == [3, 1, 2]
+    assert [bool(row["error"]) for row in rows] == [False, True, True]
+    assert rows[0]["metric"] == answer["metric"]
     assert answer["reward"] == rows[0]["reward"]
-    assert (Path(answer["checkpoint"]) / "weights.safetensors").is_file()
-    assert "the quantity 'elbow' is unknown" in rows[3]["error"]
-    assert "0_distance_tool: [" in client.asked[1][3]["content"]  # traces of the only one that could be trained
-    with pytest.raises(RobolearnError, match="exists and is not empty"):
-        write_reward("point_up-v1", client, out, EurekaConfig(), settings(20), TINY)
+    assert "the quantity 'elbow' is unknown" in rows[2]["error"]
+    assert told == [f"reward 3: metric {answer['metric']:.3f}"]
+    for words, message in (({"out": out}, "exists and is not empty"), ({"timeout_s": 0.0}, "more than 0 s")):
+        with pytest.raises(RobolearnError, match=message):
+            write_reward("point_up-v1", client, **{"out": tmp_path / "new", "config": config, **words})
+    assert not (tmp_path / "new").exists()
+
+    privileged = replace(learner, policy=replace(learner.policy, privileged=True))
+    run = tmp_path / "here"  # as there: what comes out hangs on the job alone
+    job = TrainingJob(
+        "point_up-v1", rows[0]["reward"], "parameters", SandboxConfig(), str(run), "", privileged, TINY, 0, 1
+    )
+    result = train_candidate(job)
+    assert result["metric"] == rows[0]["metric"]
+    assert len(result["traces"]["0_distance_tool"]) == 2
+    weights = Path("checkpoints/latest/weights.safetensors")
+    assert (run / weights).read_bytes() == (out / rows[0]["run"] / weights).read_bytes()
 
 
 def test_the_author_is_told_every_quantity_with_its_size() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -10,11 +11,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from model_server import ModelServer
 
 from robolearn.cli import run
+from robolearn.cli.output import ask_person
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import RobolearnError, SpecError
 from robolearn.recipes.collect import CollectConfig, collect_episodes
@@ -159,3 +162,33 @@ def test_a_written_reward_tells_what_it_asked(
     assert run([*words, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["requests"], told["cached"], told["cost"]) == (0, 2, 0.0)
+
+
+@pytest.mark.slow
+def test_a_person_is_shown_films_and_answers_on_standard_input(
+    server: ModelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    term = {"kind": "smooth", "weight": 1.0, "quantity": "action"}
+    server.reply = lambda body: json.dumps({"terms": [{**term, "weight": 1.0 + body.get("seed", 0)}]})
+    monkeypatch.setattr("sys.stdin", io.StringIO("2 1\n"))
+    wire = ["--endpoint", server.config.url, "--endpoint-model", "tiny", "--cache", str(tmp_path / "answers")]
+    how = ["--method", "icpl", "--candidates", "2", "--rounds", "1", "--steps", "24", "--episode-steps", "1"]
+    assert run(["reward", "write", "point_up-v1", "--out", str(tmp_path / "out"), *how, *wire, "--json"]) == 0
+    told = capsys.readouterr()
+    films = [str(tmp_path / "out" / "films" / f"00{number}.mp4") for number in (1, 2)]
+    assert f"1: {films[0]}\n2: {films[1]}\nWhich one is best, and which is worst?" in told.err
+    for film in films:
+        with av.open(film) as video:
+            assert sum(1 for _ in video.decode(video=0)) > 1
+    answer = json.loads(told.out)
+    assert answer["metric"] is None
+    assert answer["checkpoint"].endswith("run_002/checkpoints/latest")
+    rows = json.loads((tmp_path / "out" / "candidates.json").read_text())
+    assert [row["number"] for row in rows] == [2, 1]
+
+
+def test_who_answers_no_more_is_told_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("2 1\n"))
+    assert ask_person("1: film\nBest? ") == "2 1"
+    with pytest.raises(RobolearnError, match="nobody answered 'Best\\? '"):
+        ask_person("1: film\nBest? ")

@@ -6,7 +6,7 @@ import ast
 import json
 import os
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import pytest
@@ -14,9 +14,10 @@ import pytest
 from robolearn.errors import RobolearnError
 from robolearn.rewards.code import sandbox as sandbox_module
 from robolearn.rewards.code.allow_list import RewardCodeError, check_code
+from robolearn.rewards.code.candidate import Training
 from robolearn.rewards.code.client import CannedClient, Message
 from robolearn.rewards.code.forms import TaskText, block
-from robolearn.rewards.code.loop import EurekaConfig, Training, eureka
+from robolearn.rewards.code.loop import WritingConfig, write_rewards
 from robolearn.rewards.code.parameters import parse_terms, terms_reward
 from robolearn.rewards.code.sandbox import CodeRewards, Sandbox, SandboxConfig, launcher
 
@@ -197,8 +198,19 @@ def test_without_a_sandbox_code_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
 POSITIONS = np.round(np.linspace(-2, 3, 51), 3)
 
 
-def train(sandbox: Sandbox) -> Training:
-    """The best policy for the reward by value iteration, then one episode."""
+def train(rewards: Mapping[int, str], measured: bool = True) -> dict[int, Training | str]:
+    """For each reward the best policy by value iteration, then one episode."""
+    outcomes: dict[int, Training | str] = {}
+    for number, code in rewards.items():
+        try:
+            with Sandbox(code, PARAMETERS, QUICK) as sandbox:
+                outcomes[number] = solved(sandbox, f"film of {number}", measured)
+        except RewardCodeError as error:
+            outcomes[number] = str(error)
+    return outcomes
+
+
+def solved(sandbox: Sandbox, film: str, measured: bool) -> Training:
     moves = np.array([-1, 0, 1])
     there = np.clip(np.arange(51)[:, None] + moves, 0, 50)
     columns = {"position": POSITIONS[there].ravel(), "action": np.tile(0.1 * moves, 51)}
@@ -213,7 +225,8 @@ def train(sandbox: Sandbox) -> Training:
         state = int(there[state, action])
     steps = np.array(visited)
     metric = float((np.abs(columns["position"][steps[-10:]] - 1.0) < 0.05).mean())
-    return Training(metric, {name: values[steps] for name, values in scored.components.items()})
+    traces = {name: values[steps] for name, values in scored.components.items()}
+    return Training(traces, metric if measured else None, film=film)
 
 
 def fenced(code: str) -> str:
@@ -231,18 +244,32 @@ ANSWERS = [
 TASK = TaskText("move to position 1", {"position": "where it is [m]", "action": "the move [m]"})
 
 
+def writing(method: str, rounds: int, candidates: int | None = None) -> WritingConfig:
+    return WritingConfig(method, candidates, rounds, "code", QUICK)
+
+
+def answering(lines: list[str], questions: list[str]) -> Callable[[str], str]:
+    """A person whose answers are prepared; what was asked is noted."""
+
+    def ask(question: str) -> str:
+        questions.append(question)
+        return lines.pop(0)
+
+    return ask
+
+
 @needs_sandbox
 def test_the_loop_survives_the_broken_and_picks_the_good_reward() -> None:
     client = CannedClient([ANSWERS[:5], [ANSWERS[5], ANSWERS[3]]])
-    found = eureka(client, TASK, train, EurekaConfig(candidates=6, rounds=2, form="code", sandbox=QUICK))
-    assert (found[0].round, found[0].number) == (1, 0)
+    found = write_rewards(client, TASK, train, writing("eureka", 2, 6))
+    assert (found[0].round, found[0].number) == (1, 6)
     assert found[0].training is not None
     assert found[0].training.metric == 1.0
-    by_place = {(one.round, one.number): one for one in found}
-    assert len(by_place) == 7
-    assert [bool(by_place[0, i].error) for i in range(5)] == [True, True, True, False, False]
-    assert "constant" in by_place[0, 2].error
-    assert by_place[0, 1].answer == ANSWERS[1]  # numbers are kept through failures
+    by_number = {one.number: one for one in found}
+    assert sorted(by_number) == [1, 2, 3, 4, 5, 6, 7]
+    assert [bool(by_number[i].error) for i in range(1, 6)] == [True, True, True, False, False]
+    assert "constant" in by_number[3].error
+    assert by_number[2].answer == ANSWERS[1]  # numbers are kept through failures
     feedback = client.asked[1]
     assert [message["role"] for message in feedback] == ["system", "user", "assistant", "user"]
     best_of_first = next(one for one in found if one.round == 0)
@@ -251,14 +278,94 @@ def test_the_loop_survives_the_broken_and_picks_the_good_reward() -> None:
     for name, trace in best_of_first.training.traces.items():
         assert f"max {trace.max():.3g}, mean {trace.mean():.3g}, min {trace.min():.3g}" in feedback[3]["content"]
         assert f"{name}: [" in feedback[3]["content"]
+    for number in (1, 2, 3):  # why the others failed, in the same breath
+        assert by_number[number].error in feedback[3]["content"]
 
 
 @needs_sandbox
 def test_a_round_without_a_survivor_tells_the_error_and_goes_on() -> None:
     client = CannedClient([ANSWERS[:2], [ANSWERS[5]]])
-    found = eureka(client, TASK, train, EurekaConfig(candidates=2, rounds=2, form="code", sandbox=QUICK))
+    found = write_rewards(client, TASK, train, writing("eureka", 2, 2))
     assert found[0].code == block(ANSWERS[5])
     assert "could not be used" in client.asked[1][-1]["content"]
+
+
+@needs_sandbox
+def test_a_person_compares_until_the_best_is_found_and_both_go_back() -> None:
+    """ICPL: broken ones are written again until there are K, and no metric is known to anybody."""
+    client = CannedClient([[ANSWERS[0], ANSWERS[3]], [ANSWERS[4]], [ANSWERS[5], ANSWERS[3]]])
+    questions: list[str] = []
+    kept: list[int] = []
+    found = write_rewards(
+        client,
+        TASK,
+        lambda rewards: train(rewards, measured=False),
+        writing("icpl", 2, 2),
+        answering(["3 1", "three", "3 2", "4, 5"], questions),
+        lambda candidates: kept.append(len(candidates)),
+    )
+    assert "could not be used" in client.asked[1][-1]["content"]
+    assert len(client.asked) == 3
+    assert "2: film of 2\n3: film of 3\n" in questions[0]
+    assert "1: film" not in questions[0]  # that one could not be trained with
+    assert "'3 1' came" in questions[1]
+    assert "'three' came" in questions[2]
+    assert "3: film of 3\n4: film of 4\n5: film of 5\n" in questions[3]  # the best so far beside the new ones
+    assert kept == [2, 3, 3, 5, 5]  # before anybody is asked
+    assert found[0].number == 4
+    chat = client.asked[2]
+    assert chat[2]["content"] == ANSWERS[4]
+    told = chat[3]["content"]
+    assert block(ANSWERS[3]) in told  # the worst one
+    assert "speed: [" in told
+    assert "far: [" in told
+    assert "-    return far, {'far': far}\n" in told
+    assert "+    speed = position\n" in told
+    assert found[-1].error in told
+
+
+@needs_sandbox
+def test_a_persons_words_mend_the_newest_reward_until_there_is_nothing_to_say() -> None:
+    """Text2Reward: one reward, from zero shot; a broken one is written again before anybody is asked."""
+    client = CannedClient([[ANSWERS[1]], [ANSWERS[4]], [ANSWERS[5]], ["never asked"]])
+    questions: list[str] = []
+    found = write_rewards(
+        client,
+        TASK,
+        lambda rewards: train(rewards, measured=False),
+        writing("text2reward", 9),
+        answering(["it runs past the mark", "  "], questions),
+    )
+    assert [one.number for one in found] == [3, 2, 1]
+    assert found[0].code == block(ANSWERS[5])
+    assert "NameError" in client.asked[1][-1]["content"]
+    assert len(client.asked) == 3
+    assert [message["content"] for message in client.asked[2][2:3]] == [ANSWERS[4]]
+    assert "it runs past the mark" in client.asked[2][3]["content"]
+    assert "2: film of 2" in questions[0]
+
+
+def test_nobody_is_asked_what_would_not_be_read() -> None:
+    answers = [json.dumps({"terms": [{"kind": "smooth", "quantity": name, "weight": 1}]}) for name in TASK.parameters]
+
+    def trained(rewards: Mapping[int, str]) -> dict[int, Training]:
+        return {number: Training({}) for number in rewards}
+
+    found = write_rewards(CannedClient([answers]), TASK, trained, WritingConfig("text2reward", rounds=1))
+    assert found[0].answer == answers[0]
+    with pytest.raises(RobolearnError, match="nobody to ask"):
+        write_rewards(CannedClient([answers]), TASK, trained, WritingConfig("icpl", 2))
+    with pytest.raises(RobolearnError, match="gave no answer, 4 were asked for"):
+        write_rewards(CannedClient([[]]), TASK, trained, WritingConfig())
+
+
+@pytest.mark.parametrize(
+    ("method", "candidates", "message"),
+    [("eureka", 0, "at least 1"), ("icpl", 1, "at least 2"), ("text2reward", 2, "mends one"), ("eureca", 1, "eureka")],
+)
+def test_settings_that_no_method_means_are_refused(method: str, candidates: int, message: str) -> None:
+    with pytest.raises(RobolearnError, match=message):
+        WritingConfig(method, candidates)
 
 
 def test_a_canned_client_that_runs_out_says_so() -> None:

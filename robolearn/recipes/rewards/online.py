@@ -190,8 +190,7 @@ def learn_from(
     require_new(out)
     round_steps = config.num_envs * config.episode_steps
     updates = round(round_steps // config.decision_steps * config.updates)
-    if settings.steps < (config.random_rounds + 1) * round_steps:
-        raise SpecError(f"{settings.steps} steps are too few for {config.random_rounds} + 1 rounds of {round_steps}")
+    require_rounds(settings, config)
     about = {"task": task, "reward": reward, "online": asdict(config)}
     provenance = {"algorithm": "sac", "tasks": [task], "seed": seed, "reward": reward}
     generator = torch.Generator(compute.device).manual_seed(seed)
@@ -239,6 +238,13 @@ def learn_from(
         "gradient_steps": learner.gradient_step,
         "reward_mean": rewards,
     }
+
+
+def require_rounds(settings: SACConfig, config: OnlineRewardConfig) -> None:
+    """Raises SpecError for steps that hold no round in which something is learned."""
+    round_steps = config.num_envs * config.episode_steps
+    if settings.steps < (config.random_rounds + 1) * round_steps:
+        raise SpecError(f"{settings.steps} steps are too few for {config.random_rounds} + 1 rounds of {round_steps}")
 
 
 Act = Callable[[Observation], NDArray[np.float32]]

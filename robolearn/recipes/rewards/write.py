@@ -1,31 +1,37 @@
 """Let a language model write the reward of a task: candidates are trained in the twin, reflected on, and mended.
 
-Eureka's loop (`rewards/code/loop.py`) with closed parameters or sandboxed code, SAC in the twin as the training, and
-the task's own progress as the metric, which no candidate sees. Legend: N environments, T steps of an episode.
+The loop of `rewards/code/loop.py` with closed parameters or sandboxed code, and SAC in the twin as the training, each
+in a process of its own. The metric is the task's own success and progress, which no candidate sees; a method that asks
+a person gets films instead. Legend: N environments, T steps of an episode.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from robolearn.algorithms.sac import SACConfig
 from robolearn.errors import RobolearnError
 from robolearn.recipes.evaluate import evaluate_policy
-from robolearn.recipes.rewards.online import SETTINGS, OnlineRewardConfig, Played, learn_from
-from robolearn.recipes.rewards.settings import Report
+from robolearn.recipes.rewards.online import SETTINGS, OnlineRewardConfig, Played, learn_from, require_rounds
+from robolearn.recipes.rewards.workers import Failure, cores, require_work, work_each
+from robolearn.rewards.code.candidate import Candidate, Training
 from robolearn.rewards.code.client import ChatClient
-from robolearn.rewards.code.forms import TaskText, Written
-from robolearn.rewards.code.loop import Candidate, EurekaConfig, Training, eureka
+from robolearn.rewards.code.forms import TaskText, form_of
+from robolearn.rewards.code.loop import WritingConfig, nobody, write_rewards
+from robolearn.rewards.code.methods import Ask, method_of
+from robolearn.rewards.code.sandbox import SandboxConfig
 from robolearn.tasks import make_task
 
 RESULT_FILE = "candidates.json"
+TIMEOUT_S = 3600.0  # of a training
 
 
 def task_text(task_id: str) -> TaskText:
@@ -43,53 +49,96 @@ def task_text(task_id: str) -> TaskText:
     return TaskText(task.instruction, parameters, sizes)
 
 
+@dataclass(frozen=True)
+class TrainingJob:
+    """One candidate's training, as its process is told of it."""
+
+    task: str
+    reward: str  # what was written
+    form: str  # of FORMS
+    sandbox: SandboxConfig
+    run: str
+    film: str  # a file that shows what the policy does; else it is judged by the task's metric
+    settings: SACConfig
+    online: OnlineRewardConfig
+    seed: int
+    judged_episodes: int
+
+
 def write_reward(
     task_id: str,
     client: ChatClient,
     out: Path,
-    config: EurekaConfig,
+    config: WritingConfig,
     settings: SACConfig = SETTINGS,
     online: OnlineRewardConfig = OnlineRewardConfig(),  # noqa: B008, it is frozen
     seed: int = 0,
     judged_episodes: int = 10,
-    progress: Report = lambda done, text: None,
+    workers: int | None = None,
+    timeout_s: float = TIMEOUT_S,
+    ask: Ask = nobody,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Write `out/candidates.json`, best first, and a run of each candidate that could be trained.
+    """Write `out/candidates.json`, best first, a run of each candidate that could be trained, and `out/films/` for a
+    method that asks a person.
 
-    The answer has `reward` (what was written), `metric` (success, and below it mean progress), `checkpoint`,
-    `candidates` and `failed`. Raises RobolearnError when no candidate could be trained.
+    workers: trainings at a time, one a core by default; what comes out does not hang on it. timeout_s: of a training.
+    tell: called with a line about each. The answer has `reward` (what was written), `metric` (success, and below it
+    mean progress; None where a person judges), `checkpoint`, `candidates` and `failed`. Raises RobolearnError when no
+    candidate could be trained, and SpecError for settings that fit no training.
     """
     if out.exists() and any(out.iterdir()):
         raise RobolearnError(f"{out} exists and is not empty; name another folder")
+    require_rounds(settings, online)
+    workers = cores() if workers is None else workers
+    require_work(workers, timeout_s)
     text = task_text(task_id)
     settings = replace(settings, policy=replace(settings.policy, privileged=True))
-    trained = 0
+    by_person = method_of(config.method).by_person
+    films = out / "films"
+    (films if by_person else out).mkdir(parents=True, exist_ok=True)
 
-    def train(reward: Written) -> Training:
-        nonlocal trained
-        trained += 1
-        run = out / f"run_{trained:03d}"
-        traces: dict[str, list[float]] = {}
+    def training(number: int, result: Any) -> Training | str:
+        if isinstance(result, Failure):
+            return result.why
+        traces = {name: np.array(values) for name, values in result["traces"].items()}
+        film = str(films / f"{number:03d}.mp4") if by_person else ""
+        return Training(traces, result["metric"], str(out / f"run_{number:03d}"), film)
 
-        def judge(played: Played) -> NDArray:
-            scored = reward.score(quantities(played, text.sizes["action"]))
-            for name, values in scored.components.items():
-                traces.setdefault(name, []).append(float(values.mean()))
-            return scored.rewards.reshape(-1, len(played.actions))
+    def told(number: int, result: Any) -> None:
+        outcome = training(number, result)
+        how = f"failed: {outcome}" if isinstance(outcome, str) else outcome.film or f"metric {outcome.metric:.3f}"
+        tell(f"reward {number}: {how}")
 
-        learn_from(task_id, judge, "written", run, settings, online, seed)
-        judged = evaluate_policy(run / "checkpoints" / "latest", task_id, judged_episodes)
-        metric = judged["success_rate"] + 1e-3 * judged["return_mean"] / judged["mean_episode_steps"]
-        progress(trained, f"metric {metric:.3f}")
-        return Training(float(metric), {name: np.array(values) for name, values in traces.items()}, str(run))
+    def train(rewards: Mapping[int, str]) -> dict[int, Training | str]:
+        jobs = {
+            number: TrainingJob(
+                task_id,
+                reward,
+                config.form,
+                config.sandbox,
+                str(out / f"run_{number:03d}"),
+                str(films / f"{number:03d}.mp4") if by_person else "",
+                settings,
+                online,
+                seed,
+                judged_episodes,
+            )
+            for number, reward in rewards.items()
+        }
+        results = work_each(train_candidate, jobs, workers, timeout_s, told)
+        return {number: training(number, result) for number, result in results.items()}
 
-    found = eureka(client, text, train, config)
-    out.mkdir(parents=True, exist_ok=True)
-    rows = [_row(one) for one in found]
-    (out / RESULT_FILE).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    best = found[0]
-    if best.training is None:
-        raise RobolearnError(f"none of {len(found)} written rewards could be trained with; the first: {best.error}")
+    def keep(candidates: list[Candidate]) -> None:
+        partial = out / f".{RESULT_FILE}"
+        partial.write_text(json.dumps([_row(one) for one in candidates], indent=1) + "\n", encoding="utf-8")
+        partial.replace(out / RESULT_FILE)
+
+    found = write_rewards(client, text, train, config, ask, keep)
+    best = found[0] if found else None
+    if best is None or best.training is None:
+        why = f"; the first: {best.error}" if best else ""
+        raise RobolearnError(f"none of {len(found)} written rewards could be trained with{why}")
     return {
         "reward": best.code,
         "metric": best.training.metric,
@@ -97,6 +146,29 @@ def write_reward(
         "candidates": len(found),
         "failed": sum(one.training is None for one in found),
     }
+
+
+def train_candidate(job: TrainingJob) -> dict[str, Any]:
+    """Train with one written reward and judge or film the policy, in a process of its own: `traces` and `metric`."""
+    torch.set_num_threads(1)
+    text, run = task_text(job.task), Path(job.run)
+    traces: dict[str, list[float]] = {}
+    with form_of(job.form).make(job.reward, text, job.sandbox) as reward:
+
+        def judge(played: Played) -> NDArray:
+            scored = reward.score(quantities(played, text.sizes["action"]))
+            for name, values in scored.components.items():
+                traces.setdefault(name, []).append(float(values.mean()))
+            return scored.rewards.reshape(-1, len(played.actions))
+
+        learn_from(job.task, judge, "written", run, job.settings, job.online, job.seed)
+    checkpoint = run / "checkpoints" / "latest"
+    if job.film:
+        evaluate_policy(checkpoint, job.task, 1, video=Path(job.film))
+        return {"traces": traces, "metric": None}
+    judged = evaluate_policy(checkpoint, job.task, job.judged_episodes)
+    metric = judged["success_rate"] + 1e-3 * judged["return_mean"] / judged["mean_episode_steps"]
+    return {"traces": traces, "metric": float(metric)}
 
 
 def quantities(played: Played, joints: int) -> Mapping[str, NDArray]:

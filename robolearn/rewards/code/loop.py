@@ -1,84 +1,112 @@
-"""Eureka's loop: write rewards, train with each, reflect on what happened, write better ones.
+"""The loop that has rewards written: candidates are asked for, a policy is trained with each, the next ones are better.
 
-Ma et al., "Eureka: human-level reward design via coding large language models", 2023. Each round, K candidates are
-written, each accepted one trains a policy, the task's own metric ranks them, and the best one's text goes back with
-traces of every component, so that the next round can mend it. A candidate that fails tells its error when it is all
-there is. Differences: a reward takes one of the forms of `forms.py`, and code runs in the sandbox only; candidates keep
-their numbers through failures; the metric is an argument of the loop and not searched for in logs; a round without any
+    chat -> K answers -> those that keep to the form -> a training each -> the method's verdict -> the next chat
+
+The loop of Ma et al., "Eureka: human-level reward design via coding large language models", 2023; what it goes by is a
+method of `methods.py`. A candidate that fails tells its error to the next author. A reward takes one of the forms of
+`forms.py`, and code runs in the sandbox only; candidates keep their numbers through failures; a round without any
 survivor does not end the loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from robolearn.errors import RobolearnError, SpecError
 from robolearn.rewards.code.allow_list import RewardCodeError
+from robolearn.rewards.code.candidate import Candidate, Training, failure_text
 from robolearn.rewards.code.client import ChatClient, Message
-from robolearn.rewards.code.forms import Form, TaskText, Written, block, form_of
+from robolearn.rewards.code.forms import Form, TaskText, block, form_of
+from robolearn.rewards.code.methods import Ask, method_of
 from robolearn.rewards.code.sandbox import SandboxConfig
-
-TRACE_POINTS = 10
 
 
 @dataclass(frozen=True)
-class EurekaConfig:
-    """Settings of the loop."""
+class WritingConfig:
+    """Settings of the loop. Raises UnknownNameError for names that are none, SpecError for what cannot be meant."""
 
-    candidates: int = 8  # K, of each round
+    method: str = "eureka"  # of METHODS
+    candidates: int | None = None  # K, of each round; by default the method's
     rounds: int = 3
     form: str = "parameters"  # of FORMS
     sandbox: SandboxConfig = field(default_factory=SandboxConfig)
 
+    def __post_init__(self) -> None:
+        method_of(self.method), form_of(self.form)
+        if min(self.rounds, self.per_round) < 1:
+            raise SpecError(f"{self.rounds} rounds of {self.per_round} candidates; expected at least 1 of each")
+        if self.method == "text2reward" and self.per_round != 1:
+            raise SpecError(f"text2reward mends one reward, {self.per_round} candidates came; leave them out")
+        if self.method == "icpl" and self.per_round < 2:
+            raise SpecError("icpl compares the rewards of a round; give it at least 2 candidates")
 
-@dataclass(frozen=True)
-class Training:
-    """What came of training with one reward: the task's metric, larger is better, and traces of the run."""
-
-    metric: float
-    traces: dict[str, NDArray[np.float64]]  # of each component and of the metric over the training
-    run: str = ""  # where it is kept, if anywhere
-
-
-Train = Callable[[Written], Training]
-"""Trains a policy with a written reward; may raise RewardCodeError."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One written reward, with its training or with what was wrong with it."""
-
-    round: int
-    number: int
-    answer: str
-    code: str
-    training: Training | None
-    error: str
+    @property
+    def per_round(self) -> int:
+        """K."""
+        return method_of(self.method).candidates if self.candidates is None else self.candidates
 
 
-def eureka(client: ChatClient, task: TaskText, train: Train, config: EurekaConfig) -> list[Candidate]:
-    """All candidates of all rounds, best first; those that failed come last, in the order in which they came."""
+TrainEach = Callable[[Mapping[int, str]], Mapping[int, Training | str]]
+"""Trains a policy with each written reward; both by the candidate's number. A text says why it could not be."""
+
+
+def nobody(question: str) -> str:
+    """The person of a loop that goes by the metric."""
+    raise RobolearnError("this method asks a person, and there is nobody to ask; go by the metric (eureka)")
+
+
+def write_rewards(
+    client: ChatClient,
+    task: TaskText,
+    train: TrainEach,
+    config: WritingConfig,
+    ask: Ask = nobody,
+    keep: Callable[[list[Candidate]], None] = lambda candidates: None,
+) -> list[Candidate]:
+    """All candidates of all rounds, best first; those that failed come last, in the order in which they came.
+
+    keep: called with all candidates so far before anybody is asked what they are worth.
+    """
+    method, form = method_of(config.method), form_of(config.form)
+    first = messages = first_messages(task, form)
     candidates: list[Candidate] = []
-    form = form_of(config.form)
-    messages = first_messages(task, form)
+    best: Candidate | None = None
     for number in range(config.rounds):
-        answers = client.answers(messages, config.candidates)
-        fresh = [_try(answer, number, i, task, train, config) for i, answer in enumerate(answers)]
-        candidates += fresh
-        best = ranked(candidates)[0] if candidates else None
-        if best is not None:
-            feedback = reflection(best.training) if best.training is not None else failure_text(best.error)
-            answer: Message = {"role": "assistant", "content": best.answer}
-            messages = [*first_messages(task, form), answer, {"role": "user", "content": feedback}]
-    return ranked(candidates)
+        fresh: list[Candidate] = []
+        chat, missing = messages, config.per_round
+        for _ in range(1 + method.resamples):
+            answers = client.answers(chat, missing)
+            if not answers:
+                raise RobolearnError(f"the language model gave no answer, {missing} were asked for; try again")
+            sampled = _tried(answers, number, len(candidates) + 1, task, train, config)
+            fresh, candidates = fresh + sampled, candidates + sampled
+            keep(ranked(candidates, best))
+            missing -= sum(one.training is not None for one in sampled)
+            failed = [one for one in sampled if one.training is None]
+            if not missing or not failed:
+                break
+            mend: Message = {"role": "user", "content": failure_text(failed[-1])}
+            chat = [*chat, {"role": "assistant", "content": failed[-1].answer}, mend]
+        verdict = method.judge(fresh, best, number == config.rounds - 1, ask)
+        best = verdict.best
+        keep(ranked(candidates, best))
+        if not verdict.turns:
+            break
+        messages = [*first, *verdict.turns]
+    return ranked(candidates, best)
 
 
-def ranked(candidates: list[Candidate]) -> list[Candidate]:
-    """Best metric first; of equals the earlier; failures last."""
-    return sorted(candidates, key=lambda one: -one.training.metric if one.training else np.inf)
+def ranked(candidates: list[Candidate], best: Candidate | None) -> list[Candidate]:
+    """The best one, then by metric where there is one, of equals the earlier; failures last."""
+
+    def place(one: Candidate) -> tuple[bool, bool, float]:
+        metric = one.training.metric if one.training else None
+        return one is not best, one.training is None, 0.0 if metric is None else -metric
+
+    return sorted(candidates, key=place)
 
 
 def first_messages(task: TaskText, form: Form) -> list[Message]:
@@ -90,35 +118,28 @@ def first_messages(task: TaskText, form: Form) -> list[Message]:
     ]
 
 
-def reflection(training: Training) -> str:
-    """What the training showed: each trace at ten points with its maximum, mean and minimum, and advice."""
-    lines = [f"A policy was trained with this reward. The task's metric reached {training.metric:.4g}."]
-    for name, trace in training.traces.items():
-        points = trace[np.linspace(0, len(trace) - 1, min(TRACE_POINTS, len(trace))).round().astype(int)]
-        values = ", ".join(f"{value:.3g}" for value in points)
-        lines.append(f"{name}: [{values}], max {trace.max():.3g}, mean {trace.mean():.3g}, min {trace.min():.3g}")
-    constant = [name for name, trace in training.traces.items() if np.ptp(trace) < 1e-9]
-    if constant:
-        lines.append(f"Hardly changing, so rescale, rewrite or drop: {', '.join(constant)}.")
-    lines.append(
-        "If the metric stays near its least value, rewrite the whole reward. If one component is much larger than the "
-        "others, rescale it. Write a better reward."
-    )
-    return "\n".join(lines)
+def _tried(
+    answers: list[str], round_: int, number: int, task: TaskText, train: TrainEach, config: WritingConfig
+) -> list[Candidate]:
+    """Candidates, numbered from `number` on, of which those are trained with that keep to the form."""
+    written = {number + i: block(answer) for i, answer in enumerate(answers)}
+    errors = {one: _refusal(text, task, config) for one, text in written.items()}
+    outcomes = dict(train({one: text for one, text in written.items() if not errors[one]}))
+    candidates = []
+    for (one, text), answer in zip(written.items(), answers, strict=True):
+        outcome = outcomes.get(one, errors[one])
+        if isinstance(outcome, Training) and outcome.metric is not None and not np.isfinite(outcome.metric):
+            outcome = "the task's metric was not finite"
+        training = outcome if isinstance(outcome, Training) else None
+        error = outcome if isinstance(outcome, str) else ""
+        candidates.append(Candidate(round_, one, answer, text, training, error))
+    return candidates
 
 
-def failure_text(error: str) -> str:
-    """What is told when nothing worked."""
-    return f"The reward could not be used: {error}\nWrite one that keeps to the rules."
-
-
-def _try(answer: str, round_: int, number: int, task: TaskText, train: Train, config: EurekaConfig) -> Candidate:
-    written = block(answer)
+def _refusal(text: str, task: TaskText, config: WritingConfig) -> str:
+    """Why a written reward is none; empty where it is one."""
     try:
-        with form_of(config.form).make(written, task, config.sandbox) as reward:
-            training = train(reward)
+        with form_of(config.form).make(text, task, config.sandbox):
+            return ""
     except RewardCodeError as error:
-        return Candidate(round_, number, answer, written, None, str(error))
-    if not np.isfinite(training.metric):
-        return Candidate(round_, number, answer, written, None, "the task's metric was not finite")
-    return Candidate(round_, number, answer, written, training, "")
+        return str(error)
