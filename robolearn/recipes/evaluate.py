@@ -135,7 +135,8 @@ def _judge_vectors(
         with _global_seed(seed):
             outcomes = judge(policy, envs, episodes, seed, REWARDS["task"], device, film, progress)
         if video:
-            write_video(video, pictures, envs.interface.control_hz, scale=1)
+            scale = 1 if is_gym(task) else 4  # a twin's cameras are small
+            write_video(video, pictures, envs.interface.control_hz, scale)
     return outcomes
 
 
