@@ -22,6 +22,7 @@ def reward_policy(
     labeller: Literal["task", "outcome", "factors", "endpoint", "people"] = "endpoint",
     asked: Asked = NOT_ASKED,
     pairs: int = 1000,
+    segment: int = 1,
     factors: tuple[str, ...] = (),
     wrong_answers: float = 0.0,
     steps: int | None = None,
@@ -41,6 +42,7 @@ def reward_policy(
         goal: what the model at the endpoint is told; the episodes' instructions by default.
         labeller: who compares pairs of images: a model at an endpoint, the people who did on the web page, or a rule.
         pairs: comparisons to make.
+        segment: steps of what is compared: 1 for pictures, more for segments, whose rewards are summed.
         factors: of factors: columns or fields of one number a step, the most important one first; more of it is better.
         wrong_answers: share of a rule's answers that are turned round.
         steps: gradient steps of IQL; its own number by default.
@@ -57,6 +59,7 @@ def reward_policy(
         seed=seed,
         device=device,
         pairs=pairs,
+        segment=segment,
         labeller=labeller,
         factors=factors,
         goal=goal,

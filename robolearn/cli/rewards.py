@@ -154,6 +154,7 @@ def reward_train(
     proprio: bool = True,
     labeller: Literal["task", "outcome", "factors", "endpoint", "people"] = "task",
     pairs: int = 1000,
+    segment: int = 1,
     factors: tuple[str, ...] = (),
     wrong_answers: float = 0.0,
     method: Literal["nearest", "transport"] = "nearest",
@@ -186,6 +187,7 @@ def reward_train(
             model, or the people who did on the web page.
         factors: of factors: columns or fields of one number a step, the most important one first; more of it is better.
         pairs: of preference: comparisons to make.
+        segment: of preference: steps of what is compared: 1 for pictures, more for segments, whose rewards are summed.
         wrong_answers: of preference: share of the rule's answers that are turned round.
         method: of matching: a step is paid for its nearest step of the demonstration, or by optimal transport of the
             whole episode, which cannot be scored while it runs.
@@ -215,6 +217,7 @@ def reward_train(
         seed=seed,
         device=device,
         pairs=pairs,
+        segment=segment,
         labeller=labeller,
         factors=factors,
         false_positive_rate=false_positive_rate,

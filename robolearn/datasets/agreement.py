@@ -89,13 +89,15 @@ def success_opinions(episodes: Sequence[EpisodeInfo]) -> dict[str, dict[Hashable
 
 
 def preference_opinions(preferences: Sequence[Preference]) -> dict[str, dict[Hashable, Hashable]]:
-    """What each person prefers, by pair, however it was turned; the newest answer counts."""
+    """What each person prefers, by pair and length of segment, however it was turned; the newest answer counts."""
     turned = {"first": "second", "second": "first"}
     found: dict[str, dict[Hashable, Hashable]] = {}
     for one in preferences:
         in_order = one.first <= one.second
         pair = one.pair if in_order else (one.second, one.first)
-        found.setdefault(one.author, {})[pair] = one.answer if in_order else turned.get(one.answer, one.answer)
+        found.setdefault(one.author, {})[pair, one.segment] = (
+            one.answer if in_order else turned.get(one.answer, one.answer)
+        )
     return dict(sorted(found.items()))
 
 
@@ -125,6 +127,7 @@ def labels(store: ZarrStore) -> dict[str, Any]:
             {
                 "first": [one.first.episode, one.first.step],
                 "second": [one.second.episode, one.second.step],
+                "segment": one.segment,
                 "answer": one.answer,
                 "author": one.author,
             }

@@ -1,8 +1,9 @@
-"""What people prefer: of two moments of a dataset, which is nearer to the goal.
+"""What people prefer: of two moments or segments of a dataset, which is nearer to the goal.
 
 preferences.jsonl, beside the arrays: one answer a line, in the order in which they came, from any number of people.
 
     {"first": {"episode": ID, "step": 12}, "second": {...}, "answer": "first", "author": "ana", "created_ns": ...}
+    {..., "segment": 8}                 about segments of 8 steps from those on; 1 where it is missing
     {"author": "ana", "undo": true}     takes back the newest answer of ana that still counts
 
 Lines are only ever added, so nothing that was answered can be lost: a line is on disk before `add` returns, and a line
@@ -52,6 +53,7 @@ class Preference:
     answer: Answer
     author: str = ""
     created_ns: int = 0  # wall-clock time; 0 when unknown
+    segment: int = 1  # steps of what was compared, from each moment on
 
     @property
     def pair(self) -> tuple[Moment, Moment]:
@@ -85,18 +87,24 @@ def read_preferences(source: Files) -> list[Preference]:
 def _preference(row: dict[str, Any]) -> Preference:
     if row["answer"] not in get_args(Answer):
         raise ValueError(f"answer {row['answer']!r}")
+    segment = int(row.get("segment", 1))
+    if segment < 1:
+        raise ValueError(f"segment {segment}")
     first, second = (Moment(str(row[side]["episode"]), int(row[side]["step"])) for side in ("first", "second"))
-    return Preference(first, second, row["answer"], str(row.get("author", "")), int(row.get("created_ns", 0)))
+    return Preference(first, second, row["answer"], str(row.get("author", "")), int(row.get("created_ns", 0)), segment)
 
 
 def add_preference(store: ZarrStore, preference: Preference) -> None:
     """Write down an answer. Raises DatasetError when the dataset has no such moments."""
     if preference.answer not in get_args(Answer):
         raise DatasetError(f"answer is {preference.answer!r}; wanted one of {', '.join(get_args(Answer))}")
+    if preference.segment < 1:
+        raise DatasetError(f"segments of {preference.segment} steps were compared; wanted at least 1")
     lengths = {episode.id: episode.length for episode in store.episodes}
     for moment in preference.pair:
-        if not 0 <= moment.step < lengths.get(moment.episode, 0):
-            raise DatasetError(f"{store.path} has no step {moment.step} of an episode {moment.episode!r}")
+        last = moment.step + preference.segment - 1
+        if moment.step < 0 or last >= lengths.get(moment.episode, 0):
+            raise DatasetError(f"{store.path} has no step {max(last, moment.step)} of an episode {moment.episode!r}")
     if preference.first == preference.second:
         raise DatasetError(f"step {preference.first.step} of {preference.first.episode!r} came twice; name two moments")
     _append(store.path, [asdict(preference)])
@@ -111,41 +119,42 @@ def undo_preference(store: ZarrStore, author: str) -> Preference:
     return mine[-1]
 
 
-def next_pair(store: ZarrStore, answers: Sequence[Preference], author: str) -> tuple[Moment, Moment]:
-    """Two moments to show to a person: the same ones until he answers.
+def next_pair(store: ZarrStore, answers: Sequence[Preference], author: str, segment: int = 1) -> tuple[Moment, Moment]:
+    """Two moments to show to a person, or the first steps of two segments of so many: the same ones until he answers.
 
-    The first is drawn evenly from all steps, the second from those of its task; every SHARED-th is a pair that somebody
-    else has answered, where there is one left. Raises DatasetError when the dataset has no two steps.
+    The first is drawn evenly from all segments, the second from those of its task; every SHARED-th is a pair that
+    somebody else has answered, where there is one left. Raises DatasetError when the dataset has no two segments.
     """
-    episodes = store.episodes
-    longest = max([episode.length for episode in episodes], default=0)
-    if longest < 2:
-        raise DatasetError(f"{store.path} has no episode of two steps or more; a comparison needs two moments")
-    lengths = {episode.id: episode.length for episode in episodes}
-    mine = {one.pair for one in answers if one.author == author}
-    count = sum(one.author == author for one in answers)
+    lengths = {episode.id: episode.length for episode in store.episodes}
+    if max(lengths.values(), default=0) <= segment:
+        wanted = "two moments" if segment == 1 else f"two segments of {segment}"
+        raise DatasetError(f"{store.path} has no episode of {segment + 1} steps or more; a comparison needs {wanted}")
+    alike = [one for one in answers if one.segment == segment]
+    mine = {one.pair for one in alike if one.author == author}
+    count = sum(one.author == author for one in alike)
     if count % SHARED == 0:
-        for other in answers:
-            there = all(moment.step < lengths.get(moment.episode, 0) for moment in other.pair)
+        for other in alike:
+            there = all(moment.step + segment <= lengths.get(moment.episode, 0) for moment in other.pair)
             if other.author != author and other.pair not in mine and there:
                 return other.pair
     rng = np.random.default_rng([count, *author.encode()])
+    episodes = [episode for episode in store.episodes if episode.length >= segment]
     counts = Counter(episode.task for episode in episodes)
-    many = [episode for episode in episodes if episode.length > 1 or counts[episode.task] > 1]
-    first, task = _drawn(many, rng)
+    many = [episode for episode in episodes if episode.length > segment or counts[episode.task] > 1]
+    first, task = _drawn(many, rng, segment)
     while True:
-        second, _ = _drawn([episode for episode in many if episode.task == task], rng)
+        second, _ = _drawn([episode for episode in many if episode.task == task], rng, segment)
         if second != first:
             return first, second
 
 
-def _drawn(episodes: Sequence[EpisodeInfo], rng: np.random.Generator) -> tuple[Moment, str]:
-    """A step, each with the same probability, and its task."""
-    ends = np.cumsum([episode.length for episode in episodes])
+def _drawn(episodes: Sequence[EpisodeInfo], rng: np.random.Generator, segment: int) -> tuple[Moment, str]:
+    """The first step of a segment, each with the same probability, and its task."""
+    ends = np.cumsum([episode.length - segment + 1 for episode in episodes])
     row = int(rng.integers(ends[-1]))
     index = int(np.searchsorted(ends, row, side="right"))
     episode = episodes[index]
-    return Moment(episode.id, row - int(ends[index] - episode.length)), episode.task
+    return Moment(episode.id, row - int(ends[index] - (episode.length - segment + 1))), episode.task
 
 
 def copy_preferences(episodes: Iterable[tuple[ZarrStore, int]], target: Path) -> None:

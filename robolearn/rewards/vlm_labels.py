@@ -2,7 +2,8 @@
 hop goes, how far a task is.
 
 Pairs in two questions, as in RL-VLM-F (Wang et al. 2024): one about both pictures, then one that reduces the analysis
-to a word; what cannot be read is unsure, and pictures that are the same are never asked about. Stages as in SARM (Chen
+to a word; what cannot be read is unsure, and pictures that are the same are never asked about. Of segments film strips
+are compared. Stages as in SARM (Chen
 et al. 2025): first frames of a film strip, refused unless each stage comes once and in order. Hops as in Robo-Dopamine
 (Tan et al. 2025), three signals as in Large Reward Models (2026). Answers are parsed, never trusted: an unreadable hop
 or signal is an error, an unreadable preference is unsure; each is asked again the next time.
@@ -26,13 +27,20 @@ from robolearn.rewards.preference import FIRST, SECOND, UNSURE
 
 Image = NDArray[np.uint8]
 
+STRIP_LINE_PX = 2  # between two pictures of a film strip
+
 LOOK = (
     'Two pictures of a robot at work are shown. Its goal is: "{goal}". Say in a few sentences what the first picture '
     "shows, what the second shows, and how far each of them is from the goal."
 )
+LOOK_AT_STRIPS = (
+    "Two film strips of a robot at work are shown; in each of them time runs from left to right. Its goal is: "
+    '"{goal}". Say in a few sentences what happens in the first strip, what happens in the second, and how far each of '
+    "them is from the goal, over its whole length."
+)
 DECIDE = (
-    'Somebody compared two pictures of a robot whose goal is "{goal}" and wrote:\n\n{analysis}\n\n'
-    "Which picture is nearer to the goal? Answer with one word: first, second or unsure."
+    'Somebody compared two {what}s of a robot whose goal is "{goal}" and wrote:\n\n{analysis}\n\n'
+    "Which {what} is nearer to the goal? Answer with one word: first, second or unsure."
 )
 STAGES = (
     "The {count} pictures are a film strip of a robot that does: {instruction}. They are numbered from 0. The task has "
@@ -58,12 +66,25 @@ CONTRAST = (
 
 
 def compare(client: VisionClient, goal: str, first: Image, second: Image) -> int:
-    """FIRST, SECOND or UNSURE: which of two images (H, W, 3) is nearer to the goal."""
+    """FIRST, SECOND or UNSURE: which of two segments (L, H, W, 3) is nearer to the goal. Of one step they are shown as
+    pictures, of more as film strips."""
     if np.array_equal(first, second):
         return UNSURE
-    analysis = client.ask(LOOK.format(goal=goal), [first, second], lambda answer: bool(answer.strip()))
-    decision = client.ask(DECIDE.format(goal=goal, analysis=analysis), (), lambda answer: len(_named(answer)) == 1)
+    look, what = (LOOK, "picture") if len(first) == 1 else (LOOK_AT_STRIPS, "film strip")
+    shown = [film_strip(first), film_strip(second)]
+    analysis = client.ask(look.format(goal=goal), shown, lambda answer: bool(answer.strip()))
+    question = DECIDE.format(what=what, goal=goal, analysis=analysis)
+    decision = client.ask(question, (), lambda answer: len(_named(answer)) == 1)
     return {frozenset({"first"}): FIRST, frozenset({"second"}): SECOND}.get(_named(decision), UNSURE)
+
+
+def film_strip(images: Image, pictures: int = 4) -> Image:
+    """At most so many of the images (L, H, W, 3), evenly spaced from the first to the last, side by side with white
+    lines between them: (H, W', 3)."""
+    shown = np.unique(np.linspace(0, len(images) - 1, pictures).round().astype(int))
+    line = np.full((images.shape[1], STRIP_LINE_PX, 3), 255, np.uint8)
+    parts = [part for step in shown for part in (line, images[step])]
+    return np.concatenate(parts[1:], axis=1)
 
 
 def _named(answer: str) -> frozenset[str]:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 
 from robolearn.datasets import edit
 from robolearn.datasets.agreement import (
@@ -34,6 +34,7 @@ from robolearn.web.stores import Stores
 Author = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=60, pattern=r"^[^\x00-\x1f]*$")
 ]
+Segment = Annotated[int, Field(ge=1, le=100_000)]
 
 
 class Stage(BaseModel):
@@ -75,6 +76,7 @@ class Answered(BaseModel):
     first: At
     second: At
     answer: Answer
+    segment: Segment = 1  # steps of what was compared, from each moment on
 
 
 class Retracted(BaseModel):
@@ -129,18 +131,19 @@ def make_router(stores: Stores) -> APIRouter:
         return labels(stores.get(dataset))
 
     @router.get("/pair")
-    def pair(dataset: str, author: Author) -> dict[str, Any]:
-        """The two moments that this person is to compare next."""
+    def pair(dataset: str, author: Author, segment: Segment = 1) -> dict[str, Any]:
+        """The two moments, or segments of so many steps, that this person is to compare next."""
         store = stores.get(dataset)
         answers = read_preferences(store.files)
         rows = {row.id: row for row in store.episodes}
         first, second = (
             {**asdict(moment), "instruction": rows[moment.episode].instruction, "length": rows[moment.episode].length}
-            for moment in next_pair(store, answers, author)
+            for moment in next_pair(store, answers, author, segment)
         )
         return {
             "first": first,
             "second": second,
+            "segment": segment,
             "cameras": list(store.spec.image_fields),
             "control_hz": store.spec.interface.control_hz,
             "answered": sum(one.author == author for one in answers),
@@ -151,7 +154,7 @@ def make_router(stores: Stores) -> APIRouter:
     @router.post("/preference")
     def prefer(said: Answered) -> dict[str, bool]:
         first, second = (Moment(at.episode, at.step) for at in (said.first, said.second))
-        one = Preference(first, second, said.answer, said.author, time.time_ns())
+        one = Preference(first, second, said.answer, said.author, time.time_ns(), said.segment)
         add_preference(stores.get(said.dataset), one)
         return {"saved": True}
 

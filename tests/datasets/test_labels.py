@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -106,21 +107,54 @@ def test_two_people_killed_while_answering_lose_nothing_that_was_acknowledged(pa
     assert len(b"".join(heard)) <= len(kept) <= len(b"".join(heard)) + len(people)
 
 
-def test_pairs_are_drawn_from_all_steps_and_some_are_shared(path: Path) -> None:
+@pytest.mark.parametrize("segment", [1, 3])
+def test_pairs_are_drawn_from_all_steps_and_some_are_shared(path: Path, segment: int) -> None:
     store = ZarrStore.open(path)
+    answer(store, "eve")  # of moments, which says nothing of segments
     answers: list[Preference] = []
     for author in ("ana", "bob"):
         for _ in range(4 * SHARED):
-            pair = next_pair(store, answers, author)
-            assert pair == next_pair(store, answers, author)
+            pair = next_pair(store, answers, author, segment)
+            assert pair == next_pair(store, answers, author, segment)
             assert pair[0] != pair[1]
-            answers.append(Preference(*pair, "first", author))
+            answers.append(Preference(*pair, "first", author, segment=segment))
             add_preference(store, answers[-1])
     shared = {one.pair for one in answers if one.author == "ana"} & {one.pair for one in answers if one.author == "bob"}
     assert len(shared) >= 4
     lengths = {episode.id: episode.length for episode in store.episodes}
-    everywhere = {(episode, step) for episode, length in lengths.items() for step in range(length)}
+    everywhere = {(episode, step) for episode, length in lengths.items() for step in range(length - segment + 1)}
     assert {(moment.episode, moment.step) for one in answers for moment in one.pair} == everywhere
+    assert read_preferences(store.files)[1:] == answers
+    with pytest.raises(DatasetError, match="no episode of 6 steps or more; a comparison needs two segments of 5"):
+        next_pair(store, answers, "ana", 5)
+
+
+def test_answers_say_how_long_a_segment_is_and_older_ones_are_about_moments(path: Path) -> None:
+    store = ZarrStore.open(path)
+    moments = answer(store, "ana")
+    segments = replace(moments, segment=3, answer="second")
+    with pytest.raises(DatasetError, match="no step 4"):
+        add_preference(store, replace(segments, second=Moment(moments.second.episode, 2)))
+    with pytest.raises(DatasetError, match="segments of 0 steps"):
+        add_preference(store, replace(moments, segment=0))
+    add_preference(store, segments)
+    rows = [json.loads(line) for line in (path / PREFERENCES).read_text().splitlines()]
+    assert [row["segment"] for row in rows] == [1, 3]
+    assert [one["segment"] for one in labels(store)["preferences"]] == [1, 3]
+    add_preference(store, replace(moments, author="bob"))
+    assert labels(store)["agreement"]["preferences"] == {
+        "authors": ["ana", "bob"],
+        "items": 1,
+        "same": 1,
+        "kappa": None,
+    }
+    del rows[0]["segment"]
+    (path / PREFERENCES).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert read_preferences(store.files) == [moments, segments]
+    rows[1]["segment"] = 0
+    (path / PREFERENCES).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DatasetError, match="line 2 is no answer"):
+        read_preferences(store.files)
 
 
 def test_answers_follow_their_episodes(path: Path, tmp_path: Path) -> None:

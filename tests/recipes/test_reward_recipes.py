@@ -246,6 +246,41 @@ def test_wrong_answers_are_as_many_as_asked_for(dataset: Path) -> None:
     assert (some_wrong.answer != right.answer)[sure].mean() == pytest.approx(0.2, abs=0.06)
 
 
+@pytest.mark.parametrize("labeller", ["task", "outcome", "factors"])
+def test_rules_compare_segments_by_their_means(labeller: Any, dataset: Path) -> None:
+    store = ZarrStore.open(dataset)
+    with store.column_writer("reward/walk", ArraySpec(()), {"kind": "reward"}) as writer:
+        for index, info in enumerate(store.episodes):
+            writer.write(index, np.random.default_rng(index).normal(size=info.length).astype(np.float32))
+    data = RewardData(dataset)
+    settings = replace(SETTINGS, labeller=labeller, factors=("reward/walk",), pairs=200, segment=6)
+    pairs = draw_pairs(data, range(8), settings, lambda done, text: None)
+
+    def worth(index: int, step: int) -> float:
+        info = data.store.episodes[index]
+        assert step + 6 <= info.length
+        every = {
+            "task": data.truth(index).progress,  # type: ignore[union-attr]
+            "outcome": np.linspace(0.0, 1.0, info.length) * (1.0 if info.success else 0.3),
+            "factors": data.store.read(index, ["reward/walk"])["reward/walk"],
+        }[labeller]
+        return float(np.mean(every[step : step + 6]))
+
+    a, b = (np.array([worth(*one) for one in side]) for side in (pairs.first, pairs.second))
+    sure = pairs.answer != UNSURE
+    assert 20 < sure.sum() < 200
+    np.testing.assert_array_equal(pairs.answer[sure], (b > a)[sure])
+    assert np.abs(b - a)[sure].min() >= np.abs(b - a)[~sure].max()
+    steps, rows = pairs.steps()
+    assert len(np.unique(steps, axis=0)) == len(steps)
+    np.testing.assert_array_equal(steps[rows[1, :, 5]], pairs.second + np.array([0, 5]))
+    lengths = [info.length for info in data.store.episodes]
+    with pytest.raises(
+        DatasetError, match=f"has {max(lengths)} steps, segments are to have {max(lengths) + 1}; give a sm"
+    ):
+        draw_pairs(data, range(8), replace(settings, segment=max(lengths) + 1), lambda done, text: None)
+
+
 def test_ordered_factors_compare(dataset: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     store = ZarrStore.open(dataset)
@@ -272,6 +307,8 @@ def test_ordered_factors_compare(dataset: Path, tmp_path: Path) -> None:
     by = [*train, "--pairs", "60", "--labeller", "factors"]
     with pytest.raises(SpecError, match="wants --factors"):
         run(by)
+    with pytest.raises(DatasetError, match="give a smaller --segment"):
+        run([*by, "--segment", "500"])
     with pytest.raises(DatasetError, match=r"no column or field 'proprio' of one number a step; it has .*reward/near"):
         run([*by, "--factors", "proprio"])
     assert run([*by, "--factors", *factors]) == 0
@@ -756,4 +793,11 @@ def test_preferences_of_people_are_trained_on(dataset: Path, tmp_path: Path) -> 
         SECOND,
     ]  # the first one is about episode 7, which is held out
     assert (pairs.first[0].tolist(), pairs.second[0].tolist()) == ([1, 1], [6, 2])
-    assert train_reward("preference", dataset, tmp_path / "model", settings).train_episodes == 6
+    segments = replace(settings, segment=3)
+    with pytest.raises(DatasetError, match=r"segments of 3 steps .*\(there are answers about a --segment of 1\)"):
+        draw_pairs(RewardData(dataset), range(8), segments, lambda done, text: None)
+    add_preference(store, Preference(Moment(ids[2], 4), Moment(ids[3], 0), "first", "ana", segment=3))
+    pairs = draw_pairs(RewardData(dataset), range(8), segments, lambda done, text: None)
+    assert (pairs.first.tolist(), pairs.second.tolist(), pairs.segment) == ([[2, 4]], [[3, 0]], 3)
+    assert train_reward("preference", dataset, tmp_path / "model", replace(SETTINGS, segment=3)).train_episodes == 6
+    assert read_model_config(tmp_path / "model")["provenance"]["settings"]["segment"] == 3

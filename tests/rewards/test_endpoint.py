@@ -18,7 +18,7 @@ from robolearn.rewards.endpoint import Endpoint, EndpointConfig, EndpointError
 from robolearn.rewards.hop import HopConfig, HopReward
 from robolearn.rewards.preference import FIRST, SECOND, UNSURE
 from robolearn.rewards.reward_model import Episodes
-from robolearn.rewards.vlm_labels import AskedHops, compare, stage_starts
+from robolearn.rewards.vlm_labels import AskedHops, compare, film_strip, stage_starts
 
 DARK, LIGHT = np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 200, np.uint8)
 
@@ -61,7 +61,7 @@ def test_an_answer_that_cannot_be_read_is_asked_for_anew(server: ModelServer, tm
     strip = np.zeros((31, 4, 4, 3), np.uint8)
     for _ in range(2):
         assert Endpoint(config).ask("how many?", [DARK], str.isdecimal) == "no"
-        assert compare(Endpoint(config), "be light", DARK, LIGHT) == UNSURE
+        assert compare(Endpoint(config), "be light", DARK[None], LIGHT[None]) == UNSURE
         with pytest.raises(SpecError, match="ask again"):
             AskedHops(Endpoint(config)).hops(*pictures, ["go"])
         with pytest.raises(SpecError, match="annotate this episode by hand"):
@@ -148,13 +148,28 @@ class Canned:
 )
 def test_preferences_are_parsed_and_never_trusted(word: str, answer: int) -> None:
     client = Canned("dark, then light", word)
-    assert compare(client, "be light", DARK, LIGHT) == answer
+    assert compare(client, "be light", DARK[None], LIGHT[None]) == answer
     assert [images for _, images in client.asked] == [2, 0]
     assert "dark, then light" in client.asked[1][0]
 
 
 def test_the_same_picture_is_never_asked_about() -> None:
-    assert compare(Canned(), "be light", DARK, DARK.copy()) == UNSURE
+    assert compare(Canned(), "be light", DARK[None], DARK[None].copy()) == UNSURE
+
+
+def test_segments_are_compared_as_film_strips(server: ModelServer) -> None:
+    film = np.stack([np.full((8, 6, 3), value, np.uint8) for value in range(7)])
+    np.testing.assert_array_equal(
+        film_strip(film)[0, :, 0], [0] * 6 + [255] * 2 + [2] * 6 + [255] * 2 + [4] * 6 + [255] * 2 + [6] * 6
+    )
+    np.testing.assert_array_equal(film_strip(film[:1]), film[0])
+    np.testing.assert_array_equal(film_strip(film[:2])[0, :, 0], [0] * 6 + [255] * 2 + [1] * 6)
+    server.reply = lambda body: "second"
+    assert compare(Endpoint(server.config), "be light", film, film[::-1]) == SECOND
+    *strips, words = server.seen[0]["messages"][0]["content"]
+    assert len(strips) == 2
+    assert "film strips" in words["text"]
+    assert "Which film strip" in server.seen[1]["messages"][0]["content"][0]["text"]
 
 
 def test_stages_of_a_film_strip() -> None:

@@ -193,6 +193,15 @@ def test_preferences_are_answered_by_keys_and_taken_back(
         ("ana", "second"),
         ("ana", "equal"),
     ]
+    steps = page.get_by_label("Steps of a segment")
+    steps.fill("8")
+    steps.press("Tab")
+    page.locator("section[aria-label='Segment A'] canvas[data-step]").first.wait_for()
+    check_everybody_reads_it(page)
+    page.locator("h1").click()
+    page.locator("body").press("b")
+    page.get_by_text("4 answered by you").wait_for()
+    assert [one["segment"] for one in labels(path, capsys)["preferences"]] == [1, 1, 1, 8]
 
 
 def test_runs_are_watched_and_compared(serve: Serve, visit: Visit, tmp_path: Path) -> None:

@@ -182,6 +182,14 @@ def test_preferences_are_asked_answered_and_taken_back(browser: Browser) -> None
     assert browser.send("POST", "annotate/preference/undo", who)["answer"] == "equal"
     assert browser.get("annotate/pair", **who)["first"] == pair["first"]
     browser.send("POST", "annotate/preference/undo", who, 400)
+    longer = browser.get("annotate/pair", **who, segment=5)
+    segments = {side: {key: longer[side][key] for key in ("episode", "step")} for side in ("first", "second")}
+    assert (longer["segment"], pair["segment"]) == (5, 1)
+    assert all(longer[side]["step"] + 5 <= longer[side]["length"] for side in ("first", "second"))
+    browser.send("POST", "annotate/preference", {**who, **segments, "answer": "first", "segment": 5})
+    assert browser.get("annotate/labels", dataset="push.zarr")["preferences"][0]["segment"] == 5
+    assert browser.send("POST", "annotate/preference/undo", who)["segment"] == 5
+    browser.send("POST", "annotate/preference", {**who, **segments, "answer": "first", "segment": 0}, 422)
 
 
 def test_a_dataset_that_is_being_recorded_refuses_edits_after_a_while(

@@ -1,7 +1,8 @@
-"""Train a reward from comparisons: pairs of steps, an answer to each, a Bradley-Terry ensemble.
+"""Train a reward from comparisons: pairs of steps or of segments, an answer to each, a Bradley-Terry ensemble.
 
-RL-VLM-F (Wang et al. 2024) and its offline form: pairs of single images of an unlabelled dataset, answered by people,
-by a vision model behind an endpoint, or by a rule that stands for either. Legend: N pairs.
+RL-VLM-F (Wang et al. 2024) and its offline form: pairs of single images of an unlabelled dataset, or of segments as
+Christiano et al. (2017) compare, answered by people, by a vision model behind an endpoint, or by a rule that stands for
+either. Legend: N pairs, L steps of a segment (1: single steps), K different steps that were compared, D features.
 """
 
 from __future__ import annotations
@@ -39,29 +40,45 @@ FACTOR_MARGIN = 0.3  # of a factor's standard deviation; what differs less, the 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Compared steps: (episode, step) of the first and of the second (N, 2), and the answers (N,)."""
+    """Compared segments: (episode, first step) of the first and of the second (N, 2), and the answers (N,)."""
 
     first: NDArray[np.int64]
     second: NDArray[np.int64]
     answer: NDArray[np.float64]  # FIRST, SECOND, EQUAL or UNSURE
+    segment: int = 1  # L
+
+    def steps(self) -> tuple[NDArray[np.int64], Tensor]:
+        """(episode, step) (K, 2) of all that was compared, each once, and where in it the steps of both sides are
+        (2, N, L)."""
+        sides = np.stack([self.first, self.second])
+        later = np.stack([np.zeros(self.segment, np.int64), np.arange(self.segment)], 1)
+        steps, rows = np.unique((sides[:, :, None] + later).reshape(-1, 2), axis=0, return_inverse=True)
+        return steps, torch.from_numpy(rows.reshape(*sides.shape[:2], self.segment))
 
 
 ANSWERS = {"first": FIRST, "second": SECOND, "equal": EQUAL, "unsure": UNSURE}
 
 
 def draw_pairs(data: RewardData, indices: Sequence[int], settings: TrainingSettings, report: Report) -> Pairs:
-    """Random pairs of steps with the labeller's answers, or what people answered of these episodes.
+    """Random pairs of segments with the labeller's answers, or what people answered of these episodes.
 
-    Raises DatasetError when nobody can say anything.
+    Raises DatasetError when nobody can say anything, or no episode is as long as a segment.
     """
+    longest = max(data.store.episodes[index].length for index in indices)
+    if longest < settings.segment:
+        raise DatasetError(
+            f"{data.path}: the longest of {len(indices)} episodes has {longest} steps, segments are to have "
+            f"{settings.segment}; give a smaller --segment"
+        )
     if settings.labeller == "people":
-        return _by_people(data, indices)
+        return _by_people(data, indices, settings.segment)
     rng = np.random.default_rng(settings.seed)
-    lengths = np.array([data.store.episodes[index].length for index in indices])
+    indices = [index for index in indices if data.store.episodes[index].length >= settings.segment]
+    starts = np.array([data.store.episodes[index].length - settings.segment + 1 for index in indices])
 
     def draw() -> NDArray[np.int64]:
-        episode = rng.choice(len(lengths), settings.pairs, p=lengths / lengths.sum())
-        return np.stack([np.asarray(indices)[episode], rng.integers(0, lengths[episode])], 1)
+        episode = rng.choice(len(starts), settings.pairs, p=starts / starts.sum())
+        return np.stack([np.asarray(indices)[episode], rng.integers(0, starts[episode])], 1)
 
     first, second = draw(), draw()
     if settings.labeller == "endpoint":
@@ -73,29 +90,39 @@ def draw_pairs(data: RewardData, indices: Sequence[int], settings: TrainingSetti
         answer = np.where(turned & (answer != UNSURE), 1 - answer, answer)
     if (answer == UNSURE).all():
         raise DatasetError(f"{data.path}: the labeller is unsure about all {settings.pairs} pairs")
-    return Pairs(first, second, answer.astype(np.float64))
+    return Pairs(first, second, answer.astype(np.float64), settings.segment)
 
 
-def _by_people(data: RewardData, indices: Sequence[int]) -> Pairs:
-    """Every answer of everybody counts; those about other episodes, or steps that were cut off, are left out."""
+def _by_people(data: RewardData, indices: Sequence[int], segment: int) -> Pairs:
+    """Every answer of everybody about such segments counts; those about other episodes, or steps that were cut off, are
+    left out."""
     index_of = {data.store.episodes[index].id: index for index in indices}
     lengths = {data.store.episodes[index].id: data.store.episodes[index].length for index in indices}
-    found = [
+    known = [
         one
         for one in read_preferences(data.store.files)
-        if all(moment.step < lengths.get(moment.episode, 0) for moment in one.pair)
+        if all(moment.step + one.segment <= lengths.get(moment.episode, 0) for moment in one.pair)
     ]
+    found = [one for one in known if one.segment == segment]
     answer = np.array([ANSWERS[one.answer] for one in found], np.float64)
     if not np.isin(answer, (FIRST, SECOND)).any():
+        others = ", ".join(map(str, sorted({one.segment for one in known} - {segment})))
+        hint = f" (there are answers about a --segment of {others})" if others else ""
         raise DatasetError(
-            f"{data.path}: people decided {len(answer)} comparisons of these {len(indices)} episodes, none of them for "
-            "one side; compare some on the page that `robolearn web` serves"
+            f"{data.path}: people decided {len(answer)} comparisons of segments of {segment} steps of these "
+            f"{len(indices)} episodes{hint}, none of them for one side; compare some on the page that `robolearn web` "
+            "serves"
         )
     first, second = (
         np.array([(index_of[one.pair[side].episode], one.pair[side].step) for one in found], np.int64)
         for side in (0, 1)
     )
-    return Pairs(first, second, answer)
+    return Pairs(first, second, answer, segment)
+
+
+def _segment_means(values: NDArray[np.float64], segment: int) -> NDArray[np.float64]:
+    """Means (T - L + 1, ...) of values (T, ...) over the segments that begin at each step."""
+    return np.lib.stride_tricks.sliding_window_view(values, segment, axis=0).mean(-1)
 
 
 def _by_rule(
@@ -105,12 +132,14 @@ def _by_rule(
     second: NDArray[np.int64],
     settings: TrainingSettings,
 ) -> NDArray[np.int64]:
-    """The later step of a success and the earlier one of a failure win (`outcome`), or the greater progress does."""
+    """The later step of a success and the earlier one of a failure win (`outcome`), or the greater progress does, which
+    of a segment is the mean one."""
     worth: dict[int, NDArray[np.float64]] = {}
     for index in indices:
         info = data.store.episodes[index]
         if settings.labeller == "outcome":
-            worth[index] = np.linspace(0.0, 1.0, info.length) * (1.0 if info.success else 0.3)
+            shares = np.linspace(0.0, 1.0, info.length) * (1.0 if info.success else 0.3)
+            worth[index] = _segment_means(shares, settings.segment)
             continue
         truth = data.truth(index)
         if truth is None:
@@ -118,7 +147,7 @@ def _by_rule(
                 f"{data.path}: episode {index} lacks the poses that the task judges by; take --labeller outcome or "
                 "endpoint"
             )
-        worth[index] = truth.progress
+        worth[index] = _segment_means(truth.progress, settings.segment)
     a, b = (np.array([worth[int(index)][int(step)] for index, step in side]) for side in (first, second))
     return np.where(np.abs(b - a) < LEAST_DIFFERENCE, UNSURE, np.where(b > a, SECOND, FIRST))
 
@@ -130,7 +159,8 @@ def _by_factors(
     second: NDArray[np.int64],
     settings: TrainingSettings,
 ) -> NDArray[np.int64]:
-    """HERON: the first of the ordered factors that differs by enough decides for the side that has more of it."""
+    """HERON: the first of the ordered factors that differs by enough decides for the side that has more of it, in the
+    mean of a segment."""
     if not settings.factors:
         raise SpecError("comparing by factors wants --factors with columns or fields, the most important one first")
     known = {**data.store.spec.fields, **{name: column.spec for name, column in data.store.columns.items()}}
@@ -141,7 +171,8 @@ def _by_factors(
     of: dict[int, NDArray[np.float64]] = {}
     for index in indices:
         columns = data.store.read(index, list(settings.factors))
-        of[index] = np.stack([np.asarray(columns[name], np.float64) for name in settings.factors], 1)
+        factors = np.stack([np.asarray(columns[name], np.float64) for name in settings.factors], 1)
+        of[index] = _segment_means(factors, settings.segment)
     margin = torch.from_numpy(FACTOR_MARGIN * np.concatenate(list(of.values())).std(0))
     a, b = (torch.from_numpy(np.stack([of[int(i)][int(step)] for i, step in side])) for side in (first, second))
     return ordered_factor_answers(a, b, margin).numpy()
@@ -154,7 +185,7 @@ def _asked(
     camera = settings.cameras[0]
     answers = []
     for number, (a, b) in enumerate(zip(first, second, strict=True)):
-        images = [data.images(int(index), camera)[int(step)] for index, step in (a, b)]
+        images = [data.images(int(index), camera)[int(step) :][: settings.segment] for index, step in (a, b)]
         goal = settings.goal or data.store.episodes[int(a[0])].instruction
         answers.append(compare(client, goal, *images))
         report(0, f"pair {number + 1} of {len(first)} asked, {client.requests} requests, cost {client.cost:.2f}")
@@ -174,7 +205,8 @@ def train_preference(
     )
     model = PreferenceReward(config).to(settings.device)
     _pretrain(model, data, pairs, settings, report)
-    first, second = _features(model, data, pairs.first), _features(model, data, pairs.second)
+    steps, rows = pairs.steps()
+    first, second = _features(model, data, steps)[rows]  # (N, L, D) each
     answer = torch.from_numpy(pairs.answer).float().to(settings.device)
     try:
         figures = fit_bradley_terry(model.net, first, second, answer, FitConfig(seed=settings.seed))
@@ -185,27 +217,27 @@ def train_preference(
     return model.eval()
 
 
-def _features(model: PreferenceReward, data: RewardData, side: NDArray[np.int64]) -> Tensor:
-    """Features (N, D) of the steps of one side."""
-    rows: Tensor | None = None
-    for index in np.unique(side[:, 0]):
-        which = np.flatnonzero(side[:, 0] == index)
+def _features(model: PreferenceReward, data: RewardData, steps: NDArray[np.int64]) -> Tensor:
+    """Features (K, D) of (episode, step) (K, 2), in order of episodes."""
+    rows = []
+    for index in np.unique(steps[:, 0]):
         with torch.no_grad():
             found = model.encode(data.episodes([int(index)], model.config.cameras))[0]
-        rows = found.new_zeros(len(side), found.shape[1]) if rows is None else rows
-        rows[torch.from_numpy(which)] = found[torch.from_numpy(side[which, 1])]
-    assert rows is not None
-    return rows
+        rows.append(found[torch.from_numpy(steps[steps[:, 0] == index, 1])])
+    return torch.cat(rows)
 
 
 def _pretrain(
     model: PreferenceReward, data: RewardData, pairs: Pairs, settings: TrainingSettings, report: Report
 ) -> None:
-    """Teach the encoder what the answers are about: a linear score of each image orders the answered pairs."""
+    """Teach the encoder what the answers are about: a linear score of each image orders the answered pairs. For a
+    segment stands one step of it, drawn at random."""
     sure = pairs.answer != UNSURE
     count = int(sure.sum())
     answer = torch.from_numpy(pairs.answer[sure]).float()
-    pool = {camera: _images(data, camera, [pairs.first[sure], pairs.second[sure]]) for camera in settings.cameras}
+    sides = np.concatenate([pairs.first[sure], pairs.second[sure]])
+    sides[:, 1] += np.random.default_rng(settings.seed).integers(0, pairs.segment, 2 * count)
+    pool = {camera: _images(data, camera, sides) for camera in settings.cameras}
 
     def draw(generator: torch.Generator) -> Tensor:
         pair = torch.randint(count, (settings.batch_size // 2,), generator=generator)
@@ -219,9 +251,8 @@ def _pretrain(
     pretrain(model.encoder, pool, draw, pair_loss, 1, settings, report)
 
 
-def _images(data: RewardData, camera: str, sides: Sequence[NDArray[np.int64]]) -> Tensor:
-    """Images of the steps of all sides, one after the other; each episode is decoded once."""
-    steps = np.concatenate(sides)
+def _images(data: RewardData, camera: str, steps: NDArray[np.int64]) -> Tensor:
+    """Images (M, H, W, 3) of (episode, step) (M, 2); each episode is decoded once."""
     images = np.empty((len(steps), *data.image_size(camera), 3), np.uint8)
     for index in np.unique(steps[:, 0]):
         which = np.flatnonzero(steps[:, 0] == index)

@@ -32,6 +32,7 @@ class TrainingSettings:
     seed: int = 0
     device: str = "cpu"
     pairs: int = 1000  # preference: comparisons to make
+    segment: int = 1  # preference: steps of what is compared; more than one are segments, whose rewards are summed
     labeller: Literal["task", "outcome", "factors", "endpoint", "people"] = "task"  # preference: who compares; `task`
     # goes by its progress, `people` are those who did on the web page
     factors: tuple[str, ...] = ()  # preference: columns or fields that `factors` compares, the most important one first
@@ -44,10 +45,10 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         usable_device(self.device)
-        if min(self.steps, self.batch_size, self.pairs) < 1 or self.seed < 0:
+        if min(self.steps, self.batch_size, self.pairs, self.segment) < 1 or self.seed < 0:
             raise SpecError(
-                f"{self.steps} steps of batches of {self.batch_size}, {self.pairs} pairs, seed {self.seed}; expected "
-                "at least 1 of each and a seed of at least 0"
+                f"{self.steps} steps of batches of {self.batch_size}, {self.pairs} pairs, segments of {self.segment}, "
+                f"seed {self.seed}; expected at least 1 of each and a seed of at least 0"
             )
         if not 0.0 <= self.wrong_answers <= 1.0:
             raise SpecError(f"wrong_answers is {self.wrong_answers:g}; expected a share from 0 to 1")

@@ -1,4 +1,4 @@
-// Two moments side by side: which is nearer to the goal? The answers train preference rewards.
+// Two moments or segments side by side: which is nearer to the goal? The answers train preference rewards.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { post } from "../api";
 import type { PageProps } from "../main";
@@ -6,6 +6,7 @@ import { Agreed, Author, author } from "../parts/author";
 import { Choose } from "../parts/choose";
 import { query, to, useKeys, useLoad } from "../parts/load";
 import { Pictures } from "../parts/pictures";
+import { useTyped } from "../parts/typed";
 import type { Agreement } from "../parts/types";
 import "../data.css";
 
@@ -15,6 +16,7 @@ type Moment = { episode: string; step: number; length: number; instruction: stri
 type Pair = {
   first: Moment;
   second: Moment;
+  segment: number; // steps of what is compared, from each moment on
   cameras: string[];
   control_hz: number;
   answered: number;
@@ -22,13 +24,17 @@ type Pair = {
   agreement: Agreement;
 };
 
-export function Preferences({ words: [dataset] }: PageProps) {
-  return dataset ? <Compare key={dataset} dataset={dataset} /> : <Choose title="Preferences" page="preferences" />;
+export function Preferences({ words: [dataset], query: asked }: PageProps) {
+  const segment = Math.max(Math.round(Number(asked.get("segment"))) || 1, 1);
+  return dataset ? <Compare key={dataset} dataset={dataset} segment={segment} /> : <Choose title="Preferences" page="preferences" />;
 }
 
-function Compare({ dataset }: { dataset: string }) {
+function Compare({ dataset, segment }: { dataset: string; segment: number }) {
   const me = author.value;
-  const { data, problem, reload } = useLoad<Pair>(me ? `annotate/pair${query({ dataset, author: me })}` : null);
+  const { data, problem, reload } = useLoad<Pair>(me ? `annotate/pair${query({ dataset, author: me, segment })}` : null);
+  const typed = useTyped(String(segment), (steps) => {
+    location.hash = `${to("preferences", dataset)}${query({ segment: steps })}`;
+  });
   const [said, setSaid] = useState("");
   const [refused, setRefused] = useState("");
   const busy = useRef(false);
@@ -50,7 +56,7 @@ function Compare({ dataset }: { dataset: string }) {
     data &&
     send(async () => {
       const at = ({ episode, step }: Moment) => ({ episode, step });
-      await post("annotate/preference", { dataset, author: me, first: at(data.first), second: at(data.second), answer: word });
+      await post("annotate/preference", { dataset, author: me, first: at(data.first), second: at(data.second), segment: data.segment, answer: word });
       return `saved: ${word}`;
     });
   const undo = () =>
@@ -81,6 +87,12 @@ function Compare({ dataset }: { dataset: string }) {
         </p>
       )}
       {!me && <p>Say who you are, then compare.</p>}
+      {me && (
+        <label class="row quiet">
+          Steps of a segment; 1 compares moments
+          <input type="number" min="1" {...typed} />
+        </label>
+      )}
       {me && data && (
         <>
           <p class="goal">{data.first.instruction || "no instruction is recorded"}</p>
@@ -102,9 +114,11 @@ function Compare({ dataset }: { dataset: string }) {
             <button onClick={answer("unsure")}>
               <kbd>U</kbd> unsure
             </button>
-            <button aria-pressed={plays} onClick={() => setPlays(!plays)}>
-              <kbd>space</kbd> what led here
-            </button>
+            {data.segment === 1 && (
+              <button aria-pressed={plays} onClick={() => setPlays(!plays)}>
+                <kbd>space</kbd> what led here
+              </button>
+            )}
             <button disabled={!data.answered} onClick={undo}>
               <kbd>Z</kbd> undo
             </button>
@@ -114,7 +128,7 @@ function Compare({ dataset }: { dataset: string }) {
           </p>
           <Agreed what="Preferences" found={data.agreement} of="pairs" />
           <p class="quiet">
-            Train on them: <code>robolearn reward train preference --labeller people --dataset {dataset} --out runs/preference</code>
+            Train on them: <code>robolearn reward train preference --labeller people{segment > 1 && ` --segment ${segment}`} --dataset {dataset} --out runs/preference</code>
           </p>
         </>
       )}
@@ -126,15 +140,18 @@ type SideProps = { name: string; dataset: string; pair: Pair; moment: Moment; pl
 
 function Side({ name, dataset, pair, moment, plays }: SideProps) {
   const { episode, step, length } = moment;
+  const what = pair.segment > 1 ? "Segment" : "Moment";
   const canvases = useRef<Record<string, HTMLCanvasElement | null>>({});
   const [problem, setProblem] = useState("");
+  const moves = plays || pair.segment > 1;
   useEffect(() => {
     const films = pair.cameras.map((camera) => new Pictures(dataset, episode, camera, length, ""));
-    const first = plays ? Math.max(step - Math.round(BEFORE_S * pair.control_hz), 0) : step;
+    const first = moves && pair.segment === 1 ? Math.max(step - Math.round(BEFORE_S * pair.control_hz), 0) : step;
+    const last = step + pair.segment - 1;
     let closed = false;
     const film = async () => {
-      for (let now = first; !closed; now = now < step ? now + 1 : first) {
-        const due = performance.now() + (1000 / pair.control_hz) * (now === step ? pair.control_hz : 1); // it rests on the moment
+      for (let now = first; !closed; now = now < last ? now + 1 : first) {
+        const due = performance.now() + (1000 / pair.control_hz) * (now === last ? pair.control_hz : 1); // it rests at the end
         const pictures = await Promise.all(films.map((one) => one.at(now)));
         pictures.forEach((picture, n) => {
           const canvas = canvases.current[pair.cameras[n]];
@@ -145,7 +162,7 @@ function Side({ name, dataset, pair, moment, plays }: SideProps) {
           else context?.clearRect(0, 0, canvas.width, canvas.height);
           canvas.dataset.step = String(now);
         });
-        if (!plays) return;
+        if (!moves) return;
         await new Promise((done) => setTimeout(done, Math.max(due - performance.now(), 0)));
       }
     };
@@ -154,20 +171,21 @@ function Side({ name, dataset, pair, moment, plays }: SideProps) {
       closed = true;
       films.forEach((one) => one.close());
     };
-  }, [episode, step, plays]);
+  }, [episode, step, pair.segment, moves]);
   return (
-    <section class="card side" aria-label={`Moment ${name}`}>
+    <section class="card side" aria-label={`${what} ${name}`}>
       <div class="spread">
         <h2>{name}</h2>
         <a class="quiet small mono" href={`${to("episode", dataset, episode)}?step=${step}`}>
           {episode} step {step}
+          {pair.segment > 1 && ` to ${step + pair.segment - 1}`}
         </a>
       </div>
       {problem && <p class="problem">{problem}</p>}
       <div class="films">
         {pair.cameras.map((camera) => (
           <figure key={camera}>
-            <canvas ref={(canvas) => void (canvases.current[camera] = canvas)} role="img" aria-label={`Moment ${name}, camera ${camera.replace("image_", "")}`} />
+            <canvas ref={(canvas) => void (canvases.current[camera] = canvas)} role="img" aria-label={`${what} ${name}, camera ${camera.replace("image_", "")}`} />
             <figcaption>{camera.replace("image_", "")}</figcaption>
           </figure>
         ))}
