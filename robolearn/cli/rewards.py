@@ -158,6 +158,7 @@ def reward_train(
     factors: tuple[str, ...] = (),
     wrong_answers: float = 0.0,
     method: Literal["nearest", "transport"] = "nearest",
+    success_dir: Path | None = None,
     false_positive_rate: float = 0.01,
     goal: tuple[str, ...] = (),
     baseline: tuple[str, ...] = (),
@@ -172,7 +173,8 @@ def reward_train(
     Example: robolearn reward train progress --dataset demos.zarr --out runs/progress
 
     Args:
-        name: progress, success, preference, hop, matching, perceptual_steps, or vlm, which learns nothing.
+        name: progress, success, preference, hop, matching, perceptual_steps, or vlm and keypoints, which learn nothing:
+            a model at the endpoint says what has to move, and on which way.
         dataset: a zarr dataset of episodes with images.
         out: folder of the model.
         steps: gradient steps.
@@ -191,9 +193,10 @@ def reward_train(
         wrong_answers: of preference: share of the rule's answers that are turned round.
         method: of matching: a step is paid for its nearest step of the demonstration, or by optimal transport of the
             whole episode, which cannot be scored while it runs.
+        success_dir: of keypoints: folder of a trained success classifier, which overrides them where it fires.
         false_positive_rate: of success: share of the failures' held-out pictures that its threshold may let through.
-        goal: of preference: what the model at the endpoint is told, of vlm: prompts that describe success; the
-            instruction by default.
+        goal: of preference and keypoints: what the model at the endpoint is told, of vlm: prompts that describe
+            success; the instruction by default.
         baseline: of vlm: prompts that describe the scene whatever happens.
         alpha: of vlm: strength of the goal-baseline projection, 0 to 1.
         device: cpu or cuda.
@@ -224,6 +227,7 @@ def reward_train(
         goal="; ".join(goal),
         wrong_answers=wrong_answers,
         method=method,
+        success_dir=str(success_dir.absolute()) if success_dir else "",
         endpoint=asked.config(),
     )
     total = 2 * steps if name == "progress" else steps
@@ -472,7 +476,8 @@ def reward_model(name: str, config: Path | None, device: str, vlm: dict[str, Any
             raise RobolearnError(f"{config} does not hold the settings of {name}: {error}") from error
     if name == "keypoints":
         raise RobolearnError(
-            "keypoints needs waypoints: give `robolearn label` --config with a JSON file, see docs/rewards.md"
+            "keypoints needs waypoints: give `robolearn label` --config with a JSON file, see docs/rewards.md, or have "
+            "a model see them: robolearn reward train keypoints --endpoint-model NAME --dataset ... --out MODEL"
         )
     return kind(replace(VLMConfig(**vlm), clip=OpenClipConfig(**clip)))
 

@@ -1,12 +1,12 @@
 """What a vision-language model is asked: which of two pictures is nearer to the goal, where stages begin, how far a
-hop goes, how far a task is.
+hop goes, how far a task is, on which way a thing has to move.
 
 Pairs in two questions, as in RL-VLM-F (Wang et al. 2024): one about both pictures, then one that reduces the analysis
 to a word; what cannot be read is unsure, and pictures that are the same are never asked about. Of segments film strips
-are compared. Stages as in SARM (Chen
-et al. 2025): first frames of a film strip, refused unless each stage comes once and in order. Hops as in Robo-Dopamine
-(Tan et al. 2025), three signals as in Large Reward Models (2026). Answers are parsed, never trusted: an unreadable hop
-or signal is an error, an unreadable preference is unsure; each is asked again the next time.
+are compared. Stages as in SARM (Chen et al. 2025): first frames of a film strip, refused unless each stage comes once
+and in order. Hops as in Robo-Dopamine (Tan et al. 2025), three signals as in Large Reward Models (2026). Keypoint and
+waypoints as in KAGI (Lee et al. 2024), by marks on the picture (`marks.py`). Answers are parsed, never trusted: an
+unreadable hop, signal or way is an error, an unreadable preference is unsure; each is asked again the next time.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from robolearn.errors import SpecError
 from robolearn.rewards.endpoint import VisionClient
+from robolearn.rewards.marks import CELLS, GRID, Place, Thing, cell_of, coloured_things, marked
 from robolearn.rewards.preference import FIRST, SECOND, UNSURE
 
 Image = NDArray[np.uint8]
@@ -62,6 +63,14 @@ COMPLETION = (
 CONTRAST = (
     'A robot has to: "{goal}". In which of the two pictures is it nearer to having done that? Answer with one word: '
     "first, second or same."
+)
+
+WAY = (
+    'The picture shows a robot at work. Its goal is: "{goal}". Things in it are marked by the numbers 1 to {count}; a '
+    "grid divides it into columns {columns} from left to right and rows {rows} from top to bottom. Which marked thing "
+    "has to be moved, and through which cells does its centre have to go, one after the other, until the goal is "
+    "reached? Begin with the first cell after the one that it is in, name a cell wherever the way turns, and end with "
+    'the one where it is to stay. Answer with nothing but a JSON object like {{"mark": 1, "cells": ["A1", "B2"]}}'
 )
 
 
@@ -120,6 +129,45 @@ def stage_starts(
             f"numbers from 0 to {len(shown) - 1}; annotate this episode by hand"
         )
     return tuple(int(shown[number]) for number in starts)
+
+
+def marked_way(client: VisionClient, goal: str, image: Image) -> tuple[Thing, tuple[Place, ...]]:
+    """The thing in an image (H, W, 3) that has to move, and the places, centres of cells, that it has to pass.
+
+    Raises SpecError when nothing in the image can be marked, or the answer names what is not marked there.
+    """
+    things = coloured_things(image)
+    if not things:
+        raise SpecError("nothing in the picture has a strong colour that could be followed; take another camera")
+    columns, rows = f"A to {chr(ord('A') + GRID - 1)}", f"1 to {GRID}"
+    question = WAY.format(goal=goal, count=len(things), columns=columns, rows=rows)
+
+    def read(answer: str) -> tuple[Thing, tuple[Place, ...]] | None:
+        objects = re.findall(r"\{[^{}]*\}", answer)
+        try:
+            said = json.loads(objects[0]) if len(objects) == 1 else {}
+        except ValueError:
+            return None
+        mark, cells = said.get("mark"), said.get("cells")
+        if type(mark) is not int or not 1 <= mark <= len(things) or not isinstance(cells, list):
+            return None
+        thing = things[mark - 1]
+        if cells[:1] == [cell_of(thing.centre)]:  # where it is already
+            cells = cells[1:]
+        fits = cells and all(isinstance(cell, str) and cell in CELLS for cell in cells)
+        if not fits or any(a == b for a, b in pairwise(cells)):
+            return None
+        return thing, tuple(CELLS[cell] for cell in cells)
+
+    answer = client.ask(question, [marked(image, things)], lambda answer: read(answer) is not None)
+    found = read(answer)
+    if found is None:
+        raise SpecError(
+            f"the model answers {answer[:60]!r} for a way; expected a mark from 1 to {len(things)} and cells of "
+            f"columns {columns} and rows {rows}, none twice in a row; ask again, or give waypoints in a file, see "
+            "docs/rewards.md"
+        )
+    return found
 
 
 class UnreadableHopError(SpecError):

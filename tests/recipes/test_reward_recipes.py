@@ -71,7 +71,7 @@ def success_model(recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return out
 
 
-@pytest.mark.parametrize("name", sorted(set(TRAINERS) - {"vlm"}))  # which wants a CLIP
+@pytest.mark.parametrize("name", sorted(set(TRAINERS) - {"vlm", "keypoints"}))  # which want a CLIP, or an endpoint
 def test_every_trainer_makes_a_model_that_labels(name: str, dataset: Path, tmp_path: Path) -> None:
     said: list[int] = []
     trained = train_reward(name, dataset, tmp_path / "model", SETTINGS, lambda done, text: said.append(done))
@@ -707,7 +707,7 @@ def test_each_way_to_shape_has_a_column_of_its_own_and_a_failed_one_has_none(dat
         (["label", "{d}", "--reward", "keypoints", "--config", "{d}/none"], "does not hold the settings of keypoints"),
         *(
             (["label", "{d}", "--reward", name, "--config", "{d}.json"], f"has to be .* robolearn reward train {name} ")
-            for name in sorted(set(TRAINERS) - {"vlm"})
+            for name in sorted(set(TRAINERS) - {"vlm", "keypoints"})
         ),
         (["label", "{d}", "--reward", "{m}", "--config", "{d}.json"], "settings of its own; leave --config out"),
         (["label", "{d}", "--reward", "hop", "--endpoint-model", "q", "--every", "0"], "give at least 1"),
@@ -729,7 +729,11 @@ def test_each_way_to_shape_has_a_column_of_its_own_and_a_failed_one_has_none(dat
         (["label", "{d}", "--reward", "vlm", "--alpha", "0.5", "--goal", "x"], "without a baseline"),
         (["reward", "audit", "{d}", "--reward", "reward/none"], "unknown column or reward model 'reward/none'"),
         (["reward", "leaderboard", "{d}"], "there is nothing to audit"),
-        (["reward", "train", "keypoints", "--dataset", "{d}", "--out", "x"], "unknown trainable reward model 'keypo"),
+        (["reward", "train", "keypoints", "--dataset", "{d}", "--out", "x"], "no model is named for the endpoint"),
+        (
+            ["reward", "train", "keypoint", "--dataset", "{d}", "--out", "x"],
+            "unknown trainable reward model 'keypoint'",
+        ),
         (["reward", "train", "vlm", "--dataset", "{d}", "--out", "x", "--camera", "top"], "has no camera 'top'"),
         (["label", "{d}", "--reward", "http://127.0.0.1:x"], "cannot be reached"),
         (["reward", "train", "hop", "--dataset", "{d}", "--out", "{d}"], "exists and is not empty"),

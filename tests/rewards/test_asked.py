@@ -22,6 +22,8 @@ from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import RobolearnError, SpecError
 from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.rewards.code.client import ChatClient
+from robolearn.rewards.keypoints import KeypointsReward
+from robolearn.rewards.saved import load_reward
 
 EVERY = 8
 
@@ -145,6 +147,36 @@ def test_an_annotation_tells_what_it_asked(
     )
     assert run(["reward", "annotate", str(dataset), "--by", "task", "--json"]) == 0
     assert "cost" not in json.loads(capsys.readouterr().out)
+
+
+def test_keypoints_follow_the_way_that_a_model_saw(
+    server: ModelServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = tmp_path / "push.zarr"
+    collect_episodes(CollectConfig("push-v1", manner="mixed", image_size=32), dataset, 3)
+    wire = ["--endpoint", server.config.url, "--endpoint-model", "tiny", "--cache", str(tmp_path / "answers")]
+    train = ["reward", "train", "keypoints", "--dataset", str(dataset), *wire]
+    server.reply = lambda body: "to the right"
+    with pytest.raises(SpecError, match="'to the right' for a way; expected a mark from 1 to 2"):
+        run([*train, "--out", str(tmp_path / "none")])
+    assert not (tmp_path / "none").exists()
+    server.reply = lambda body: '{"mark": 2, "cells": ["D5", "F5"]}'
+    assert run([*train, "--out", str(tmp_path / "b")]) == 0
+    assert len(server.seen) == 2
+    picture, words = server.seen[1]["messages"][0]["content"]
+    assert picture["type"] == "image_url"
+    assert "push the blue puck onto the orange mark" in words["text"]
+    model = load_reward(tmp_path / "b")
+    assert isinstance(model, KeypointsReward)
+    np.testing.assert_allclose(model.config.waypoints[1:], ((3.5 / 8, 4.5 / 8), (5.5 / 8, 4.5 / 8)))
+    red, _, blue = model.config.colour
+    assert red < 60 < 120 < blue  # the puck, not the mark
+    capsys.readouterr()
+    assert run(["label", str(dataset), "--reward", str(tmp_path / "b"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["kind"], told["episodes"]) == ("potential", 3)
+    start = ZarrStore.open(dataset).read(0, [told["column"]])[told["column"]][0]
+    assert 0 <= start < 0.3
 
 
 def test_a_written_reward_tells_what_it_asked(

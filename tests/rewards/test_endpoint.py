@@ -18,7 +18,7 @@ from robolearn.rewards.endpoint import Endpoint, EndpointConfig, EndpointError
 from robolearn.rewards.hop import HopConfig, HopReward
 from robolearn.rewards.preference import FIRST, SECOND, UNSURE
 from robolearn.rewards.reward_model import Episodes
-from robolearn.rewards.vlm_labels import AskedHops, compare, film_strip, stage_starts
+from robolearn.rewards.vlm_labels import AskedHops, compare, film_strip, marked_way, stage_starts
 
 DARK, LIGHT = np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 200, np.uint8)
 
@@ -66,12 +66,17 @@ def test_an_answer_that_cannot_be_read_is_asked_for_anew(server: ModelServer, tm
             AskedHops(Endpoint(config)).hops(*pictures, ["go"])
         with pytest.raises(SpecError, match="annotate this episode by hand"):
             stage_starts(Endpoint(config), "stack", ("reach", "grasp"), strip)
-    assert len(server.seen) == 1 + 5 + 4  # of `compare` the first answer is words, and kept
+        with pytest.raises(SpecError, match="for a way"):
+            marked_way(Endpoint(config), "bring it home", TWO_THINGS)
+    assert len(server.seen) == 1 + 5 + 4 + 2  # of `compare` the first answer is words, and kept
     server.reply = lambda body: "7"
     for _ in range(2):
         assert Endpoint(config).ask("how many?", [DARK], str.isdecimal) == "7"
         assert float(AskedHops(Endpoint(config)).hops(*pictures, ["go"])) == pytest.approx(0.07)
-    assert len(server.seen) == 10 + 2
+    assert len(server.seen) == 12 + 2
+    server.reply = lambda body: '{"mark": 2, "cells": ["D2"]}'
+    assert len({marked_way(Endpoint(config), "bring it home", TWO_THINGS) for _ in range(2)}) == 1
+    assert len(server.seen) == 14 + 1
 
 
 def test_several_answers_to_a_chat_differ_by_seed(server: ModelServer) -> None:
@@ -183,6 +188,50 @@ def test_stages_of_a_film_strip() -> None:
 def test_stages_that_cannot_be(answer: str) -> None:
     with pytest.raises(SpecError, match="annotate this episode by hand"):
         stage_starts(Canned(answer), "stack", ("reach", "grasp", "place"), np.zeros((31, 4, 4, 3), np.uint8))
+
+
+TWO_THINGS = np.full((32, 32, 3), 120, np.uint8)
+TWO_THINGS[4:8, 4:8] = (200, 20, 20)  # in B2, the second mark
+TWO_THINGS[20:28, 20:28] = (20, 160, 60)
+
+
+@pytest.mark.parametrize("answer", ['{"mark": 2, "cells": ["D2", "G7"]}', 'So:\n{"mark":2,"cells":["B2","D2","G7"]}.'])
+def test_the_way_of_a_marked_thing(answer: str) -> None:
+    client = Canned(answer)
+    thing, way = marked_way(client, "bring it home", TWO_THINGS)
+    assert (thing.centre, thing.colour) == ((6 / 32, 6 / 32), (200, 20, 20))
+    assert way == ((3.5 / 8, 1.5 / 8), (6.5 / 8, 6.5 / 8))
+    question, images = client.asked[0]
+    assert ("by the numbers 1 to 2;" in question, "columns A to H" in question, images) == (True, True, 1)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "the red one",
+        '{"mark": 3, "cells": ["D2"]}',
+        '{"mark": true, "cells": ["D2"]}',
+        '{"mark": 2, "cells": []}',
+        '{"mark": 2, "cells": ["B2"]}',  # where it is already
+        '{"mark": 2, "cells": ["D2", "D2"]}',
+        '{"mark": 2, "cells": ["J2"]}',
+        '{"mark": 2, "cells": "D2"}',
+        '{"mark": 2, "cells": [["D2"]]}',
+        '{"mark": 2, "cells": ["D2"]} or {"mark": 1, "cells": ["D2"]}',
+        '{"mark": 2, "cells": ["D2"',
+    ],
+)
+def test_a_way_that_cannot_be(answer: str) -> None:
+    with pytest.raises(
+        SpecError, match=r"expected a mark from 1 to 2 and cells of columns A to H and rows 1 to 8"
+    ) as got:
+        marked_way(Canned(answer), "bring it home", TWO_THINGS)
+    assert "\n" not in str(got.value)
+
+
+def test_a_picture_without_anything_to_follow_is_not_asked_about() -> None:
+    with pytest.raises(SpecError, match="take another camera"):
+        marked_way(Canned(), "go", LIGHT)
 
 
 def test_hops_come_from_the_endpoint() -> None:

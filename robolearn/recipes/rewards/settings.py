@@ -36,11 +36,12 @@ class TrainingSettings:
     labeller: Literal["task", "outcome", "factors", "endpoint", "people"] = "task"  # preference: who compares; `task`
     # goes by its progress, `people` are those who did on the web page
     factors: tuple[str, ...] = ()  # preference: columns or fields that `factors` compares, the most important one first
-    goal: str = ""  # preference: what `endpoint` is told; the instruction where empty
+    goal: str = ""  # preference, keypoints: what `endpoint` is told; the instruction where empty
     wrong_answers: float = 0.0  # preference: share of the rule's answers that are turned round, to see what noise does
-    endpoint: EndpointConfig = field(default_factory=EndpointConfig)  # preference: where `endpoint` asks
+    endpoint: EndpointConfig = field(default_factory=EndpointConfig)  # preference, keypoints: where they ask
     method: Literal["nearest", "transport"] = "nearest"  # matching: what a step is paid for
     false_positive_rate: float = 0.01  # success: which the threshold is chosen for on episodes that were not trained on
+    success_dir: str = ""  # keypoints: folder of a success classifier, which overrides; none where empty
     vlm: VLMConfig = field(default_factory=lambda: VLMConfig(alpha=0.0))  # vlm: all but the camera
 
     def __post_init__(self) -> None:

@@ -1,7 +1,7 @@
 """Train a reward model on a dataset, audit it on episodes that it did not see, and save it.
 
-`TRAINERS` says how each is made from data. `vlm` has nothing to learn: it is only audited and saved. `keypoints` is
-made of its settings alone.
+`TRAINERS` says how each is made from data. `vlm` and `keypoints` have nothing to learn: they are only audited and
+saved, the latter with the way that a vision model saw.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from robolearn.recipes.rewards.preference import train_preference
 from robolearn.recipes.rewards.progress import train_progress
 from robolearn.recipes.rewards.settings import Report, TrainingSettings
 from robolearn.recipes.rewards.success import train_success
+from robolearn.recipes.rewards.waypoints import make_keypoints
 from robolearn.recipes.run import require_new
 from robolearn.rewards.reward_model import RewardModel, initial_weights
 from robolearn.rewards.saved import save_reward
@@ -45,10 +46,11 @@ TRAINERS: dict[str, Trainer] = {
     "hop": make_hop,
     "matching": make_matching,
     "perceptual_steps": make_perceptual_steps,
+    "keypoints": make_keypoints,
 }
 """Every reward model that is made from data, by name."""
 
-ONE_CAMERA = ("vlm", "hop", "matching", "perceptual_steps")  # those that look at no more
+ONE_CAMERA = ("vlm", "hop", "matching", "perceptual_steps", "keypoints")  # those that look at no more
 
 
 @dataclass(frozen=True)
