@@ -157,6 +157,7 @@ def reward_train(
     segment: int = 1,
     factors: tuple[str, ...] = (),
     wrong_answers: float = 0.0,
+    single_stage: bool = False,
     method: Literal["nearest", "transport"] = "nearest",
     success_dir: Path | None = None,
     false_positive_rate: float = 0.01,
@@ -191,6 +192,7 @@ def reward_train(
         pairs: of preference: comparisons to make.
         segment: of preference: steps of what is compared: 1 for pictures, more for segments, whose rewards are summed.
         wrong_answers: of preference: share of the rule's answers that are turned round.
+        single_stage: of progress: take each success for one stage, without annotations (ReWiND).
         method: of matching: a step is paid for its nearest step of the demonstration, or by optimal transport of the
             whole episode, which cannot be scored while it runs.
         success_dir: of keypoints: folder of a trained success classifier, which overrides them where it fires.
@@ -226,6 +228,7 @@ def reward_train(
         false_positive_rate=false_positive_rate,
         goal="; ".join(goal),
         wrong_answers=wrong_answers,
+        single_stage=single_stage,
         method=method,
         success_dir=str(success_dir.absolute()) if success_dir else "",
         endpoint=asked.config(),

@@ -141,7 +141,8 @@ class ProgressReward(nn.Module):
 
     @torch.no_grad()
     def score(self, episodes: Episodes) -> RewardOutput:
-        """Progress, with the probability of the stage as confidence. `raw`: `progress` unsmoothed, `stage`, `tau`."""
+        """Progress, with the probability of the stage as confidence, which is 1 of a single one. `raw`: `progress`
+        unsmoothed, `stage_progress`, and of several stages `stage`."""
         self.eval()
         features = self.encode(episodes)
         valid = episodes.valid(features.device)
@@ -150,7 +151,9 @@ class ProgressReward(nn.Module):
         confidence, stage = logits.softmax(-1).max(-1)
         progress = self.get_buffer("before")[stage] + self.get_buffer("priors")[stage] * tau
         value = smooth(progress, confidence, self.config.smoothing)
-        raw = {"progress": progress, "stage": stage, "stage_progress": tau}
+        raw = {"progress": progress, "stage_progress": tau}
+        if len(self.config.stages) > 1:
+            raw["stage"] = stage
         return masked(RewardOutput(value, confidence, raw), valid)
 
 

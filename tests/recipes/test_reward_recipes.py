@@ -32,6 +32,7 @@ from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.label import column_name, label_dataset
 from robolearn.recipes.rewards.policy import policy_from_preferences
 from robolearn.recipes.rewards.preference import draw_pairs
+from robolearn.recipes.rewards.progress import single_stage
 from robolearn.recipes.rewards.read_ahead import ReadAhead
 from robolearn.recipes.rewards.settings import TrainingSettings
 from robolearn.recipes.rewards.shape import shape_dataset
@@ -233,6 +234,24 @@ def test_stages_come_from_predicates_and_annotations_go_first(dataset: Path) -> 
     assert stages == ("go", "stay")
     assert targets.stage.tolist() == [0] * 5 + [1] * (length - 5)
     assert RewardData(dataset).stage_targets(3) is None  # by a failing demonstrator
+
+
+def test_a_single_stage_needs_no_annotations(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = RewardData(dataset)
+    known = single_stage(data, range(8))
+    assert known.indices == [index for index, info in enumerate(data.store.episodes) if info.success]
+    for targets, length in zip(known.targets, known.lengths, strict=True):
+        np.testing.assert_allclose(targets.tau, np.linspace(0.0, 1.0, length), atol=1e-6)
+        assert not targets.stage.any()
+    with pytest.raises(DatasetError, match="none of 2 episodes succeeded"):
+        single_stage(data, [3, 7])
+    words = ["--dataset", str(dataset), "--out", str(tmp_path / "m"), "--steps", "2", "--json"]
+    assert run(["reward", "train", "progress", *words, "--single-stage"]) == 0
+    assert json.loads(capsys.readouterr().out)["audit"]["stage_accuracy"] is None  # its stage is none of the task's
+    model = load_reward(tmp_path / "m")
+    assert model.config.stages == ("task",)  # type: ignore[attr-defined]
+    kinds = [column.partition("/")[0] for column in label_dataset(dataset, model)["columns"]]
+    assert kinds == ["confidence", "progress"]
 
 
 def test_wrong_answers_are_as_many_as_asked_for(dataset: Path) -> None:

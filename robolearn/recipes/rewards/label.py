@@ -101,7 +101,7 @@ def label_dataset(
     attributes = made_by(model)
     wanted = {f"confidence/{suffix}": ("confidence", "float32")}
     attributes_of = {f"done/{suffix}": {**attributes, "kind": "reward"}}
-    if getattr(model.config, "stages", ()):  # type: ignore[attr-defined]
+    if len(getattr(model.config, "stages", ())) > 1:  # type: ignore[attr-defined]
         wanted[f"stage/{suffix}"] = ("stage", "int32")
     if isinstance(model, MatchingReward):
         wanted[f"followed/{suffix}"] = ("followed", "int32")

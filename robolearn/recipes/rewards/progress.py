@@ -1,5 +1,7 @@
 """Train SARM's progress model: an encoder on single images, then the temporal net on windows of frozen features.
 
+With a single stage it is ReWiND's form (Zhang et al. 2025): progress is the share of a success's time that has passed.
+
 Legend: N steps of all episodes, B windows, W steps of a window, S stages.
 """
 
@@ -14,11 +16,19 @@ from torch import Tensor, nn
 
 from robolearn.errors import DatasetError
 from robolearn.recipes.rewards.data import RewardData
+from robolearn.recipes.rewards.demonstrations import successes
 from robolearn.recipes.rewards.encoding import encoder_config, image_pool, pretrain
 from robolearn.recipes.rewards.settings import REPORT_STEPS, Report, TrainingSettings
 from robolearn.recipes.training_loop import due
 from robolearn.rewards.progress import ProgressConfig, ProgressReward, SmoothingConfig
-from robolearn.rewards.stages import StageTargets, WindowConfig, stage_priors, training_window, with_wrong_texts
+from robolearn.rewards.stages import (
+    StageTargets,
+    WindowConfig,
+    stage_priors,
+    targets_from_starts,
+    training_window,
+    with_wrong_texts,
+)
 
 OTHER_TASKS = ("close the window", "pour water into the cup", "wave at the camera", "wipe the wall")
 WINDOW_S = 1.6  # what a window looks back
@@ -57,11 +67,18 @@ def annotated(data: RewardData, indices: Sequence[int]) -> Annotated:
     return Annotated([index for index, _ in same], stages, [targets for _, targets in same])
 
 
+def single_stage(data: RewardData, indices: Sequence[int]) -> Annotated:
+    """The successes, each of them one stage. Raises DatasetError when there are none."""
+    good = successes(data, indices)
+    targets = [targets_from_starts([0], data.store.episodes[index].length) for index in good]
+    return Annotated(good, ("task",), targets)
+
+
 def train_progress(
     data: RewardData, indices: Sequence[int], settings: TrainingSettings, report: Report
 ) -> ProgressReward:
     """`steps` gradient steps train the encoder, unless it is frozen, then as many the temporal net."""
-    known = annotated(data, indices)
+    known = single_stage(data, indices) if settings.single_stage else annotated(data, indices)
     hz = data.store.spec.interface.control_hz
     priors = stage_priors(known.starts, known.lengths)
     window = WindowConfig(past=7, gap=max(round(WINDOW_S * hz / 7), 1), max_rewind=4)

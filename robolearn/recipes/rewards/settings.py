@@ -39,6 +39,7 @@ class TrainingSettings:
     goal: str = ""  # preference, keypoints: what `endpoint` is told; the instruction where empty
     wrong_answers: float = 0.0  # preference: share of the rule's answers that are turned round, to see what noise does
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)  # preference, keypoints: where they ask
+    single_stage: bool = False  # progress: the whole of each success is one stage, which nobody has to annotate
     method: Literal["nearest", "transport"] = "nearest"  # matching: what a step is paid for
     false_positive_rate: float = 0.01  # success: which the threshold is chosen for on episodes that were not trained on
     success_dir: str = ""  # keypoints: folder of a success classifier, which overrides; none where empty
