@@ -196,7 +196,7 @@ def reward_train(
         method: of matching: a step is paid for its nearest step of the demonstration, or by optimal transport of the
             whole episode, which cannot be scored while it runs.
         success_dir: of keypoints: folder of a trained success classifier, which overrides them where it fires.
-        false_positive_rate: of success: share of the failures' held-out pictures that its threshold may let through.
+        false_positive_rate: of success: share of held-out failed episodes that its threshold may let be called done.
         goal: of preference and keypoints: what the model at the endpoint is told, of vlm: prompts that describe
             success; the instruction by default.
         baseline: of vlm: prompts that describe the scene whatever happens.
@@ -435,8 +435,9 @@ def _audit(dataset: Path, reward: tuple[str, ...], out: Path | None, device: str
     if json:
         print_json(audits.to_json())
     else:
-        header = ("model", "AUROC", "order +", "order -", "rank", "false +", "gates missed")
-        keys = ("success_auroc", "voc_success", "voc_failure", "progress_spearman", "false_positive_rate")
+        header = ("model", "AUROC", "order +", "order -", "rank", "false +", "at 95 % below", "gates missed")
+        false_positives = ("false_positive_rate", "false_positive_bound")
+        keys = ("success_auroc", "voc_success", "voc_failure", "progress_spearman", *false_positives)
         rows = [
             (
                 one.name,

@@ -4,7 +4,8 @@
     VOC         value-order correlation: Spearman of value and time, over successes and over failures apart
     progress    Spearman of the value and the task's true progress over successes, where the episodes have it
     stage       share of the steps of successes whose stage is right, where model and episodes have one
-    FPR         share of failed episodes, and of near-misses, that a success classifier calls done
+    FPR         share of failed episodes, and of near-misses, that a success classifier calls done, and what so many
+                failures say of all (Clopper and Pearson 1934): below which rate they are at 95 % confidence
     calibration expected calibration error of the probability of success, at the last step
     EPIC        sqrt((1 - rho) / 2) of the value and a reference reward (state-only form, Gleave et al. 2021)
     DARD        that of what could not be foreseen of the reward of the next state (Wulfe et al. 2022)
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from robolearn.errors import SpecError
 from robolearn.rewards.compare import dard_distance_sampled, pearson_distance, starc_distance_sampled
 from robolearn.rewards.reward_model import Kind
-from robolearn.rewards.success import area_under_roc, calibration
+from robolearn.rewards.success import area_under_roc, calibration, rate_bound
 
 Array = NDArray[np.float64]
 
@@ -94,6 +95,7 @@ METRIC_WORDS = {
     "progress_spearman": "rank with true progress",
     "stage_accuracy": "stage accuracy",
     "false_positive_rate": "false positives",
+    "false_positive_bound": "false positives of all failures, at 95 % below",
     "near_miss_false_positive_rate": "false positives on near-misses",
     "calibration_error": "calibration error",
     "epic_distance": "EPIC to reference",
@@ -152,6 +154,7 @@ def audit(scores: Scores, episodes: Sequence[AuditEpisode], discount: float = 0.
         ),
         "stage_accuracy": _stage_accuracy(scores.stage, episodes),
         "false_positive_rate": None,
+        "false_positive_bound": None,
         "near_miss_false_positive_rate": None,
         "calibration_error": None,
         "epic_distance": _over_steps(_pearson, scores.value, [one.reference for one in episodes]),
@@ -162,6 +165,8 @@ def audit(scores: Scores, episodes: Sequence[AuditEpisode], discount: float = 0.
         done = np.array(scores.done if scores.done is not None else last > 0.5, bool)
         near = np.array([one.near_miss for one in episodes], bool)
         metrics["false_positive_rate"] = _mean(done[~success])
+        if not success.all():
+            metrics["false_positive_bound"] = rate_bound(int(done[~success].sum()), int((~success).sum()))
         metrics["near_miss_false_positive_rate"] = _mean(done[~success & near])
         metrics["calibration_error"], table = calibration(last, success)
     missed = tuple(gate for gate in GATES[scores.kind] if not gate.passed(metrics[gate.metric]))

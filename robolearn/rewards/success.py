@@ -5,14 +5,16 @@ trained on half positive and half negative images, near-misses among the negativ
 
     loss = BCE(logit, done)        value = sigmoid(logit)        done for m consecutive frames above the threshold
 
-Differences: the threshold is chosen on held-out episodes for a stated false-positive rate; a decision needs m frames in
-a row, because one wrong frame would end the episode; calibration is measured. Legend: N images, B episodes, T steps.
+Differences: a decision needs m frames in a row, because one wrong frame would end the episode; the threshold is chosen
+on held-out failures, episode by episode as they would be decided, for a stated false-positive rate, and what so few can
+say of it is told; calibration is measured. Legend: N images, B episodes, T steps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import exp, lgamma, log, log1p
 from typing import Any, ClassVar
 
 import numpy as np
@@ -34,7 +36,7 @@ class SuccessConfig:
     encoder: EncoderConfig = field(default_factory=EncoderConfig)  # each camera has its own where it is trained
     hidden_size: int = 256
     dropout: float = 0.1
-    threshold: float = 0.85  # of the probability, for a frame to count (`threshold_for`)
+    threshold: float = 0.85  # of the probability, for a frame to count (`episode_threshold`)
     consecutive: int = 3  # m: frames in a row that make a decision
     max_shift_px: int = 2  # random shift of the images while training
     seed: int = 0  # of the initial weights
@@ -96,8 +98,17 @@ class SuccessReward(nn.Module):
 
 def decisions(probability: Tensor, threshold: float, consecutive: int) -> Tensor:
     """(B, T) bool: true from the step at which `consecutive` frames in a row have been above the threshold."""
-    above = torch.nn.functional.pad((probability > threshold).float(), (consecutive - 1, 0))
-    return (above.unfold(-1, consecutive, 1).amin(-1) > 0).cummax(-1).values
+    return (_least_of_last(probability, consecutive) > threshold).cummax(-1).values
+
+
+def decision_strength(probability: Tensor, consecutive: int) -> Tensor:
+    """(B,) of probabilities (B, T): the threshold below which `decisions` calls an episode done at some step."""
+    return _least_of_last(probability, consecutive).amax(-1)
+
+
+def _least_of_last(probability: Tensor, count: int) -> Tensor:
+    """(B, T) the least of the last `count` probabilities; 0 where there are not so many yet."""
+    return nn.functional.pad(probability, (count - 1, 0)).unfold(-1, count, 1).amin(-1)
 
 
 def decided(probability: NDArray, settings: Mapping[str, Any]) -> NDArray[np.bool_]:
@@ -115,8 +126,31 @@ def balanced_rows(rng: np.random.Generator, done: NDArray[np.bool_], batch_size:
     return np.concatenate([rng.choice(positive, half), rng.choice(negative, batch_size - half)])
 
 
+def episode_threshold(strength: NDArray, false_positive_rate: float) -> float:
+    """Least threshold at which at most this share of failed episodes is called done, by their `decision_strength` (B,).
+
+    Of fewer than 1 / rate episodes that is none; what it says of others is their `rate_bound`.
+    """
+    return float(np.sort(strength)[::-1][int(len(strength) * false_positive_rate)])
+
+
+def rate_bound(found: int, count: int) -> float:
+    """Below which a rate is, at 95 % confidence, when `found` of `count` independent cases were found.
+
+    Clopper and Pearson (1934), one-sided: the rate at which so few are found in a twentieth of all samples. Of none
+    found it is 1 - 0.05^(1 / count): 0.14 for 20, 0.01 for 299.
+    """
+    low, high = found / count, 1.0
+    ways = [lgamma(count + 1) - lgamma(i + 1) - lgamma(count - i + 1) for i in range(found + 1)]
+    while high - low > 1e-9:
+        rate = (low + high) / 2
+        so_few = sum(exp(way + i * log(rate) + (count - i) * log1p(-rate)) for i, way in enumerate(ways))
+        low, high = (rate, high) if so_few > 0.05 else (low, rate)
+    return high
+
+
 def threshold_for(probability: NDArray, done: NDArray[np.bool_], false_positive_rate: float) -> float:
-    """Least threshold that at most this share of the held-out failures exceeds.
+    """Least threshold that at most this share of the held-out frames without success exceeds.
 
     With n failures nothing below 1 / n can be promised, so a smaller rate is a SpecError.
     """

@@ -36,6 +36,7 @@ from robolearn.recipes.rewards.progress import single_stage
 from robolearn.recipes.rewards.read_ahead import ReadAhead
 from robolearn.recipes.rewards.settings import TrainingSettings
 from robolearn.recipes.rewards.shape import shape_dataset
+from robolearn.recipes.rewards.success import train_success
 from robolearn.recipes.rewards.tool_policy import labelled_buffer
 from robolearn.recipes.rewards.training import ONE_CAMERA, TRAINERS, split_episodes, train_reward
 from robolearn.recipes.rewards.weights import weigh_dataset
@@ -252,6 +253,23 @@ def test_a_single_stage_needs_no_annotations(dataset: Path, tmp_path: Path, caps
     assert model.config.stages == ("task",)  # type: ignore[attr-defined]
     kinds = [column.partition("/")[0] for column in label_dataset(dataset, model)["columns"]]
     assert kinds == ["confidence", "progress"]
+
+
+def test_a_threshold_is_chosen_on_failed_episodes_and_says_what_they_show(dataset: Path) -> None:
+    data = RewardData(dataset)
+    said: list[str] = []
+    model = train_success(data, range(8), replace(SETTINGS, steps=2), lambda done, text: said.append(text))
+    threshold = model.config.threshold
+    assert said[-1] == (
+        f"threshold {threshold:.3f}: 0 of 1 failed episodes are called done, which says below 95 % of all at 95 % "
+        "confidence"
+    )
+    called = [bool(model.score(data.episodes([index])).raw["done"].any()) for index in (3, 7)]
+    assert not all(called)
+    good = [index for index, info in enumerate(data.store.episodes) if info.success]
+    model = train_success(data, [*good, 3], replace(SETTINGS, steps=2), lambda done, text: said.append(text))
+    assert "no failed episode is left" in said[-1]
+    assert model.config.threshold == SuccessConfig().threshold
 
 
 def test_wrong_answers_are_as_many_as_asked_for(dataset: Path) -> None:

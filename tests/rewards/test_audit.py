@@ -70,6 +70,7 @@ def test_a_classifier_that_is_fooled_by_near_misses() -> None:
     value = [np.full(STEPS, 0.95 if each else 0.05) for each in done]
     result = audit(Scores("success", "success", value, done), known)
     assert result.metrics["false_positive_rate"] == pytest.approx(2 / 8)
+    assert result.metrics["false_positive_bound"] == pytest.approx(stats.beta.ppf(0.95, 3, 6))
     assert result.metrics["near_miss_false_positive_rate"] == 1.0
     assert "false_positive_rate at most 0.01" in result.to_json()["missed"]  # type: ignore[operator]
     assert in_words("false_positive_rate at most 0.01") == "false positives at most 0.01"

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import beta
 
 from robolearn.errors import SpecError
 from robolearn.rewards.features import EncoderConfig
@@ -19,7 +20,10 @@ from robolearn.rewards.success import (
     area_under_roc,
     balanced_rows,
     calibration,
+    decision_strength,
     decisions,
+    episode_threshold,
+    rate_bound,
     threshold_for,
 )
 
@@ -96,6 +100,38 @@ def test_a_decision_needs_consecutive_frames_and_stays() -> None:
     done = decisions(probability, 0.85, 3)
     assert done.tolist() == [[False] * 5 + [True] * 2, [False] * 7]
     assert decisions(probability, 0.85, 1)[:, 0].tolist() == [True, True]
+
+
+@given(
+    st.lists(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=9), min_size=1, max_size=30), st.integers(1, 4)
+)
+def test_the_threshold_of_episodes_keeps_its_rate_by_the_rule_that_decides(
+    episodes: list[list[float]], consecutive: int
+) -> None:
+    longest = max(map(len, episodes))
+    probability = torch.tensor([[*one, *[0.0] * (longest - len(one))] for one in episodes])
+    strength = decision_strength(probability, consecutive).numpy()
+    for rate in (0.01, 0.2, 0.5):
+        threshold = episode_threshold(strength, rate)
+        called = decisions(probability, threshold, consecutive).any(1)
+        assert int(called.sum()) <= int(rate * len(episodes))
+        if threshold > 0:  # and it is the least
+            less = float(np.nextafter(np.float32(threshold), np.float32(0)))
+            assert int(decisions(probability, less, consecutive).any(1).sum()) > int(rate * len(episodes))
+
+
+def test_one_bad_frame_in_many_pictures_does_not_move_the_threshold() -> None:
+    probability = torch.full((20, 50), 0.1)
+    probability[:, 7::10] = 0.99  # a tenth of the pictures, never two in a row
+    assert episode_threshold(decision_strength(probability, 2).numpy(), 0.01) == pytest.approx(0.1)
+
+
+def test_what_few_episodes_say_of_a_rate() -> None:
+    assert rate_bound(0, 20) == pytest.approx(0.1391, abs=1e-4)
+    assert rate_bound(0, 299) < 0.01 < rate_bound(0, 298)
+    for found, count in ((0, 1), (1, 4), (3, 50), (7, 7), (40, 2000)):
+        wanted = 1.0 if found == count else beta.ppf(0.95, found + 1, count - found)
+        assert rate_bound(found, count) == pytest.approx(wanted, abs=1e-8)
 
 
 @given(st.integers(0, 1000), st.integers(100, 400), st.sampled_from([0.01, 0.05, 0.2]))

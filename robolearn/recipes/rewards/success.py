@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import ceil
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robolearn.errors import DatasetError
 from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.encoding import encoder_config, image_pool
 from robolearn.recipes.rewards.settings import REPORT_STEPS, Report, TrainingSettings
 from robolearn.recipes.training_loop import due
-from robolearn.rewards.success import SuccessConfig, SuccessReward, balanced_rows, threshold_for
+from robolearn.rewards.success import (
+    SuccessConfig,
+    SuccessReward,
+    balanced_rows,
+    decision_strength,
+    episode_threshold,
+    rate_bound,
+)
 
 DONE_STEPS = 3  # at the end of a successful episode that show success, where no predicate finds any
-CHOSEN_SHARE = 0.2  # of the episodes, that the threshold is chosen on
+CHOSEN_SHARE = 1 / 3  # of the failed episodes, that the threshold is chosen on
 
 
 def done_steps(data: RewardData, index: int) -> NDArray[np.bool_]:
@@ -33,13 +40,11 @@ def done_steps(data: RewardData, index: int) -> NDArray[np.bool_]:
 def train_success(
     data: RewardData, indices: Sequence[int], settings: TrainingSettings, report: Report
 ) -> SuccessReward:
-    """The threshold is chosen on episodes that the network was not trained on."""
+    """The threshold is chosen on failed episodes that the network was not trained on, where there are two or more."""
     rng = np.random.default_rng(settings.seed)
-    order = rng.permutation(list(indices)).tolist()
-    count = max(round(len(order) * CHOSEN_SHARE), 1)
-    chosen, learn = order[:count], order[count:]
-    if not learn:
-        raise DatasetError(f"{data.path} has {len(order)} episodes to train on; record more")
+    failed = rng.permutation([index for index in indices if not data.store.episodes[index].success]).tolist()
+    chosen = failed[: max(round(len(failed) * CHOSEN_SHARE), 1)] if len(failed) > 1 else []
+    learn = [index for index in indices if index not in chosen]
     done = np.concatenate([done_steps(data, index) for index in learn])
     config = SuccessConfig(settings.cameras, encoder_config(data, settings), seed=settings.seed)
     model = SuccessReward(config).to(settings.device)
@@ -57,19 +62,31 @@ def train_success(
         optimizer.step()
         if due(step + 1, step, REPORT_STEPS, settings.steps):
             report(step + 1, f"loss {float(loss.detach()):.4f}")
-    return _with_threshold(model.eval(), data, chosen, settings)
+    return _with_threshold(model.eval(), data, chosen, settings, report)
 
 
 def _with_threshold(
-    model: SuccessReward, data: RewardData, chosen: Sequence[int], settings: TrainingSettings
+    model: SuccessReward, data: RewardData, chosen: Sequence[int], settings: TrainingSettings, report: Report
 ) -> SuccessReward:
-    probability, done = [], []
-    for group, episodes in data.batches(chosen, settings.cameras):
-        value = model.score(episodes).value.cpu().numpy()
-        for row, index in enumerate(group):
-            truth = done_steps(data, index)
-            probability.append(value[row, : len(truth)])
-            done.append(truth)
-    least = threshold_for(np.concatenate(probability), np.concatenate(done), settings.false_positive_rate)
-    model.config = replace(model.config, threshold=float(np.clip(max(least, 0.5), 0.5, 1.0 - 1e-6)))
+    """Choose the threshold as episodes will be decided, and say what these failures show of it."""
+    if not chosen:
+        report(settings.steps, f"threshold {model.config.threshold:g}, for no failed episode is left to choose it on")
+        return model
+    consecutive = model.config.consecutive
+    strength = np.concatenate(
+        [
+            decision_strength(model.score(episodes).value, consecutive).cpu().numpy()
+            for _, episodes in data.batches(chosen, settings.cameras)
+        ]
+    )
+    least = episode_threshold(strength, settings.false_positive_rate)
+    threshold = float(np.clip(least, 0.5, 1.0 - 1e-6))
+    model.config = replace(model.config, threshold=threshold)
+    found = int((strength > threshold).sum())
+    percent = ceil(round(100 * rate_bound(found, len(chosen)), 3))
+    report(
+        settings.steps,
+        f"threshold {threshold:.3f}: {found} of {len(chosen)} failed episodes are called done, which says below {percent} "
+        "% of all at 95 % confidence",
+    )
     return model
