@@ -11,6 +11,7 @@ import base64
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,8 @@ class VisionClient(Protocol):
 
 
 class Endpoint:
-    """Both a ChatClient and a VisionClient. Counts what was sent, what came from the cache, and the cost."""
+    """Both a ChatClient and a VisionClient, for any thread. Counts what was sent, what came from the cache, and the
+    cost."""
 
     def __init__(self, config: EndpointConfig) -> None:
         if not config.url.startswith(("http://", "https://")):
@@ -74,6 +76,7 @@ class Endpoint:
         key = os.environ.get(config.key_variable, "")
         self._http = HttpClient(key, config.key_variable, config.timeout_s, config.retries)
         self.cached = self.input_tokens = self.output_tokens = 0
+        self._counting = threading.Lock()
 
     @property
     def requests(self) -> int:
@@ -110,7 +113,8 @@ class Endpoint:
         if file is not None and file.is_file():
             kept = str(json.loads(file.read_text(encoding="utf-8"))["answer"])
             if readable(kept):
-                self.cached += 1
+                with self._counting:
+                    self.cached += 1
                 return kept
         if config.max_cost and self.cost >= config.max_cost:
             raise EndpointError(
@@ -120,7 +124,7 @@ class Endpoint:
         answer = self._text(self._post(data))
         if file is not None and readable(answer):
             file.parent.mkdir(parents=True, exist_ok=True)
-            partial = file.with_suffix(f".{os.getpid()}")
+            partial = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
             partial.write_text(json.dumps({"model": config.model, "answer": answer}), encoding="utf-8")
             partial.replace(file)
         return answer
@@ -136,13 +140,15 @@ class Endpoint:
             answer = json.loads(data)
             text = answer["choices"][0]["message"]["content"]
             usage = answer.get("usage") or {}
-            self.input_tokens += int(usage.get("prompt_tokens", 0))
-            self.output_tokens += int(usage.get("completion_tokens", 0))
+            sent, received = int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", 0))
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             raise EndpointError(
                 f"{self.config.url} answers {data[:80]!r}..., expected a chat completion with choices; "
                 "is this an OpenAI-compatible endpoint?"
             ) from error
+        with self._counting:
+            self.input_tokens += sent
+            self.output_tokens += received
         if not isinstance(text, str):
             raise EndpointError(f"{self.config.url} answers {type(text).__name__} for a text; take another model")
         return text

@@ -9,14 +9,15 @@ compares two moments of progress p before and q after, and says the share of the
     fused              mean of the three; confidence is 1 less their spread
 
 The model is asked every K steps, and its answers are held in between. Differences: progress is clamped to [0, 1] after
-every step; an unanswered hop is an error, not a silent 0.
+every step; an unanswered hop is an error, not a silent 0; nobody is asked about padding.
 The model behind is pluggable: here it is a small net that is trained on pairs of one dataset; a vision-language model
 behind a wire answers the same `HopModel`. Legend: N pairs, B episodes, T steps, Q queries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
@@ -39,6 +40,15 @@ class HopConfig:
     hidden_sizes: tuple[int, ...] = (128, 128)
     seed: int = 0  # of the initial weights
     asked: str = ""  # name of the model behind a wire that answers in the place of the small net
+
+
+class UnreadableAnswerError(SpecError):
+    """An answer that cannot be read. `row` is the moment's among those that were asked about; where episodes were
+    scored, it is the episode's, and `step` is known."""
+
+    def __init__(self, message: str, row: int, step: int | None = None) -> None:
+        super().__init__(message)
+        self.row, self.step = row, step
 
 
 class HopModel(Protocol):
@@ -92,6 +102,15 @@ def asked_steps(steps: int, every: int) -> Tensor:
     return torch.arange(0, steps, every)
 
 
+@contextmanager
+def at_its_step(row: Tensor, step: Tensor) -> Iterator[None]:
+    """Raises an answer that cannot be read with its episode and step, out of those (N,) of all moments asked about."""
+    try:
+        yield
+    except UnreadableAnswerError as error:
+        raise UnreadableAnswerError(str(error), int(row[error.row]), int(step[error.row])) from error
+
+
 def held(answers: Tensor, steps: int, every: int) -> Tensor:
     """Answers (B, Q) at every K-th step, held until the next: (B, T)."""
     return answers.repeat_interleave(every, dim=1)[:, :steps]
@@ -143,20 +162,25 @@ class HopReward(nn.Module):
         goal = self.get_buffer("goal")
         frames = episodes.images[self.config.camera].to(goal.device)
         batch, steps = episodes.shape
-        asked = frames[:, asked_steps(steps, self.config.every).to(frames.device)]
-        count = asked.shape[1]
-        text = [sentence for sentence in episodes.text for _ in range(count)]
+        at = asked_steps(steps, self.config.every).to(frames.device)
+        valid = episodes.valid(frames.device)
+        row, number = valid[:, at].nonzero(as_tuple=True)
+        asked = frames[:, at]
+        text = [episodes.text[i] for i in row.tolist()]
 
         def ask(before: Tensor) -> Tensor:
-            return self.model.hops(before.flatten(0, 1), asked.flatten(0, 1), text).view(batch, count)
+            with at_its_step(row, at[number]):
+                told = self.model.hops(before, asked[row, number], text)
+            hops = torch.zeros(batch, len(at), device=frames.device)
+            hops[row, number] = told.to(hops)
+            return hops
 
-        previous = torch.cat([asked[:, :1], asked[:, :-1]], 1)
         parts = (
-            incremental(ask(previous)[:, 1:]),
-            forward_anchored(ask(asked[:, :1].expand_as(asked))),
-            backward_anchored(ask(goal.expand_as(asked))),
+            incremental(ask(asked[row, (number - 1).clamp_min(0)])[:, 1:]),
+            forward_anchored(ask(asked[row, 0])),
+            backward_anchored(ask(goal.expand(len(row), *goal.shape))),
         )
         value, confidence = (held(answer, steps, self.config.every) for answer in fuse(*parts))
         names = ("incremental", "forward", "backward")
         raw = {name: held(part, steps, self.config.every) for name, part in zip(names, parts, strict=True)}
-        return masked(RewardOutput(value, confidence, raw), episodes.valid(value.device))
+        return masked(RewardOutput(value, confidence, raw), valid)

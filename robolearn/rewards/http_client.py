@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import threading
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from robolearn.errors import RobolearnError
 
@@ -26,13 +27,14 @@ class Unanswered(RobolearnError):
 
 @dataclass
 class HttpClient:
-    """Requests to one server. Counts them."""
+    """Requests to one server, from any thread. Counts them."""
 
     key: str  # sent as a bearer token; none is sent where empty
     key_variable: str  # that the key comes from, for what is said of a refusal
     timeout_s: float  # of one request
     retries: int  # after a failure that may pass
     requests: int = 0
+    _counting: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def request(self, url: str, server: str, data: bytes | None = None) -> bytes:
         """The answer to a GET, or a POST of JSON. Raises Unanswered, in one line that speaks of `server`."""
@@ -43,7 +45,8 @@ class HttpClient:
         for attempt in range(self.retries + 1):
             pause_s = min(FIRST_PAUSE_S * 2**attempt, MAX_PAUSE_S)
             try:
-                self.requests += 1
+                with self._counting:
+                    self.requests += 1
                 with urllib.request.urlopen(request, timeout=self.timeout_s) as response:
                     answer: bytes = response.read(MAX_ANSWER_BYTES)
                     if response.length:  # of a known length, and some of it did not come

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from robolearn.errors import SpecError
-from robolearn.rewards.hop import asked_steps, held
+from robolearn.rewards.hop import asked_steps, at_its_step, held
 from robolearn.rewards.reward_model import Episodes, Kind, RewardOutput, masked, version_of
 
 
@@ -80,12 +80,13 @@ class ThreeSignalsReward:
         valid = episodes.valid(frames.device)
         asked = frames[:, at]
         row, number = valid[:, at].nonzero(as_tuple=True)
-        told = self._model.signals(
-            asked[row, 0],
-            asked[row, (number - 1).clamp_min(0)],
-            asked[row, number],
-            [episodes.text[i] for i in row.tolist()],
-        )
+        with at_its_step(row, at[number]):
+            told = self._model.signals(
+                asked[row, 0],
+                asked[row, (number - 1).clamp_min(0)],
+                asked[row, number],
+                [episodes.text[i] for i in row.tolist()],
+            )
         answers = torch.zeros(3, batch, len(at), device=frames.device)
         answers[:, row, number] = told.to(answers)
         process, completion, contrast = (held(one, steps, self.config.every) for one in answers)

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from robolearn.errors import SpecError
 from robolearn.rewards.endpoint import VisionClient
+from robolearn.rewards.hop import UnreadableAnswerError
 from robolearn.rewards.marks import CELLS, GRID, Place, Thing, cell_of, coloured_things, marked
 from robolearn.rewards.preference import FIRST, SECOND, UNSURE
 
@@ -170,14 +171,6 @@ def marked_way(client: VisionClient, goal: str, image: Image) -> tuple[Thing, tu
     return found
 
 
-class UnreadableHopError(SpecError):
-    """A hop that cannot be read; `pair` is its number among those that were asked for."""
-
-    def __init__(self, answer: str, pair: int) -> None:
-        super().__init__(f"the model answers {answer[:60]!r} for a hop; expected a number from -100 to 100; ask again")
-        self.pair = pair
-
-
 class AskedHops:
     """A HopModel (`hop.py`) behind a VisionClient."""
 
@@ -186,19 +179,19 @@ class AskedHops:
 
     def hops(self, before: Tensor, after: Tensor, text: Sequence[str]) -> Tensor:
         answers = [
-            self._hop(goal, one, two, pair)
-            for pair, (goal, one, two) in enumerate(zip(text, before.cpu().numpy(), after.cpu().numpy(), strict=True))
+            self._hop(goal, one, two, row)
+            for row, (goal, one, two) in enumerate(zip(text, before.cpu().numpy(), after.cpu().numpy(), strict=True))
         ]
         return torch.tensor(answers, device=before.device)
 
-    def _hop(self, goal: str, before: Image, after: Image, pair: int) -> float:
+    def _hop(self, goal: str, before: Image, after: Image, row: int) -> float:
         if np.array_equal(before, after):
             return 0.0
         question = HOP.format(goal=goal)
         answer = self._client.ask(question, [before, after], lambda answer: _percent(answer) is not None)
         percent = _percent(answer)
         if percent is None:
-            raise UnreadableHopError(answer, pair)
+            raise _unreadable(answer, "a hop", "a number from -100 to 100", row)
         return percent / 100.0
 
 
@@ -210,24 +203,30 @@ class AskedSignals:
 
     def signals(self, start: Tensor, before: Tensor, now: Tensor, text: Sequence[str]) -> Tensor:
         pictures = (one.cpu().numpy() for one in (start, before, now))
-        answers = [self._signals(goal, *moment) for goal, *moment in zip(text, *pictures, strict=True)]
+        moments = enumerate(zip(text, *pictures, strict=True))
+        answers = [self._signals(row, goal, *shown) for row, (goal, *shown) in moments]
         return torch.tensor(answers, device=now.device).T
 
-    def _signals(self, goal: str, start: Image, before: Image, now: Image) -> tuple[float, float, float]:
-        process = self._read(PROCESS.format(goal=goal), [start, now], _share, "the process", "a number from 0 to 100")
+    def _signals(self, row: int, goal: str, start: Image, before: Image, now: Image) -> tuple[float, float, float]:
+        def told(question: str, images: list[Image], read: Reader, what: str, wanted: str) -> float:
+            answer = self._client.ask(question, images, lambda answer: read(answer) is not None)
+            value = read(answer)
+            if value is None:
+                raise _unreadable(answer, what, wanted, row)
+            return value
+
+        process = told(PROCESS.format(goal=goal), [start, now], _share, "the process", "a number from 0 to 100")
         done, nearer = {"yes": 1.0, "no": 0.0}, {"first": -1.0, "second": 1.0, "same": 0.0}
-        completion = self._read(COMPLETION.format(goal=goal), [now], _meaning(done), "the completion", "yes or no")
+        completion = told(COMPLETION.format(goal=goal), [now], _meaning(done), "the completion", "yes or no")
         if np.array_equal(before, now):
             return process, completion, 0.0
         question, wanted = CONTRAST.format(goal=goal), "first, second or same"
-        return process, completion, self._read(question, [before, now], _meaning(nearer), "the contrast", wanted)
+        return process, completion, told(question, [before, now], _meaning(nearer), "the contrast", wanted)
 
-    def _read(self, question: str, images: list[Image], read: Reader, what: str, wanted: str) -> float:
-        answer = self._client.ask(question, images, lambda answer: read(answer) is not None)
-        value = read(answer)
-        if value is None:
-            raise SpecError(f"the model answers {answer[:60]!r} for {what}; expected {wanted}; ask again")
-        return value
+
+def _unreadable(answer: str, what: str, wanted: str, row: int) -> UnreadableAnswerError:
+    message = f"the model answers {answer[:60]!r} for {what}; expected {wanted}; ask again"
+    return UnreadableAnswerError(message, row)
 
 
 Reader = Callable[[str], float | None]

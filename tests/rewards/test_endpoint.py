@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,6 +79,27 @@ def test_an_answer_that_cannot_be_read_is_asked_for_anew(server: ModelServer, tm
     server.reply = lambda body: '{"mark": 2, "cells": ["D2"]}'
     assert len({marked_way(Endpoint(config), "bring it home", TWO_THINGS) for _ in range(2)}) == 1
     assert len(server.seen) == 14 + 1
+
+
+class Slow(int):
+    """A count to which something is added so slowly that another thread reads it meanwhile."""
+
+    def __add__(self, other: int) -> Slow:
+        time.sleep(1e-3)
+        return Slow(int(self) + other)
+
+
+def test_the_requests_of_many_threads_are_all_counted(server: ModelServer, tmp_path: Path) -> None:
+    client = Endpoint(replace(server.config, cache_dir=str(tmp_path)))
+    client.cached, client.input_tokens, client.output_tokens = Slow(0), Slow(0), Slow(0)
+    client._http.requests = Slow(0)
+    with ThreadPoolExecutor(4) as pool:
+        said = list(pool.map(lambda number: client.ask(f"{number % 30}?"), range(90)))
+    assert said == ["fine"] * 90
+    assert client.requests == len(server.seen)
+    assert client.requests + client.cached == 90
+    assert (client.input_tokens, client.output_tokens) == (1000 * len(server.seen), 10 * len(server.seen))
+    assert len(list(tmp_path.rglob("*.*"))) == 30  # each answer once, and nothing half written
 
 
 def test_several_answers_to_a_chat_differ_by_seed(server: ModelServer) -> None:

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from robolearn.rewards import Episodes
+from robolearn.rewards.features import EncoderConfig
 from robolearn.rewards.hop import (
     HopConfig,
     HopReward,
+    UnreadableAnswerError,
     apply_hop,
     backward_anchored,
     forward_anchored,
@@ -22,7 +24,7 @@ from robolearn.rewards.hop import (
     hop,
     incremental,
 )
-from robolearn.rewards.three_signals import three_signals
+from robolearn.rewards.three_signals import ThreeSignalsConfig, ThreeSignalsReward, three_signals
 
 
 @given(st.floats(0, 1), st.floats(0, 1))
@@ -101,3 +103,39 @@ def test_any_model_may_answer_and_is_asked_every_k_steps() -> None:
     truth = held((level[::5].float() / 255)[None], 20, 5)
     torch.testing.assert_close(output.value, truth.expand(2, -1), atol=1e-4, rtol=0)
     assert (output.confidence > 0.999).all()
+
+
+class Mute:
+    """A HopModel and a SignalModel that knows nothing of one of the moments that it is asked about."""
+
+    def __init__(self, moment: int) -> None:
+        self.moment = moment
+
+    def hops(self, before: Tensor, after: Tensor, text: Sequence[str]) -> Tensor:
+        raise UnreadableAnswerError("what?", self.moment)
+
+    def signals(self, start: Tensor, before: Tensor, now: Tensor, text: Sequence[str]) -> Tensor:
+        raise UnreadableAnswerError("what?", self.moment)
+
+
+@settings(max_examples=25)
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=4), st.integers(1, 5), st.data())
+def test_nobody_is_asked_about_padding_and_what_cannot_be_read_is_found(
+    lengths: list[int], every: int, data: st.DataObject
+) -> None:
+    moments = [(row, step) for row, length in enumerate(lengths) for step in range(0, length, every)]
+    level = torch.linspace(0, 255, max(lengths)).round().to(torch.uint8)
+    images = level[None, :, None, None, None].expand(len(lengths), -1, 4, 4, 3)
+    episodes = Episodes({"front": images}, ["go"] * len(lengths), None, torch.tensor(lengths))
+    config = HopConfig(every=every, encoder=EncoderConfig(image_height=4, image_width=4))
+    model = Brightness()
+    together = HopReward(config, model).score(episodes)
+    assert model.asked == 3 * len(moments)
+    for row, length in enumerate(lengths):
+        one = Episodes({"front": images[:1, :length]}, ["go"])
+        torch.testing.assert_close(together.value[row, :length], HopReward(config, Brightness()).score(one).value[0])
+    which = data.draw(st.integers(0, len(moments) - 1))
+    for reward in (HopReward(config, Mute(which)), ThreeSignalsReward(ThreeSignalsConfig(every=every), Mute(which))):
+        with pytest.raises(UnreadableAnswerError, match=r"what\?") as caught:
+            reward.score(episodes)
+        assert (caught.value.row, caught.value.step) == moments[which]

@@ -23,12 +23,11 @@ from robolearn.recipes.rewards.data import RewardData, cameras_of
 from robolearn.recipes.rewards.read_ahead import ReadAhead
 from robolearn.recipes.rewards.settings import Report
 from robolearn.recipes.rewards.side_by_side import SideBySide
-from robolearn.rewards.hop import asked_steps
+from robolearn.rewards.hop import UnreadableAnswerError
 from robolearn.rewards.matching import DiscountConfig, MatchingReward, scheduled_discount
 from robolearn.rewards.reward_model import Episodes, Kind, RewardModel, lasting_settings
 from robolearn.rewards.score_client import RemoteReward
 from robolearn.rewards.success import decided
-from robolearn.rewards.vlm_labels import UnreadableHopError
 from robolearn.specs import ArraySpec
 
 COLUMN_KINDS: dict[Kind, str] = {"reward": "reward", "potential": "progress", "success": "success"}
@@ -127,7 +126,7 @@ def label_dataset(
     if device.type == "cuda":
         work = ReadAhead(data, cameras, score, device)
     else:
-        work = SideBySide(lambda group: _at_its_step(score, data, group, cameras, model))
+        work = SideBySide(lambda group: _named(score, data, group, cameras))
     steps = sum(data.store.episodes[index].length for index in missing)
     groups = data.groups(missing, work.group_steps(steps, step_bytes))
     keep_memory()  # pages that the system gives anew would cost a small network a third of its time
@@ -175,18 +174,14 @@ def _decide_earlier(
             writer.write(index, decided(store.read(index, [name])[name], of_done["settings"]))
 
 
-def _at_its_step(
-    score: Callable[[Episodes], Columns], data: RewardData, group: list[int], cameras: Sequence[str], model: RewardModel
-) -> Columns:
+def _named(score: Callable[[Episodes], Columns], data: RewardData, group: list[int], cameras: Sequence[str]) -> Columns:
     """The scores of a group of episodes; an answer that cannot be read is told with its episode and step."""
     episodes = data.episodes(group, cameras)
     try:
         return score(episodes)
-    except UnreadableHopError as error:
-        every = model.config.every  # type: ignore[attr-defined]
-        row, number = divmod(error.pair, len(asked_steps(episodes.shape[1], every)))
-        name = data.store.episodes[group[row]].id
-        raise SpecError(f"episode {name}, step {number * every}: {error}") from error
+    except UnreadableAnswerError as error:
+        name = data.store.episodes[group[error.row]].id
+        raise SpecError(f"episode {name}, step {error.step}: {error}") from error
 
 
 class _Writer:

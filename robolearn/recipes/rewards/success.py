@@ -86,7 +86,7 @@ def _with_threshold(
     percent = ceil(round(100 * rate_bound(found, len(chosen)), 3))
     report(
         settings.steps,
-        f"threshold {threshold:.3f}: {found} of {len(chosen)} failed episodes are called done, which says below {percent} "
-        "% of all at 95 % confidence",
+        f"threshold {threshold:.3f}: {found} of {len(chosen)} failed episodes are called done, which says "
+        f"below {percent} % of all at 95 % confidence",
     )
     return model
