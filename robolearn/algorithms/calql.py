@@ -4,7 +4,8 @@ Nakamoto et al., "Cal-QL: Calibrated offline RL pre-training for efficient onlin
 never pushes the value of its own actions below what the data's policy got, so that values have the right scale when
 fine-tuning begins, and nothing is unlearned. Legend: B batch, E critics, A action, N sampled actions; s' next state.
 
-    y      = r + discount * bootstrap * min_e Q'_e(s', a'),   a' ~ pi(s'), no entropy
+    y      = r + discount * bootstrap * (min_e Q'_e(s', a') - alpha * log pi(a' | s')),   a' ~ pi(s'), by default
+             without the entropy
     bound  = return to go of the data's episode from s
     soft   = t * log mean exp over N uniform actions of Q_e(s, a) / t - log density(a)
              and N actions each of pi(s) and pi(s') of max(Q_e(s, a), bound) / t - log density(a)

@@ -4,7 +4,8 @@ Kumar et al., "Conservative Q-learning for offline reinforcement learning", Neur
 critics are pushed down on actions that the data does not show and up on those that it does. Legend: B batch, E critics,
 A action, N sampled actions; s' next state.
 
-    y      = r + discount * bootstrap * min_e Q'_e(s', a'),   a' ~ pi(s'), no entropy
+    y      = r + discount * bootstrap * (min_e Q'_e(s', a') - alpha * log pi(a' | s')),   a' ~ pi(s'), by default
+             without the entropy
     soft   = t * log mean exp over N actions each of uniform, pi(s) and pi(s') of Q_e(s, a) / t - log density(a)
     critic = mean over B, sum over E of (Q_e(s, a) - y)^2 + conservatism * (soft - Q_e(s, a))
     actor  = mean of alpha * log pi(a | s) - min_e Q_e(s, a),      a ~ pi(s)
@@ -58,6 +59,7 @@ class CQLConfig:
     temperature_learning_rate: float = 1e-4
     initial_temperature: float = 1.0
     target_entropy_per_action: float = -1.0  # times A
+    backup_entropy: bool = False  # whether the target counts the entropy of the next action; the authors' code does not
     conservatism: float = 5.0  # weight of the push; 10 on narrow data
     push_scale: float = 1.0  # t, in the unit of the reward: a tenth of what a success is worth, or less
     num_actions: int = 10  # N
@@ -105,9 +107,11 @@ class CQL:
                 config.critic_layer_norm,
             )
 
-    def target_value(self, batch: Batch, next_state: Tensor, next_action: Tensor) -> Tensor:
-        """y (B,), which nothing is differentiated through. next_action: (B, A)."""
+    def target_value(self, batch: Batch, next_state: Tensor, next_action: Tensor, log_prob: Tensor) -> Tensor:
+        """y (B,), which nothing is differentiated through. next_action: (B, A), log_prob: its (B,)."""
         value = self.target(next_state, next_action).amin(0)
+        if self.config.backup_entropy:
+            value = value - self.log_temperature.exp() * log_prob
         return batch["reward"] + batch["discount"] * batch["bootstrap"] * value
 
     def critic_loss(self, batch: Batch, uniform: Tensor, noise: Tensor) -> tuple[Tensor, Metrics]:
@@ -119,7 +123,7 @@ class CQL:
             here, here_log_prob = self.actor.draw(state, noise[0])
             there, there_log_prob = self.actor.draw(next_state, noise[1])
             anywhere = 2.0 * uniform - 1.0
-            target = self.target_value(batch, next_state, there[0])
+            target = self.target_value(batch, next_state, there[0], there_log_prob[0])
             tried = torch.cat([each.transpose(0, 1) for each in (action[None], anywhere, here, there)], dim=1)
         values = self.critic.of_many(state, tried).transpose(1, 2)  # (E, 1 + 3 N, B)
         uniform_log_prob = torch.full_like(here_log_prob, -math.log(2.0) * action.shape[-1])

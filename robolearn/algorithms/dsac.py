@@ -62,6 +62,7 @@ class DSACConfig:
     temperature_learning_rate: float = 3e-4
     initial_temperature: float = 1.0
     target_entropy_per_action: float = -1.0  # times A
+    backup_entropy: bool = True  # whether the target counts the entropy of the next action
     policy_delay: int = 1  # critic updates per update of the actor, the temperature and the targets
 
 
@@ -132,7 +133,7 @@ class DSAC:
             mean, spread = self.returns(self.target, next_state, action)
             drawn = mean + spread * return_noise.clamp(-NOISE_LIMIT, NOISE_LIMIT)
             first = mean[0] < mean[1]
-            entropy = self.log_temperature.exp() * log_prob
+            entropy = self.log_temperature.exp() * log_prob if self.config.backup_entropy else 0.0
             factor = batch["discount"] * batch["bootstrap"]
             value = batch["reward"] + factor * (mean.amin(0) - entropy)
             return value, batch["reward"] + factor * (torch.where(first, drawn[0], drawn[1]) - entropy)

@@ -215,6 +215,8 @@ def train(
     say("time: " + ", ".join(f"{part} {share:.0%}" for part, share in result["time_shares"].items()))
     if "overlap_share" in result:
         say(f"of the environments' steps, {result['overlap_share']:.0%} of the time passed beside updates")
+    if (bounds := result.get("success_ci95")) is not None:
+        say(f"success in the last evaluation: {result['success_rate']:.2f} (95 %: {bounds[0]:.2f} to {bounds[1]:.2f})")
     say(f"checkpoint: {result['checkpoint']}")
     if resume is not None and "update" not in result["time_shares"]:
         say(

@@ -23,13 +23,12 @@ class GoalConfig:
     final: float = 0.0  # the last step of the episode
     other: float = 0.3  # any step of all episodes
     offset: Literal["uniform", "geometric"] = "uniform"  # of future goals; geometric: by the discount
-    discount: float = 0.99
     reached: Literal["now", "next"] = "now"  # whether a step or the one after it has to be the goal to have reached it
 
     def __post_init__(self) -> None:
         shares = (self.current, self.future, self.final, self.other)
-        if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6 or not 0 < self.discount < 1:
-            raise DatasetError(f"goals want shares of at least 0 that add up to 1 and a discount in (0, 1), got {self}")
+        if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+            raise DatasetError(f"goals want shares of at least 0 that add up to 1, got {self}")
 
 
 HIQL = GoalConfig()
@@ -44,17 +43,19 @@ def draw_goals(
     last: NDArray[np.int64],
     num_steps: int,
     config: GoalConfig,
+    discount: float,
     rng: np.random.Generator,
 ) -> NDArray[np.int64]:
     """The goal (B,) of every step (B,), whose episode ends with step `last` (B,); there are `num_steps` in all.
 
-    The future of an episode's last step is that step.
+    discount: that of the learner, per step, by which geometric goals are drawn; below 1. The future of an episode's
+    last step is that step.
     """
     number = len(steps)
     if config.offset == "uniform":
         ahead = 1 + np.floor(rng.random(number) * (last - steps)).astype(np.int64)
     else:
-        ahead = rng.geometric(1 - config.discount, number)
+        ahead = rng.geometric(1 - discount, number)
     future = np.minimum(steps + ahead, last)
     other = rng.integers(0, num_steps, number)
     bounds = np.cumsum([config.current, config.future, config.final])

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robolearn.datasets.returns import copy, n_step_returns, take
+from robolearn.datasets.returns import copy, n_step_returns, take, worth_of_a_cut
 from robolearn.datasets.store import CLOSING_ROW, EpisodeMeta, EpisodeWriter, Store
 from robolearn.errors import DatasetError
 from robolearn.specs import InterfaceSpec
@@ -30,7 +30,7 @@ class ReplayBufferConfig:
     capacity: int  # slots: observations
     num_steps: int = 1  # n of n-step returns
     discount: float = 0.99  # per step
-    unfinished: float = 0.0  # return to go from the last observation of an episode that was cut off
+    unfinished: float | None = None  # worth of what is to come where an episode was cut off; None: `worth_of_a_cut`
 
 
 class ReplayBuffer:
@@ -175,7 +175,10 @@ class ReplayBuffer:
             return
         self._running = False
         slot = (self._next - 2) % self.config.capacity
-        total = 0.0 if self._terminated[slot] else self.config.unfinished
+        total = 0.0
+        if not self._terminated[slot]:
+            known = self.config.unfinished
+            total = worth_of_a_cut(self._reward[self._acted], self.config.discount) if known is None else known
         while self._acted[slot] and self._return[slot] == -np.inf:
             total = float(self._reward[slot]) + self.config.discount * total
             self._return[slot] = total

@@ -38,15 +38,28 @@ def n_step_returns(
     return following, {"reward": total, "bootstrap": np.logical_not(over).astype(np.float32), "discount": factor}
 
 
-def returns_to_go(reward: NDArray[np.float32], ends: NDArray[np.int64], discount: float) -> NDArray[np.float32]:
-    """Discounted rewards (N,) from every step to the end of its episode; `ends` are the steps behind the last ones."""
+def returns_to_go(
+    reward: NDArray[np.float32], last: NDArray[np.int64], after: NDArray[np.float64], discount: float
+) -> NDArray[np.float32]:
+    """Discounted rewards (N,) from every step to the end of its episode and beyond: `last` (E,) are the steps that the
+    episodes end with, `after` (E,) what each is worth behind it. Rows behind a last step mean nothing."""
     total = np.zeros(len(reward), np.float64)
-    last = set((ends - 1).tolist())
+    behind = dict(zip(last.tolist(), after.tolist(), strict=True))
     running = 0.0
     for step in range(len(reward) - 1, -1, -1):
-        running = float(reward[step]) + (0.0 if step in last else discount * running)
+        running = float(reward[step]) + discount * behind.get(step, running)
         total[step] = running
     return total.astype(np.float32)
+
+
+def worth_of_a_cut(reward: NDArray[np.float32], discount: float) -> float:
+    """What is to come where an episode was cut off, from below: the worst of the rewards for ever, at most nothing.
+
+    Where a step costs 1 until the task is done, that is -1 / (1 - discount), as Cal-QL's code has it for attempts that
+    failed; where a success is worth 1, it is 0.
+    """
+    worst = min(float(reward.min(initial=0.0)), 0.0)
+    return worst / (1.0 - discount) if discount < 1.0 else (-np.inf if worst < 0.0 else 0.0)
 
 
 def take(values: NDArray, steps: NDArray[np.int64], out: dict[str, NDArray] | None, key: str) -> NDArray:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from robolearn.datasets.goals import GoalConfig, draw_goals
 from robolearn.datasets.image_cache import ImageCache
-from robolearn.datasets.returns import copy, n_step_returns, returns_to_go, take
+from robolearn.datasets.returns import copy, n_step_returns, returns_to_go, take, worth_of_a_cut
 from robolearn.datasets.store import CLOSING_ROW, Store
 from robolearn.errors import DatasetError
 from robolearn.types import ActionSource
@@ -27,7 +27,7 @@ SUCCESS = "success"
 @dataclass(frozen=True)
 class TransitionConfig:
     """Adds what reinforcement learning wants, as ReplayBuffer: `next_<field>`, `reward`, `bootstrap`, `discount` and
-    `return_to_go`."""
+    `return_to_go`, in which a cut is worth what `worth_of_a_cut` says."""
 
     reward: str = SUCCESS  # field or column; `success`: 1 where an episode succeeded and so is over, else 0
     num_steps: int = 1  # n of n-step returns
@@ -127,7 +127,8 @@ class Sampler:
         steps = self.draw(batch_size, rng)
         goals = None
         if self.config.goals is not None:
-            goals = draw_goals(steps, self._last[steps], len(self._episode), self.config.goals, rng)
+            discount = TransitionConfig.discount if self.config.transition is None else self.config.transition.discount
+            goals = draw_goals(steps, self._last[steps], len(self._episode), self.config.goals, discount, rng)
         return self.batch(steps, goals, out)
 
     def draw(self, number: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -256,17 +257,17 @@ class Sampler:
         self._terminated = np.zeros(len(steps), np.bool_)
         self._reward = np.zeros(len(steps), np.float32)
         counts = config.reward == SUCCESS and self.config.goals is None
-        for info, end in zip(infos, self._ends, strict=True):
-            final = end - 1 - bool(info.tags.get(CLOSING_ROW))
-            self._terminated[final] = info.terminated or (counts and bool(info.success))
-            if config.reward == SUCCESS:
-                self._reward[final] = bool(info.success)
+        final = self._ends - 1 - np.array([bool(info.tags.get(CLOSING_ROW)) for info in infos])
+        self._terminated[final] = [info.terminated or (counts and bool(info.success)) for info in infos]
+        if config.reward == SUCCESS:
+            self._reward[final] = [bool(info.success) for info in infos]
         if config.reward != SUCCESS:
             self._reward = self._read_vectors(store, [config.reward])[config.reward].astype(np.float32)
         # The observation after a step is the next one; where the task was over, none is needed.
         follows = (steps < self._last) & seen[np.minimum(steps + 1, self._last)]
         self._acted = commanded & seen & (follows | self._terminated)
-        self._return = returns_to_go(self._reward, self._ends, config.discount)
+        cut = worth_of_a_cut(self._reward[self._acted], config.discount)
+        self._return = returns_to_go(self._reward, final, np.where(self._terminated[final], 0.0, cut), config.discount)
         return self._acted
 
     def _cumulated_weights(self, store: Store) -> NDArray[np.float64] | None:

@@ -39,6 +39,8 @@ class GoalData:
                 f"subgoal_steps is {config.subgoal_steps} and option_steps {config.option_steps}; expected at least 1 "
                 "and at least 0"
             )
+        if config.goals.offset == "geometric" and not config.discount < 1.0:
+            raise SpecError(f"discount is {config.discount:g}; goals that are drawn by it want one below 1")
         store = ZarrStore.open(dataset)
         self.spec = seen_spec(dataset, store, config.policy.privileged)
         if split is None:
@@ -52,7 +54,9 @@ class GoalData:
         self.statistics = field_statistics(store, tuple(self.spec.observation), self.train_episodes)
         self.validation_batches: list[Batch] = []
         self._config, self._seed, self._device = config, seed, device
-        fields = SamplerConfig(tuple(self.spec.observation), transition=TransitionConfig(), goals=config.goals)
+        fields = SamplerConfig(
+            tuple(self.spec.observation), transition=TransitionConfig(discount=config.discount), goals=config.goals
+        )
         self._sampler = Sampler(store, fields, self.train_episodes)
 
     def batch(self, step: int, size: int) -> Batch:
@@ -61,8 +65,8 @@ class GoalData:
         rng = np.random.default_rng((self._seed, step))
         steps = sampler.draw(size, rng)
         last = sampler.last_of(steps)
-        goals = draw_goals(steps, last, sampler.num_steps, config.goals, rng)
-        far = draw_goals(steps, last, sampler.num_steps, config.far_goals, rng)
+        goals = draw_goals(steps, last, sampler.num_steps, config.goals, config.discount, rng)
+        far = draw_goals(steps, last, sampler.num_steps, config.far_goals, config.discount, rng)
         batch = sampler.batch(steps, goals)
         for unused in ("action_mask", "return_to_go", "goal_reached", "discount"):
             del batch[unused]

@@ -17,7 +17,7 @@ from robolearn.errors import SpecError
 from robolearn.policies.policy import TrainablePolicy
 from robolearn.recipes.environments import Environments, Info, Reward
 from robolearn.recipes.training_data import tensors
-from robolearn.runs import NORMAL_95
+from robolearn.runs import NORMAL_95, wilson_interval
 from robolearn.specs import GOAL_PREFIX
 
 
@@ -88,11 +88,14 @@ def _goals(
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
     """`return_mean`, `return_std`, the 95 % interval of the mean, `mean_episode_steps` and, where it is known,
-    `success_rate`."""
+    `success_rate` with its 95 % interval (Wilson)."""
     returns = [row["return"] for row in rows]
     mean, std = float(np.mean(returns)), float(np.std(returns))
     half = NORMAL_95 * float(np.std(returns, ddof=1)) / math.sqrt(len(returns)) if len(returns) > 1 else math.inf
     answer = {"return_mean": mean, "return_std": std, "return_low": mean - half, "return_high": mean + half}
     answer["mean_episode_steps"] = float(np.mean([row["steps"] for row in rows]))
     known = [row["success"] for row in rows if row["success"] is not None]
-    return answer | ({"success_rate": float(np.mean(known))} if known else {})
+    if known:
+        low, high = wilson_interval(sum(known), len(known))
+        answer |= {"success_rate": float(np.mean(known)), "success_low": low, "success_high": high}
+    return answer

@@ -66,7 +66,8 @@ JUDGES = 10  # environments that evaluate side by side
 STATISTICS_S = 20  # of random actions in each of JUDGES twins
 EPISODE_COLUMNS = ("episode_return", "episode_steps", "episode_success")
 AnyCollector = Collector | CollectorProcess
-EVALUATION_COLUMNS = ("return_mean", "return_std", "return_low", "return_high", "success_rate")
+SUCCESS_COLUMNS = ("success_rate", "success_low", "success_high")  # where the environment knows success
+EVALUATION_COLUMNS = ("return_mean", "return_std", "return_low", "return_high", *SUCCESS_COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,8 @@ def train_online(
     offline_data: a dataset of demonstrations, of which `online.offline_fraction` of every batch is drawn.
 
     The result has `checkpoint` (the best by mean return), `latest_checkpoint`, `steps`, `gradient_steps`,
-    `interrupted`, `return_mean` (of the last evaluation), `best_return_mean`, `train_seconds` (of this call),
+    `interrupted`, `return_mean`, `success_rate` and `success_ci95` (of the last evaluation; None where the environment
+    knows no success), `best_return_mean`, `train_seconds` (of this call),
     `time_shares` (of them; of the environments only what the update had to wait for) and `overlap_share` (of the
     environments' time, what passed beside updates). Raises RobolearnError before anything is written when something
     does not fit, and when the training diverges.
@@ -171,7 +173,8 @@ def train_online(
             about = {"task": task, "online": dict(vars(online)), "offline_data": str(offline_data or "")}
             run = Run.create(out, run_config(algorithm, seed, settings, compute, **about), columns)
         provenance = {"algorithm": algorithm, "tasks": [task], "seed": seed}
-        step, best, evaluated = int(facts["step"]), facts["best_return"], float("nan")
+        step, best = int(facts["step"]), facts["best_return"]
+        judged: dict[str, float] = {}  # what the last evaluation found
         metrics: Metrics = {}
         interrupted = stack.enter_context(interruptible())
         stack.enter_context(run)
@@ -208,10 +211,10 @@ def train_online(
             names: tuple[str, ...] = ("latest",)
             if evaluate:
                 with watch("evaluate"):
-                    row |= _evaluate(kept, task, online, compute.device)
-                evaluated = row["return_mean"]
-                if evaluated > best:
-                    best, names = evaluated, ("latest", "best")
+                    judged = _evaluate(kept, task, online, compute.device)
+                row |= judged
+                if judged["return_mean"] > best:
+                    best, names = judged["return_mean"], ("latest", "best")
             wall_s = facts["wall_s"] + time.perf_counter() - started_s
             if evaluate or stop:
                 with watch("save"):
@@ -220,7 +223,7 @@ def train_online(
                     run.save_state(_state(learner, kept, collector), saved)
             run.log(step, wall_s, row)
             rate = (step - facts["step"]) / (time.perf_counter() - started_s)
-            progress(step, _text(collector.recent(), evaluated, rate * settings.utd if metrics else 0.0))
+            progress(step, _text(collector.recent(), judged, rate * settings.utd if metrics else 0.0))
     checkpoints = out / "checkpoints"
     return {
         "checkpoint": checkpoints / "best",
@@ -228,7 +231,9 @@ def train_online(
         "steps": step,
         "gradient_steps": learner.gradient_step,
         "interrupted": step < settings.steps,
-        "return_mean": evaluated,
+        "return_mean": judged.get("return_mean", float("nan")),
+        "success_rate": judged.get("success_rate"),
+        "success_ci95": [judged["success_low"], judged["success_high"]] if "success_low" in judged else None,
         "best_return_mean": best,
         "train_seconds": time.perf_counter() - started_s,
         "time_shares": watch.shares(),
@@ -360,10 +365,13 @@ def _load_state(
     return kept
 
 
-def _text(recent: dict[str, float], evaluated: float, updates_per_s: float) -> str:
+def _text(recent: dict[str, float], judged: dict[str, float], updates_per_s: float) -> str:
     """The end of the progress line."""
     parts = [f"return {recent['episode_return']:.1f}" if recent else "no episode yet"]
     parts += [f"success {recent['episode_success']:.2f}"] if "episode_success" in recent else []
-    parts += [f"evaluated {evaluated:.1f}"] if np.isfinite(evaluated) else []
+    if judged:
+        rate = "success {success_rate:.2f}, 95 %: {success_low:.2f} to {success_high:.2f}"
+        told = f" ({rate.format(**judged)})" if "success_rate" in judged else ""
+        parts.append(f"evaluated {judged['return_mean']:.1f}{told}")
     parts += [f"{updates_per_s:.0f} updates/s"] if updates_per_s else []
     return ", ".join(parts)

@@ -44,16 +44,18 @@ def gradients(algorithm: Any, batch: dict[str, Tensor]) -> list[Tensor]:
     return list(torch.autograd.grad(loss, list(algorithm.critic.parameters())))
 
 
-@pytest.mark.parametrize("kind", [CQL, CalQL])
-def test_the_critic_loss_equals_a_float64_reference(kind: type) -> None:
-    plain, precise = make(kind), make(kind)
+@pytest.mark.parametrize(("kind", "entropy"), [(CQL, False), (CalQL, False), (CalQL, True)])
+def test_the_critic_loss_equals_a_float64_reference(kind: type, entropy: bool) -> None:
+    changes = {"backup_entropy": True} if entropy else {}
+    plain, precise = make(kind, **changes), make(kind, **changes)
     actor, critic, target = (part.double() for part in (precise.actor, precise.critic, precise.target))
     batch = doubled(transitions())
     here, here_log_prob = actor.draw(batch["state"], NOISE[0].double())
     there, there_log_prob = actor.draw(batch["next_state"], NOISE[1].double())
     anywhere = 2 * UNIFORM.double() - 1
     q = target(batch["next_state"], there[0])
-    y = (batch["reward"] + 0.9 * batch["bootstrap"] * torch.minimum(q[0], q[1])).detach()
+    soft_value = torch.minimum(q[0], q[1]) - entropy * there_log_prob[0]  # the temperature is 1
+    y = (batch["reward"] + 0.9 * batch["bootstrap"] * soft_value).detach()
     wanted = torch.zeros((), dtype=torch.float64)
     for e in range(2):
         for b in range(SIZE):
@@ -97,7 +99,7 @@ def test_above_all_its_values_the_policys_actions_are_not_pushed() -> None:
     fixed = 10.0 - torch.cat([here, there]).detach()
     terms = torch.cat([values[:, 1:] + 2 * math.log(2.0), fixed.expand(2, *fixed.shape)], dim=1)
     next_action = calql.actor.draw(high["next_state"], NOISE[1])[0][0].detach()
-    target = calql.target_value(high, high["next_state"], next_action).detach()
+    target = calql.target_value(high, high["next_state"], next_action, torch.zeros(SIZE)).detach()
     loss = ((values[:, 0] - target) ** 2 + terms.logsumexp(1) - values[:, 0]).mean(-1).sum()
     for a, b in zip(found, torch.autograd.grad(loss, list(calql.critic.parameters())), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)

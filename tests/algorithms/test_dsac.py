@@ -85,6 +85,17 @@ def test_the_next_action_is_that_of_the_slow_actor() -> None:
     assert not torch.equal(targets[2][0], targets[0][0])
 
 
+def test_the_target_counts_the_entropy_unless_told_otherwise() -> None:
+    soft, hard = make(), make(backup_entropy=False)
+    batch, eps, return_eps = transitions(), noise(SIZE, 2), noise(SIZE)
+    _, log_prob = soft.actor_target.draw(batch["next_state"], eps)
+    entropy = 0.9 * batch["bootstrap"] * log_prob  # the temperature is 1
+    for with_it, without in zip(
+        soft.target_values(batch, eps, return_eps), hard.target_values(batch, eps, return_eps), strict=True
+    ):
+        torch.testing.assert_close(without - with_it, entropy)
+
+
 @pytest.mark.parametrize("delay", [1, 2])
 def test_what_follows_the_critics_moves_every_so_many_steps(delay: int) -> None:
     dsac = make(policy_delay=delay)

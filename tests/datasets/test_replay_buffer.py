@@ -207,8 +207,10 @@ def test_missing_commands_at_the_end_make_no_earlier_transition_terminal(tmp_pat
     assert buffer.batch(np.arange(3))["bootstrap"].tolist() == [1, 1, 1]
 
 
-@pytest.mark.parametrize(("unfinished", "cut_off"), [(0.0, [3.0, 4.0, 4.0]), (-8.0, [2.0, 2.0, 0.0])])
-def test_returns_are_summed_when_an_episode_ends(unfinished: float, cut_off: list[float]) -> None:
+@pytest.mark.parametrize(
+    ("unfinished", "cut_off"), [(0.0, [3.0, 4.0, 4.0]), (-8.0, [2.0, 2.0, 0.0]), (None, [3.0, 4.0, 4.0])]
+)
+def test_returns_are_summed_when_an_episode_ends(unfinished: float | None, cut_off: list[float]) -> None:
     spec = InterfaceSpec({"proprio": ArraySpec((1,))}, ArraySpec((1,)), 10.0)
     buffer = ReplayBuffer(spec, ReplayBufferConfig(capacity=20, discount=0.5, unfinished=unfinished))
 
@@ -222,6 +224,18 @@ def test_returns_are_summed_when_an_episode_ends(unfinished: float, cut_off: lis
             buffer.append(np.zeros(1, np.float32), reward, see(0.0), len(rewards) == 1, last)
     returns = buffer.batch(np.flatnonzero(buffer.state_dict()["acted"]))["return_to_go"]
     np.testing.assert_array_equal(returns, [*cut_off, 8.0, -np.inf, -np.inf])
+
+
+def test_what_comes_after_a_cut_is_as_bad_as_the_worst_so_far() -> None:
+    spec = InterfaceSpec({"proprio": ArraySpec((1,))}, ArraySpec((1,)), 10.0)
+    buffer = ReplayBuffer(spec, ReplayBufferConfig(capacity=20, discount=0.5))
+    here = {"proprio": np.zeros(1, np.float32)}
+    for rewards in ([-1.0, -3.0], [2.0]):
+        buffer.begin(here)
+        for i, reward in enumerate(rewards):
+            buffer.append(np.zeros(1, np.float32), reward, here, False, i == len(rewards) - 1)
+    returns = buffer.batch(np.flatnonzero(buffer.state_dict()["acted"]))["return_to_go"]
+    np.testing.assert_array_equal(returns, [-4.0, -6.0, -1.0])  # -3 for ever is worth -6
 
 
 def test_a_restored_buffer_goes_on_as_the_first() -> None:

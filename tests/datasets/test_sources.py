@@ -115,11 +115,11 @@ def test_an_episode_log_bootstraps_from_its_last_observation(tmp_path: Path) -> 
 )
 def test_goals_are_where_they_should_be(shares: tuple[int, ...], offset: str, seed: int) -> None:
     current, future, final, other = (share / sum(shares) for share in shares)
-    config = GoalConfig(current, future, final, other, offset, 0.9)  # type: ignore[arg-type]
+    config = GoalConfig(current, future, final, other, offset)  # type: ignore[arg-type]
     rng = np.random.default_rng(seed)
     steps = rng.integers(0, 100, 64)
     last = steps // 10 * 10 + 9
-    goals = draw_goals(steps, last, 100, config, rng)
+    goals = draw_goals(steps, last, 100, config, 0.9, rng)
     assert ((goals >= 0) & (goals < 100)).all()
     inside = (goals >= steps) & (goals <= last)
     assert inside.all() or other
@@ -133,12 +133,18 @@ def test_goals_are_where_they_should_be(shares: tuple[int, ...], offset: str, se
 def test_goals_come_in_their_shares() -> None:
     rng = np.random.default_rng(0)
     steps = np.full(20_000, 100)
-    goals = draw_goals(steps, np.full(20_000, 200), 1_000_000, HIQL, rng)
+    goals = draw_goals(steps, np.full(20_000, 200), 1_000_000, HIQL, 0.9, rng)
     assert np.mean(goals == 100) == pytest.approx(0.2, abs=0.01)
     future = (goals > 100) & (goals <= 200)
     assert np.mean(future) == pytest.approx(0.5, abs=0.01)
     assert goals[future].mean() == pytest.approx(150.5, abs=1.5)  # uniform over 101 to 200
-    her = draw_goals(steps, np.full(20_000, 200), 1_000_000, HER, rng)
+    ahead = [
+        draw_goals(steps, np.full(20_000, 10**6), 10**7, GoalConfig(0, 1, 0, 0, "geometric"), discount, rng).mean()
+        - 100
+        for discount in (0.5, 0.9)
+    ]
+    assert ahead == pytest.approx([2, 10], rel=0.05)  # 1 / (1 - discount)
+    her = draw_goals(steps, np.full(20_000, 200), 1_000_000, HER, 0.9, rng)
     assert np.mean(her == 200) == pytest.approx(0.2 + 0.8 / 100, abs=0.01)
 
 

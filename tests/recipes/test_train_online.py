@@ -324,7 +324,11 @@ def test_a_policy_of_images_learns_resumes_and_is_judged(tmp_path: Path) -> None
     untrained = load_file(tmp_path / "whole" / "checkpoints" / "untrained" / "weights.safetensors")
     moved = [key for key, value in weights(tmp_path / "whole").items() if not torch.equal(value, untrained[key])]
     assert any(key.startswith("encoders.") for key in moved)
-    assert evaluate_policy(whole["checkpoint"], "reach-v1", 1)["episodes"] == 1
+    answer = evaluate_policy(whole["latest_checkpoint"], "reach-v1", SEEING.evaluation_episodes)
+    assert answer["success_rate"] == whole["success_rate"]
+    assert answer["success_ci95"] == pytest.approx(whole["success_ci95"], abs=1e-4)
+    last = rows(tmp_path / "whole")[-1]
+    assert [float(last["success_low"]), float(last["success_high"])] == pytest.approx(whole["success_ci95"])
 
 
 @pytest.mark.parametrize(("algorithm", "task"), [("iql", "reach-v1"), ("sac", TASK)])
