@@ -1,4 +1,5 @@
-"""Every algorithm of transitions solves a toy: move a point to a goal that is drawn anew, 15 steps of at most 0.3.
+"""Every algorithm of transitions solves a toy within a minute: move a point to a goal that is drawn anew, 15 steps of
+at most 0.3.
 
 The reward of a step is minus the distance that is left. Going straight makes about -1.6, random actions about -12.
 """
@@ -14,8 +15,10 @@ import numpy as np
 import pytest
 
 from robolearn.algorithms import ALGORITHMS
+from robolearn.algorithms.state_bc import StateBCConfig
 from robolearn.datasets.store import DatasetSpec, EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.policies.gaussian import GaussianPolicyConfig
 from robolearn.recipes.evaluate import evaluate_policy
 from robolearn.recipes.train_offline import train_offline
 from robolearn.recipes.train_online import OnlineConfig, train_online
@@ -54,22 +57,24 @@ def registered() -> None:
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """150 episodes of actions that go more or less towards the goal: each is worth -4 to -13."""
+    return examples(tmp_path_factory.mktemp("toy") / "reach.zarr", skill=(0.0, 0.7), noise=0.6)
+
+
+def examples(path: Path, skill: tuple[float, float], noise: float) -> Path:
     robot = RobotSpec("point", ("x", "y"), (-1.0, -1.0), (1.0, 1.0), (1.0, 1.0))
     interface = InterfaceSpec(
         {"state": ArraySpec((4,))}, ArraySpec((2,), low=(-1.0, -1.0), high=(1.0, 1.0)), control_hz=10.0
     )
-    store = ZarrStore.create(
-        tmp_path_factory.mktemp("toy") / "reach.zarr", DatasetSpec(robot, interface, extra={"reward": ArraySpec(())})
-    )
+    store = ZarrStore.create(path, DatasetSpec(robot, interface, extra={"reward": ArraySpec(())}))
     env, rng = Reach(), np.random.default_rng(0)
     with store.writer() as writer:
         for episode in range(150):
             seen, _ = env.reset(seed=episode)
             writer.begin(EpisodeMeta(task=TASK, seed=episode))
-            skill = rng.uniform(0, 0.7)
+            effort = rng.uniform(*skill)
             for step in range(STEPS):
                 towards = np.clip((seen[2:] - seen[:2]) / 0.3, -1, 1)
-                action = np.clip(skill * towards + rng.normal(0, 0.6, 2), -1, 1).astype(np.float32)
+                action = np.clip(effort * towards + rng.normal(0, noise, 2), -1, 1).astype(np.float32)
                 following, reward, _, _, _ = env.step(action)
                 fields = {"state": seen, "action": action, "action_sent": action, "reward": np.float32(reward)}
                 writer.append(
@@ -89,7 +94,7 @@ def small(name: str, **changes: Any) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", ["sac", "dsac", "rlpd"])
 def test_it_is_learned_by_own_experience(name: str, dataset: Path, tmp_path: Path) -> None:
     changes: dict[str, Any] = {"num_critics": 4, "utd": 4} if name == "rlpd" else {}
@@ -100,7 +105,7 @@ def test_it_is_learned_by_own_experience(name: str, dataset: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", ["iql", "cql", "calql", "td3_bc"])
 def test_it_is_learned_from_better_and_worse_examples(name: str, dataset: Path, tmp_path: Path) -> None:
     changes: dict[str, Any] = {
@@ -116,7 +121,7 @@ def test_it_is_learned_from_better_and_worse_examples(name: str, dataset: Path, 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(60)
 def test_iql_goes_on_by_its_own_experience(dataset: Path, tmp_path: Path) -> None:
     """No data is kept: what was learned offline does not fall, and gets better."""
     config = small("iql", expectile=0.9, inverse_temperature=10.0)
@@ -126,3 +131,14 @@ def test_iql_goes_on_by_its_own_experience(dataset: Path, tmp_path: Path) -> Non
     result = train_online("iql", TASK, tmp_path / "online", 1500, 0, config, online, init_from=tmp_path / "offline")
     assert result["return_mean"] > before + 0.2
     assert result["return_mean"] > WANTED
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+def test_it_is_cloned_from_good_examples(tmp_path: Path) -> None:
+    data = examples(tmp_path / "good.zarr", skill=(1.0, 1.0), noise=0.2)
+    config = StateBCConfig(GaussianPolicyConfig((64, 64), "mixture", log_std_low=-4.0), batch_size=64, episodes="all")
+    result = train_offline("state_bc", data, tmp_path / "run", 1500, 0, config)
+    checkpoints = tmp_path / "run" / "checkpoints"
+    assert evaluate_policy(result["checkpoint"], TASK, 20)["return_mean"] > WANTED
+    assert evaluate_policy(checkpoints / "untrained", TASK, 20)["return_mean"] < 2 * WANTED
