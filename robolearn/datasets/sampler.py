@@ -257,7 +257,7 @@ class Sampler:
         self._terminated = np.zeros(len(steps), np.bool_)
         self._reward = np.zeros(len(steps), np.float32)
         counts = config.reward == SUCCESS and self.config.goals is None
-        final = self._ends - 1 - np.array([bool(info.tags.get(CLOSING_ROW)) for info in infos])
+        final = self._ends - 1 - np.array([bool(info.tags.get(CLOSING_ROW)) for info in infos], np.int64)
         self._terminated[final] = [info.terminated or (counts and bool(info.success)) for info in infos]
         if config.reward == SUCCESS:
             self._reward[final] = [bool(info.success) for info in infos]

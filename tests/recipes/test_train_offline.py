@@ -15,6 +15,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from robolearn.algorithms import ALGORITHMS
 from robolearn.algorithms.bc import BCConfig
 from robolearn.datasets.edit import relabel
 from robolearn.datasets.store import DatasetSpec, EpisodeMeta, ImageCodec
@@ -211,6 +212,39 @@ def test_bad_data_is_refused_in_one_line_before_training(
 ) -> None:
     with pytest.raises(error, match=words) as caught:
         train_offline("bc", make(tmp_path / "d"), tmp_path / "run", steps=2, config=CONFIG)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+ONLY_SEEN = replace(SPEC, observation={"image_top": image_spec(16, 16)})
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "empty": ({"successes": ()}, "0 (successful )?episodes of 0|has no episode"),
+    "blind": ({"spec": ONLY_SEEN}, "needs the field .proprio.|policy of vectors needs one"),
+    "nan": ({"action": np.full(2, np.nan, np.float32)}, "action of episode .* is not finite"),
+    "endless": ({"proprio": np.full(4, np.inf, np.float32)}, "proprio of episode .* is not finite"),
+    "wild": ({"action": np.full(2, 9, np.float32)}, "actions outside their limits"),
+}
+
+
+@pytest.fixture(scope="module")
+def bad(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("bad")
+    return {name: record(folder / name, **changes) for name, (changes, _) in BAD.items()}
+
+
+@pytest.mark.parametrize("name", sorted(ALGORITHMS))
+def test_no_algorithm_begins_with_bad_data(tmp_path: Path, bad: dict[str, Path], name: str) -> None:
+    for fault, (_, words) in BAD.items():
+        with pytest.raises((DatasetError, SpecError), match=words) as caught:
+            train_offline(name, bad[fault], tmp_path / "run", steps=2)
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", sorted(name for name, a in ALGORITHMS.items() if a.learns_from == "transitions"))
+def test_a_reward_that_the_data_lack_is_named(dataset: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UnknownNameError, match="reward/none") as caught:
+        train_offline(name, dataset, tmp_path / "run", steps=2, reward="reward/none")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
 
