@@ -1,8 +1,9 @@
-"""Image encoders. Legend: B batch, H W image, F feature maps."""
+"""Image encoders. Legend: B batch, H W image, F feature maps, D embedding."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,3 +57,28 @@ class ImageEncoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         pixels = images.permute(0, 3, 1, 2).float() / 127.5 - 1.0
         return self.keypoints(self.convolutions(pixels))
+
+
+class FrozenEncoder(nn.Module):
+    """Images (B, H, W, 3) uint8, or their embeddings (B, D) when they were made before, to (B, output_size) by a frozen
+    network and a layer that is trained. The network is no part of the state, its version is."""
+
+    def __init__(self, network: str, output_size: int) -> None:
+        super().__init__()
+        from robolearn.networks.open_clip import open_clip_network  # brings open_clip, an extra
+
+        self.network = open_clip_network(network)
+        self.head = nn.Linear(self.network.size, output_size)
+        self.register_buffer("version", torch.tensor(self.network.version()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.is_floating_point():
+            return self.head(images)
+        self.network.to(images.device)
+        return self.head(self.network.images(images))
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *others: Any) -> None:
+        version = state_dict.get(f"{prefix}version")
+        if version is not None and version.item() != self.get_buffer("version").item():
+            others[-1].append(f"the frozen network of {prefix.rstrip('.')} has other weights than in training")
+        super()._load_from_state_dict(state_dict, prefix, *others)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from robolearn.errors import SpecError
 from robolearn.networks.distributions import gaussian_log_prob, tanh_gaussian_log_prob, tanh_gaussian_sample
-from robolearn.networks.encoders import ImageEncoder
+from robolearn.networks.encoders import FrozenEncoder, ImageEncoder
 from robolearn.networks.mlp import mlp
 from robolearn.networks.normalizer import Normalizer, Statistics
 from robolearn.policies.tensors import action_chunk, observation_tensors
@@ -39,6 +39,7 @@ class GaussianPolicyConfig:
     privileged: bool = False  # see the fields `pose_<body>` too, which simulation alone has
     images: bool = False  # see the cameras too
     encoder_channels: tuple[int, ...] = (16, 32, 32)  # convolutions of each camera's encoder
+    trunk: str = ""  # a frozen network of open_clip in the place of convolutions: MODEL/TAG or a folder
     distribution: Literal["squashed", "clipped", "mixture", "deterministic"] = "squashed"
     components: int = 5  # M: Gaussians of a mixture
     log_std_low: float = -20.0
@@ -62,6 +63,10 @@ class GaussianPolicy(nn.Module):
         self.statistics = {name: statistics[name] for name in self.spec.observation if name in statistics}
         self.config = config
         self.cameras = tuple(name for name, field in self.spec.observation.items() if len(field.shape) == 3)
+        if config.trunk and not self.cameras:
+            raise SpecError(
+                f"policy.trunk is {config.trunk}, to look at images, and the policy sees none; leave it out"
+            )
         vectors = (field.shape[0] for field in self.spec.observation.values() if len(field.shape) == 1)
         self.state_size = sum(vectors) + 2 * config.encoder_channels[-1] * len(self.cameras)
         self.action_size = self.spec.action.shape[0]
@@ -71,10 +76,14 @@ class GaussianPolicy(nn.Module):
         self.register_buffer("action_half", (high - low) / 2, persistent=False)
         with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they were
             torch.manual_seed(seed)
-            shapes = {name: self.spec.observation[name].shape for name in self.cameras}
-            self.encoders = nn.ModuleDict(
-                {name: ImageEncoder(shape[0], shape[1], config.encoder_channels) for name, shape in shapes.items()}
-            )
+            self.encoders = nn.ModuleDict()
+            for name in self.cameras:
+                height, width, _ = self.spec.observation[name].shape
+                self.encoders[name] = (
+                    FrozenEncoder(config.trunk, 2 * config.encoder_channels[-1])
+                    if config.trunk
+                    else ImageEncoder(height, width, config.encoder_channels)
+                )
             each = {"squashed": 2 * self.action_size, "mixture": config.components * (2 * self.action_size + 1)}
             outputs = each.get(config.distribution, self.action_size)
             self.network = mlp((self.state_size, *config.hidden_sizes, outputs), layer_norm=config.layer_norm)

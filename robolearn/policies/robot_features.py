@@ -6,13 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from robolearn.errors import SpecError
-from robolearn.networks.encoders import ImageEncoder
+from robolearn.networks.encoders import FrozenEncoder, ImageEncoder
 from robolearn.networks.normalizer import Normalizer, Statistics
 from robolearn.policies.instruction import instruction_spec
 from robolearn.specs import INSTRUCTION, InterfaceSpec
@@ -27,31 +26,6 @@ class FeaturesConfig:
     encoder_channels: tuple[int, ...] = (16, 32, 32)  # convolutions of each camera's encoder
     trunk: str = ""  # a frozen network of open_clip in the place of convolutions: MODEL/TAG or a folder
     instruction: str = ""  # who makes a vector of the task's words: `words`, or as for `trunk`; empty: it is not read
-
-
-class FrozenEncoder(nn.Module):
-    """Images (B, H, W, 3) uint8, or their embeddings (B, D) when they were made before, to (B, F) by a frozen network
-    and a layer that is trained. The network is no part of the state, its version is."""
-
-    def __init__(self, network: str, output_size: int) -> None:
-        super().__init__()
-        from robolearn.networks.open_clip import open_clip_network  # brings open_clip, an extra
-
-        self.network = open_clip_network(network)
-        self.head = nn.Linear(self.network.size, output_size)
-        self.register_buffer("version", torch.tensor(self.network.version()))
-
-    def forward(self, images: Tensor) -> Tensor:
-        if images.is_floating_point():
-            return self.head(images)
-        self.network.to(images.device)
-        return self.head(self.network.images(images))
-
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *others: Any) -> None:
-        version = state_dict.get(f"{prefix}version")
-        if version is not None and version.item() != self.get_buffer("version").item():
-            others[-1].append(f"the frozen network of {prefix.rstrip('.')} has other weights than in training")
-        super()._load_from_state_dict(state_dict, prefix, *others)
 
 
 class RobotFeatures(nn.Module):

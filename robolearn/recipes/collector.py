@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from robolearn.errors import CheckpointError
 from robolearn.recipes.environments import REWARDS, Environments, Reward, seen_environments
 from robolearn.specs import ArraySpec
 from robolearn.types import Observation
+
+if TYPE_CHECKING:
+    from robolearn.recipes.training_data import FrozenTrunk
 
 MAX_SEED = 2**31 - 1
 RECENT_EPISODES = 20
@@ -36,11 +39,20 @@ class Episode:
 class Collector:
     """Steps environments and fills one replay buffer each, which share the capacity of the config."""
 
-    def __init__(self, envs: Environments, config: ReplayBufferConfig, reward: Reward, seed: int) -> None:
-        self.envs = envs
+    def __init__(
+        self,
+        envs: Environments,
+        config: ReplayBufferConfig,
+        reward: Reward,
+        seed: int,
+        trunk: FrozenTrunk | None = None,
+    ) -> None:
+        """trunk: makes vectors of images, which are kept in their place."""
+        self.envs, self._trunk = envs, trunk
         self.interface, self.num_envs = envs.interface, envs.num_envs
         each = replace(config, capacity=max(config.capacity // envs.num_envs, 2))
-        self.buffers = [ReplayBuffer(envs.interface, each) for _ in range(envs.num_envs)]
+        kept = envs.interface if trunk is None else trunk.spec(envs.interface)
+        self.buffers = [ReplayBuffer(kept, each) for _ in range(envs.num_envs)]
         self._reward = reward
         self._seed = seed
         self._info: dict[str, Any] = {}
@@ -57,7 +69,8 @@ class Collector:
 
     def step(self, actions: NDArray[np.float32]) -> None:
         """Take the actions (N, A) and begin another episode where one ended."""
-        following, reward, terminated, truncated, info = self.envs.step(actions)
+        shown, reward, terminated, truncated, info = self.envs.step(actions)
+        following = self._seen(shown)
         reward = self._reward(reward, self._info, info)
         for i, buffer in enumerate(self.buffers):
             self._actions[i].append(actions[i].copy())
@@ -112,7 +125,10 @@ class Collector:
     def _reset(self, mask: NDArray[np.bool_], seeds: list[int]) -> tuple[Observation, dict[str, Any]]:
         everybody = bool(mask.all())
         observation, info = self.envs.reset(seed=seeds, options=None if everybody else {"reset_mask": mask.copy()})
-        return ({name: rows.copy() for name, rows in observation.items()}, info)
+        return self._seen({name: rows.copy() for name, rows in observation.items()}), info
+
+    def _seen(self, observation: Observation) -> Observation:
+        return observation if self._trunk is None else self._trunk.seen(observation)
 
     def state_dict(self) -> dict[str, NDArray]:
         """Buffers, and the seeds and actions of the episodes under way."""
@@ -162,15 +178,29 @@ class Collector:
                 self.observation, self._info = self._reset(begin, self._seeds)
             if left:
                 now = [actions[-left] if len(actions) >= left else middle for actions in self._actions]
-                self.observation, _, terminated, truncated, self._info = self.envs.step(np.stack(now))
+                shown, _, terminated, truncated, self._info = self.envs.step(np.stack(now))
+                self.observation = self._seen(shown)
                 ended = terminated | truncated
 
 
 def make_collector(
-    task: str, num_envs: int, image_size: int, buffer: ReplayBufferConfig, reward: str, seed: int
+    task: str,
+    num_envs: int,
+    image_size: int,
+    buffer: ReplayBufferConfig,
+    reward: str,
+    seed: int,
+    trunk: str = "",
+    device: str = "cpu",
 ) -> Collector:
-    """A collector in environments of its own; see `seen_environments`, and REWARDS for the name of the reward."""
-    return Collector(seen_environments(task, num_envs, image_size), buffer, REWARDS[reward], seed)
+    """A collector in environments of its own; see `seen_environments`, REWARDS for the name of the reward, and
+    `FrozenTrunk`, which is on the device."""
+    look = None
+    if trunk:
+        from robolearn.recipes.training_data import FrozenTrunk  # brings torch
+
+        look = FrozenTrunk(trunk, device)
+    return Collector(seen_environments(task, num_envs, image_size), buffer, REWARDS[reward], seed, look)
 
 
 def random_actions(spec: ArraySpec, number: int, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -27,6 +27,7 @@ from robolearn.policies.gaussian import vector_spec
 from robolearn.recipes.environments import TOOL, make_environments, twin_task
 from robolearn.recipes.finetune.data import read_recorded
 from robolearn.recipes.training_data import (
+    FrozenTrunk,
     Outcomes,
     Split,
     Transitions,
@@ -91,12 +92,14 @@ def demonstrations(
     episodes: list[int] | None = None,
     reward: str = SUCCESS,
     outcomes: Outcomes = "known",
+    trunk: FrozenTrunk | None = None,
 ) -> tuple[Source, dict[str, FieldStatistics]]:
     """All transitions of the dataset, or of these episodes, for a policy of this spec, and the statistics of what it
     sees.
 
     The reward is a column of that name. For `success` it is the field `reward` where there is one, else 1 at the end of
-    a success; then `outcomes` are wanted. Raises DatasetError or SpecError when they do not fit.
+    a success; then `outcomes` are wanted. trunk: makes vectors of images, which are kept in their place. Raises
+    DatasetError or SpecError when they do not fit.
     """
     store = ZarrStore.open(dataset)
     check_reward(store, reward, None if task.startswith(TOOL) else discount)
@@ -114,8 +117,9 @@ def demonstrations(
         buffer = _of_tool(dataset, own, spec, ReplayBufferConfig(2, num_steps, discount), usable, reward)
         return buffer, buffer_statistics(buffer)
     if not states:
-        buffer = _relative(dataset, store, spec, ReplayBufferConfig(2, num_steps, discount), usable, reward)
-        return buffer, buffer_statistics(buffer)
+        buffer = _relative(dataset, store, spec, ReplayBufferConfig(2, num_steps, discount), usable, reward, trunk)
+        statistics = buffer_statistics(buffer)
+        return buffer, {name: each for name, each in statistics.items() if len(spec.observation[name].shape) == 1}
     held = {name: field for name, field in store.spec.fields.items() if name in spec.observation}
     spec.require(replace(store.spec.interface, observation=held), "the task", str(dataset))
     source = Transitions(dataset, store, spec, TransitionConfig(reward, num_steps, discount), usable)
@@ -155,7 +159,13 @@ def _of_tool(
 
 
 def _relative(
-    dataset: Path, store: Store, spec: InterfaceSpec, config: ReplayBufferConfig, usable: list[int], reward: str
+    dataset: Path,
+    store: Store,
+    spec: InterfaceSpec,
+    config: ReplayBufferConfig,
+    usable: list[int],
+    reward: str,
+    trunk: FrozenTrunk | None,
 ) -> ReplayBuffer:
     """Joint velocities as shares of each joint's max_speed; the reward is a column, or 1 at the end of a success."""
     robot = store.spec.robot
@@ -169,18 +179,19 @@ def _relative(
     check_values(dataset, store, replace(spec, action=unlimited), usable, () if reward == SUCCESS else (reward,))
     step = np.asarray(robot.max_speed) / spec.control_hz
     length = sum(store.episodes[index].length + 1 for index in usable)
-    buffer = ReplayBuffer(spec, replace(config, capacity=length + 1))
+    buffer = ReplayBuffer(trunk.spec(spec) if trunk else spec, replace(config, capacity=length + 1))
     for index in usable:
-        _add(buffer, store, index, step, reward)
+        _add(buffer, store, index, step, reward, trunk)
     return buffer
 
 
-def _add(buffer: ReplayBuffer, store: Store, index: int, step: NDArray, reward: str) -> None:
+def _add(buffer: ReplayBuffer, store: Store, index: int, step: NDArray, reward: str, trunk: FrozenTrunk | None) -> None:
     """One episode. What a column says of a state goes on for ever in the last one, for such a reward knows no end."""
     info = store.episodes[index]
     over = info.terminated or bool(info.success)
     fields = [name for name in buffer.spec.observation if name != "command"]
     episode = store.read(index, [*fields, "action_sent", *((reward,) if reward != SUCCESS else ())])
+    episode = trunk.seen(episode) if trunk else episode
     sent = episode["action_sent"].astype(np.float64)
     joints = sent.shape[1]
     before = np.concatenate([episode["proprio"][:1, :joints], sent[:-1]])

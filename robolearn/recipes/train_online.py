@@ -39,7 +39,7 @@ from robolearn.recipes.environments import REWARDS, is_gym, make_environments, s
 from robolearn.recipes.evaluate import EVALUATION_SEED
 from robolearn.recipes.judge import judge, summary
 from robolearn.recipes.run import Run, read_state
-from robolearn.recipes.training_data import tensors
+from robolearn.recipes.training_data import FrozenTrunk, tensors
 from robolearn.recipes.training_loop import (
     AVERAGE,
     SAVES,
@@ -142,7 +142,9 @@ def train_online(
     with contextlib.ExitStack() as stack:
         beside = stack.enter_context(ThreadPoolExecutor(1, "collector"))
         buffer = ReplayBufferConfig(online.replay_capacity, online.num_steps, settings.discount)
-        make = partial(make_collector, task, online.num_envs, online.image_size, buffer, online.reward, seed)
+        trunk = getattr(settings.policy, "trunk", "")
+        shown = (online.num_envs, online.image_size, buffer, online.reward, seed, trunk, compute.device)
+        make = partial(make_collector, task, *shown)
         collector: AnyCollector
         if online.processes == 1:
             collector = beside.submit(make).result()
@@ -154,7 +156,10 @@ def train_online(
         with watch("open"):
             statistics: Statistics | None = None
             if offline_data is not None:
-                offline, statistics = demonstrations(offline_data, task, spec, settings.discount, online.num_steps)
+                look = FrozenTrunk(trunk, compute.device) if trunk else None
+                offline, statistics = demonstrations(
+                    offline_data, task, spec, settings.discount, online.num_steps, trunk=look
+                )
             if resume is None and init_from is not None:
                 check_spec(init_from, spec, task)
             source = resume or init_from
@@ -254,6 +259,8 @@ def _check(
         raise SpecError(f"{algorithm} learns from demonstrations alone; give it a --dataset")
     if online.image_size and (is_gym(task) or not getattr(algorithm_class(algorithm), "sees_images", False)):
         raise SpecError(f"images are for sac and rlpd in tasks of the twin, not for {algorithm} in {task}")
+    if getattr(settings.policy, "trunk", "") and not online.image_size:
+        raise SpecError(f"policy.trunk is {settings.policy.trunk}, to look at images; set online.image_size, too")
     if online.reward not in REWARDS or (is_gym(task) and online.reward != "task"):
         raise SpecError(f"reward is {online.reward!r}; expected `task` in gym:, else one of {', '.join(REWARDS)}")
     if offline_data is not None and not is_gym(task) and online.reward != SUCCESS:

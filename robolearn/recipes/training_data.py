@@ -6,7 +6,7 @@ episodes are named in config.yaml, so a dataset that has grown meanwhile changes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -26,7 +26,7 @@ from robolearn.policies.gaussian import vector_spec
 from robolearn.policies.instruction import embed
 from robolearn.policies.robot_features import policy_spec
 from robolearn.rewards.shaping import Shaper, ShapingConfig
-from robolearn.specs import INSTRUCTION, InterfaceSpec
+from robolearn.specs import INSTRUCTION, ArraySpec, InterfaceSpec
 
 VALIDATION_FRACTION = 0.1  # of the episodes, at least one, held out from learning
 VALIDATION_BATCHES, VALIDATION_BATCH_SIZE = 4, 128
@@ -112,7 +112,7 @@ class ChunkData:
             imitable_start=True,
         )
         self._instructions = self._embedded(dataset, store) if INSTRUCTION in self.spec.observation else None
-        embed = _frozen(shape.trunk, device) if shape.trunk else None
+        embed = FrozenTrunk(shape.trunk, device) if shape.trunk else None
         self._sampler = Sampler(store, config, self.train_episodes, embed)
         held_out = Sampler(store, config, self.validation_episodes, embed)
         rng = np.random.default_rng(seed)
@@ -148,13 +148,29 @@ class ChunkData:
         return np.stack([embed(info.instruction, field) for info in store.episodes])
 
 
-def _frozen(trunk: str, device: str) -> Callable[[NDArray], NDArray]:
-    """What makes embeddings (T, D) of images (T, H, W, 3)."""
-    from robolearn.networks.open_clip import open_clip_network  # brings open_clip, an extra
+class FrozenTrunk:
+    """Vectors (D,) in the place of images: what a frozen network of open_clip makes of them, once each."""
 
-    network = open_clip_network(trunk)
-    network.to(torch.device(device))
-    return lambda images: network.images(torch.from_numpy(images)).cpu().numpy()
+    def __init__(self, trunk: str, device: str) -> None:
+        """trunk: as of `policy.trunk`. Raises CheckpointError."""
+        from robolearn.networks.open_clip import open_clip_network  # brings open_clip, an extra
+
+        self._network = open_clip_network(trunk)
+        self._network.to(torch.device(device))
+
+    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embeddings (T, D) of images (T, H, W, 3)."""
+        return self._network.images(torch.from_numpy(np.ascontiguousarray(images))).cpu().numpy()
+
+    def spec(self, spec: InterfaceSpec) -> InterfaceSpec:
+        """With a vector for each camera."""
+        vector = ArraySpec((self._network.size,))
+        fields = {name: vector if len(f.shape) == 3 else f for name, f in spec.observation.items()}
+        return replace(spec, observation=fields)
+
+    def seen(self, observations: Mapping[str, NDArray]) -> dict[str, NDArray]:
+        """Observations (T, ...) with a vector for each image."""
+        return {n: self(rows) if n.startswith("image_") else rows for n, rows in observations.items()}
 
 
 class TransitionData:

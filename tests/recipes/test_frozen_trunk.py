@@ -9,12 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from test_train_offline import CONFIG, SPEC, record
 
-from robolearn.errors import CheckpointError
+from robolearn.algorithms.rlpd import RLPDConfig
+from robolearn.algorithms.sac import SACConfig
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.errors import CheckpointError, SpecError
 from robolearn.networks.open_clip import open_clip_network
 from robolearn.policies.checkpoint import load_policy
+from robolearn.policies.gaussian import GaussianPolicy, GaussianPolicyConfig
+from robolearn.recipes.collect import CollectConfig, collect_episodes
+from robolearn.recipes.evaluate import evaluate_policy
 from robolearn.recipes.train_offline import train_offline
+from robolearn.recipes.train_online import OnlineConfig, train_online
 from robolearn.recipes.training_data import ChunkData
 from robolearn.rewards.fixture import save_untrained
 
@@ -48,6 +56,40 @@ def test_a_frozen_network_is_asked_once_and_must_stay_the_same(tmp_path: Path) -
     open_clip_network.cache_clear()
     with pytest.raises(CheckpointError, match=r"features\.encoders\.image_top has other weights"):
         load_policy(result["checkpoint"])
+
+
+def test_who_learns_online_embeds_each_picture_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trunk, demos = tmp_path / "clip", tmp_path / "demos.zarr"
+    save_untrained(trunk)
+    open_clip_network.cache_clear()
+    network = open_clip_network(str(trunk))
+    collect_episodes(CollectConfig("reach-v1", image_size=16), demos, 1)
+    policy = GaussianPolicyConfig(hidden_sizes=(8,), encoder_channels=(4,), trunk=str(trunk))
+    config = RLPDConfig(policy=policy, critic_hidden_sizes=(8,), num_critics=2, utd=2, batch_size=8)
+    online = OnlineConfig(image_size=16, random_steps=8, evaluation_episodes=1, evaluations=1, replay_capacity=200)
+    embedded, images = [], network.images
+    monkeypatch.setattr(network, "images", lambda frames: embedded.append(len(frames)) or images(frames))
+    monkeypatch.setattr("robolearn.recipes.train_online._evaluate", lambda *args: {"return_mean": 0.0})
+    run = train_online("rlpd", "reach-v1", tmp_path / "run", 20, 0, config, online, offline_data=demos)
+    steps = ZarrStore.open(demos).episodes[0].length
+    assert sum(embedded) == 2 * (steps + 21)  # two cameras; with the first picture of the episode
+    kept = load_file(tmp_path / "run" / "resume.safetensors")
+    assert kept["collector.buffer0.observation.image_front"].shape == (21, network.size)
+    head = "encoders.image_front.head.weight"
+    first, last = (load_file(run[n].parent / name / "weights.safetensors")[head] for n, name in BOTH)
+    assert not torch.equal(first, last)
+    assert evaluate_policy(run["checkpoint"], "reach-v1", 1)["episodes"] == 1
+
+
+BOTH = (("checkpoint", "untrained"), ("latest_checkpoint", "latest"))
+
+
+def test_a_network_without_pictures_is_refused(tmp_path: Path) -> None:
+    config = SACConfig(policy=GaussianPolicyConfig(trunk="ViT-B-32/openai"))
+    with pytest.raises(SpecError, match=r"set online\.image_size"):
+        train_online("sac", "reach-v1", tmp_path / "run", 10, 0, config)
+    with pytest.raises(SpecError, match="the policy sees none"):
+        GaussianPolicy(SPEC, {}, config.policy)
 
 
 def test_what_is_no_network_is_told() -> None:
