@@ -35,6 +35,9 @@ from robolearn.specs import ArraySpec
 if TYPE_CHECKING:
     from robolearn.datasets.zarr_store import ZarrStore
 
+COLUMN_KINDS: Mapping[str, str] = {"reward": "reward", "potential": "progress", "success": "success"}
+"""First part of a column's name, by what a reward model's values mean."""
+
 COLUMNS = "columns"
 LABELLING = ".labelling"  # exists while somebody writes columns
 NAME = re.compile(r"[a-z][a-z0-9_]*(/[A-Za-z0-9][A-Za-z0-9_.-]{0,99})?")

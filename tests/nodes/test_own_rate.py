@@ -1,9 +1,11 @@
-"""The recorder keeps sensors at their own rate beside the steps, one of them the topic that makes the steps."""
+"""The recorder keeps beside the steps: sensors at their own rate, one of them the topic that makes the steps, and what
+a reward model said."""
 
 from __future__ import annotations
 
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,10 @@ from geometry_msgs.msg import WrenchStamped
 from hypothesis import given
 from hypothesis import strategies as st
 from rclpy.executors import MultiThreadedExecutor
-from robolearn_msgs.msg import EpisodeEvent
+from robolearn_msgs.msg import EpisodeEvent, Reward
 from robolearn_msgs.srv import StartEpisode, StopEpisode
 from robolearn_nodes import convert, topics
+from robolearn_nodes.online_rewards import held
 from robolearn_nodes.own_rate import BLOCK, HOLD_NS, OwnRates
 from robolearn_nodes.recorder_node import RecorderNode
 from sensor_msgs.msg import JointState
@@ -73,11 +76,25 @@ def test_what_belongs_to_the_episode_is_written_once_in_order(
     assert written.stamps[-len(wanted) :] == wanted if wanted else not written.stamps
 
 
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=30), st.lists(st.integers(0, 60), min_size=1, max_size=30))
+def test_a_score_holds_until_the_next_one(steps: list[int], stamps: list[int]) -> None:
+    now = np.maximum.accumulate(np.array(steps))
+    scores = [(stamp, float(stamp), 0.25 + stamp) for stamp in stamps]
+    values, confidence = held(now, scores)
+    before: int | None = None
+    for step, value, sure in zip(now.tolist(), values.tolist(), confidence.tolist(), strict=True):
+        known = [stamp for stamp in stamps if stamp <= step]
+        newest = max(known, default=None)
+        assert value == (min(stamps) if newest is None else newest)
+        assert sure == (0.25 + newest if newest is not None and newest != before else 0.0)
+        before = newest
+
+
 def test_streams_beside_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "streams.yaml").write_text(FILE)
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
     words = [f"dataset:={tmp_path / 'd.zarr'}", f"streams:={tmp_path / 'streams.yaml'}", "cameras:=''", "sync:=grid"]
-    words += [f"task:={TASK.id}", "wait_for_started:=false", "stop_timeout_s:=0.5"]
+    words += [f"task:={TASK.id}", "wait_for_started:=false", "stop_timeout_s:=0.5", "reward_wait_s:=0.5"]
     monkeypatch.setattr(sys, "argv", ["test", "--ros-args", *(word for pair in words for word in ("-p", pair))])
     rclpy.init()
     recorder, robot = RecorderNode(), rclpy.create_node("robot")
@@ -87,6 +104,13 @@ def test_streams_beside_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ]
     bodies = robot.create_publisher(TFMessage, topics.GROUND_TRUTH, topics.STREAM)
     wrenches = robot.create_publisher(WrenchStamped, "/wrench", topics.SENSOR)
+    rewards = robot.create_publisher(Reward, topics.REWARD, topics.STREAM)
+
+    def say(tick: int, value: float, episode: str = "one", **other: str) -> None:
+        who = {"model": "toy", "version": "abc", "kind": "potential", **other}
+        header = convert.header(10**9 + tick * 10 * MS)
+        rewards.publish(Reward(header=header, episode_id=episode, value=value, confidence=0.5, **who))
+
     executor = MultiThreadedExecutor(2)
     executor.add_node(recorder)
     spinning = threading.Thread(target=executor.spin)
@@ -107,6 +131,10 @@ def test_streams_beside_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             wrench = WrenchStamped(header=convert.header(stamp_ns + MS))
             wrench.wrench.force.x, wrench.wrench.force.z = float(tick), -1.0
             wrenches.publish(wrench)
+            if tick == 0:
+                say(tick, 0.5, model="../../up")
+            if tick % 15 == 0:
+                say(tick, tick / 100)
             if tick % 5 == 0:
                 bodies.publish(convert.ground_truth_message({b: [0, 0, 0, 1, 0, 0, 0] for b in TASK.bodies}, stamp_ns))
                 for publisher in commands:
@@ -115,6 +143,13 @@ def test_streams_beside_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         end = EpisodeEvent(header=convert.header(10**9 + 900 * MS), episode_id="one", judged=True, success=True)
         answer = stop.call(StopEpisode.Request(event=end), timeout_sec=30)
         assert answer.success, answer.message
+        say(10, 0.11)  # late, but in time
+        say(20, float("nan"))
+        say(30, 7.0, "two")
+        say(40, 7.0, kind="guess")
+        deadline_s = time.monotonic() + 20
+        while not ZarrStore.open(tmp_path / "d.zarr").columns and time.monotonic() < deadline_s:
+            time.sleep(0.05)
     finally:
         executor.shutdown()
         spinning.join()
@@ -132,6 +167,14 @@ def test_streams_beside_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         np.testing.assert_allclose(column, np.arange(90), atol=1e-4)
         assert (stamps[:, 1] > 10**18).all()  # received: wall time
     assert info.tags["backwards"] == {"wrench": 1}
+    assert sorted(store.columns) == ["confidence/online_toy-abc", "progress/online_toy-abc"]
+    now = np.arange(info.length) * 5  # ticks
+    newest = now // 15 * 15
+    newest[now == 10] = 10
+    wanted = np.where(newest == 10, 0.11, newest / 100)
+    np.testing.assert_allclose(store.read(0, ["progress/online_toy-abc"])["progress/online_toy-abc"], wanted, atol=1e-6)
+    sure = store.read(0, ["confidence/online_toy-abc"])["confidence/online_toy-abc"]
+    np.testing.assert_allclose(sure, np.where(now == newest, 0.5, 0.0), atol=1e-6)
     np.testing.assert_allclose(store.read(0, fields=["fast"])["fast"][:3, 0], [0.0, 0.05, 0.1], atol=1e-6)
 
 

@@ -12,6 +12,8 @@ from robolearn_msgs.msg import EpisodeEvent, Reward, StageProgress
 from robolearn_nodes import convert, topics
 from sensor_msgs.msg import Image, JointState
 
+from robolearn.datasets.verify import verify
+from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.rewards import Episodes
 from robolearn.rewards.progress import ProgressConfig, ProgressReward
 from robolearn.rewards.saved import save_reward
@@ -66,6 +68,36 @@ def test_progress_is_published_as_the_model_says_it(graph: Any, tmp_path: Path) 
     assert convert.stamp_ns(rewards[-1].header.stamp) == 10**9 + 5 * 50_000_000
     assert (stages[-1].episode_id, list(stages[-1].stages)) == ("e", ["one", "two"])
     assert stages[-1].stage == int(expected.raw["stage"][0, -1])
+
+
+@pytest.mark.slow
+def test_what_is_said_of_an_episode_is_kept_with_it(graph: Any, tmp_path: Path) -> None:
+    model = ProgressReward(ProgressConfig(cameras=("front",), stages=("one", "two"), priors=(0.5, 0.5)))
+    save_reward(model, tmp_path / "model", {"control_hz": 20.0})
+    dataset, heard = tmp_path / "d.zarr", dict[int, Reward]()
+    graph.node.create_subscription(
+        Reward, topics.REWARD, lambda m: heard.update({convert.stamp_ns(m.header.stamp): m}), topics.STREAM
+    )
+    graph.start("reward", model=tmp_path / "model")
+    graph.spin_until(lambda: graph.node.count_publishers(topics.REWARD))
+    graph.start("twin", image_size=32)
+    graph.start("policy")
+    graph.start("recorder", dataset=dataset, image_size=32)
+    supervisor = graph.start("supervisor", episodes=1, record=True)
+    graph.spin_until(lambda: supervisor.poll() is not None)
+    assert supervisor.returncode == 0, graph.log("supervisor")
+    graph.stop()  # which writes what is still waiting
+    store = ZarrStore.open(dataset)
+    assert verify(dataset).ok
+    name = f"online_progress-{model.version}"
+    values, sure = (store.read(0, [f"{kind}/{name}"])[f"{kind}/{name}"] for kind in ("progress", "confidence"))
+    stamps = store.read_stamps(0)["image_front"][:, 0]
+    scored = [row for row, stamp in enumerate(stamps.tolist()) if stamp in heard]
+    assert scored
+    for row in scored:
+        said = heard[int(stamps[row])]
+        assert (values[row], sure[row]) == pytest.approx((said.value, said.confidence), abs=1e-6)
+    assert (sure > 0).sum() <= len(scored)
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from robolearn.algorithms.compile import keep_memory
-from robolearn.datasets.columns import remove_column
+from robolearn.datasets.columns import COLUMN_KINDS, remove_column
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import SpecError
 from robolearn.recipes.rewards.data import RewardData, cameras_of
@@ -25,13 +25,10 @@ from robolearn.recipes.rewards.settings import Report
 from robolearn.recipes.rewards.side_by_side import SideBySide
 from robolearn.rewards.hop import UnreadableAnswerError
 from robolearn.rewards.matching import DiscountConfig, MatchingReward, scheduled_discount
-from robolearn.rewards.reward_model import Episodes, Kind, RewardModel, lasting_settings
+from robolearn.rewards.reward_model import Episodes, RewardModel, lasting_settings
 from robolearn.rewards.score_client import RemoteReward
 from robolearn.rewards.success import decided
 from robolearn.specs import ArraySpec
-
-COLUMN_KINDS: dict[Kind, str] = {"reward": "reward", "potential": "progress", "success": "success"}
-"""First part of a column's name: what its values mean."""
 
 BESIDE = ("confidence", "stage", "done", "followed")
 """First parts of the names of the columns that are written beside the value."""

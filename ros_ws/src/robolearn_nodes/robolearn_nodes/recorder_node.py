@@ -11,7 +11,7 @@ from typing import Any, Literal
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from rclpy.task import Future
-from robolearn_msgs.msg import DatasetInfo, EpisodeEvent
+from robolearn_msgs.msg import DatasetInfo, EpisodeEvent, Reward
 from robolearn_msgs.srv import AnnotateEpisode, DiscardEpisode, StartEpisode, StopEpisode
 from std_srvs.srv import SetBool
 
@@ -24,6 +24,7 @@ from robolearn_nodes import convert, topics
 from robolearn_nodes.episode import new_episode_id
 from robolearn_nodes.interface import robot_interface
 from robolearn_nodes.node import Diagnostics, parameter, run, unheard
+from robolearn_nodes.online_rewards import OnlineRewards
 from robolearn_nodes.own_rate import OwnRates, OwnStreams
 from robolearn_nodes.recording import Recording
 from robolearn_nodes.streams import Streams, open_store
@@ -63,6 +64,9 @@ class RecorderNode(Node):
         self._stop_timeout_s = parameter(
             self, "stop_timeout_s", 5.0, "how long to wait for samples at an episode's end"
         )
+        self._reward_wait_s = parameter(
+            self, "reward_wait_s", 1.0, "how long after an episode's end what reward models say of it is still taken"
+        )
         self._rule = self._rule or ("exact" if self._interface.task else "grid")
         if self._rule not in RULES or max_image_age_s <= 0:
             raise SpecError(
@@ -96,8 +100,10 @@ class RecorderNode(Node):
         self._own_streams = OwnStreams(self, own_streams, self._push_own)
         self._own_fields = [stream.field for stream in own_streams]
         self._own = OwnRates(self._own_fields)
+        self._rewards = OnlineRewards(self._store.path, lambda text: self._diagnostics.report(text))
         self._info = self.create_publisher(DatasetInfo, topics.DATASET, topics.LATCHED)
         self.create_subscription(EpisodeEvent, topics.EPISODE, self._on_event, topics.LATCHED)
+        self.create_subscription(Reward, topics.REWARD, self._rewards.hear, topics.STREAM)
         self.create_service(StartEpisode, topics.START_RECORDING, self._on_start)
         # a stop waits for samples; in the samples' own callback group they could not come in meanwhile
         stopping = MutuallyExclusiveCallbackGroup()
@@ -150,6 +156,7 @@ class RecorderNode(Node):
         if recording is None or recording.started or event.event != EpisodeEvent.STARTED:
             return
         if self._any_episode or event.episode_id == self._episode.id:
+            self._rewards.listen(event.episode_id, self._episode.id)
             self._begin(recording, start_ns)
 
     def _begin(self, recording: Recording, start_ns: int) -> None:
@@ -175,7 +182,7 @@ class RecorderNode(Node):
             response.message = "the episode before is still being ended"
             return response
         if self._recording is not None:
-            self._writer.discard()  # its end was never told: the supervisor is another one
+            self._discard()  # its end was never told: the supervisor is another one
             self._recording = None
         task = self._interface.task
         self._episode = EpisodeMeta(
@@ -191,6 +198,7 @@ class RecorderNode(Node):
         except RobolearnError as error:
             response.message = str(error)
             return response
+        self._rewards.listen(self._episode.id, self._episode.id)
         self._recording = Recording(self._writer, self._contract.observed, self._contract.make_join())
         self._problem, self._notes, self._success = "", {}, None
         self._any_episode = not request.episode_id
@@ -218,23 +226,28 @@ class RecorderNode(Node):
         outcome = EpisodeOutcome(success, event.terminated, event.truncated, event.reason)
         try:
             if self._problem or request.discard:
-                self._writer.discard()
+                self._discard()
                 response.success, response.message = request.discard, self._problem
             elif not recording.started:
-                self._writer.discard()
+                self._discard()
                 response.message = f"no {topics.EPISODE} event told that episode {self._episode.id} has started"
             else:
                 self._own.end(end_ns)
                 backwards = {name: count for name, count in self._own.counts.items() if count}
                 tags = {"sync": self._rule, **recording.counts, "backwards": backwards, **self._notes}
                 info = recording.commit(end_ns, outcome, {key: value for key, value in tags.items() if value})
+                self._await_rewards(info.id)
                 response.success, response.message = True, _describe(info.masked)
         except RobolearnError as error:
             response.success, response.message = False, str(error)
             with suppress(RobolearnError):  # what was not committed must not stand in the way of the next one
-                self._writer.discard()
+                self._discard()
         self._tell()
         return response
+
+    def _discard(self) -> None:
+        self._rewards.forget(self._episode.id)
+        self._writer.discard()
 
     async def _wait_for_samples(self, end_ns: int) -> None:
         arrived = Future()
@@ -244,9 +257,18 @@ class RecorderNode(Node):
         await arrived
         self.destroy_timer(timer)
 
+    def _await_rewards(self, episode_id: str) -> None:
+        """Write what is said of an episode that is kept, when the slowest model has had its time."""
+
+        def write() -> None:
+            self.destroy_timer(timer)
+            self._rewards.write(episode_id)
+
+        timer = self.create_timer(self._reward_wait_s, write)
+
     def _on_discard(self, request: Any, response: Any) -> Any:
         def running() -> None:
-            self._writer.discard()
+            self._discard()
             self._recording, self._discarded = None, self._episode.id
 
         return self._answer(request.episode_id, response, running, lambda path, name: edit.delete(path, [name]))
@@ -285,6 +307,7 @@ class RecorderNode(Node):
                 raise DatasetError(f"{self._store.path} has no episodes yet")
             else:
                 self._open.close()
+                self._rewards.write_all()  # an edit wants the dataset for itself
                 try:
                     kept(self._store.path, episode_id or self._store.episodes[-1].id)
                 finally:
@@ -326,6 +349,10 @@ class RecorderNode(Node):
 
     def destroy_node(self) -> None:
         self._open.close()
+        if self._recording is not None:
+            self._rewards.forget(self._episode.id)
+        self._rewards.write_all()
+        self._rewards.close()
         super().destroy_node()
 
 
