@@ -31,6 +31,7 @@ from robolearn.datasets.verify import verify
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, SpecError
 from robolearn.recipes.graph import free_domain_id
+from robolearn.specs import ArraySpec
 from robolearn.tasks import make_task
 from robolearn.types import RobotState
 
@@ -85,7 +86,7 @@ def test_a_score_holds_until_the_next_one(steps: list[int], stamps: list[int]) -
     for step, value, sure in zip(now.tolist(), values.tolist(), confidence.tolist(), strict=True):
         known = [stamp for stamp in stamps if stamp <= step]
         newest = max(known, default=None)
-        assert value == (min(stamps) if newest is None else newest)
+        assert value == (newest or 0)
         assert sure == (0.25 + newest if newest is not None and newest != before else 0.0)
         before = newest
 
@@ -147,8 +148,11 @@ def test_streams_beside_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         say(20, float("nan"))
         say(30, 7.0, "two")
         say(40, 7.0, kind="guess")
+        with ZarrStore.open(tmp_path / "d.zarr").column_writer("mine", ArraySpec(()), {}):  # somebody is labelling
+            time.sleep(1.0)
+            busy = [name for name in ZarrStore.open(tmp_path / "d.zarr").columns if "toy" in name]
         deadline_s = time.monotonic() + 20
-        while not ZarrStore.open(tmp_path / "d.zarr").columns and time.monotonic() < deadline_s:
+        while len(ZarrStore.open(tmp_path / "d.zarr").columns) < 3 and time.monotonic() < deadline_s:
             time.sleep(0.05)
     finally:
         executor.shutdown()
@@ -157,6 +161,7 @@ def test_streams_beside_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         robot.destroy_node()
         rclpy.shutdown()
     store = ZarrStore.open(tmp_path / "d.zarr")
+    assert not busy
     assert verify(tmp_path / "d.zarr").ok
     (info,) = store.episodes
     assert info.length <= 20
@@ -167,7 +172,7 @@ def test_streams_beside_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         np.testing.assert_allclose(column, np.arange(90), atol=1e-4)
         assert (stamps[:, 1] > 10**18).all()  # received: wall time
     assert info.tags["backwards"] == {"wrench": 1}
-    assert sorted(store.columns) == ["confidence/online_toy-abc", "progress/online_toy-abc"]
+    assert sorted(store.columns) == ["confidence/online_toy-abc", "mine", "progress/online_toy-abc"]
     now = np.arange(info.length) * 5  # ticks
     newest = now // 15 * 15
     newest[now == 10] = 10

@@ -1,13 +1,14 @@
 """What reward models said of an episode while it ran, as columns of the dataset that it was recorded into.
 
 `<kind>/online_<model>-<version>` holds, at every step, the newest value that was known of it: a slow model scores some
-steps, and its word holds until the next one. `confidence/online_<model>-<version>` is the model's own at the steps that
-it scored, and 0 where the value is an older one. What a model says of all steps when it has time is another column,
-that of `robolearn label`.
+steps, and its word holds until the next one; before the first it is 0. `confidence/online_<model>-<version>` is the
+model's own at the steps that it scored, and 0 where the value is an older one. What a model says of all steps when it
+has time is another column, that of `robolearn label`.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,11 +21,12 @@ from robolearn_msgs.msg import Reward
 from robolearn.datasets.columns import COLUMN_KINDS
 from robolearn.datasets.store import step_ns
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.errors import DatasetError, RobolearnError
+from robolearn.errors import DatasetBusyError, RobolearnError
 from robolearn.specs import ArraySpec
 from robolearn_nodes import convert
 
 MAX_MODELS = 16  # that are heard in an episode
+BUSY_S = 1.0  # between two tries while somebody else writes columns
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class OnlineRewards:
         self._said: dict[str, dict[Model, list[tuple[int, float, float]]]] = {}  # by recorded id
         self._pool = ThreadPoolExecutor(1, "rewards")
         self._writing: list[Future[None]] = []
+        self._closing = threading.Event()
 
     def listen(self, told: str, recorded: str) -> None:
         """An episode that robots call `told` is recorded as `recorded`."""
@@ -85,14 +88,11 @@ class OnlineRewards:
             self._writing = [job for job in self._writing if not job.done()]
             self._writing.append(self._pool.submit(self._write, recorded, said))
 
-    def write_all(self) -> None:
-        """Of all episodes that are listened to, and wait until it is there."""
+    def close(self) -> None:
+        """Write what there is of all episodes that are listened to, waiting no longer for who else writes columns."""
         for recorded in list(self._said):
             self.write(recorded)
-        for job in self._writing:
-            job.result()
-
-    def close(self) -> None:
+        self._closing.set()
         self._pool.shutdown()
 
     def _take(self, recorded: str) -> Said:
@@ -102,17 +102,25 @@ class OnlineRewards:
     def _write(self, recorded: str, said: Said) -> None:
         for model, scores in said.items():
             try:
-                write_columns(self._dataset, recorded, model, scores)
+                self._patiently(recorded, model, scores)
             except (RobolearnError, OSError) as error:
                 self._report(f"what {model.name} said of episode {recorded} is not kept: {error}")
 
+    def _patiently(self, recorded: str, model: Model, scores: Scores) -> None:
+        while True:
+            try:
+                return write_columns(self._dataset, recorded, model, scores)
+            except DatasetBusyError:
+                if self._closing.wait(BUSY_S):
+                    raise
+
 
 def write_columns(dataset: Path, episode: str, model: Model, scores: Scores) -> None:
-    """Raises DatasetError for an episode that is not there and for a model whose name no column can have."""
+    """Nothing for an episode that is no longer there. Raises DatasetError for a model whose name no column can have."""
     store = ZarrStore.open(dataset)
     index = next((i for i, info in enumerate(store.episodes) if info.id == episode), None)
     if index is None:
-        raise DatasetError(f"{dataset} has no episode {episode}")
+        return
     stamps, valid = store.read_stamps(index), store.read_valid(index)
     seen = {
         name: np.where(valid[name][:, None], rows, -1) for name, rows in stamps.items() if name.startswith("image_")
@@ -126,9 +134,10 @@ def write_columns(dataset: Path, episode: str, model: Model, scores: Scores) -> 
 
 def held(now_ns: NDArray[np.int64], scores: Scores) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Value and confidence at every step (T,), of the newest score at or before its time (T,), which does not fall;
-    before the first one, that one's. The confidence of a score that a step before had is 0."""
+    before the first one both are 0, as is the confidence of a score that a step before had."""
     stamps, values, confidence = (np.array(each) for each in zip(*sorted(scores), strict=True))
     newest = np.searchsorted(stamps, now_ns, side="right") - 1
     fresh = np.diff(newest, prepend=-1) > 0
     at = np.maximum(newest, 0)
-    return values[at].astype(np.float32), np.where(fresh, confidence[at], 0.0).astype(np.float32)
+    values = np.where(newest < 0, 0.0, values[at])
+    return values.astype(np.float32), np.where(fresh, confidence[at], 0.0).astype(np.float32)

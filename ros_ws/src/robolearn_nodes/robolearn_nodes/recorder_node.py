@@ -307,7 +307,6 @@ class RecorderNode(Node):
                 raise DatasetError(f"{self._store.path} has no episodes yet")
             else:
                 self._open.close()
-                self._rewards.write_all()  # an edit wants the dataset for itself
                 try:
                     kept(self._store.path, episode_id or self._store.episodes[-1].id)
                 finally:
@@ -351,7 +350,6 @@ class RecorderNode(Node):
         self._open.close()
         if self._recording is not None:
             self._rewards.forget(self._episode.id)
-        self._rewards.write_all()
         self._rewards.close()
         super().destroy_node()
 
