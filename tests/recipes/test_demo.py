@@ -18,7 +18,7 @@ from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import RobolearnError
 from robolearn.policies.checkpoint import load_policy
 from robolearn.recipes.demo import MARKER, OUTPUTS, DemoConfig, run_demo
-from robolearn.recipes.evaluate import EVALUATION_SEED
+from robolearn.recipes.seeds import EVALUATION_SEED
 
 PROMISED = {
     "success_rate", "untrained_success_rate", "episodes", "demonstrations", "collect_seconds", "train_seconds",
