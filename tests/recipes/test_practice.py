@@ -33,6 +33,7 @@ from robolearn.recipes.train import read_settings, with_settings
 from robolearn.types import ActionSource, EpisodeOutcome
 
 STEPS = 60
+pytestmark = pytest.mark.xdist_group("practice")  # one process, which makes the run once that many tests look at
 
 
 @pytest.fixture(scope="module")
