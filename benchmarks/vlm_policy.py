@@ -28,8 +28,9 @@ from robolearn.algorithms.compile import Compute
 from robolearn.networks.open_clip import OpenClipConfig
 from robolearn.policies.checkpoint import load_policy
 from robolearn.recipes.environments import make_environments
-from robolearn.recipes.evaluate import EVALUATION_SEED, evaluate_policy
+from robolearn.recipes.evaluate import evaluate_policy
 from robolearn.recipes.rewards.online import learn_from_model, settings_for
+from robolearn.recipes.seeds import EVALUATION_SEED
 from robolearn.recipes.training_data import tensors
 from robolearn.rewards.fixture import TinyClipConfig, train_tiny_clip
 from robolearn.rewards.vlm import VLMConfig, VLMReward

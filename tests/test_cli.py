@@ -73,11 +73,11 @@ def test_a_mistake_gives_one_line(words: list[str], wanted: str) -> None:
 
 
 def test_errors_reach_the_shell_as_one_line_and_exit_code_2() -> None:
-    answer = robolearn("evaluate", "nowhere", "--task", "pick_plce-v1")
+    answer = robolearn("launch", "twni", "--show-args")
     assert answer.returncode == 2
     assert answer.stderr.count("\n") == 1
-    assert "pick_place-v1" in answer.stderr
-    assert "Traceback" in robolearn("--debug", "evaluate", "nowhere", "--task", "pick_plce-v1").stderr
+    assert "did you mean twin?" in answer.stderr
+    assert "Traceback" in robolearn("--debug", "launch", "twni", "--show-args").stderr
 
 
 def test_what_a_library_says_in_several_lines_is_one(

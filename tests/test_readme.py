@@ -20,11 +20,21 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHORT_FORM = {
     "make demo": f"make -C {ROOT} -n demo",  # what it runs is tested in tests/recipes/test_demo.py
     "make test": f"make -C {ROOT} -n test",
+    "robolearn collect pick_place-v1 --episodes 4 --out demos.zarr": (
+        "robolearn collect pick_place-v1 --episodes 1 --out demos.zarr"
+    ),
     "robolearn collect pick_place-v1 --episodes 2 --out demos.zarr --graph": (
         "robolearn collect pick_place-v1 --episodes 1 --out demos.zarr --graph"
     ),
+    "robolearn train bc --dataset demos.zarr --steps 20 --out runs/bc": (
+        "robolearn train bc --dataset demos.zarr --steps 2 --out runs/bc"
+    ),
     "robolearn train sac --task gym:Pendulum-v1 --steps 1100 --out runs/sac": (
-        "robolearn train sac --task gym:Pendulum-v1 --steps 110 --out runs/sac"
+        "robolearn train sac --task gym:Pendulum-v1 --steps 110 --set online.evaluations=1 "
+        "online.evaluation_episodes=1 --out runs/sac"
+    ),
+    "robolearn evaluate runs/bc/checkpoints/latest --task pick_place-v1 --episodes 2 --json": (
+        "robolearn evaluate runs/bc/checkpoints/latest --task pick_place-v1 --episodes 1 --json"
     ),
 }
 

@@ -20,7 +20,7 @@ def demo(fast: bool = False, out: Path = Path("runs/demo"), seed: int = 0, web: 
     Example: robolearn demo --fast --out runs/smoke
 
     Args:
-        fast: the smoke form: few episodes and updates, to see that everything works.
+        fast: the smoke form: few updates and few episodes, of reach-v1, to see that everything works.
         out: folder for the report, the video, the checkpoint and the dataset; its former content is replaced.
         seed: fixes demonstrations, training and evaluation.
         web: serve the page while this runs, with its run and its data; its address is printed.

@@ -17,9 +17,8 @@ from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, SpecError
 from robolearn.progress import ProgressBar
 from robolearn.recipes import report as page
-from robolearn.recipes.evaluate import EVALUATION_SEED
 from robolearn.recipes.graph import EpisodeResult, free_domain_id, run_graph
-from robolearn.recipes.train_offline import train_offline
+from robolearn.recipes.seeds import EVALUATION_SEED
 from robolearn.runs import read_metrics, wilson_interval
 from robolearn.tasks import make_task
 
@@ -43,8 +42,8 @@ class DemoConfig:
 
     @classmethod
     def smoke(cls) -> DemoConfig:
-        """Everything that the demo does, too little of it to learn much; under 90 s."""
-        return replace(cls(), demonstrations=3, train_steps=20, episodes=1)
+        """Everything that the demo does, too little of it to learn much, on the task of the shortest episodes."""
+        return replace(cls(), task="reach-v1", demonstrations=2, train_steps=4, episodes=1)
 
 
 def run_demo(config: DemoConfig, out: Path, seed: int = 0) -> dict[str, Any]:
@@ -138,6 +137,7 @@ class _Graph:
 
 
 def _train(config: DemoConfig, dataset: Path, run: Path, seed: int) -> Mapping[str, Any]:
+    from robolearn.recipes.train_offline import train_offline
     from robolearn.recipes.training_loop import default_steps
 
     steps = config.train_steps or default_steps("bc")

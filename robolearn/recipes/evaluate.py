@@ -25,6 +25,7 @@ from robolearn.policies.scripted import ScriptedPolicy
 from robolearn.recipes.environments import REWARDS, camera_sizes, is_gym, make_environments, twin_task
 from robolearn.recipes.judge import judge, summary
 from robolearn.recipes.report import side_by_side, write_video
+from robolearn.recipes.seeds import EVALUATION_SEED
 from robolearn.runs import wilson_interval
 from robolearn.serving.chunks import EXECUTE_STEPS
 from robolearn.serving.client import RemotePolicy, open_policy
@@ -35,7 +36,6 @@ from robolearn.twin.layout import IMAGE_SIZE
 from robolearn.twin.randomize import Randomization
 from robolearn.types import Observation
 
-EVALUATION_SEED = 1_000_000  # demonstrations count up from 0
 SCRIPTED = "scripted"
 SIDE_BY_SIDE = 10  # environments that judge a policy of vectors
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from robolearn.envs.stochastic import STORI
-from robolearn.recipes.evaluate import EVALUATION_SEED, evaluate_policy
+from robolearn.recipes.evaluate import evaluate_policy
+from robolearn.recipes.seeds import EVALUATION_SEED
 from robolearn.twin.engines import ENGINES
 from robolearn.twin.randomize import Randomization
 

@@ -36,9 +36,9 @@ from robolearn.recipes.collector import Collector, make_collector, random_action
 from robolearn.recipes.collector_process import CollectorProcess
 from robolearn.recipes.demonstrations import Source, buffer_statistics, demonstrations
 from robolearn.recipes.environments import REWARDS, is_gym, make_environments, seen_environments
-from robolearn.recipes.evaluate import EVALUATION_SEED
 from robolearn.recipes.judge import judge, summary
 from robolearn.recipes.run import Run, read_state
+from robolearn.recipes.seeds import EVALUATION_SEED
 from robolearn.recipes.training_data import FrozenTrunk, tensors
 from robolearn.recipes.training_loop import (
     AVERAGE,

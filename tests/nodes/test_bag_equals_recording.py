@@ -28,7 +28,7 @@ NOT_IN_A_BAG = {"created_ns", "tags"}  # the recorder's clock, and what it count
 
 def test_two_episodes_of_the_twin(graph: Any, tmp_path: Path) -> None:
     dataset, results = tmp_path / "demos.zarr", tmp_path / "results.jsonl"
-    task = make_task("push-v1")
+    task = make_task("reach-v1")
     with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as bag:
 
         def keep(topic: str, kind: str) -> None:

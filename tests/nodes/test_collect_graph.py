@@ -19,7 +19,7 @@ from robolearn.policies.scripted import ScriptedPolicy
 from robolearn.serving.loop import ControlLoop
 from robolearn.types import ActionSource
 
-TASK, SIZE, SEED, PERTURBATION = "pick_place-v1", 32, 7, 0.2
+TASK, SIZE, SEED, PERTURBATION = "reach-v1", 32, 11, 0.2
 
 
 def in_process(seed: int) -> tuple[list[np.ndarray], list[int]]:
@@ -48,10 +48,10 @@ def test_two_episodes_through_the_graph_equal_what_happened(graph: Any, tmp_path
         commands[convert.stamp_ns(message.header.stamp)] = list(message.points[0].positions)
 
     graph.node.create_subscription(JointTrajectory, topics.COMMAND, on_command, topics.STREAM)
-    graph.start("twin", image_size=SIZE)
-    graph.start("policy", perturbation=PERTURBATION, seed=SEED)
-    graph.start("recorder", dataset=dataset, image_size=SIZE)
-    supervisor = graph.start("supervisor", episodes=2, first_seed=SEED, results=results, record=True)
+    graph.start("twin", task=TASK, image_size=SIZE)
+    graph.start("policy", task=TASK, perturbation=PERTURBATION, seed=SEED)
+    graph.start("recorder", dataset=dataset, task=TASK, image_size=SIZE)
+    supervisor = graph.start("supervisor", task=TASK, episodes=2, first_seed=SEED, results=results, record=True)
     graph.spin_until(lambda: supervisor.poll() is not None)
     assert supervisor.returncode == 0, graph.log("supervisor")
     graph.stop()
@@ -92,15 +92,16 @@ def test_two_episodes_through_the_graph_equal_what_happened(graph: Any, tmp_path
 def test_killed_recorder_leaves_every_finished_episode_and_reports_the_other(graph: Any, tmp_path: Path) -> None:
 
     dataset = tmp_path / "demos.zarr"
-    graph.start("twin", image_size=SIZE)
-    graph.start("policy")
-    recorder = graph.start("recorder", dataset=dataset, image_size=SIZE)
+    task = "pick_place-v1"  # whose episodes are long enough to be cut
+    graph.start("twin", task=task, image_size=SIZE)
+    graph.start("policy", task=task)
+    recorder = graph.start("recorder", dataset=dataset, task=task, image_size=SIZE)
     sent: list[JointTrajectory] = []
     graph.node.create_subscription(JointTrajectory, topics.COMMAND_SENT, sent.append, topics.STREAM)
 
     for episode_id in ("whole", "half"):
         graph.agree(Trigger, topics.RESET_POLICY)
-        graph.agree(StartEpisode, topics.START_RECORDING, episode_id=episode_id, task=TASK, seed=0)
+        graph.agree(StartEpisode, topics.START_RECORDING, episode_id=episode_id, task=task, seed=0)
         if episode_id == "whole":
             event = graph.run_episode(episode_id=episode_id)
             response = graph.call(StopEpisode, topics.STOP_RECORDING, event=event)
@@ -120,8 +121,8 @@ def test_killed_recorder_leaves_every_finished_episode_and_reports_the_other(gra
 
 
 def test_supervisor_ends_with_one_line_when_the_twin_dies(graph: Any) -> None:
-    twin = graph.start("twin", cameras="", realtime_factor=1.0)
-    graph.start("policy")
+    twin = graph.start("twin", task=TASK, cameras="", realtime_factor=1.0)
+    graph.start("policy", task=TASK)
     supervisor = graph.start("supervisor", task=TASK)
     sent: list[JointTrajectory] = []
     graph.node.create_subscription(JointTrajectory, topics.COMMAND_SENT, sent.append, topics.STREAM)
@@ -129,6 +130,4 @@ def test_supervisor_ends_with_one_line_when_the_twin_dies(graph: Any) -> None:
     twin.send_signal(signal.SIGKILL)
     graph.spin_until(lambda: supervisor.poll() is not None)
     assert supervisor.returncode == 2
-    assert "NoAnswerError: the node of /robot/start_episode is gone (episode pick_place-v1-0-" in graph.log(
-        "supervisor"
-    )
+    assert "NoAnswerError: the node of /robot/start_episode is gone (episode reach-v1-0-" in graph.log("supervisor")

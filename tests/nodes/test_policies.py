@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import Any
 
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from robolearn_msgs.msg import ActionChunk
-from robolearn_msgs.srv import StartEpisode
+from robolearn_msgs.srv import LoadPolicy, StartEpisode
 from robolearn_nodes import policy_node, recorder_node, topics, twin_node
 
 from robolearn.networks.normalizer import FieldStatistics
@@ -18,7 +17,7 @@ from robolearn.policies.chunking import ChunkPolicy, ChunkPolicyConfig
 from robolearn.specs import InterfaceSpec, image_spec
 from robolearn.tasks import make_task
 
-TASK, SIZE = "pick_place-v1", 32
+TASK, SIZE = "reach-v1", 32
 
 
 def save_untrained(path: Path, image_size: int = SIZE, control_hz: float = 20.0, nan: bool = False) -> Path:
@@ -47,9 +46,9 @@ def test_a_twin_meets_policies_that_do_not_fit_do_not_work_and_do(graph: Any, tm
 
     graph.node.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, on_diagnostics, 10)
     graph.node.create_subscription(ActionChunk, topics.ACTION_CHUNK, chunks.append, topics.STREAM)
-    graph.start("twin", image_size=SIZE, cameras="front", command_timeout_s=3.0)
+    graph.start("twin", task=TASK, image_size=SIZE, cameras="front", command_timeout_s=3.0)
 
-    wrong = graph.start("policy", "wrong", policy=save_untrained(tmp_path / "wrong", image_size=48))
+    wrong = graph.start("policy", "wrong", task=TASK, policy=save_untrained(tmp_path / "wrong", image_size=48))
     graph.spin_until(lambda: "is ready" in graph.log("wrong"))
     graph.agree(StartEpisode, topics.START_EPISODE, episode_id="a")
     graph.spin_until(lambda: wrong.poll() is not None)
@@ -57,19 +56,19 @@ def test_a_twin_meets_policies_that_do_not_fit_do_not_work_and_do(graph: Any, tm
     assert "SpecError: the robot's image_front has shape (32, 32, 3), expected (48, 48, 3)" in graph.log("wrong")
     graph.spin_until(lambda: graph.events)  # held
 
-    broken = graph.start("policy", "broken", policy=save_untrained(tmp_path / "broken", nan=True))
-    graph.spin_until(lambda: "is ready" in graph.log("broken"))
+    broken = save_untrained(tmp_path / "broken", nan=True)
+    graph.start("policy", task=TASK, policy=broken, execute_steps=2)
+    graph.spin_until(lambda: "is ready" in graph.log("policy"))
     event = graph.run_episode()
     assert event.truncated
     assert "no command within 3 s" in event.reason
     graph.spin_until(lambda: any("not finite" in problem for problem in problems))
-    assert graph.log("broken").count("not finite") == 1
+    assert graph.log("policy").count("not finite") == 1
     assert not chunks
-    broken.send_signal(signal.SIGINT)
-    assert broken.wait(20) == 0
 
-    graph.start("policy", policy=save_untrained(tmp_path / "good"), execute_steps=2)
-    graph.spin_until(lambda: "is ready" in graph.log("policy"))
+    good = save_untrained(tmp_path / "good")
+    response = graph.call(LoadPolicy, topics.LOAD_POLICY, path=str(good), activate=True)
+    assert response.success, response.message
     event = graph.run_episode()
     assert (event.num_steps, event.held_steps) == (make_task(TASK).max_steps, 0)
     assert event.truncated

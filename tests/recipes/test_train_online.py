@@ -34,7 +34,7 @@ from robolearn.recipes.train_online import OnlineConfig, train_online
 
 TASK = "gym:Pendulum-v1"
 CONFIG = SACConfig(policy=GaussianPolicyConfig(hidden_sizes=(8,)), critic_hidden_sizes=(8,), batch_size=16)
-ONLINE = OnlineConfig(num_envs=2, random_steps=100, evaluation_episodes=2, evaluations=2)
+ONLINE = OnlineConfig(num_envs=2, random_steps=100, evaluation_episodes=1, evaluations=2)
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -48,15 +48,15 @@ def rows(run: Path) -> list[dict[str, str]]:
 
 def test_a_run_has_all_its_parts(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    result = train_online("sac", TASK, run, 600, 3, CONFIG, ONLINE)
-    assert (result["steps"], result["gradient_steps"], result["interrupted"]) == (600, 502, False)
+    result = train_online("sac", TASK, run, 240, 3, CONFIG, replace(ONLINE, evaluation_episodes=2))
+    assert (result["steps"], result["gradient_steps"], result["interrupted"]) == (240, 142, False)
     assert set(result["time_shares"]) == {"open", "act", "environment", "sample", "update", "evaluate", "save"}
     assert sum(result["time_shares"].values()) == pytest.approx(1.0)
     assert 0.0 <= result["overlap_share"] <= 1.0
     config = yaml.safe_load((run / "config.yaml").read_text())
-    assert (config["algorithm"], config["task"], config["config"]["steps"]) == ("sac", TASK, 600)
+    assert (config["algorithm"], config["task"], config["config"]["steps"]) == ("sac", TASK, 240)
     evaluated = [row for row in rows(run) if row["return_mean"]]
-    assert [row["step"] for row in evaluated] == ["300", "600"]
+    assert [row["step"] for row in evaluated] == ["120", "240"]
     assert all(float(row["return_low"]) <= float(row["return_mean"]) <= float(row["return_high"]) for row in evaluated)
     assert evaluated[-1]["critic_loss"]
     best = max(evaluated, key=lambda row: float(row["return_mean"]))
@@ -75,17 +75,17 @@ def test_a_run_has_all_its_parts(tmp_path: Path) -> None:
 def test_ctrl_c_saves_and_resume_goes_on_bit_for_bit(tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     online = replace(ONLINE, average=30)
-    train_online("sac", TASK, whole, 700, 0, CONFIG, online)
+    train_online("sac", TASK, whole, 440, 0, CONFIG, online)
 
     def interrupt(step: int, text: str) -> None:
-        if step == 350:
+        if step == 220:
             os.kill(os.getpid(), signal.SIGINT)
 
     beside = replace(online, processes=2)  # which changes no number
-    first = train_online("sac", TASK, cut, 700, 0, CONFIG, beside, progress=interrupt)
-    assert (first["interrupted"], first["steps"]) == (True, 352)  # in the middle of an episode
+    first = train_online("sac", TASK, cut, 440, 0, CONFIG, beside, progress=interrupt)
+    assert (first["interrupted"], first["steps"]) == (True, 222)  # in the middle of an episode
     second = train_online("sac", "ignored", tmp_path / "ignored", resume=cut)
-    assert (second["steps"], second["interrupted"]) == (700, False)
+    assert (second["steps"], second["interrupted"]) == (440, False)
     a, b = weights(whole), weights(cut)
     assert all(torch.equal(a[key], b[key]) for key in a)
     resumed = {row["step"]: row for row in rows(cut)}
@@ -96,7 +96,7 @@ def test_the_policy_that_is_kept_is_a_mean_and_learning_does_not_know(tmp_path: 
     kept, newest = {}, {}
     for average in (1, 100, 10**9):
         run = tmp_path / str(average)
-        train_online("sac", TASK, run, 200, 0, CONFIG, replace(ONLINE, average=average))
+        train_online("sac", TASK, run, 200, 0, CONFIG, replace(ONLINE, evaluations=1, average=average))
         kept[average] = weights(run)
         state = load_file(run / "resume.safetensors")
         newest[average] = {name: state[f"actor.{name}"] for name in kept[average]}
@@ -144,16 +144,16 @@ def test_environments_step_while_the_learner_learns(tmp_path: Path, monkeypatch:
 
 def test_a_collector_that_is_killed_ends_the_training_in_one_line_and_what_was_saved_goes_on(tmp_path: Path) -> None:
     def kill(step: int, text: str) -> None:
-        if step == 200:
+        if step == 120:
             (collector,) = multiprocessing.active_children()
             collector.kill()
 
     online = replace(ONLINE, processes=2)
     with pytest.raises(RobolearnError, match=r"steps the environments died .exit code -9.") as caught:
-        train_online("sac", TASK, tmp_path / "run", 400, 0, CONFIG, online, progress=kill)
+        train_online("sac", TASK, tmp_path / "run", 240, 0, CONFIG, online, progress=kill)
     assert "\n" not in str(caught.value)
     assert multiprocessing.active_children() == []
-    assert train_online("sac", "ignored", tmp_path, resume=tmp_path / "run")["steps"] == 400
+    assert train_online("sac", "ignored", tmp_path, resume=tmp_path / "run")["steps"] == 240
 
 
 def test_it_begins_with_the_networks_of_another_run(tmp_path: Path) -> None:
@@ -169,19 +169,20 @@ def test_it_begins_with_the_networks_of_another_run(tmp_path: Path) -> None:
     assert not (tmp_path / "c").exists()
 
 
-@pytest.mark.parametrize(("settings", "kept"), [((), True), (("initial_temperature=0.3",), False)])
-def test_the_temperature_goes_on_unless_another_is_asked_for(
-    tmp_path: Path, settings: tuple[str, ...], kept: bool
-) -> None:
-    small = ("policy.hidden_sizes=8", "critic_hidden_sizes=8", "batch_size=16", "online.evaluation_episodes=1")
-    request = TrainRequest("sac", task=TASK, out=tmp_path / "a", steps=400, settings=(*small, "online.random_steps=50"))
-    train_policy(replace(request, settings=(*request.settings, "temperature_learning_rate=0.01")))
-    more = replace(request, out=tmp_path / "b", init_from=tmp_path / "a", steps=60)
-    train_policy(replace(more, settings=(*small, *settings, "online.random_steps=60")))  # learns nothing
-    before, after = (float(read_state(tmp_path / run)[0]["log_temperature"].exp()) for run in "ab")
+def test_the_temperature_goes_on_unless_another_is_asked_for(tmp_path: Path) -> None:
+    small = ("policy.hidden_sizes=8", "critic_hidden_sizes=8", "batch_size=16")
+    small = (*small, "online.evaluation_episodes=1", "online.evaluations=1", "temperature_learning_rate=0.01")
+    request = TrainRequest("sac", task=TASK, out=tmp_path / "a", steps=100, settings=(*small, "online.random_steps=50"))
+    train_policy(request)
+    before = float(read_state(tmp_path / "a")[0]["log_temperature"].exp())
     assert before < 0.9
-    assert after == pytest.approx(before if kept else 0.3, rel=0.01)  # but one step
-    assert yaml.safe_load((tmp_path / "b" / "config.yaml").read_text())["online"]["random_steps"] == 60
+    settings = (*small[:-1], "online.random_steps=60")
+    for out, asked, expected in (("kept", (), before), ("other", ("initial_temperature=0.3",), 0.3)):
+        more = replace(request, out=tmp_path / out, init_from=tmp_path / "a", steps=60)  # learns nothing
+        train_policy(replace(more, settings=(*settings, *asked)))
+        after = float(read_state(tmp_path / out)[0]["log_temperature"].exp())
+        assert after == pytest.approx(expected, rel=0.01)  # but one step
+        assert yaml.safe_load((tmp_path / out / "config.yaml").read_text())["online"]["random_steps"] == 60
 
 
 def test_critics_without_layer_norm_are_not_taken_for_critics_with(tmp_path: Path) -> None:
@@ -230,7 +231,7 @@ def test_a_deterministic_policy_explores(tmp_path: Path) -> None:
 def test_divergence_stops_and_says_what_to_look_at(tmp_path: Path) -> None:
     wild = replace(CONFIG, critic_learning_rate=1e6)
     with pytest.raises(RobolearnError, match=r"training diverged: critic_loss is .*; look at metrics\.csv"):
-        train_online("sac", TASK, tmp_path / "run", 1000, 0, wild, ONLINE)
+        train_online("sac", TASK, tmp_path / "run", 200, 0, wild, ONLINE)
     best = load_policy(tmp_path / "run" / "checkpoints" / "best")
     assert all(torch.isfinite(value).all() for value in best.state_dict().values())
 
@@ -316,7 +317,7 @@ SEEING = replace(ONLINE, num_envs=1, random_steps=8, image_size=16, evaluations=
 def test_a_policy_of_images_learns_resumes_and_is_judged(tmp_path: Path) -> None:
     policy = GaussianPolicyConfig(hidden_sizes=(8,), encoder_channels=(4, 4))
     config = replace(CONFIG, policy=policy, batch_size=4)
-    whole = train_online("sac", "reach-v1", tmp_path / "whole", 24, 0, config, replace(SEEING, evaluations=2))
+    whole = train_online("sac", "reach-v1", tmp_path / "whole", 24, 0, config, SEEING)
     names = set(load_policy(whole["checkpoint"]).spec.observation)
     assert {"proprio", "command"} < names
     assert any(name.startswith("image_") for name in names)

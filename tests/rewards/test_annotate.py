@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +18,6 @@ from robolearn.errors import RobolearnError
 from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.progress import annotated
-
-
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("recorded") / "reach.zarr"
-    collect_episodes(CollectConfig("reach-v1", manner="mixed", image_size=16), path, 4)  # the last one fails
-    return path
-
-
-@pytest.fixture
-def dataset(recorded: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(recorded, tmp_path / "reach.zarr"))
-
-
-@pytest.fixture
-def server() -> Iterator[ModelServer]:
-    server = ModelServer()
-    yield server
-    server.close()
 
 
 def annotate_by_model(dataset: Path, server: ModelServer, tmp_path: Path, *words: str) -> int:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,24 +26,10 @@ from robolearn.rewards.saved import load_reward
 EVERY = 8
 
 
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("recorded") / "reach.zarr"
-    collect_episodes(CollectConfig("reach-v1", manner="mixed", image_size=16), path, 2)
-    return path
-
-
 @pytest.fixture
-def dataset(recorded: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(recorded, tmp_path / "reach.zarr"))
-
-
-@pytest.fixture
-def server() -> Iterator[ModelServer]:
-    server = ModelServer()
+def server(server: ModelServer) -> ModelServer:
     server.reply = answer
-    yield server
-    server.close()
+    return server
 
 
 def answer(body: dict[str, Any]) -> str:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from robolearn.errors import SpecError
 from robolearn.rewards.audit import METRIC_WORDS, AuditEpisode, Gate, Scores, agreement, audit, in_words, spearman
@@ -34,6 +33,8 @@ def progress_of(each: AuditEpisode) -> np.ndarray:
 
 @given(st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5)), min_size=3, max_size=40))
 def test_spearman_is_that_of_scipy(pairs: list[tuple[int, int]]) -> None:
+    from scipy import stats  # slow to import, in every process that collects this file
+
     a, b = (np.array(x, float) for x in zip(*pairs, strict=True))
     mine = spearman(a, b)
     if np.ptp(a) == 0 or np.ptp(b) == 0:
@@ -65,6 +66,8 @@ def test_counting_time_is_found_out_by_the_failures() -> None:
 
 
 def test_a_classifier_that_is_fooled_by_near_misses() -> None:
+    from scipy import stats
+
     known = episodes()
     done = [one.success or one.near_miss for one in known]
     value = [np.full(STEPS, 0.95 if each else 0.05) for each in done]

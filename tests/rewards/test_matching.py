@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import linprog
 
 from robolearn.rewards.matching import (
     DiscountConfig,
@@ -54,6 +53,8 @@ def test_transport_keeps_its_margins_and_its_rewards_add_up_to_its_cost(expert: 
 
 
 def test_transport_is_near_the_exact_one() -> None:
+    from scipy.optimize import linprog  # slow to import, in every process that collects this file
+
     cost = torch.rand(6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     rows = np.kron(np.eye(6), np.ones(5))
     columns = np.kron(np.ones(6), np.eye(5))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy.stats import spearmanr
 from torch import Tensor
 
 from robolearn.errors import SpecError
 from robolearn.rewards import Episodes
+from robolearn.rewards.audit import spearman
 from robolearn.rewards.preference import (
     UNSURE,
     BradleyTerry,
@@ -21,7 +21,7 @@ from robolearn.rewards.preference import (
 )
 from robolearn.rewards.reward_model import initial_weights
 
-FIT = FitConfig(learning_rate=1e-3, batch_size=128, passes=30)
+FIT = FitConfig(learning_rate=3e-3, batch_size=128, passes=12)
 
 
 def hidden(states: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ def hidden(states: Tensor) -> Tensor:
 
 
 def fitted(
-    first: Tensor, second: Tensor, answer: Tensor, sizes: tuple[int, ...] = (96, 96), fit: FitConfig = FIT
+    first: Tensor, second: Tensor, answer: Tensor, sizes: tuple[int, ...] = (48, 48), fit: FitConfig = FIT
 ) -> BradleyTerry:
     with initial_weights(0):
         net = BradleyTerry(first.shape[-1], 3, sizes)
@@ -43,7 +43,11 @@ def reward(net: BradleyTerry, states: Tensor) -> np.ndarray:
         return net(states).mean(-1).numpy()
 
 
-@pytest.mark.parametrize("case", ["500 clean", "2000 clean", "2000 noisy", "2000 noisy, unsure dropped"])
+def rank_agreement(net: BradleyTerry, states: Tensor) -> float:
+    return spearman(reward(net, states), hidden(states).numpy()) or 0.0
+
+
+@pytest.mark.parametrize("case", ["500 clean", "2000 noisy", "2000 noisy, unsure dropped"])
 def test_the_hidden_order_is_recovered(case: str) -> None:
     generator = torch.Generator().manual_seed(0)
     count = int(case.split()[0])
@@ -58,7 +62,7 @@ def test_the_hidden_order_is_recovered(case: str) -> None:
         answer = torch.where(difference.abs() < 0.5, UNSURE, answer)
     states = torch.randn(1000, 6, generator=generator)
     net = fitted(first, second, answer)
-    assert spearmanr(reward(net, states), hidden(states).numpy())[0] >= 0.92
+    assert rank_agreement(net, states) >= 0.92
 
 
 def factors(states: Tensor) -> Tensor:
@@ -86,7 +90,7 @@ def test_herons_rule_survives_a_rescaled_factor_and_a_weighted_sum_does_not() ->
 
     answer = answers(first, second, torch.ones(3))
     assert torch.equal(answers(first, second, scale), answer)
-    net = fitted(first, second, answer, fit=FitConfig(2e-3, passes=40, stop_accuracy=0.995))
+    net = fitted(first, second, answer, fit=FitConfig(1e-2, passes=15, stop_accuracy=0.985))
     truth = answers(a, b, torch.ones(3))
     sure = truth != UNSURE
     said = torch.from_numpy(reward(net, b) > reward(net, a)).long()
@@ -118,7 +122,7 @@ def test_segments_are_judged_by_the_sum_of_their_steps() -> None:
 
     net = fitted(first, second, (total(second) > total(first)).long())
     states = torch.randn(1000, 6, generator=generator)
-    assert spearmanr(reward(net, states), hidden(states).numpy())[0] >= 0.85
+    assert rank_agreement(net, states) >= 0.85
 
 
 def test_members_differ_and_are_independent() -> None:

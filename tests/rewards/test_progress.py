@@ -37,6 +37,7 @@ from robolearn.rewards.stages import (
     training_window,
 )
 
+pytestmark = pytest.mark.xdist_group("progress")  # one process, which trains the network once that many tests ask
 STAGES, FEATURES = 4, 32
 WINDOW = WindowConfig(past=3, gap=5, max_rewind=2)
 NET = ProgressNetConfig(width=64, layers=1, heads=2, dropout=0.0)

@@ -56,7 +56,7 @@ def pictures(seed: int, done: int, far: int, near: int) -> tuple[torch.Tensor, n
     return torch.from_numpy(np.stack(images)), np.arange(len(images)) < done
 
 
-def train(images: torch.Tensor, done: np.ndarray, steps: int = 120) -> SuccessReward:
+def train(images: torch.Tensor, done: np.ndarray, steps: int = 70) -> SuccessReward:
     model = SuccessReward(CONFIG)
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)

@@ -6,7 +6,6 @@ import importlib.util
 import json
 import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from robolearn.cli import run
@@ -23,6 +21,7 @@ from robolearn.errors import CheckpointError, SpecError
 from robolearn.networks.open_clip import OpenClip, OpenClipConfig
 from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.rewards import Episodes
+from robolearn.rewards.audit import spearman
 from robolearn.rewards.fixture import TinyClipConfig, graded_targets, save_untrained, train_tiny_clip
 from robolearn.rewards.fixture_images import ArmImages, any_joints, draw_arms
 from robolearn.rewards.saved import load_reward
@@ -96,17 +95,11 @@ def test_arms_in_any_posture_are_often_at_the_limits_of_their_joints(joint: int)
     assert 0.1 < (drawn == high).mean() < 0.3
 
 
-def test_a_missing_package_is_one_line() -> None:
-    code = (
-        "import sys; sys.modules['open_clip'] = None\n"
-        "from robolearn.errors import CheckpointError\n"
-        "from robolearn.rewards.vlm import VLMConfig, VLMReward\n"
-        "try: VLMReward(VLMConfig(alpha=0.0))\n"
-        "except CheckpointError as error: print(error)\n"
-    )
-    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "pip install robolearn[vlm]" in child.stdout, child.stderr
-    assert child.stdout.count("\n") == 1
+def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "open_clip", None)
+    with pytest.raises(CheckpointError, match=r"pip install robolearn\[vlm\]") as caught:
+        VLMReward(VLMConfig(alpha=0.0))
+    assert "\n" not in str(caught.value)
 
 
 @needs_open_clip
@@ -233,9 +226,9 @@ def gates(directory: Path, arms: ArmImages) -> tuple[float, float, float]:
         reward = rewards_of(directory, arms, f"a robot arm pointing {name}", "a robot arm", 0.0)
         nearness = np.cos(arms.angle - angle)
         near, far = nearness > np.cos(np.pi / 8), nearness < -np.cos(np.pi / 8)
-        rows.append((area_under_roc(reward, near), float(spearmanr(reward, nearness)[0]), area_under_roc(reward, far)))
-    auroc, spearman, opposite = np.mean(rows, axis=0)
-    return float(auroc), float(spearman), float(opposite)
+        rows.append((area_under_roc(reward, near), spearman(reward, nearness) or 0.0, area_under_roc(reward, far)))
+    auroc, ranks, opposite = np.mean(rows, axis=0)
+    return float(auroc), float(ranks), float(opposite)
 
 
 @pytest.fixture(scope="module")
@@ -254,18 +247,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[TinyClipConfi
 @needs_open_clip
 def test_an_untrained_network_knows_nothing(tmp_path: Path) -> None:
     save_untrained(tmp_path)
-    auroc, spearman, _ = gates(tmp_path, draw_arms(np.random.default_rng(99), 600))
+    auroc, ranks, _ = gates(tmp_path, draw_arms(np.random.default_rng(99), 200))
     assert auroc == pytest.approx(0.5, abs=0.06)
-    assert abs(spearman) <= 0.06
+    assert abs(ranks) <= 0.06
 
 
 @needs_open_clip
 def test_a_short_training_already_points_the_right_way(tmp_path: Path) -> None:
     """The fast variant: an arm of one palette is learned in a few seconds."""
     train_tiny_clip(tmp_path, TinyClipConfig(600, 48, 80, 4e-3, palettes=("blue",), any_posture=0.0))
-    auroc, spearman, opposite = gates(tmp_path, draw_arms(np.random.default_rng(99), 200, ("blue",)))
+    auroc, ranks, opposite = gates(tmp_path, draw_arms(np.random.default_rng(99), 200, ("blue",)))
     assert auroc >= 0.80
-    assert spearman >= 0.50
+    assert ranks >= 0.50
     assert opposite <= 0.45
 
 
@@ -274,9 +267,9 @@ def test_a_short_training_already_points_the_right_way(tmp_path: Path) -> None:
 @pytest.mark.timeout(600)
 def test_the_fixture_passes_its_gates(trained: Callable[[TinyClipConfig], Path]) -> None:
     directory = trained(TinyClipConfig())
-    auroc, spearman, opposite = gates(directory, draw_arms(np.random.default_rng(99), 1000))
+    auroc, ranks, opposite = gates(directory, draw_arms(np.random.default_rng(99), 1000))
     assert auroc >= 0.97
-    assert spearman >= 0.96
+    assert ranks >= 0.96
     assert opposite <= 0.10
     assert gates(directory, draw_arms(np.random.default_rng(98), 1000, tuple(UNSEEN_PALETTES)))[0] >= 0.96
     assert gates(directory, draw_arms(np.random.default_rng(97), 1000, bend_rad=(1.7, 2.2)))[0] >= 0.88
@@ -290,13 +283,13 @@ def test_the_baseline_removes_what_it_shares_with_the_goal(tmp_path: Path) -> No
     train_tiny_clip(tmp_path, TinyClipConfig(6000, steps=700, any_posture=0.0), colour_words=True)
     arms = draw_arms(np.random.default_rng(99), 800)
 
-    def spearman(baseline: str, alpha: float) -> float:
+    def rank_agreement(baseline: str, alpha: float) -> float:
         rows = []
         for name, angle in DIRECTIONS.items():
             reward = rewards_of(tmp_path, arms, f"a blue robot arm pointing {name}", baseline, alpha)
-            rows.append(float(spearmanr(reward, np.cos(arms.angle - angle))[0]))
+            rows.append(spearman(reward, np.cos(arms.angle - angle)) or 0.0)
         return float(np.mean(rows))
 
-    plain, removed = spearman("a blue robot arm", 0.0), spearman("a blue robot arm", 0.8)
+    plain, removed = rank_agreement("a blue robot arm", 0.0), rank_agreement("a blue robot arm", 0.8)
     assert removed > plain + 0.1
-    assert spearman("a robot arm", 0.8) == pytest.approx(plain, abs=0.03)  # it does nothing
+    assert rank_agreement("a robot arm", 0.8) == pytest.approx(plain, abs=0.03)  # it does nothing

@@ -6,7 +6,7 @@ import numpy as np
 
 from robolearn.envs.practice_world import PracticeWorld
 from robolearn.policies.gaussian import GaussianPolicy
-from robolearn.recipes.evaluate import EVALUATION_SEED
+from robolearn.recipes.seeds import EVALUATION_SEED
 from robolearn.recipes.training_data import tensors
 
 

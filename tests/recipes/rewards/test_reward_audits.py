@@ -1,0 +1,79 @@
+"""Reward models are audited on datasets, and the page of an audit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from reward_settings import SETTINGS
+
+from robolearn.cli import run
+from robolearn.datasets.edit import split, tag
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.networks.model_directory import read_model_config
+from robolearn.recipes.rewards.audit import NEAR_MISS, audit_dataset
+from robolearn.recipes.rewards.label import label_dataset
+from robolearn.recipes.rewards.training import train_reward
+from robolearn.rewards.features import EncoderConfig
+from robolearn.rewards.saved import load_reward, save_reward
+from robolearn.rewards.success import SuccessConfig, SuccessReward
+
+
+def test_a_success_classifier_is_judged_alike_as_a_column_and_as_a_folder(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its probability is above one half on failures, but never above its threshold."""
+    model = SuccessReward(SuccessConfig(encoder=EncoderConfig(image_height=24, image_width=24)))
+    with torch.no_grad():
+        model.head[-1].weight.zero_()  # type: ignore[union-attr, operator]
+        model.head[-1].bias.fill_(1.0)  # type: ignore[union-attr, operator]
+    save_reward(model, tmp_path / "model")
+    name = label_dataset(dataset, model)["column"]
+    run(["reward", "audit", str(dataset), "--reward", name, str(tmp_path / "model"), "--json"])
+    one, two = json.loads(capsys.readouterr().out)["models"]
+    assert one["false_positive_rate"] == two["false_positive_rate"] == 0.0
+    assert {**one, "name": ""} == {**two, "name": ""}
+
+
+def test_trust_is_gained_on_episodes_that_a_model_was_not_trained_on(
+    dataset: Path, recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wherever they lie: the dataset is a copy of the one of the training."""
+    model = tmp_path / "model"
+    train_reward("hop", recorded, model, SETTINGS)
+    before = read_model_config(model)["provenance"]
+    run(["reward", "audit", str(dataset), "--reward", str(model)])
+    assert "on the 2 of 8 episodes that it was not trained on, kept" in capsys.readouterr().err
+    after = read_model_config(model)["provenance"]["audit"]
+    assert after["progress_spearman"] == pytest.approx(before["audit"]["progress_spearman"])
+    assert (after["missed"], after["dataset"], after["episodes"]) == (before["audit"]["missed"], str(dataset), 2)
+    ids = [info.id for info in ZarrStore.open(dataset).episodes]
+    split(dataset, {tmp_path / "seen.zarr": [ids.index(name) for name in before["train_episodes"]]})
+    run(["reward", "audit", str(tmp_path / "seen.zarr"), "--reward", str(model)])
+    assert "this audit is not kept; audit it on others" in capsys.readouterr().err
+    assert read_model_config(model)["provenance"]["audit"] == after
+
+
+def test_near_misses_are_tagged_or_known_by_progress(dataset: Path, success_model: Path) -> None:
+    failed = [i for i, info in enumerate(ZarrStore.open(dataset).episodes) if not info.success]
+    tag(dataset, failed[:1], {NEAR_MISS: True})
+    tag(dataset, failed[1:], {NEAR_MISS: False})
+    audits = audit_dataset(dataset, {"m": load_reward(success_model)})
+    assert [one.near_miss for one in audits.facts].count(True) == 1
+    assert audits.to_json()["near_misses"] == 1
+
+
+def test_the_page_shows_the_calibration_of_a_classifier_and_the_distances(
+    dataset: Path, success_model: Path, tmp_path: Path
+) -> None:
+    run(["reward", "audit", str(dataset), "--reward", str(success_model), "--out", str(tmp_path)])
+    one = json.loads((tmp_path / "audit.json").read_text())["models"][0]
+    assert sum(row["episodes"] for row in one["calibration"]) == 8
+    page = (tmp_path / "audit.html").read_text()
+    assert f"Calibration of {one['name']}" in page
+    first = one["calibration"][0]
+    assert f"<td class=n>{first['probability']:.2f}</td><td class=n>{first['successes']:.2f}</td>" in page
+    assert 0.0 <= one["dard_distance"] <= 1.0
+    assert f">{one['dard_distance']:.3f}<" in page

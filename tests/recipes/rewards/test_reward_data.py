@@ -1,0 +1,133 @@
+"""What reward models are shown of a dataset, and how that is read."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.envs.tool_env import tool_space
+from robolearn.errors import DatasetError
+from robolearn.recipes.finetune.data import decision_steps
+from robolearn.recipes.rewards.data import RewardData
+from robolearn.recipes.rewards.label import label_dataset
+from robolearn.recipes.rewards.read_ahead import ReadAhead
+from robolearn.recipes.rewards.tool_policy import labelled_buffer
+from robolearn.rewards.saved import load_reward
+from robolearn.specs import ArraySpec
+
+
+def test_lost_images_are_seen_as_the_last_one_before_them(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = RewardData(dataset)
+    whole = data.images(0, "front")
+    lost = np.ones(len(whole), bool)
+    lost[[0, 4, 5]] = False
+    monkeypatch.setattr(data.store, "read_valid", lambda index: {"image_front": lost})
+    seen = data.images(0, "front")
+    np.testing.assert_array_equal(seen[4], whole[3])
+    np.testing.assert_array_equal(seen[5], whole[3])
+    np.testing.assert_array_equal(seen[0], whole[1])
+    np.testing.assert_array_equal(seen[6], whole[6])
+
+
+def test_stages_come_from_predicates_and_annotations_go_first(dataset: Path) -> None:
+    from robolearn.datasets.edit import annotate
+    from robolearn.datasets.store import Annotation
+
+    data = RewardData(dataset)
+    by_task = data.stage_targets(0)
+    assert by_task is not None
+    assert by_task[0] == data.truth(0).stages  # type: ignore[union-attr]
+    length = data.store.episodes[0].length
+    annotate(dataset, 0, [Annotation(0, 5, "go"), Annotation(5, length, "stay")])
+    stages, targets = RewardData(dataset).stage_targets(0)  # type: ignore[misc]
+    assert stages == ("go", "stay")
+    assert targets.stage.tolist() == [0] * 5 + [1] * (length - 5)
+    assert RewardData(dataset).stage_targets(3) is None  # by a failing demonstrator
+
+
+def test_pictures_of_several_cameras_lie_in_memory_that_is_given(dataset: Path) -> None:
+    data = RewardData(dataset)
+    group, cameras = [2, 0, 5], ("wrist", "front")
+    alone = data.episodes(group, cameras)
+    memory = np.full(data.picture_bytes(group, cameras) + 7, 99, np.uint8)
+    given = data.episodes(group, cameras, memory)
+    for camera in cameras:
+        assert torch.equal(given.images[camera], alone.images[camera])
+        assert np.shares_memory(given.images[camera].numpy(), memory)
+    assert len({info.length for info in np.array(data.store.episodes)[group]}) > 1  # so some are padded
+    assert (memory[-7:] == 99).all()
+    assert memory[: given.images["wrist"].numel()].tobytes() == alone.images["wrist"].numpy().tobytes()
+
+
+def on_the_cpu(data: RewardData, cameras: Sequence[str], score: Any, device: torch.device) -> ReadAhead:
+    return ReadAhead(data, cameras, score, torch.device("cpu"))
+
+
+@pytest.mark.slow
+def test_what_is_read_ahead_for_a_gpu_in_processes_becomes_the_same_column(
+    dataset: Path, success_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its way without one: the device is the CPU."""
+    model = load_reward(success_model)
+    here = label_dataset(dataset, model, "success/here")
+    monkeypatch.setattr("robolearn.recipes.rewards.label.device_of", lambda model: torch.device("cuda"))
+    monkeypatch.setattr("robolearn.recipes.rewards.label.ReadAhead", on_the_cpu)
+    monkeypatch.setattr("robolearn.recipes.rewards.read_ahead.GROUP_STEPS", 1)
+    there = label_dataset(dataset, model, "success/there")
+    store = ZarrStore.open(dataset)
+    for index in range(len(store.episodes)):
+        one, two = (store.read(index, [told["column"]])[told["column"]] for told in (here, there))
+        np.testing.assert_allclose(one, two, atol=1e-6)
+    (file,) = (dataset / "image_front").glob("c.0.*")
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(DatasetError, match="field image_front"):
+        label_dataset(dataset, model, "success/damaged")
+
+
+@pytest.mark.slow
+def test_a_dev_shm_without_room_is_told_in_one_line(dataset: Path, success_model: Path) -> None:
+    """In a mount namespace of its own. The locks of the processes lie there; the pictures don't."""
+    small = ["unshare", "-rm", "sh", "-c", 'mount -t tmpfs -o size=4k tmpfs /dev/shm && exec "$@"', "sh"]
+    if shutil.which("unshare") is None or subprocess.run([*small, "true"], check=False).returncode:
+        pytest.skip("no mount namespace can be had here")
+    code = f"""
+import torch
+from pathlib import Path
+from robolearn.errors import DatasetError
+from robolearn.recipes.rewards.data import RewardData
+from robolearn.recipes.rewards.read_ahead import ReadAhead
+if __name__ == "__main__":
+    try:
+        list(ReadAhead(RewardData(Path({str(dataset)!r})), ("front",), len, torch.device("cpu")).run([[0]]))
+    except DatasetError as error:
+        print(error)
+"""
+    child = subprocess.run([*small, sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "give it more room" in child.stdout, child.stderr
+    assert child.stdout.count("\n") == 1
+
+
+def test_neither_outcome_nor_end_reaches_the_learner_and_the_last_state_lasts(dataset: Path) -> None:
+    store = ZarrStore.open(dataset)
+    with store.column_writer("reward/steps", ArraySpec(()), {}) as writer:
+        for index, info in enumerate(store.episodes):
+            writer.write(index, np.arange(info.length, dtype=np.float32))
+    state = labelled_buffer(dataset, "reward/steps", tool_space("reach-v1"), 0.97).state_dict()
+    assert not state["terminated"].any()
+    rewards = state["reward"][state["acted"]]
+    at = decision_steps(store.episodes[0].length)
+    expected = [np.mean(range(a + 1, b + 1)) for a, b in pairwise(at)]
+    np.testing.assert_allclose(rewards[: len(expected)], expected)
+    assert at[-1] <= rewards[len(expected)] <= store.episodes[0].length - 1
+    still = state["observation.state"]
+    np.testing.assert_array_equal(still[len(expected)], still[len(expected) + 1])
