@@ -17,8 +17,8 @@ Batch: TypeAlias = Mapping[str, Tensor]
 
 Of chunks: observation fields, `action` (B, K, A), `action_mask` (B, K) bool, false where the episode had ended or the
 action is not to be imitated. Of transitions: observation fields, the same under `next_<field>`, `action` (B, A), and
-(B,) float32 `reward`, `bootstrap` (0 where the task was over, else 1) and `discount` (of the next value). Of goals, see
-`recipes/goal_data.py`.
+(B,) float32 `reward`, `bootstrap` (0 where the task was over, else 1), `discount` (of the next value) and, online,
+`prior` (1 where the row is of prior data, else 0). Of goals, see `recipes/goal_data.py`.
 """
 
 DataKind: TypeAlias = Literal["chunks", "goals", "transitions"]

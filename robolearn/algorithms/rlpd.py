@@ -2,14 +2,18 @@
 
 Ball et al., "Efficient online reinforcement learning with offline data", ICML 2023: SAC with an ensemble of critics
 that normalise their layers, of which two, drawn anew each time, make the target; many critic updates per step; and
-batches of which one half is prior data (which the recipe mixes). Legend: B batch, E critics, A action; s' next state,
-a' ~ pi(s').
+batches of which one half is prior data (which the recipe mixes). Legend: B batch, D its rows of prior data, E critics,
+A action; s' next state, a' ~ pi(s').
 
     Z      = 2 of E critics, without replacement
     y      = r + discount * bootstrap * (min_{e in Z} Q'_e(s', a') - alpha * log pi(a' | s'))
     critic = mean over B, sum over E of (Q_e(s, a) - y)^2              `utd` times
     actor  = mean of alpha * log pi(a | s) - mean_e Q_e(s, a)          once after them, on the last batch
     alpha  = mean of -log(alpha) * (log pi(a | s) + target_entropy)    with the actor
+
+Where prior data are demonstrations, the actor may also be held to them by `cloning_weight` times the mean over D of
+|mode of pi(s) - a|^2 (Nair et al., "Overcoming exploration in reinforcement learning with demonstrations", ICRA 2018,
+eq. 5, without its filter). The paper's experiments with rare rewards take one critic for Z, not two.
 
 Differences: only the critics of Z are computed for the target; the target entropy is -A/2, as in the paper's code and
 in SERL, and the temperature begins at 1. An episode that was truncated bootstraps. Without prior data, begun with the
@@ -58,6 +62,7 @@ class RLPDConfig:
     initial_temperature: float = 1.0
     target_entropy_per_action: float = -0.5  # times A
     backup_entropy: bool = True  # whether the target counts the entropy of the next action
+    cloning_weight: float = 0.0  # of the distance to the actions of prior data in the loss of the actor
     max_shift_px: int = 2  # random shift of images, where the policy sees some; 0 for none
 
 
@@ -131,7 +136,15 @@ class RLPD:
         action, log_prob = self.actor.draw(state, noise)
         value = self.critic(state, action).mean(0)
         loss = (self.log_temperature.exp().detach() * log_prob - value).mean()
+        if self.config.cloning_weight:
+            loss = loss + self.config.cloning_weight * self._distance_to_prior(state, batch)
         return loss, log_prob.detach(), {"actor_loss": loss.detach(), "entropy": -log_prob.detach().mean()}
+
+    def _distance_to_prior(self, state: Tensor, batch: Batch) -> Tensor:
+        """Mean over the rows of prior data, which a batch that does not tell is made of."""
+        distance = (self.actor.mode(state) - self.actor.normalized_action(batch["action"])).square().sum(-1)
+        prior = batch.get("prior", torch.ones_like(distance))
+        return (prior * distance).sum() / prior.sum().clamp_min(1.0)
 
     def temperature_loss(self, log_prob: Tensor) -> tuple[Tensor, Metrics]:
         """Raises the temperature where the entropy -log_prob is below its target."""

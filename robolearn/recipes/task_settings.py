@@ -53,7 +53,7 @@ SETTINGS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "tool:peg_insert-v1": {
         "sac": PRECISE,
-        "rlpd": (*PRECISE, "utd=5"),
+        "rlpd": (*PRECISE, "utd=5", "num_sampled_critics=1", "cloning_weight=0.1"),
     },
 }
 """By task and algorithm, in the words of `--set`."""

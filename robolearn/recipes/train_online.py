@@ -39,7 +39,7 @@ from robolearn.recipes.environments import REWARDS, is_gym, make_environments, s
 from robolearn.recipes.judge import judge, summary
 from robolearn.recipes.run import Run, read_state
 from robolearn.recipes.seeds import EVALUATION_SEED
-from robolearn.recipes.training_data import FrozenTrunk, tensors
+from robolearn.recipes.training_data import FrozenTrunk, mixed, tensors
 from robolearn.recipes.training_loop import (
     AVERAGE,
     SAVES,
@@ -267,6 +267,11 @@ def _check(
         raise SpecError(
             f"reward is {online.reward!r}, and offline data of a twin are worth 1 at a success; leave one of them out"
         )
+    if getattr(settings, "cloning_weight", 0.0) and offline_data is None:
+        raise SpecError(
+            f"setting cloning_weight is {settings.cloning_weight:g}, which holds the policy to demonstrations; give "
+            "them by --offline-data, or set it to 0"
+        )
     least = min(online.evaluation_episodes, online.evaluations, online.average, online.num_envs, online.num_steps)
     if min(online.random_steps, online.warmup_steps) < 0 or online.replay_capacity < 2:
         raise SpecError(
@@ -306,13 +311,8 @@ def _batch(
         return tensors(collector.sample(updates * size, rng), "cpu")
     share = online.offline_fraction or len(offline) / (len(offline) + len(collector))
     prior = round(size * share)
-    parts = [(collector.sample(updates * (size - prior), rng), size - prior)] if prior < size else []
-    parts += [(offline.sample(updates * prior, rng), prior)] if prior else []
-    batch = {}
-    for name in parts[0][0]:
-        rows = [part[name].reshape(updates, share, *part[name].shape[1:]) for part, share in parts]
-        batch[name] = np.concatenate(rows, axis=1).reshape(updates * size, *rows[0].shape[2:])
-    return tensors(batch, "cpu")
+    own = collector.sample(updates * (size - prior), rng) if prior < size else {}
+    return tensors(mixed(updates, own, offline.sample(updates * prior, rng) if prior else {}), "cpu")
 
 
 def _evaluate(policy: TrainablePolicy, task: str, online: OnlineConfig, device: str) -> dict[str, float]:

@@ -298,6 +298,18 @@ def tensors(batch: Mapping[str, NDArray], device: str) -> Batch:
     return {name: torch.from_numpy(values).to(device) for name, values in batch.items()}
 
 
+def mixed(updates: int, own: Mapping[str, NDArray], prior: Mapping[str, NDArray]) -> dict[str, NDArray]:
+    """The rows of so many updates, each with its share of own experience, then its share of prior data, and `prior`
+    (B,) that tells which is which. Either may be empty."""
+    parts = [
+        {**rows, "prior": np.full(len(rows["reward"]), value, np.float32)}
+        for rows, value in ((own, 0.0), (prior, 1.0))
+        if rows
+    ]
+    shares = {name: [part[name].reshape(updates, -1, *part[name].shape[1:]) for part in parts] for name in parts[0]}
+    return {name: np.concatenate(rows, axis=1).reshape(-1, *rows[0].shape[2:]) for name, rows in shares.items()}
+
+
 def check_reward(store: ZarrStore, reward: str, discount: float | None = None) -> None:
     """Raise DatasetError for a column of progress, which reaches a learner as a difference alone, and of how sure of
     success a classifier is, which does as decisions. Raise SpecError for a shaped one where the

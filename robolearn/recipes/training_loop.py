@@ -146,7 +146,7 @@ def _wanted(name: str, value: Any) -> str:
         return "" if value >= 1 else "at least 1"
     if name.endswith(SIZES):
         return "" if min(value, default=1) >= 1 else "sizes of at least 1"
-    if name.endswith("learning_rate"):
+    if name.endswith("learning_rate") or name == "cloning_weight":
         return "" if 0.0 <= value < math.inf else "at least 0"
     if name in ("push_scale", "initial_temperature"):
         return "" if 0.0 < value < math.inf else "a number above 0"

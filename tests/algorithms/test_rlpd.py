@@ -45,6 +45,20 @@ def test_the_losses_equal_a_float64_reference() -> None:
     torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-6)
 
 
+def test_the_actor_is_held_to_the_actions_of_prior_data_alone() -> None:
+    free, held = make(), make(cloning_weight=0.5)
+    batch, eps = transitions(), noise(SIZE, 2)
+    prior = (torch.arange(SIZE) % 3 == 0).float()
+    with torch.no_grad():
+        away = held.actor.mode(held.actor.features(batch)) - held.actor.normalized_action(batch["action"])
+    wanted = free.actor_loss(batch, eps)[0] + 0.5 * away.square().sum(-1)[prior == 1].mean()
+    torch.testing.assert_close(held.actor_loss({**batch, "prior": prior}, eps)[0], wanted)
+    nobodys = held.actor_loss({**batch, "prior": torch.zeros(SIZE)}, eps)[0]
+    torch.testing.assert_close(nobodys, free.actor_loss(batch, eps)[0])
+    everybodys = held.actor_loss({**batch, "prior": torch.ones(SIZE)}, eps)[0]
+    torch.testing.assert_close(held.actor_loss(batch, eps)[0], everybodys)
+
+
 def test_the_actor_moves_once_in_utd_updates() -> None:
     rlpd = make()
     moved = []

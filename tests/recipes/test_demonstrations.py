@@ -99,7 +99,9 @@ def test_each_update_has_its_share_of_demonstrations(
     config = RLPDConfig(**{**SMALL, "batch_size": 64}, utd=3)
     online = OnlineConfig(offline_fraction=fraction)
     batch = _batch(collector, prior, config, online, np.random.default_rng(0))
-    mine = (batch["action"] == 0.5).all(-1).reshape(3, 64).double().mean(1)
+    mine = (batch["action"] == 0.5).all(-1).reshape(3, 64)
+    assert (batch["prior"].reshape(3, 64) == (~mine).float()).all()
+    mine = mine.double().mean(1)
     if wanted is None:  # as if the buffer held them too
         wanted = len(prior) / (len(prior) + 40)
     assert mine.tolist() == pytest.approx([1 - wanted] * 3, abs=1 / 64)

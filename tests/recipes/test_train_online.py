@@ -261,6 +261,8 @@ def test_divergence_stops_and_says_what_to_look_at(tmp_path: Path) -> None:
         ({"settings": ("online.replay_capacity=1",)}, SpecError, "replay_capacity 1"),
         ({"settings": ("online.processes=3",)}, SpecError, "processes is 3"),
         ({"task": "pusch-v1", "settings": ("online.processes=2",)}, RobolearnError, "push-v1"),
+        ({"algorithm": "rlpd", "settings": ("cloning_weight=0.1",)}, SpecError, "give them by --offline-data"),
+        ({"algorithm": "rlpd", "settings": ("cloning_weight=-1",)}, SpecError, "cloning_weight is -1"),
         ({"algorithm": "rlpd", "settings": ("num_sampled_critics=20",)}, SpecError, "at most num_critics, 10"),
         ({"algorithm": "rlpd", "settings": ("num_sampled_critics=0",)}, SpecError, "num_sampled_critics is 0"),
         ({"algorithm": "iql", "settings": ("expectile=1.5",)}, SpecError, "expectile is 1.5"),

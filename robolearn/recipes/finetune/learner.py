@@ -36,7 +36,7 @@ from robolearn.recipes.finetune.interventions import add_human_steps
 from robolearn.recipes.finetune.prepare import PRETRAINED, buffer_config
 from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.recipes.run import RESUME_FILE, Run, read_state
-from robolearn.recipes.training_data import tensors
+from robolearn.recipes.training_data import mixed, tensors
 from robolearn.recipes.training_loop import AVERAGE, initialise, mean_follows, scalars, statistics_of
 from robolearn.rewards.intervention import InterventionConfig, intervention_reward
 
@@ -155,13 +155,7 @@ class Learner:
         if self._offline is None:
             return tensors(new, self.config.compute.device)
         prior = self._offline.sample(updates * old, rng)
-        mixed = {
-            name: np.concatenate(
-                [v.reshape(updates, -1, *v.shape[1:]), prior[name].reshape(updates, -1, *v.shape[1:])], axis=1
-            ).reshape(updates * size, *v.shape[1:])
-            for name, v in new.items()
-        }
-        return tensors(mixed, self.config.compute.device)
+        return tensors(mixed(updates, new, prior), self.config.compute.device)
 
     def _publish(self) -> None:
         """Hand out the policy: whole or not at all."""

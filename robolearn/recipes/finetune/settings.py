@@ -113,6 +113,8 @@ class FinetuneConfig:
                 f"{self.algorithm} cannot go on with networks of {self.pretrained_by}; {self.pretrained_by} goes with "
                 f"{' or '.join(GOES_ON[self.pretrained_by])}, or set pretrained_by"
             )
+        if self.rlpd.cloning_weight and self.online != "symmetric":
+            raise SpecError("rlpd.cloning_weight holds the policy to the old data; it wants online=symmetric")
         if rule.ratio and not discount < rule.ratio <= 1.0:
             raise SpecError(
                 f"intervention ratio is {rule.ratio:g}, the discount {discount:g}; it has to lie above the discount "
