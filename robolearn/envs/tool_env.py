@@ -20,11 +20,13 @@ from robolearn.envs.spaces import box, observation_space
 from robolearn.envs.tool_space import DECISION_TICKS, ToolSpace
 from robolearn.types import Observation
 
+PLACELESS = ("peg_insert-v1", "pick_place-v1", "stack-v1")  # one thing's place from another decides, wherever they are
+
 
 def tool_space(task_id: str) -> ToolSpace:
     """Of one task, in the box that practice keeps to."""
     limits = PracticeConfig()
-    return ToolSpace([task_id], limits.tool_low, limits.tool_high)
+    return ToolSpace([task_id], limits.tool_low, limits.tool_high, placeless=task_id in PLACELESS)
 
 
 class ToolEnv(gymnasium.Env[Any, NDArray]):

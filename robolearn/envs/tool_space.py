@@ -36,22 +36,31 @@ class ToolSpace:
 
     A command (5,) is a place [m], a yaw [rad] and a gripper position, held by a tool that points down.
 
-    `state` (S,): place of the tool, how far its command is ahead, commanded yaw, opening of the gripper, and from the
-    tool to the first body, from that to the second and so on. Where things are grasped, also how each is turned (cos
-    and sin of four times the yaw, for a square looks the same after a quarter). Where they are carried, that is told
-    from the body before, of the first from the tool, and there is also how far the gripper's command is ahead, how each
-    body leans (its upright axis along x and y), and again how far it is, as the tanh of its share of NEAR_M:
-    millimetres matter there, and a network that sees the whole table hardly sees them. `task` (T,): one-hot; or
-    `instruction` (E,): the task's sentence as a vector (`policies/instruction.py`).
+    `state` (S,): place of the tool, in a `placeless` space its height alone; how far its command is ahead, commanded
+    yaw, opening of the gripper, and from the tool to the first body, from that to the second and so on. Where things
+    are grasped, also how each is turned (cos and sin of four times the yaw, for a square looks the same after a
+    quarter). Where they are carried, that is told from the body before, of the first from the tool, and there is also
+    how far the gripper's command is ahead, how each body leans (its upright axis along x and y), and again how far it
+    is, as the tanh of its share of NEAR_M: millimetres matter there, and a network that sees the whole table hardly
+    sees them. `task` (T,): one-hot; or `instruction` (E,): the task's sentence as a vector (`policies/instruction.py`).
 
     An action (A,) in [-1, 1] moves the commanded place by up to STEP_M a tick on each axis, the yaw by up to TURN_RAD.
     Where things are grasped, its last entry moves the gripper; where they are carried it is where the gripper is to go,
     from closed to open: noise does not add up there, and what is held stays held.
     """
 
-    def __init__(self, task_ids: Sequence[str], low: Sequence[float], high: Sequence[float], encoder: str = "") -> None:
+    def __init__(
+        self,
+        task_ids: Sequence[str],
+        low: Sequence[float],
+        high: Sequence[float],
+        encoder: str = "",
+        placeless: bool = False,
+    ) -> None:
         """low, high: box [m] that the commanded place stays in. encoder: of the instructions; empty: the tasks are told
-        apart by their number. Raises SpecError when the tasks share no scene."""
+        apart by their number. placeless: where on the table the tool is is not told, so that what is learned in one
+        place holds in another; for tasks about things and one another. Raises SpecError when the tasks share no scene.
+        """
         self.tasks: list[Task] = [make_task(name) for name in task_ids]
         first = self.tasks[0]
         for task in self.tasks:
@@ -69,7 +78,8 @@ class ToolSpace:
         action = ArraySpec((len(names),), unit="share", names=tuple(names), low=tuple(-v for v in one), high=one)
         # entries of the tool, and of each body
         self._own, self._each = (9, 10) if self.carries else (8, 5) if self.grasps else (8, 3)
-        size = self._own + self._each * len(self.bodies)
+        self._placeless = placeless
+        size = self._own + self._each * len(self.bodies) - 2 * placeless
         told = {INSTRUCTION: instruction_spec(encoder)} if encoder else {TASK: ArraySpec((len(self.tasks),))}
         fields = {"state": ArraySpec((size,)), **told}
         self.interface = InterfaceSpec(fields, action, first.control_hz / DECISION_TICKS)
@@ -135,11 +145,11 @@ class ToolSpace:
                     parts += [lean(turn), np.tanh((there - here) / NEAR_M)]
                     yaw = yaw_of(turn)
             here = there
-        return np.concatenate(parts).astype(np.float32)
+        return np.concatenate(parts).astype(np.float32)[2 * self._placeless :]
 
     def scene(self, state: NDArray[np.float32], index: int) -> NDArray[np.float32]:
         """What success is judged by (N, ...), of states (N, S) at a task: where things are, not where the arm is; the
-        gripper's opening too where things are grasped; and the task."""
+        gripper's opening too where things are grasped; and the task. Not of a placeless space."""
         bodies = state[:, self._own :].reshape(len(state), len(self.bodies), self._each)
         things = bodies[..., :5].reshape(len(state), -1).copy()
         things[:, :3] += state[:, :3]

@@ -10,7 +10,7 @@ import pytest
 
 from robolearn.algorithms.rlpd import RLPDConfig
 from robolearn.datasets.replay_buffer import ReplayBuffer
-from robolearn.envs.tool_env import ToolEnv, tool_space
+from robolearn.envs.tool_env import PLACELESS, ToolEnv, tool_space
 from robolearn.envs.tool_space import DECISION_TICKS, STEP_M
 from robolearn.errors import SpecError
 from robolearn.policies.gaussian import GaussianPolicyConfig
@@ -56,6 +56,23 @@ def test_the_expert_succeeds_and_an_episode_ends_in_the_middle_of_a_decision() -
             over, ticks = terminated or truncated, info["stamp_ns"] // 50_000_000
         assert info["success"]
         assert ticks < env._env.task.max_steps
+
+
+@pytest.mark.parametrize("task_id", PLACELESS)
+def test_where_things_carried_to_one_another_are_is_not_told(task_id: str) -> None:
+    space = tool_space(task_id)
+    names = ("proprio", "pose_tool", *(f"pose_{body}" for body in space.bodies))
+    with contextlib.closing(ToolEnv(task_id)) as env:
+        told = env.reset(seed=0)[0]["state"]
+        assert told.shape == space.interface.observation["state"].shape
+        facts = {name: values.copy() for name, values in env._env.twin.observe(names).items()}
+        command = env._command.copy()
+    for change, same in ((np.array([0.05, -0.03, 0.0]), True), (np.array([0.0, 0.0, 0.05]), False)):
+        moved = {n: v.copy() for n, v in facts.items()}
+        for name in names[1:]:
+            moved[name][:3] += change
+        elsewhere = space.state(moved, command + np.pad(change, (0, 2)))
+        assert np.allclose(elsewhere, told, atol=1e-5) == same
 
 
 def test_demonstrations_do_the_task_again(dataset: Path) -> None:
