@@ -1,8 +1,8 @@
 """For every test: Ctrl-C means what it means on a terminal, also where the whole run was started in the background; a
 property may take the time that it takes, for a busy machine proves nothing; and a process computes in one thread, for
 others run beside it, and threads that wait for a core in vain take it from those that work. The longest tests begin
-first. A test that runs processes in real time gets a second try, which the summary shows: a machine that stood still
-for a moment fails nobody, what fails twice does."""
+first, before all those in the one browser. A test that runs processes in real time gets a second try, which the summary
+shows: a machine that stood still for a moment fails nobody, what fails twice does."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import pytest
 import robolearn.twin  # noqa: F401, settles which OpenGL is used before a test imports mujoco
 
 HERE = Path(__file__).parent
+BROWSER = "chromium"  # fixture of tests that run one after the other
 LONGEST = ("test_readme.py", "test_demo.py", "test_walkthrough.py")
 REAL_TIME = ("hardware", "nodes", "recipes", "ros", "serving", "web", "test_cli.py", "test_readme.py")
 
@@ -30,7 +31,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    items.sort(key=lambda item: (BROWSER not in getattr(item, "fixturenames", ()), item.path.name not in LONGEST))
     for item in items:
         if item.path.is_relative_to(HERE) and item.path.relative_to(HERE).parts[0] in REAL_TIME:
             item.add_marker(pytest.mark.flaky(reruns=1))
