@@ -247,7 +247,19 @@ def reward_write(
     client = Endpoint(asked.config(temperature=1.0))
     config = WritingConfig(method, candidates, rounds, form)
     settings, online = replace(SETTINGS, steps=steps), OnlineRewardConfig(episode_steps=episode_steps)
-    answer = write_reward(task, client, out, config, settings, online, seed, 10, workers, timeout_s, ask_person, say)
+    answer = write_reward(
+        task,
+        client,
+        out,
+        config,
+        settings,
+        online,
+        seed,
+        workers=workers,
+        timeout_s=timeout_s,
+        ask=ask_person,
+        tell=say,
+    )
     if json:
         print_json({**answer, **spent(client)})
     else:

@@ -177,8 +177,9 @@ class ReplayBuffer:
         slot = (self._next - 2) % self.config.capacity
         total = 0.0
         if not self._terminated[slot]:
-            known = self.config.unfinished
-            total = worth_of_a_cut(self._reward[self._acted], self.config.discount) if known is None else known
+            known, acted = self.config.unfinished, self._acted[: self._filled]
+            seen = self._reward[: self._filled][acted]
+            total = worth_of_a_cut(seen, self.config.discount) if known is None else known
         while self._acted[slot] and self._return[slot] == -np.inf:
             total = float(self._reward[slot]) + self.config.discount * total
             self._return[slot] = total

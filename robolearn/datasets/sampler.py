@@ -261,7 +261,7 @@ class Sampler:
         self._terminated[final] = [info.terminated or (counts and bool(info.success)) for info in infos]
         if config.reward == SUCCESS:
             self._reward[final] = [bool(info.success) for info in infos]
-        if config.reward != SUCCESS:
+        else:
             self._reward = self._read_vectors(store, [config.reward])[config.reward].astype(np.float32)
         # The observation after a step is the next one; where the task was over, none is needed.
         follows = (steps < self._last) & seen[np.minimum(steps + 1, self._last)]

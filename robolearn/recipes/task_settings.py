@@ -53,7 +53,10 @@ SETTINGS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "tool:peg_insert-v1": {
         "sac": PRECISE,
-        "rlpd": (*PRECISE, "utd=5", "num_sampled_critics=1", "cloning_weight=0.1"),
+        "rlpd": (*PRECISE, "utd=5", "num_sampled_critics=1"),
     },
 }
 """By task and algorithm, in the words of `--set`."""
+
+WITH_DEMONSTRATIONS: dict[str, dict[str, tuple[str, ...]]] = {"tool:peg_insert-v1": {"rlpd": ("cloning_weight=0.1",)}}
+"""More of them, where there are demonstrations to learn from."""

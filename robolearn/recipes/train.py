@@ -14,7 +14,7 @@ from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import SpecError, UnknownNameError
 from robolearn.networks.devices import usable_device
 from robolearn.recipes.run import read_run_config
-from robolearn.recipes.task_settings import SETTINGS
+from robolearn.recipes.task_settings import SETTINGS, WITH_DEMONSTRATIONS
 from robolearn.recipes.train_offline import train_offline
 from robolearn.recipes.train_online import OnlineConfig, train_online
 from robolearn.recipes.training_data import seen_spec
@@ -51,7 +51,8 @@ class TrainRequest:
         """Settings that the task wants, below the request's own."""
         if self.task is None or self.resume is not None:
             return ()
-        return SETTINGS.get(self.task, {}).get(self.algorithm, ())
+        tables = [SETTINGS] if self.offline_data is None else [SETTINGS, WITH_DEMONSTRATIONS]
+        return tuple(each for table in tables for each in table.get(self.task, {}).get(self.algorithm, ()))
 
     @property
     def remark(self) -> str:

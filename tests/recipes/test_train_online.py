@@ -305,6 +305,13 @@ def test_a_training_begins_with_what_its_task_wants(task: str, algorithm: str) -
     )
 
 
+def test_the_peg_is_learned_without_demonstrations_too() -> None:
+    """What holds to demonstrations is begun with only where there are some."""
+    request = TrainRequest("rlpd", task="tool:peg_insert-v1")
+    assert configure(request)[0].cloning_weight == 0
+    assert configure(replace(request, offline_data=Path("demos.zarr")))[0].cloning_weight > 0
+
+
 def test_a_policy_that_answers_nan_ends_the_training_with_what_to_look_at(tmp_path: Path) -> None:
     wild = replace(CONFIG, critic_learning_rate=1e30, actor_learning_rate=1e30)
     with pytest.raises(
