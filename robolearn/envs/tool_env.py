@@ -1,11 +1,13 @@
 """A task of the twin for a policy that moves the tool: what practice sees and does (`tool_space.py`), in episodes.
 
 An arm's joints hide what is simple about most tasks. Here the policy sees places relative to the tool, moves the tool
-and decides a few times a second, as SERL's policies do.
+and decides a few times a second, as SERL's policies do; or it sees pictures and where the tool is, as on a robot for
+which nobody tells where things are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -31,15 +33,30 @@ def tool_space(task_id: str) -> ToolSpace:
 
 class ToolEnv(gymnasium.Env[Any, NDArray]):
     """`RobotEnv` with the observation field `state` and the actions of `ToolSpace`; a step is DECISION_TICKS control
-    ticks or what is left of the episode, its reward their sum. The arguments are those of RobotEnv."""
+    ticks or what is left of the episode, its reward their sum.
+
+    cameras: size (H, W) by name of those that are seen, in the fields `image_<name>`; `state` then tells of the tool
+    alone. The other arguments are those of RobotEnv.
+    """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 5}  # noqa: RUF012, Gymnasium's own form
 
-    def __init__(self, task_id: str, render_mode: str | None = None, **world: Any) -> None:
-        self._env = RobotEnv(task_id, None if render_mode else {}, privileged=True, render_mode=render_mode, **world)
+    def __init__(
+        self,
+        task_id: str,
+        render_mode: str | None = None,
+        cameras: Mapping[str, tuple[int, int]] | None = None,
+        **world: Any,
+    ) -> None:
+        drawn, seen = cameras or (None if render_mode else {}), bool(cameras)
+        self._env = RobotEnv(task_id, drawn, privileged=True, show_cameras=seen, render_mode=render_mode, **world)
         self.render_mode = render_mode
         self._space = tool_space(task_id)
-        fields = {"state": self._space.interface.observation["state"]}
+        shown = self._env.interface.observation
+        self._images = tuple(name for name in shown if name.startswith("image_"))
+        state = self._space.interface.observation["state"]
+        self._size = self._space.own_entries if self._images else state.shape[0]
+        fields = {"state": replace(state, shape=(self._size,)), **{name: shown[name] for name in self._images}}
         self.interface = replace(self._space.interface, observation=fields)
         self.observation_space = observation_space(fields, flat=False)
         self.action_space: spaces.Box = box(self.interface.action)
@@ -73,4 +90,5 @@ class ToolEnv(gymnasium.Env[Any, NDArray]):
         self._env.close()
 
     def _observe(self, facts: Observation) -> Observation:
-        return {"state": self._space.state(facts, self._command)}
+        state = self._space.state(facts, self._command)
+        return {"state": state[: self._size], **{name: facts[name] for name in self._images}}

@@ -79,13 +79,18 @@ class ToolSpace:
         # entries of the tool, and of each body
         self._own, self._each = (9, 10) if self.carries else (8, 5) if self.grasps else (8, 3)
         self._placeless = placeless
-        size = self._own + self._each * len(self.bodies) - 2 * placeless
+        size = self.own_entries + self._each * len(self.bodies)
         told = {INSTRUCTION: instruction_spec(encoder)} if encoder else {TASK: ArraySpec((len(self.tasks),))}
         fields = {"state": ArraySpec((size,)), **told}
         self.interface = InterfaceSpec(fields, action, first.control_hz / DECISION_TICKS)
 
     def index(self, task_id: str) -> int:
         return [task.id for task in self.tasks].index(task_id)
+
+    @property
+    def own_entries(self) -> int:
+        """How many entries of a state tell of the tool alone; they come first."""
+        return self._own - 2 * self._placeless
 
     def command_of(self, joints: NDArray) -> NDArray[np.float64]:
         """The command (5,) of commanded joints (J,)."""

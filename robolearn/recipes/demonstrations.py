@@ -25,7 +25,7 @@ from robolearn.errors import DatasetError, SpecError
 from robolearn.networks.normalizer import FieldStatistics
 from robolearn.policies.gaussian import vector_spec
 from robolearn.recipes.environments import TOOL, make_environments, twin_task
-from robolearn.recipes.finetune.data import read_recorded
+from robolearn.recipes.finetune.data import decision_steps, read_recorded
 from robolearn.recipes.training_data import (
     FrozenTrunk,
     Outcomes,
@@ -113,11 +113,13 @@ def demonstrations(
         raise DatasetError(f"{dataset} has {len(usable)} episodes of {', '.join(sorted(tasks)) or own}; wanted {own}")
     if reward == SUCCESS:
         check_outcomes(dataset, store, usable, outcomes)
-    if task != own:
-        buffer = _of_tool(dataset, own, spec, ReplayBufferConfig(2, num_steps, discount), usable, reward)
-        return buffer, buffer_statistics(buffer)
     if not states:
-        buffer = _relative(dataset, store, spec, ReplayBufferConfig(2, num_steps, discount), usable, reward, trunk)
+        _check_images(dataset, store, spec)
+        config = ReplayBufferConfig(2, num_steps, discount)
+        if task == own:
+            buffer = _relative(dataset, store, spec, config, usable, reward, trunk)
+        else:
+            buffer = _of_tool(dataset, store, own, spec, config, usable, reward, trunk)
         statistics = buffer_statistics(buffer)
         return buffer, {name: each for name, each in statistics.items() if len(spec.observation[name].shape) == 1}
     held = {name: field for name, field in store.spec.fields.items() if name in spec.observation}
@@ -139,22 +141,51 @@ def buffer_statistics(*buffers: ReplayBuffer) -> dict[str, FieldStatistics]:
     return answer
 
 
+def _check_images(dataset: Path, store: Store, spec: InterfaceSpec) -> None:
+    """Raises DatasetError where the pictures that the policy is to see are not there, or of another size."""
+    for name, field in spec.observation.items():
+        if not name.startswith("image_"):
+            continue
+        if name not in store.spec.fields:
+            raise DatasetError(f"{dataset} has no {name}, which the policy is to see; collect demonstrations with it")
+        (height, width, _), wanted = store.spec.fields[name].shape, field.shape[0]
+        if (height, width) != field.shape[:2]:
+            raise DatasetError(
+                f"{dataset} has {name} of {height} x {width} pixels, the policy is to see {wanted} x {wanted}; set "
+                f"online.image_size={height}, or collect demonstrations with --image-size {wanted}"
+            )
+
+
 def _of_tool(
-    dataset: Path, task: str, spec: InterfaceSpec, config: ReplayBufferConfig, usable: list[int], reward: str
+    dataset: Path,
+    store: Store,
+    task: str,
+    spec: InterfaceSpec,
+    config: ReplayBufferConfig,
+    usable: list[int],
+    reward: str,
+    trunk: FrozenTrunk | None,
 ) -> ReplayBuffer:
     """Steps of the tool; the reward is 1 for the one that ends a success."""
     if reward != SUCCESS:
         raise SpecError(f"{TOOL}{task} reads demonstrations as worth their success; leave the reward {reward} away")
     space = tool_space(task)
+    size = spec.observation["state"].shape[0]
+    images = [name for name in spec.observation if name.startswith("image_")]
     read = read_recorded([dataset], space, usable)
-    buffer = ReplayBuffer(spec, replace(config, capacity=sum(len(each.states) for each in read) + 2 * len(read)))
+    capacity = sum(len(each.states) for each in read) + 2 * len(read)
+    buffer = ReplayBuffer(trunk.spec(spec) if trunk else spec, replace(config, capacity=capacity))
     for episode in read:
         states, actions = episode.decisions(space)
-        buffer.begin({"state": states[0]})
+        at = decision_steps(len(episode.states))
+        pictures = {name: rows[at] for name, rows in store.read(episode.index, images).items()}
+        seen = {"state": states[:, :size], **(trunk.seen(pictures) if trunk else pictures)}
+        shown = [{name: rows[step] for name, rows in seen.items()} for step in range(len(at))]
+        buffer.begin(shown[0])
         for step, action in enumerate(actions):
             last = step == len(actions) - 1
             over = last and (episode.terminated or episode.success)
-            buffer.append(action, float(over and episode.success), {"state": states[step + 1]}, over, last and not over)
+            buffer.append(action, float(over and episode.success), shown[step + 1], over, last and not over)
     return buffer
 
 

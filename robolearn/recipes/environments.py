@@ -124,12 +124,10 @@ def make_environments(
         return GymVectorEnv(task, num_envs, render=bool(render))
     render_mode = "rgb_array" if render else None
     if task.startswith(TOOL):
-        if cameras:
-            raise SpecError(f"{task} shows no images; leave the prefix {TOOL} away")
         from robolearn.envs.tool_env import ToolEnv
 
         world = {"engine": engine, "randomization": randomization, "stochasticity": stochasticity}
-        return OneByOne(partial(ToolEnv, twin_task(task), render_mode, **world), num_envs)
+        return OneByOne(partial(ToolEnv, twin_task(task), render_mode, cameras, **world), num_envs)
     from robolearn.envs.robot_env import RobotEnv
     from robolearn.envs.vector_env import RobotVectorEnv
 

@@ -58,6 +58,7 @@ from robolearn.recipes.training_loop import (
     scalars,
     statistics_of,
 )
+from robolearn.specs import InterfaceSpec
 
 LOG_STEPS = 500
 RANDOM_STEPS, BY_ORIGIN = 100, -1
@@ -163,7 +164,7 @@ def train_online(
             if resume is None and init_from is not None:
                 check_spec(init_from, spec, task)
             source = resume or init_from
-            statistics = statistics_of(source) if source else _widest(statistics, _random_statistics(task))
+            statistics = statistics_of(source) if source else _widest(statistics, _random_statistics(task, spec))
             learner = made(spec, statistics, settings, seed, compute.device, compute.wrapper())
         columns = (*made.metrics, *EPISODE_COLUMNS, *EVALUATION_COLUMNS)
         facts = {"step": 0.0, "wall_s": 0.0, "best_return": -np.inf}
@@ -333,8 +334,9 @@ def _widest(demonstrated: Statistics | None, explored: Statistics) -> Statistics
     }
 
 
-def _random_statistics(task: str) -> Statistics:
-    """Of random actions in a twin; the state of a gym environment goes in as it is."""
+def _random_statistics(task: str, spec: InterfaceSpec) -> Statistics:
+    """Of random actions in a twin, whose pictures are not drawn for it: of a vector that is seen in part, the part is
+    its beginning. The state of a gym environment goes in as it is."""
     if is_gym(task):
         return {}
     with contextlib.closing(make_environments(task, JUDGES)) as envs:
@@ -343,7 +345,9 @@ def _random_statistics(task: str) -> Statistics:
         rng = np.random.default_rng(0)
         for _ in range(steps):
             collector.step(random_actions(collector.interface.action, collector.num_envs, rng))
-        return buffer_statistics(*collector.buffers)
+        found = buffer_statistics(*collector.buffers)
+    seen = {name: range(field.shape[0]) for name, field in spec.observation.items() if len(field.shape) == 1}
+    return {name: found[name].select(entries) for name, entries in seen.items()}
 
 
 def _state(learner: Algorithm, kept: TrainablePolicy, collector: AnyCollector) -> dict[str, torch.Tensor]:

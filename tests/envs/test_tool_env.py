@@ -10,14 +10,16 @@ import pytest
 
 from robolearn.algorithms.rlpd import RLPDConfig
 from robolearn.datasets.replay_buffer import ReplayBuffer
+from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.tool_env import PLACELESS, ToolEnv, tool_space
 from robolearn.envs.tool_space import DECISION_TICKS, STEP_M
-from robolearn.errors import SpecError
+from robolearn.errors import DatasetError, SpecError
 from robolearn.policies.gaussian import GaussianPolicyConfig
 from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.demonstrations import demonstrations
-from robolearn.recipes.environments import make_environments
+from robolearn.recipes.environments import make_environments, seen_environments
 from robolearn.recipes.evaluate import evaluate_policy
+from robolearn.recipes.finetune.data import decision_steps
 from robolearn.recipes.train_online import OnlineConfig, train_online
 
 TASK = "reach-v1"
@@ -96,18 +98,53 @@ def test_demonstrations_do_the_task_again(dataset: Path) -> None:
             first = end + 1
 
 
+def test_pictures_take_the_place_of_things(tmp_path: Path) -> None:
+    path = tmp_path / "seen.zarr"
+    collect_episodes(CollectConfig(task=TASK, image_size=16), path, 1, seed=0)
+    recorded = ZarrStore.open(path).read(0, ["image_front", "image_wrist"])
+    with contextlib.closing(seen_environments(f"tool:{TASK}", 1, 16)) as envs:
+        shown, _ = envs.reset(seed=[0])
+        assert set(shown) == {"state", *recorded}
+        with contextlib.closing(make_environments(f"tool:{TASK}", 1)) as blind:
+            whole = blind.reset(seed=[0])[0]["state"]
+        size = shown["state"].shape[1]
+        assert size < whole.shape[1]
+        np.testing.assert_allclose(shown["state"], whole[:, :size])
+        moved, _, _, _, _ = envs.step(np.ones(envs.interface.action.shape, np.float32)[None])
+        assert (moved["image_wrist"] != shown["image_wrist"]).any()
+
+        buffer, statistics = demonstrations(path, f"tool:{TASK}", envs.interface, 0.9, 1)
+        assert isinstance(buffer, ReplayBuffer)
+        assert set(statistics) == {"state"}
+        state = buffer.state_dict()
+        at = decision_steps(len(recorded["image_front"]))
+        for name, pictures in recorded.items():
+            np.testing.assert_array_equal(state[f"observation.{name}"][: len(at)], pictures[at])
+            jpeg = np.abs(pictures[0].astype(int) - shown[name][0]).mean()
+            assert jpeg < 10  # the same scene, by a codec that loses a little
+    other = contextlib.closing(seen_environments(f"tool:{TASK}", 1, 32))
+    with other as envs, pytest.raises(DatasetError, match=r"set online\.image_size=16, or"):
+        demonstrations(path, f"tool:{TASK}", envs.interface, 0.9, 1)
+
+
 def test_what_does_not_fit_is_told(dataset: Path) -> None:
-    with pytest.raises(SpecError, match="shows no images"):
-        make_environments(f"tool:{TASK}", 1, cameras={"front": (16, 16)})
+    with (
+        contextlib.closing(seen_environments(f"tool:{TASK}", 1, 16)) as envs,
+        pytest.raises(DatasetError, match="no image_front"),
+    ):
+        demonstrations(dataset, f"tool:{TASK}", envs.interface, 0.9, 1)
     with contextlib.closing(make_environments(f"tool:{TASK}", 1)) as envs, pytest.raises(SpecError, match="reward"):
         demonstrations(dataset, f"tool:{TASK}", envs.interface, 0.9, 1, reward="proprio")
 
 
 @pytest.mark.slow  # the statistics of random actions take seconds
-def test_trains_from_demonstrations_and_is_judged_there(dataset: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("image_size", [0, 16])
+def test_trains_from_demonstrations_and_is_judged_there(image_size: int, tmp_path: Path) -> None:
+    dataset = tmp_path / "reach.zarr"
+    collect_episodes(CollectConfig(task=TASK, image_size=image_size), dataset, 2, seed=0)
     policy = GaussianPolicyConfig(hidden_sizes=(8,))
     config = RLPDConfig(policy=policy, critic_hidden_sizes=(8,), batch_size=8, utd=1, num_critics=2)
-    online = OnlineConfig(random_steps=4, evaluation_episodes=1, evaluations=1)
+    online = OnlineConfig(image_size=image_size, random_steps=4, evaluation_episodes=1, evaluations=1)
     train_online("rlpd", f"tool:{TASK}", tmp_path / "run", 8, 0, config, online, offline_data=dataset)
     answer = evaluate_policy(tmp_path / "run" / "checkpoints" / "latest", f"tool:{TASK}", 2)
     assert answer["episodes"] == 2

@@ -89,7 +89,7 @@ def test_values_of_old_episodes_are_kept_whole_and_follow_a_dataset_that_grows(
 
     monkeypatch.setattr("robolearn.recipes.finetune.image_judge._scored", score)
     monkeypatch.setattr("robolearn.recipes.finetune.image_judge.load_models", lambda config: [])
-    one = Recorded(np.zeros((4, 3), np.float32), np.zeros((4, 2), np.bool_), np.zeros((5, 5)), 0, True, True)
+    one = Recorded(np.zeros((4, 3), np.float32), np.zeros((4, 2), np.bool_), np.zeros((5, 5)), 0, 0, True, True)
     for count in (2, 2, 1, 3):
         found = score_old(FinetuneConfig("push-v1"), tmp_path, [], [one] * count)
         assert [float(episode.values[0, 0]) for episode in found] == list(range(count))  # type: ignore[index]

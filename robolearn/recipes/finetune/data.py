@@ -33,6 +33,7 @@ class Recorded:
     states: NDArray[np.float32]  # (T, S)
     reached: NDArray[np.bool_]  # (T, tasks): whether the goal of a task is reached
     commands: NDArray[np.float64]
+    index: int  # in its dataset
     task: int  # that it was recorded for
     success: bool
     terminated: bool  # it did not just run out of time
@@ -86,7 +87,7 @@ def _read(store: Store, index: int, fields: Sequence[str], space: ToolSpace, tas
     states = np.stack([space.state(fact, commands[step]) for step, fact in enumerate(facts)])
     reached = np.stack([each.judge(episode).success for each in space.tasks], axis=1)
     info = store.episodes[index]
-    return Recorded(states, reached, commands, task, bool(info.success), bool(info.terminated))
+    return Recorded(states, reached, commands, index, task, bool(info.success), bool(info.terminated))
 
 
 def labelled_frames(episodes: Sequence[Recorded], space: ToolSpace) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
