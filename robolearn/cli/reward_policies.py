@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -223,6 +224,7 @@ def reward_write(
 
     eureka goes by the task's metric. icpl films what each policy does and asks you for the best and the worst;
     text2reward asks you what the policy does wrong. Answers are lines of standard input, so a file may give them.
+    An interrupted run goes on where it was, when it is begun again as it was.
 
     Example: robolearn reward write reach-v1 --endpoint-model qwen --out runs/written
 
@@ -258,6 +260,7 @@ def reward_write(
         workers=workers,
         timeout_s=timeout_s,
         ask=ask_person,
+        ask_again=not sys.stdin.isatty(),
         tell=say,
     )
     if json:

@@ -79,6 +79,11 @@ class Endpoint:
         self._counting = threading.Lock()
 
     @property
+    def model(self) -> str:
+        """Who answers."""
+        return self.config.model
+
+    @property
     def requests(self) -> int:
         """Requests sent so far, those that were tried again too."""
         return self._http.requests

@@ -5,8 +5,14 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +24,7 @@ from robolearn.envs.humanoid import made_for_clip
 from robolearn.errors import RobolearnError, SpecError
 from robolearn.policies.checkpoint import read_config
 from robolearn.recipes.rewards import online
+from robolearn.recipes.rewards.journal import JOURNAL
 from robolearn.recipes.rewards.online import SETTINGS, OnlineRewardConfig, learn_from, learn_from_model
 from robolearn.recipes.rewards.write import RESULT_FILE, TrainingJob, task_text, train_candidate, write_reward
 from robolearn.rewards.code.client import CannedClient
@@ -150,35 +157,66 @@ def terms(**term: object) -> str:
     return "```json\n" + json.dumps({"terms": [{"kind": "distance", "weight": 1.0, "scale": 2.0, **term}]}) + "\n```"
 
 
-def test_a_written_reward_is_trained_in_a_process_of_its_own_and_failures_are_told(tmp_path: Path) -> None:
-    good = terms(quantity="tool", target=[0.0, 0.0, 0.5])
-    client = CannedClient([["no reward at all", terms(quantity="elbow"), good]])
-    out, told = tmp_path / "written", list[str]()
-    config, learner = WritingConfig(candidates=3, rounds=1), settings(20)
-    answer = write_reward("point_up-v1", client, out, config, learner, TINY, judged_episodes=1, tell=told.append)
-    rows = json.loads((out / RESULT_FILE).read_text())
-    assert (answer["candidates"], answer["failed"]) == (3, 2)
-    assert [row["number"] for row in rows] == [3, 1, 2]
-    assert [bool(row["error"]) for row in rows] == [False, True, True]
-    assert rows[0]["metric"] == answer["metric"]
-    assert answer["reward"] == rows[0]["reward"]
-    assert "the quantity 'elbow' is unknown" in rows[2]["error"]
-    assert told == [f"reward 3: metric {answer['metric']:.3f}"]
-    for words, message in (({"out": out}, "exists and is not empty"), ({"timeout_s": 0.0}, "more than 0 s")):
-        with pytest.raises(RobolearnError, match=message):
-            write_reward("point_up-v1", client, **{"out": tmp_path / "new", "config": config, **words})
-    assert not (tmp_path / "new").exists()
+ANSWERS = [
+    ["no reward at all", terms(quantity="elbow"), terms(quantity="tool", target=[0.0, 0.0, 0.5])],
+    [terms(quantity="tool", target=[0.1, 0.0, 0.4])],
+]
 
-    privileged = replace(learner, policy=replace(learner.policy, privileged=True))
-    run = tmp_path / "here"  # as there: what comes out hangs on the job alone
-    job = TrainingJob(
-        "point_up-v1", rows[0]["reward"], "parameters", SandboxConfig(), str(run), "", privileged, TINY, 0, 1
+
+def write(client: CannedClient, out: Path, steps: int = 20, tell: Callable[[str], None] = print) -> dict[str, Any]:
+    config = WritingConfig(candidates=3, rounds=2)
+    return write_reward("point_up-v1", client, out, config, settings(steps), TINY, judged_episodes=1, tell=tell)
+
+
+def test_written_rewards_are_trained_in_processes_and_go_on_where_they_were_killed(tmp_path: Path) -> None:
+    out, told = tmp_path / "written", list[str]()
+    program = (
+        f"from test_online_reward import *\nif __name__ == '__main__': write(CannedClient(ANSWERS), Path({str(out)!r}))"
     )
-    result = train_candidate(job)
-    assert result["metric"] == rows[0]["metric"]
-    assert len(result["traces"]["0_distance_tool"]) == 2
+    journal = out / JOURNAL
+    with subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parent) as process:
+        while process.poll() is None and not (journal.is_file() and b'"answers 2"' in journal.read_bytes()):
+            time.sleep(0.01)
+        process.kill()  # while the training of the second round begins
+    assert process.returncode == -signal.SIGKILL
+    assert [row["number"] for row in json.loads((out / RESULT_FILE).read_text())] == [3, 1, 2]
+    (out / "run_004").mkdir(exist_ok=True)  # as one leaves it that is killed later,
+    (out / "run_004" / "config.yaml").touch()
+    with journal.open("ab") as file:
+        file.write(b'{"what": "training 4", "as')  # or later still
+
+    answer = write(CannedClient([]), out, tell=told.append)  # which has no answers left
+    rows = json.loads((out / RESULT_FILE).read_text())
+    metrics = {row["number"]: row["metric"] for row in rows}
+    assert told == [f"{out}: goes on after 1 training", f"reward 4: metric {metrics[4]:.3f}"]
+    assert (answer["candidates"], answer["failed"]) == (4, 2)
+    assert sorted(metrics) == [1, 2, 3, 4]
+    assert [bool(row["error"]) for row in rows] == [False, False, True, True]
+    assert rows[0]["metric"] == answer["metric"] == max(metrics[3], metrics[4])
+    assert answer["reward"] == rows[0]["reward"]
+    assert "the quantity 'elbow' is unknown" in rows[3]["error"]
+
+    learner = settings(20)
+    privileged = replace(learner, policy=replace(learner.policy, privileged=True))
     weights = Path("checkpoints/latest/weights.safetensors")
-    assert (run / weights).read_bytes() == (out / rows[0]["run"] / weights).read_bytes()
+    for row in rows[:2]:  # in one process, and never interrupted: what comes out hangs on the job alone
+        run = tmp_path / row["run"]
+        job = TrainingJob(
+            "point_up-v1", row["reward"], "parameters", SandboxConfig(), str(run), "", privileged, TINY, 0, 1
+        )
+        result = train_candidate(job)
+        assert result["metric"] == row["metric"]
+        assert len(result["traces"]["0_distance_tool"]) == 2
+        assert (run / weights).read_bytes() == (out / row["run"] / weights).read_bytes()
+
+    told.clear()
+    assert write(CannedClient([]), out, tell=told.append) == answer  # there is nothing left to do
+    assert told == [f"{out}: goes on after 2 trainings"]
+    with pytest.raises(RobolearnError, match=r"written was begun with steps 20, not with 30; begin it again as it was"):
+        write(CannedClient([]), out, 30)
+    with pytest.raises(SpecError, match="more than 0 s"):
+        write_reward("point_up-v1", CannedClient([]), tmp_path / "new", WritingConfig(), timeout_s=0.0)
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_author_is_told_every_quantity_with_its_size() -> None:

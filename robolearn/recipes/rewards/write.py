@@ -2,14 +2,17 @@
 
 The loop of `rewards/code/loop.py` with closed parameters or sandboxed code, and SAC in the twin as the training, each
 in a process of its own. The metric is the task's own success and progress, which no candidate sees; a method that asks
-a person gets films instead. Legend: N environments, T steps of an episode.
+a person gets films instead. The loop hangs on nothing but what comes to it, answers and trainings; these lie in a
+journal, so that one that was interrupted is run through again without asking or training anew.
+Legend: N environments, T steps of an episode.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from numpy.typing import NDArray
 from robolearn.algorithms.sac import SACConfig
 from robolearn.errors import RobolearnError
 from robolearn.recipes.evaluate import evaluate_policy
+from robolearn.recipes.rewards.journal import ClientOnce, Journal, asking_once
 from robolearn.recipes.rewards.online import SETTINGS, OnlineRewardConfig, Played, learn_from, require_rounds
 from robolearn.recipes.rewards.workers import Failure, cores, require_work, work_each
 from robolearn.rewards.code.candidate import Candidate, Training
@@ -77,64 +81,87 @@ def write_reward(
     workers: int | None = None,
     timeout_s: float = TIMEOUT_S,
     ask: Ask = nobody,
+    ask_again: bool = False,
     tell: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Write `out/candidates.json`, best first, a run of each candidate that could be trained, and `out/films/` for a
-    method that asks a person.
+    method that asks a person. In an `out` that was begun so, go on: what came already is neither asked nor trained.
 
     workers: trainings at a time, one a core by default; what comes out does not hang on it. timeout_s: of a training.
+    ask_again: whether what a person answered before is asked again, for it is answered by a file, from its beginning.
     tell: called with a line about each. The answer has `reward` (what was written), `metric` (success, and below it
     mean progress; None where a person judges), `checkpoint`, `candidates` and `failed`. Raises RobolearnError when no
-    candidate could be trained, and SpecError for settings that fit no training.
+    candidate could be trained, or `out` holds something else, and SpecError for settings that fit no training.
     """
-    if out.exists() and any(out.iterdir()):
-        raise RobolearnError(f"{out} exists and is not empty; name another folder")
     require_rounds(settings, online)
     workers = cores() if workers is None else workers
     require_work(workers, timeout_s)
     text = task_text(task_id)
     settings = replace(settings, policy=replace(settings.policy, privileged=True))
     by_person = method_of(config.method).by_person
-    films = out / "films"
-    (films if by_person else out).mkdir(parents=True, exist_ok=True)
+    begun = {
+        "task": task_id,
+        "model": client.model,
+        "writing": asdict(replace(config, candidates=config.per_round)),
+        "learner": asdict(settings),
+        "online": asdict(online),
+        "seed": seed,
+        "judged_episodes": judged_episodes,
+    }
+    with Journal(out, begun) as journal:
+        films = out / "films"
+        if by_person:
+            films.mkdir(exist_ok=True)
+        if trained := journal.count("training"):
+            tell(f"{out}: goes on after {trained} {'training' if trained == 1 else 'trainings'}")
 
-    def training(number: int, result: Any) -> Training | str:
-        if isinstance(result, Failure):
-            return result.why
-        traces = {name: np.array(values) for name, values in result["traces"].items()}
-        film = str(films / f"{number:03d}.mp4") if by_person else ""
-        return Training(traces, result["metric"], str(out / f"run_{number:03d}"), film)
+        def training(number: int, came: Mapping[str, Any]) -> Training | str:
+            if "failed" in came:
+                return str(came["failed"])
+            traces = {name: np.array(values) for name, values in came["traces"].items()}
+            film = str(films / f"{number:03d}.mp4") if by_person else ""
+            return Training(traces, came["metric"], str(_run(out, number)), film)
 
-    def told(number: int, result: Any) -> None:
-        outcome = training(number, result)
-        how = f"failed: {outcome}" if isinstance(outcome, str) else outcome.film or f"metric {outcome.metric:.3f}"
-        tell(f"reward {number}: {how}")
+        def train(rewards: Mapping[int, str]) -> dict[int, Training | str]:
+            came = {number: journal.came(f"training {number}", reward) for number, reward in rewards.items()}
 
-    def train(rewards: Mapping[int, str]) -> dict[int, Training | str]:
-        jobs = {
-            number: TrainingJob(
-                task_id,
-                reward,
-                config.form,
-                config.sandbox,
-                str(out / f"run_{number:03d}"),
-                str(films / f"{number:03d}.mp4") if by_person else "",
-                settings,
-                online,
-                seed,
-                judged_episodes,
-            )
-            for number, reward in rewards.items()
-        }
-        results = work_each(train_candidate, jobs, workers, timeout_s, told)
-        return {number: training(number, result) for number, result in results.items()}
+            def done(number: int, result: Any) -> None:
+                came[number] = {"failed": result.why} if isinstance(result, Failure) else result
+                journal.add(f"training {number}", rewards[number], came[number])
+                outcome = training(number, came[number])
+                how = (
+                    f"failed: {outcome}" if isinstance(outcome, str) else outcome.film or f"metric {outcome.metric:.3f}"
+                )
+                tell(f"reward {number}: {how}")
 
-    def keep(candidates: list[Candidate]) -> None:
-        partial = out / f".{RESULT_FILE}"
-        partial.write_text(json.dumps([_row(one) for one in candidates], indent=1) + "\n", encoding="utf-8")
-        partial.replace(out / RESULT_FILE)
+            jobs = {
+                number: TrainingJob(
+                    task_id,
+                    rewards[number],
+                    config.form,
+                    config.sandbox,
+                    str(_run(out, number)),
+                    str(films / f"{number:03d}.mp4") if by_person else "",
+                    settings,
+                    online,
+                    seed,
+                    judged_episodes,
+                )
+                for number, before in came.items()
+                if before is None
+            }
+            for number in jobs:
+                shutil.rmtree(_run(out, number), ignore_errors=True)  # a training that was interrupted begins anew
+            work_each(train_candidate, jobs, workers, timeout_s, done)
+            return {number: training(number, each) for number, each in came.items()}
 
-    found = write_rewards(client, text, train, config, ask, keep)
+        def keep(candidates: list[Candidate]) -> None:
+            partial = out / f".{RESULT_FILE}"
+            partial.write_text(json.dumps([_row(one) for one in candidates], indent=1) + "\n", encoding="utf-8")
+            partial.replace(out / RESULT_FILE)
+
+        told = ask if ask_again else asking_once(ask, journal)
+        found = write_rewards(ClientOnce(client, journal), text, train, config, told, keep)
     best = found[0] if found else None
     if best is None or best.training is None:
         why = f"; the first: {best.error}" if best else ""
@@ -146,6 +173,10 @@ def write_reward(
         "candidates": len(found),
         "failed": sum(one.training is None for one in found),
     }
+
+
+def _run(out: Path, number: int) -> Path:
+    return out / f"run_{number:03d}"
 
 
 def train_candidate(job: TrainingJob) -> dict[str, Any]:

@@ -18,6 +18,11 @@ class Message(TypedDict):
 class ChatClient(Protocol):
     """Answers chats. Raises RobolearnError, in one line, when it cannot."""
 
+    @property
+    def model(self) -> str:
+        """Who answers."""
+        ...
+
     def answers(self, messages: Sequence[Message], count: int) -> list[str]:
         """`count` independent answers to one chat."""
         ...
@@ -25,6 +30,8 @@ class ChatClient(Protocol):
 
 class CannedClient:
     """Hands out prepared answers round by round and keeps what it was asked; proves a loop without a network."""
+
+    model = "canned"
 
     def __init__(self, rounds: Sequence[Sequence[str]]) -> None:
         self._rounds = [list(one) for one in rounds]
