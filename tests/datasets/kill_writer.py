@@ -12,6 +12,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -57,17 +58,18 @@ def in_child(work: Callable[[int], None], kill_after_s: float | None) -> tuple[i
         return len(pipe.read()), os.WIFSIGNALED(status)
 
 
-def die_before(number: int) -> None:
-    """Arrange for this process to kill itself before its `number`-th change of a file."""
+def die_before(number: int, thread: str = "") -> None:
+    """Arrange for this process to kill itself before its `number`-th change of a file, by a thread of that name."""
     changes, opening = 0, os.open
 
     def dying(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             nonlocal changes
             reads = function is opening and not args[1] & (os.O_WRONLY | os.O_RDWR)
-            changes += not reads  # of blocks there are more with every episode: the kills would never catch up
-            if changes == number and not reads:
-                os.kill(os.getpid(), signal.SIGKILL)
+            if not reads and threading.current_thread().name.startswith(thread):
+                changes += 1  # of blocks there are more with every episode: with reads the kills would never catch up
+                if changes == number:
+                    os.kill(os.getpid(), signal.SIGKILL)
             return function(*args, **kwargs)
 
         return call

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import kill_writer
 import numpy as np
 import pytest
 import torch
+from kill_recorder import EPISODES
 from robolearn_msgs.msg import EpisodeEvent, Reward, StageProgress
 from robolearn_nodes import convert, topics
 from sensor_msgs.msg import Image, JointState
 
+from robolearn.datasets.repair import repair
 from robolearn.datasets.verify import verify
 from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.errors import DatasetError
+from robolearn.recipes.graph import free_domain_id
 from robolearn.rewards import Episodes
 from robolearn.rewards.progress import ProgressConfig, ProgressReward
 from robolearn.rewards.saved import save_reward
@@ -98,6 +106,39 @@ def test_what_is_said_of_an_episode_is_kept_with_it(graph: Any, tmp_path: Path) 
         said = heard[int(stamps[row])]
         assert (values[row], sure[row]) == pytest.approx((said.value, said.confidence), abs=1e-6)
     assert (sure > 0).sum() <= len(scored)
+
+
+@pytest.mark.parametrize(
+    "kills", [3, pytest.param(40, marks=[pytest.mark.slow, pytest.mark.timeout(600)])], ids=["some", "many"]
+)
+def test_of_an_episode_a_killed_recorder_leaves_all_that_was_said_or_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: int
+) -> None:
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
+    monkeypatch.setenv("PYTHONPATH", str(Path(kill_writer.__file__).parent), prepend=os.pathsep)
+    dataset, script = tmp_path / "d.zarr", Path(__file__).with_name("kill_recorder.py")
+    done = subprocess.run(
+        [sys.executable, script, dataset, "0", str(kills)], capture_output=True, text=True, timeout=500, check=False
+    )
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["killed"] * kills + ["ended"], done.stderr
+    store = ZarrStore.open(dataset)
+    assert list(store.columns) == ["confidence/online_toy-abc", "progress/online_toy-abc"]
+    had = []
+    for index, info in enumerate(store.episodes):
+        there = [column.has(info.id, info.start, info.stop) for column in store.columns.values()]
+        for (name, has), said in zip(zip(store.columns, there, strict=True), (1.0, float(info.id)), strict=True):
+            if has:
+                np.testing.assert_array_equal(store.read(index, [name])[name], np.full(info.length, said, np.float32))
+            else:
+                with pytest.raises(DatasetError, match=f"{name} has no values for episode {info.id}"):
+                    store.read(index, [name])
+        assert there[0] >= there[1]  # no value without its confidence
+        had.append(all(there))
+    assert not all(had[:-EPISODES])  # some were killed in time,
+    assert all(had[-EPISODES:])  # and whoever comes after them is not held up
+    assert all("was not finished" in problem for problem in verify(dataset).problems)
+    repair(dataset, "salvage")
+    assert verify(dataset).ok
 
 
 @pytest.mark.slow
