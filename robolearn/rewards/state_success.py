@@ -1,13 +1,14 @@
 """Success classifier of vectors: is the task done in this state?
 
-What `success.py` is for images: one logit, half of each batch successes, a threshold chosen on held-out episodes for a
-stated false-positive rate, and decisions by m frames in a row (`success.decisions`). An ensemble, whose least sure
-member decides, because a learner looks for the states that a single one is wrong about. Legend: N frames, S state.
+What `success.py` is for images: one logit, half of each batch successes, a threshold chosen on held-out failures,
+episode by episode as they would be decided, for a stated false-positive rate, and decisions by m frames in a row
+(`success.decisions`). An ensemble, whose least sure member decides, because a learner looks for the states that a
+single one is wrong about. Legend: N frames, T steps of an episode, S state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -18,9 +19,9 @@ from torch import Tensor, nn
 
 from robolearn.networks.ensemble import EnsembleMLP
 from robolearn.rewards.reward_model import initial_weights, version_of
-from robolearn.rewards.success import area_under_roc, balanced_rows, threshold_for
+from robolearn.rewards.success import balanced_rows, decision_strength, episode_threshold, threshold_in_words
 
-MIN_FOUND = 0.8  # of the frames of success, whatever false-positive rate that takes
+MIN_FOUND = 0.8  # of the successes, whatever false-positive rate that takes
 
 
 @dataclass(frozen=True)
@@ -74,19 +75,25 @@ class StateSuccess(nn.Module):
         return self.probability(state) > self.config.threshold
 
 
-def train_state_success(
-    train: tuple[NDArray[np.float32], NDArray[np.bool_]],
-    held_out: tuple[NDArray[np.float32], NDArray[np.bool_]],
-    config: StateSuccessConfig,
-    false_positive_rate: float,
-) -> tuple[StateSuccess, Mapping[str, float]]:
-    """Train on vectors (N, S) with their labels (N,), and choose the threshold on the held-out ones: for that rate, or,
-    where few successes would be found then (some failures look like one), for a share MIN_FOUND of them.
+@dataclass(frozen=True)
+class Chosen:
+    """How the threshold does on the episodes that it was chosen on."""
 
-    The second answer tells how it did on those: `area_under_roc`, `threshold`, `false_positive_rate` and
-    `true_positive_rate`. Raises SpecError where a side is empty, or the rate cannot be shown by so few failures.
-    """
-    state, done = train
+    threshold: float
+    failed: int  # episodes
+    called_done: int  # of those
+    succeeded: int
+    found: int  # of those
+
+    def __str__(self) -> str:
+        words = threshold_in_words(self.threshold, self.called_done, self.failed)
+        return f"finds {self.found} of {self.succeeded} held-out successes, {words}"
+
+
+def train_state_success(
+    state: NDArray[np.float32], done: NDArray[np.bool_], config: StateSuccessConfig
+) -> StateSuccess:
+    """Train on vectors (N, S) with their labels (N,). Raises SpecError where a side is empty."""
     std = np.maximum(state.std(0), 0.01 * float(state.std(0).max()))
     config = replace(config, size=state.shape[1], mean=tuple(map(float, state.mean(0))), std=tuple(map(float, std)))
     model = StateSuccess(config)
@@ -102,16 +109,32 @@ def train_state_success(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    probability = model.probability(held_out[0])
-    strict = threshold_for(probability, held_out[1], false_positive_rate)
-    found = float(np.quantile(probability[held_out[1]], 1.0 - MIN_FOUND))
-    threshold = max(min(strict, found), 0.5)
-    chosen = StateSuccess(replace(config, threshold=threshold))
-    chosen.load_state_dict(model.state_dict())
-    above = probability > threshold
-    return chosen.eval(), {
-        "area_under_roc": area_under_roc(probability, held_out[1]),
-        "threshold": threshold,
-        "false_positive_rate": float(above[~held_out[1]].mean()),
-        "true_positive_rate": float(above[held_out[1]].mean()),
-    }
+    return model.eval()
+
+
+def choose_threshold(
+    model: StateSuccess,
+    failed: Sequence[NDArray[np.float32]],
+    succeeded: Sequence[NDArray[np.float32]],
+    consecutive: int,
+    false_positive_rate: float,
+) -> Chosen:
+    """Give the model the least threshold, of at least one half, at which no larger share of the failed episodes, (T, S)
+    each, is called done by `consecutive` frames in a row; or, where few successes would be found then (some failures
+    look like one), that at which a share MIN_FOUND of them is. Without failures it stays what it is.
+
+    succeeded: the frames of each success, one or more, that are done. It is found where all of them count.
+    """
+    strength = np.array([_strength(model, states, consecutive) for states in failed])
+    least = np.array([_strength(model, states, len(states)) for states in succeeded])
+    if len(failed):
+        strict = episode_threshold(strength, false_positive_rate)
+        threshold = max(min(strict, float(np.quantile(least, 1.0 - MIN_FOUND))), 0.5)
+        model.config = replace(model.config, threshold=threshold)
+    threshold = model.config.threshold
+    called, found = int((strength > threshold).sum()), int((least > threshold).sum())
+    return Chosen(threshold, len(strength), called, len(least), found)
+
+
+def _strength(model: StateSuccess, states: NDArray[np.float32], consecutive: int) -> float:
+    return float(decision_strength(torch.from_numpy(model.probability(states))[None], consecutive)[0])

@@ -12,9 +12,9 @@ say of it is told; calibration is measured. Legend: N images, B episodes, T step
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import exp, lgamma, log, log1p
+from math import ceil, exp, lgamma, log, log1p
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,6 +26,8 @@ from robolearn.errors import SpecError
 from robolearn.networks.augmentation import random_shift
 from robolearn.rewards.features import EncoderConfig, make_encoder
 from robolearn.rewards.reward_model import Episodes, Kind, RewardOutput, initial_weights, masked, version_of
+
+CHOSEN_SHARE = 1 / 3  # of the failed episodes, that the threshold is chosen on
 
 
 @dataclass(frozen=True)
@@ -149,19 +151,22 @@ def rate_bound(found: int, count: int) -> float:
     return high
 
 
-def threshold_for(probability: NDArray, done: NDArray[np.bool_], false_positive_rate: float) -> float:
-    """Least threshold that at most this share of the held-out frames without success exceeds.
+def set_aside(failed: Sequence[int], rng: np.random.Generator) -> list[int]:
+    """Of failed episodes those that the threshold is chosen on and nothing is learned from; none where there are fewer
+    than two."""
+    mixed = rng.permutation(failed).tolist()
+    return mixed[: max(round(len(mixed) * CHOSEN_SHARE), 1)] if len(mixed) > 1 else []
 
-    With n failures nothing below 1 / n can be promised, so a smaller rate is a SpecError.
-    """
-    negative = np.sort(probability[~done])[::-1]
-    if len(negative) * false_positive_rate < 1.0:
-        need = int(np.ceil(1.0 / false_positive_rate))
-        raise SpecError(
-            f"{len(negative)} held-out failures cannot show a false-positive rate of {false_positive_rate:g}; "
-            f"give {need} or more"
-        )
-    return float(negative[int(len(negative) * false_positive_rate)])
+
+def threshold_in_words(threshold: float, found: int, count: int) -> str:
+    """Of `count` failed episodes that it was chosen on, `found` are called done: what that says of others."""
+    if not count:
+        return f"threshold {threshold:g}, for no failed episode is left to choose it on"
+    percent = ceil(round(100 * rate_bound(found, count), 3))
+    return (
+        f"threshold {threshold:.3f}: {found} of {count} failed episodes are called done, which says "
+        f"below {percent} % of all at 95 % confidence"
+    )
 
 
 def area_under_roc(score: NDArray, done: NDArray[np.bool_]) -> float:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +25,22 @@ from robolearn.envs.twin_cell import TwinCell
 from robolearn.errors import DatasetError, SpecError, UnknownNameError
 from robolearn.policies.checkpoint import load_policy
 from robolearn.recipes.finetune import learner as learning
+from robolearn.recipes.finetune import prepare as preparing
 from robolearn.recipes.finetune.collector import WEIGHTS, Collector, open_replay, weights_file
 from robolearn.recipes.finetune.interventions import Interventions, critics_of
 from robolearn.recipes.finetune.judges import ErringJudge, Frames, TrueJudge
-from robolearn.recipes.finetune.prepare import offline_buffer, old_episodes
+from robolearn.recipes.finetune.prepare import (
+    CLASSIFIER,
+    check_judge,
+    offline_buffer,
+    old_episodes,
+    prepare_judge,
+    recorded,
+)
 from robolearn.recipes.finetune.recipe import practise
 from robolearn.recipes.finetune.settings import FinetuneConfig, InterventionsConfig
 from robolearn.recipes.train import read_settings, with_settings
+from robolearn.rewards.state_success import StateSuccessConfig
 from robolearn.types import ActionSource, EpisodeOutcome
 
 STEPS = 60
@@ -72,6 +83,32 @@ def test_every_decision_is_kept_with_its_verdict_and_the_truth(in_turns: Path) -
     assert (np.abs(first["action"][:-1]) <= 1).all()
     assert (first["verdict"] == first["truth"]).all()
     assert (in_turns / "report.html").read_text().count("<svg") == 2
+
+
+def test_the_classifier_is_judged_by_episodes_that_it_has_not_seen(
+    folder: Path, demos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(small_config(STEPS), reward="success")
+    push, back = recorded(config, [], demos)
+    failed = [replace(push, states=push.states[:-each], success=False) for each in (20, 22, 24)]
+    monkeypatch.setattr(preparing, "StateSuccessConfig", partial(StateSuccessConfig, steps=20))
+    learned: list[int] = []
+    original = preparing.labelled_frames
+    monkeypatch.setattr(
+        preparing,
+        "labelled_frames",
+        lambda episodes, space: (learned.extend(len(one.states) for one in episodes), original(episodes, space))[1],
+    )
+    run = folder / "judged"
+    said = prepare_judge(config, run, [push, back, *failed])
+    about = json.loads((run / CLASSIFIER / "config.json").read_text())
+    assert (about["held_out"]["succeeded"], about["held_out"]["failed"]) == (1, 1)
+    assert about["config"]["threshold"] == about["held_out"]["threshold"]
+    assert "of 1 failed episodes are called done" in said
+    assert len(learned) == 3  # a success and two failures
+    assert "trained before" in prepare_judge(config, run, [])
+    with pytest.raises(DatasetError, match="1 of 4 episodes succeeded; the success classifier learns from one and"):
+        check_judge(config, [push, *failed])
 
 
 @pytest.mark.timeout(400)

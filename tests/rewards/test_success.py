@@ -24,7 +24,6 @@ from robolearn.rewards.success import (
     decisions,
     episode_threshold,
     rate_bound,
-    threshold_for,
 )
 
 SIZE = 64
@@ -90,7 +89,7 @@ def test_near_misses_among_the_negatives_make_the_classifier() -> None:
     assert naive_rate >= max(5 * rate, 0.05)
     assert (said[truth] > 0.85).mean() > 0.9
     assert calibration(said, truth)[0] < 0.1
-    threshold = threshold_for(said, truth, 0.01)
+    threshold = episode_threshold(said[~truth], 0.01)
     unseen, unseen_truth = pictures(2, 100, 100, 300)
     assert (probability(with_near, unseen)[~unseen_truth] > threshold).mean() <= 0.02
 
@@ -132,20 +131,6 @@ def test_what_few_episodes_say_of_a_rate() -> None:
     for found, count in ((0, 1), (1, 4), (3, 50), (7, 7), (40, 2000)):
         wanted = 1.0 if found == count else beta.ppf(0.95, found + 1, count - found)
         assert rate_bound(found, count) == pytest.approx(wanted, abs=1e-8)
-
-
-@given(st.integers(0, 1000), st.integers(100, 400), st.sampled_from([0.01, 0.05, 0.2]))
-def test_the_threshold_keeps_its_rate_and_is_the_least(seed: int, failures: int, rate: float) -> None:
-    rng = np.random.default_rng(seed)
-    probability, done = rng.random(failures + 50), np.arange(failures + 50) < 50
-    threshold = threshold_for(probability, done, rate)
-    assert (probability[~done] > threshold).mean() <= rate
-    assert (probability[~done] >= threshold).sum() > int(failures * rate)
-
-
-def test_a_rate_that_cannot_be_shown_is_refused() -> None:
-    with pytest.raises(SpecError, match=r"20 held-out failures cannot show .* give 100 or more"):
-        threshold_for(np.zeros(20), np.zeros(20, bool), 0.01)
 
 
 def test_the_area_under_the_curve_counts_ties_half() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,10 +125,8 @@ def score_old(config: FinetuneConfig, run: Path, paths: Sequence[Path], episodes
     return [replace(episode, values=value) for episode, value in zip(episodes, values, strict=True)]
 
 
-def prepare_image_judge(
-    config: FinetuneConfig, run: Path, paths: Sequence[Path], episodes: Sequence[Recorded]
-) -> Mapping[str, float]:
-    """Choose the thresholds on the episodes that succeeded and their earlier frames; tells how they do there.
+def prepare_image_judge(config: FinetuneConfig, run: Path, paths: Sequence[Path], episodes: Sequence[Recorded]) -> str:
+    """Choose the thresholds on the episodes that succeeded and their earlier frames; in words, how they do there.
 
     Raises SpecError where no episode of a task succeeded.
     """
@@ -158,7 +156,8 @@ def prepare_image_judge(
     about = {"starts": starts, "thresholds": thresholds, "demonstrations": worst}
     about["size"] = RewardData(paths[0]).image_size(camera)
     (run / FILE).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    return worst
+    found, wrong = worst["true_positive_rate"], worst["false_positive_rate"]
+    return f"finds {found:.0%} of the demonstrations' frames that are done, errs in {wrong:.2%} of those before"
 
 
 def open_image_judge(config: FinetuneConfig, run: Path) -> ImageJudge:

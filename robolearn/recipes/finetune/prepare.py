@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from robolearn.algorithms import algorithm_class
 from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
@@ -18,20 +18,20 @@ from robolearn.envs.tool_space import TOLD
 from robolearn.errors import DatasetError
 from robolearn.networks.model_directory import config_from_json, read_model_config, read_weights, write_model
 from robolearn.recipes.demonstrations import buffer_statistics
-from robolearn.recipes.finetune.data import Recorded, add_recorded, labelled_frames, read_recorded
+from robolearn.recipes.finetune.data import SURE_FRAMES, Recorded, add_recorded, labelled_frames, read_recorded
 from robolearn.recipes.finetune.image_judge import open_image_judge, prepare_image_judge, score_old
 from robolearn.recipes.finetune.judges import ErringJudge, Judge, LearnedJudge, TrueJudge, lost_reward
 from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.recipes.run import RESUME_FILE, Run, read_run_config, read_state
 from robolearn.recipes.training_data import tensors
 from robolearn.recipes.training_loop import Progress, due, run_config, scalars
-from robolearn.rewards.state_success import StateSuccess, StateSuccessConfig, train_state_success
+from robolearn.rewards.state_success import StateSuccess, StateSuccessConfig, choose_threshold, train_state_success
+from robolearn.rewards.success import set_aside
 
 CLASSIFIER, PRETRAINED = "classifier", "pretrained"
-HELD_OUT = 0.25  # of the episodes, that the classifier's threshold is chosen on
-FALSE_POSITIVE_RATE = 0.002  # of held-out frames
+HELD_OUT = 0.25  # of the successes, that the classifier's threshold is chosen on
+FALSE_POSITIVE_RATE = 0.01  # of the failed episodes that it is chosen on
 SAVE_STEPS = 250
-Labelled = tuple[NDArray[np.float32], NDArray[np.bool_]]  # frames, and whether they are done
 HUMAN_STEPS = 20_000  # that a person may add to the old data while the policy practises
 
 
@@ -48,42 +48,49 @@ def old_episodes(config: FinetuneConfig, run: Path) -> list[Recorded]:
     return score_old(config, run, [*demos, *prior], episodes) if config.reward_models else episodes
 
 
-def prepare_judge(config: FinetuneConfig, run: Path, episodes: Sequence[Recorded]) -> dict[str, float]:
-    """Train the success classifier, if there is none yet, and tell how it does on held-out episodes; or choose the
-    threshold of the models of pictures."""
+def prepare_judge(config: FinetuneConfig, run: Path, episodes: Sequence[Recorded]) -> str:
+    """Train the success classifier, if there is none yet, or choose the threshold of the models of pictures; in words,
+    how that did."""
     if config.reward_models:
         about = read_run_config(run)
-        return dict(prepare_image_judge(config, run, [Path(path) for path in about["demos"]], episodes))
+        return prepare_image_judge(config, run, [Path(path) for path in about["demos"]], episodes)
     if (run / CLASSIFIER).exists():
-        return dict(read_model_config(run / CLASSIFIER, "success classifier")["held_out"])
-    settings = StateSuccessConfig(seed=config.seed)
-    model, facts = train_state_success(*_frames(config, episodes), settings, FALSE_POSITIVE_RATE)
-    about = {"config": vars(model.config), "version": model.version, "held_out": dict(facts)}
+        return "the classifier was trained before"
+    space, consecutive = config.space(), config.supervisor.consecutive
+    learn, failed, succeeded = _parts(config, episodes)
+    model = train_state_success(*labelled_frames(learn, space), StateSuccessConfig(seed=config.seed))
+    chosen = choose_threshold(
+        model,
+        [space.scene(episode.states, episode.task) for episode in failed],
+        [space.scene(episode.states[-SURE_FRAMES:], episode.task) for episode in succeeded],
+        consecutive,
+        FALSE_POSITIVE_RATE,
+    )
+    about = {"config": vars(model.config), "version": model.version, "held_out": asdict(chosen)}
     write_model(run / CLASSIFIER, about, model.state_dict())
-    return dict(facts)
+    return str(chosen)
 
 
 def check_judge(config: FinetuneConfig, episodes: Sequence[Recorded]) -> None:
-    """Raises DatasetError where there are too few episodes to choose the success classifier's threshold on."""
-    if config.reward != "success":
-        return
-    _, (_, labels) = _frames(config, episodes)
-    have, wanted = int((~labels).sum()), round(1.0 / FALSE_POSITIVE_RATE)
-    if have < wanted:
+    """Raises DatasetError where there are too few successes to train and judge the success classifier."""
+    succeeded = sum(episode.success for episode in episodes)
+    if config.reward == "success" and succeeded < 2:
         raise DatasetError(
-            f"{len(episodes)} episodes are too few for the success classifier: the {HELD_OUT:.0%} that it is judged on "
-            f"have {have} frames that are no success, and {wanted} are wanted; collect about "
-            f"{int(len(episodes) * wanted / max(have, 1)) + 1} demonstrations and prior episodes in all"
+            f"{succeeded} of {len(episodes)} episodes succeeded; the success classifier learns from one and is judged "
+            "on another: collect more demonstrations"
         )
 
 
-def _frames(config: FinetuneConfig, episodes: Sequence[Recorded]) -> tuple[Labelled, Labelled]:
-    """Of the success classifier: to train it, and those that are held out."""
-    space = config.space()
-    order = np.random.default_rng((config.seed, 1)).permutation(len(episodes))
-    count = max(round(len(episodes) * HELD_OUT), 1)
-    train, held_out = ([episodes[i] for i in part] for part in (order[count:], order[:count]))
-    return labelled_frames(train, space), labelled_frames(held_out, space)
+def _parts(
+    config: FinetuneConfig, episodes: Sequence[Recorded]
+) -> tuple[list[Recorded], list[Recorded], list[Recorded]]:
+    """Of the success classifier: episodes to train it, and failed and successful ones to choose its threshold on."""
+    rng = np.random.default_rng((config.seed, 1))
+    failed = set_aside([i for i, episode in enumerate(episodes) if not episode.success], rng)
+    mixed = rng.permutation([i for i, episode in enumerate(episodes) if episode.success]).tolist()
+    succeeded = mixed[: max(round(len(mixed) * HELD_OUT), 1)]
+    learn = [i for i in range(len(episodes)) if i not in {*failed, *succeeded}]
+    return [episodes[i] for i in learn], [episodes[i] for i in failed], [episodes[i] for i in succeeded]
 
 
 def make_judge(config: FinetuneConfig, run: Path, erring: bool = True) -> Judge:

@@ -77,9 +77,7 @@ def prepare(run: Path, progress: Progress = lambda done, text: None) -> None:
         return
     episodes = old_episodes(config, run)
     if config.reward != "true":
-        facts = prepare_judge(config, run, episodes)
-        found, wrong = facts["true_positive_rate"], facts["false_positive_rate"]
-        progress(0, f"judge: finds {found:.0%} of the held-out frames that are done, errs in {wrong:.2%} of the others")
+        progress(0, f"judge: {prepare_judge(config, run, episodes)}")
     buffer, steps = offline_buffer(config, run, episodes), config.pretraining_steps
     pretrain(config, run, buffer, lambda done, text: progress(0, f"pre-training {done}/{steps}, {text}"))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import ceil
 
 import numpy as np
 import torch
@@ -20,11 +19,11 @@ from robolearn.rewards.success import (
     balanced_rows,
     decision_strength,
     episode_threshold,
-    rate_bound,
+    set_aside,
+    threshold_in_words,
 )
 
 DONE_STEPS = 3  # at the end of a successful episode that show success, where no predicate finds any
-CHOSEN_SHARE = 1 / 3  # of the failed episodes, that the threshold is chosen on
 
 
 def done_steps(data: RewardData, index: int) -> NDArray[np.bool_]:
@@ -42,8 +41,7 @@ def train_success(
 ) -> SuccessReward:
     """The threshold is chosen on failed episodes that the network was not trained on, where there are two or more."""
     rng = np.random.default_rng(settings.seed)
-    failed = rng.permutation([index for index in indices if not data.store.episodes[index].success]).tolist()
-    chosen = failed[: max(round(len(failed) * CHOSEN_SHARE), 1)] if len(failed) > 1 else []
+    chosen = set_aside([index for index in indices if not data.store.episodes[index].success], rng)
     learn = [index for index in indices if index not in chosen]
     done = np.concatenate([done_steps(data, index) for index in learn])
     config = SuccessConfig(settings.cameras, encoder_config(data, settings), seed=settings.seed)
@@ -69,24 +67,16 @@ def _with_threshold(
     model: SuccessReward, data: RewardData, chosen: Sequence[int], settings: TrainingSettings, report: Report
 ) -> SuccessReward:
     """Choose the threshold as episodes will be decided, and say what these failures show of it."""
-    if not chosen:
-        report(settings.steps, f"threshold {model.config.threshold:g}, for no failed episode is left to choose it on")
-        return model
-    consecutive = model.config.consecutive
-    strength = np.concatenate(
-        [
-            decision_strength(model.score(episodes).value, consecutive).cpu().numpy()
-            for _, episodes in data.batches(chosen, settings.cameras)
-        ]
-    )
-    least = episode_threshold(strength, settings.false_positive_rate)
-    threshold = float(np.clip(least, 0.5, 1.0 - 1e-6))
-    model.config = replace(model.config, threshold=threshold)
-    found = int((strength > threshold).sum())
-    percent = ceil(round(100 * rate_bound(found, len(chosen)), 3))
-    report(
-        settings.steps,
-        f"threshold {threshold:.3f}: {found} of {len(chosen)} failed episodes are called done, which says "
-        f"below {percent} % of all at 95 % confidence",
-    )
+    strength = np.zeros(0, np.float32)
+    if chosen:
+        strength = np.concatenate(
+            [
+                decision_strength(model.score(episodes).value, model.config.consecutive).cpu().numpy()
+                for _, episodes in data.batches(chosen, settings.cameras)
+            ]
+        )
+        least = episode_threshold(strength, settings.false_positive_rate)
+        model.config = replace(model.config, threshold=float(np.clip(least, 0.5, 1.0 - 1e-6)))
+    threshold = model.config.threshold
+    report(settings.steps, threshold_in_words(threshold, int((strength > threshold).sum()), len(chosen)))
     return model
