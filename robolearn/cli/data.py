@@ -66,11 +66,15 @@ def dataset_verify(dataset: Dataset, strict: bool = False, json: bool = False) -
 
 
 def dataset_repair(
-    dataset: Dataset, action: Literal["drop", "salvage"] = "drop", dry_run: bool = False, json: bool = False
+    dataset: Dataset, action: Literal["salvage", "drop"] = "salvage", dry_run: bool = False, json: bool = False
 ) -> int:
-    """Drop or salvage the episode whose writer died.
+    """Salvage the episode whose writer died, or drop it; exit code 1 when it can only be dropped.
 
-    Example: robolearn dataset repair runs/demonstrations.zarr --action salvage
+    Example: robolearn dataset repair runs/demonstrations.zarr
+
+    Args:
+        action: `salvage` makes an episode of the steps that were kept, cut and of unknown success; `drop` removes
+            them, for good.
     """
     from robolearn.datasets.repair import repair
 
@@ -79,7 +83,9 @@ def dataset_repair(
         print_json(report.to_json())
     else:
         say(str(report))
-    return 0
+        if report.left:
+            say(f"no step of it was kept; remove it with: robolearn dataset repair {dataset} --action drop")
+    return EXIT_NO if report.left else 0
 
 
 def dataset_stats(dataset: Dataset, fields: tuple[str, ...] = (), json: bool = False) -> int:

@@ -145,8 +145,14 @@ def collect(
         image_size=defaults.image_size if image_size is None else image_size,
         perturbation=defaults.perturbation if perturbation is None else perturbation,
     )
-    with beside(web, None, out), ProgressBar("collect", episodes, "episode") as bar:
-        rows = collect_episodes(config, out, episodes, seed, graph=graph, progress=bar.update)
+    try:
+        with beside(web, None, out), ProgressBar("collect", episodes, "episode") as bar:
+            rows = collect_episodes(config, out, episodes, seed, graph=graph, progress=bar.update)
+    except KeyboardInterrupt:
+        if not out.exists():
+            raise
+        say(f"interrupted; what was finished is in {out}, and the same command adds to it")
+        return EXIT_INTERRUPTED
     successes = sum(row["success"] for row in rows)
     say(f"{counted(len(rows), 'episode')} added to {out}, {successes} successful")
     return 0

@@ -47,8 +47,8 @@ class RepairReport:
         return asdict(self)
 
 
-def repair(path: Path | str, action: Literal["drop", "salvage"] = "drop", dry_run: bool = False) -> RepairReport:
-    """Drop or salvage every unfinished episode, and make the length of every array that of the episode table.
+def repair(path: Path | str, action: Literal["salvage", "drop"] = "salvage", dry_run: bool = False) -> RepairReport:
+    """Salvage or drop every unfinished episode, and make the length of every array that of the episode table.
 
     A salvaged episode keeps all steps that reached the journal. It has the outcome that was committed when its writer
     died in committing; else it is truncated, of unknown success. Finished episodes are never touched.
@@ -56,8 +56,8 @@ def repair(path: Path | str, action: Literal["drop", "salvage"] = "drop", dry_ru
     Raises DatasetError while a writer lives.
     """
     path = Path(path)
-    if action not in ("drop", "salvage"):
-        raise DatasetError(f"repair knows the actions drop and salvage, not {action!r}")
+    if action not in ("salvage", "drop"):
+        raise DatasetError(f"repair knows the actions salvage and drop, not {action!r}")
     read_root(path)
     report = RepairReport(str(path))
     lock = WriterLock(path, path / RECORDING)

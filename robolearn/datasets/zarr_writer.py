@@ -369,7 +369,7 @@ class ZarrWriter:
                 self._root = read_root(self._path)  # whatever failed, this file tells whether the episode is there
             raise DatasetError(
                 f"{self._path}: the episode was not committed: {error}; make room, then salvage it with: "
-                f"robolearn dataset repair {self._path} --action salvage"
+                f"robolearn dataset repair {self._path}"
             ) from error
         self._root, self._unwritten = root, False
         self._on_commit(root)

@@ -174,18 +174,22 @@ def _collect_episode(env: RobotEnv, loop: ControlLoop, writer: EpisodeWriter, se
     writer.begin(EpisodeMeta(task=env.task.id, instruction=env.task.instruction, seed=seed, created_ns=time.time_ns()))
     nothing = np.full(env.interface.action.shape, np.nan, np.float32)
     steps, refusal, terminated, truncated = 0, "", False, False
-    while not (terminated or truncated):
-        stamp_ns, seen = info["stamp_ns"], observation
-        command: dict[str, Any] = {}
-        try:
-            step = loop.step(seen, stamp_ns)
-            command = {"action": step.action, "action_source": np.uint8(step.source)}
-        except SpecError as error:
-            refusal = refusal or str(error)
-        observation, _, terminated, truncated, info = env.step(command.get("action", nothing))
-        row = {**seen, **command, "action_sent": info["action_sent"], "held": np.bool_(info["held"])}
-        writer.append(row, dict.fromkeys(row, stamp_ns))
-        steps += 1
+    try:
+        while not (terminated or truncated):
+            stamp_ns, seen = info["stamp_ns"], observation
+            command: dict[str, Any] = {}
+            try:
+                step = loop.step(seen, stamp_ns)
+                command = {"action": step.action, "action_source": np.uint8(step.source)}
+            except SpecError as error:
+                refusal = refusal or str(error)
+            observation, _, terminated, truncated, info = env.step(command.get("action", nothing))
+            row = {**seen, **command, "action_sent": info["action_sent"], "held": np.bool_(info["held"])}
+            writer.append(row, dict.fromkeys(row, stamp_ns))
+            steps += 1
+    except KeyboardInterrupt:
+        writer.discard()  # nobody misses half an episode of a twin
+        raise
     reason = refusal or info["reason"]
     writer.commit(EpisodeOutcome(bool(info["success"]), terminated, truncated, reason))
     return {

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from robolearn import cli
+from robolearn.datasets.verify import verify
 from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.envs.robot_env import RobotEnv
 from robolearn.errors import RobolearnError
 from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.types import ActionSource
@@ -36,6 +41,24 @@ def test_dataset_holds_what_happened_and_is_continued(tmp_path: Path) -> None:
         quiet = ~episode["held"]
         assert set(np.unique(episode["action_source"])) <= {ActionSource.SCRIPT, ActionSource.PERTURBATION}
         assert np.abs(episode["action_sent"] - episode["action"])[quiet].max() < 0.5
+
+
+def test_ctrl_c_keeps_what_is_finished_and_leaves_a_whole_dataset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, steps = tmp_path / "demos.zarr", itertools.count()
+    step = RobotEnv.step
+
+    def interrupted(env: RobotEnv, action: np.ndarray) -> Any:
+        if out.exists() and ZarrStore.open(out).episodes and next(steps) == 3:
+            raise KeyboardInterrupt
+        return step(env, action)
+
+    monkeypatch.setattr(RobotEnv, "step", interrupted)
+    assert cli.run(["collect", "reach-v1", "--episodes", "3", "--image-size", "0", "--out", str(out)]) == 130
+    assert "what was finished is in" in capsys.readouterr().err
+    assert len(ZarrStore.open(out).episodes) == 1
+    assert verify(out).ok
 
 
 def test_a_seed_fixes_the_data(tmp_path: Path) -> None:

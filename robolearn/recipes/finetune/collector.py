@@ -306,7 +306,7 @@ def open_replay(config: FinetuneConfig, run: Path) -> ZarrStore:
     """The dataset of the attempts; made where there is none, and mended where a writer died."""
     path = run / REPLAY
     if path.exists():
-        repair(path)
+        repair(path, "drop")
         return ZarrStore.open(path)
     space = config.space()
     extra = {name: ArraySpec(()) for name in ("reward", "verdict", "truth", *([POTENTIAL] if config.shaping else []))}
