@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,13 +29,20 @@ def test_every_command_has_help_with_an_example(name: str, capsys: pytest.Captur
     with pytest.raises(SystemExit) as exit_:
         cli.run([*name.split(), "--help"])
     assert exit_.value.code == 0
-    assert f"Example: robolearn {name}" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"Example: robolearn {name}" in out
+    told = re.findall(r"^    (\w+): \S", cli.help_text(cli.COMMANDS[name]).partition("\nArgs:\n")[2], re.MULTILINE)
+    assert set(told) == set(inspect.signature(cli.COMMANDS[name]).parameters)
+    assert "as JSON" in out or "--json" not in out
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["--help"]) == 0
     out = capsys.readouterr().out
     assert all(name in out for name in cli.COMMANDS)
+    assert "Practise a task and the one that undoes it, in turn, with nobody resetting the table." in " ".join(
+        out.split()
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import io
 import re
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_type_hints
 
 import tyro
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes
 
 from robolearn.cli import (
@@ -33,7 +36,7 @@ from robolearn.cli import (
     web,
     work,
 )
-from robolearn.cli.output import EXIT_INTERRUPTED, say
+from robolearn.cli.output import EXIT_INTERRUPTED, SHARED_ARGUMENTS, say
 from robolearn.errors import RobolearnError, UnknownNameError
 
 COMMANDS: dict[str, Callable[..., int]] = {
@@ -167,10 +170,11 @@ def run(words: list[str]) -> int:
 def parse(name: str, command: Callable[..., int], words: list[str]) -> Callable[[], int]:
     """Bind `words` to the command's parameters; a mistake becomes a RobolearnError of one line."""
 
-    @functools.wraps(command)
     def bind(*args: Any, **kwargs: Any) -> Callable[[], int]:
         return functools.partial(command, *args, **kwargs)
 
+    bind.__doc__, bind.__annotations__ = help_text(command), get_type_hints(command, include_extras=True)
+    bind.__signature__ = inspect.signature(command)  # type: ignore[attr-defined]
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
@@ -179,6 +183,15 @@ def parse(name: str, command: Callable[..., int], words: list[str]) -> Callable[
         if exit_.code in (0, None):
             raise
         raise RobolearnError(f"{name}: {_one_line(complaint.getvalue())} (see: robolearn {name} --help)") from None
+
+
+def help_text(command: Callable[..., int]) -> str:
+    """The command's docstring, each argument on one line, with those of SHARED_ARGUMENTS that it says nothing of."""
+    told, _, arguments = inspect.cleandoc(command.__doc__ or "").partition("\n\nArgs:\n")
+    lines = re.sub(r"\n {5,}", " ", arguments).splitlines()
+    described = {line.split(":")[0].strip() for line in lines}
+    shared = [name for name in inspect.signature(command).parameters if name in SHARED_ARGUMENTS.keys() - described]
+    return "\n".join([told, "", "Args:", *lines, *(f"    {name}: {SHARED_ARGUMENTS[name]}" for name in shared)])
 
 
 def _one_line(box: str) -> str:
@@ -198,16 +211,15 @@ def _one_line(box: str) -> str:
 
 def print_help(group: str = "") -> None:
     """List the commands with the first line of what they say of themselves."""
-    console = Console()
+    console = Console(highlight=False)
     console.print(f"usage: robolearn {group + ' ' if group else ''}COMMAND [--help] [--debug] ...\n")
+    table = Table.grid(padding=(0, 2, 0, 0), pad_edge=True)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
     for name, command in COMMANDS.items():
         if name.startswith(group):
-            console.print(
-                f"  [bold]{name:<16}[/] {(command.__doc__ or '').splitlines()[0]}",
-                highlight=False,
-                no_wrap=True,
-                overflow="ellipsis",
-            )
+            table.add_row(f"  {name}", Text((command.__doc__ or "").splitlines()[0]))
+    console.print(table)
     if not group:
         console.print(
             "\nexit codes: 0 done, 1 ran and the answer is no, 2 bad input, 130 interrupted; --debug shows tracebacks"

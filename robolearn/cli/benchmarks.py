@@ -25,7 +25,6 @@ def bench(
     Args:
         name: of a file in benchmarks/, without .py.
         arguments: for the benchmark, after `--`; `robolearn bench NAME -- --help` lists them.
-        json: one JSON object on stdout.
     """
     from robolearn.assets import asset, asset_roots
     from robolearn.errors import UnknownNameError

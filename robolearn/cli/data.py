@@ -47,6 +47,9 @@ def dataset_verify(dataset: Dataset, strict: bool = False, json: bool = False) -
     and entries that never move are warnings, which count as failure with --strict.
 
     Example: robolearn dataset verify runs/demonstrations.zarr
+
+    Args:
+        strict: let warnings count as failure.
     """
     from robolearn.datasets.verify import verify
 
@@ -212,6 +215,9 @@ def dataset_diff(dataset: Dataset, other: Annotated[Path, Positional, arg(metava
     """Tell two datasets apart, by episode and field; exit code 1 when they differ.
 
     Example: robolearn dataset diff runs/monday.zarr runs/copy.zarr
+
+    Args:
+        other: the dataset that it is compared with.
     """
     from robolearn.datasets.diff import diff
 

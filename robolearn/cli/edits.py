@@ -36,6 +36,10 @@ def dataset_trim(
     """Keep the steps from start up to stop of an episode.
 
     Example: robolearn dataset trim runs/demonstrations.zarr 3 --start 10 --stop 60
+
+    Args:
+        start: the first step that is kept, counted from 0.
+        stop: the first step that is not kept; by default all up to the end are.
     """
     from robolearn.datasets.edit import trim
 
@@ -46,6 +50,10 @@ def dataset_tag(dataset: Dataset, episodes: Episodes, name: str, value: str = "t
     """Tag episodes with a name and a JSON value; the value null takes the tag away.
 
     Example: robolearn dataset tag runs/demonstrations.zarr 0 1 --name quality --value 0.9
+
+    Args:
+        name: of the tag.
+        value: as JSON; a plain word is taken as a text.
     """
     from robolearn.datasets.edit import tag
 
@@ -71,6 +79,15 @@ def dataset_relabel(
     """Change task, instruction, success or operator of episodes; `undo` takes it back.
 
     Example: robolearn dataset relabel runs/demonstrations.zarr 3 4 --success false --reason "dropped the cube"
+
+    Args:
+        task: what was done, as `robolearn tasks` or the recording names it.
+        instruction: the same in a sentence.
+        success: whether it succeeded.
+        terminated: whether it ended by itself, in success or failure.
+        truncated: whether it was cut off.
+        reason: why it ended as it did, in words.
+        operator: who recorded it.
     """
     from robolearn.datasets.edit import relabel
 
@@ -108,6 +125,9 @@ def dataset_split(dataset: Dataset, episodes: Episodes, out: Path, dry_run: bool
     """Copy episodes into a new dataset.
 
     Example: robolearn dataset split runs/demonstrations.zarr 0 1 2 --out runs/first_three.zarr
+
+    Args:
+        out: folder of the new dataset; it must not exist.
     """
     from robolearn.datasets.edit import split
 
@@ -122,6 +142,10 @@ def dataset_merge(
     """Copy the episodes of several datasets of one kind into a new one.
 
     Example: robolearn dataset merge runs/monday.zarr runs/tuesday.zarr --out runs/week.zarr
+
+    Args:
+        datasets: folders of datasets of the same robot, cameras and rates.
+        out: folder of the new dataset; it must not exist.
     """
     from robolearn.datasets.edit import merge
 
@@ -136,6 +160,9 @@ def dataset_publish(
     """Bring a dataset of an object store up to date with a local one; only what changed is sent.
 
     Example: robolearn dataset publish runs/demonstrations.zarr s3://robots/demonstrations.zarr
+
+    Args:
+        url: of the dataset there: s3://, gs:// or az://.
     """
     from robolearn.datasets.remote import publish
 
@@ -150,6 +177,10 @@ def dataset_pull(
     """Copy a dataset of an object store to a new folder.
 
     Example: robolearn dataset pull s3://robots/demonstrations.zarr --out runs/demonstrations.zarr
+
+    Args:
+        url: of the dataset there: s3://, gs://, az:// or https://.
+        out: folder of the copy; it must not exist.
     """
     from robolearn.datasets.remote import pull
 
@@ -185,6 +216,8 @@ def dataset_convert(
              robolearn dataset convert bag_folder --from rosbag --contract twin.yaml --out demos.zarr
 
     Args:
+        source: folder or file of the dataset to convert.
+        out: folder or file to write; it must not exist.
         to: format to write; SOURCE is a dataset of ours then
         from_: format of SOURCE; OUT is a dataset of ours then
         contract: of a bag: which topic is which field, YAML

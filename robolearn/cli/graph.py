@@ -112,6 +112,9 @@ def topic_hz(topic: Topic, seconds: float = 3.0, json: bool = False) -> int:
     """Measure the rate at which messages of a topic arrive; exit code 1 when none came.
 
     Example: robolearn topic hz /joint_states --seconds 5
+
+    Args:
+        seconds: how long to listen [s].
     """
     from robolearn.ros.introspect import rate
 
@@ -182,6 +185,10 @@ def service_call(
     """Call a service with the fields of its request as YAML; exit code 1 when it answers `success: false`.
 
     Example: robolearn service call /policy/load "{path: runs/bc/checkpoints/best, activate: true}"
+
+    Args:
+        service: its name, see `robolearn service list`.
+        request: fields of the request; those left out are as the type has them.
     """
     from robolearn.ros.introspect import call_service
 
@@ -232,6 +239,8 @@ def action_send_goal(
     Example: robolearn action send_goal /policy/run "{seed: 3, timeout_s: 20.0}" --feedback
 
     Args:
+        action: its name, see `robolearn action list`.
+        goal: fields of the goal; those left out are as the type has them.
         feedback: print it as it comes, on stderr.
     """
     from robolearn.ros.introspect_actions import send_goal
@@ -281,6 +290,9 @@ def param_get(node: NodeName, name: Annotated[str, Positional, arg(metavar="NAME
     """Print the value of a parameter.
 
     Example: robolearn param get /twin task
+
+    Args:
+        name: of the parameter, see `robolearn param list`.
     """
     from robolearn.ros.introspect import get_parameter
 
@@ -296,6 +308,10 @@ def param_set(
     """Set a parameter; exit code 1 when the node refuses.
 
     Example: robolearn param set /twin max_held_steps 5
+
+    Args:
+        name: of the parameter, see `robolearn param list`.
+        value: the new one, as YAML.
     """
     from robolearn.ros.introspect import set_parameter
 

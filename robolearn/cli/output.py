@@ -30,6 +30,18 @@ TaskId = Annotated[str, Positional, arg(metavar="TASK")]
 Dataset = Annotated[Path, Positional, arg(metavar="DATASET")]
 Episodes = Annotated[tuple[str, ...], Positional, arg(metavar="EPISODE ...")]
 
+SHARED_ARGUMENTS = {
+    "dataset": "a dataset: the folder, ending in .zarr, that `collect` or `record` wrote.",
+    "episodes": "by index, from 0, or by id, which an edit does not change.",
+    "episode": "by index, from 0, or by id, which an edit does not change.",
+    "dry_run": "say what would be done, and change nothing.",
+    "json": "print the answer as JSON, one object on standard output.",
+    "topic": "its name, see `robolearn topic list`.",
+    "node": "its name, see `robolearn node list`.",
+    "asked": "who answers what is asked of a model.",
+}
+"""What help says of arguments that mean the same in every command, where the command itself says nothing of them."""
+
 
 @dataclass(frozen=True)
 class Asked:

@@ -64,7 +64,6 @@ def finetune(
         compile: compile the updates; takes up to a minute, then they run about three times as fast.
         set: settings, such as `--set online=warm_up warmup_steps=1000 rlpd.utd=4 supervisor.consecutive=3`.
         web: serve the page while this runs, with its run and its data; its address is printed.
-        json: print the result as JSON.
     """
     from robolearn.algorithms.compile import Compute
     from robolearn.recipes.finetune import recipe

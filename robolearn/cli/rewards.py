@@ -185,7 +185,7 @@ def reward_train(
         model: of vlm and open_clip: architecture, as open_clip names it.
         pretrained: of vlm and open_clip: tag of the weights.
         model_dir: of vlm and open_clip: a local directory, in the place of both names.
-        proprio: whether models that may look at proprio do.
+        proprio: let models that may look at proprio do so; --no-proprio shows them pictures alone.
         labeller: of preference: who compares: the task's predicates, the outcome of the episode, ordered factors, a
             model, or the people who did on the web page.
         factors: of factors: columns or fields of one number a step, the most important one first; more of it is better.

@@ -36,7 +36,7 @@ def web(
         token: what browsers must know; made up and printed when --host is not of this machine alone.
         data: folders of datasets; nothing outside them is shown or changed.
         runs: folder of training and evaluation runs.
-        graph: whether to join the ROS 2 graph for the live page.
+        graph: join the ROS 2 graph for the live page; --no-graph serves the other pages alone.
         certificate: PEM file for https, which a phone asks for before it tells its pose.
         key: PEM file of its private key.
     """

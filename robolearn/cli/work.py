@@ -200,7 +200,6 @@ def train(
         device: `cpu` or `cuda`.
         set: settings of the algorithm, such as `--set batch_size=128 policy.hidden_sizes=64,64`.
         web: serve the page while this runs, with its run and its data; its address is printed.
-        json: print the result as JSON.
     """
     from robolearn.algorithms.compile import Compute
     from robolearn.recipes.train import TrainRequest, train_policy
@@ -267,7 +266,6 @@ def sweep(
         num_envs: environments that are stepped together.
         compile: compile the updates of every training.
         set: settings that stay the same.
-        json: print the result as JSON.
     """
     from robolearn.algorithms.compile import Compute
     from robolearn.recipes.sweep import sweep as run_sweep
@@ -339,7 +337,6 @@ def export(
     Args:
         checkpoint: a checkpoint.
         out: the file; by default beside the checkpoint, with .onnx behind its name.
-        json: print the result as JSON.
     """
     from robolearn.recipes.export import export_policy
 
