@@ -11,6 +11,7 @@ from robolearn.cli.output import EXIT_NO, Dataset, counted, print_json, print_ta
 from robolearn.errors import RobolearnError, UnknownNameError
 
 FED_BY_THE_PAGE = ("web", "phone")  # teleoperators that are of no use without it
+NO_TERMINAL = "/dev/null"
 
 
 def record(
@@ -47,25 +48,36 @@ def record(
         web_port: its port.
     """
     from robolearn.teleop import TELEOPERATORS
+    from robolearn.teleop.keyboard import KeyboardConfig
 
     if (cell is None) == (twin is None):
         raise RobolearnError("record wants either --cell FILE or --twin TASK")
     if teleop and teleop not in TELEOPERATORS:
         raise UnknownNameError("teleoperator", teleop, TELEOPERATORS)
-    _check_parent(out)
     arguments = {"dataset": str(out.absolute()), "episodes": str(episodes), "instruction": instruction}
-    arguments["terminal"] = terminal or _terminal()
+    keys = KeyboardConfig().keys
     if cell is not None:
         from robolearn.cell import load_cell
 
         section = load_cell(cell).teleop  # a mistake in the file is told before anything starts
-        web = web or (teleop or (section.driver if section else "")) in FED_BY_THE_PAGE
+        driver = teleop or (section.driver if section else "")
+        if section and isinstance(section.config, KeyboardConfig):
+            keys = section.config.keys
         arguments |= {"cell": str(cell.absolute()), "task": task, "teleop": teleop}
     else:
         from robolearn.tasks import make_task
 
-        arguments |= {"twin": "true", "task": make_task(str(twin)).id, "teleop": teleop or "keyboard"}
-    if web or teleop in FED_BY_THE_PAGE:
+        driver = teleop or "keyboard"
+        arguments |= {"twin": "true", "task": make_task(str(twin)).id, "teleop": driver}
+    if not driver:
+        raise RobolearnError(f"{cell} has no teleop; add one to it, or name one: --teleop {'|'.join(TELEOPERATORS)}")
+    arguments["terminal"] = terminal or _terminal()
+    if driver == "keyboard" and arguments["terminal"] == NO_TERMINAL:
+        raise RobolearnError(
+            "the keyboard needs a terminal, and standard input is none; name one: --terminal /dev/pts/3"
+        )
+    _check_parent(out)
+    if web or driver in FED_BY_THE_PAGE:
         arguments |= {"web": "true", "web_host": web_host, "web_port": str(web_port)}
         arguments["web_data"] = str(out.absolute().parent)
     from robolearn.assets import launch_file
@@ -73,6 +85,9 @@ def record(
 
     if cell is None:
         _use_a_domain_of_its_own()
+    if driver == "keyboard":
+        say(f"keys of the joints: {', '.join(' '.join(pair) for pair in keys)}; [ ] slower and faster; space stops")
+        say("Enter begins an episode and ends it as a success, x as a failure, backspace throws it away; Ctrl-C ends")
     code = runner.run(runner.load(launch_file("record"), arguments), log=say)
     from robolearn.datasets.zarr_store import ZarrStore
 
@@ -131,7 +146,7 @@ def _short(value: Any) -> Any:
 
 def _terminal() -> str:
     """This terminal, by a name that children of another session can open."""
-    return os.ttyname(sys.stdin.fileno()) if sys.stdin.isatty() else "/dev/null"
+    return os.ttyname(sys.stdin.fileno()) if sys.stdin.isatty() else NO_TERMINAL
 
 
 def _check_parent(out: Path) -> None:

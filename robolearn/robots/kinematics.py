@@ -39,9 +39,10 @@ class Kinematics:
 
         self._mujoco = mujoco
         try:
-            self.model: Any = mujoco.MjModel.from_xml_path(str(model))
+            self.model: Any = mujoco.MjModel.from_xml_path(str(model.resolve()))  # it would cut `link/..` short
         except ValueError as error:
-            raise SpecError(f"arm model {model}: {' '.join(str(error).split())}") from error
+            words = " ".join(str(error).split())
+            raise SpecError(f"arm model {model}: {words}; check `model` in the cell's file") from error
         self.data: Any = mujoco.MjData(self.model)
         joints = [mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_JOINT, name) for name in spec.joint_names]
         if -1 in joints:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from dataclasses import replace
@@ -253,18 +254,24 @@ def test_cameras_and_controls_are_found_by_what_the_kernel_says(tmp_path: Path) 
     assert [(c.device, c.description) for c in found] == [("/dev/input/js0", "Xbox pad"), ("/dev/hidraw3", "Cap")]
 
 
-def test_commands_answer_in_one_line(tmp_path: Path, cell: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_answer_in_one_line(tmp_path: Path, cell: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(["cell", "board", str(tmp_path / "board.png")]) == 0
     assert (tmp_path / "board.png").stat().st_size > 1000
     for what in ("ports", "cameras", "controls"):
         assert run(["cell", "find", what, "--json"]) == 0
+    bare, out = cell.with_name("bare.yaml"), tmp_path / "a.zarr"
+    bare.write_text(cell.read_text(encoding="utf-8").partition("teleop:")[0], encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", io.StringIO())
     wrong: list[tuple[list[str], str]] = [
         (["cell", "calibrate", str(cell), "--camera", "back"], "has no camera 'back'; it has front"),
         (["cell", "calibrate", str(cell), "--leader"], "no leader arm of servo motors"),
         (["cell", "motor", "/dev/none", "--id", "3"], "cannot open /dev/none"),
         (["cell", "motor", "/dev/none", "--id", "3", "--model", "x"], "no servo model 'x'"),
         (["record", "--out", "a.zarr"], "either --cell FILE or --twin TASK"),
+        (["record", "--twin", "reach-v1", "--out", str(out)], "the keyboard needs a terminal"),
+        (["record", "--cell", str(bare), "--out", str(out)], "has no teleop; add one to it, or name one"),
     ]
     for words, message in wrong:
         with pytest.raises(RobolearnError, match=re.escape(message)):
             run(words)
+    assert not out.exists()

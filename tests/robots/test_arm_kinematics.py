@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from robolearn.assets import asset
+from robolearn.errors import SpecError
 from robolearn.robots.kinematics import Kinematics
 from robolearn.tasks.kinematics import SO101, forward
 
@@ -21,6 +24,13 @@ def test_the_tool_is_where_the_closed_form_says() -> None:
         wanted_position, wanted_rotation = forward(q)
         np.testing.assert_allclose(position, wanted_position, atol=1e-6)
         np.testing.assert_allclose(rotation, wanted_rotation, atol=1e-6)
+
+
+def test_a_model_is_found_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "cells").symlink_to(MODEL.parent)
+    Kinematics(tmp_path / "cells" / ".." / MODEL.parent.name / MODEL.name, SO101)
+    with pytest.raises(SpecError, match="check `model` in the cell's file"):
+        Kinematics(tmp_path / "arm.xml", SO101)
 
 
 @pytest.mark.parametrize("axis", range(3))

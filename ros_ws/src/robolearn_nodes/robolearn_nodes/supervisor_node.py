@@ -91,6 +91,8 @@ class SupervisorNode(Node):
         """All episodes, then return."""
         for client in self._needed:
             if not client.wait_for_service(self._timeout_s):
+                if not self.context.ok():
+                    return  # Ctrl-C came before anything was there
                 raise LaunchError(
                     f"{client.srv_name} did not appear within {self._timeout_s:g} s; is its node running?"
                 )
