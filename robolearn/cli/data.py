@@ -238,4 +238,8 @@ def _words(value: Any) -> str:
         return ", ".join(f"{key} {_words(one)}" for key, one in value.items())
     if isinstance(value, list):
         return ", ".join(map(_words, value))
+    if value is None:
+        return "unknown"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

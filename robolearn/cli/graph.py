@@ -7,6 +7,7 @@ import select
 import signal
 import sys
 import threading
+from collections.abc import Sized
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -81,6 +82,7 @@ def topic_list(json: bool = False) -> int:
     from robolearn.ros.introspect import topics
 
     found = topics()
+    _say_if_empty(found)
     if json:
         print_json({"topics": found})
     else:
@@ -197,6 +199,13 @@ def service_call(
     return EXIT_NO if response.get("success") is False else 0
 
 
+def _say_if_empty(found: Sized) -> None:
+    from robolearn.ros.introspect import nobody
+
+    if not found:
+        say(nobody())
+
+
 def _fields(text: str) -> dict[str, Any]:
     try:
         fields = yaml.safe_load(text) or {}
@@ -264,6 +273,7 @@ def node_list(json: bool = False) -> int:
     from robolearn.ros.introspect import nodes
 
     found = nodes()
+    _say_if_empty(found)
     if json:
         print_json({"nodes": found})
     else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 
 import robolearn.ros
 from robolearn.errors import RobolearnError, TransportError, UnknownNameError
+from robolearn.ros.cyclone_config import domain_id_from_environment
 
 SETTLE_S = 1.0
 SERVICE_TIMEOUT_S = 5.0
@@ -46,6 +47,21 @@ def observer(settle_s: float = SETTLE_S) -> Iterator[Any]:
         executor.shutdown()
         node.destroy_node()
         rclpy.shutdown(context=context)
+
+
+def unknown(node: Any, kind: str, name: str, known: Iterable[str]) -> RobolearnError:
+    """The error for a name that is not on the graph; where nobody else is there, that says so."""
+    if any(not other.startswith("_") for other in node.get_node_names()):
+        return UnknownNameError(kind, name, known)
+    return RobolearnError(f"no {kind} {name}: {nobody()}")
+
+
+def nobody() -> str:
+    """What to look at when the graph is empty. Raises TransportError."""
+    return (
+        f"no node is on ROS domain {domain_id_from_environment()}; start one, or set ROS_DOMAIN_ID as those that run "
+        "have it"
+    )
 
 
 def _settle(node: Any, settle_s: float) -> None:
@@ -97,7 +113,7 @@ def topic_info(topic: str) -> dict[str, Any]:
     with observer() as node:
         known = dict(node.get_topic_names_and_types())
         if topic not in known:
-            raise UnknownNameError("topic", topic, known)
+            raise unknown(node, "topic", topic, known)
         ends = {
             "publishers": node.get_publishers_info_by_topic(topic),
             "subscriptions": node.get_subscriptions_info_by_topic(topic),
@@ -126,7 +142,7 @@ def node_info(target: str) -> dict[str, dict[str, list[str]]]:
     with observer() as node:
         known = [f"{ns.rstrip('/')}/{n}" for n, ns in node.get_node_names_and_namespaces() if not n.startswith("_")]
         if target not in known:
-            raise UnknownNameError("node", target, known)
+            raise unknown(node, "node", target, known)
         questions = {
             "publishers": node.get_publisher_names_and_types_by_node,
             "subscriptions": node.get_subscriber_names_and_types_by_node,
@@ -148,7 +164,7 @@ def call_service(service: str, request: dict[str, Any]) -> dict[str, Any]:
     with observer() as node:
         known = dict(node.get_service_names_and_types())
         if service not in known:
-            raise UnknownNameError("service", service, known)
+            raise unknown(node, "service", service, known)
         kind = class_of(known[service][0])
         message = kind.Request()
         fill(message, request)
@@ -195,7 +211,7 @@ def _subscribe(node: Any, topic: str, deliver: Any) -> Any:
     topic = topic if topic.startswith("/") else f"/{topic}"
     infos = node.get_publishers_info_by_topic(topic)
     if not infos:
-        raise UnknownNameError("topic", topic, [name for name, _ in node.get_topic_names_and_types()])
+        raise unknown(node, "topic", topic, [name for name, _ in node.get_topic_names_and_types()])
     reliable = all(info.qos_profile.reliability == ReliabilityPolicy.RELIABLE for info in infos)
     latched = all(info.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for info in infos)
     profile = QoSProfile(
@@ -268,7 +284,7 @@ def _call(node: Any, target: str, service: str, request: Any, kind: Any) -> Any:
     client = node.create_client(kind, f"{target}/{service}")
     known = [f"{ns.rstrip('/')}/{name}" for name, ns in node.get_node_names_and_namespaces()]
     if target not in known:
-        raise UnknownNameError("node", target, [name for name in known if "/_" not in name])
+        raise unknown(node, "node", target, [name for name in known if "/_" not in name])
     if not client.wait_for_service(timeout_sec=SERVICE_TIMEOUT_S):
         raise TransportError(f"node {target} has no parameter services")
     future = client.call_async(request)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from robolearn.errors import RobolearnError, TransportError, UnknownNameError
-from robolearn.ros.introspect import SERVICE_TIMEOUT_S, class_of, fill, observer, to_dict
+from robolearn.errors import RobolearnError, TransportError
+from robolearn.ros.introspect import SERVICE_TIMEOUT_S, class_of, fill, observer, to_dict, unknown
 
 FEEDBACK_TOPIC, FEEDBACK_TYPE = "/_action/feedback", "_FeedbackMessage"
 STATUS = {4: "succeeded", 5: "cancelled", 6: "aborted"}  # of action_msgs/msg/GoalStatus, when a goal is over
@@ -39,7 +39,7 @@ def send_goal(
     with observer() as node:
         known = _actions(node)
         if action not in known:
-            raise UnknownNameError("action", action, known)
+            raise unknown(node, "action", action, known)
         kind = class_of(known[action])
         message = kind.Goal()
         fill(message, goal)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 from collections.abc import Callable
 
 import pytest
 
 from robolearn.errors import RobolearnError, UnknownNameError
+from robolearn.recipes.graph import free_domain_id
 from robolearn.ros import introspect, introspect_actions
 
 TALKER = """
@@ -46,6 +48,12 @@ def test_topics_nodes_and_messages(talker: None) -> None:
     assert introspect.rate("/joints", seconds=0.5)["messages"] > 5
     with pytest.raises(UnknownNameError, match="/joints"):
         introspect.rate("/joint", seconds=0.1)
+
+
+def test_an_empty_graph_is_told_with_its_domain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
+    with pytest.raises(RobolearnError, match=rf"no node /twin: no node is on ROS domain {os.environ['ROS_DOMAIN_ID']}"):
+        introspect.node_info("twin")
 
 
 def test_parameters(talker: None) -> None:
