@@ -203,6 +203,7 @@ def train(
     """
     from robolearn.algorithms.compile import Compute
     from robolearn.recipes.train import TrainRequest, train_policy
+    from robolearn.tasks import TASKS
 
     request = TrainRequest(algorithm, dataset, task, out, steps, seed, resume, init_from, offline_data, reward)
     request = replace(request, num_envs=num_envs, compute=Compute(device, compile, precision), settings=set)
@@ -230,6 +231,9 @@ def train(
     if result["interrupted"]:
         say(f"interrupted at step {result['steps']}; go on with: robolearn train {algorithm} --resume {request.run}")
         return EXIT_INTERRUPTED
+    for judged in result["tasks"] if len(result["tasks"]) == 1 else ():
+        if ":" in judged or judged.partition("@")[0] in TASKS:  # what was done on a cell no twin can judge
+            say(f"judge it with: robolearn evaluate {result['checkpoint']} --task {judged}")
     return 0
 
 

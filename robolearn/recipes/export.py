@@ -64,6 +64,10 @@ def export_policy(checkpoint: Path, out: Path | None = None) -> dict[str, Any]:
             f"export wants ONNX, which is not installed ({error.name}): pip install 'robolearn[onnx]'"
         ) from error
 
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RobolearnError(f"{out} cannot be written: {error.filename}: {error.strerror}") from error
     answer = _Answer(policy).eval()
     names = list(policy.spec.observation)
     rng = np.random.default_rng(0)
@@ -72,7 +76,6 @@ def export_policy(checkpoint: Path, out: Path | None = None) -> dict[str, Any]:
     program = _translate(answer, fields, names, [{0: batch} for _ in names])
     program.model.metadata_props[METADATA] = json.dumps(policy.spec.to_json())
     partial = out.with_name(f".{out.name}.partial")
-    out.parent.mkdir(parents=True, exist_ok=True)
     program.save(str(partial))
     onnx.checker.check_model(str(partial))
 

@@ -163,6 +163,7 @@ def train_offline(
         "steps": learner.gradient_step,
         "process": processes.number,
         "interrupted": learner.gradient_step < settings.steps,
+        "tasks": data.tasks,
         "validation_loss": best_loss,
         "train_episodes": len(data.split["train"]),
         "validation_episodes": len(data.split["validation"]),

@@ -237,6 +237,7 @@ def train_online(
         "steps": step,
         "gradient_steps": learner.gradient_step,
         "interrupted": step < settings.steps,
+        "tasks": [task],
         "return_mean": judged.get("return_mean", float("nan")),
         "success_rate": judged.get("success_rate"),
         "success_ci95": [judged["success_low"], judged["success_high"]] if "success_low" in judged else None,

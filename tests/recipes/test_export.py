@@ -73,6 +73,12 @@ def test_the_file_answers_as_the_policy_does(kind: str, config: object, tmp_path
     np.testing.assert_allclose(np.atleast_2d(found), policy.act(observation, 0).actions, atol=1e-4)
 
 
+def test_a_folder_that_cannot_be_made_is_told_before_the_work(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path, "gaussian", SMALL["gaussian"][0])
+    with pytest.raises(RobolearnError, match=r"a\.onnx cannot be written: .*config\.json: File exists"):
+        export.export_policy(path, path / "config.json" / "a.onnx")
+
+
 @pytest.mark.slow
 def test_a_file_that_answers_otherwise_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = checkpoint(tmp_path, "gaussian", SMALL["gaussian"][0])
