@@ -317,7 +317,9 @@ def param_set(
 ) -> int:
     """Set a parameter; exit code 1 when the node refuses.
 
-    Example: robolearn param set /twin max_held_steps 5
+    Those of robolearn's own nodes are fixed when they start: give them to `robolearn launch`.
+
+    Example: robolearn param set /camera_driver exposure 200
 
     Args:
         name: of the parameter, see `robolearn param list`.
