@@ -68,9 +68,8 @@ class ACT:
         chunk = self._policy.chunk(seen, here, mean + noise * (0.5 * log_variance).exp())
         clone = masked_mean((chunk - target).abs().mean(-1), batch)
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(-1)
-        if "weight" in batch:
-            divergence = divergence * batch["weight"]
-        divergence = divergence.mean()
+        share = batch.get("weight", torch.ones_like(divergence))
+        divergence = (divergence * share).sum() / share.sum().clamp_min(1e-6)
         return clone + self.config.kl_weight * divergence, {"loss": clone.detach(), "divergence": divergence.detach()}
 
     def update(self, batch: Batch) -> Metrics:

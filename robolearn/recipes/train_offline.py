@@ -96,7 +96,8 @@ def train_offline(
             data = training_data(made.learns_from, dataset, settings, seed, compute.device, reward, split)
         if init_from is not None:
             check_spec(init_from, data.spec, str(task or dataset))
-        statistics = data.statistics if init_from is None else statistics_of(init_from)
+        source = resume or init_from
+        statistics = data.statistics if source is None else statistics_of(source)
         learner = made(data.spec, statistics, settings, seed, compute.device, compute.wrapper())
     columns = ("train_loss" if name == "loss" else name for name in made.metrics)
     facts = {"step": 0.0, "wall_s": 0.0, "best_loss": math.inf}

@@ -32,6 +32,15 @@ def test_the_divergence_equals_its_definition() -> None:
     torch.testing.assert_close(act.loss(batch, torch.zeros_like(mean))[1]["divergence"], wanted)
 
 
+def test_how_large_all_weights_are_does_not_matter() -> None:
+    act = ACT(SPEC, STATISTICS, ACTConfig(policy=SHAPE), seed=0)
+    batch, noise = demonstrated(8, 0), torch.zeros(8, SHAPE.latent_size)
+    few = {name: rows[:4] for name, rows in batch.items()}
+    for weight in (1.0, 0.4):
+        weighted = {**batch, "weight": torch.tensor([weight, 0.0]).repeat_interleave(4)}
+        torch.testing.assert_close(act.loss(weighted, noise)[0], act.loss(few, noise[:4])[0])
+
+
 def test_outside_of_training_the_latent_is_nothing() -> None:
     policy = ACT(SPEC, STATISTICS, ACTConfig(policy=SHAPE), seed=0).policy()
     batch = demonstrated(3, 0)

@@ -150,6 +150,18 @@ def test_a_finished_run_resumes_to_the_same(dataset: Path, tmp_path: Path) -> No
     assert (tmp_path / "run" / "metrics.csv").read_text() == before
 
 
+def test_who_began_with_another_run_goes_on_with_its_statistics(dataset: Path, tmp_path: Path) -> None:
+    train_offline("bc", dataset, tmp_path / "first", steps=2, config=CONFIG)
+    other, run = record(tmp_path / "other", (True,) * 2), tmp_path / "run"
+    train_offline("bc", other, run, steps=2, config=CONFIG, init_from=tmp_path / "first")
+    kept = [read_config(each / "checkpoints" / "untrained")["statistics"] for each in (tmp_path / "first", run)]
+    begun = yaml.safe_load((run / "config.yaml").read_text())
+    begun["config"]["steps"] = 3
+    (run / "config.yaml").write_text(yaml.safe_dump(begun))
+    train_offline("bc", other, run, resume=run)
+    assert kept[0] == kept[1] == read_config(run / "checkpoints" / "latest")["statistics"]
+
+
 def test_a_perturbed_step_is_never_imitated(tmp_path: Path) -> None:
     S, P = ActionSource.SCRIPT, ActionSource.PERTURBATION
     data = ChunkData(record(tmp_path / "d", sources=(S, S, P, S, S, P, S)), ChunkPolicyConfig(4), seed=0)
