@@ -160,8 +160,9 @@ def test_tables_keep_brackets(capsys: pytest.CaptureFixture[str]) -> None:
 def test_resume_takes_no_other_steps_or_folder() -> None:
     with pytest.raises(RobolearnError, match="leave out --steps, --out and --set"):
         cli.run(["train", "bc", "--dataset", "x", "--resume", "y", "--steps", "3"])
-    with pytest.raises(RobolearnError, match="what it was begun with"):
-        cli.run(["train", "bc", "--resume", "y", "--reward", "success"])
+    for more in (["--reward", "success"], ["--num-envs", "4"], ["--seed", "1"], ["--compile"]):
+        with pytest.raises(RobolearnError, match="what it was begun with"):
+            cli.run(["train", "bc", "--resume", "y", *more])
 
 
 def test_a_folder_that_cannot_be_made_is_one_line() -> None:

@@ -47,7 +47,6 @@ class HIQLConfig:
     value_hidden_sizes: tuple[int, ...] = (512, 512, 512)
     steps: int = 100_000  # gradient steps of a run
     batch_size: int = 1024  # of each update
-    utd: int = 1  # updates per environment step
     discount: float = 0.99  # per step, or per option of the high level
     polyak: float = 0.005  # share of the way that the target values move each step
     learning_rate: float = 3e-4

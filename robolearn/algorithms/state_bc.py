@@ -39,7 +39,6 @@ class StateBCConfig:
     )
     steps: int = 10_000  # gradient steps of a run
     batch_size: int = 256  # of each update
-    utd: int = 1  # updates per environment step
     discount: float = 0.99  # of the return to go, which cloning does not look at
     learning_rate: float = 1e-3  # where it begins
     decay_steps: int = 0  # over which the learning rate falls to 0; 0 to keep it

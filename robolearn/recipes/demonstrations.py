@@ -231,11 +231,13 @@ def _add(buffer: ReplayBuffer, store: Store, index: int, step: NDArray, reward: 
     def seen(row: int) -> dict[str, NDArray]:
         return {**{name: episode[name][row] for name in fields}, "command": before[row].astype(np.float32)}
 
+    number = info.length if over or reward != SUCCESS else info.length - 1  # what came after was not recorded
     buffer.begin(seen(0))
-    for row in range(info.length):
-        last = row == info.length - 1
-        following = seen(row) if last else seen(row + 1)
+    for row in range(number):
+        last = row == number - 1
+        following = seen(min(row + 1, info.length - 1))
         if reward != SUCCESS:
             buffer.append(action[row], float(episode[reward][row]), following, False, last)
-        elif over or not last:  # else what came after the last action was not recorded
-            buffer.append(action[row], float(last and bool(info.success)), following, last, False)
+        else:
+            ends = last and over
+            buffer.append(action[row], float(ends and bool(info.success)), following, ends, last and not over)

@@ -93,7 +93,8 @@ def evaluate_policy(
     returns = summary(outcomes)
     known = [row["success"] for row in outcomes if row["success"] is not None]
     trained_for = list(provenance.get("tasks", ()))
-    demonstrated = set(provenance.get("episode_seeds", ())) if task in trained_for or not trained_for else set()
+    twins = {twin_task(each) for each in trained_for}
+    demonstrated = set(provenance.get("episode_seeds", ())) if twin_task(task) in twins or not twins else set()
     return {
         "success_rate": sum(known) / len(known) if known else None,
         "success_ci95": [round(bound, 4) for bound in wilson_interval(sum(known), len(known))] if known else None,
@@ -109,7 +110,7 @@ def evaluate_policy(
         "checkpoint": str(checkpoint),
         "engine": engine,
         "trained_for": trained_for,
-        "remark": f"trained for {', '.join(trained_for)}, judged on {task}" if {*trained_for} - {task} else "",
+        "remark": f"trained for {', '.join(trained_for)}, judged on {task}" if twins - {twin_task(task)} else "",
         "outcomes": outcomes,
     }
 

@@ -11,9 +11,8 @@ from robolearn.algorithms import algorithm_class
 from robolearn.algorithms.compile import Compute
 from robolearn.datasets.sampler import SUCCESS
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.errors import SpecError, UnknownNameError
+from robolearn.errors import CheckpointError, SpecError, UnknownNameError
 from robolearn.networks.devices import usable_device
-from robolearn.recipes.run import read_run_config
 from robolearn.recipes.task_settings import SETTINGS, WITH_DEMONSTRATIONS
 from robolearn.recipes.train_offline import train_offline
 from robolearn.recipes.train_online import OnlineConfig, train_online
@@ -84,8 +83,8 @@ class TrainRequest:
 
     def check(self) -> None:
         """Raises SpecError for a request that contradicts itself."""
-        others = (self.steps, self.out, self.init_from, self.offline_data, self.reward)
-        if self.resume is not None and (any(value is not None for value in others) or self.settings):
+        as_begun = TrainRequest(self.algorithm, self.dataset, self.task, resume=self.resume)
+        if self.resume is not None and self != as_begun:
             raise SpecError(
                 "--resume continues a run as it was begun, where it is; leave out --steps, --out and --set, and what "
                 "it was begun with"
@@ -102,7 +101,7 @@ def train_policy(request: TrainRequest, progress: Progress = lambda done, text: 
     request.check()
     dataset, task = request.dataset, request.task
     if request.resume is not None:
-        begun = read_run_config(request.resume)
+        begun, _, compute = begun_config(request.resume)
         dataset = Path(begun["dataset"]) if "dataset" in begun else None
         task = begun.get("task")
         if begun.get("algorithm") != request.algorithm:
@@ -111,6 +110,13 @@ def train_policy(request: TrainRequest, progress: Progress = lambda done, text: 
             raise SpecError(f"{request.resume} learns from {dataset or task}, not from {request.dataset}; leave it out")
         if request.task not in (None, task, begun.get("data_task")):
             raise SpecError(f"{request.resume} learns in {task or dataset}, not in {request.task}; leave it out")
+        try:
+            usable_device(compute.device)
+        except SpecError as error:
+            raise CheckpointError(
+                f"{request.resume} was begun on {compute.device}, which torch cannot use here; resume it where it can, "
+                f"or begin another with --init-from {request.resume}"
+            ) from error
     config, online = configure(request)
     asked = read_settings(request.settings)
     common = {
@@ -163,6 +169,9 @@ def with_settings(config: Any, pairs: Mapping[str, str]) -> Any:
         if first not in {each.name for each in fields(config)}:
             raise UnknownNameError("setting", first, [each.name for each in fields(config)])
         before = getattr(config, first)
+        if is_dataclass(before) != bool(rest):
+            inner = f"has settings, such as {first}.{fields(before)[0].name}" if is_dataclass(before) else "has none"
+            raise SpecError(f"setting {name} cannot be set: {first} {inner}")
         if is_dataclass(before):
             inside.setdefault(first, {})[rest] = text
             continue

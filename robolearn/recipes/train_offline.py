@@ -32,6 +32,7 @@ from robolearn.recipes.training_loop import (
     restore,
     run_config,
     scalars,
+    seeds_shown,
     statistics_of,
 )
 
@@ -117,7 +118,8 @@ def train_offline(
             run = Run.create(out, about, (*columns, "validation_loss"))
 
     provenance = {"algorithm": algorithm, "dataset": str(dataset), "seed": seed}
-    provenance |= {"tasks": data.tasks, "episode_seeds": data.seeds}
+    seeds = {*data.seeds, *(seeds_shown(source) if source else ())}
+    provenance |= {"tasks": data.tasks, "episode_seeds": sorted(seeds)}
     best_loss = facts["best_loss"]
     with run or contextlib.nullcontext(), interruptible() as interrupted:
         if resume is None and run is not None:

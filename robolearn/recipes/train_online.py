@@ -28,6 +28,7 @@ from robolearn.algorithms.algorithm import Batch, Metrics
 from robolearn.algorithms.compile import Compute
 from robolearn.datasets.replay_buffer import ReplayBufferConfig
 from robolearn.datasets.sampler import SUCCESS
+from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import CheckpointError, SpecError
 from robolearn.networks.normalizer import Statistics
 from robolearn.policies.gaussian import GaussianPolicy, vector_spec
@@ -39,7 +40,7 @@ from robolearn.recipes.environments import REWARDS, is_gym, make_environments, s
 from robolearn.recipes.judge import judge, summary
 from robolearn.recipes.run import Run, read_state
 from robolearn.recipes.seeds import EVALUATION_SEED
-from robolearn.recipes.training_data import FrozenTrunk, mixed, tensors
+from robolearn.recipes.training_data import FrozenTrunk, mixed, outcomes_of, tensors
 from robolearn.recipes.training_loop import (
     AVERAGE,
     SAVES,
@@ -56,6 +57,7 @@ from robolearn.recipes.training_loop import (
     restore,
     run_config,
     scalars,
+    seeds_shown,
     statistics_of,
 )
 from robolearn.specs import InterfaceSpec
@@ -144,8 +146,8 @@ def train_online(
         beside = stack.enter_context(ThreadPoolExecutor(1, "collector"))
         buffer = ReplayBufferConfig(online.replay_capacity, online.num_steps, settings.discount)
         trunk = getattr(settings.policy, "trunk", "")
-        shown = (online.num_envs, online.image_size, buffer, online.reward, seed, trunk, compute.device)
-        make = partial(make_collector, task, *shown)
+        how = (online.num_envs, online.image_size, buffer, online.reward, seed, trunk, compute.device)
+        make = partial(make_collector, task, *how)
         collector: AnyCollector
         if online.processes == 1:
             collector = beside.submit(make).result()
@@ -178,7 +180,10 @@ def train_online(
             kept = learner.policy() if online.average == 1 else copy.deepcopy(learner.policy())
             about = {"task": task, "online": dict(vars(online)), "offline_data": str(offline_data or "")}
             run = Run.create(out, run_config(algorithm, seed, settings, compute, **about), columns)
-        provenance = {"algorithm": algorithm, "tasks": [task], "seed": seed}
+        shown = set(seeds_shown(source)) if source else set()
+        if offline_data is not None:
+            shown |= {info.seed for info in ZarrStore.open(offline_data).episodes if info.seed is not None}
+        provenance = {"algorithm": algorithm, "tasks": [task], "seed": seed, "episode_seeds": sorted(shown)}
         step, best = int(facts["step"]), facts["best_return"]
         judged: dict[str, float] = {}  # what the last evaluation found
         metrics: Metrics = {}
@@ -257,7 +262,7 @@ def _check(
     algorithm: str, task: str, settings: Any, online: OnlineConfig, seed: int, offline_data: Path | None
 ) -> None:
     check_settings(settings, seed)
-    if algorithm_class(algorithm).learns_from != "transitions":
+    if algorithm_class(algorithm).learns_from != "transitions" or outcomes_of(settings) == "any":
         raise SpecError(f"{algorithm} learns from demonstrations alone; give it a --dataset")
     if online.image_size and (is_gym(task) or not getattr(algorithm_class(algorithm), "sees_images", False)):
         raise SpecError(f"images are for sac and rlpd in tasks of the twin, not for {algorithm} in {task}")

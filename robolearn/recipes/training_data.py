@@ -219,7 +219,7 @@ class Transitions:
         self._sampler = Sampler(store, SamplerConfig(tuple(spec.observation), transition=config), episodes)
 
     def __len__(self) -> int:
-        return self._sampler.num_steps
+        return self._sampler.num_starts
 
     def sample(self, batch_size: int, rng: np.random.Generator) -> dict[str, NDArray]:
         batch = self._sampler.sample(batch_size, rng)

@@ -32,6 +32,10 @@ DIVERGED = 1e9  # of any metric
 # settings that are 1 or more
 COUNTS = {"batch_size", "utd", "num_critics", "num_sampled_critics", "num_actions", "policy_delay", "draws"}
 COUNTS |= {"chunk_steps", "observation_steps", "components", "flow_steps", "width", "heads", "layers"}
+COUNTS |= {"representation_size"}
+# settings that are 0 or more
+AMOUNTS = {"cloning_weight", "max_shift_px", "warmup_steps", "decay_steps", "weight_decay", "kl_weight", "conservatism"}
+AMOUNTS |= {"policy_noise", "noise_clip", "inverse_temperature", "high_inverse_temperature", "latent_size"}
 SIZES = ("hidden_sizes", "encoder_channels")  # at the end of a setting's name
 
 AVERAGE = "average."  # before the names of the policy that is kept, in what a resumed run needs
@@ -89,7 +93,10 @@ def diverged(what: str, out: Path, step: int) -> RobolearnError:
 def mean_follows(kept: TrainablePolicy, newest: TrainablePolicy, share: float) -> None:
     """Move the policy that is kept a share of the way to the newest, for what learns online swings (Polyak and Juditsky
     1992)."""
-    here, there = kept.state_dict(), newest.state_dict()
+    there = newest.state_dict()
+    here = {
+        name: value for name, value in kept.state_dict().items() if value.is_floating_point()
+    }  # no version's number
     polyak_update(list(here.values()), [there[name] for name in here], share)
 
 
@@ -144,11 +151,13 @@ def _wanted(name: str, value: Any) -> str:
     """What a setting should be instead; empty where it is fine."""
     if name in COUNTS:
         return "" if value >= 1 else "at least 1"
+    if name == "encoder_channels" and not value:
+        return "at least one size"
     if name.endswith(SIZES):
         return "" if min(value, default=1) >= 1 else "sizes of at least 1"
-    if name.endswith("learning_rate") or name == "cloning_weight":
+    if name.endswith("learning_rate") or name in AMOUNTS:
         return "" if 0.0 <= value < math.inf else "at least 0"
-    if name in ("push_scale", "initial_temperature"):
+    if name in ("push_scale", "initial_temperature", "max_grad_norm", "max_weight"):
         return "" if 0.0 < value < math.inf else "a number above 0"
     if name == "discount":
         return "" if 0.0 <= value <= 1.0 else "a number from 0 to 1"
@@ -163,6 +172,11 @@ def statistics_of(run: Path) -> Statistics:
     """Those that a run normalises with."""
     config = read_config(run / "checkpoints" / "latest")
     return {name: FieldStatistics.from_json(field) for name, field in config["statistics"].items()}
+
+
+def seeds_shown(run: Path) -> list[int]:
+    """Of the episodes that the policy of a run was shown, and the run that it began with."""
+    return [int(seed) for seed in read_config(run / "checkpoints" / "latest")["provenance"].get("episode_seeds", ())]
 
 
 def check_spec(run: Path, spec: InterfaceSpec, theirs: str) -> None:

@@ -11,6 +11,7 @@ from robolearn.algorithms.calql import CalQLConfig
 from robolearn.algorithms.rlpd import RLPDConfig
 from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
 from robolearn.errors import DatasetError, SpecError
+from robolearn.policies.checkpoint import read_config
 from robolearn.policies.gaussian import GaussianPolicyConfig, vector_spec
 from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.collector import Collector
@@ -78,6 +79,8 @@ def test_from_a_dataset_to_the_task_and_on(dataset: Path, tmp_path: Path) -> Non
         "rlpd", TASK, tmp_path / "on", 12, 0, learner, online, init_from=tmp_path / "pre", offline_data=dataset
     )
     assert result["gradient_steps"] == 6
+    shown = [read_config(tmp_path / run / "checkpoints" / "latest")["provenance"] for run in ("pre", "on")]
+    assert [each["episode_seeds"] for each in shown] == [[0, 1, 2]] * 2
     before, after = read_state(tmp_path / "pre")[0], read_state(tmp_path / "on")[0]
     assert after["gradient_step"] == 6
     other = replace(online, reward="progress")

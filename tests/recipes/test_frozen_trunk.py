@@ -67,6 +67,7 @@ def test_who_learns_online_embeds_each_picture_once(tmp_path: Path, monkeypatch:
     policy = GaussianPolicyConfig(hidden_sizes=(8,), encoder_channels=(4,), trunk=str(trunk))
     config = RLPDConfig(policy=policy, critic_hidden_sizes=(8,), num_critics=2, utd=2, batch_size=8)
     online = OnlineConfig(image_size=16, random_steps=8, evaluation_episodes=1, evaluations=1, replay_capacity=200)
+    online = replace(online, average=3)
     embedded, images = [], network.images
     monkeypatch.setattr(network, "images", lambda frames: embedded.append(len(frames)) or images(frames))
     monkeypatch.setattr("robolearn.recipes.train_online._evaluate", lambda *args: {"return_mean": 0.0})

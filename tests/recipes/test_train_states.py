@@ -134,8 +134,20 @@ def test_a_success_is_the_end_even_where_the_episode_was_cut(task: str | None, d
     assert ends.any()
     np.testing.assert_array_equal(batch["bootstrap"] == 0, ends)
     np.testing.assert_array_equal(batch["return_to_go"] == 1, ends)
-    relabel(cut, [0, 1], {"success": False})
+    relabel(cut, [1], {"success": False})
+    if task is None:
+        steps = sum(info.length for info in ZarrStore.open(cut).episodes)
+        assert len(TransitionData(cut, IQL, "success", 0).source) == steps - 1  # what came of the last was not seen
+    relabel(cut, [0], {"success": False})
     if task is not None:
         failed = demonstrations(cut, task, task_spec(task), 0.9, 1)[0].sample(2000, rng)
         assert (failed["bootstrap"] == 1).all()
         assert not failed["reward"].any()
+        assert not failed["return_to_go"].any()
+
+
+def test_what_was_shown_is_told_in_the_space_of_the_tool_too(dataset: Path, tmp_path: Path) -> None:
+    task = f"tool:{TASK}"
+    run = train_offline("iql", dataset, tmp_path / "run", 2, config=replace(IQL, critic_hidden_sizes=(4,)), task=task)
+    answer = evaluate_policy(run["checkpoint"], task, 1, seed=1)
+    assert (answer["demonstrated_episodes"], answer["remark"]) == (1, "")
