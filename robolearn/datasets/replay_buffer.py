@@ -43,9 +43,14 @@ class ReplayBuffer:
             )
         self.spec, self.config = spec, config
         # Memory is taken page by page as slots are filled.
-        self._observation = {
-            name: np.zeros((config.capacity, *field.shape), field.dtype) for name, field in spec.observation.items()
-        }
+        try:
+            self._observation = {
+                name: np.zeros((config.capacity, *field.shape), field.dtype) for name, field in spec.observation.items()
+            }
+        except MemoryError as error:
+            raise DatasetError(
+                f"replay buffer: {config.capacity} observations do not fit into memory; keep fewer"
+            ) from error
         self._action = np.zeros((config.capacity, *spec.action.shape), spec.action.dtype)
         self._reward = np.zeros(config.capacity, np.float32)
         self._terminated = np.zeros(config.capacity, np.bool_)

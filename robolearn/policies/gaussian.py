@@ -6,6 +6,7 @@ Legend: B batch, S entries of all the vectors and of the images' keypoints, A ac
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
@@ -216,7 +217,7 @@ def vector_spec(spec: InterfaceSpec, privileged: bool = False, images: bool = Fa
         len(spec.action.shape) != 1
         or low is None
         or high is None
-        or not all(a < b for a, b in zip(low, high, strict=True))
+        or not all(-math.inf < a < b < math.inf for a, b in zip(low, high, strict=True))
     ):
         raise SpecError(
             f"reinforcement learning needs limits of every action; the spec has shape {spec.action.shape} from {low} "

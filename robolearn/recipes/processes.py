@@ -2,7 +2,7 @@
 
     torchrun --nproc-per-node 2 -m robolearn.cli train iql --dataset D --task T --out runs/iql
 
-is the training of one process with twice the batch size.
+is the training of one process with twice the batch size, but for noise, which an algorithm draws alike in each process.
 """
 
 from __future__ import annotations

@@ -113,6 +113,7 @@ def train_offline(
         if init_from is not None:
             initialise(learner, init_from, read_state(init_from)[0], keep_temperature)
         origin = {"dataset": str(dataset), "reward": reward, "data_task": task, "episodes": dict(data.split)}
+        origin["init_from"] = str(init_from or "")
         about = run_config(algorithm, seed, settings, compute, **origin)
         if processes.first:
             run = Run.create(out, about, (*columns, "validation_loss"))

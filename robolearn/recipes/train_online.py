@@ -179,6 +179,7 @@ def train_online(
                 initialise(learner, init_from, read_state(init_from)[0], keep_temperature)
             kept = learner.policy() if online.average == 1 else copy.deepcopy(learner.policy())
             about = {"task": task, "online": dict(vars(online)), "offline_data": str(offline_data or "")}
+            about["init_from"] = str(init_from or "")
             run = Run.create(out, run_config(algorithm, seed, settings, compute, **about), columns)
         shown = set(seeds_shown(source)) if source else set()
         if offline_data is not None:

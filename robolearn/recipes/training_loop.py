@@ -127,9 +127,11 @@ def steps_of_run(run: Path) -> int:
 
 
 def check_settings(settings: Any, seed: int) -> None:
-    """Raises SpecError for an algorithm's config with a number that cannot be meant, and for a negative seed."""
-    if settings.steps < 1 or seed < 0:
-        raise SpecError(f"{settings.steps} steps with seed {seed}; expected at least 1 step and a seed of at least 0")
+    """Raises SpecError for an algorithm's config with a number that cannot be meant, and for such a seed."""
+    if settings.steps < 1 or not 0 <= seed < 2**63:
+        raise SpecError(
+            f"{settings.steps} steps with seed {seed}; expected at least 1 step and a seed of at least 0, below 2^63"
+        )
     for place, owner in (("", settings), ("policy.", settings.policy)):
         for name, value in vars(owner).items():
             if wanted := _wanted(name, value):

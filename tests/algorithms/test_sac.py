@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
+import pytest
 import torch
 from torch import Tensor
 from torch.distributions import Independent, Normal, TanhTransform, TransformedDistribution
 
 from robolearn.algorithms.sac import SAC, SACConfig
+from robolearn.errors import SpecError
 from robolearn.policies.gaussian import GaussianPolicyConfig
 from robolearn.specs import ArraySpec, InterfaceSpec
 
@@ -128,3 +133,9 @@ def test_the_soft_values_of_a_small_mdp_are_found() -> None:
     with torch.no_grad():
         found = sac.critic(states, torch.zeros(2, 1)).mean(0)
     torch.testing.assert_close(found, wanted, rtol=0.05, atol=0.05)
+
+
+def test_actions_without_limits_are_refused() -> None:
+    endless = replace(SPEC, action=replace(SPEC.action, low=(-math.inf, 0.0), high=(math.inf, 1.0)))
+    with pytest.raises(SpecError, match="needs limits of every action"):
+        SAC(endless, {}, CONFIG)

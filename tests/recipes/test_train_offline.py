@@ -156,6 +156,7 @@ def test_who_began_with_another_run_goes_on_with_its_statistics(dataset: Path, t
     train_offline("bc", other, run, steps=2, config=CONFIG, init_from=tmp_path / "first")
     kept = [read_config(each / "checkpoints" / "untrained")["statistics"] for each in (tmp_path / "first", run)]
     begun = yaml.safe_load((run / "config.yaml").read_text())
+    assert begun["init_from"] == str(tmp_path / "first")
     begun["config"]["steps"] = 3
     (run / "config.yaml").write_text(yaml.safe_dump(begun))
     train_offline("bc", other, run, resume=run)

@@ -21,7 +21,7 @@ from robolearn.algorithms.compile import Compute
 from robolearn.algorithms.rlpd import RLPDConfig
 from robolearn.algorithms.sac import SAC, SACConfig
 from robolearn.algorithms.td3_bc import TD3BCConfig
-from robolearn.errors import CheckpointError, RobolearnError, SpecError, UnknownNameError
+from robolearn.errors import CheckpointError, DatasetError, RobolearnError, SpecError, UnknownNameError
 from robolearn.policies.checkpoint import load_policy, read_config, save_policy
 from robolearn.policies.gaussian import GaussianPolicy, GaussianPolicyConfig
 from robolearn.recipes.collector import Collector
@@ -163,6 +163,7 @@ def test_it_begins_with_the_networks_of_another_run(tmp_path: Path) -> None:
     assert result["gradient_steps"] == 0
     a, b = weights(tmp_path / "a"), weights(tmp_path / "b")
     assert all(torch.equal(a[key], b[key]) for key in a)
+    assert yaml.safe_load((tmp_path / "b" / "config.yaml").read_text())["init_from"] == str(tmp_path / "a")
     wide = replace(CONFIG, critic_hidden_sizes=(9,))
     with pytest.raises(CheckpointError, match="critic"):
         train_online("sac", TASK, tmp_path / "c", 100, 5, wide, online, init_from=tmp_path / "a")
@@ -264,6 +265,8 @@ def test_divergence_stops_and_says_what_to_look_at(tmp_path: Path) -> None:
         ({"settings": ("discount.of=0.5",)}, SpecError, "setting discount.of cannot be set: discount has none"),
         ({"settings": ("online.random_steps=-5",)}, SpecError, "random_steps -5"),
         ({"settings": ("online.replay_capacity=1",)}, SpecError, "replay_capacity 1"),
+        ({"settings": ("online.replay_capacity=1000000000000000",)}, DatasetError, "do not fit into memory"),
+        ({"seed": 2**70}, SpecError, "a seed of at least 0, below"),
         ({"settings": ("online.processes=3",)}, SpecError, "processes is 3"),
         ({"task": "pusch-v1", "settings": ("online.processes=2",)}, RobolearnError, "push-v1"),
         ({"algorithm": "rlpd", "settings": ("cloning_weight=0.1",)}, SpecError, "give them by --offline-data"),
