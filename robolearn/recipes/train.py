@@ -134,17 +134,19 @@ def train_policy(request: TrainRequest, progress: Progress = lambda done, text: 
     if dataset is not None:
         return train_offline(dataset=dataset, task=task, reward=request.reward or SUCCESS, **common)
     assert task is not None
-    online = replace(online, num_envs=request.num_envs, reward=request.reward or online.reward)
     return train_online(task=task, online=online, offline_data=request.offline_data, **common)
 
 
 def configure(request: TrainRequest) -> tuple[Any, OnlineConfig]:
-    """The configs with what the task wants and then `settings` filled in. Raises UnknownNameError or SpecError for one
-    that is unknown or wrong."""
+    """The configs with what was asked for, what the task wants and then `settings` filled in.
+
+    Raises UnknownNameError or SpecError for a setting that is unknown or wrong.
+    """
     pairs = read_settings([*request.begins_with, *request.settings])
     own = {name: text for name, text in pairs.items() if not name.startswith("online.")}
     online = {name.removeprefix("online."): pairs[name] for name in pairs.keys() - own.keys()}
-    return with_settings(algorithm_class(request.algorithm).config_type(), own), with_settings(OnlineConfig(), online)
+    asked = OnlineConfig(num_envs=request.num_envs, reward=request.reward or "")
+    return with_settings(algorithm_class(request.algorithm).config_type(), own), with_settings(asked, online)
 
 
 def read_settings(settings: Sequence[str]) -> dict[str, str]:

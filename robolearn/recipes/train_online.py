@@ -269,6 +269,8 @@ def _check(
         raise SpecError(f"images are for sac and rlpd in tasks of the twin, not for {algorithm} in {task}")
     if getattr(settings.policy, "trunk", "") and not online.image_size:
         raise SpecError(f"policy.trunk is {settings.policy.trunk}, to look at images; set online.image_size, too")
+    if getattr(settings.policy, "images", False) and not online.image_size:
+        raise SpecError("policy.images is true; set online.image_size, which makes it so, to a number of pixels")
     if online.reward not in REWARDS or (is_gym(task) and online.reward != "task"):
         raise SpecError(f"reward is {online.reward!r}; expected `task` in gym:, else one of {', '.join(REWARDS)}")
     if offline_data is not None and not is_gym(task) and online.reward != SUCCESS:

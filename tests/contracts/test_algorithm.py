@@ -30,7 +30,7 @@ CRITICAL_ALGORITHMS = sorted(name for name, made in ALGORITHMS.items() if "criti
 
 def make(name: str, seed: int = 0, **settings: Any) -> Algorithm:
     algorithm = ALGORITHMS[name]
-    if algorithm.learns_from != "chunks":
+    if name == "rlpd":
         settings = {"utd": 1, **settings}
     return algorithm(SPEC, STATISTICS, algorithm.config_type(steps=10, batch_size=SIZE, **settings), seed=seed)
 

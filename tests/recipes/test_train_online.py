@@ -260,6 +260,7 @@ def test_divergence_stops_and_says_what_to_look_at(tmp_path: Path) -> None:
         ({"settings": ("initial_temperature=0",)}, SpecError, "expected a number above 0"),
         ({"settings": ("policy.distribution=mixture",)}, SpecError, "mixture; this algorithm learns squashed or clip"),
         ({"settings": ("policy.encoder_channels=",)}, SpecError, "encoder_channels is .*; expected at least one size"),
+        ({"settings": ("policy.images=true",)}, SpecError, "policy.images is true; set online.image_size"),
         ({"settings": ("max_shift_px=-1",)}, SpecError, "max_shift_px is -1; expected at least 0"),
         ({"settings": ("policy=small",)}, SpecError, "policy has settings, such as policy.hidden_sizes"),
         ({"settings": ("discount.of=0.5",)}, SpecError, "setting discount.of cannot be set: discount has none"),
@@ -295,7 +296,10 @@ def test_settings_reach_the_configs() -> None:
     words = ("discount=0.9", "policy.hidden_sizes=7,8", "backup_entropy=false", "online.random_steps=5")
     config, online = configure(TrainRequest("sac", settings=words))
     assert (config.discount, config.policy.hidden_sizes, config.backup_entropy) == (0.9, (7, 8), False)
-    assert online.random_steps == 5
+    assert (online.random_steps, online.num_envs) == (5, 1)
+    many = TrainRequest("sac", num_envs=3, reward="progress", settings=words)
+    assert (configure(many)[1].num_envs, configure(many)[1].reward) == (3, "progress")
+    assert configure(replace(many, settings=("online.num_envs=4",)))[1].num_envs == 4
 
 
 @pytest.mark.parametrize(("task", "algorithm"), [(task, name) for task in SETTINGS for name in SETTINGS[task]])
