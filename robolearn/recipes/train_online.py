@@ -40,7 +40,7 @@ from robolearn.recipes.environments import REWARDS, is_gym, make_environments, s
 from robolearn.recipes.judge import judge, summary
 from robolearn.recipes.run import Run, read_state
 from robolearn.recipes.seeds import EVALUATION_SEED
-from robolearn.recipes.training_data import FrozenTrunk, mixed, outcomes_of, tensors
+from robolearn.recipes.training_data import FrozenTrunk, episode_indices, mixed, outcomes_of, tensors
 from robolearn.recipes.training_loop import (
     AVERAGE,
     SAVES,
@@ -119,6 +119,7 @@ def train_online(
     environments' time, what passed beside updates). Raises RobolearnError before anything is written when something
     does not fit, and when the training diverges.
     """
+    demonstrated: list[str] | None = None  # episodes of `offline_data`: all, unless a run was begun with fewer
     if resume is not None:
         begun, settings, compute = begun_config(resume)
         if "task" not in begun:
@@ -127,6 +128,7 @@ def train_online(
         try:
             online = OnlineConfig(**begun["online"])
             offline_data = Path(begun["offline_data"]) if begun["offline_data"] else None
+            demonstrated = begun["offline_episodes"] if offline_data else None
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{resume} cannot be resumed; config.yaml of another robolearn ({error})") from error
     else:
@@ -158,10 +160,15 @@ def train_online(
         offline: Source | None = None
         with watch("open"):
             statistics: Statistics | None = None
+            shown: set[int] = set()
             if offline_data is not None:
+                store = ZarrStore.open(offline_data)
+                demonstrated = demonstrated or [info.id for info in store.episodes if info.length]
+                used = episode_indices(store, demonstrated)
+                shown |= {seed for seed in (store.episodes[index].seed for index in used) if seed is not None}
                 look = FrozenTrunk(trunk, compute.device) if trunk else None
                 offline, statistics = demonstrations(
-                    offline_data, task, spec, settings.discount, online.num_steps, trunk=look
+                    offline_data, task, spec, settings.discount, online.num_steps, used, trunk=look
                 )
             if resume is None and init_from is not None:
                 check_spec(init_from, spec, task)
@@ -179,11 +186,9 @@ def train_online(
                 initialise(learner, init_from, read_state(init_from)[0], keep_temperature)
             kept = learner.policy() if online.average == 1 else copy.deepcopy(learner.policy())
             about = {"task": task, "online": dict(vars(online)), "offline_data": str(offline_data or "")}
-            about["init_from"] = str(init_from or "")
+            about |= {"offline_episodes": demonstrated or [], "init_from": str(init_from or "")}
             run = Run.create(out, run_config(algorithm, seed, settings, compute, **about), columns)
-        shown = set(seeds_shown(source)) if source else set()
-        if offline_data is not None:
-            shown |= {info.seed for info in ZarrStore.open(offline_data).episodes if info.seed is not None}
+        shown |= set(seeds_shown(source)) if source else set()
         provenance = {"algorithm": algorithm, "tasks": [task], "seed": seed, "episode_seeds": sorted(shown)}
         step, best = int(facts["step"]), facts["best_return"]
         judged: dict[str, float] = {}  # what the last evaluation found

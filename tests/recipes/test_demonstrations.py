@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from robolearn.algorithms.calql import CalQLConfig
 from robolearn.algorithms.rlpd import RLPDConfig
@@ -88,6 +92,27 @@ def test_from_a_dataset_to_the_task_and_on(dataset: Path, tmp_path: Path) -> Non
         train_online("rlpd", TASK, tmp_path / "other", 12, 0, learner, other, offline_data=dataset)
     moved = (after["critic.ensemble.layers.0.weight"] - before["critic.ensemble.layers.0.weight"]).abs().max()
     assert 0 < moved < 0.01  # six small steps from where it began
+
+
+def test_demonstrations_that_came_later_do_not_change_a_run(dataset: Path, tmp_path: Path) -> None:
+    grown = tmp_path / "reach.zarr"
+    shutil.copytree(dataset, grown)
+    learner = RLPDConfig(**SMALL, num_critics=2, utd=1)
+    train_offline("rlpd", grown, tmp_path / "pre", 1, 0, learner, task=TASK)
+    online = OnlineConfig(evaluation_episodes=1, evaluations=2)
+    begun = {"init_from": tmp_path / "pre", "offline_data": grown}
+    train_online("rlpd", TASK, tmp_path / "whole", 12, 0, learner, online, **begun)
+
+    def interrupt(step: int, text: str) -> None:
+        if step == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    cut = train_online("rlpd", TASK, tmp_path / "cut", 12, 0, learner, online, **begun, progress=interrupt)
+    assert cut["interrupted"]
+    collect_episodes(CollectConfig(task=TASK, image_size=16), grown, 1, seed=9)
+    train_online("rlpd", TASK, tmp_path, resume=tmp_path / "cut")
+    states = [read_state(tmp_path / run)[0] for run in ("whole", "cut")]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
 @pytest.mark.parametrize(("fraction", "wanted"), [(0.25, 0.25), (1.0, 1.0), (0.0, None)])
