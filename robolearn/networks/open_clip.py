@@ -83,6 +83,10 @@ class OpenClip:
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         return int.from_bytes(digest.digest()[:7], "big")
 
+    def __deepcopy__(self, memo: dict[int, object]) -> OpenClip:
+        """Itself: nothing trains it, and it is large."""
+        return self
+
     def to(self, device: torch.device) -> None:
         """Move there."""
         if device != self.device:

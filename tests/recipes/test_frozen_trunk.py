@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 from dataclasses import replace
 from pathlib import Path
@@ -50,6 +51,8 @@ def test_a_frozen_network_is_asked_once_and_must_stay_the_same(tmp_path: Path) -
     seen = {"proprio": batch["proprio"][:1], "instruction": batch["instruction"][:1]}
     answers = [policy.best({**seen, "image_top": each}).numpy() for each in (images, embedded)]
     np.testing.assert_allclose(*answers, atol=1e-5)
+    encoders = [each.features.encoders["image_top"] for each in (policy, copy.deepcopy(policy))]
+    assert encoders[0].network is encoders[1].network
     assert (result["checkpoint"] / "weights.safetensors").stat().st_size < 100_000
 
     save_untrained(trunk, 2)
