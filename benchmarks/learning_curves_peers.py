@@ -24,7 +24,7 @@ import stable_baselines3
 import torch
 
 RESULTS = Path(__file__).parent / "results"
-EVALUATION_SEED = 1_000_000  # of robolearn/recipes/evaluate.py
+SELECTION_SEED = 2_000_000  # of robolearn/recipes/seeds.py
 LOOK_S = 10.0  # between looks at the curves
 
 
@@ -32,7 +32,7 @@ def judge(model: stable_baselines3.SAC, name: str, episodes: int) -> list[float]
     """Returns of episodes by the most likely action."""
     env, returns = gymnasium.make(name), []
     for episode in range(episodes):
-        seen, _ = env.reset(seed=EVALUATION_SEED + episode)
+        seen, _ = env.reset(seed=SELECTION_SEED + episode)
         total, over = 0.0, False
         while not over:
             seen, reward, terminated, truncated, _ = env.step(model.predict(seen, deterministic=True)[0])

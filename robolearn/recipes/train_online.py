@@ -39,7 +39,7 @@ from robolearn.recipes.demonstrations import Source, buffer_statistics, demonstr
 from robolearn.recipes.environments import REWARDS, is_gym, make_environments, seen_environments
 from robolearn.recipes.judge import judge, summary
 from robolearn.recipes.run import Run, read_state
-from robolearn.recipes.seeds import EVALUATION_SEED
+from robolearn.recipes.seeds import SELECTION_SEED
 from robolearn.recipes.training_data import FrozenTrunk, episode_indices, mixed, outcomes_of, tensors
 from robolearn.recipes.training_loop import (
     AVERAGE,
@@ -331,11 +331,11 @@ def _batch(
 
 
 def _evaluate(policy: TrainablePolicy, task: str, online: OnlineConfig, device: str) -> dict[str, float]:
-    """Episodes whose seeds no training uses, by the most likely action."""
+    """Episodes whose seeds neither training nor `evaluate` uses, by the most likely action."""
     assert isinstance(policy, GaussianPolicy)
     episodes = online.evaluation_episodes
     with contextlib.closing(seen_environments(task, min(episodes, JUDGES), online.image_size)) as envs:
-        answer = summary(judge(policy, envs, episodes, EVALUATION_SEED, REWARDS[online.reward], device))
+        answer = summary(judge(policy, envs, episodes, SELECTION_SEED, REWARDS[online.reward], device))
     return {name: value for name, value in answer.items() if name in EVALUATION_COLUMNS}
 
 

@@ -28,6 +28,7 @@ from robolearn.recipes.collector import Collector
 from robolearn.recipes.environments import make_environments
 from robolearn.recipes.evaluate import evaluate_policy
 from robolearn.recipes.run import RESUME_FILE, read_state
+from robolearn.recipes.seeds import SELECTION_SEED
 from robolearn.recipes.task_settings import SETTINGS
 from robolearn.recipes.train import TrainRequest, configure, read_settings, train_policy
 from robolearn.recipes.train_online import OnlineConfig, train_online
@@ -62,8 +63,10 @@ def test_a_run_has_all_its_parts(tmp_path: Path) -> None:
     best = max(evaluated, key=lambda row: float(row["return_mean"]))
     assert read_config(run / "checkpoints" / "best")["provenance"]["step"] == int(best["step"])
     assert load_policy(result["checkpoint"]).config == CONFIG.policy
-    answer = evaluate_policy(result["checkpoint"], TASK, 2)
+    answer = evaluate_policy(result["checkpoint"], TASK, 2, SELECTION_SEED)
     assert answer["return_mean"] == pytest.approx(result["best_return_mean"], rel=1e-4)
+    answer = evaluate_policy(result["checkpoint"], TASK, 2)
+    assert answer["return_mean"] != pytest.approx(result["best_return_mean"], rel=1e-4)  # others than it was chosen by
     assert answer["success_rate"] is None
     assert answer["remark"] == ""
     config = read_config(result["checkpoint"])
