@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 
 from robolearn.algorithms.compile import Compute
+from robolearn.recipes.rewards.workers import end_with_parent
 from robolearn.recipes.train import TrainRequest, train_policy
 from robolearn.recipes.value_bias import value_bias
 
@@ -107,7 +108,10 @@ def main() -> None:
     known = json.loads(file.read_text())["runs"] if file.is_file() else []
     known = [row for row in known if "train_seconds" in row]
     spawn = multiprocessing.get_context("spawn")
-    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(args.processes, mp_context=spawn) as pool:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(args.processes, mp_context=spawn, initializer=end_with_parent) as pool,
+    ):
         folders = {s: Path(folder) / str(s) for s in args.seeds if all(row["seed"] != s for row in known)}
         under_way: dict[Future, int] = {pool.submit(run, args, seed, where): seed for seed, where in folders.items()}
         while under_way:

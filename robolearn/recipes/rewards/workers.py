@@ -114,7 +114,7 @@ def _end(pipe: Connection, one: _Running) -> None:
 
 
 def _serve(work: Work, job: Any, pipe: Connection) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     try:
         answer = {"result": work(job)}
     except RobolearnError as error:
@@ -124,8 +124,13 @@ def _serve(work: Work, job: Any, pipe: Connection) -> None:
     pipe.send_bytes(json.dumps(answer).encode())
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """From now on this process, started by `multiprocessing`, ends when the one that started it has, however it did."""
     parent = multiprocessing.parent_process()
     assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
+
+    def follow(sentinel: int) -> None:
+        wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=follow, args=(parent.sentinel,), daemon=True).start()
