@@ -13,9 +13,7 @@ A action; s' next state, a' ~ pi(s').
 
 Where prior data are demonstrations, the actor may also be held to them by `cloning_weight` times the mean over D of
 |mode of pi(s) - a|^2 (Nair et al., "Overcoming exploration in reinforcement learning with demonstrations", ICRA 2018,
-eq. 5, without its filter). From images that distance improves the encoders, too, for values of rare rewards say late
-where to look (as demonstrations do first in Hansen et al., "MoDem", ICLR 2023). The paper's experiments with
-rare rewards take one critic for Z, not two.
+eq. 5, without its filter). The paper's experiments with rare rewards take one critic for Z, not two.
 
 Differences: only the critics of Z are computed for the target; the target entropy is -A/2, as in the paper's code and
 in SERL, and the temperature begins at 1. An episode that was truncated bootstraps. Without prior data, begun with the
@@ -125,15 +123,11 @@ class RLPD:
             return batch["reward"] + batch["discount"] * batch["bootstrap"] * value
 
     def critic_loss(self, batch: Batch, noise: Tensor, members: Tensor) -> tuple[Tensor, Metrics]:
-        """Squared distance of all critics to the target; and what holds the encoders to demonstrations."""
+        """Squared distance of all critics to the target."""
         target = self.target_value(batch, noise, members)
-        state = self.actor.features(batch)
-        values = self.critic(state, self.actor.normalized_action(batch["action"]))
+        values = self.critic(self.actor.features(batch), self.actor.normalized_action(batch["action"]))
         loss = (values - target).square().mean(-1).sum()
-        metrics = {"critic_loss": loss.detach(), "value": values.detach().mean()}
-        if self.config.cloning_weight and self.actor.cameras:
-            loss = loss + self.config.cloning_weight * self._distance_to_prior(state, batch)
-        return loss, metrics
+        return loss, {"critic_loss": loss.detach(), "value": values.detach().mean()}
 
     def actor_loss(self, batch: Batch, noise: Tensor) -> tuple[Tensor, Tensor, Metrics]:
         """Loss of the actor, and the log-probabilities (B,) of its actions. noise: (B, A)."""

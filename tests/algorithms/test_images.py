@@ -65,24 +65,6 @@ def test_the_critics_improve_the_encoder_and_the_actor_does_not(kind: Any) -> No
     assert not moved(critic_learning_rate=0.0)
 
 
-def test_who_is_held_to_demonstrations_sees_by_them_too() -> None:
-    free, held = make(RLPD), make(RLPD, cloning_weight=0.5)
-    rows = {**batch(32, 0), "prior": torch.arange(32) % 2.0}
-    noise, members = torch.zeros(32, 2), torch.tensor([0, 1])
-    away = held.actor.mode(held.actor.features(rows)) - held.actor.normalized_action(rows["action"])
-    distance = away.square().sum(-1)[rows["prior"] == 1].mean()
-
-    def gradients(loss: Tensor, of: RLPD) -> tuple[Tensor, ...]:
-        return torch.autograd.grad(loss, of.actor.encoder_parameters())
-
-    by_values = gradients(free.critic_loss(rows, noise, members)[0], free)
-    by_both = gradients(held.critic_loss(rows, noise, members)[0], held)
-    by_cloning = gradients(0.5 * distance, held)
-    assert max(float(each.abs().max()) for each in by_cloning) > 1e-4
-    for found, values, cloned in zip(by_both, by_values, by_cloning, strict=True):
-        torch.testing.assert_close(found, values + cloned, rtol=1e-4, atol=1e-6)
-
-
 @pytest.mark.slow
 def test_a_policy_learns_to_look() -> None:
     rates = {"actor_learning_rate": 3e-3, "critic_learning_rate": 3e-3, "initial_temperature": 0.1}
