@@ -22,7 +22,7 @@ from robolearn.envs.spaces import box, observation_space
 from robolearn.envs.tool_space import DECISION_TICKS, ToolSpace
 from robolearn.types import Observation
 
-PLACELESS = ("peg_insert-v1", "pick_place-v1", "stack-v1")  # one thing's place from another decides, wherever they are
+PLACELESS = ("peg_insert-v1",)  # millimetres between two things decide, wherever on the table they are
 
 
 def tool_space(task_id: str) -> ToolSpace:
