@@ -10,7 +10,7 @@ Three rules, one class each:
 
 All hold a bounded number of samples, hand every sample's tick out at most once and in order, and count per stream what
 went wrong: `late` (its tick was handed out before), `missing` (a tick was handed out without it), `dropped` (thrown
-away: a second sample of the same stamp, or no room). No clock is read.
+away: a second sample of the same stamp, no room, or a stamp of another clock). No clock is read.
 
 `EpisodeJoin` makes the steps of an episode of samples by one of these rules. The recorder of the ROS graph and the
 converter of bags both use it, so that both make the same of the same samples.
@@ -27,6 +27,7 @@ from typing import Any, Literal, Protocol
 from robolearn.errors import UnknownNameError
 
 PATIENCE_NS = 500_000_000  # how far the streams of a grid may get ahead of one that says nothing
+FAR_NS = 60_000_000_000  # what is so far ahead of the next tick of a grid has the stamp of another clock, or of a leap
 EARLY_SAMPLES = 1024  # that may wait for the word that the episode has started
 UNKNOWN_NS = -1  # a stamp that nobody knows
 
@@ -70,6 +71,10 @@ class ExactJoin:
     def newest_ns(self, stream: str) -> int | None:
         """Newest stamp that the stream delivered since the last reset: nothing older is to be waited for."""
         return self._newest.get(stream)
+
+    def held_ns(self, stream: str) -> int:
+        """How far before a tick a sample may lie that is held until then."""
+        return 0
 
     def push(self, stream: str, stamp_ns: int, sample: Any) -> list[Tick]:
         """Add a sample and return the ticks that it settles, oldest first."""
@@ -176,7 +181,8 @@ class NewestJoin:
 class GridJoin:
     """Joins streams of unequal stamps on a grid of time: tick k is at the first sample of `clock` plus k periods.
 
-    A tick is handed out once nothing more can come for it, or others are `patience_ns` ahead of a silent stream.
+    A tick is handed out once nothing more can come for it, or others are `patience_ns` ahead of a silent stream. What
+    is FAR_NS ahead is dropped: a clock that leaps must not fill the time between with ticks.
     """
 
     def __init__(
@@ -187,6 +193,7 @@ class GridJoin:
         self._clock, self._period_ns, self._patience_ns = clock, period_ns, patience_ns
         # a sample that is nearer may come until the tolerance is over; one to be held, until the tick itself
         self._lag_ns = {s: rule.tolerance_ns if rule.rule == "nearest" else 0 for s, rule in rules.items()}
+        self._held_ns = {s: rule.tolerance_ns if rule.rule == "hold" else 0 for s, rule in rules.items()}
         self._join = NewestJoin(rules, depth=512)
         self._newest: dict[str, int] = {}
         self._tick_ns: int | None = None  # the next one
@@ -199,12 +206,20 @@ class GridJoin:
         """Newest stamp that the stream delivered."""
         return self._newest.get(stream)
 
+    def held_ns(self, stream: str) -> int:
+        """How far before a tick a sample may lie that is held until then."""
+        return self._held_ns[stream]
+
     def push(self, stream: str, stamp_ns: int, sample: Any) -> list[Tick]:
         """Add a sample and return the ticks that it settles, oldest first."""
-        self._join.push(stream, stamp_ns, sample)
-        self._newest[stream] = max(stamp_ns, self._newest.get(stream, stamp_ns))
         if self._tick_ns is None and stream == self._clock:
             self._tick_ns = stamp_ns
+            self._newest = {s: newest_ns for s, newest_ns in self._newest.items() if newest_ns - stamp_ns <= FAR_NS}
+        if self._tick_ns is not None and stamp_ns - self._tick_ns > FAR_NS:
+            self.counts.dropped[stream] += 1
+            return []
+        self._join.push(stream, stamp_ns, sample)
+        self._newest[stream] = max(stamp_ns, self._newest.get(stream, stamp_ns))
         ticks = []
         while self._tick_ns is not None and self._settled(self._tick_ns):
             ticks.append(self._take(self._tick_ns))
@@ -237,6 +252,8 @@ class Join(Protocol):
 
     def newest_ns(self, stream: str) -> int | None: ...
 
+    def held_ns(self, stream: str) -> int: ...
+
     def flush(self) -> list[Tick]: ...
 
 
@@ -247,8 +264,9 @@ Step = tuple[dict[str, Any], dict[str, int], dict[str, int]]
 class EpisodeJoin:
     """One episode: samples in, steps out. A sample is the dataset fields that a stream brings at a stamp.
 
-    Samples from before the start, which `begin` tells, are not of it. The observation after the last step has no action
-    and is not a step.
+    Samples from before the start, which `begin` tells, are not of it, but for a picture that is still held at its first
+    tick. Nor are ticks from the end on, which `end` tells: the observation after the last step has no action and is not
+    a step.
     """
 
     def __init__(self, join: Join, observed: Sequence[str], command: str, sent: str) -> None:
@@ -257,6 +275,7 @@ class EpisodeJoin:
         self._observed, self._command, self._sent = tuple(observed), command, sent
         self._early: deque[tuple[str, int, Mapping[str, Any], int]] | None = deque(maxlen=EARLY_SAMPLES)
         self._start_ns = 0
+        self._end_ns: int | None = None
         self._held_at_ns = UNKNOWN_NS
 
     @property
@@ -273,16 +292,20 @@ class EpisodeJoin:
         early, self._early, self._start_ns = self._early or (), None, start_ns
         return [step for sample in early for step in self.push(*sample)]
 
+    def end(self, end_ns: int) -> None:
+        """The last observation of the episode is at this stamp."""
+        self._end_ns = end_ns
+
     def push(self, stream: str, stamp_ns: int, fields: Mapping[str, Any], received_ns: int = UNKNOWN_NS) -> list[Step]:
         """Add a sample; the steps that it settles, oldest first."""
         if self._early is not None:
             self._early.append((stream, stamp_ns, fields, received_ns))
             return []
-        if stamp_ns < self._start_ns:
+        if stamp_ns < self._start_ns - self._join.held_ns(stream):
             return []
         if fields.get("held"):
             self._held_at_ns = max(stamp_ns, self._held_at_ns)
-        return [_step(tick) for tick in self._join.push(stream, stamp_ns, (stamp_ns, received_ns, fields))]
+        return self._steps(self._join.push(stream, stamp_ns, (stamp_ns, received_ns, fields)))
 
     def reached(self, end_ns: int, period_ns: int) -> bool:
         """Whether all that belongs to an episode with its last observation at `end_ns` has arrived.
@@ -296,9 +319,12 @@ class EpisodeJoin:
         newest = {stream: self._join.newest_ns(stream) for stream in wanted if stream}
         return all(stamp is not None and stamp >= wanted[stream] for stream, stamp in newest.items())
 
-    def flush(self, end_ns: int | None = None) -> list[Step]:
-        """The steps that still wait, complete or not, of ticks before `end_ns`."""
-        return [_step(tick) for tick in self._join.flush() if end_ns is None or tick.stamp_ns < end_ns]
+    def flush(self) -> list[Step]:
+        """The steps that still wait, complete or not."""
+        return self._steps(self._join.flush())
+
+    def _steps(self, ticks: Iterable[Tick]) -> list[Step]:
+        return [_step(tick) for tick in ticks if self._end_ns is None or tick.stamp_ns < self._end_ns]
 
 
 def _step(tick: Tick) -> Step:

@@ -169,11 +169,11 @@ class DeviceCell:
         failed = self._failing_ns.keys() & {"read", "write"}
         self._scene.state = self._state = self._robot.read()
         self._filter.watch(self._state, getattr(self._robot, "health", None))
-        if failed:  # it may not have gone where it was told: from where it is now
+        if failed:  # it may not have gone where it was told: from where it is now, or nowhere
             try:
                 self._filter.start_anew(self._state)
             except SpecError as error:
-                self._fault = self._fault or str(error)
+                raise HardwareError(str(error)) from error
 
     def _follow(self) -> None:
         for body, (stamp_ns, pose) in self._tracker.look().items():

@@ -310,8 +310,8 @@ class ServoArm:
         """Stop at `ticks` (J,). A joint that is near its goal keeps it: holding where it hangs would let it sag."""
         if self._holding:
             near = np.abs(self._goal - ticks) * self.model.rad_per_tick <= self.config.hold_tolerance_rad
-            self._commanded_ns = None
             self._send_goal(np.where(near, self._goal, ticks))
+            self._commanded_ns = None
 
     def _watch(self, closing: threading.Event) -> None:
         """Stop the arm when no command has come in time."""

@@ -61,7 +61,7 @@ class Intervention:
         if command.action is not None:
             self._last, self._last_ns, self._was_policy = command.action, now_ns, False
             return Verdict(command.action, self._person)
-        if self._last is not None and now_ns - self._last_ns <= self.config.release_s * 1e9:
+        if self._last is not None and 0 <= now_ns - self._last_ns <= self.config.release_s * 1e9:
             return Verdict(self._last, self._person, "the operator has let go")
         self._last = None
         if policy_action is None:

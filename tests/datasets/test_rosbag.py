@@ -49,7 +49,8 @@ def record_live(path: Path, contract: Contract, samples: list[Sample]) -> ZarrSt
                 assert recording is not None
                 if contract.sync == "exact":
                     assert recording.reached(header_ns(body), period_ns)
-                recording.commit(header_ns(body), SUCCESS)
+                recording.end(header_ns(body))
+                recording.commit(SUCCESS)
                 recording = None
             elif recording is not None:
                 stamp = received if contract.sync == "grid" else -1

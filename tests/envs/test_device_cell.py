@@ -137,6 +137,21 @@ def test_after_a_failure_commands_go_on_from_where_the_arm_is(bench: Bench) -> N
         np.testing.assert_allclose(bench.written, pushed, atol=0.1)
 
 
+def test_an_arm_that_is_found_outside_of_its_range_is_sent_nowhere(bench: Bench) -> None:
+    cell = bench.cell()
+    cell.rest()
+    bench.broken = True
+    cell.send(None)
+    bench.broken = False
+    outside = np.float32(bench.spec.position_high) + 1
+    bench._robot.read = lambda: RobotState(outside, 0 * outside, bench.twin.stamp_ns)
+    del bench.written
+    for _ in range(25):
+        cell.send(None)
+    assert not hasattr(bench, "written")
+    assert "move it inside by hand" in cell.condition().fault
+
+
 def test_a_thing_that_is_hidden_for_long_is_told(bench: Bench) -> None:
     world = PracticeWorld(SPACE, CONFIG, bench.cell())
     bench.hidden = True

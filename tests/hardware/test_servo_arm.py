@@ -343,6 +343,22 @@ def test_a_stop_that_fails_is_tried_again(make_arm: Make, bus: StandInBus) -> No
     np.testing.assert_allclose(encoders(bus), stopped, atol=1.0)
 
 
+def test_a_stop_that_cannot_be_sent_is_tried_again(make_arm: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    arm = make_arm(command_timeout_s=0.1)
+    arm.connect()
+    arm.write(np.zeros(6, np.float32))
+    send, failures = arm.bus.sync_write, [HardwareError("lost the port")]
+
+    def fail_once(*goal: object) -> None:
+        if failures:
+            raise failures.pop()
+        send(*goal)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(arm.bus, "sync_write", fail_once)
+    wait_until(lambda: arm.stops > 0)
+    assert not failures
+
+
 def test_reading_does_not_keep_it_moving(make_arm: Make, bus: StandInBus) -> None:
     arm = make_arm(command_timeout_s=0.1)
     arm.connect()

@@ -89,3 +89,11 @@ def test_clearing_forgets() -> None:
     newest.clear()
     assert newest.get() == (0, None, "")
     assert newest.count == 0
+
+
+def test_a_clock_that_went_back_takes_commands_again() -> None:
+    newest = NewestCommand(JOINTS)
+    assert newest.put(convert.command_message(np.zeros(2), 1000, JOINTS), 1000)
+    assert newest.put(convert.command_message(np.ones(2), 10, JOINTS), 20)
+    assert newest.get()[0] == 10
+    assert not newest.put(convert.command_message(np.zeros(2), 5, JOINTS), 20)

@@ -77,6 +77,15 @@ def test_what_belongs_to_the_episode_is_written_once_in_order(
     assert written.stamps[-len(wanted) :] == wanted if wanted else not written.stamps
 
 
+def test_a_block_of_samples_waits_for_the_word_that_the_episode_has_started() -> None:
+    written, own = Written(), OwnRates(["force"])
+    for stamp_ns in range(2 * BLOCK):
+        own.push("force", stamp_ns, stamp_ns, np.zeros(1, np.float32))
+    own.begin(written, 0)  # type: ignore[arg-type]
+    own.end(2 * BLOCK)
+    assert written.stamps == list(range(BLOCK - 1, 2 * BLOCK))
+
+
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=30), st.lists(st.integers(0, 60), min_size=1, max_size=30))
 def test_a_score_holds_until_the_next_one(steps: list[int], stamps: list[int]) -> None:
     now = np.maximum.accumulate(np.array(steps))

@@ -14,10 +14,12 @@ from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.action import ActionClient
+from rclpy.executors import SingleThreadedExecutor
 from robolearn_msgs.action import RunPolicy
 from robolearn_msgs.msg import ActionChunk
 from robolearn_msgs.srv import LoadPolicy, StartEpisode
 from robolearn_nodes import topics
+from robolearn_nodes.policy_node import PolicyNode
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
@@ -153,3 +155,35 @@ def test_a_goal_runs_the_policy_until_the_episode_ends(graph: Any) -> None:
     assert ended.result().result.reason == "cancelled"
     assert len(chunks) >= seen
     client.destroy()
+
+
+def test_a_node_that_was_deactivated_is_not_let_act_by_a_goal(ros: None) -> None:
+    node, executor = PolicyNode(), SingleThreadedExecutor()
+    client = ActionClient(node, RunPolicy, topics.RUN_POLICY)
+    executor.add_node(node)
+
+    def done(future: Any) -> Any:
+        executor.spin_until_future_complete(future, timeout_sec=20)
+        return future.result()
+
+    def acts() -> bool:
+        return any(robot.acting for robot in node._robots.values())
+
+    try:
+        node.trigger_configure()
+        assert client.wait_for_server(20)
+        assert not done(client.send_goal_async(RunPolicy.Goal())).accepted
+        assert not acts()
+        node.trigger_activate()
+        goal = done(client.send_goal_async(RunPolicy.Goal()))
+        assert goal.accepted
+        node.trigger_deactivate()
+        assert done(goal.get_result_async()).result.reason == "the policy was deactivated"
+        assert not done(client.send_goal_async(RunPolicy.Goal())).accepted
+        assert not acts()
+        node.trigger_activate()
+        assert acts()
+    finally:
+        client.destroy()
+        node.trigger_shutdown()
+        node.destroy_node()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from robolearn_nodes.recording import Recording
 from robolearn_nodes.topics import COMMAND, COMMAND_SENT, JOINT_STATES
@@ -75,7 +75,8 @@ def test_every_step_is_written_once_in_order_whatever_comes_first(data: st.DataO
         reached.append(recording.reached(END, PERIOD))
     assert reached[-1]
     assert reached == sorted(reached)  # once reached, it stays
-    recording.commit(END, OUTCOME)
+    recording.end(END)
+    recording.commit(OUTCOME)
     assert writer.outcome is OUTCOME
     assert [step["proprio"] for step, _ in writer.steps] == list(range(FIRST, END, PERIOD))
     for k, (step, stamps) in enumerate(writer.steps):
@@ -95,7 +96,8 @@ def test_what_comes_before_the_start_is_no_step(told_at: int) -> None:
         recording.push(COMMAND, stamp, {"action": stamp})
     if told_at == 2:
         recording.begin(END)
-    recording.commit(END + 1, OUTCOME)
+    recording.end(END + 1)
+    recording.commit(OUTCOME)
     assert [step for step, _ in writer.steps] == [{"action": END}]
 
 
@@ -108,7 +110,8 @@ def test_a_lost_sample_leaves_a_gap_in_its_field_alone(lost: str) -> None:
         for k, (stamp, fields) in enumerate(samples):
             if (stream, k) != (lost, 2):
                 recording.push(stream, stamp, fields)
-    recording.commit(END, OUTCOME)
+    recording.end(END)
+    recording.commit(OUTCOME)
     assert len(writer.steps) == STEPS
     gap = {JOINT_STATES: "proprio", "front": "image_front", COMMAND: "action", COMMAND_SENT: "action_sent"}[lost]
     assert [k for k, (step, _) in enumerate(writer.steps) if gap not in step] == [2]
@@ -147,7 +150,8 @@ def test_every_tick_of_the_grid_has_the_sample_that_the_rule_names(
     recording.begin(1000 - phase)
     for stamp, stream, field in samples:
         recording.push(stream, stamp, {field: stamp}, received_ns=stamp + 7)
-    recording.commit(states[-1], OUTCOME)
+    recording.end(states[-1])
+    recording.commit(OUTCOME)
     ticks = range(1000, states[-1], TICK)
     assert len(writer.steps) == len(ticks)
     for tick, (step, stamps), received in zip(ticks, writer.steps, writer.received, strict=True):
@@ -170,7 +174,8 @@ def test_a_camera_that_dies_is_masked_and_holds_up_nobody() -> None:
     for k in range(40):
         recording.push(JOINT_STATES, k * period, {"proprio": k})
     assert 15 < len(writer.steps) < 40
-    recording.commit(40 * period, OUTCOME)
+    recording.end(40 * period)
+    recording.commit(OUTCOME)
     assert [step["proprio"] for step, _ in writer.steps] == list(range(40))
     assert [("image_front" in step) for step, _ in writer.steps] == [True, True] + [False] * 38
 
@@ -183,3 +188,49 @@ def test_late_and_dropped_samples_are_counted() -> None:
         recording.push("front", stamp, {})
     recording.push("front", 90, {})
     assert recording.counts == {"late": {"front": 1}, "dropped": {JOINT_STATES: 1, "front": 1}}
+
+
+@given(st.integers(0, 12), st.integers(1, 10), st.booleans())
+def test_no_step_is_of_after_the_end_however_late_the_recording_is_stopped(late: int, length: int, blind: bool) -> None:
+    writer = Notebook()
+    period = 60_000_000  # the patience is half a second
+    recording = Recording(writer, OBSERVED, grid((JOINT_STATES,), period, 2 * period))
+    recording.begin(0)
+    for k in range(length + late + 1):
+        if k == length:
+            recording.end(k * period)
+        for stream, field in ((JOINT_STATES, "proprio"), ("front", "image_front")):
+            if field == "proprio" or not blind:
+                recording.push(stream, k * period, {field: k})
+    recording.commit(OUTCOME)
+    assert [step["proprio"] for step, _ in writer.steps] == list(range(length))
+
+
+def test_the_first_step_has_the_picture_that_was_held_when_the_episode_began() -> None:
+    writer = Notebook()
+    recording = Recording(writer, OBSERVED, grid())
+    for stamp in (1000 - 2 * AGE, 1000 - AGE, 995):
+        recording.push("front", stamp, {"image_front": stamp})
+    recording.push(COMMAND, 995, {"action": 995})
+    recording.begin(1000)
+    recording.push(JOINT_STATES, 1010, {"proprio": 0})
+    recording.commit(OUTCOME)
+    assert [step for step, _ in writer.steps] == [{"proprio": 0, "image_front": 995}]
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 10**9), st.sets(st.sampled_from([JOINT_STATES, "front"]), min_size=1), st.booleans())
+def test_a_clock_that_leaps_adds_no_steps(leap_s: int, leaping: set[str], at_once: bool) -> None:
+    writer = Notebook()
+    period = 50_000_000
+    recording = Recording(writer, OBSERVED, grid((JOINT_STATES,), period, period))
+    recording.begin(0)
+    for k in range(20):
+        for stream, field in (("front", "image_front"), (JOINT_STATES, "proprio")):
+            leapt = stream in leaping and (k >= 10 or (at_once and stream == "front"))
+            recording.push(stream, k * period + leapt * (61 + leap_s) * 10**9, {field: k})
+    recording.commit(OUTCOME)
+    steps = 10 if JOINT_STATES in leaping and leaping != {JOINT_STATES} else 20
+    assert len(writer.steps) == steps
+    assert [step["proprio"] for step, _ in writer.steps[:10]] == list(range(10))
+    assert recording.counts["dropped"].keys() <= leaping

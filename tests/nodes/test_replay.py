@@ -83,6 +83,13 @@ def test_a_robot_that_was_stopped_or_silent_is_not_sent_to_where_the_episode_is_
         )
 
 
+def test_a_clock_that_goes_back_ends_the_replay() -> None:
+    player = replay([0.0, 0.1, 0.2])
+    assert player.answer(state(0.0, 10 * PERIOD)) is not None
+    assert player.answer(state(0.0, 7 * PERIOD)) is None
+    assert player.problem == "the clock of the joint states went back by 0.150 s"
+
+
 def test_a_ramp_without_a_speed_is_refused() -> None:
     with pytest.raises(SpecError, match=r"-0\.5 rad/s, expected more than 0"):
         replay([0.5], ramp_rad_s=-0.5)

@@ -29,6 +29,8 @@ def test_the_policy_runs_until_a_hand_comes_and_again_after_it_went() -> None:
     back = charge.decide(POLICY, NOBODY, at(0.7))
     assert (back.source, back.policy_returns) == (ActionSource.POLICY, True)
     assert not charge.decide(POLICY, NOBODY, at(0.8)).policy_returns
+    charge.decide(POLICY, MOVES, at(0.9))
+    assert charge.decide(POLICY, NOBODY, at(0.1)).action is POLICY  # the clock went back: no hand of a time to come
 
 
 def test_a_hand_without_a_policy_demonstrates() -> None:

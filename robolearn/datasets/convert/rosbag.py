@@ -159,6 +159,7 @@ class _Bag:
                     break
                 end_ns, until_ns = stamp_ns(event.header.stamp), received_ns + END_PATIENCE_NS
                 self._end_ns = end_ns
+                join.end(end_ns)
                 success = bool(event.success) if getattr(event, "judged", True) else None
                 episode.outcome = EpisodeOutcome(success, bool(event.terminated), bool(event.truncated), event.reason)
             else:
@@ -167,7 +168,7 @@ class _Bag:
                     self._early.append(message)
             if end_ns is not None and (join.reached(end_ns, self._period_ns) or received_ns > until_ns):
                 break
-        for step in join.flush(end_ns):
+        for step in join.flush():
             yield *step, {}
         yield from self._samples(1)
 

@@ -61,9 +61,10 @@ class LiveJoin:
 
 
 class NewestCommand:
-    """Keeps the command with the newest stamp, well-formed or not; one that is stamped ahead of the clock is not taken.
+    """Keeps the command with the newest stamp, well-formed or not; one that is stamped ahead of the clock is not taken,
+    and one that was taken gives way to any other once the clock has gone back behind it.
 
-    Were it taken, no later command would be newer, and all of them would be lost until the clock has caught up.
+    Else no later command would be newer, and all of them would be lost until the clock has caught up.
     """
 
     def __init__(self, joint_names: Sequence[str]) -> None:
@@ -82,7 +83,7 @@ class NewestCommand:
         if stamp_ns > now_ns:
             self._ahead = f"the command is stamped {(stamp_ns - now_ns) * 1e-9:.3f} s ahead of the clock"
             return False
-        if stamp_ns < self._stamp_ns:
+        if stamp_ns < self._stamp_ns <= now_ns:
             return False
         self._stamp_ns, self._action, self._refusal, self._ahead = stamp_ns, None, refusal, ""
         try:

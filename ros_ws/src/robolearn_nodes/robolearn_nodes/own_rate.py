@@ -50,7 +50,7 @@ class OwnRates:
         self._newest_ns[name] = stamp_ns
         samples = self._waiting[name]
         if self._begun is None:
-            del samples[: len(samples) - BLOCK]
+            del samples[:-BLOCK]
         elif stamp_ns < self._begun[1]:
             return
         samples.append((stamp_ns, received_ns, values))

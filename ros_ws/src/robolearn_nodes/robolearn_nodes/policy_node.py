@@ -116,10 +116,12 @@ class PolicyNode(LifecycleNode):
         return SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._run.activate()
         self._let_act(not self._on_goal)
         return SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._run.deactivate()
         self._let_act(False)
         return SUCCESS
 

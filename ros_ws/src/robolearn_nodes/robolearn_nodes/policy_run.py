@@ -1,4 +1,7 @@
-"""The action `/policy/run`: lets a policy act until the episode ends, the goal is cancelled or its time is over."""
+"""The action `/policy/run`: lets a policy act until the episode ends, the goal is cancelled or its time is over.
+
+Only an active node takes goals, and the one that it pursues ends when it is deactivated.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,7 @@ class PolicyRun:
         self._node, self._shelf, self._robot, self._start, self._let_act = node, shelf, robot, start, let_act
         self._task_id = task_id
         self._instruction = robot.context.instruction  # of goals that bring none
+        self._active = False
         self._goal: Any = None
         self._acted_before = False
         self._since_ns = 0
@@ -47,9 +51,22 @@ class PolicyRun:
         self._events = node.create_subscription(EpisodeEvent, topics.EPISODE, self._on_event, topics.LATCHED)
         self._timer = node.create_timer(FEEDBACK_PERIOD_S, self._look)
 
+    def activate(self) -> None:
+        """Take goals."""
+        self._active = True
+
+    def deactivate(self) -> None:
+        """Take none, and give up the one that is pursued."""
+        self._active = False
+        if self._goal is not None:
+            goal = self._goal
+            self._finish(False, "the policy was deactivated", lambda: goal.abort)
+
     def _judge(self, request: Any) -> GoalResponse:
         reason = ""
-        if self._goal is not None:
+        if not self._active:
+            reason = "the policy node is not active; activate it first"
+        elif self._goal is not None:
             reason = "another goal is pursued"
         elif request.policy and request.policy not in self._shelf.names:
             reason = f"policy {request.policy!r}, loaded are {', '.join(self._shelf.names)}"

@@ -88,6 +88,7 @@ class RecorderNode(Node):
         self._recording: Recording | None = None
         self._episode = EpisodeMeta()
         self._any_episode = False  # whether the STARTED event of any episode is the one that is waited for
+        self._told: str | None = None  # the id under which its STARTED event came
         self._notes: dict[str, Any] = {}  # tags of the running episode
         self._success: bool | None = None  # of the running episode, where somebody marked it
         self._discarded = ""  # id of the running episode that is not kept
@@ -152,12 +153,17 @@ class RecorderNode(Node):
             self._diagnostics.report(f"the episode is lost: {self._problem}")
 
     def _on_event(self, event: EpisodeEvent) -> None:
-        recording, start_ns = self._recording, convert.stamp_ns(event.header.stamp)
-        if recording is None or recording.started or event.event != EpisodeEvent.STARTED:
+        recording, stamp_ns = self._recording, convert.stamp_ns(event.header.stamp)
+        if recording is None:
+            return
+        if event.event == EpisodeEvent.ENDED and event.episode_id == self._told:
+            recording.end(stamp_ns)  # whoever stops the recording may be late
+        if recording.started or event.event != EpisodeEvent.STARTED:
             return
         if self._any_episode or event.episode_id == self._episode.id:
+            self._told = event.episode_id
             self._rewards.listen(event.episode_id, self._episode.id)
-            self._begin(recording, start_ns)
+            self._begin(recording, stamp_ns)
 
     def _begin(self, recording: Recording, start_ns: int) -> None:
         self._spoil_unless(lambda: recording.begin(start_ns), "first samples")
@@ -200,7 +206,7 @@ class RecorderNode(Node):
             return response
         self._rewards.listen(self._episode.id, self._episode.id)
         self._recording = Recording(self._writer, self._contract.observed, self._contract.make_join())
-        self._problem, self._notes, self._success = "", {}, None
+        self._problem, self._notes, self._success, self._told = "", {}, None, None
         self._any_episode = not request.episode_id
         self._own = OwnRates(self._own_fields)
         if not self._wait_for_started:
@@ -219,6 +225,10 @@ class RecorderNode(Node):
             response.message = "no episode is being recorded; call start_episode first"
             return response
         end_ns = convert.stamp_ns(event.header.stamp)
+        if not (end_ns or request.discard):
+            response.message = "the event has no stamp; give that of the episode's last observation, as ENDED has it"
+            return response
+        recording.end(end_ns)
         if not request.discard:
             await self._wait_for_samples(end_ns)
         self._recording, self._ending = None, None
@@ -235,7 +245,7 @@ class RecorderNode(Node):
                 self._own.end(end_ns)
                 backwards = {name: count for name, count in self._own.counts.items() if count}
                 tags = {"sync": self._rule, **recording.counts, "backwards": backwards, **self._notes}
-                info = recording.commit(end_ns, outcome, {key: value for key, value in tags.items() if value})
+                info = recording.commit(outcome, {key: value for key, value in tags.items() if value})
                 self._await_rewards(info.id)
                 response.success, response.message = True, _describe(info.masked)
         except RobolearnError as error:

@@ -6,8 +6,8 @@ Two rules of synchronisation (`robolearn.sync`):
   that very stamp.
 - `grid`, for real robots and cameras, whose clocks tick apart: tick k is at the first joint states of the episode plus
   k periods of the dataset's rate. Joint states, commands and what was sent give the sample nearest to the tick, at most
-  half a period away; a camera gives its newest picture at or before the tick, at most `max_image_age_s` old. What is
-  further away is masked: nothing ever shifts.
+  half a period away; a camera gives its newest picture at or before the tick, at most `max_image_age_s` old, which at
+  the first tick may be of before the episode. What is further away is masked: nothing ever shifts.
 """
 
 from __future__ import annotations
@@ -46,13 +46,17 @@ class Recording:
         """Add a sample: the dataset fields that this stream brings. Raises SpecError when one does not fit."""
         self._append(self._join.push(stream, stamp_ns, fields, received_ns))
 
+    def end(self, end_ns: int) -> None:
+        """The episode's last observation is at this stamp: ticks from then on are no steps."""
+        self._join.end(end_ns)
+
     def reached(self, end_ns: int, period_ns: int) -> bool:
         """Whether all that belongs to an episode with its last observation at `end_ns` has arrived."""
         return self._join.reached(end_ns, period_ns)
 
-    def commit(self, end_ns: int, outcome: EpisodeOutcome, tags: Mapping[str, Any] | None = None) -> EpisodeInfo:
+    def commit(self, outcome: EpisodeOutcome, tags: Mapping[str, Any] | None = None) -> EpisodeInfo:
         """Write what waits, complete or not, and make the episode visible."""
-        self._append(self._join.flush(end_ns))
+        self._append(self._join.flush())
         return self._writer.commit(outcome, tags)
 
     def _append(self, steps: Iterable[Step]) -> None:

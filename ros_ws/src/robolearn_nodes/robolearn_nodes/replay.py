@@ -57,6 +57,8 @@ class Replay:
         self._newest_ns = state.stamp_ns
         if gap_ns > MAX_GAP_NS and not self.done:
             self.give_up(f"there was no joint state for {gap_ns * 1e-9:.1f} s")
+        if gap_ns < 0 and not self.done:
+            self.give_up(f"the clock of the joint states went back by {-gap_ns * 1e-9:.3f} s")
         if self.phase in ("waiting", "ramp"):
             return self._approach(state)
         return self._play(state) if self.phase == "playing" else None
