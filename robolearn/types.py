@@ -25,6 +25,9 @@ class ActionSource(IntEnum):
     PERTURBATION = 4  # noise put in on purpose while collecting; never imitated
 
 
+PEOPLE = (ActionSource.HUMAN, ActionSource.INTERVENTION)
+
+
 @dataclass(frozen=True)
 class ActionChunk:
     """K consecutive actions.

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from robolearn.types import ActionSource
+from robolearn.types import PEOPLE
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class InterventionConfig:
 
 def intervention_reward(source: NDArray[np.uint8], config: InterventionConfig) -> NDArray[np.float32]:
     """Reward (T,) of one episode from who acted, `source` (T,) of ActionSource. A takeover at step 0 blames nobody."""
-    expert = np.isin(source, (ActionSource.HUMAN, ActionSource.INTERVENTION))
+    expert = np.isin(source, PEOPLE)
     takeover_next = np.zeros(len(expert), bool)
     takeover_next[:-1] = expert[1:] & ~expert[:-1]
     return (-config.step_cost - config.penalty * takeover_next).astype(np.float32)

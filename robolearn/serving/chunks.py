@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from robolearn.errors import SpecError
 from robolearn.specs import ArraySpec
-from robolearn.types import ActionChunk
+from robolearn.types import PEOPLE, ActionChunk
 
 EXECUTE_STEPS = 4  # of a chunk: cloned on pick_place-v1, 300 of 300 episodes succeed, with 8 it is 288
 
@@ -40,6 +40,8 @@ def checked(chunk: ActionChunk, spec: ArraySpec, stamp_ns: int) -> ActionChunk:
     actions = np.stack([spec.check(f"the policy's action {k}", action) for k, action in enumerate(actions)])
     if chunk.period_ns < 1:
         raise SpecError(f"the policy returned a chunk with period {chunk.period_ns} ns; expected a positive one")
+    if chunk.source in PEOPLE:
+        raise SpecError(f"the policy returned actions of source {chunk.source.name.lower()}; only people give those")
     chunk = replace(chunk, actions=actions)
     if not covers(chunk, stamp_ns):
         raise SpecError(f"the policy returned a chunk that ended before the tick at {stamp_ns} ns")

@@ -38,8 +38,9 @@ def test_a_policy_moves_the_arm_in_an_episode_alone(tmp_path: Path, monkeypatch:
             assert bool(sent[-1].header.frame_id) == np.allclose(sent[-1].points[0].positions, before)
             return not sent[-1].header.frame_id
 
-        assert not moves("policy")
-        assert sent[-1].header.frame_id.startswith("no episode is running")
+        for other in ("policy", "script", "perturbation", "", "base_link"):
+            assert not moves(other)
+            assert sent[-1].header.frame_id.startswith("no episode is running")
         assert moves("human")
         node._on_start(StartEpisode.Request(), StartEpisode.Response())
         assert moves("policy")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -104,6 +106,7 @@ def chunk(actions: object, period_ns: int = PERIOD_NS, start_ns: int = 0) -> Act
         (chunk(np.zeros((0, 2))), "K at least 1"),
         (chunk([[0, 0]], period_ns=0), "period"),
         (chunk([[0, 0]], start_ns=-10 * PERIOD_NS), "ended before"),
+        (replace(chunk([[0, 0]]), source=ActionSource.HUMAN), "source human; only people"),
     ],
 )
 def test_a_wrong_answer_never_passes_and_is_forgotten(answer: ActionChunk, words: str) -> None:

@@ -1,6 +1,7 @@
 """A robot on the graph: publishes what it measures, and moves it by what the safety filter lets through.
 
-A command is applied when it comes; one of a policy only in an episode, for between two of them people put things back.
+A command is applied when it comes; outside of an episode only one that says that a person gives it, for between two of
+them people put things back.
 When none has come for `max_command_age_s`, the robot holds, and the graph is told why. A lifecycle node: configured it
 measures, active it takes commands.
 """
@@ -20,7 +21,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from robolearn.errors import HardwareError, RobolearnError, SpecError, TransportError
 from robolearn.robots.robot import Robot
-from robolearn.types import ActionSource, EpisodeOutcome, RobotState
+from robolearn.types import PEOPLE, EpisodeOutcome, RobotState
 from robolearn_nodes import convert, topics
 from robolearn_nodes.commands import NewestCommand
 from robolearn_nodes.emergency_stop import EmergencyStop
@@ -29,7 +30,10 @@ from robolearn_nodes.interface import robot_interface
 from robolearn_nodes.node import ALONE_CHECK_S, Diagnostics, Meter, parameter, rival, run
 from robolearn_nodes.ros2_control import Ros2ControlRobot
 
-NO_EPISODE = f"no episode is running, in which a policy might act; call {topics.START_EPISODE}"
+NO_EPISODE = (
+    f"no episode is running, in which others than people might act; call {topics.START_EPISODE}, or let the command's "
+    "frame_id say who commands"
+)
 
 
 class RobotNode(LifecycleNode):
@@ -193,8 +197,8 @@ class RobotNode(LifecycleNode):
         self._meters["commands"].note(now_ns, stamp_ns)
         if not self._looked and (problem := rival(self)):  # who has just started moves nothing before it is known
             raise TransportError(problem)
-        policy = convert.action_source(message.header.frame_id) is ActionSource.POLICY
-        refusal = NO_EPISODE if policy and self._running is None else ""
+        by_hand = convert.action_source(message.header.frame_id) in PEOPLE
+        refusal = "" if by_hand or self._running is not None else NO_EPISODE
         if self._command.put(message, now_ns, refusal) and self._active:
             self._decide()
             silent_ns = stamp_ns + round(self._interface.safety.max_command_age_s * 1e9) - now_ns
