@@ -73,14 +73,18 @@ class DeviceCell:
         self._hands: Hands | None = None
         self._fault, self._due_ns = "", 0
         self._failing_ns: dict[str, int] = {}  # since when, by what fails
-        robot.connect()
-        for camera in cameras.values():
-            camera.connect()
-        self._scene.state = self._state = robot.read()
-        self._hands = hands(robot) if hands else None
-        self._sent = self._filter.reset(self._state)
-        self._first_look()
-        self._scene.begin(task)
+        try:
+            robot.connect()
+            for camera in cameras.values():
+                camera.connect()
+            self._scene.state = self._state = robot.read()
+            self._hands = hands(robot) if hands else None
+            self._sent = self._filter.reset(self._state)
+            self._first_look()
+            self._scene.begin(task)
+        except BaseException:  # Ctrl-C while things are looked for, too
+            self.close()
+            raise
 
     @property
     def stamp_ns(self) -> int:

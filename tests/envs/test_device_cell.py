@@ -162,10 +162,12 @@ def test_a_thing_that_is_hidden_for_long_is_told(bench: Bench) -> None:
     assert world.lost().startswith("the puck has not been seen for")
 
 
-def test_a_thing_that_is_never_seen_is_told_at_the_start(bench: Bench) -> None:
+def test_a_thing_that_is_never_seen_is_told_at_the_start_and_nothing_stays_open(bench: Bench) -> None:
     bench.hidden = True
     with pytest.raises(HardwareError, match="puck is not seen"):
         bench.cell()
+    with pytest.raises(HardwareError, match="connect"):
+        bench.read()
 
 
 def test_another_robot_is_refused(bench: Bench) -> None:

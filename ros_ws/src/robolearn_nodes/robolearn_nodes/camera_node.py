@@ -98,7 +98,7 @@ class CameraNode(Node):
                 continue
             self._problems[name] = ""
             now_ns = int(self.get_clock().now().nanoseconds)
-            if frame.stamp_ns > last_ns:
+            if frame.stamp_ns != last_ns:
                 last_ns = frame.stamp_ns
                 try:
                     self._publish(name, camera, frame.image, last_ns)
@@ -107,7 +107,8 @@ class CameraNode(Node):
                         return  # asked to stop, just now
                     raise
                 self._meters[name].note(now_ns, last_ns)
-            self._closing.wait(max((last_ns + round(EARLY * period_ns) - now_ns) * 1e-9, POLL_S))
+            early_ns = min(last_ns - now_ns, 0) + round(EARLY * period_ns)  # a clock that went back is not waited for
+            self._closing.wait(max(early_ns * 1e-9, POLL_S))
 
     def _publish(self, name: str, camera: Camera, image: Any, stamp_ns: int) -> None:
         self._images[name].publish(convert.image_message(image, stamp_ns, name))

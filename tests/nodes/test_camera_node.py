@@ -1,0 +1,55 @@
+"""The camera node in this process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from cells import standin_cell
+from robolearn_nodes import convert
+from robolearn_nodes.camera_node import CameraNode
+
+import robolearn.ros  # noqa: F401  supplies rclpy and the messages where ROS 2 is not installed
+
+# isort: split
+import rclpy
+
+from robolearn.cameras.fake import FakeCamera
+from robolearn.recipes.graph import free_domain_id
+from robolearn.specs import CameraSpec
+
+
+def test_pictures_go_on_when_the_clock_has_gone_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
+    cameras = "cameras:\n  front: {driver: opencv, device: none, height: 8, width: 8, rate_hz: 100}\n"
+    with standin_cell(tmp_path, cameras) as (cell, _):
+        rclpy.init(args=["--ros-args", "-p", f"cell:={cell}"])
+        node = CameraNode()
+    sent: list[Any] = []
+    back_ns = [0]
+    node._images["front"].publish = sent.append
+    now = SimpleNamespace(now=lambda: SimpleNamespace(nanoseconds=time.time_ns() - back_ns[0]))
+    monkeypatch.setattr(node, "get_clock", lambda: now)
+    camera = FakeCamera(CameraSpec("front", 8, 8, 100.0), lambda: time.time_ns() - back_ns[0])
+    camera.connect()
+    thread = threading.Thread(target=node._run, args=("front", camera))
+    thread.start()
+    try:
+        for back in (0, 3600 * 10**9):
+            back_ns[0] = back
+            sent.clear()
+            end_s = time.monotonic() + 3
+            while len(sent) < 5 and time.monotonic() < end_s:
+                time.sleep(0.01)
+            stamps = [convert.stamp_ns(image.header.stamp) for image in sent[1:5]]
+            assert len(stamps) == 4
+            assert abs(stamps[-1] + back - time.time_ns()) < 10**9
+    finally:
+        node._closing.set()
+        thread.join()
+        node.destroy_node()
+        rclpy.shutdown()
