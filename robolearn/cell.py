@@ -33,7 +33,7 @@ import yaml
 from robolearn.cameras import CAMERAS
 from robolearn.cameras.camera import Camera
 from robolearn.cameras.tags import TagConfig
-from robolearn.errors import CellError, RobolearnError, UnknownNameError
+from robolearn.errors import CellError, HardwareError, RobolearnError, UnknownNameError
 from robolearn.physics import DEFAULT_PHYSICS, Physics
 from robolearn.robots import ROBOTS
 from robolearn.robots.geometry import load_geometry
@@ -103,6 +103,31 @@ def load_cell(path: Path) -> Cell:
 def camera_calibration_file(cell_file: Path, cell: Cell, camera: str) -> Path:
     """Where the calibration of a cell's camera is, or would be."""
     return cell_file.parent.parent / "calibration" / f"{cell.name}_{camera}.json"
+
+
+def stop_file(cell_file: Path) -> Path:
+    """What is there while the cell's robot is stopped: an emergency stop outlives programs, until a person ends it."""
+    return cell_file.with_suffix(".stopped")
+
+
+def stop_reason(file: Path) -> str:
+    """Why the robot is stopped, by its `stop_file`; empty where there is none."""
+    try:
+        return file.read_text(encoding="utf-8", errors="replace").strip() or "stopped"
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"stopped, if {file} could be read ({error.strerror})"
+
+
+def require_not_stopped(cell_file: Path) -> None:
+    """Raise HardwareError where somebody has stopped the cell's robot."""
+    file = stop_file(cell_file)
+    if reason := stop_reason(file):
+        raise HardwareError(
+            f"the robot of {cell_file} was stopped ({reason}); see that it may move, then call /robot/resume of its "
+            f"node, or delete {file} where none runs"
+        )
 
 
 def _read(path: Path) -> tuple[_Reader, Any]:

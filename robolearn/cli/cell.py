@@ -143,10 +143,11 @@ def cell_park(cell: CellFile, speed_rad_s: float = 0.4) -> int:
         cell: YAML file of the cell; its robot needs `rest_rad`.
         speed_rad_s: of the joint with the longest way.
     """
-    from robolearn.cell import load_cell
+    from robolearn.cell import load_cell, require_not_stopped
     from robolearn.robots.moves import park
 
     loaded = load_cell(cell)
+    require_not_stopped(cell)
     robot = loaded.make_robot()
     robot.connect()
     try:

@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from robolearn.cameras.camera import Camera
-from robolearn.cell import Cell, load_cell
+from robolearn.cell import Cell, load_cell, require_not_stopped
 from robolearn.errors import HardwareError, RobolearnError
 from robolearn.recipes.doctor import Check
 from robolearn.robots.robot import Robot
@@ -31,8 +31,11 @@ T = TypeVar("T")
 
 
 def check_cell(path: Path, move: bool = False, seconds: float = 2.0) -> list[Check]:
-    """Every check in order. seconds: that each camera is watched. Raises CellError when the file itself is wrong."""
+    """Every check in order. seconds: that each camera is watched. Raises CellError when the file itself is wrong,
+    and HardwareError when a robot is to move that somebody has stopped."""
     cell = load_cell(path)
+    if move:
+        require_not_stopped(path)
     checks = [Check("file", True, f"{cell.name}, {cell.control_hz:g} Hz, {len(cell.cameras)} cameras")]
     robot = _attempt(checks, "robot", lambda: _connected(cell.make_robot()))
     if robot is not None:

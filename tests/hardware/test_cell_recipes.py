@@ -14,6 +14,7 @@ import pytest
 from robolearn.cameras.calibration import CameraCalibration
 from robolearn.cameras.charuco import BoardConfig
 from robolearn.cameras.standin import write_videos
+from robolearn.cell import Cell, stop_file
 from robolearn.cli import run
 from robolearn.errors import HardwareError, RobolearnError
 from robolearn.recipes import calibrate, cell_check, find
@@ -21,6 +22,8 @@ from robolearn.recipes.calibrate import calibrate_joints, calibrate_lens, calibr
 from robolearn.recipes.cell_check import check_cell
 from robolearn.recipes.doctor import Check
 from robolearn.recipes.find import describe_motors, find_cameras, find_controls
+from robolearn.recipes.finetune.cells import make_cell
+from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.robots import servo_setup
 from robolearn.robots.calibration import Calibration
 from robolearn.robots.servo_arm import MODELS, ServoArmConfig
@@ -92,6 +95,19 @@ def test_an_arm_is_parked(cell: Path) -> None:
         assert run(["cell", "park", str(cell), "--speed-rad-s", "1.0"]) == 0
         assert not any(motor.get("torque") for motor in bus.motors.values())
         assert bus.motors[2].encoder == pytest.approx(2048 - 0.3 * 4096 / (2 * np.pi), abs=70)
+
+
+def test_an_arm_that_somebody_has_stopped_is_moved_by_no_program(cell: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Cell, "make_robot", lambda *_: pytest.fail("nothing is to be opened"))
+    stop_file(cell).write_text("emergency stop\n")
+    tries = [
+        lambda: run(["cell", "park", str(cell)]),
+        lambda: check_cell(cell, move=True),
+        lambda: make_cell(FinetuneConfig("push-v1", cell=str(cell)), cell.parent, {}),
+    ]
+    for attempt in tries:
+        with pytest.raises(HardwareError, match=r"was stopped \(emergency stop\); see .* delete .*cell\.stopped"):
+            attempt()
 
 
 def test_what_is_wrong_is_told_with_its_remedy(cell: Path) -> None:

@@ -28,7 +28,7 @@ AHEAD = np.array([0.02, 0, 0, 0, 0, 0])
 
 def test_a_policy_moves_the_arm_in_an_episode_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
-    with standin_cell(tmp_path) as (cell, _), active_robot(cell) as (node, sent):
+    with standin_cell(tmp_path, max_command_age_s=1.0) as (cell, _), active_robot(cell) as (node, sent):
 
         def moves(who: str) -> bool:
             node._on_tick()
@@ -75,7 +75,7 @@ def held(node: RobotNode, sent: list[Any]) -> str:
 
 def test_a_stop_outlives_the_node_that_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
-    with standin_cell(tmp_path) as (cell, _):
+    with standin_cell(tmp_path, max_command_age_s=1.0) as (cell, _):
         file = cell.with_suffix(".stopped")
         with active_robot(cell) as (node, sent):
             assert held(node, sent) == ""
@@ -95,7 +95,7 @@ def test_a_stop_outlives_the_node_that_was_stopped(tmp_path: Path, monkeypatch: 
 
 def test_a_stop_that_cannot_be_kept_stops_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
-    with standin_cell(tmp_path) as (cell, _), active_robot(cell) as (node, sent):
+    with standin_cell(tmp_path, max_command_age_s=1.0) as (cell, _), active_robot(cell) as (node, sent):
         (tmp_path / "cell.stopped").mkdir()  # nothing can be written here
         node._stopping._on_message(Empty())
         node._on_tick()

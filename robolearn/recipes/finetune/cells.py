@@ -12,7 +12,7 @@ import numpy as np
 
 from robolearn.cameras.calibration import CameraCalibration
 from robolearn.cameras.tags import TagTracker
-from robolearn.cell import Cell, Device, camera_calibration_file, load_cell
+from robolearn.cell import Cell, Device, camera_calibration_file, load_cell, require_not_stopped
 from robolearn.envs.device_cell import DeviceCell
 from robolearn.envs.practice_cell import Hands, PracticeCell
 from robolearn.envs.seen_scene import things_of
@@ -58,7 +58,9 @@ def make_cell(config: FinetuneConfig, run: Path, cameras: Mapping[str, tuple[int
 
 
 def check_cell(cell: Cell, path: Path, task: Task, config: FinetuneConfig) -> None:
-    """Raises CellError for what `task` cannot be practised in, before anything is opened."""
+    """Raises CellError for what `task` cannot be practised in, and HardwareError for a robot that somebody has stopped,
+    before anything is opened."""
+    require_not_stopped(path)
     missing = [body for body in things_of(task) if body not in cell.objects]
     if missing:
         raise CellError(

@@ -12,6 +12,7 @@ from rclpy.node import Node
 from std_msgs.msg import Empty
 from std_srvs.srv import Trigger
 
+from robolearn.cell import stop_reason
 from robolearn.errors import HardwareError, RobolearnError
 from robolearn.robots.safety import SafetyFilter
 from robolearn.types import RobotState
@@ -34,7 +35,7 @@ class EmergencyStop:
     ) -> None:
         self._safety, self._measured, self._diagnostics = safety, measured, diagnostics
         self._node, self._file = node, file
-        before = _reason_in(file) if file is not None else ""
+        before = stop_reason(file) if file is not None else ""
         self._remembered = bool(before)
         if before:
             safety.stop(f"{before}, before this node began; {topics.RESUME_ROBOT} lets the robot move again")
@@ -80,13 +81,3 @@ class EmergencyStop:
         except RobolearnError as error:
             response.message = str(error)
         return response
-
-
-def _reason_in(file: Path) -> str:
-    """Why the robot is stopped; empty where there is no such file."""
-    try:
-        return file.read_text(encoding="utf-8", errors="replace").strip() or "stopped"
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        return f"stopped, if {file} could be read ({error.strerror})"

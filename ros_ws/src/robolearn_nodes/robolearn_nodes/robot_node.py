@@ -19,6 +19,7 @@ from robolearn_msgs.srv import StartEpisode, StopEpisode
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
+from robolearn.cell import stop_file
 from robolearn.errors import HardwareError, RobolearnError, SpecError, TransportError
 from robolearn.robots.robot import Robot
 from robolearn.types import PEOPLE, EpisodeOutcome, RobotState
@@ -71,8 +72,8 @@ class RobotNode(LifecycleNode):
         self.create_subscription(JointTrajectory, topics.COMMAND, self._on_command, topics.NEWEST)
         self.create_service(StartEpisode, topics.START_EPISODE, self._on_start)
         self.create_service(StopEpisode, topics.STOP_EPISODE, self._on_stop)
-        stop_file = self._interface.cell_file and self._interface.cell_file.with_suffix(".stopped")
-        self._stopping = EmergencyStop(self, self._safety, self._standing, self._diagnostics, stop_file)
+        file = self._interface.cell_file and stop_file(self._interface.cell_file)
+        self._stopping = EmergencyStop(self, self._safety, self._standing, self._diagnostics, file)
         self.create_timer(self._interface.period_ns * 1e-9, self._on_tick)
         self._deadman = self.create_timer(self._interface.safety.max_command_age_s, self._on_silence)
         self._deadman.cancel()
