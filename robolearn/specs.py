@@ -166,5 +166,10 @@ class InterfaceSpec:
                 f"{ours} has action {self.action.shape}{self.action._describe()}, "
                 f"{theirs} wants {other.action.shape}{other.action._describe()}; train for this robot"
             )
+        if self.action.unit != other.action.unit:
+            raise SpecError(
+                f"{ours} has actions in {self.action.unit or 'an unknown unit'}, {theirs} wants them in "
+                f"{other.action.unit or 'an unknown unit'}; train on data in that unit"
+            )
         if abs(self.control_hz - other.control_hz) > 1e-6:
             raise SpecError(f"{ours} runs at {self.control_hz:g} Hz, {theirs} at {other.control_hz:g} Hz")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from robolearn.cli.output import EXIT_NO, Dataset, counted, print_json, print_table, say
-from robolearn.errors import RobolearnError, UnknownNameError
+from robolearn.errors import RobolearnError, SpecError, UnknownNameError
+
+if TYPE_CHECKING:
+    from robolearn.specs import RobotSpec
 
 FED_BY_THE_PAGE = ("web", "phone")  # teleoperators that are of no use without it
 NO_TERMINAL = "/dev/null"
@@ -130,7 +133,7 @@ def replay(
     else:
         from robolearn.cell import load_cell
 
-        load_cell(Path(on))
+        _require_same_joints(store.spec.robot, load_cell(Path(on)).make_robot().spec, dataset, on)
         where, domain_id = {"cell": Path(on).absolute()}, None
     row = replay_episode(dataset, episode, {**where, "ramp_rad_s": ramp_rad_s}, domain_id)
     if json:
@@ -138,6 +141,16 @@ def replay(
     else:
         print_table(f"episode {episode} of {dataset} on {on}", ("", ""), [(k, _short(v)) for k, v in row.items()])
     return 0 if row["complete"] else EXIT_NO
+
+
+def _require_same_joints(recorded: RobotSpec, robot: RobotSpec, dataset: Path, cell: str) -> None:
+    """Numbers of another unit would be angles all the same. Raises SpecError."""
+    (joints, unit), (wanted, wanted_unit) = ((sorted(r.joint_names), r.unit) for r in (recorded, robot))
+    if (joints, unit) != (wanted, wanted_unit):
+        raise SpecError(
+            f"{dataset} has {', '.join(joints)} in {unit or 'an unknown unit'}, the robot of {cell} has "
+            f"{', '.join(wanted)} in {wanted_unit}; replay what was recorded of such a robot"
+        )
 
 
 def _short(value: Any) -> Any:

@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +15,11 @@ import pytest
 from robolearn.cameras.calibration import CameraCalibration
 from robolearn.cameras.charuco import BoardConfig
 from robolearn.cameras.standin import write_videos
-from robolearn.cell import Cell, stop_file
+from robolearn.cell import Cell, load_cell, stop_file
 from robolearn.cli import run
-from robolearn.errors import HardwareError, RobolearnError
+from robolearn.datasets.store import DatasetSpec, EpisodeMeta
+from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.errors import HardwareError, RobolearnError, SpecError
 from robolearn.recipes import calibrate, cell_check, find
 from robolearn.recipes.calibrate import calibrate_joints, calibrate_lens, calibrate_place, joint_setups
 from robolearn.recipes.cell_check import check_cell
@@ -30,8 +33,8 @@ from robolearn.robots.servo_arm import MODELS, ServoArmConfig
 from robolearn.robots.servo_bus import ServoBus
 from robolearn.robots.servo_setup import set_up_motor
 from robolearn.robots.standin import StandInBus
-from robolearn.specs import CameraSpec
-from robolearn.types import Frame
+from robolearn.specs import CameraSpec, InterfaceSpec
+from robolearn.types import EpisodeOutcome, Frame
 
 from .boards import CAMERA, TRUTH, H, W, arm_poses, photograph, pictures
 from .conftest import JOINTS, PATIENT
@@ -108,6 +111,20 @@ def test_an_arm_that_somebody_has_stopped_is_moved_by_no_program(cell: Path, mon
     for attempt in tries:
         with pytest.raises(HardwareError, match=r"was stopped \(emergency stop\); see .* delete .*cell\.stopped"):
             attempt()
+
+
+@pytest.mark.parametrize("changes", [{"unit": "deg"}, {"joint_names": tuple("abcdef")}])
+def test_an_episode_of_another_unit_or_arm_is_not_replayed(cell: Path, changes: dict[str, Any]) -> None:
+    robot = replace(load_cell(cell).make_robot().spec, **changes)
+    interface = InterfaceSpec({"proprio": robot.proprio_spec}, robot.action_spec, 50.0)
+    rest = np.zeros(6, np.float32)
+    with ZarrStore.create(cell.parent / "other.zarr", DatasetSpec(robot, interface)).writer() as writer:
+        writer.begin(EpisodeMeta("", ""))
+        row = {"proprio": np.zeros(12, np.float32), "action": rest, "action_sent": rest}
+        writer.append({**row, "action_source": 0, "held": False}, dict.fromkeys(row, 0))
+        writer.commit(EpisodeOutcome(True, True, False))
+    with pytest.raises(SpecError, match="replay what was recorded of such a robot"):
+        run(["replay", str(cell.parent / "other.zarr"), "--on", str(cell)])
 
 
 def test_what_is_wrong_is_told_with_its_remedy(cell: Path) -> None:

@@ -131,6 +131,7 @@ def test_a_json_file_that_is_no_checkpoint(tmp_path: Path) -> None:
     ("interface", "words"),
     [
         (replace(SPEC, action=ArraySpec((1,), names=("pan",))), "train for this robot"),
+        (replace(SPEC, action=replace(SPEC.action, unit="deg")), "wants them in deg"),
         (replace(SPEC, observation={**SPEC.observation, "image_a": image_spec(32, 32)}), "image_a of shape"),
         (replace(SPEC, observation={"proprio": ROBOT.proprio_spec}), "needs observation field 'image_a'"),
         (replace(SPEC, control_hz=50.0), "10 Hz"),
