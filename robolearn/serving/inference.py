@@ -79,22 +79,24 @@ class Inference:
                 seed, epoch = self._seed, self._epoch
             policy = self._shelf.active
             is_new = (policy, epoch) != self._prepared
-            self._prepared = (policy, epoch)
-            answers = answer(policy, requests, seed if is_new else None)
+            self._prepared = (None, 0)  # until it was reset
+            try:
+                if is_new:
+                    policy.reset(seed)
+            except Exception as error:  # noqa: BLE001  whatever a policy raises: it is reset anew at the next tick
+                answers = _failed(requests, error)
+            else:
+                self._prepared = (policy, epoch)
+                answers = answer(policy, requests)
             with self._changed:
                 if epoch == self._epoch:
                     self._answers += answers
             self._ready()
 
 
-def answer(policy: Policy, requests: dict[str, tuple[Observation, int]], seed: int | None) -> list[Answer]:
-    """The policy's answers to observations by robot, in one batch if it has `act_many`. It may raise what it likes.
-
-    With a seed it is reset first.
-    """
+def answer(policy: Policy, requests: dict[str, tuple[Observation, int]]) -> list[Answer]:
+    """The policy's answers to observations by robot, in one batch if it has `act_many`. It may raise what it likes."""
     try:
-        if seed is not None:
-            policy.reset(seed)
         many = getattr(policy, "act_many", None)
         if many is not None and len(requests) > 1:
             observations, stamps = zip(*requests.values(), strict=True)
@@ -106,5 +108,9 @@ def answer(policy: Policy, requests: dict[str, tuple[Observation, int]], seed: i
             for (robot, (_, stamp_ns)), chunk in zip(requests.items(), chunks, strict=True)
         ]
     except Exception as error:  # noqa: BLE001  whatever a policy raises: no chunk, and the robot holds
-        problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return [Answer(robot, stamp_ns, None, problem) for robot, (_, stamp_ns) in requests.items()]
+        return _failed(requests, error)
+
+
+def _failed(requests: dict[str, tuple[Observation, int]], error: Exception) -> list[Answer]:
+    problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return [Answer(robot, stamp_ns, None, problem) for robot, (_, stamp_ns) in requests.items()]

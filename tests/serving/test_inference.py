@@ -138,3 +138,20 @@ def test_the_shelf_takes_only_what_fits() -> None:
     with pytest.raises(UnknownNameError, match="did you mean first"):
         shelf.activate("frst")
     assert shelf.active_name == "first"
+
+
+def test_a_policy_that_could_not_be_reset_does_not_act_before_it_was(made: list[Collector]) -> None:
+    class Unready(Constant):
+        def reset(self, seed: int = 0) -> None:
+            super().reset(seed)
+            if len(self.seeds) == 1:
+                raise RuntimeError("not yet")
+
+    policy = Unready(0.25)
+    collector, _ = start(made, policy)
+    collector.inference.reset(7)
+    for stamp_ns, problem in ((1, "RuntimeError: not yet"), (2, ""), (3, "")):
+        collector.inference.ask("", SEEN, stamp_ns)
+        (answer,) = collector.wait()
+        assert answer.problem == problem
+    assert policy.seeds == [7, 7]
