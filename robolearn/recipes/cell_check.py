@@ -150,7 +150,9 @@ def _check_motion(checks: list[Check], robot: Robot, safety: SafetyFilter, perio
             reason = decision.reason if decision.held else reason
             robot.write(decision.command)
             time.sleep(period_s / 4)
-            position = robot.read().joint_position
+            measured = robot.read()
+            safety.watch(measured, getattr(robot, "health", None))
+            position = measured.joint_position
             if seen is None and abs(position[joint] - start[joint]) > SEEN_RAD:
                 seen = time.monotonic() - commanded
             if abs(position[joint] - goal[joint]) < SEEN_RAD:
