@@ -128,7 +128,8 @@ class ColumnWriter:
     """
 
     def __init__(self, store: ZarrStore, column: Column, on_write: Callable[[], None]) -> None:
-        """Raises DatasetError when there is a column of this name that was made otherwise."""
+        """Raises DatasetError when there is a column of this name that was made otherwise, or the dataset was written
+        anew since the store was opened: its episodes lie in other rows then."""
         if not NAME.fullmatch(column.name):
             raise DatasetError(
                 f"column {column.name!r} is not named like `progress` or `reward/model-1`: a lower-case word, and "
@@ -145,6 +146,7 @@ class ColumnWriter:
         self._lock = WriterLock(store.path, store.path / LABELLING)
         self._disk = Disk(fsync=True)
         try:
+            store.require_in_place()
             self._column, self._layout = self._found_or_made(column)
         except BaseException:
             self.close()

@@ -64,9 +64,13 @@ class LocalFiles:
         try:
             return LocalFile(os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._fd))
         except FileNotFoundError:
-            if not os.path.exists(self.path) or not os.path.samestat(os.stat(self.path), os.fstat(self._fd)):
-                raise DatasetError(f"{self.path} was written anew since it was opened; open it again") from None
+            self.require_in_place()
             raise
+
+    def require_in_place(self) -> None:
+        """Raise DatasetError where the folder has lost its name to another one, or to none."""
+        if not os.path.exists(self.path) or not os.path.samestat(os.stat(self.path), os.fstat(self._fd)):
+            raise DatasetError(f"{self.path} was written anew since it was opened; open it again") from None
 
     def read(self, name: str) -> bytes:
         file = self.open(name)

@@ -23,7 +23,9 @@ class WriterLock:
             try:
                 self._folder.mkdir(exist_ok=True)
                 self._fd = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                if not path.is_dir():
+                    raise DatasetError(f"{path} is not there any more; nothing can be written to it") from error
                 continue  # the holder that just left took the folder with it
             except OSError as error:
                 raise DatasetError(f"{path} cannot be written to: {error.strerror}") from error

@@ -112,6 +112,11 @@ class ZarrStore:
             raise DatasetError(f"{self.name} lies in an object store and can only be read; pull it, or publish to it")
         return self.files.path
 
+    def require_in_place(self) -> None:
+        """Raise DatasetError when another dataset has taken the name."""
+        if isinstance(self.files, LocalFiles):
+            self.files.require_in_place()
+
     @property
     def is_local(self) -> bool:
         """Whether it lies on a disk, where it can be written to."""

@@ -34,7 +34,7 @@ Array = NDArray[np.float64]
 class AuditEpisode:
     """What is known of one episode of T steps."""
 
-    success: bool
+    success: bool | None  # None where nobody knows, which says nothing for or against a model
     near_miss: bool = False  # failed, though it came close
     terminated: bool = True  # else cut off, and the last state bootstraps
     progress: Array | None = None  # (T,) true progress in [0, 1]
@@ -143,12 +143,13 @@ def audit(scores: Scores, episodes: Sequence[AuditEpisode], discount: float = 0.
     """Measure one model on N episodes. Raises SpecError when values and episodes do not belong together."""
     if len(scores.value) != len(episodes):
         raise SpecError(f"{scores.name} scored {len(scores.value)} episodes of {len(episodes)}; score all of them")
-    success = np.array([one.success for one in episodes], bool)
+    success, failure = (np.array([one.success is outcome for one in episodes], bool) for outcome in (True, False))
+    known = success | failure
     last = np.array([value[-1] for value in scores.value])
     metrics: dict[str, float | None] = {
-        "success_auroc": area_under_roc(last, success) if 0 < success.sum() < len(success) else None,
-        "voc_success": _mean([order_correlation(v) for v, s in zip(scores.value, success, strict=True) if s]),
-        "voc_failure": _mean([order_correlation(v) for v, s in zip(scores.value, success, strict=True) if not s]),
+        "success_auroc": area_under_roc(last[known], success[known]) if success.any() and failure.any() else None,
+        "voc_success": _mean_order([value for value, of in zip(scores.value, success, strict=True) if of]),
+        "voc_failure": _mean_order([value for value, of in zip(scores.value, failure, strict=True) if of]),
         "progress_spearman": _over_steps(
             spearman, scores.value, [one.progress if one.success else None for one in episodes]
         ),
@@ -164,11 +165,12 @@ def audit(scores: Scores, episodes: Sequence[AuditEpisode], discount: float = 0.
     if scores.kind == "success":
         done = np.array(scores.done if scores.done is not None else last > 0.5, bool)
         near = np.array([one.near_miss for one in episodes], bool)
-        metrics["false_positive_rate"] = _mean(done[~success])
-        if not success.all():
-            metrics["false_positive_bound"] = rate_bound(int(done[~success].sum()), int((~success).sum()))
-        metrics["near_miss_false_positive_rate"] = _mean(done[~success & near])
-        metrics["calibration_error"], table = calibration(last, success)
+        metrics["false_positive_rate"] = _mean(done[failure])
+        if failure.any():
+            metrics["false_positive_bound"] = rate_bound(int(done[failure].sum()), int(failure.sum()))
+        metrics["near_miss_false_positive_rate"] = _mean(done[failure & near])
+        if known.any():
+            metrics["calibration_error"], table = calibration(last[known], success[known])
     missed = tuple(gate for gate in GATES[scores.kind] if not gate.passed(metrics[gate.metric]))
     return Audit(scores.name, scores.kind, metrics, missed, table)
 
@@ -197,9 +199,15 @@ def _ranks(values: Array) -> Array:
     return (np.cumsum(count) - (count + 1) / 2.0)[group]
 
 
-def _mean(values: Sequence[float | None] | NDArray) -> float | None:
-    known = [float(value) for value in values if value is not None]
-    return float(np.mean(known)) if known else None
+def _mean(values: NDArray) -> float | None:
+    return float(np.mean(values)) if len(values) else None
+
+
+def _mean_order(values: Sequence[Array]) -> float | None:
+    """Mean order correlation of episodes. One that the value stands still in is in no order, which counts 0; None where
+    it does in all of them."""
+    orders = [order_correlation(one) for one in values if len(one) > 1]
+    return float(np.mean([order or 0.0 for order in orders])) if any(order is not None for order in orders) else None
 
 
 def _over_steps(

@@ -70,6 +70,11 @@ def load_reward(path: Path, device: str = "cpu") -> RewardModel:
     return model
 
 
+def trained_episodes(path: Path) -> set[str]:
+    """Ids of the episodes that the model in the directory `path` was trained on, or models that it refers to."""
+    return set(read_model_config(path, WHAT).get("provenance", {}).get("train_episodes", ()))
+
+
 def save_audit(path: Path, audit: Mapping[str, Any]) -> None:
     """Keep an audit of the model in the directory `path`, in the place of the one that it had."""
     config = read_model_config(path, WHAT)

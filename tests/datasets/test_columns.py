@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -146,9 +147,17 @@ def test_columns_follow_their_episodes(path: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(reader.read(2, ["action"])["action"], old["action"])
     with pytest.raises(DatasetError, match="written anew since it was opened; open it again"):
         reader.read(2, ["image_front"])
+    # Its rows are others' by now, so it cannot write there either.
+    with pytest.raises(DatasetError, match="written anew since it was opened; open it again"):
+        reader.column_writer(REWARD, ArraySpec(()), ATTRIBUTES)
+    check(path, [0, 1])
     edit.split(path, {tmp_path / "part": [1]})
     edit.merge([tmp_path / "part"], tmp_path / "all")
     check(tmp_path / "all", [0])
+    gone = ZarrStore.open(tmp_path / "all")
+    shutil.rmtree(tmp_path / "all")
+    with pytest.raises(DatasetError, match="is not there any more"):
+        gone.column_writer(REWARD, ArraySpec(()), ATTRIBUTES)
 
 
 def test_a_sampler_draws_columns(path: Path) -> None:

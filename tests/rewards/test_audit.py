@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -63,6 +65,27 @@ def test_counting_time_is_found_out_by_the_failures() -> None:
     assert clock.metrics["voc_failure"] == pytest.approx(1.0)
     assert clock.metrics["success_auroc"] == 0.5
     assert not clock.passed
+
+
+def test_a_value_that_stands_still_is_in_no_order() -> None:
+    known = episodes()
+    value = [progress_of(one) if i % 4 == 0 else np.full(STEPS, 0.5) for i, one in enumerate(known)]
+    assert audit(Scores("often still", "potential", value), known).metrics["voc_success"] == pytest.approx(3 / 12)
+
+
+def test_unknown_outcomes_say_nothing_for_or_against_a_model() -> None:
+    known = episodes()
+    unknown = [replace(one, success=None) for one in known[:6]]
+    done = [not one.success for one in known]
+    value = [np.full(STEPS, 0.9 if each else 0.1) for each in done]
+    alone = audit(Scores("success", "success", value[6:], done[6:]), known[6:])
+    both = audit(Scores("success", "success", value, done), [*unknown, *known[6:]])
+    distances = {"epic_distance", "dard_distance", "starc_distance"}  # which no outcome is needed for
+    for name in alone.metrics.keys() - distances:
+        assert both.metrics[name] == alone.metrics[name], name
+    assert both.calibration == alone.calibration
+    nothing = audit(Scores("success", "success", value[:6], done[:6]), unknown)
+    assert {nothing.metrics[name] for name in nothing.metrics.keys() - distances} == {None}
 
 
 def test_a_classifier_that_is_fooled_by_near_misses() -> None:

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
-from robolearn.networks.model_directory import read_model_config
 from robolearn.recipes.rewards.data import RewardData, cameras_of
 from robolearn.recipes.rewards.settings import Report
 from robolearn.rewards.audit import Audit, AuditEpisode, Scores, agreement, audit
 from robolearn.rewards.reward_model import RewardModel
-from robolearn.rewards.saved import load_reward, save_audit
+from robolearn.rewards.saved import load_reward, save_audit, trained_episodes
 from robolearn.rewards.success import decided
 
 NEAR_MISS = "near_miss"  # tag of a failed episode that came close
@@ -37,7 +36,8 @@ class Audits:
     def to_json(self) -> dict[str, Any]:
         return {
             "episodes": len(self.episodes),
-            "successes": sum(one.success for one in self.facts),
+            "successes": sum(one.success is True for one in self.facts),
+            "outcome_unknown": sum(one.success is None for one in self.facts),
             "near_misses": sum(one.near_miss for one in self.facts),
             "models": [one.to_json() for one in self.models],
             "agreement": self.agreement,
@@ -83,7 +83,7 @@ def keep_audit(path: Path, dataset: Path, audits: Audits) -> str:
     """Keep the audit with the model in the folder `path`, and say so: that of the episodes which it was not trained on,
     in whatever dataset they are, for on the others it proves nothing."""
     model = load_reward(path)
-    trained_on = set(read_model_config(path).get("provenance", {}).get("train_episodes", ()))
+    trained_on = trained_episodes(path)
     ids = [info.id for info in ZarrStore.open(dataset).episodes]
     rows = [row for row, index in enumerate(audits.episodes) if ids[index] not in trained_on]
     if not rows:
@@ -105,8 +105,8 @@ def _facts(data: RewardData, index: int) -> AuditEpisode:
         values = data.store.read(index, ["proprio", *poses])
         features = np.concatenate(list(values.values()), axis=1).astype(np.float64)
     return AuditEpisode(
-        success=bool(info.success),
-        near_miss=near and not info.success,
+        success=info.success,
+        near_miss=near and info.success is False,
         terminated=info.terminated,
         progress=None if truth is None else truth.progress,
         stage=None if truth is None else truth.stage,
@@ -139,11 +139,15 @@ def _column(data: RewardData, indices: Sequence[int], name: str) -> Scores:
     value = [data.store.read(i, [name])[name].astype(np.float64) for i in indices]
     stages = f"stage/{name.partition('/')[2]}"
     stage = [data.store.read(i, [stages])[stages] for i in indices] if stages in columns else None
+    done = f"done/{name.partition('/')[2]}"
+    if kind == "success" and done in columns:
+        return Scores(name, kind, value, [bool(data.store.read(i, [done])[done].any()) for i in indices], stage)
     return Scores(name, kind, value, _decided(columns[name].attributes, value), stage)
 
 
 def _decided(attributes: Mapping[str, Any], value: Sequence[NDArray[np.float64]]) -> list[bool] | None:
-    """Whether a classifier with the settings of its column decided that each episode was done; None without any."""
+    """Whether a classifier with the settings of its column, whose decisions were not written beside it, decided that
+    each episode was done; None without any."""
     settings = attributes.get("settings")
     if not isinstance(settings, Mapping) or not {"threshold", "consecutive"} <= settings.keys():
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from robolearn.errors import SpecError
 from robolearn.networks.model_directory import require_place
@@ -12,7 +13,7 @@ from robolearn.recipes.rewards.settings import Report
 from robolearn.recipes.run import require_new
 from robolearn.rewards.combine import CombineConfig, EnsembleReward, RunningNormalizer
 from robolearn.rewards.reward_model import RewardModel
-from robolearn.rewards.saved import load_reward, save_reward
+from robolearn.rewards.saved import load_reward, save_reward, trained_episodes
 
 
 def combine_rewards(
@@ -45,7 +46,8 @@ def combine_rewards(
         ensemble = EnsembleReward(
             CombineConfig(config.rule, config.variance_weight, mean, std, folders=places), members
         )
-    save_reward(ensemble, out, {} if dataset is None else {"normalised_over": str(dataset)})
+    facts: dict[str, Any] = {} if dataset is None else {"normalised_over": str(dataset)}
+    save_reward(ensemble, out, {**facts, "train_episodes": sorted(set().union(*map(trained_episodes, folders)))})
     return ensemble
 
 

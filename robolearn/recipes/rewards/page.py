@@ -37,17 +37,19 @@ def write_audit_page(path: Path, data: RewardData, audits: Audits) -> None:
     for row, what in shown:
         images = data.images(audits.episodes[row], camera)
         steps = np.linspace(0, len(images) - 1, PICTURES).round().astype(int)
-        strip = png_data_uri(montage([([images[step] for step in steps], audits.facts[row].success)]))
+        strip = png_data_uri(montage([([images[step] for step in steps], bool(audits.facts[row].success))]))
         info = data.store.episodes[audits.episodes[row]]
         sections.append(
             f"<h3>{what}: {html.escape(info.instruction or info.task)} <small>{html.escape(info.id)}</small></h3>"
             f"<div class=w><div class=e><img alt='film strip of the episode' src='{strip}'>{_curves(audits, row)}"
             "</div></div>"
         )
-    success = sum(one.success for one in audits.facts)
+    success = sum(one.success is True for one in audits.facts)
     near = sum(one.near_miss for one in audits.facts)
     counts = ((len(audits.facts), "episode"), (success, "success"), (near, "near-miss"))
     episodes, *outcomes = (f"{count} {name if count == 1 else PLURALS[name]}" for count, name in counts)
+    unknown = sum(one.success is None for one in audits.facts)
+    outcomes += [f"{unknown} of unknown outcome"] if unknown else []
     head = f"{episodes} of {data.path.name}: {', '.join(outcomes)}"
     path.write_text(page_html("Reward audit", "Reward audit", head, "".join(sections), AUDIT_STYLE), encoding="utf-8")
 
@@ -102,7 +104,8 @@ def _shown(audits: Audits) -> list[tuple[int, str]]:
     sorts = (
         ("success", [i for i, one in enumerate(audits.facts) if one.success]),
         ("near-miss", [i for i, one in enumerate(audits.facts) if one.near_miss]),
-        ("failure", [i for i, one in enumerate(audits.facts) if not one.success and not one.near_miss]),
+        ("failure", [i for i, one in enumerate(audits.facts) if one.success is False and not one.near_miss]),
+        ("unknown outcome", [i for i, one in enumerate(audits.facts) if one.success is None]),
     )
     return [(rows[0], name) for name, rows in sorts if rows]
 

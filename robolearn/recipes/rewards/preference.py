@@ -132,14 +132,14 @@ def _by_rule(
     second: NDArray[np.int64],
     settings: TrainingSettings,
 ) -> NDArray[np.int64]:
-    """The later step of a success and the earlier one of a failure win (`outcome`), or the greater progress does, which
-    of a segment is the mean one."""
+    """The later step wins, of a failure at less than a third of its share of time (`outcome`), or the greater progress
+    does, which of a segment is the mean one. Unsure about episodes of unknown outcome."""
     worth: dict[int, NDArray[np.float64]] = {}
     for index in indices:
         info = data.store.episodes[index]
         if settings.labeller == "outcome":
-            shares = np.linspace(0.0, 1.0, info.length) * (1.0 if info.success else 0.3)
-            worth[index] = _segment_means(shares, settings.segment)
+            most = np.nan if info.success is None else 1.0 if info.success else 0.3
+            worth[index] = _segment_means(np.linspace(0.0, most, info.length), settings.segment)
             continue
         truth = data.truth(index)
         if truth is None:
@@ -149,7 +149,8 @@ def _by_rule(
             )
         worth[index] = _segment_means(truth.progress, settings.segment)
     a, b = (np.array([worth[int(index)][int(step)] for index, step in side]) for side in (first, second))
-    return np.where(np.abs(b - a) < LEAST_DIFFERENCE, UNSURE, np.where(b > a, SECOND, FIRST))
+    sure = np.abs(b - a) >= LEAST_DIFFERENCE  # which an unknown one is not
+    return np.where(sure, np.where(b > a, SECOND, FIRST), UNSURE)
 
 
 def _by_factors(

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from robolearn.errors import DatasetError
 from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.encoding import encoder_config, image_pool
 from robolearn.recipes.rewards.settings import REPORT_STEPS, Report, TrainingSettings
@@ -39,8 +40,12 @@ def done_steps(data: RewardData, index: int) -> NDArray[np.bool_]:
 def train_success(
     data: RewardData, indices: Sequence[int], settings: TrainingSettings, report: Report
 ) -> SuccessReward:
-    """The threshold is chosen on failed episodes that the network was not trained on, where there are two or more."""
+    """The threshold is chosen on failed episodes that the network was not trained on, where there are two or more.
+    Episodes whose outcome nobody knows are left out."""
     rng = np.random.default_rng(settings.seed)
+    indices = [index for index in indices if data.store.episodes[index].success is not None]
+    if not indices:
+        raise DatasetError(f"{data.path}: nobody knows how any of its episodes ended; judge some on the page first")
     chosen = set_aside([index for index in indices if not data.store.episodes[index].success], rng)
     learn = [index for index in indices if index not in chosen]
     done = np.concatenate([done_steps(data, index) for index in learn])

@@ -6,7 +6,7 @@ saved, the latter with the way that a vision model saw.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from robolearn.recipes.rewards.success import train_success
 from robolearn.recipes.rewards.waypoints import make_keypoints
 from robolearn.recipes.run import require_new
 from robolearn.rewards.reward_model import RewardModel, initial_weights
-from robolearn.rewards.saved import save_reward
+from robolearn.rewards.saved import save_reward, trained_episodes
 from robolearn.rewards.vlm import VLMReward
 
 Trainer = Callable[[RewardData, Sequence[int], TrainingSettings, Report], RewardModel]
@@ -88,7 +88,8 @@ def train_reward(
     require_new(out)
     require_place(out)
     data = RewardData(dataset)
-    learn, held_out = split_episodes(data, settings)
+    seen = trained_episodes(Path(settings.success_dir)) if settings.success_dir else set()
+    learn, held_out = split_episodes(data, settings, seen)
     with initial_weights(settings.seed):  # dropout draws from the global generator
         model = TRAINERS[name](data, learn, settings, progress)
     audits = audit_models(data, held_out, {f"{model.id}-{model.version}": model})
@@ -96,27 +97,32 @@ def train_reward(
         "dataset": str(dataset),
         "settings": asdict(settings),
         "control_hz": data.store.spec.interface.control_hz,
-        "train_episodes": [data.store.episodes[index].id for index in learn],
+        "train_episodes": sorted(seen.union(data.store.episodes[index].id for index in learn)),
         "audit": audits.models[0].to_json(),
     }
     save_reward(model, out, facts)
     return Trained(out, model.id, model.version, len(learn), len(held_out), facts["audit"])  # type: ignore[arg-type]
 
 
-def split_episodes(data: RewardData, settings: TrainingSettings) -> tuple[list[int], list[int]]:
-    """Indices to learn from and held-out ones, successes and failures apart, by the seed alone."""
+def split_episodes(
+    data: RewardData, settings: TrainingSettings, seen: Collection[str] = ()
+) -> tuple[list[int], list[int]]:
+    """Indices to learn from and held-out ones, successes and failures apart, by the seed alone; of the latter none of
+    these ids, which a model that is built upon was trained on."""
     rng = np.random.default_rng(settings.seed)
     learn: list[int] = []
     held_out: list[int] = []
     for outcome in (True, False):
         rows = [i for i, info in enumerate(data.store.episodes) if bool(info.success) is outcome]
         rows = [rows[i] for i in rng.permutation(len(rows))]
-        count = round(len(rows) * settings.held_out)
-        held_out += rows[:count]
-        learn += rows[count:]
+        unseen = [i for i in rows if data.store.episodes[i].id not in seen]
+        chosen = unseen[: round(len(rows) * settings.held_out)]
+        held_out += chosen
+        learn += [i for i in rows if i not in chosen]
     if not learn or not held_out:
+        but = f" that the model in {settings.success_dir} was not trained on" if seen else ""
         raise DatasetError(
             f"{data.path} has {len(data.store.episodes)} episodes, too few to hold {settings.held_out:.0%} of them "
-            "out; record more"
+            f"out{but}; record more"
         )
     return sorted(learn), sorted(held_out)

@@ -17,9 +17,10 @@ from robolearn.errors import CheckpointError, SpecError
 from robolearn.networks.model_directory import read_model_config
 from robolearn.recipes.rewards.combine import combine_rewards
 from robolearn.recipes.rewards.data import RewardData
+from robolearn.recipes.rewards.label import label_dataset
 from robolearn.recipes.rewards.training import train_reward
 from robolearn.rewards.combine import CombineConfig
-from robolearn.rewards.saved import load_reward
+from robolearn.rewards.saved import load_reward, trained_episodes
 
 
 def test_several_models_become_one(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,15 +49,20 @@ def test_several_models_become_one(dataset: Path, tmp_path: Path, capsys: pytest
     labelled = np.concatenate([data.store.read(index, [column])[column] for index in range(count)])
     np.testing.assert_allclose(labelled, wanted, atol=1e-4)
     run(["reward", "audit", str(dataset), "--reward", str(out), "--json"])
-    assert json.loads(capsys.readouterr().out)["models"][0]["name"] == f"ensemble-{made['version']}"
-    assert "audit" in read_model_config(out)["provenance"]
+    told = capsys.readouterr()
+    assert json.loads(told.out)["models"][0]["name"] == f"ensemble-{made['version']}"
+    assert "this audit is not kept; audit it on others" in told.err
+    assert trained_episodes(out) == set().union(*map(trained_episodes, folders)) == {e.id for e in data.store.episodes}
+    assert "audit" not in read_model_config(out)["provenance"]  # what its members know by heart proves nothing of it
     shutil.rmtree(folders[1])
     train_reward("preference", dataset, folders[1], replace(SETTINGS, seed=2))
     with pytest.raises(CheckpointError, match=r"the ensemble was made of preference-.*; combine its models again"):
         run(["label", str(dataset), "--reward", str(out)])
 
 
-def test_an_ensemble_of_classifiers_decides_what_all_decide(dataset: Path, success_model: Path, tmp_path: Path) -> None:
+def test_an_ensemble_of_classifiers_decides_what_all_decide(
+    dataset: Path, success_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     train_reward("success", dataset, tmp_path / "other", replace(SETTINGS, seed=1))
     folders = [success_model, tmp_path / "other"]
     with pytest.raises(SpecError, match="one scale as they are, 0 to 1; leave --dataset out"):
@@ -66,3 +72,7 @@ def test_an_ensemble_of_classifiers_decides_what_all_decide(dataset: Path, succe
     one, other, both = (load_reward(folder).score(episodes) for folder in (*folders, tmp_path / "both"))
     torch.testing.assert_close(both.value, torch.minimum(one.value, other.value))
     assert torch.equal(both.raw["done"], one.raw["done"] & other.raw["done"])
+    column = label_dataset(dataset, load_reward(tmp_path / "both"))["column"]
+    run(["reward", "audit", str(dataset), "--reward", column, str(tmp_path / "both"), "--json"])
+    as_column, as_folder = json.loads(capsys.readouterr().out)["models"]
+    assert {**as_column, "name": ""} == {**as_folder, "name": ""}

@@ -11,6 +11,7 @@ import pytest
 from reward_settings import SETTINGS
 
 from robolearn.cli import run
+from robolearn.datasets.edit import mark
 from robolearn.datasets.preferences import Moment, Preference, add_preference
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, SpecError
@@ -68,6 +69,15 @@ def test_rules_compare_segments_by_their_means(labeller: Any, dataset: Path) -> 
         DatasetError, match=f"has {max(lengths)} steps, segments are to have {max(lengths) + 1}; give a sm"
     ):
         draw_pairs(data, range(8), replace(settings, segment=max(lengths) + 1), lambda done, text: None)
+
+
+def test_unknown_outcomes_are_not_compared(dataset: Path) -> None:
+    mark(dataset, [0, 3], None)
+    settings = replace(SETTINGS, labeller="outcome", pairs=200)
+    pairs = draw_pairs(RewardData(dataset), range(8), settings, lambda done, text: None)
+    unknown = np.isin(pairs.first[:, 0], (0, 3)) | np.isin(pairs.second[:, 0], (0, 3))
+    assert (pairs.answer[unknown] == UNSURE).all()
+    assert (pairs.answer[~unknown] != UNSURE).mean() > 0.5
 
 
 def test_ordered_factors_compare(dataset: Path, tmp_path: Path) -> None:

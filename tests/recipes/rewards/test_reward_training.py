@@ -11,7 +11,7 @@ import pytest
 from reward_settings import SETTINGS
 
 from robolearn.cli import run
-from robolearn.datasets.edit import split
+from robolearn.datasets.edit import mark, split
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import CheckpointError, DatasetError, UnknownNameError
 from robolearn.networks.model_directory import read_model_config
@@ -78,7 +78,9 @@ def test_a_threshold_is_chosen_on_failed_episodes_and_says_what_they_show(datase
     called = [bool(model.score(data.episodes([index])).raw["done"].any()) for index in (3, 7)]
     assert not all(called)
     good = [index for index, info in enumerate(data.store.episodes) if info.success]
-    model = train_success(data, [*good, 3], replace(SETTINGS, steps=2), lambda done, text: said.append(text))
+    mark(dataset, [7], None)  # of which nothing is known, so that it is no failure
+    data = RewardData(dataset)
+    model = train_success(data, [*good, 3, 7], replace(SETTINGS, steps=2), lambda done, text: said.append(text))
     assert "no failed episode is left" in said[-1]
     assert model.config.threshold == SuccessConfig().threshold
 
@@ -88,6 +90,12 @@ def test_split_holds_out_successes_and_failures(dataset: Path) -> None:
     learn, held_out = split_episodes(data, TrainingSettings(held_out=0.5))
     assert sorted(learn + held_out) == list(range(8))
     assert {data.store.episodes[index].success for index in held_out} == {True, False}
+    seen = [data.store.episodes[index].id for index in held_out[:3]]
+    _, others = split_episodes(data, TrainingSettings(held_out=0.5), seen)
+    assert len(others) == 4
+    assert not set(others) & set(held_out[:3])
+    with pytest.raises(DatasetError, match="was not trained on; record more"):
+        split_episodes(data, TrainingSettings(success_dir="x"), [info.id for info in data.store.episodes])
 
 
 def test_matching_by_transport_and_the_discount_that_it_gives(
