@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from robolearn.cli.output import NOT_ASKED, Asked, Dataset, ask_person, counted, print_json, say, say_spent, spent
-from robolearn.cli.rewards import As, reward_model
+from robolearn.cli.rewards import VLM_OPTIONS, As, require_heeded, reward_model
 from robolearn.progress import ProgressBar
 
 TaskName = Annotated[str, Positional, arg(metavar="TASK")]
@@ -184,16 +184,18 @@ def reward_online(
         compile: compile the updates; takes up to a minute.
         device: cpu or cuda.
     """
+    given = locals()
     from robolearn.algorithms.compile import Compute
     from robolearn.recipes.rewards.online import learn_from_model, settings_for
 
+    require_heeded(reward_online, given, VLM_OPTIONS if reward == "vlm" else (), VLM_OPTIONS, reward)
     prompts = {"goal": goal, "baseline": baseline, "alpha": alpha}
     clip = {"model": model, "pretrained": pretrained, "model_dir": str(model_dir or ""), "device": device}
     scorer = reward_model(reward, None, device, prompts, {**clip, "batch_size": batch_size, "precision": precision})
     settings, config = settings_for(task)
     told = {"num_envs": num_envs, "episode_steps": episode_steps, "decision_steps": decision_steps}
     config = replace(config, **{name: value for name, value in told.items() if value is not None})
-    settings, compute = replace(settings, steps=steps or settings.steps), Compute(device, compile)
+    settings, compute = replace(settings, steps=settings.steps if steps is None else steps), Compute(device, compile)
     with ProgressBar("reward online", settings.steps, "step") as bar:
         answer = learn_from_model(task, scorer, out, settings, config, seed, compute, bar.update)
     if json:

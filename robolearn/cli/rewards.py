@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json as json_module
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -35,6 +37,39 @@ RewardName = Annotated[str, Positional, arg(metavar="MODEL")]
 As = Annotated[str, arg(name="as")]
 
 UNTRAINED = ("vlm", "keypoints")  # models that learn nothing, and label as they are told to
+
+CLIP_OPTIONS = ("model", "pretrained", "model_dir")
+VLM_OPTIONS = ("goal", "baseline", "alpha", *CLIP_OPTIONS, "batch_size", "precision")
+LABEL_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "vlm": (*VLM_OPTIONS, "camera", "config", "device"),
+    "keypoints": ("config",),
+    "wired": ("asked", "score_server", "every", "camera"),  # hop and three_signals of a model behind a wire
+    "trained": ("config", "device"),  # `reward_model` says why it takes no config
+}
+"""Options of `label` that a model heeds."""
+
+TRAIN_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "progress": ("single_stage",),
+    "success": ("false_positive_rate",),
+    "preference": ("labeller", "pairs", "segment", "factors", "wrong_answers", "goal", "asked"),
+    "hop": (),
+    "matching": ("method",),
+    "perceptual_steps": (),
+    "keypoints": ("success_dir", "goal", "asked"),
+    "vlm": ("goal", "baseline", "alpha", *CLIP_OPTIONS),
+}
+"""Options of `reward train` that not all models heed."""
+
+
+def require_heeded(
+    command: Callable[..., int], given: Mapping[str, Any], heeded: Iterable[str], some: Iterable[str], whom: str
+) -> None:
+    """Raise RobolearnError for what was given to the command, otherwise than by default, and is not heeded: of the
+    options that only `some` heed."""
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name in some and name not in heeded and given[name] != parameter.default:
+            told = "asking an endpoint" if name == "asked" else f"--{name.replace('_', '-')}"
+            raise RobolearnError(f"{told} does nothing for {whom}; leave it out")
 
 
 def label(
@@ -85,12 +120,19 @@ def label(
         device: where the model runs: cpu or cuda.
         web: serve the page while this runs; its address is printed.
     """
+    given = locals()
     from robolearn.recipes.rewards.label import label_dataset
 
+    by_file = config is not None and reward in UNTRAINED
+    wired = reward == "three_signals" or (reward == "hop" and bool(asked.endpoint_model or score_server))
+    sort = "wired" if wired else reward if reward in UNTRAINED else "trained"
+    heeded = ("config",) if by_file else LABEL_OPTIONS[sort]
+    whom = f"{reward} beside --config" if by_file else reward
+    require_heeded(label, given, heeded, tuple(chain(*LABEL_OPTIONS.values())), whom)
     if every < 1:
         raise RobolearnError(f"--every {every}: a question is asked every so many steps; give at least 1")
     client = None
-    if reward == "three_signals" or (reward == "hop" and (asked.endpoint_model or score_server)):
+    if wired:
         scorer, client = _behind_a_wire(reward, dataset, asked, score_server, camera, every)
     else:
         clip = {"model": model, "pretrained": pretrained, "model_dir": str(model_dir or ""), "device": device}
@@ -204,6 +246,7 @@ def reward_train(
         device: cpu or cuda.
         web: serve the page while this runs; its address is printed.
     """
+    given = locals()
     from robolearn.networks.open_clip import OpenClipConfig
     from robolearn.recipes.rewards.settings import TrainingSettings
     from robolearn.recipes.rewards.training import train_reward
@@ -211,6 +254,9 @@ def reward_train(
     from robolearn.rewards.features import EncoderConfig
     from robolearn.rewards.vlm import VLMConfig
 
+    if name in TRAIN_OPTIONS:
+        heeded = (*TRAIN_OPTIONS[name], *(CLIP_OPTIONS if encoder == "open_clip" else ()))
+        require_heeded(reward_train, given, heeded, tuple(chain(*TRAIN_OPTIONS.values())), name)
     place = str(model_dir.absolute()) if model_dir else ""  # the saved model is read from elsewhere
     clip = OpenClipConfig(model, pretrained, place, device=device)
     settings = TrainingSettings(

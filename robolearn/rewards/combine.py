@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -92,6 +93,10 @@ class EnsembleReward:
             raise SpecError(
                 f"{len(members)} members of kind {', '.join(kinds) or 'none'}; give two or more of one kind"
             )
+        if len(set(_names(members))) < len(members):
+            raise SpecError(f"a model came twice ({', '.join(_names(members))}); it knows no better than once")
+        if not 0.0 <= config.variance_weight < inf:
+            raise SpecError(f"variance_weight is {config.variance_weight:g}; expected 0 or more")
         for name in ("mean", "std"):
             if getattr(config, name) and len(getattr(config, name)) != len(members):
                 raise SpecError(f"{len(getattr(config, name))} values of {name} for {len(members)} members")

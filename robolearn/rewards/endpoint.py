@@ -115,12 +115,11 @@ class Endpoint:
         data = json.dumps(body, sort_keys=True).encode()
         digest = hashlib.sha256(config.url.encode() + data).hexdigest()
         file = Path(config.cache_dir) / digest[:2] / f"{digest}.json" if config.cache_dir else None
-        if file is not None and file.is_file():
-            kept = str(json.loads(file.read_text(encoding="utf-8"))["answer"])
-            if readable(kept):
-                with self._counting:
-                    self.cached += 1
-                return kept
+        kept = None if file is None else _kept(file)
+        if kept is not None and readable(kept):
+            with self._counting:
+                self.cached += 1
+            return kept
         if config.max_cost and self.cost >= config.max_cost:
             raise EndpointError(
                 f"{self.cost:.2f} was spent on {self.requests} requests, {config.max_cost:.2f} was allowed; "
@@ -157,6 +156,14 @@ class Endpoint:
         if not isinstance(text, str):
             raise EndpointError(f"{self.config.url} answers {type(text).__name__} for a text; take another model")
         return text
+
+
+def _kept(file: Path) -> str | None:
+    """The answer in a file; None where there is none, or the file was damaged, and it is asked for anew."""
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["answer"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _data_url(image: NDArray[np.uint8]) -> str:

@@ -1,4 +1,7 @@
-"""One HTTP request as all clients of models make it: with a key, a timeout, and again after what may pass."""
+"""One HTTP request as all clients of models make it: with a key, a timeout, and again after what may pass.
+
+The key goes to the server that was named and to no other: where that sends on to another address, it is an error.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
+from typing import Any
 
 from robolearn.errors import RobolearnError
 
@@ -25,9 +29,19 @@ class Unanswered(RobolearnError):
         self.status, self.said = status, said
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Takes being sent on, which would lose what is posted and show the key to somebody else, for a refusal."""
+
+    def redirect_request(self, *about: Any) -> None:
+        return None
+
+
+_opener = urllib.request.build_opener(_NoRedirect)
+
+
 @dataclass
 class HttpClient:
-    """Requests to one server, from any thread. Counts them."""
+    """Requests to one server, from any thread. Counts them. Raises Unanswered for a key that no header can hold."""
 
     key: str  # sent as a bearer token; none is sent where empty
     key_variable: str  # that the key comes from, for what is said of a refusal
@@ -36,18 +50,27 @@ class HttpClient:
     requests: int = 0
     _counting: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
+    def __post_init__(self) -> None:
+        if not (self.key.isascii() and self.key.isprintable()):
+            raise Unanswered(f"{self.key_variable} holds what no key does, as a line break; set it again without")
+
     def request(self, url: str, server: str, data: bytes | None = None) -> bytes:
         """The answer to a GET, or a POST of JSON. Raises Unanswered, in one line that speaks of `server`."""
         headers = {"Content-Type": "application/json"} if data is not None else {}
         if self.key:
             headers["Authorization"] = f"Bearer {self.key}"
-        request = urllib.request.Request(url, data, headers)
+        try:
+            request = urllib.request.Request(url, data, headers)
+            if not request.host:
+                raise ValueError("it names no host")
+        except ValueError as error:
+            raise Unanswered(f"{server} is no address that could be asked: {error}") from error
         for attempt in range(self.retries + 1):
             pause_s = min(FIRST_PAUSE_S * 2**attempt, MAX_PAUSE_S)
             try:
                 with self._counting:
                     self.requests += 1
-                with urllib.request.urlopen(request, timeout=self.timeout_s) as response:
+                with _opener.open(request, timeout=self.timeout_s) as response:
                     answer: bytes = response.read(MAX_ANSWER_BYTES)
                     if response.length:  # of a known length, and some of it did not come
                         raise http.client.IncompleteRead(answer, response.length)
@@ -58,9 +81,13 @@ class HttpClient:
                 problem = f"answers {error.code} {error.reason}"
                 if error.code not in RETRIED:
                     hint = f"; is {self.key_variable} set and valid?" if error.code in (401, 403) else ""
+                    if 300 <= error.code < 400:
+                        hint = f"; name {error.headers.get('Location', 'where it is')} if that is the right address"
                     raise Unanswered(f"{server} {problem}{hint}", error.code, said) from error
                 after = error.headers.get("Retry-After", "")
-                pause_s = min(float(after), MAX_PAUSE_S) if after.replace(".", "", 1).isdigit() else pause_s
+                pause_s = min(float(after), MAX_PAUSE_S) if after.replace(".", "", 1).isdecimal() else pause_s
+            except http.client.InvalidURL as error:
+                raise Unanswered(f"{server} is no address that could be asked: {error}") from error
             except (OSError, http.client.HTTPException) as error:
                 problem = f"cannot be reached ({getattr(error, 'reason', None) or error or type(error).__name__})"
             if attempt < self.retries:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -116,6 +117,10 @@ class KeypointsReward:
                 f"radius {config.radius!r}, colour {config.colour!r}, colour_distance {config.colour_distance!r}; "
                 "expected a number, three for red, green and blue, and a number"
             )
+        if not (all(0 <= part <= 255 for part in config.colour) and 0 <= config.radius < inf):
+            raise SpecError(f"radius {config.radius}, colour {config.colour}; expected 0 or more, and 0 to 255 each")
+        if not 0 < config.colour_distance < inf:
+            raise SpecError(f"colour_distance is {config.colour_distance}; expected more than 0")
         if any(a == b for a, b in pairwise(config.waypoints)):
             raise SpecError("two waypoints in a row are the same point; leave one out")
         self._success = _classifier(config)

@@ -5,7 +5,8 @@ the end of the episode); m = max(mean r, 0) and s = std r over the dataset:
 
     w = 1 if r > k;  clip((r - (m - 2 s)) / (4 s), 0, 1) if 0 <= r <= k;  0 if r < 0;  1 where progress is missing
 
-and the weights of a batch are scaled to mean 1. A mean weight near 1 says that k is too low: put it near mean r.
+and the loss of a batch is divided by the sum of its weights (`algorithms/imitation.py`). A mean weight near 1 says that
+k is too low: put it near mean r.
 Differences: the statistics are of the whole dataset, not running. Legend: T steps, N samples.
 """
 
@@ -45,8 +46,3 @@ def reward_aligned_weights(gain: Array, mean: float, std: float, config: RewardA
     middle = np.clip((gain - (mean - 2.0 * std)) / (4.0 * std + 1e-6), 0.0, 1.0)
     weight = np.where(gain > config.full_weight_above, 1.0, np.where(gain >= 0.0, middle, 0.0))
     return np.where(np.isnan(gain), 1.0, weight)
-
-
-def batch_normalized(weight: Array) -> Array:
-    """The weights of a batch scaled to mean 1; all zero where nothing is worth imitating."""
-    return weight * len(weight) / (weight.sum() + 1e-8)

@@ -122,6 +122,11 @@ def test_an_action_lasts_a_decision_and_its_end_alone_is_seen(tmp_path: Path) ->
             np.testing.assert_allclose(after["command"], wanted, atol=1e-5)
     with pytest.raises(SpecError, match="20 steps are no whole decisions of 3"):
         replace(config, decision_steps=3)
+    with pytest.raises(SpecError, match="2 environments, episodes of 0 steps, decisions of 10; expected at least 1"):
+        replace(config, episode_steps=0)
+    with pytest.raises(SpecError, match="seed -1; expected at least 1 step and a seed of at least 0"):
+        learn_from("point_up-v1", judge, "nothing", tmp_path / "other", settings(80), config, seed=-1)
+    assert not (tmp_path / "other").exists()
 
 
 def test_the_humanoid_is_shown_as_the_paper_shows_it_and_may_fall(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from robolearn.errors import RobolearnError
 from robolearn.rewards.code import sandbox as sandbox_module
-from robolearn.rewards.code.allow_list import RewardCodeError, check_code
+from robolearn.rewards.code.allow_list import LINALG, METHODS, NUMPY, RewardCodeError, check_code
 from robolearn.rewards.code.candidate import Training
 from robolearn.rewards.code.client import CannedClient, Message
 from robolearn.rewards.code.forms import TaskText, block
@@ -151,12 +151,34 @@ def test_benign_code_scores_batches_with_its_components(sandbox: Sandbox) -> Non
         ("return position", "TypeError|ValueError"),
         ("return undefined, {}", "NameError"),
         ("return position, {'a': 'b'}", "ValueError"),
+        ("parts = {}\nfor i in range(40):\n    parts[i] = position\nreturn position, parts", "more than 32 components"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_reward_that_is_none_is_refused(body: str, message: str) -> None:
     with Sandbox(reward(body), PARAMETERS, QUICK) as one, pytest.raises(RewardCodeError, match=message):
         one.score({"position": np.linspace(0, 1, 4), "action": np.zeros(4)})
+
+
+@needs_sandbox
+def test_all_that_is_listed_can_be_called() -> None:
+    """NumPy loads some of it on its first call, which the child could not."""
+    pairs = ("arctan2", "cross", "dot", "hypot", "logical_and", "logical_or", "maximum", "minimum")
+    arguments = {
+        **dict.fromkeys(pairs, "action, action"),
+        **dict.fromkeys(("concatenate", "stack"), "[action, action]"),
+        "clip": "action, 0.0, 1.0",
+        "where": "action > 0, action, 0.0",
+        "float32": "position",
+        "float64": "position",
+    }
+    calls = [f"np.{name}({arguments.get(name, 'action')})" for name in sorted(NUMPY - {"e", "pi", "inf", "linalg"})]
+    calls += [f"np.linalg.{name}(action)" for name in sorted(LINALG)]
+    calls += [f"action.{name}({'0.0, 1.0' if name == 'clip' else ''})" for name in sorted(METHODS)]
+    code = reward("\n".join(calls) + "\nreturn position, {}")
+    with Sandbox(code, PARAMETERS, SandboxConfig()) as sandbox:
+        scored = sandbox.score({"position": np.arange(2.0), "action": np.ones((2, 3))})
+    assert scored.rewards.tolist() == [0.0, 1.0]
 
 
 @needs_sandbox

@@ -107,3 +107,10 @@ def test_members_must_mean_the_same() -> None:
         EnsembleReward(CombineConfig(), [preference, KeypointsReward(KeypointsConfig(((0.1, 0.1), (0.9, 0.9))))])
     with pytest.raises(SpecError, match="1 members"):
         EnsembleReward(CombineConfig(), [preference])
+    with pytest.raises(SpecError, match="a model came twice"):
+        EnsembleReward(CombineConfig(), [preference, PreferenceReward(PreferenceConfig())])
+    for weight in (-0.5, float("nan")):
+        with pytest.raises(SpecError, match=r"variance_weight is .*; expected 0 or more"):
+            EnsembleReward(
+                CombineConfig(variance_weight=weight), [preference, PreferenceReward(PreferenceConfig(seed=1))]
+            )

@@ -14,7 +14,7 @@ import pytest
 import torch
 from model_server import ModelServer
 
-from robolearn.errors import SpecError
+from robolearn.errors import RobolearnError, SpecError
 from robolearn.rewards import http_client
 from robolearn.rewards.endpoint import Endpoint, EndpointConfig, EndpointError
 from robolearn.rewards.hop import HopConfig, HopReward
@@ -52,6 +52,10 @@ def test_nothing_is_asked_twice_even_by_another_process(server: ModelServer, tmp
     assert (again.requests, again.cached, len(server.seen)) == (0, 1, 1)
     again.ask("one?", [LIGHT])
     assert len(server.seen) == 2
+    for file, left in zip(tmp_path.rglob("*.json"), ("", "[]"), strict=True):
+        file.write_text(left)  # as a full disk leaves it
+    assert again.ask("one?", [LIGHT]) == again.ask("one?", [DARK]) == again.ask("one?", [LIGHT]) == "fine"
+    assert len(server.seen) == 4
     assert "secret" not in "".join(file.read_text() for file in tmp_path.rglob("*.json"))
 
 
@@ -131,6 +135,32 @@ def test_failures_are_one_line(server: ModelServer, reply: Any, words: str, aske
         Endpoint(server.config).ask("well?")
     assert "\n" not in str(caught.value)
     assert len(server.seen) == asked
+
+
+def test_the_key_is_shown_to_no_other_server(server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = ModelServer()
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    server.reply = lambda body: (302, {"Location": f"{other.config.url}/chat/completions"}, "")
+    with pytest.raises(EndpointError, match=r"answers 302 Found; name http://.* if that is the right address"):
+        Endpoint(server.config).ask("?")
+    assert (len(server.seen), other.keys) == (1, [])
+    other.close()
+
+
+@pytest.mark.parametrize("key", ["secret\n", "secr\N{EURO SIGN}t"])
+def test_a_key_that_no_header_can_hold_is_not_told(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(RobolearnError, match="OPENAI_API_KEY holds what no key does") as error:
+        Endpoint(EndpointConfig(model="x"))
+    assert "sec" not in str(error.value)
+
+
+@pytest.mark.parametrize("url", ["http://", "http://[::1", "http://a b", "http://127.0.0.1:x"])
+def test_an_address_that_is_none_is_not_tried_again(url: str) -> None:
+    client = Endpoint(EndpointConfig(url=url, model="x"))
+    with pytest.raises(EndpointError, match="is no address that could be asked"):
+        client.ask("?")
+    assert client.requests <= 1
 
 
 def test_a_server_that_is_not_there() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -83,8 +85,15 @@ def test_waypoints_that_cannot_be_are_refused() -> None:
     for point in ((20, 20), (0.5, "0.5"), (0.5,), (0.5, True), "ab", (0.5, float("nan"))):
         with pytest.raises(SpecError, match="as fractions of the image, each from 0 to 1"):
             KeypointsReward(KeypointsConfig(waypoints=((0.1, 0.1), point)))  # type: ignore[arg-type]
-    with pytest.raises(SpecError, match="three for red, green and blue"):
-        KeypointsReward(KeypointsConfig(waypoints=((0, 0), (1, 1)), colour="red"))  # type: ignore[arg-type]
+    wrong: dict[str, dict[str, Any]] = {
+        "three for red, green and blue": {"colour": "red"},
+        "and 0 to 255 each": {"colour": (300, 0, 0)},
+        "expected 0 or more": {"radius": float("nan")},
+        "expected more than 0": {"colour_distance": -5},
+    }
+    for words, settings in wrong.items():
+        with pytest.raises(SpecError, match=words):
+            KeypointsReward(KeypointsConfig(waypoints=((0, 0), (1, 1)), **settings))
 
 
 def test_whole_numbers_are_waypoints_too() -> None:

@@ -63,6 +63,8 @@ def annotate_stages(
 def by_model(data: RewardData, client: VisionClient, stages: Sequence[str], camera: str, pictures: int) -> StagesOf:
     """A vision model looks at a film strip; `stages` in order, those of the episode's task where empty."""
     data.image_size(camera)
+    if pictures < max(len(stages), 2):
+        raise SpecError(f"{pictures} pictures of an episode; expected at least 2, and one a stage")
 
     def stages_of(index: int) -> Starts:
         info = data.store.episodes[index]

@@ -40,7 +40,7 @@ from robolearn.recipes.rewards.data import cameras_of
 from robolearn.recipes.rewards.settings import Report
 from robolearn.recipes.run import Run, require_new
 from robolearn.recipes.training_data import tensors
-from robolearn.recipes.training_loop import mean_follows, run_config, scalars
+from robolearn.recipes.training_loop import check_settings, mean_follows, run_config, scalars
 from robolearn.rewards.combine import EnsembleReward
 from robolearn.rewards.matching import DiscountConfig, MatchingReward, scheduled_discount
 from robolearn.rewards.reward_model import Episodes, RewardModel
@@ -63,7 +63,12 @@ class OnlineRewardConfig:
     saves: int = 5  # checkpoints of a run
 
     def __post_init__(self) -> None:
-        if min(self.decision_steps, self.num_envs) < 1 or self.episode_steps % max(self.decision_steps, 1):
+        if min(self.num_envs, self.episode_steps, self.decision_steps) < 1:
+            raise SpecError(
+                f"{self.num_envs} environments, episodes of {self.episode_steps} steps, decisions of "
+                f"{self.decision_steps}; expected at least 1 of each"
+            )
+        if self.episode_steps % self.decision_steps:
             raise SpecError(f"episodes of {self.episode_steps} steps are no whole decisions of {self.decision_steps}")
         if self.average < 1:
             raise SpecError(f"average is {self.average} gradient steps; it wants at least 1, which keeps the newest")
@@ -190,7 +195,7 @@ def learn_from(
     require_new(out)
     round_steps = config.num_envs * config.episode_steps
     updates = round(round_steps // config.decision_steps * config.updates)
-    require_rounds(settings, config)
+    require_rounds(settings, config, seed)
     about = {"task": task, "reward": reward, "online": asdict(config)}
     provenance = {"algorithm": "sac", "tasks": [task], "seed": seed, "reward": reward}
     generator = torch.Generator(compute.device).manual_seed(seed)
@@ -240,8 +245,10 @@ def learn_from(
     }
 
 
-def require_rounds(settings: SACConfig, config: OnlineRewardConfig) -> None:
-    """Raises SpecError for steps that hold no round in which something is learned."""
+def require_rounds(settings: SACConfig, config: OnlineRewardConfig, seed: int) -> None:
+    """Raises SpecError for settings or a seed that cannot be, or steps that hold no round in which something is
+    learned."""
+    check_settings(settings, seed)
     round_steps = config.num_envs * config.episode_steps
     if settings.steps < (config.random_rounds + 1) * round_steps:
         raise SpecError(f"{settings.steps} steps are too few for {config.random_rounds} + 1 rounds of {round_steps}")

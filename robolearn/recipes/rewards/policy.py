@@ -11,6 +11,7 @@ from typing import Any
 
 from robolearn.algorithms.compile import Compute
 from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.errors import SpecError
 from robolearn.recipes.rewards.label import label_dataset
 from robolearn.recipes.rewards.settings import Report, TrainingSettings
 from robolearn.recipes.rewards.tool_policy import SETTINGS, learn_offline
@@ -45,6 +46,9 @@ def policy_from_preferences(
     `task`, `steps` and `success_rate` (None where there is no twin). Raises what the three steps raise, all of it
     before the policy's training begins.
     """
+    if min(episodes, 1 if steps is None else steps) < 1:
+        told = f"judged on {episodes} episodes" if steps is None else f"{steps} gradient steps, {episodes} episodes"
+        raise SpecError(f"{told}; expected at least 1 of each")
     run = out / "policy"
     require_new(run)
     task = twin_task(dataset)

@@ -93,7 +93,7 @@ def write_reward(
     mean progress; None where a person judges), `checkpoint`, `candidates` and `failed`. Raises RobolearnError when no
     candidate could be trained, or `out` holds something else, and SpecError for settings that fit no training.
     """
-    require_rounds(settings, online)
+    require_rounds(settings, online, seed)
     workers = cores() if workers is None else workers
     require_work(workers, timeout_s)
     text = task_text(task_id)

@@ -26,7 +26,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from robolearn.rewards.code.allow_list import BUILTINS, LINALG, NUMPY, RewardCodeError, check_code
+from robolearn.rewards.code.allow_list import BUILTINS, LINALG, METHODS, NUMPY, RewardCodeError, check_code
 
 FUNCTION = "compute_reward"
 
@@ -91,6 +91,7 @@ class Sandbox:
             "drop_privileges": os.geteuid() == 0,  # otherwise it has none, or none outside its namespace
             "numpy": sorted(NUMPY),
             "linalg": sorted(LINALG),
+            "methods": sorted(METHODS),
             "builtins": sorted(BUILTINS),
         }
         try:

@@ -115,6 +115,9 @@ def test_ordered_factors_compare(dataset: Path, tmp_path: Path) -> None:
 
 def test_from_comparisons_to_a_policy(dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "reach"
+    with pytest.raises(SpecError, match="judged on 0 episodes; expected at least 1"):
+        policy_from_preferences(dataset, out, SETTINGS, episodes=0)
+    assert not out.exists()
     answer = policy_from_preferences(dataset, out, SETTINGS, steps=3, episodes=2)
     assert answer["task"] == "reach-v1"
     assert answer["success_rate"] in (0.0, 0.5, 1.0)
