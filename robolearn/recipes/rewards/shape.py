@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from robolearn.datasets.columns import remove_column
 from robolearn.datasets.sampler import SUCCESS
-from robolearn.datasets.store import Store
+from robolearn.datasets.store import CLOSING_ROW, Store
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, UnknownNameError
 from robolearn.recipes.rewards.label import check_name
 from robolearn.recipes.rewards.settings import Report
-from robolearn.recipes.training_data import check_reward
+from robolearn.recipes.training_data import check_outcomes, check_reward
 from robolearn.rewards.shaping import Potential, Shaper, ShapingConfig
 from robolearn.specs import ArraySpec
 
@@ -36,7 +36,8 @@ def shape_dataset(
     The learner has to discount alike.
 
     reward: a field or column, or `success`: 1 at the last step of one. Raises UnknownNameError for a column that is not
-    there, and DatasetError for one that is no potential, or no reward. What fails leaves no new column.
+    there, and DatasetError for one that is no potential, or no reward, as the success of an episode that nobody judged.
+    What fails leaves no new column. Episodes whose outcome or end changed since are shaped anew.
     """
     store = ZarrStore.open(dataset)
     if potential_column not in store.columns:
@@ -44,7 +45,9 @@ def shape_dataset(
     kind = store.columns[potential_column].attributes.get("kind")
     if kind != POTENTIAL:
         raise DatasetError(f"{potential_column} is {kind or 'of no kind'}, no potential; learn from it as it is")
-    if reward != SUCCESS:
+    if reward == SUCCESS:
+        check_outcomes(dataset, store, range(len(store.episodes)), "known")
+    else:
         spec = store.spec_of(reward)
         if spec.shape != () or np.dtype(spec.dtype).kind not in "biuf":
             raise DatasetError(f"{reward} is {spec.dtype} {spec.shape} a step, no reward; name one that is a number")
@@ -59,8 +62,8 @@ def shape_dataset(
             for index in range(len(store.episodes)):
                 values = _shaped(store, index, potential_column, reward, shaper)
                 total += float(values.sum())
-                if index in missing:
-                    writer.write(index, values)
+                if index in missing or not np.array_equal(store.read(index, [name])[name], values):
+                    writer.write(index, values)  # the second: its outcome or its end is another one than it was
                 progress(index + 1, "")
     except BaseException:
         if new and name in ZarrStore.open(dataset).columns:
@@ -83,14 +86,16 @@ def shaped_name(potential_column: str, config: ShapingConfig, reward: str = SUCC
 
 def _shaped(store: Store, index: int, column: str, reward: str, shaper: Shaper) -> NDArray[np.float32]:
     info = store.episodes[index]
+    final = info.length - 1 - bool(info.tags.get(CLOSING_ROW))  # the last transition; a row that closes is none
     potential = torch.from_numpy(store.read(index, [column])[column].astype(np.float32))
     plain = torch.zeros(info.length)
     if reward != SUCCESS:
         plain = torch.from_numpy(store.read(index, [reward])[reward].astype(np.float32))
     else:
-        plain[-1] = float(bool(info.success))
+        plain[final] = float(bool(info.success))
     following = torch.cat([potential[1:], potential[-1:]])  # what came after an episode that was cut off is unknown
     bootstrap = torch.ones(info.length)
-    bootstrap[-1] = 0.0 if info.terminated else 1.0
+    bootstrap[final] = 0.0 if info.terminated else 1.0
     shaped = shaper.shape(plain, Potential(potential, column), Potential(following, column), bootstrap)
+    shaped[final + 1 :] = 0.0
     return shaped.numpy().astype(np.float32)

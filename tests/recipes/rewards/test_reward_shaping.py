@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 from robolearn.cli import run
+from robolearn.datasets.edit import relabel, tag
+from robolearn.datasets.store import CLOSING_ROW
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, RobolearnError, SpecError
 from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.rewards.shape import shape_dataset
 from robolearn.recipes.rewards.weights import weigh_dataset
+from robolearn.rewards.shaping import ShapingConfig
 from robolearn.specs import ArraySpec
 
 
@@ -34,6 +37,28 @@ def test_weights_follow_a_dataset_that_grows_and_shaping_tells_all_of_it(dataset
     store = ZarrStore.open(dataset)
     written = np.concatenate([store.read(i, [after["column"]])[after["column"]] for i in range(9)])
     assert float(written.mean()) == pytest.approx(after["mean_weight"], abs=1e-5)
+
+
+@pytest.mark.parametrize("terminated", [True, False])
+def test_a_row_that_closes_an_episode_is_no_transition(terminated: bool, dataset: Path) -> None:
+    tag(dataset, [0], {CLOSING_ROW: True})
+    relabel(dataset, [0], {"success": True, "terminated": terminated})
+    store = ZarrStore.open(dataset)
+    potential = np.linspace(0.2, 0.9, store.episodes[0].length, dtype=np.float32)
+    with store.column_writer("progress/mine", ArraySpec(()), {"kind": "potential"}) as writer:
+        for index, info in enumerate(store.episodes):
+            writer.write(index, potential if index == 0 else np.zeros(info.length, np.float32))
+    column = shape_dataset(dataset, "progress/mine", ShapingConfig(0.9))["column"]
+    shaped = ZarrStore.open(dataset).read(0, [column])[column]
+    np.testing.assert_allclose(shaped[:-2], 0.9 * potential[1:-1] - potential[:-2], atol=1e-6)
+    assert shaped[-2] == pytest.approx(1.0 - potential[-2] + (0.0 if terminated else 0.9 * potential[-1]))
+    assert shaped[-1] == 0.0
+    relabel(dataset, [0], {"success": False})  # it is made anew where the outcome is another one
+    shape_dataset(dataset, "progress/mine", ShapingConfig(0.9))
+    assert ZarrStore.open(dataset).read(0, [column])[column][-2] == pytest.approx(shaped[-2] - 1.0)
+    relabel(dataset, [0], {"success": None})
+    with pytest.raises(DatasetError, match="nobody said whether episode"):
+        shape_dataset(dataset, "progress/mine", ShapingConfig(0.9))
 
 
 def test_progress_is_learned_from_as_a_difference_alone(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
