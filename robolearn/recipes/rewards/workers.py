@@ -129,8 +129,9 @@ def end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
 
-    def follow(sentinel: int) -> None:
-        wait([sentinel])
-        os._exit(1)
+    def follow(timeout_s: float | None) -> None:
+        if wait([parent.sentinel], timeout_s):
+            os._exit(1)
 
-    threading.Thread(target=follow, args=(parent.sentinel,), daemon=True).start()
+    follow(0.0)  # it may have ended while we were loading: then nothing is begun
+    threading.Thread(target=follow, args=(None,), daemon=True).start()
