@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from robolearn.cli.output import NOT_ASKED, Asked, Dataset, ask_person, counted, print_json, say, say_spent, spent
-from robolearn.cli.rewards import VLM_OPTIONS, As, require_heeded, reward_model
+from robolearn.cli.reward_models import VLM_OPTIONS, As, require_heeded, reward_model
 from robolearn.progress import ProgressBar
 
 TaskName = Annotated[str, Positional, arg(metavar="TASK")]

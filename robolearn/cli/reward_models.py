@@ -1,0 +1,91 @@
+"""Which reward model a command means, and which of its options a model heeds."""
+
+from __future__ import annotations
+
+import inspect
+import json as json_module
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import arg
+
+from robolearn.errors import RobolearnError
+
+As = Annotated[str, arg(name="as")]
+
+UNTRAINED = ("vlm", "keypoints")  # models that learn nothing, and label as they are told to
+
+CLIP_OPTIONS = ("model", "pretrained", "model_dir")
+VLM_OPTIONS = ("goal", "baseline", "alpha", *CLIP_OPTIONS, "batch_size", "precision")
+
+
+def require_heeded(
+    command: Callable[..., int], given: Mapping[str, Any], heeded: Iterable[str], some: Iterable[str], whom: str
+) -> None:
+    """Raise RobolearnError for what was given to the command, otherwise than by default, and is not heeded: of the
+    options that only `some` heed."""
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name in some and name not in heeded and given[name] != parameter.default:
+            told = "asking an endpoint" if name == "asked" else f"--{name.replace('_', '-')}"
+            raise RobolearnError(f"{told} does nothing for {whom}; leave it out")
+
+
+def reward_model(name: str, config: Path | None, device: str, vlm: dict[str, Any], clip: dict[str, Any]) -> Any:
+    """A trained model by its folder or address, or one that needs no training by name.
+
+    Args:
+        name: a folder, http://HOST:PORT, or a name in `REWARDS`.
+        config: a JSON file with the settings of a model that needs no training.
+        device: of a trained model: cpu or cuda.
+        vlm: of `vlm` without a file: fields of VLMConfig.
+        clip: of `vlm` without a file: fields of OpenClipConfig.
+
+    Raises:
+        RobolearnError: there is no such model, it has to be trained, or the file does not hold its settings.
+    """
+    from robolearn.networks.model_directory import config_from_json
+    from robolearn.networks.open_clip import OpenClipConfig
+    from robolearn.rewards import REWARDS, reward_class
+    from robolearn.rewards.saved import load_reward
+    from robolearn.rewards.score_client import SCHEMES, RemoteReward
+    from robolearn.rewards.vlm import VLMConfig
+
+    trained = name.startswith(SCHEMES) or (name not in REWARDS and (Path(name).exists() or len(Path(name).parts) > 1))
+    if trained and config is not None:
+        raise RobolearnError(f"{name} was trained with settings of its own; leave --config out")
+    if trained:
+        return RemoteReward(name) if name.startswith(SCHEMES) else load_reward(Path(name), device)
+    kind = reward_class(name)
+    if name == "ensemble":
+        raise RobolearnError("an ensemble is made of trained ones: robolearn reward combine MODEL MODEL --out FOLDER")
+    if name == "three_signals":
+        kind(kind.config_type())  # says whom it asks
+    if name not in UNTRAINED:
+        raise RobolearnError(f"{name} has to be trained first: robolearn reward train {name} --dataset ... --out MODEL")
+    if config is not None:
+        try:
+            return kind(config_from_json(kind.config_type, json_module.loads(config.read_text(encoding="utf-8"))))
+        except (OSError, ValueError, TypeError) as error:
+            raise RobolearnError(f"{config} does not hold the settings of {name}: {error}") from error
+    if name == "keypoints":
+        raise RobolearnError(
+            "keypoints needs waypoints: give `robolearn label` --config with a JSON file, see docs/rewards.md, or have "
+            "a model see them: robolearn reward train keypoints --endpoint-model NAME --dataset ... --out MODEL"
+        )
+    return kind(replace(VLMConfig(**vlm), clip=OpenClipConfig(**clip)))
+
+
+def gates_missed(gates: Iterable[str]) -> str:
+    """What an audit says was missed, in words."""
+    from robolearn.rewards.audit import in_words
+
+    return "; ".join(map(in_words, gates)) or "none"
+
+
+def short(value: Any) -> str:
+    """A measure as a table shows it; nothing where it was not measured."""
+    if value is None:
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
