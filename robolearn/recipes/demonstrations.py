@@ -184,8 +184,9 @@ def _of_tool(
         buffer.begin(shown[0])
         for step, action in enumerate(actions):
             last = step == len(actions) - 1
-            over = last and (episode.terminated or episode.success)
-            buffer.append(action, float(over and episode.success), shown[step + 1], over, last and not over)
+            done = last and bool(episode.success)
+            over = done or (last and episode.terminated)
+            buffer.append(action, float(done), shown[step + 1], over, last and not over)
     return buffer
 
 

@@ -19,9 +19,7 @@ from torch import Tensor, nn
 
 from robolearn.networks.ensemble import EnsembleMLP
 from robolearn.rewards.reward_model import initial_weights, version_of
-from robolearn.rewards.success import balanced_rows, decision_strength, episode_threshold, threshold_in_words
-
-MIN_FOUND = 0.8  # of the successes, whatever false-positive rate that takes
+from robolearn.rewards.success import balanced_rows, decision_strength, threshold_between, threshold_in_words
 
 
 @dataclass(frozen=True)
@@ -119,17 +117,15 @@ def choose_threshold(
     consecutive: int,
     false_positive_rate: float,
 ) -> Chosen:
-    """Give the model the least threshold, of at least one half, at which no larger share of the failed episodes, (T, S)
-    each, is called done by `consecutive` frames in a row; or, where few successes would be found then (some failures
-    look like one), that at which a share MIN_FOUND of them is. Without failures it stays what it is.
+    """Give the model `threshold_between` the failed episodes, (T, S) each, and the successes, of at least one half;
+    `consecutive` frames in a row decide. Without failures it stays what it is.
 
     succeeded: the frames of each success, one or more, that are done. It is found where all of them count.
     """
     strength = np.array([_strength(model, states, consecutive) for states in failed])
     least = np.array([_strength(model, states, len(states)) for states in succeeded])
     if len(failed):
-        strict = episode_threshold(strength, false_positive_rate)
-        threshold = max(min(strict, float(np.quantile(least, 1.0 - MIN_FOUND))), 0.5)
+        threshold = max(threshold_between(strength, least, false_positive_rate), 0.5)
         model.config = replace(model.config, threshold=threshold)
     threshold = model.config.threshold
     called, found = int((strength > threshold).sum()), int((least > threshold).sum())

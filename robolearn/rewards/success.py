@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import ceil, exp, lgamma, log, log1p
+from math import ceil, exp, inf, lgamma, log, log1p
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,6 +27,7 @@ from robolearn.networks.augmentation import random_shift
 from robolearn.rewards.features import EncoderConfig, make_encoder
 from robolearn.rewards.reward_model import Episodes, Kind, RewardOutput, initial_weights, masked, version_of
 
+MIN_FOUND = 0.8  # of the successes, whatever false-positive rate that takes
 CHOSEN_SHARE = 1 / 3  # of the failed episodes, that the threshold is chosen on
 
 
@@ -104,13 +105,14 @@ def decisions(probability: Tensor, threshold: float, consecutive: int) -> Tensor
 
 
 def decision_strength(probability: Tensor, consecutive: int) -> Tensor:
-    """(B,) of probabilities (B, T): the threshold below which `decisions` calls an episode done at some step."""
+    """(B,) of probabilities, or other values, (B, T): the threshold below which `decisions` calls an episode done at
+    some step; -inf for one that is too short."""
     return _least_of_last(probability, consecutive).amax(-1)
 
 
 def _least_of_last(probability: Tensor, count: int) -> Tensor:
-    """(B, T) the least of the last `count` probabilities; 0 where there are not so many yet."""
-    return nn.functional.pad(probability, (count - 1, 0)).unfold(-1, count, 1).amin(-1)
+    """(B, T) the least of the last `count` values; -inf where there are not so many yet."""
+    return nn.functional.pad(probability, (count - 1, 0), value=-inf).unfold(-1, count, 1).amin(-1)
 
 
 def decided(probability: NDArray, settings: Mapping[str, Any]) -> NDArray[np.bool_]:
@@ -134,6 +136,14 @@ def episode_threshold(strength: NDArray, false_positive_rate: float) -> float:
     Of fewer than 1 / rate episodes that is none; what it says of others is their `rate_bound`.
     """
     return float(np.sort(strength)[::-1][int(len(strength) * false_positive_rate)])
+
+
+def threshold_between(failed: NDArray, succeeded: NDArray, false_positive_rate: float) -> float:
+    """`episode_threshold` of failed episodes by their `decision_strength` (B,); or, where few successes would be found
+    then (some failures look like one), the one at which a share MIN_FOUND of them is, by the least value (N,) of their
+    frames that are done."""
+    found = np.quantile(succeeded.astype(np.float32), 1.0 - MIN_FOUND)
+    return min(episode_threshold(failed, false_positive_rate), float(np.nextafter(found, np.float32(-inf))))
 
 
 def rate_bound(found: int, count: int) -> float:

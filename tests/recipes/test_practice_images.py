@@ -15,9 +15,9 @@ from practice_runs import recorded_arrays, same, small_config
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import RobolearnError, SpecError
 from robolearn.recipes.collect import CollectConfig, collect_episodes
-from robolearn.recipes.finetune.data import Recorded
+from robolearn.recipes.finetune.data import SURE_FRAMES, Recorded
 from robolearn.recipes.finetune.dense import POTENTIAL, shaped, shaped_rewards
-from robolearn.recipes.finetune.image_judge import FILE, VALUES, check_models, score_old
+from robolearn.recipes.finetune.image_judge import FILE, VALUES, check_models, chosen_threshold, score_old
 from robolearn.recipes.finetune.judges import Frames
 from robolearn.recipes.finetune.prepare import make_judge, old_episodes
 from robolearn.recipes.finetune.recipe import begin, finetune, practise
@@ -95,6 +95,38 @@ def test_values_of_old_episodes_are_kept_whole_and_follow_a_dataset_that_grows(
         assert [float(episode.values[0, 0]) for episode in found] == list(range(count))  # type: ignore[index]
     assert scored == [2, 3]  # the demonstrations alone are the first of all
     assert [file.name for file in tmp_path.iterdir()] == [VALUES]  # nothing half written
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.6, 1.0]), st.integers(0, 3))
+def test_failed_episodes_raise_the_threshold_as_long_as_most_successes_are_found(
+    seed: int, near: float, misses: int
+) -> None:
+    """Of 30 failures some stand at `near` for as long as a decision takes, where successes end between .5 and 1."""
+    rng = np.random.default_rng(seed)
+    config = replace(small_config(1), reward="progress", reward_models=("folder",))
+    consecutive = config.supervisor.consecutive
+
+    def episode(success: bool | None, end: float, stays: int) -> Recorded:
+        values = np.full((20, 2), -0.1, np.float32)
+        values[20 - stays :] = end
+        states = np.zeros((20, 3), np.float32)
+        return Recorded(states, np.zeros((20, 2), np.bool_), np.zeros((21, 5)), 0, 0, success, True, values)
+
+    successes = [episode(True, end, SURE_FRAMES) for end in rng.uniform(0.5, 1.0, 20)]
+    missed = [episode(False, near, consecutive) for _ in range(misses)]
+    short = [episode(False, 2.0, consecutive - 1) for _ in range(30 - misses)]  # no decision, however sure
+    unknown = [episode(None, 2.0, consecutive)]
+    without = chosen_threshold([*successes, *unknown], 0, consecutive)
+    threshold, failed, called = chosen_threshold([*successes, *missed, *short, *unknown], 0, consecutive)
+    assert without == (without[0], 0, 0)
+    assert failed == 30
+    found = np.mean([each.values[-1, 0] > threshold for each in successes])  # type: ignore[index]
+    assert found >= 0.8
+    assert called == (misses if near > threshold else 0)
+    if misses and near < without[0]:
+        assert threshold == without[0]
+    elif misses and called:
+        assert found == 0.8  # it stands where the next success would be lost
 
 
 def test_models_are_wanted_for_pictures_alone() -> None:

@@ -9,13 +9,12 @@ import pytest
 
 from robolearn.errors import SpecError
 from robolearn.rewards.state_success import (
-    MIN_FOUND,
     StateSuccess,
     StateSuccessConfig,
     choose_threshold,
     train_state_success,
 )
-from robolearn.rewards.success import area_under_roc
+from robolearn.rewards.success import MIN_FOUND, area_under_roc
 
 CONFIG = StateSuccessConfig(hidden_sizes=(32,), members=2, steps=250, learning_rate=1e-2, noise=0.0)
 CONSECUTIVE = 3

@@ -35,7 +35,7 @@ class Recorded:
     commands: NDArray[np.float64]
     index: int  # in its dataset
     task: int  # that it was recorded for
-    success: bool
+    success: bool | None  # None: nobody has said
     terminated: bool  # it did not just run out of time
     values: NDArray[np.float32] | None = None  # (T, tasks) by reward models of pictures
 
@@ -87,13 +87,14 @@ def _read(store: Store, index: int, fields: Sequence[str], space: ToolSpace, tas
     states = np.stack([space.state(fact, commands[step]) for step, fact in enumerate(facts)])
     reached = np.stack([each.judge(episode).success for each in space.tasks], axis=1)
     info = store.episodes[index]
-    return Recorded(states, reached, commands, index, task, bool(info.success), bool(info.terminated))
+    return Recorded(states, reached, commands, index, task, info.success, bool(info.terminated))
 
 
 def labelled_frames(episodes: Sequence[Recorded], space: ToolSpace) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """What a success classifier learns from: scenes (`ToolSpace.scene`), and whether they are done (N,)."""
+    """What a success classifier learns from: scenes (`ToolSpace.scene`), and whether they are done (N,), of episodes
+    whose outcome is known."""
     rows, labels = [], []
-    for episode in episodes:
+    for episode in (each for each in episodes if each.success is not None):
         done = np.zeros(len(episode.states), np.bool_)
         kept = np.ones(len(episode.states), np.bool_)
         if episode.success:

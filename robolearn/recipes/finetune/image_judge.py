@@ -1,8 +1,9 @@
 """Reward models of pictures as judges: a frame is done where the model's value is above a threshold.
 
-The threshold is chosen on the demonstrations, and so is the value that they begin with: on the way from there to the
-threshold the potential of dense rewards (`dense.py`) goes from 0 to 1. Old episodes are scored once, and the values
-kept in the run. Legend: T steps, H W image.
+The threshold is chosen on the frames of successes, and on failed episodes where there are any, which are decided as
+attempts are; where successes begin is taken from them, too: on the way from there to the threshold the potential of
+dense rewards (`dense.py`) goes from 0 to 1. Old episodes are scored once, and the values kept in the run.
+Legend: T steps, H W image.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.recipes.rewards.data import RewardData, cameras_of
 from robolearn.rewards.reward_model import Episodes, RewardModel
 from robolearn.rewards.saved import load_reward, require_trusted
-from robolearn.rewards.success import area_under_roc
+from robolearn.rewards.success import MIN_FOUND, area_under_roc, decision_strength, threshold_between
 from robolearn.rewards.vlm import VLMConfig, VLMReward
 from robolearn.tasks import make_task
 
 FILE, VALUES = "image_judge.json", "image_values.npz"
-FALSE_POSITIVE_RATE = 0.002  # of the demonstrations' frames
+FALSE_FRAMES = 0.002  # of the earlier frames of successes
+FALSE_EPISODES = 0.01  # of the failed episodes
 TINY = 1e-12  # way from start to threshold, where there is none
-MIN_FOUND = 0.8  # of their last frames, whatever false-positive rate that takes
 
 
 class ImageJudge:
@@ -126,38 +127,76 @@ def score_old(config: FinetuneConfig, run: Path, paths: Sequence[Path], episodes
 
 
 def prepare_image_judge(config: FinetuneConfig, run: Path, paths: Sequence[Path], episodes: Sequence[Recorded]) -> str:
-    """Choose the thresholds on the episodes that succeeded and their earlier frames; in words, how they do there.
+    """Choose the thresholds and where successes begin; in words, how they do there.
 
     Raises SpecError where no episode of a task succeeded.
     """
     starts, thresholds, worst = [], [], {"false_positive_rate": 0.0, "true_positive_rate": 1.0, "area_under_roc": 1.0}
+    failures = called_done = 0
     for task, name in enumerate(config.task_ids):
-        mine = [episode.values[:, task] for episode in episodes if episode.task == task and episode.success]  # type: ignore[index]
+        mine = _values(episodes, task, success=True)
         if not mine:
             raise SpecError(f"no demonstration of {name} succeeded; the threshold of its reward model wants some")
-        done = np.concatenate([values[-SURE_FRAMES:] for values in mine])
-        before = np.concatenate([values[:-UNSURE_FRAMES] for values in mine])
-        strict, found = np.quantile(before, 1.0 - FALSE_POSITIVE_RATE), np.quantile(done, 1.0 - MIN_FOUND)
+        threshold, failed, called = chosen_threshold(episodes, task, config.supervisor.consecutive)
+        failures, called_done = failures + failed, called_done + called
         starts.append(float(np.median([values[0] for values in mine])))
-        thresholds.append(float(min(strict, np.nextafter(found, -np.inf))))
-        if config.shaping and thresholds[-1] <= starts[-1]:
+        thresholds.append(threshold)
+        if config.shaping and threshold <= starts[-1]:
             raise SpecError(
-                f"the reward model gives {starts[-1]:g} where demonstrations of {name} begin and {thresholds[-1]:g} "
+                f"the reward model gives {starts[-1]:g} where demonstrations of {name} begin and {threshold:g} "
                 "where they are done; it cannot make the reward dense, train a better one or leave shaping out"
             )
-        labels = np.r_[np.ones(len(done), np.bool_), np.zeros(len(before), np.bool_)]
+        done, before = _frames(mine)
+        labels = np.r_[np.ones(done.size, np.bool_), np.zeros(before.size, np.bool_)]
         facts = {
-            "false_positive_rate": float((before > thresholds[-1]).mean()),
-            "true_positive_rate": float((done > thresholds[-1]).mean()),
-            "area_under_roc": area_under_roc(np.r_[done, before], labels),
+            "false_positive_rate": float((before > threshold).mean()),
+            "true_positive_rate": float((done > threshold).mean()),
+            "area_under_roc": area_under_roc(np.r_[done.ravel(), before], labels),
         }
         worst = {key: (max if key[0] == "f" else min)(worst[key], value) for key, value in facts.items()}
     camera = cameras_of(load_models(config)[0])[0]
-    about = {"starts": starts, "thresholds": thresholds, "demonstrations": worst}
-    about["size"] = RewardData(paths[0]).image_size(camera)
+    about = {
+        "starts": starts,
+        "thresholds": thresholds,
+        "demonstrations": worst,
+        "failed": {"episodes": failures, "called_done": called_done},
+        "size": RewardData(paths[0]).image_size(camera),
+    }
     (run / FILE).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     found, wrong = worst["true_positive_rate"], worst["false_positive_rate"]
-    return f"finds {found:.0%} of the demonstrations' frames that are done, errs in {wrong:.2%} of those before"
+    return (
+        f"finds {found:.0%} of the demonstrations' frames that are done, errs in {wrong:.2%} of those before, calls "
+        f"{called_done} of {failures} failed episodes done"
+    )
+
+
+def chosen_threshold(episodes: Sequence[Recorded], task: int, consecutive: int) -> tuple[float, int, int]:
+    """A threshold of the values, how many episodes of the task failed, and how many of these it calls done.
+
+    By frames at most a share FALSE_FRAMES of those before the end of successes is above it, by episodes at most a share
+    FALSE_EPISODES of the failed ones is called done by `consecutive` frames in a row: but MIN_FOUND of the last frames,
+    and of the successes, are found whatever that lets through.
+    """
+    done, before = _frames(_values(episodes, task, success=True))
+    strict, found = np.quantile(before, 1.0 - FALSE_FRAMES), np.quantile(done, 1.0 - MIN_FOUND)
+    threshold = float(min(strict, np.nextafter(found, -np.inf)))
+    failed = _values(episodes, task, success=False)
+    strength = np.array([float(decision_strength(torch.from_numpy(values)[None], consecutive)) for values in failed])
+    if failed:
+        threshold = max(threshold, threshold_between(strength, done.min(1), FALSE_EPISODES))
+    return threshold, len(failed), int((strength > threshold).sum())
+
+
+def _values(episodes: Sequence[Recorded], task: int, success: bool) -> list[NDArray[np.float32]]:
+    """(T,) of each episode of the task with this outcome."""
+    mine = [each.values for each in episodes if each.task == task and each.success is success]
+    return [values[:, task] for values in mine if values is not None]
+
+
+def _frames(successes: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Of successes the frames that are done, (N, SURE_FRAMES), and those of which it is known that they are not."""
+    done = np.stack([values[-SURE_FRAMES:] for values in successes])
+    return done, np.concatenate([values[:-UNSURE_FRAMES] for values in successes])
 
 
 def open_image_judge(config: FinetuneConfig, run: Path) -> ImageJudge:

@@ -73,7 +73,7 @@ def prepare_judge(config: FinetuneConfig, run: Path, episodes: Sequence[Recorded
 
 def check_judge(config: FinetuneConfig, episodes: Sequence[Recorded]) -> None:
     """Raises DatasetError where there are too few successes to train and judge the success classifier."""
-    succeeded = sum(episode.success for episode in episodes)
+    succeeded = sum(bool(episode.success) for episode in episodes)
     if config.reward == "success" and succeeded < 2:
         raise DatasetError(
             f"{succeeded} of {len(episodes)} episodes succeeded; the success classifier learns from one and is judged "
@@ -86,7 +86,7 @@ def _parts(
 ) -> tuple[list[Recorded], list[Recorded], list[Recorded]]:
     """Of the success classifier: episodes to train it, and failed and successful ones to choose its threshold on."""
     rng = np.random.default_rng((config.seed, 1))
-    failed = set_aside([i for i, episode in enumerate(episodes) if not episode.success], rng)
+    failed = set_aside([i for i, episode in enumerate(episodes) if episode.success is False], rng)
     mixed = rng.permutation([i for i, episode in enumerate(episodes) if episode.success]).tolist()
     succeeded = mixed[: max(round(len(mixed) * HELD_OUT), 1)]
     learn = [i for i in range(len(episodes)) if i not in {*failed, *succeeded}]
