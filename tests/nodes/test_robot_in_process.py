@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,11 @@ def test_a_policy_moves_the_arm_in_an_episode_alone(tmp_path: Path, monkeypatch:
         node._on_stop(StopEpisode.Request(), StopEpisode.Response())
         assert not moves("policy")
         assert moves("intervention")
+        node._on_start(StartEpisode.Request(max_duration_s=0.2), StartEpisode.Response())
+        assert moves("policy")
+        time.sleep(0.2)  # and whoever started it is gone
+        node._on_tick()
+        assert not moves("policy")
 
 
 @contextlib.contextmanager

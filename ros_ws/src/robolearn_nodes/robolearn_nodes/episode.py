@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from uuid import uuid4
@@ -41,10 +42,12 @@ class RunningEpisode:
     """Counts steps, refusals and latencies from STARTED to ENDED."""
 
     started: EpisodeEvent
+    max_duration_s: float = 0.0  # of wall time; 0: any
     num_steps: int = 0
     held_steps: int = 0
     held_in_a_row: int = 0
     last_refusal: str = ""
+    _began_s: float = field(default_factory=time.monotonic)
     _published_ns: dict[int, int] = field(default_factory=dict)  # wall time by stamp, of unanswered observations
     _latency_ms: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
 
@@ -67,6 +70,12 @@ class RunningEpisode:
         self.held_steps += held
         self.held_in_a_row = self.held_in_a_row + 1 if held else 0
         self.last_refusal = refusal or self.last_refusal
+
+    def too_long(self) -> EpisodeOutcome | None:
+        """How it is to end, once it has lasted for as long as it may."""
+        if not 0 < self.max_duration_s < time.monotonic() - self._began_s:
+            return None
+        return EpisodeOutcome(None, False, True, f"longer than {self.max_duration_s:g} s")
 
     def ended(self, stamp_ns: int, outcome: EpisodeOutcome, discarded: bool = False) -> EpisodeEvent:
         """The ENDED event; its reason tells of refused commands too."""

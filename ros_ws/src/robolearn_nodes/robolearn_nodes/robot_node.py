@@ -176,6 +176,8 @@ class RobotNode(LifecycleNode):
             self._running.stepped(self._held)
             if 0 < self._max_held_steps <= self._running.held_in_a_row:
                 self._end(EpisodeOutcome(None, False, True))
+            elif too_long := self._running.too_long():
+                self._end(too_long)
 
     def _regain(self, state: RobotState) -> None:
         """The robot answers again: from where it is now, and not to where it was on its way when it failed."""
@@ -257,7 +259,7 @@ class RobotNode(LifecycleNode):
             instruction=request.instruction,
             seed=request.seed,
         )
-        self._running = RunningEpisode(started)
+        self._running = RunningEpisode(started, request.max_duration_s)
         self._events.publish(started)
         response.success, response.episode_id = True, started.episode_id
         return response

@@ -118,7 +118,7 @@ class Simulation:
             instruction=request.instruction or task.instruction,
             seed=request.seed,
         )
-        self._running = RunningEpisode(started)
+        self._running = RunningEpisode(started, request.max_duration_s)
         self._events.publish(started)
         self._observe()
         self._timer.reset()
@@ -170,6 +170,9 @@ class Simulation:
         self._observe()
         if self._lockstep:
             self._timer.reset()
+        if too_long := running.too_long():
+            self._end(too_long)
+            return
         status = self._twin.status()
         if self._reset_free and not status.diverged:
             return

@@ -1,6 +1,7 @@
 """Runs episodes, one after the other, in the order of ARCHITECTURE.md, and writes one JSON line for each.
 
-The robot, or the twin that stands in for it, ends an episode; so does the operator, or `max_episode_s`.
+The robot, or the twin that stands in for it, ends an episode, after `max_episode_s` at the latest, also when nobody
+supervises it any more; so does the operator.
 """
 
 from __future__ import annotations
@@ -60,18 +61,22 @@ class SupervisorNode(Node):
             self, "ask_operator", False, f"whether each episode waits until {topics.NEXT_EPISODE} is called"
         )
         self._max_episode_s = parameter(
-            self, "max_episode_s", 0.0, "an episode that is longer is stopped [s of wall time]; 0: any length"
+            self,
+            "max_episode_s",
+            0.0,
+            "a longer episode is ended by the robot [s of wall time]; 0: any length",
         )
         self._timeout_s = parameter(self, "service_timeout_s", 60.0, "how long a service may take to appear or answer")
         if self._episodes < 1 or self._first_seed < 0:
             raise SpecError(
                 f"supervisor: episodes {self._episodes} and first_seed {self._first_seed}, expected at least 1 and 0"
             )
+        if not 0 <= self._max_episode_s < math.inf:
+            raise SpecError(f"supervisor: max_episode_s {self._max_episode_s:g}, expected seconds, or 0 for any length")
         self._results = Path(results) if results else None
         self._reset = self.create_client(Trigger, reset) if reset else None
         self._start_robot = self.create_client(StartEpisode, topics.START_EPISODE)
-        self._stop_robot = self.create_client(StopEpisode, topics.STOP_EPISODE)
-        self._needed = [*([self._reset] if self._reset else []), self._start_robot, self._stop_robot]
+        self._needed = [*([self._reset] if self._reset else []), self._start_robot]
         if record:
             self._start_recorder = self.create_client(StartEpisode, topics.START_RECORDING)
             self._stop_recorder = self.create_client(StopEpisode, topics.STOP_RECORDING)
@@ -118,7 +123,13 @@ class SupervisorNode(Node):
                     file.write(json.dumps(outcome) + "\n")
 
     def _run_episode(self, episode_id: str, seed: int) -> dict[str, Any]:
-        start = StartEpisode.Request(episode_id=episode_id, task=self._task, instruction=self._instruction, seed=seed)
+        start = StartEpisode.Request(
+            episode_id=episode_id,
+            task=self._task,
+            instruction=self._instruction,
+            seed=seed,
+            max_duration_s=self._max_episode_s,
+        )
         self._waiting_for, self._ended, self._asked = episode_id, Future(), Future()
         if self._ask_operator:
             self.get_logger().info("ready for the next episode; it waits for the operator")
@@ -132,7 +143,7 @@ class SupervisorNode(Node):
         if self._recorded:
             self._call(self._start_recorder, start, CONNECT_S)
         self._call(self._start_robot, start, CONNECT_S)
-        event = self._wait_for_end()
+        event: EpisodeEvent = self._wait_for(self._ended, self._start_robot)
         if self._recorded:
             self._call(self._stop_recorder, StopEpisode.Request(event=event, discard=event.discarded))
         return {
@@ -148,17 +159,6 @@ class SupervisorNode(Node):
             "held_steps": event.held_steps,
             "recorded": self._recorded and not event.discarded,
         }
-
-    def _wait_for_end(self) -> EpisodeEvent:
-        timer = None
-        if self._max_episode_s > 0:
-            reason = f"longer than {self._max_episode_s:g} s"
-            request = StopEpisode.Request(event=EpisodeEvent(truncated=True, reason=reason))
-            timer = self.create_timer(self._max_episode_s, lambda: self._stop_robot.call_async(request))
-        event: EpisodeEvent = self._wait_for(self._ended, self._start_robot)
-        if timer is not None:
-            self.destroy_timer(timer)
-        return event
 
     def _on_next(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._ask_operator and not self._asked.done()
