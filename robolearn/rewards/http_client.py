@@ -16,7 +16,7 @@ from typing import Any
 from robolearn.errors import RobolearnError
 
 RETRIED = (408, 409, 425, 429, 500, 502, 503, 504)
-MAX_ANSWER_BYTES = 256 << 20
+MAX_ANSWER_BYTES, READ_BYTES = 256 << 20, 1 << 16
 FIRST_PAUSE_S = 0.5  # before the first retry; each further one waits twice as long
 MAX_PAUSE_S = 30.0
 
@@ -45,7 +45,7 @@ class HttpClient:
 
     key: str  # sent as a bearer token; none is sent where empty
     key_variable: str  # that the key comes from, for what is said of a refusal
-    timeout_s: float  # of one request
+    timeout_s: float  # of one request, from asking to the end of the answer
     retries: int  # after a failure that may pass
     requests: int = 0
     _counting: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
@@ -70,11 +70,9 @@ class HttpClient:
             try:
                 with self._counting:
                     self.requests += 1
+                end_s = time.monotonic() + self.timeout_s
                 with _opener.open(request, timeout=self.timeout_s) as response:
-                    answer: bytes = response.read(MAX_ANSWER_BYTES)
-                    if response.length:  # of a known length, and some of it did not come
-                        raise http.client.IncompleteRead(answer, response.length)
-                    return answer
+                    return _body(response, end_s)
             except urllib.error.HTTPError as error:
                 with error:
                     said = error.read(4096) if error.code not in RETRIED else b""
@@ -93,3 +91,17 @@ class HttpClient:
             if attempt < self.retries:
                 time.sleep(pause_s)
         raise Unanswered(f"{server} {problem}, tried {self.retries + 1} times; check the address and the network")
+
+
+def _body(response: http.client.HTTPResponse, end_s: float) -> bytes:
+    """All of an answer. Raises TimeoutError for one that is still trickling in at `end_s` of the monotonic clock."""
+    length, parts, left = response.length, [], MAX_ANSWER_BYTES
+    while left and (part := response.read1(min(left, READ_BYTES))):
+        if time.monotonic() > end_s:
+            raise TimeoutError("timed out in the middle of the answer")
+        parts.append(part)
+        left -= len(part)
+    answer = b"".join(parts)
+    if left and length is not None and len(answer) < length:
+        raise http.client.IncompleteRead(answer, length - len(answer))
+    return answer

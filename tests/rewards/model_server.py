@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from robolearn.rewards.endpoint import EndpointConfig
 
 
 class ModelServer:
-    """Answers by `reply`: a text, or (status, headers, body) as it is to go out."""
+    """Answers by `reply`: a text, or (status, headers, body) as it is to go out, the body in parts or whole."""
 
     def __init__(self) -> None:
         self.seen: list[dict[str, Any]] = []
@@ -35,7 +36,9 @@ class ModelServer:
                 for name, value in headers.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(text.encode())
+                with contextlib.suppress(OSError):  # nobody listens any more
+                    for part in [text] if isinstance(text, str) else text:
+                        self.wfile.write(part.encode())
 
             def log_message(self, *args: object) -> None:
                 pass

@@ -137,6 +137,21 @@ def test_failures_are_one_line(server: ModelServer, reply: Any, words: str, aske
     assert len(server.seen) == asked
 
 
+def test_an_answer_that_trickles_in_does_not_hold_up_for_ever(server: ModelServer) -> None:
+    sent: list[str] = []
+
+    def trickle() -> Iterator[str]:
+        while len(sent) < 200:
+            time.sleep(0.02)
+            sent.append(" ")
+            yield " "
+
+    server.reply = lambda body: (200, {}, trickle())
+    with pytest.raises(EndpointError, match="timed out in the middle of the answer"):
+        Endpoint(replace(server.config, timeout_s=0.2, retries=0)).ask("well?")
+    assert len(sent) < 200
+
+
 def test_the_key_is_shown_to_no_other_server(server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
     other = ModelServer()
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
