@@ -122,7 +122,7 @@ def _behind_a_wire(
     from robolearn.recipes.rewards.demonstrations import ask_hops, ask_signals
     from robolearn.rewards.endpoint import Endpoint
     from robolearn.rewards.score_client import RemoteReward
-    from robolearn.rewards.vlm_labels import AskedHops, AskedSignals
+    from robolearn.rewards.vlm_labels import AskedHops, AskedSignals, asked_name
 
     data = RewardData(dataset)
     if score_server:
@@ -132,5 +132,7 @@ def _behind_a_wire(
         return ask_hops(data, remote, f"{remote.id}-{remote.version}", camera, every), None
     client = Endpoint(asked.config())
     if reward == "hop":
-        return ask_hops(data, AskedHops(client), asked.endpoint_model, camera, every), client
-    return ask_signals(data, AskedSignals(client), asked.endpoint_model, camera, every), client
+        name = asked_name(asked.endpoint_model, AskedHops.questions)
+        return ask_hops(data, AskedHops(client), name, camera, every), client
+    name = asked_name(asked.endpoint_model, AskedSignals.questions)
+    return ask_signals(data, AskedSignals(client), name, camera, every), client

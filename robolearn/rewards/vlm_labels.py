@@ -11,6 +11,7 @@ unreadable hop, signal or way is an error, an unreadable preference is unsure; e
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -171,8 +172,15 @@ def marked_way(client: VisionClient, goal: str, image: Image) -> tuple[Thing, tu
     return found
 
 
+def asked_name(model: str, questions: Sequence[str]) -> str:
+    """By what a model of this name goes that is asked this: other words make another version of what it says."""
+    return f"{model}, questions {hashlib.sha256(chr(0).join(questions).encode()).hexdigest()[:8]}"
+
+
 class AskedHops:
     """A HopModel (`hop.py`) behind a VisionClient."""
+
+    questions = (HOP,)
 
     def __init__(self, client: VisionClient) -> None:
         self._client = client
@@ -197,6 +205,8 @@ class AskedHops:
 
 class AskedSignals:
     """A SignalModel (`three_signals.py`) behind a VisionClient."""
+
+    questions = (PROCESS, COMPLETION, CONTRAST)
 
     def __init__(self, client: VisionClient) -> None:
         self._client = client

@@ -22,6 +22,7 @@ from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.rewards.code.client import ChatClient
 from robolearn.rewards.keypoints import KeypointsReward
 from robolearn.rewards.saved import load_reward
+from robolearn.rewards.vlm_labels import AskedSignals, asked_name
 
 EVERY = 8
 
@@ -68,7 +69,7 @@ def test_three_signals_are_asked_every_k_steps_and_held(
     assert told["requests"] == len(server.seen) <= 3 * moments  # and nobody was asked about padding
     assert told["cost"] == pytest.approx(len(server.seen) * (1000 * 2e-6 + 10 * 100e-6))
     settings = store.columns[told["column"]].attributes["settings"]
-    assert settings == {"camera": "front", "every": EVERY, "asked": "tiny"}
+    assert settings == {"camera": "front", "every": EVERY, "asked": asked_name("tiny", AskedSignals.questions)}
 
 
 @pytest.mark.parametrize(

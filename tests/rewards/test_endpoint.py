@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +17,11 @@ from model_server import ModelServer
 from robolearn.errors import RobolearnError, SpecError
 from robolearn.rewards import http_client
 from robolearn.rewards.endpoint import Endpoint, EndpointConfig, EndpointError
+from robolearn.rewards.features import EncoderConfig
 from robolearn.rewards.hop import HopConfig, HopReward
 from robolearn.rewards.preference import FIRST, SECOND, UNSURE
 from robolearn.rewards.reward_model import Episodes
-from robolearn.rewards.vlm_labels import AskedHops, compare, film_strip, marked_way, stage_starts
+from robolearn.rewards.vlm_labels import AskedHops, asked_name, compare, film_strip, marked_way, stage_starts
 
 DARK, LIGHT = np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 200, np.uint8)
 
@@ -31,6 +32,14 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
     server = ModelServer()
     yield server
     server.close()
+
+
+def test_other_words_make_another_version() -> None:
+    def version(questions: Sequence[str]) -> str:
+        config = HopConfig(encoder=EncoderConfig(image_height=8, image_width=8), asked=asked_name("tiny", questions))
+        return HopReward(config, AskedHops(Canned())).version
+
+    assert version(AskedHops.questions) == version(AskedHops.questions) != version(("How far is it?",))
 
 
 def test_a_question_with_pictures(server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
