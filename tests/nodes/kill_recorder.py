@@ -21,16 +21,13 @@ import robolearn.ros  # noqa: F401  supplies rclpy and the messages where ROS 2 
 # isort: split
 import rclpy
 from rclpy.executors import MultiThreadedExecutor
-from robolearn_msgs.msg import EpisodeEvent, Reward
+from robolearn_msgs.msg import EpisodeEvent
 from robolearn_msgs.srv import StartEpisode, StopEpisode
 from robolearn_nodes import convert, topics
 from robolearn_nodes.recorder_node import RecorderNode
-from sensor_msgs.msg import JointState
-from tf2_msgs.msg import TFMessage
-from trajectory_msgs.msg import JointTrajectory
+from still_robot import StillRobot
 
 from robolearn.tasks import make_task
-from robolearn.types import RobotState
 
 TASK = make_task("reach-v1")
 STEPS, STEP_NS = 4, 50_000_000
@@ -43,12 +40,7 @@ def record(first: int, kill_before: int, told: int) -> None:
     die_before(kill_before, "rewards")
     rclpy.init()
     recorder, robot = RecorderNode(), rclpy.create_node("robot")
-    states = robot.create_publisher(JointState, topics.JOINT_STATES, topics.STREAM)
-    commands = [
-        robot.create_publisher(JointTrajectory, t, topics.STREAM) for t in (topics.COMMAND, topics.COMMAND_SENT)
-    ]
-    bodies = robot.create_publisher(TFMessage, topics.GROUND_TRUTH, topics.STREAM)
-    rewards = robot.create_publisher(Reward, topics.REWARD, topics.STREAM)
+    heard = StillRobot(robot, TASK)
     start = robot.create_client(StartEpisode, topics.START_RECORDING)
     stop = robot.create_client(StopEpisode, topics.STOP_RECORDING)
     executor = MultiThreadedExecutor(2)
@@ -56,8 +48,6 @@ def record(first: int, kill_before: int, told: int) -> None:
         executor.add_node(node)
     spinning = threading.Thread(target=executor.spin, daemon=True)
     spinning.start()
-    joints = TASK.robot_spec.joint_names
-    zeros = np.zeros(len(joints), np.float32)
     assert start.wait_for_service(20)
     assert stop.wait_for_service(20)
     for episode in range(first, first + EPISODES):
@@ -65,13 +55,9 @@ def record(first: int, kill_before: int, told: int) -> None:
         assert answer.success, answer.message
         for step in range(STEPS + 2):
             stamp_ns = 10**9 + step * STEP_NS
-            header = convert.header(stamp_ns)
-            who = {"model": "toy", "version": "abc", "kind": "potential"}
-            rewards.publish(Reward(header=header, episode_id=str(episode), value=episode, confidence=1.0, **who))
-            states.publish(convert.joint_state_message(RobotState(zeros, zeros, stamp_ns), joints))
-            bodies.publish(convert.ground_truth_message({b: [0, 0, 0, 1, 0, 0, 0] for b in TASK.bodies}, stamp_ns))
-            for publisher in commands:
-                publisher.publish(convert.command_message(zeros, stamp_ns, joints, "script"))
+            heard.score(stamp_ns, str(episode), float(episode), confidence=1.0)
+            heard.measure(stamp_ns)
+            heard.command(stamp_ns)
         end = EpisodeEvent(header=convert.header(10**9 + STEPS * STEP_NS), judged=True, success=True)
         answer = stop.call(StopEpisode.Request(event=end), timeout_sec=30)
         assert answer.success, answer.message

@@ -16,15 +16,13 @@ from geometry_msgs.msg import WrenchStamped
 from hypothesis import given
 from hypothesis import strategies as st
 from rclpy.executors import MultiThreadedExecutor
-from robolearn_msgs.msg import EpisodeEvent, Reward
+from robolearn_msgs.msg import EpisodeEvent
 from robolearn_msgs.srv import StartEpisode, StopEpisode
 from robolearn_nodes import convert, topics
 from robolearn_nodes.online_rewards import held
 from robolearn_nodes.own_rate import BLOCK, HOLD_NS, OwnRates
 from robolearn_nodes.recorder_node import RecorderNode
-from sensor_msgs.msg import JointState
-from tf2_msgs.msg import TFMessage
-from trajectory_msgs.msg import JointTrajectory
+from still_robot import StillRobot
 
 from robolearn.datasets.contract import load_streams
 from robolearn.datasets.verify import verify
@@ -33,7 +31,6 @@ from robolearn.errors import DatasetError, SpecError
 from robolearn.recipes.graph import free_domain_id
 from robolearn.specs import ArraySpec
 from robolearn.tasks import make_task
-from robolearn.types import RobotState
 
 TASK = make_task("reach-v1")
 FILE = """
@@ -108,18 +105,11 @@ def test_streams_beside_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sys, "argv", ["test", "--ros-args", *(word for pair in words for word in ("-p", pair))])
     rclpy.init()
     recorder, robot = RecorderNode(), rclpy.create_node("robot")
-    states = robot.create_publisher(JointState, topics.JOINT_STATES, topics.STREAM)
-    commands = [
-        robot.create_publisher(JointTrajectory, t, topics.STREAM) for t in (topics.COMMAND, topics.COMMAND_SENT)
-    ]
-    bodies = robot.create_publisher(TFMessage, topics.GROUND_TRUTH, topics.STREAM)
+    heard = StillRobot(robot, TASK)
     wrenches = robot.create_publisher(WrenchStamped, "/wrench", topics.SENSOR)
-    rewards = robot.create_publisher(Reward, topics.REWARD, topics.STREAM)
 
     def say(tick: int, value: float, episode: str = "one", **other: str) -> None:
-        who = {"model": "toy", "version": "abc", "kind": "potential", **other}
-        header = convert.header(10**9 + tick * 10 * MS)
-        rewards.publish(Reward(header=header, episode_id=episode, value=value, confidence=0.5, **who))
+        heard.score(10**9 + tick * 10 * MS, episode, value, confidence=0.5, **other)
 
     executor = MultiThreadedExecutor(2)
     executor.add_node(recorder)
@@ -132,12 +122,9 @@ def test_streams_beside_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert client.wait_for_service(20)
         answer = client.call(StartEpisode.Request(episode_id="one", task=TASK.id), timeout_sec=30)
         assert answer.success, answer.message
-        joints = TASK.robot_spec.joint_names
-        zeros = np.zeros(len(joints), np.float32)
         for tick in range(100):
             stamp_ns = 10**9 + tick * 10 * MS
-            state = RobotState(zeros + np.float32(tick / 100), zeros, stamp_ns)
-            states.publish(convert.joint_state_message(state, joints))
+            heard.measure(stamp_ns, tick / 100)
             wrench = WrenchStamped(header=convert.header(stamp_ns + MS))
             wrench.wrench.force.x, wrench.wrench.force.z = float(tick), -1.0
             wrenches.publish(wrench)
@@ -146,9 +133,7 @@ def test_streams_beside_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             if tick % 15 == 0:
                 say(tick, tick / 100)
             if tick % 5 == 0:
-                bodies.publish(convert.ground_truth_message({b: [0, 0, 0, 1, 0, 0, 0] for b in TASK.bodies}, stamp_ns))
-                for publisher in commands:
-                    publisher.publish(convert.command_message(zeros, stamp_ns, joints, "script"))
+                heard.command(stamp_ns)
         wrenches.publish(WrenchStamped(header=convert.header(10**9)))  # runs backwards
         end = EpisodeEvent(header=convert.header(10**9 + 900 * MS), episode_id="one", judged=True, success=True)
         answer = stop.call(StopEpisode.Request(event=end), timeout_sec=30)
