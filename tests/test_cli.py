@@ -34,6 +34,12 @@ def test_every_command_has_help_with_an_example(name: str, capsys: pytest.Captur
     told = re.findall(r"^    (\w+): \S", cli.help_text(cli.COMMANDS[name]).partition("\nArgs:\n")[2], re.MULTILINE)
     assert set(told) == set(inspect.signature(cli.COMMANDS[name]).parameters)
     assert "as JSON" in out or "--json" not in out
+    shown = re.sub(r"[\s│]+", " ", out)
+    assert "None" not in shown
+    assert "(default: )" not in shown
+    for parameter in inspect.signature(cli.COMMANDS[name]).parameters.values():
+        if type(parameter.default) in (int, float):
+            assert f"(default: {parameter.default})" in shown
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,13 +13,13 @@ import io
 import re
 import sys
 from collections.abc import Callable
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, arg
 
 from robolearn.cli import (
     bench,
@@ -175,8 +175,10 @@ def parse(name: str, command: Callable[..., int], words: list[str]) -> Callable[
     def bind(*args: Any, **kwargs: Any) -> Callable[[], int]:
         return functools.partial(command, *args, **kwargs)
 
-    bind.__doc__, bind.__annotations__ = help_text(command), get_type_hints(command, include_extras=True)
-    bind.__signature__ = inspect.signature(command)  # type: ignore[attr-defined]
+    bind.__doc__ = help_text(command)
+    hints, signature = get_type_hints(command, include_extras=True), inspect.signature(command)
+    bind.__annotations__ = {name: _told(hints[name], each.default) for name, each in signature.parameters.items()}
+    bind.__signature__ = signature  # type: ignore[attr-defined]
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
@@ -185,6 +187,18 @@ def parse(name: str, command: Callable[..., int], words: list[str]) -> Callable[
         if exit_.code in (0, None):
             raise
         raise RobolearnError(f"{name}: {_one_line(complaint.getvalue())} (see: robolearn {name} --help)") from None
+
+
+def _told(kind: Any, default: Any) -> Any:
+    """The type of a parameter as help tells of it: without a default that is nothing, and INT where it may be None."""
+    if not (default is None or default is False or default in ("", ())):
+        return kind
+    given = get_args(kind.__origin__ if get_origin(kind) is Annotated else kind)
+    if len(given) != 2 or given[1] is not type(None):
+        return Annotated[kind, arg(help_behavior_hint="")]
+    choices = get_args(given[0])  # of a Literal
+    name = f"{{{','.join(choices)}}}" if choices else given[0].__name__.upper()
+    return Annotated[kind, arg(metavar=name, help_behavior_hint="")]
 
 
 def help_text(command: Callable[..., int]) -> str:

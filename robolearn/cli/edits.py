@@ -137,7 +137,9 @@ def dataset_split(dataset: Dataset, episodes: Episodes, out: Path, dry_run: bool
 
 
 def dataset_merge(
-    datasets: Annotated[tuple[Path, ...], Positional, arg(metavar="DATASET ...")], out: Path, dry_run: bool = False
+    datasets: Annotated[tuple[Path, ...], Positional, arg(metavar="DATASET ...", help_behavior_hint="")],
+    out: Path,
+    dry_run: bool = False,
 ) -> int:
     """Copy the episodes of several datasets of one kind into a new one.
 

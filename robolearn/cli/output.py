@@ -28,7 +28,7 @@ PIPED_WIDTH = 1000  # a name that is cut in two is found by nobody
 
 TaskId = Annotated[str, Positional, arg(metavar="TASK")]
 Dataset = Annotated[Path, Positional, arg(metavar="DATASET")]
-Episodes = Annotated[tuple[str, ...], Positional, arg(metavar="EPISODE ...")]
+Episodes = Annotated[tuple[str, ...], Positional, arg(metavar="EPISODE ...", help_behavior_hint="")]
 
 SHARED_ARGUMENTS = {
     "dataset": "a dataset: the folder, ending in .zarr, that `collect` or `record` wrote.",

@@ -26,7 +26,7 @@ from robolearn.cli.web import beside
 from robolearn.errors import RobolearnError
 from robolearn.progress import ProgressBar
 
-Models = Annotated[tuple[Path, ...], Positional, arg(metavar="MODEL MODEL ...")]
+Models = Annotated[tuple[Path, ...], Positional, arg(metavar="MODEL MODEL ...", help_behavior_hint="")]
 RewardName = Annotated[str, Positional, arg(metavar="MODEL")]
 
 TRAIN_OPTIONS: Mapping[str, tuple[str, ...]] = {
