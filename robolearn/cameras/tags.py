@@ -82,51 +82,69 @@ def upright_pose(
     return np.array([*at.mean(0), np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)])
 
 
-class TagTracker:
-    """Follows things by their tags. Reads the cameras, which somebody else opens and closes.
+class TagReader:
+    """Finds tagged things in pictures of standing cameras. Raises HardwareError for one whose place is not known."""
 
-    Raises HardwareError for a camera that the cell does not have, or whose place is not known.
-    """
-
-    def __init__(
-        self,
-        things: Mapping[str, TagConfig],
-        cameras: Mapping[str, Camera],
-        calibrations: Mapping[str, CameraCalibration],
-    ) -> None:
-        self._things, self._cameras, self._calibrations = dict(things), cameras, calibrations
-        self._seen: dict[str, tuple[int, NDArray[np.float32]]] = {}
-        self._looked_ns: dict[str, int] = {}
-        for body, thing in self._things.items():
-            if thing.camera not in cameras:
-                raise HardwareError(f"{body} is seen by camera {thing.camera!r}; the cell has {', '.join(cameras)}")
+    def __init__(self, things: Mapping[str, TagConfig], calibrations: Mapping[str, CameraCalibration]) -> None:
+        self.things, self._calibrations = dict(things), calibrations
+        for thing in self.things.values():
             place = calibrations[thing.camera].extrinsics
             if place is None or place.kind != "eye_to_hand":
                 raise HardwareError(
                     f"where camera {thing.camera} stands is not known; calibrate its place with the board on the tool"
                 )
 
-    def look(self) -> Mapping[str, tuple[int, NDArray[np.float32]]]:
-        """By body: the stamp of the newest picture that shows it, and its pose (7,) in the arm's base frame."""
-        for name in {thing.camera for thing in self._things.values()}:
-            frame = self._cameras[name].read()
-            if frame.stamp_ns != self._looked_ns.get(name):
-                self._looked_ns[name] = frame.stamp_ns
-                self._read(name, frame.image, frame.stamp_ns)
-        return self._seen
+    @property
+    def cameras(self) -> list[str]:
+        """That see a thing."""
+        return sorted({thing.camera for thing in self.things.values()})
 
-    def _read(self, camera: str, image: NDArray[np.uint8], stamp_ns: int) -> None:
-        known, tags = self._calibrations[camera], find_tags(image)
-        assert known.extrinsics is not None
-        for body, thing in self._things.items():
+    def find(self, camera: str, image: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Pose (7,) in the arm's base frame of each thing in a picture (H, W, 3) of the camera. Raises HardwareError
+        for a picture of another size than the calibration's."""
+        known = self._calibrations[camera]
+        lens, place = known.intrinsics, known.extrinsics
+        if image.shape[:2] != (lens.height, lens.width):
+            raise HardwareError(
+                f"camera {camera} was calibrated with pictures of {lens.width} x {lens.height} and gives "
+                f"{image.shape[1]} x {image.shape[0]}; calibrate it again"
+            )
+        assert place is not None
+        tags, found = find_tags(image), {}
+        for body, thing in self.things.items():
             if thing.camera == camera and thing.tag in tags:
-                place = known.extrinsics.T_parent_camera
-                pose = upright_pose(tags[thing.tag], thing.size_m, thing.height_m, known.intrinsics, place)
+                pose = upright_pose(tags[thing.tag], thing.size_m, thing.height_m, lens, place.T_parent_camera)
                 if pose is not None:
                     turn = 2 * np.arctan2(pose[6], pose[3])
                     x, y, z = thing.offset_m
                     pose[:3] += x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn), z
-                    self._seen[body] = stamp_ns, pose.astype(np.float32)
+                    found[body] = pose.astype(np.float32)
+        return found
+
+
+class TagTracker:
+    """Follows things by their tags. Reads the cameras, which somebody else opens and closes.
+
+    Raises HardwareError for a camera that the cell does not have.
+    """
+
+    def __init__(self, reader: TagReader, cameras: Mapping[str, Camera]) -> None:
+        self._reader, self._cameras = reader, cameras
+        self._seen: dict[str, tuple[int, NDArray[np.float32]]] = {}
+        self._looked_ns: dict[str, int] = {}
+        for body, thing in reader.things.items():
+            if thing.camera not in cameras:
+                raise HardwareError(f"{body} is seen by camera {thing.camera!r}; the cell has {', '.join(cameras)}")
+
+    def look(self) -> Mapping[str, tuple[int, NDArray[np.float32]]]:
+        """By body: the stamp of the newest picture that shows it, and its pose (7,) in the arm's base frame."""
+        for name in self._reader.cameras:
+            frame = self._cameras[name].read()
+            if frame.stamp_ns != self._looked_ns.get(name):
+                self._looked_ns[name] = frame.stamp_ns
+                found = self._reader.find(name, frame.image)
+                self._seen |= {body: (frame.stamp_ns, pose) for body, pose in found.items()}
+        return self._seen
 
 
 def quaternion_of(rotation: NDArray[np.float64]) -> NDArray[np.float64]:

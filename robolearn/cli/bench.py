@@ -43,13 +43,15 @@ def record(
         twin: id of a task, see `robolearn tasks`, that the twin stands in for robot and cameras with.
         teleop: device to drive with; that of the cell by default, the keyboard for the twin.
         episodes: how many.
-        task: what is done, a name of yours; the twin's own by default.
+        task: what is done, a name of yours; the twin's own by default. With the id of a task, on a cell whose file has
+            tags for its things (`objects`), their poses are recorded, too.
         instruction: the same in a sentence.
         terminal: whose keys are read, as /dev/pts/3; this one by default.
         web: serve the operator's page meanwhile; `--teleop web` drives from it.
         web_host: address that it listens on; others than this machine need the link that is printed.
         web_port: its port.
     """
+    from robolearn.tasks import TASKS, make_task
     from robolearn.teleop import TELEOPERATORS
     from robolearn.teleop.keyboard import KeyboardConfig
 
@@ -61,15 +63,18 @@ def record(
     keys = KeyboardConfig().keys
     if cell is not None:
         from robolearn.cell import load_cell
+        from robolearn.envs.tagged_things import sees
 
-        section = load_cell(cell).teleop  # a mistake in the file is told before anything starts
+        described = load_cell(cell)  # a mistake in the file is told before anything starts
+        section = described.teleop
         driver = teleop or (section.driver if section else "")
         if section and isinstance(section.config, KeyboardConfig):
             keys = section.config.keys
         arguments |= {"cell": str(cell.absolute()), "task": task, "teleop": teleop}
+        if task in TASKS and sees(described, make_task(task)):
+            arguments["tags"] = "true"
+            say(f"the poses of {', '.join(make_task(task).bodies)} are recorded, too")
     else:
-        from robolearn.tasks import make_task
-
         driver = teleop or "keyboard"
         arguments |= {"twin": "true", "task": make_task(str(twin)).id, "teleop": driver}
     if not driver:

@@ -4,6 +4,7 @@ were placed; and how the task judges it. Legend: J joints."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any
 from xml.etree import ElementTree
 
@@ -55,9 +56,13 @@ class SeenScene:
     def facts(self) -> Facts:
         """The robot was measured, and every thing was seen."""
         assert self.state is not None
-        poses = {body: pose for body, (_, pose) in self._seen.items()} | self._placed
-        poses[self._task.arm.tool] = _tool_pose(self._task, self.state)
-        return {"proprio": self.state.proprio(), **{f"pose_{body}": pose for body, pose in poses.items()}}
+        return {"proprio": self.state.proprio(), **{f"pose_{body}": pose for body, pose in self.poses().items()}}
+
+    def poses(self) -> dict[str, NDArray[np.float32]]:
+        """Poses (7,) of what is known by body; the robot was measured."""
+        assert self.state is not None
+        seen = {body: pose for body, (_, pose) in self._seen.items()}
+        return seen | self._placed | {self._task.arm.tool: _tool_pose(self._task, self.state)}
 
     def begin(self, task: Task) -> None:
         """Judge by this task from now on."""
@@ -71,12 +76,15 @@ class SeenScene:
     def status(self) -> TaskStatus:
         return self._umpire.status()
 
+    def hidden(self, now_ns: int) -> dict[str, float]:
+        """Things that have been hidden for long, or were never seen, and for how many seconds."""
+        since_s = {b: (now_ns - self._seen[b][0]) * 1e-9 if b in self._seen else inf for b in self.things}
+        return {body: hidden_s for body, hidden_s in since_s.items() if hidden_s > UNSEEN_S}
+
     def unseen(self, now_ns: int) -> str:
         """Which thing has been hidden for long, in words; else empty."""
-        for body in self.things:
-            hidden_s = (now_ns - self._seen[body][0]) * 1e-9
-            if hidden_s > UNSEEN_S:
-                return f"the {body} has not been seen for {hidden_s:.0f} s"
+        for body, hidden_s in self.hidden(now_ns).items():
+            return f"the {body} has not been seen " + (f"for {hidden_s:.0f} s" if hidden_s < inf else "yet")
         return ""
 
     def freeze(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tag_pictures import LENS, SIZE_M, T_BASE_CAMERA, calibration, look_at_tag, pose_of
 
 from robolearn.cameras.fake import FakeCamera
-from robolearn.cameras.tags import TagConfig, TagTracker, find_tags, quaternion_of, upright_pose
+from robolearn.cameras.tags import TagConfig, TagReader, TagTracker, find_tags, quaternion_of, upright_pose
 from robolearn.errors import HardwareError
 from robolearn.specs import CameraSpec
 from robolearn.tasks.facts import yaw_of
@@ -49,7 +49,7 @@ def test_a_tracker_tells_where_a_thing_is_and_when_it_was_seen_last() -> None:
     camera = OnePicture(look_at_tag(3, pose_of((0.2, 0.05, 0.025), 0.3)))
     puck = TagConfig(3, size_m=SIZE_M, height_m=0.025, offset_m=(0.01, 0.0, -0.0125))
     things = {"puck": puck, "cube": TagConfig(4, size_m=SIZE_M)}
-    tracker = TagTracker(things, {"front": camera}, {"front": calibration()})
+    tracker = TagTracker(TagReader(things, {"front": calibration()}), {"front": camera})
     seen = tracker.look()
     assert set(seen) == {"puck"}
     stamp_ns, pose = seen["puck"]
@@ -62,9 +62,11 @@ def test_a_tracker_tells_where_a_thing_is_and_when_it_was_seen_last() -> None:
 def test_a_tracker_wants_cameras_whose_place_is_known() -> None:
     camera = FakeCamera(CameraSpec("front", 480, 640, 30.0))
     with pytest.raises(HardwareError, match="the cell has front"):
-        TagTracker({"puck": TagConfig(3, camera="side")}, {"front": camera}, {})
+        TagTracker(TagReader({"puck": TagConfig(3, camera="side")}, {"side": calibration()}), {"front": camera})
     with pytest.raises(HardwareError, match="where camera front stands"):
-        TagTracker({"puck": TagConfig(3)}, {"front": camera}, {"front": calibration(placed=False)})
+        TagReader({"puck": TagConfig(3)}, {"front": calibration(placed=False)})
+    with pytest.raises(HardwareError, match="pictures of 640 x 480 and gives 320 x 240; calibrate it again"):
+        TagReader({"puck": TagConfig(3)}, {"front": calibration()}).find("front", np.zeros((240, 320, 3), np.uint8))
 
 
 @given(st.tuples(*[st.floats(-3, 3)] * 3))

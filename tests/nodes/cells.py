@@ -15,11 +15,13 @@ CONTROL_HZ = 30
 
 
 @contextlib.contextmanager
-def standin_cell(folder: Path, cameras: str = "", max_command_age_s: float = 0.08) -> Iterator[tuple[Path, StandInBus]]:
+def standin_cell(
+    folder: Path, cameras: str = "", max_command_age_s: float = 0.08, control_hz: float = CONTROL_HZ
+) -> Iterator[tuple[Path, StandInBus]]:
     """A cell's file, and the bus of its arm, which stands with all joints at 0 rad."""
     cell = folder / "cell.yaml"
     cell.write_text(
-        f"name: standin\ncontrol_hz: {CONTROL_HZ}\n"
+        f"name: standin\ncontrol_hz: {control_hz}\n"
         f"robot:\n  driver: servo_arm\n  name: so101\n  port: {folder / 'arm'}\n"
         f"  calibration: {ROOT / 'hardware' / 'calibration' / 'so101_standin.json'}\n"
         f"  bus: {{answer_timeout_s: 0.15}}\n"

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from robolearn.cameras.calibration import CameraCalibration
 from robolearn.cameras.tags import TagTracker
-from robolearn.cell import Cell, Device, camera_calibration_file, load_cell, require_not_stopped
+from robolearn.cell import Cell, Device, load_cell, require_not_stopped
 from robolearn.envs.device_cell import DeviceCell
 from robolearn.envs.practice_cell import Hands, PracticeCell
-from robolearn.envs.seen_scene import things_of
+from robolearn.envs.tagged_things import check_tags, tag_reader
 from robolearn.envs.twin_cell import TwinCell
 from robolearn.errors import CellError, SpecError, UnknownNameError
 from robolearn.recipes.finetune.settings import FinetuneConfig
@@ -43,14 +42,12 @@ def make_cell(config: FinetuneConfig, run: Path, cameras: Mapping[str, tuple[int
     cell = replace(load_cell(path), control_hz=task.control_hz)
     check_cell(cell, path, task, config)
     robot, eyes = cell.make_robot(), cell.make_cameras()
-    places = {name: CameraCalibration.load(camera_calibration_file(path, cell, name)) for name in seers(cell, task)}
-    things = {body: cell.objects[body] for body in things_of(task)}
     device = _device(config.teleop, cell)
     return DeviceCell(
         task,
         robot,
         cell.make_safety(robot.spec),
-        TagTracker(things, eyes, places),
+        TagTracker(tag_reader(cell, path, task), eyes),
         eyes,
         hands=None if device is None else lambda made: hands_of(device, made.spec, task),
         bell=lambda: rung(run),
@@ -61,15 +58,7 @@ def check_cell(cell: Cell, path: Path, task: Task, config: FinetuneConfig) -> No
     """Raises CellError for what `task` cannot be practised in, and HardwareError for a robot that somebody has stopped,
     before anything is opened."""
     require_not_stopped(path)
-    missing = [body for body in things_of(task) if body not in cell.objects]
-    if missing:
-        raise CellError(
-            f"{path} has no objects.{missing[0]}; {task.id} has to see where it is: glue a tag to it (`robolearn cell "
-            "board tag.png --tag 0`) and name it there"
-        )
-    unknown = [name for name in seers(cell, task) if name not in cell.cameras]
-    if unknown:
-        raise CellError(f"{path} has no camera {unknown[0]!r}, by which an object is to be seen")
+    check_tags(cell, path, task)
     if config.teleop == "cell" and cell.teleop is None:
         raise CellError(f"{path} has no teleop; add one, or name a device with --teleop")
 
@@ -80,11 +69,6 @@ def check_teleop(config: FinetuneConfig) -> None:
         _settings(config.teleop)
     elif config.teleop == "cell" and not config.cell:
         raise SpecError("--teleop cell is the device of a cell's file; give --cell, or name a device")
-
-
-def seers(cell: Cell, task: Task) -> list[str]:
-    """Cameras that see a thing of the task."""
-    return sorted({cell.objects[body].camera for body in things_of(task)})
 
 
 def hands_of(device: Device, spec: RobotSpec, task: Task) -> Hands:

@@ -63,10 +63,20 @@ def read_recorded(paths: Sequence[Path], space: ToolSpace, indices: Sequence[int
     episodes = []
     for path in paths:
         store = ZarrStore.open(path)
+        robot, wanted = store.spec.robot.joint_names, space.arm.spec.joint_names
+        if robot != wanted:
+            raise DatasetError(f"{path} is of a robot with {', '.join(robot)}; wanted one with {', '.join(wanted)}")
+        rate_hz, wanted_hz = store.spec.interface.control_hz, space.tasks[0].control_hz
+        if rate_hz != wanted_hz:
+            raise DatasetError(
+                f"{path} has {rate_hz:g} steps a second; practice wants {wanted_hz:g}: record with that control_hz"
+            )
         fields = ["proprio", "action_sent", f"pose_{space.arm.tool}", *(f"pose_{body}" for body in space.bodies)]
         missing = [name for name in fields if name not in store.spec.fields]
         if missing:
-            raise DatasetError(f"{path} lacks {', '.join(missing)}; practice wants episodes of the twin with poses")
+            raise DatasetError(
+                f"{path} lacks {', '.join(missing)}; practice wants poses, of the twin or of tagged things"
+            )
         for index, info in enumerate(store.episodes):
             if info.task not in known:
                 raise DatasetError(f"{path} has an episode of {info.task!r}; practice is of {', '.join(known)}")
@@ -78,7 +88,10 @@ def read_recorded(paths: Sequence[Path], space: ToolSpace, indices: Sequence[int
 
 
 def _read(store: Store, index: int, fields: Sequence[str], space: ToolSpace, task: int) -> Recorded:
-    episode = store.read(index, fields)
+    info, episode, valid = store.episodes[index], store.read(index, fields), store.read_valid(index)
+    if unseen := [name for name in fields if not valid[name].any()]:
+        raise DatasetError(f"episode {index} ({info.id}) never has {', '.join(unseen)}; delete it")
+    episode = {name: held(rows, valid[name]) for name, rows in episode.items()}
     length = len(episode["proprio"])
     joints = len(space.arm.spec.joint_names)
     first = episode["proprio"][:1, :joints]
@@ -86,8 +99,14 @@ def _read(store: Store, index: int, fields: Sequence[str], space: ToolSpace, tas
     facts = [{name: episode[name][step] for name in fields} for step in range(length)]
     states = np.stack([space.state(fact, commands[step]) for step, fact in enumerate(facts)])
     reached = np.stack([each.judge(episode).success for each in space.tasks], axis=1)
-    info = store.episodes[index]
     return Recorded(states, reached, commands, index, task, info.success, bool(info.terminated))
+
+
+def held(rows: NDArray, valid: NDArray[np.bool_]) -> NDArray:
+    """The rows (T, ...) with that before in the place of each that is not valid (T,), at the start the first that is:
+    a camera that misses a tag for a moment is no thing that was lost."""
+    newest = np.maximum.accumulate(np.where(valid, np.arange(len(rows)), 0))
+    return np.asarray(rows[np.maximum(newest, int(np.argmax(valid)))])
 
 
 def labelled_frames(episodes: Sequence[Recorded], space: ToolSpace) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -2,7 +2,20 @@
 
 from setuptools import setup
 
-NODES = ("camera", "policy", "practice", "recorder", "replay", "reward", "robot", "supervisor", "teleop", "twin", "web")
+NODES = (
+    "camera",
+    "policy",
+    "practice",
+    "recorder",
+    "replay",
+    "reward",
+    "robot",
+    "supervisor",
+    "tag",
+    "teleop",
+    "twin",
+    "web",
+)
 
 setup(
     name="robolearn_nodes",

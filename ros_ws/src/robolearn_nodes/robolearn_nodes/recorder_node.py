@@ -19,6 +19,7 @@ from robolearn.datasets import edit
 from robolearn.datasets.contract import graph_contract, load_streams
 from robolearn.datasets.store import EpisodeMeta, WriterConfig
 from robolearn.errors import DatasetError, RobolearnError, SpecError, UnknownNameError
+from robolearn.tasks import make_task
 from robolearn.types import EpisodeOutcome
 from robolearn_nodes import convert, topics
 from robolearn_nodes.episode import new_episode_id
@@ -61,6 +62,7 @@ class RecorderNode(Node):
         own = parameter(
             self, "streams", "", "YAML file of sensors that are recorded at their own rate, see ros_ws/README.md"
         )
+        tags = parameter(self, "tags", False, "of a cell: whether the node `tags` tells the poses of the task's bodies")
         self._stop_timeout_s = parameter(
             self, "stop_timeout_s", 5.0, "how long to wait for samples at an episode's end"
         )
@@ -82,7 +84,9 @@ class RecorderNode(Node):
         if cameras == "all":
             names = list(task.cameras) if task else ["front", "wrist"]
         own_streams = load_streams(Path(own)) if own else []
-        self._store = open_store(Path(path), self._interface, names, (size, width or size), own_streams)
+        seen = task or (make_task(self._interface.task_id) if tags else None)
+        bodies = seen.bodies if seen else ()
+        self._store = open_store(Path(path), self._interface, names, (size, width or size), own_streams, bodies)
         self._open = ExitStack()
         self._writer = self._open_writer()
         self._recording: Recording | None = None

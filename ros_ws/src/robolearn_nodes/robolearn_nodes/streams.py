@@ -14,6 +14,7 @@ from trajectory_msgs.msg import JointTrajectory
 from robolearn.datasets.contract import Contract, Stream
 from robolearn.datasets.store import DatasetSpec
 from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.errors import SpecError
 from robolearn.messages import header_ns
 from robolearn.specs import POSE_SPEC, InterfaceSpec, image_spec
 from robolearn_nodes import topics
@@ -65,12 +66,17 @@ class Streams:
 
 
 def open_store(
-    path: Path, robot: RobotInterface, cameras: Sequence[str], size: tuple[int, int], own: Sequence[Stream] = ()
+    path: Path,
+    robot: RobotInterface,
+    cameras: Sequence[str],
+    size: tuple[int, int],
+    own: Sequence[Stream] = (),
+    bodies: Sequence[str] = (),
 ) -> ZarrStore:
     """The dataset at `path`; a new one takes all that the robot or twin publishes. `size`: (H, W) of a twin's images.
 
-    own: sensors that are recorded at their own rate. Raises SpecError when the dataset is of another robot, rate, image
-    size or sensor.
+    own: sensors that are recorded at their own rate. bodies: whose poses the graph tells. Raises SpecError when the
+    dataset is of another robot, rate, image size, sensor or body.
     """
     images = {f"image_{camera}": image_spec(*size) for camera in cameras}
     if robot.cell is not None:
@@ -78,12 +84,14 @@ def open_store(
         images = {f"image_{name}": image_spec(spec.height, spec.width) for name, spec in specs.items()}
     fields = {"proprio": robot.spec.proprio_spec, **images}
     interface = InterfaceSpec(fields, robot.spec.action_spec, robot.control_hz)
+    poses = {f"pose_{body}": POSE_SPEC for body in bodies}
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         store = ZarrStore.open(path)
         store.spec.interface.require(interface, f"dataset {path}", "the robot")
         check_streams(dict(store.spec.streams), own, path)
+        if missing := poses.keys() - store.spec.fields.keys():
+            raise SpecError(f"dataset {path} has no {', '.join(sorted(missing))}; record into another one")
         return store
-    poses = {f"pose_{body}": POSE_SPEC for body in robot.task.bodies} if robot.task else {}
     streams = {stream.field: stream.own_spec for stream in own}
     tasks = (robot.task_id,) if robot.task_id else ()
     return ZarrStore.create(path, DatasetSpec(robot.spec, interface, tasks=tasks, extra=poses, streams=streams))
