@@ -93,7 +93,13 @@ class PracticeWorld:
         self._start = self._places()
 
     def observe(self) -> Observation:
-        return self.space.observe(self.facts(), self.command, self.index)
+        """What a policy sees."""
+        pictures = {camera: self.cell.render(camera) for camera in self.space.cameras}
+        return self.space.observe(self.facts(), self.command, self.index, pictures)
+
+    def state(self) -> NDArray[np.float32]:
+        """(S,) by which it is judged, whatever a policy sees of it."""
+        return self.space.state(self.facts(), self.command)
 
     def facts(self) -> Facts:
         return self.cell.facts()

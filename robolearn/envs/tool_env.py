@@ -19,16 +19,16 @@ from numpy.typing import NDArray
 from robolearn.envs.practice_world import PracticeConfig
 from robolearn.envs.robot_env import RobotEnv
 from robolearn.envs.spaces import box, observation_space
-from robolearn.envs.tool_space import DECISION_TICKS, ToolSpace
+from robolearn.envs.tool_space import DECISION_TICKS, IMAGE, TASK, ToolSpace
 from robolearn.types import Observation
 
 PLACELESS = ("peg_insert-v1",)  # millimetres between two things decide, wherever on the table they are
 
 
-def tool_space(task_id: str) -> ToolSpace:
-    """Of one task, in the box that practice keeps to."""
+def tool_space(task_id: str, cameras: Mapping[str, tuple[int, int]] | None = None) -> ToolSpace:
+    """Of one task, in the box that practice keeps to; cameras: see ToolSpace."""
     limits = PracticeConfig()
-    return ToolSpace([task_id], limits.tool_low, limits.tool_high, placeless=task_id in PLACELESS)
+    return ToolSpace([task_id], limits.tool_low, limits.tool_high, placeless=task_id in PLACELESS, cameras=cameras)
 
 
 class ToolEnv(gymnasium.Env[Any, NDArray]):
@@ -51,12 +51,10 @@ class ToolEnv(gymnasium.Env[Any, NDArray]):
         drawn, seen = cameras or (None if render_mode else {}), bool(cameras)
         self._env = RobotEnv(task_id, drawn, privileged=True, show_cameras=seen, render_mode=render_mode, **world)
         self.render_mode = render_mode
-        self._space = tool_space(task_id)
-        shown = self._env.interface.observation
-        self._images = tuple(name for name in shown if name.startswith("image_"))
-        state = self._space.interface.observation["state"]
-        self._size = self._space.own_entries if self._images else state.shape[0]
-        fields = {"state": replace(state, shape=(self._size,)), **{name: shown[name] for name in self._images}}
+        self._space = tool_space(task_id, cameras)
+        told = self._space.interface.observation
+        fields = {name: field for name, field in told.items() if name != TASK}  # there is one alone
+        self._images = tuple(name for name in fields if name.startswith(IMAGE))
         self.interface = replace(self._space.interface, observation=fields)
         self.observation_space = observation_space(fields, flat=False)
         self.action_space: spaces.Box = box(self.interface.action)
@@ -91,4 +89,4 @@ class ToolEnv(gymnasium.Env[Any, NDArray]):
 
     def _observe(self, facts: Observation) -> Observation:
         state = self._space.state(facts, self._command)
-        return {"state": state[: self._size], **{name: facts[name] for name in self._images}}
+        return {"state": self._space.seen(state), **{name: facts[name] for name in self._images}}

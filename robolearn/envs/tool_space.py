@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.errors import SpecError
 from robolearn.policies.instruction import embed, instruction_spec
-from robolearn.specs import INSTRUCTION, ArraySpec, InterfaceSpec
+from robolearn.specs import INSTRUCTION, ArraySpec, InterfaceSpec, image_spec
 from robolearn.tasks import Task, make_task
 from robolearn.tasks.facts import lean, position, yaw_of
 from robolearn.types import Observation
@@ -26,9 +27,19 @@ MAX_YAW_RAD = 1.0  # that the tool may be turned from straight ahead
 NO_GRASP = ("push", "sweep", "reach", "button")  # scenes whose gripper stays as it starts
 NO_CARRYING = ("drawer",)  # scenes in which things are grasped, and stay where they are fixed
 TASK = "task"  # field
+IMAGE = "image_"  # and the camera's name: field
 TOLD = (TASK, INSTRUCTION)  # fields by which a policy is told its task: one of them, and not to be normalised
 MARGIN_M = 0.004  # that the fingertips keep from the table
 NEAR_M = 0.01  # within which a grasp, or a peg above its socket, is decided
+
+
+def resized(images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Pictures (..., h, w, 3) of a size (H, W): averaged where that is smaller, as they are where it is the same."""
+    if images.shape[-3:-1] == size:
+        return images
+    flat = images.reshape(-1, *images.shape[-3:])
+    small = [cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA) for image in flat]
+    return np.stack(small).reshape(*images.shape[:-3], *size, 3).astype(np.uint8)
 
 
 class ToolSpace:
@@ -43,6 +54,7 @@ class ToolSpace:
     how far the gripper's command is ahead, how each body leans (its upright axis along x and y), and again how far it
     is, as the tanh of its share of NEAR_M: millimetres matter there, and a network that sees the whole table hardly
     sees them. `task` (T,): one-hot; or `instruction` (E,): the task's sentence as a vector (`policies/instruction.py`).
+    Who sees pictures, `image_<camera>`, sees of the state what tells of the tool alone (`seen`).
 
     An action (A,) in [-1, 1] moves the commanded place by up to STEP_M a tick on each axis, the yaw by up to TURN_RAD.
     Where things are grasped, its last entry moves the gripper; where they are carried it is where the gripper is to go,
@@ -56,10 +68,12 @@ class ToolSpace:
         high: Sequence[float],
         encoder: str = "",
         placeless: bool = False,
+        cameras: Mapping[str, tuple[int, int]] | None = None,
     ) -> None:
         """low, high: box [m] that the commanded place stays in. encoder: of the instructions; empty: the tasks are told
         apart by their number. placeless: where on the table the tool is is not told, so that what is learned in one
-        place holds in another; for tasks about things and one another. Raises SpecError when the tasks share no scene.
+        place holds in another; for tasks about things and one another. cameras: size (H, W) by name of the pictures
+        that are seen in the place of where things are. Raises SpecError when the tasks share no scene.
         """
         self.tasks: list[Task] = [make_task(name) for name in task_ids]
         first = self.tasks[0]
@@ -79,9 +93,11 @@ class ToolSpace:
         # entries of the tool, and of each body
         self._own, self._each = (9, 10) if self.carries else (8, 5) if self.grasps else (8, 3)
         self._placeless = placeless
-        size = self.own_entries + self._each * len(self.bodies)
+        self.cameras = dict(cameras or {})
+        size = self.own_entries + (0 if self.cameras else self._each * len(self.bodies))
         told = {INSTRUCTION: instruction_spec(encoder)} if encoder else {TASK: ArraySpec((len(self.tasks),))}
-        fields = {"state": ArraySpec((size,)), **told}
+        shown = {f"{IMAGE}{name}": image_spec(*shape) for name, shape in self.cameras.items()}
+        fields = {"state": ArraySpec((size,)), **told, **shown}
         self.interface = InterfaceSpec(fields, action, first.control_hz / DECISION_TICKS)
 
     def index(self, task_id: str) -> int:
@@ -172,8 +188,20 @@ class ToolSpace:
             return {INSTRUCTION: vector.copy()}
         return {TASK: np.eye(len(self.tasks), dtype=np.float32)[index]}
 
-    def observe(self, facts: Mapping[str, NDArray], command: NDArray[np.float64], index: int) -> Observation:
-        return {"state": self.state(facts, command), **self.told(index)}
+    def seen(self, state: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What a policy sees of states (..., S)."""
+        return state[..., : self.own_entries] if self.cameras else state
+
+    def observe(
+        self,
+        facts: Mapping[str, NDArray],
+        command: NDArray[np.float64],
+        index: int,
+        pictures: Mapping[str, NDArray[np.uint8]] | None = None,
+    ) -> Observation:
+        """What a policy sees at a task; pictures: of `cameras`, by name, of any size."""
+        images = {f"{IMAGE}{name}": resized((pictures or {})[name], size) for name, size in self.cameras.items()}
+        return {"state": self.seen(self.state(facts, command)), **self.told(index), **images}
 
     def expert(
         self, facts: Mapping[str, NDArray], command: NDArray[np.float64], index: int, pace: float = 2.0

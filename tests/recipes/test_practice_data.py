@@ -10,11 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
 from robolearn.datasets.store import DatasetSpec
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.tool_env import tool_space
-from robolearn.errors import DatasetError
-from robolearn.recipes.finetune.data import held, read_recorded
+from robolearn.envs.tool_space import resized
+from robolearn.errors import DatasetError, SpecError
+from robolearn.recipes.collect import CollectConfig, collect_episodes
+from robolearn.recipes.finetune.data import add_recorded, decision_steps, held, read_recorded
+from robolearn.recipes.finetune.judges import TrueJudge
+from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.specs import POSE_SPEC, InterfaceSpec
 
 
@@ -46,3 +51,39 @@ def test_episodes_of_another_cell_are_refused_in_one_line(
     with pytest.raises(DatasetError, match=wanted) as caught:
         read_recorded([tmp_path / "d.zarr"], space)
     assert "\n" not in str(caught.value)
+
+
+def test_a_policy_of_pictures_sees_those_of_its_decisions_and_where_the_tool_is(tmp_path: Path) -> None:
+    collect_episodes(CollectConfig("push-v1", image_size=24), tmp_path / "d.zarr", 1, seed=0)
+    config = FinetuneConfig("push-v1", pretrained_by="nothing", reward="true", image_size=12)
+    space, store = config.space(), ZarrStore.open(tmp_path / "d.zarr")
+    assert config.learner.policy.images
+    (episode,) = read_recorded([tmp_path / "d.zarr"], space)
+    buffer = ReplayBuffer(space.interface, ReplayBufferConfig(100))
+    assert add_recorded(buffer, episode, space, 0, TrueJudge(), config)
+    seen = buffer.state_dict()
+    pictures = store.read(0)["image_wrist"][decision_steps(store.episodes[0].length)]
+    kept = seen["observation.image_wrist"]
+    assert kept.shape[1:] == (12, 12, 3)
+    np.testing.assert_array_equal(kept, resized(pictures, (12, 12))[: len(kept)])
+    np.testing.assert_allclose(kept.mean((1, 2, 3)), pictures.mean((1, 2, 3))[: len(kept)], atol=1.0)
+    full = episode.states[decision_steps(len(episode.states))][: len(kept)]
+    assert seen["observation.state"].shape[1] == space.own_entries < full.shape[1]
+    np.testing.assert_array_equal(seen["observation.state"], full[:, : space.own_entries])
+    with pytest.raises(DatasetError, match=r"lacks image_side; practice wants .* the pictures that are to be seen"):
+        read_recorded([tmp_path / "d.zarr"], replace(config, cameras="side").space())
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ({"image_size": 64}, "set algorithm=rlpd pretrained_by=nothing"),
+        ({"image_size": 64, "pretrained_by": "nothing", "algorithm": "iql"}, "from pictures rlpd and sac learn"),
+        ({"image_size": 64, "pretrained_by": "nothing", "graph": "twin"}, "in the twin or with --cell"),
+        ({"image_size": -1}, "give their pixels"),
+        ({"cameras": "front"}, "give their pixels"),
+    ],
+)
+def test_who_cannot_learn_from_pictures_is_told_so(settings: dict, wanted: str) -> None:
+    with pytest.raises(SpecError, match=wanted):
+        FinetuneConfig("push-v1", **settings)

@@ -193,6 +193,18 @@ def test_practice_by_pictures_runs_end_to_end(name: str, demos: list[Path], prog
 
 
 @pytest.mark.slow
+def test_a_policy_of_pictures_practises_repeats_itself_and_goes_on(demos: list[Path], tmp_path: Path) -> None:
+    config = replace(small_config(24), pretrained_by="nothing", image_size=16, evaluate_every=12, evaluation_episodes=1)
+    runs = [tmp_path / "one", tmp_path / "two"]
+    for run, processes in zip(runs, (False, True), strict=True):
+        assert finetune(config, [], demos, run, processes=processes)["steps"] == 24
+    assert same(*(recorded_arrays(run) for run in runs))
+    assert {rows["image_front"].shape[1:] for rows in recorded_arrays(runs[0])} == {(16, 16, 3)}
+    replace(config, supervisor=replace(config.supervisor, max_steps=30)).write(runs[0])
+    assert practise(runs[0], processes=False)["steps"] >= 30
+
+
+@pytest.mark.slow
 def test_a_model_that_was_not_trusted_judges_no_robot_unless_forced(
     demos: list[Path], progress: Path, tmp_path: Path
 ) -> None:

@@ -59,6 +59,9 @@ def check_cell(cell: Cell, path: Path, task: Task, config: FinetuneConfig) -> No
     before anything is opened."""
     require_not_stopped(path)
     check_tags(cell, path, task)
+    unknown = sorted(config.space().cameras.keys() - cell.cameras.keys())
+    if unknown:
+        raise CellError(f"{path} has no camera {unknown[0]!r}, whose pictures are to be seen; set cameras=NAME,NAME")
     if config.teleop == "cell" and cell.teleop is None:
         raise CellError(f"{path} has no teleop; add one, or name a device with --teleop")
 

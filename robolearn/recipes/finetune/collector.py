@@ -68,8 +68,9 @@ class Collector:
         judge = make_judge(config, run)
         seen = dict.fromkeys(judge.cameras, judge.size) if isinstance(judge, ImageJudge) else {}
         self._verdicts = Verdicts(judge, aside=bool(seen), patient=not config.real)
-        cell = cell or make_cell(config, run, {**self.film.cameras, **seen})
-        self.world = PracticeWorld(config.space(), config.practice, cell, tuple(seen))
+        space = config.space()
+        cell = cell or make_cell(config, run, {**self.film.cameras, **space.cameras, **seen})
+        self.world = PracticeWorld(space, config.practice, cell, tuple(seen))
         self.supervisor = Supervisor(config.supervisor, recovers=self.world.recovers)
         policy = load_policy(run / PRETRAINED / "checkpoints" / "latest")
         assert isinstance(policy, GaussianPolicy)
@@ -168,9 +169,8 @@ class Collector:
 
     def _first(self) -> Frames:
         """What an attempt begins with."""
-        facts, seen = self.world.facts(), self.world.observe()
-        proprio = facts["proprio"][None]
-        return Frames(seen["state"][None], np.zeros(1, np.bool_), images=(self.world.pictures(),), proprio=proprio)
+        state, proprio = self.world.state()[None], self.world.facts()["proprio"][None]
+        return Frames(state, np.zeros(1, np.bool_), images=(self.world.pictures(),), proprio=proprio)
 
     def _practise(self, task: int, rows: list[dict[str, Any]]) -> Sensed:
         seen = self.world.observe()

@@ -6,8 +6,8 @@ D decisions, S state, A action.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from robolearn.datasets.replay_buffer import ReplayBuffer
 from robolearn.datasets.store import Store
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.envs.tool_space import DECISION_TICKS, ToolSpace
+from robolearn.envs.tool_space import DECISION_TICKS, IMAGE, ToolSpace, resized
 from robolearn.errors import DatasetError
 from robolearn.recipes.finetune.dense import shaped
 from robolearn.recipes.finetune.judges import DONE_REWARD, STEP_REWARD, Frames, Judge
 from robolearn.recipes.finetune.settings import FinetuneConfig
+from robolearn.types import Observation
 
 SURE_FRAMES, UNSURE_FRAMES = 3, 6  # at the end of a success: those that are done, and those that nobody can tell
 
@@ -38,6 +39,7 @@ class Recorded:
     success: bool | None  # None: nobody has said
     terminated: bool  # it did not just run out of time
     values: NDArray[np.float32] | None = None  # (T, tasks) by reward models of pictures
+    pictures: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)  # (D + 1, H, W, 3) by field, where seen
 
     def decisions(self, space: ToolSpace) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """States (D + 1, S) at the decisions, and the actions (D, A) between them."""
@@ -72,24 +74,29 @@ def read_recorded(paths: Sequence[Path], space: ToolSpace, indices: Sequence[int
                 f"{path} has {rate_hz:g} steps a second; practice wants {wanted_hz:g}: record with that control_hz"
             )
         fields = ["proprio", "action_sent", f"pose_{space.arm.tool}", *(f"pose_{body}" for body in space.bodies)]
-        missing = [name for name in fields if name not in store.spec.fields]
+        images = [name for name in space.interface.observation if name.startswith(IMAGE)]
+        missing = [name for name in (*fields, *images) if name not in store.spec.fields]
         if missing:
             raise DatasetError(
-                f"{path} lacks {', '.join(missing)}; practice wants poses, of the twin or of tagged things"
+                f"{path} lacks {', '.join(missing)}; practice wants poses, of the twin or of tagged things, and "
+                "the pictures that are to be seen"
             )
         for index, info in enumerate(store.episodes):
             if info.task not in known:
                 raise DatasetError(f"{path} has an episode of {info.task!r}; practice is of {', '.join(known)}")
             if info.length > DECISION_TICKS and (indices is None or index in indices):
-                episodes.append(_read(store, index, fields, space, known[info.task]))
+                episodes.append(_read(store, index, fields, images, space, known[info.task]))
     if not episodes:
         raise DatasetError(f"{', '.join(map(str, paths)) or 'no dataset'}: no episodes; collect demonstrations first")
     return episodes
 
 
-def _read(store: Store, index: int, fields: Sequence[str], space: ToolSpace, task: int) -> Recorded:
-    info, episode, valid = store.episodes[index], store.read(index, fields), store.read_valid(index)
-    if unseen := [name for name in fields if not valid[name].any()]:
+def _read(
+    store: Store, index: int, fields: Sequence[str], images: Sequence[str], space: ToolSpace, task: int
+) -> Recorded:
+    info, valid = store.episodes[index], store.read_valid(index)
+    episode = store.read(index, [*fields, *images])
+    if unseen := [name for name in episode if not valid[name].any()]:
         raise DatasetError(f"episode {index} ({info.id}) never has {', '.join(unseen)}; delete it")
     episode = {name: held(rows, valid[name]) for name, rows in episode.items()}
     length = len(episode["proprio"])
@@ -99,7 +106,9 @@ def _read(store: Store, index: int, fields: Sequence[str], space: ToolSpace, tas
     facts = [{name: episode[name][step] for name in fields} for step in range(length)]
     states = np.stack([space.state(fact, commands[step]) for step, fact in enumerate(facts)])
     reached = np.stack([each.judge(episode).success for each in space.tasks], axis=1)
-    return Recorded(states, reached, commands, index, task, info.success, bool(info.terminated))
+    at = decision_steps(length)
+    pictures = {name: resized(episode[name][at], space.cameras[name.removeprefix(IMAGE)]) for name in images}
+    return Recorded(states, reached, commands, index, task, info.success, bool(info.terminated), pictures=pictures)
 
 
 def held(rows: NDArray, valid: NDArray[np.bool_]) -> NDArray:
@@ -144,10 +153,14 @@ def add_recorded(
         potentials = judge.potential(_frames(episode, task), task)
         assert potentials is not None
         rewards = shaped(config, rewards, potentials[decision_steps(len(episode.states))][: last + 2], over is not None)
-    buffer.begin({"state": states[0], **told})
+
+    def shown(decision: int) -> Observation:
+        pictures = {name: rows[decision] for name, rows in episode.pictures.items()}
+        return {"state": space.seen(states[decision]), **told, **pictures}
+
+    buffer.begin(shown(0))
     for step in range(last + 1):
-        ends = over is not None and step == last
-        following = {"state": states[step + 1], **told}
+        ends, following = over is not None and step == last, shown(step + 1)
         buffer.append(actions[step], float(rewards[step]), following, ends, step == last and not ends)
     return over is not None
 

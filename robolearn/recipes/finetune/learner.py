@@ -39,8 +39,9 @@ from robolearn.recipes.run import RESUME_FILE, Run, read_state
 from robolearn.recipes.training_data import mixed, tensors
 from robolearn.recipes.training_loop import AVERAGE, initialise, mean_follows, scalars, statistics_of
 from robolearn.rewards.intervention import InterventionConfig, intervention_reward
+from robolearn.specs import InterfaceSpec
 
-REPLAY_CAPACITY = 200_000  # observations
+REPLAY_CAPACITY, REPLAY_BYTES = 200_000, 4 << 30  # observations at the most, and memory of theirs
 SAVE_EVERY = 20  # attempts between two saves of all that the learner knows
 KEPT_WEIGHTS = 4  # newest policies that stay on disk
 COLUMNS = (
@@ -77,7 +78,7 @@ class Learner:
             config.compute.wrapper(),
         )
         initialise(self.algorithm, pretrained, read_state(pretrained)[0])
-        self._buffer = ReplayBuffer(spec, buffer_config(config, REPLAY_CAPACITY))
+        self._buffer = ReplayBuffer(spec, buffer_config(config, capacity(spec)))
         self._rewards: Rewards = intervention_rewards if config.rewards == "intervention" else logged_rewards
         if config.shaping:
             self._rewards = partial(shaped_rewards, config)
@@ -186,6 +187,12 @@ class Learner:
             self.average, self._world, self.config.evaluation_episodes, self.config.supervisor.max_attempt_steps
         )
         row["success_rate"] = self.evaluated
+
+
+def capacity(spec: InterfaceSpec) -> int:
+    """Observations that are learned from, the newest ones."""
+    each = sum(np.dtype(field.dtype).itemsize * int(np.prod(field.shape)) for field in spec.observation.values())
+    return min(REPLAY_CAPACITY, REPLAY_BYTES // each)
 
 
 def columns(config: FinetuneConfig) -> tuple[str, ...]:

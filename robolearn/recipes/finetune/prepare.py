@@ -146,8 +146,7 @@ def pretrain(
     algorithm, steps = str(config.pretrained_by), config.pretraining_steps
     if algorithm == "nothing":
         algorithm, steps = config.algorithm, 0
-    settings = getattr(config, algorithm)
-    out = run / PRETRAINED
+    settings, out = config.pretrainer, run / PRETRAINED
     statistics = {name: each for name, each in buffer_statistics(buffer).items() if name not in TOLD}
     made = algorithm_class(algorithm)
     learner = made(buffer.spec, statistics, settings, config.seed, config.compute.device, config.compute.wrapper())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +28,8 @@ CRITIC: dict[str, Any] = {"critic_hidden_sizes": (128, 128), "critic_layer_norm"
 
 GOES_ON = {"calql": ("rlpd", "calql"), "iql": ("iql",), "nothing": ("rlpd", "sac", "iql", "calql")}
 """By who has pre-trained: who can go on with those networks."""
+
+SEE = ("rlpd", "sac")  # algorithms that learn from pictures
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class FinetuneConfig:
     graph: Literal["", "robot", "twin"] = ""  # practise on that of the ROS graph, by the node `practice`
     instruction: str = ""  # who makes vectors of the tasks' sentences, by which the policy is told its task: `words`, a
     # text tower of open_clip (MODEL/TAG or a folder); empty: by the task's number
+    image_size: int = 0  # of the pictures, [pixels] high and wide, that the policy sees; 0: it sees where things are
+    cameras: str = ""  # whose pictures, comma separated; empty: those of the task
     teleop: str = ""  # with which a person may take over: a name of TELEOPERATORS; a cell has its own, `cell` names it
     false_positives: float = 0.0  # share of near misses that the judge is made to call done, to try what that does
     online: Literal["warm_up", "symmetric"] = "symmetric"  # WSRL without the old data, or half of every batch old
@@ -113,6 +117,13 @@ class FinetuneConfig:
                 f"{self.algorithm} cannot go on with networks of {self.pretrained_by}; {self.pretrained_by} goes with "
                 f"{' or '.join(GOES_ON[self.pretrained_by])}, or set pretrained_by"
             )
+        if self.image_size < 0 or (self.cameras and not self.image_size):
+            raise SpecError(f"image_size is {self.image_size}; for a policy of pictures give their pixels, such as 64")
+        if self.image_size and (self.pretrained_by != "nothing" or self.algorithm not in SEE or self.graph):
+            raise SpecError(
+                f"from pictures {' and '.join(SEE)} learn, with nothing pre-trained, in the twin or with --cell: set "
+                "algorithm=rlpd pretrained_by=nothing"
+            )
         if self.rlpd.cloning_weight and self.online != "symmetric":
             raise SpecError("rlpd.cloning_weight holds the policy to the old data; it wants online=symmetric")
         if rule.ratio and not discount < rule.ratio <= 1.0:
@@ -150,7 +161,8 @@ class FinetuneConfig:
     @property
     def learner(self) -> Any:
         """Settings of the algorithm that learns online."""
-        return getattr(self, self.algorithm)
+        settings = getattr(self, self.algorithm)
+        return replace(settings, policy=replace(settings.policy, images=self.image_size > 0))
 
     @property
     def pretrainer(self) -> Any:
@@ -162,11 +174,15 @@ class FinetuneConfig:
         return (self.task, make_task(self.task).backward)
 
     def space(self) -> ToolSpace:
-        return ToolSpace(self.task_ids, self.practice.tool_low, self.practice.tool_high, self.instruction)
+        names = self.cameras.split(",") if self.cameras else make_task(self.task).cameras
+        cameras = dict.fromkeys(names, (self.image_size, self.image_size)) if self.image_size else None
+        limits = self.practice
+        return ToolSpace(self.task_ids, limits.tool_low, limits.tool_high, self.instruction, cameras=cameras)
 
     def world(self) -> PracticeWorld:
         """In a twin of its own."""
-        return PracticeWorld(self.space(), self.practice, TwinCell(make_task(self.task)))
+        space = self.space()
+        return PracticeWorld(space, self.practice, TwinCell(make_task(self.task), space.cameras))
 
     def write(self, run: Path) -> None:
         run.mkdir(parents=True, exist_ok=True)
