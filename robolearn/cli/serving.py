@@ -35,13 +35,13 @@ def serve(
         device: `cpu` or `cuda`.
         json: print the address as JSON when the server is ready.
     """
-    from robolearn.policies.checkpoint import load_policy
+    from robolearn.recipes.policies import open_robot_policy
     from robolearn.serving.client import TOKEN_VARIABLE
     from robolearn.serving.server import PolicyServer
 
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     token = token or os.environ.get(TOKEN_VARIABLE, "")
-    server = PolicyServer(str(checkpoint), lambda: load_policy(checkpoint, device), host, port, token)
+    server = PolicyServer(str(checkpoint), lambda: open_robot_policy(str(checkpoint), device), host, port, token)
     if json:
         print_json({"address": server.address, "policy": str(checkpoint)})
     say(f"{checkpoint} is served at {server.address}; end with Ctrl-C")

@@ -62,7 +62,7 @@ class SeenScene:
         """Poses (7,) of what is known by body; the robot was measured."""
         assert self.state is not None
         seen = {body: pose for body, (_, pose) in self._seen.items()}
-        return seen | self._placed | {self._task.arm.tool: _tool_pose(self._task, self.state)}
+        return seen | self._placed | {self._task.arm.tool: tool_pose(self._task, self.state.joint_position)}
 
     def begin(self, task: Task) -> None:
         """Judge by this task from now on."""
@@ -113,7 +113,7 @@ def things_of(task: Task) -> tuple[str, ...]:
     return tuple(body for body in task.bodies if body not in (*marks_of(task), task.arm.tool))
 
 
-def _tool_pose(task: Task, state: RobotState) -> NDArray[np.float32]:
-    """Pose (7,) of the tool in the scene, from the joints."""
-    place, rotation = task.arm.forward(state.joint_position[task.arm.first :])
+def tool_pose(task: Task, joints: NDArray) -> NDArray[np.float32]:
+    """Pose (7,) of the tool in the scene, from the joint positions (J,)."""
+    place, rotation = task.arm.forward(joints[task.arm.first :])
     return np.concatenate([place, quaternion_of(rotation)]).astype(np.float32)

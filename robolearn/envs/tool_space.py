@@ -8,6 +8,7 @@ episode of any rate above reads as if this space had acted in it. Legend: S stat
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -149,12 +150,8 @@ class ToolSpace:
 
     def state(self, facts: Mapping[str, NDArray], command: NDArray[np.float64]) -> NDArray[np.float32]:
         """The field `state` (S,) from facts and the command (5,)."""
-        tool = position(facts, self.arm.tool)
-        opened = float(self.arm.opened(facts))
-        parts = [tool, command[:3] - tool, np.array([command[3], opened])]
-        if self.carries:
-            parts.append(np.array([command[4] - opened]))
-        here, yaw = tool, float(command[3]) if self.carries else 0.0
+        parts: list[NDArray[Any]] = [self.own_state(facts, command)]
+        here, yaw = position(facts, self.arm.tool), float(command[3]) if self.carries else 0.0
         for body in self.bodies:
             there = position(facts, body)
             parts.append(there - here)
@@ -166,6 +163,14 @@ class ToolSpace:
                     parts += [lean(turn), np.tanh((there - here) / NEAR_M)]
                     yaw = yaw_of(turn)
             here = there
+        return np.concatenate(parts).astype(np.float32)
+
+    def own_state(self, facts: Mapping[str, NDArray], command: NDArray[np.float64]) -> NDArray[np.float32]:
+        """What of a state tells of the tool alone."""
+        tool, opened = position(facts, self.arm.tool), float(self.arm.opened(facts))
+        parts = [tool, command[:3] - tool, np.array([command[3], opened])]
+        if self.carries:
+            parts.append(np.array([command[4] - opened]))
         return np.concatenate(parts).astype(np.float32)[2 * self._placeless :]
 
     def scene(self, state: NDArray[np.float32], index: int) -> NDArray[np.float32]:
@@ -201,7 +206,8 @@ class ToolSpace:
     ) -> Observation:
         """What a policy sees at a task; pictures: of `cameras`, by name, of any size."""
         images = {f"{IMAGE}{name}": resized((pictures or {})[name], size) for name, size in self.cameras.items()}
-        return {"state": self.seen(self.state(facts, command)), **self.told(index), **images}
+        state = self.own_state(facts, command) if self.cameras else self.state(facts, command)
+        return {"state": state, **self.told(index), **images}
 
     def expert(
         self, facts: Mapping[str, NDArray], command: NDArray[np.float64], index: int, pace: float = 2.0

@@ -23,8 +23,8 @@ from robolearn.policies.policy import Policy
 from robolearn.policies.scripted import ScriptedPolicy
 from robolearn.recipes.environments import TOOL, twin_task
 from robolearn.recipes.graph import free_domain_id, run_graph
+from robolearn.recipes.policies import open_robot_policy
 from robolearn.serving.chunks import EXECUTE_STEPS
-from robolearn.serving.client import open_policy
 from robolearn.serving.loop import ControlLoop
 from robolearn.specs import POSE_SPEC
 from robolearn.tasks import make_task
@@ -139,7 +139,7 @@ def _collect_in_process(
 
 def _policy(config: CollectConfig) -> Policy:
     if config.policy != SCRIPTED:
-        return open_policy(config.policy)
+        return open_robot_policy(config.policy, task_id=config.task)
     if config.task.startswith(TOOL):
         return ToolExpert(twin_task(config.task), config.perturbation)
     if config.manner != "expert":

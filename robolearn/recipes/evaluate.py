@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from robolearn.envs.robot_env import RobotEnv
 from robolearn.envs.stochastic import STORI, Stochasticity
+from robolearn.envs.tool_policy import robot_policy
 from robolearn.errors import SpecError
 from robolearn.policies.checkpoint import read_config
 from robolearn.policies.gaussian import GaussianPolicy
@@ -80,6 +81,8 @@ def evaluate_policy(
         policy = open_policy(str(checkpoint), device)
         if not isinstance(policy, RemotePolicy):
             provenance = read_config(Path(checkpoint))["provenance"]
+            if task == twin_task(task) and not is_gym(task):
+                policy = robot_policy(policy, provenance, task)
     world = {"engine": engine, "randomization": randomization, "stochasticity": stochasticity}
     if isinstance(policy, GaussianPolicy) or (isinstance(policy, HierarchicalPolicy) and is_gym(task)):
         outcomes = _judge_vectors(policy, str(checkpoint), task, episodes, seed, video, device, world, progress)
@@ -171,7 +174,8 @@ def _judge_in_loop(
     cameras = camera_sizes(judged.spec)
     if video and not cameras:
         cameras = dict.fromkeys(task.cameras, IMAGE_SIZE)
-    env = RobotEnv(task.id, cameras, privileged=policy is None or bool(goals), **world)
+    poses = bool(goals) or any(field.startswith("pose_") for field in judged.spec.observation)
+    env = RobotEnv(task.id, cameras, privileged=poses, **world)
     try:
         judged.spec.require(env.interface, f"checkpoint {name}", task.id)
         loop = ControlLoop(judged, execute_steps, task.instruction)

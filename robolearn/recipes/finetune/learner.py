@@ -123,7 +123,7 @@ class Learner:
             self._evaluate(row)
             names = ("latest", "best") if self.evaluated >= self._best else ("latest",)
             self._best = max(self._best, self.evaluated)
-            self._run.save(self.average, self.steps, {"tasks": [self.config.task], **row}, names)
+            self._run.save(self.average, self.steps, {**self.config.provenance(), **row}, names)
         wall_s = time.perf_counter() - self._started_s
         self._run.log(self.steps, wall_s, row)
         if self.learned % SAVE_EVERY == 0:
@@ -137,7 +137,7 @@ class Learner:
         self._run.save_state(self.algorithm.state_dict() | average, facts)
 
     def close(self) -> None:
-        self._run.save(self.average, self.steps, {"tasks": [self.config.task]}, ("latest",))
+        self._run.save(self.average, self.steps, self.config.provenance(), ("latest",))
         self.save()
         self._run.__exit__(None, None, None)
 

@@ -12,6 +12,7 @@ from robolearn.algorithms.compile import Compute
 from robolearn.algorithms.iql import IQLConfig
 from robolearn.algorithms.rlpd import RLPDConfig
 from robolearn.algorithms.sac import SACConfig
+from robolearn.cell import load_cell
 from robolearn.envs.practice_world import PracticeConfig, PracticeWorld
 from robolearn.envs.tool_space import ToolSpace
 from robolearn.envs.twin_cell import TwinCell
@@ -172,6 +173,15 @@ class FinetuneConfig:
     @property
     def task_ids(self) -> tuple[str, ...]:
         return (self.task, make_task(self.task).backward)
+
+    def provenance(self) -> dict[str, Any]:
+        """What a checkpoint tells of where it was practised, for a robot to run it (`envs/tool_policy.py`)."""
+        seen = self.space().cameras
+        if self.cell and seen:
+            specs = {name: camera.spec for name, camera in load_cell(Path(self.cell)).make_cameras().items()}
+            seen = {name: (specs[name].height, specs[name].width) for name in seen}
+        limits = {"tool_low": list(self.practice.tool_low), "tool_high": list(self.practice.tool_high)}
+        return {"tasks": [self.task], "cameras": {name: list(size) for name, size in seen.items()}, **limits}
 
     def space(self) -> ToolSpace:
         names = self.cameras.split(",") if self.cameras else make_task(self.task).cameras

@@ -14,10 +14,11 @@ from rclpy.task import Future
 from robolearn_msgs.srv import LoadPolicy
 from std_srvs.srv import Trigger
 
+from robolearn.envs.tool_policy import ToolPolicy
 from robolearn.errors import RobolearnError, SpecError, UnknownNameError
 from robolearn.policies.policy import Policy
+from robolearn.recipes.policies import open_robot_policy
 from robolearn.serving.chunks import EXECUTE_STEPS, ChunkTimeline
-from robolearn.serving.client import open_policy
 from robolearn.serving.inference import Inference
 from robolearn.serving.shelf import PolicyShelf
 from robolearn.tasks import TASKS, make_task
@@ -205,7 +206,9 @@ class PolicyNode(LifecycleNode):
             from robolearn.policies.scripted import ScriptedPolicy
 
             return ScriptedPolicy(self._task_id, perturbation=self._perturbation)
-        policy = open_policy(path)
+        policy = open_robot_policy(path, task_id=self._task_id)
+        if isinstance(policy, ToolPolicy) and len(self._namespaces) > 1:
+            raise SpecError(f"{path} goes on from its last commands, for one robot; start a policy node for each")
         if self._max_image_age_ns is not None:  # on a cell, whose task need not be one of the twin's
             return policy
         wanted_hz = make_task(self._task_id).control_hz
