@@ -11,6 +11,7 @@ import hmac
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable
 
 from robolearn.errors import RobolearnError, ServingError
@@ -22,6 +23,9 @@ MAX_CLIENTS = 8
 MAX_CONNECTIONS = 32  # with those that have not said who they are
 HELLO_S = 5.0  # for a client to say who it is
 FRAME_S = 5.0  # for a frame that has begun, and for an answer to be taken
+RETRY_S = 0.2  # after a connection that could not be taken, as without a free file descriptor
+# A client that lost power is given up after 25 s; without these the system waits for two hours.
+KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 
 logger = logging.getLogger(__name__)
 
@@ -41,10 +45,11 @@ class PolicyServer:
             family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             if not token and not _is_loopback(str(place[0])):
                 raise ServingError(f"{host} is reached from outside: give a token, or listen on 127.0.0.1")
-            self._listener = socket.create_server(place[:2], family=family, backlog=MAX_CLIENTS)
+            self._listener = socket.create_server(place[:2], family=family, backlog=MAX_CONNECTIONS)
         except (OSError, OverflowError) as error:
             raise ServingError(f"cannot listen on {host} port {port}: {error}; take another --port") from error
         self._clients: dict[socket.socket, threading.Thread] = {}
+        self._admitted: set[socket.socket] = set()  # those of them that have shown the token
         self._lock = threading.Lock()
         self._closed = False
 
@@ -58,13 +63,14 @@ class PolicyServer:
         while not self._closed:
             try:
                 connection, peer = self._listener.accept()
-            except OSError:  # closed meanwhile
-                return
+            except OSError as error:
+                if not self._closed:
+                    logger.warning("a client could not be taken: %s", error)
+                    time.sleep(RETRY_S)
+                continue
             if len(self._clients) >= MAX_CONNECTIONS:
                 connection.close()
                 continue
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # notices a client that lost power
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             thread = threading.Thread(target=self._attend, args=(connection, f"{peer[0]}:{peer[1]}"), daemon=True)
             with self._lock:
                 self._clients[connection] = thread
@@ -94,15 +100,22 @@ class PolicyServer:
         finally:
             with self._lock:
                 self._clients.pop(connection, None)
+                self._admitted.discard(connection)
 
     def _talk(self, connection: socket.socket, peer: str) -> None:
         connection.settimeout(FRAME_S)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in KEEPALIVE.items():
+            if hasattr(socket, name):  # not on every system
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         hello = receive(connection, 0, HELLO_S, HELLO_S)
         try:
-            policy = self._admit(hello)
-        except RobolearnError as error:
-            send(connection, Message("refused", {"reason": str(error)}))
-            raise ServingError(f"refused: {error}") from error
+            policy = self._admit(connection, hello)
+        except Exception as error:  # whatever the loading of a policy raises
+            reason = _in_words(error)
+            send(connection, Message("refused", {"reason": reason}))
+            raise ServingError(f"refused: {reason}") from error
         send(connection, Message("welcome", {"version": VERSION, "policy": self._name, "spec": policy.spec.to_json()}))
         logger.info("client %s is served", peer)
         limit = observation_bytes(policy.spec.shown)
@@ -111,8 +124,8 @@ class PolicyServer:
             connection.settimeout(FRAME_S)
             send(connection, answer(policy, request))
 
-    def _admit(self, hello: Message) -> Policy:
-        """The policy of a new client. Raises RobolearnError when it is not let in, or there is no policy any more."""
+    def _admit(self, connection: socket.socket, hello: Message) -> Policy:
+        """The policy of a new client. Raises ServingError when it is not let in, and what loading the policy raises."""
         version, token = hello.fields.get("version"), str(hello.fields.get("token"))
         if hello.kind != "hello":
             raise ServingError(f"{hello.kind!r} came first, wanted 'hello'")
@@ -121,8 +134,9 @@ class PolicyServer:
         if self._token and not hmac.compare_digest(token.encode("utf-8", "replace"), self._token.encode()):
             raise ServingError("the token is not the one of this server")
         with self._lock:
-            if len(self._clients) > MAX_CLIENTS:
+            if len(self._admitted) >= MAX_CLIENTS:
                 raise ServingError(f"{MAX_CLIENTS} clients are served already")
+            self._admitted.add(connection)
         policy = self._make()
         policy.reset(0)
         return policy
@@ -130,6 +144,12 @@ class PolicyServer:
 
 def _is_loopback(host: str) -> bool:
     return host == "::1" or host.startswith("127.")
+
+
+def _in_words(error: Exception) -> str:
+    """One line; what was not raised on purpose says its kind."""
+    words = " ".join(str(error).split())
+    return words if isinstance(error, RobolearnError) else f"{type(error).__name__}: {words}"
 
 
 def answer(policy: Policy, request: Message) -> Message:
@@ -146,9 +166,7 @@ def answer(policy: Policy, request: Message) -> Message:
             raise ServingError(f"the observation lacks {', '.join(sorted(missing))}")
         fields = {name: spec.check(name, request.arrays[name]) for name, spec in policy.spec.shown.items()}
         chunk = checked(policy.act(fields, stamp_ns), policy.spec.action, stamp_ns)
-    except RobolearnError as error:
-        return Message("failed", {"reason": str(error)})
     except Exception as error:  # noqa: BLE001  whatever a policy raises
-        return Message("failed", {"reason": f"{type(error).__name__}: {' '.join(str(error).split())}"})
+        return Message("failed", {"reason": _in_words(error)})
     stamps = {name: int(getattr(chunk, name)) for name in ("stamp_ns", "start_ns", "period_ns")}
     return Message("chunk", {**stamps, "source": int(chunk.source)}, {"actions": chunk.actions})

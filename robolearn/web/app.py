@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.staticfiles import StaticFiles
@@ -31,6 +32,7 @@ def create_app(settings: WebSettings, source: LiveSource | None = None) -> FastA
     app = FastAPI(title="robolearn", openapi_url=None, docs_url=None, redoc_url=None)
     app.add_middleware(Guard, settings=settings)
     app.add_exception_handler(RobolearnError, _explain)
+    app.add_exception_handler(RequestValidationError, _correct)
 
     @app.get(SESSION)
     def session(request: Request) -> dict[str, bool]:
@@ -67,3 +69,9 @@ def _explain(request: Request, error: Any) -> Response:
     """An error that is raised on purpose is one line for the person."""
     status = {UnknownNameError: 404, DatasetBusyError: 409}.get(type(error), 400)
     return JSONResponse({"error": str(error)}, status)
+
+
+def _correct(request: Request, error: Any) -> Response:
+    """What of a request is not as wanted, in one line, without what came: it may be long."""
+    wrong = (f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in error.errors())
+    return JSONResponse({"error": "; ".join(wrong)}, 422)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
 from typing import Any
 
 from robolearn.errors import SpecError
@@ -77,7 +76,7 @@ def _numbers(message: Mapping[str, Any], name: str, most: int, largest: float) -
     if (
         not isinstance(values, Sequence)
         or len(values) > most
-        or not all(type(value) in (int, float) and isfinite(value) and abs(value) <= largest for value in values)
+        or not all(type(value) in (int, float) and abs(value) <= largest for value in values)  # nor NaN
     ):
         raise SpecError(f"drive: {name} {values!r}, expected at most {most} numbers of at most {largest:g}")
     return tuple(float(value) for value in values)

@@ -74,7 +74,7 @@ def _add_graph(router: APIRouter, source: LiveSource) -> None:
 
             async def receive() -> None:
                 while True:
-                    await socket.receive_text()
+                    await _text(socket)
                     credit.release()
 
             await _until_gone(send(), receive())
@@ -115,7 +115,7 @@ class Hub:
     async def _receive(self, socket: WebSocket, browser: int, refusal: list[str]) -> None:
         while True:
             try:
-                message = json.loads(await socket.receive_text())
+                message = json.loads(await _text(socket))
                 if not isinstance(message, dict):
                     raise SpecError("a message is a JSON object")
                 if message.get("stop"):
@@ -126,7 +126,7 @@ class Hub:
                     continue
                 forbidden = "the robot is stopped" if self._source.stopped() else ""
                 hands, why = self._wheel.turn(browser, parse(message), _now_ms(), forbidden)
-            except (SpecError, ValueError) as error:
+            except (SpecError, ValueError, RecursionError) as error:
                 refusal[0] = str(error)
                 continue
             if why != "late":
@@ -144,6 +144,14 @@ class Hub:
 
 def _now_ms() -> float:
     return time.monotonic() * 1e3
+
+
+async def _text(socket: WebSocket) -> str:
+    """The next message; empty for a binary one, which no browser sends. Raises WebSocketDisconnect."""
+    message = await socket.receive()
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message["code"])
+    return message.get("text") or ""
 
 
 async def _until_gone(*sides: Coroutine[Any, Any, None]) -> None:

@@ -7,7 +7,8 @@
 2. Writes and WebSockets come from this page: their Origin is the Host. Programs that have no Origin show the token as
    `Authorization: Bearer`, which no foreign page can make a browser send.
 3. Where there is a token, `/api` wants it, as that header or as the cookie that `POST /api/session` gives for it.
-4. Writes are JSON of at most `LARGEST_BODY`: there are no uploads.
+4. Writes are JSON of at most `LARGEST_BODY`, whose numbers are finite and whose text is Unicode, so that whatever is
+   saved can be sent again: there are no uploads.
 
 Files: `within` is the only way from a name that came in to a path.
 """
@@ -83,13 +84,12 @@ class Guard:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         try:
             self._check(scope, headers)
+            if scope["type"] == "http" and scope["method"] not in READS:
+                receive = _again(await _body(receive), receive)
         except Refusal as refusal:
             await _refuse(scope, send, refusal)
             return
-        if scope["type"] == "websocket":
-            await self._app(scope, receive, send)
-            return
-        await self._app(scope, _limited(receive), _with_headers(send))
+        await self._app(scope, receive, send if scope["type"] == "websocket" else _with_headers(send))
 
     def _check(self, scope: Scope, headers: dict[str, str]) -> None:
         host = headers.get("host", "")
@@ -147,19 +147,31 @@ def _check_body(headers: dict[str, str]) -> None:
         raise Refusal(415, f"the body is {kind or 'of no kind'}, expected application/json; uploads are not taken")
 
 
-def _limited(receive: Receive) -> Receive:
-    """Bodies without a length are cut where they become too long: their JSON is then refused."""
-    total = 0
-
-    async def limited() -> Message:
-        nonlocal total
+async def _body(receive: Receive) -> bytes:
+    """All of a body, also of one that did not say its length. Raises Refusal."""
+    body, more = bytearray(), True
+    while more:
         message = await receive()
-        total += len(message.get("body", b""))
-        if total > LARGEST_BODY:
-            return {"type": "http.request", "body": b"", "more_body": False}
-        return message
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > LARGEST_BODY:
+            raise Refusal(413, f"the body has more than {LARGEST_BODY} bytes")
+    try:
+        if body:
+            json.dumps(json.loads(body), allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise Refusal(400, f"the body is no JSON of finite numbers and Unicode text: {error}") from error
+    return bytes(body)
 
-    return limited
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """What gives the body that was read, and then goes on."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def given() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return given
 
 
 def _with_headers(send: Send) -> Send:

@@ -21,6 +21,7 @@ from robolearn.web.security import within
 T = TypeVar("T")
 
 OPEN_STORES = 32
+LONGEST_NAME = 200  # bytes, with room for what stands beside a dataset while it is written
 DEPTH = 4  # folders below a root that may be datasets
 HEAD = 4096  # bytes of a root file that tell whether it is one of ours
 TRIES, PAUSE_S = 40, 0.05  # for an edit while somebody else is writing
@@ -52,7 +53,8 @@ class Stores:
     def new_path(self, name: str) -> Path:
         """Where a new dataset of this name would lie: beside others, in a folder that there is. Raises SpecError."""
         folder, _, last = name.rpartition("/")
-        if not last.endswith(".zarr") or last.startswith(".") or set(last) & set('\\\0:*?"<>|'):
+        plain = last.isprintable() and not set(last) & set('\\:*?"<>|') and len(last.encode()) <= LONGEST_NAME
+        if not last.endswith(".zarr") or last.startswith(".") or not plain:
             raise SpecError(f"a dataset is named like `better.zarr`, in a folder that there is; {name!r} is not")
         parent = within(self._roots, folder) if folder else self._roots[0].resolve()
         if (parent / last).exists():

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +29,7 @@ from robolearn.policies.chunking import ChunkPolicy, ChunkPolicyConfig
 from robolearn.serving import protocol
 from robolearn.serving.client import RemotePolicy, open_policy
 from robolearn.serving.inference import Inference
-from robolearn.serving.server import MAX_CLIENTS, PolicyServer
+from robolearn.serving.server import KEEPALIVE, MAX_CLIENTS, RETRY_S, PolicyServer
 from robolearn.serving.shelf import PolicyShelf
 from robolearn.specs import InterfaceSpec, RobotSpec, image_spec
 from robolearn.types import ActionChunk, ActionSource, Observation
@@ -117,6 +120,33 @@ def test_clients_do_not_meet(serve: Serve, remote: Remote) -> None:
     assert len(rest) == MAX_CLIENTS - 2
 
 
+def test_strangers_take_no_clients_place_and_lost_ones_are_given_up(serve: Serve, remote: Remote) -> None:
+    server = serve(token="secret")
+    with contextlib.ExitStack() as stack:
+        for _ in range(MAX_CLIENTS + 1):
+            stack.enter_context(socket.create_connection(protocol.split_address(server.address)))
+        policy = remote(server.address, "secret")
+        policy.reset(1)
+        assert policy.act(SEEN, 1).stamp_ns == 1
+    (taken,) = server._admitted
+    waits = [taken.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in KEEPALIVE]
+    assert waits == list(KEEPALIVE.values())
+
+
+def test_a_connection_that_cannot_be_taken_ends_no_server(serve: Serve, remote: Remote) -> None:
+    server = serve()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket() as waiting:
+        os.close(lowest := os.dup(0))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))  # none is left
+        try:
+            waiting.connect(protocol.split_address(server.address))
+            time.sleep(1.5 * RETRY_S)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert remote(server.address).spec == SPEC
+
+
 def test_what_the_policy_raises_is_told_and_not_the_end(serve: Serve, remote: Remote) -> None:
     policy = remote(serve().address)
     policy.reset(666)
@@ -179,16 +209,25 @@ def test_a_token_is_wanted_from_outside_and_checked(serve: Serve, remote: Remote
     policy.close()
 
 
-def test_a_policy_that_can_no_longer_be_loaded_is_told(serve: Serve, remote: Remote) -> None:
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (CheckpointError("the checkpoint is gone"), "the checkpoint is gone"),
+        (RuntimeError("out of\nmemory"), "RuntimeError: out of memory"),
+    ],
+)
+def test_a_policy_that_can_no_longer_be_loaded_is_told(
+    serve: Serve, remote: Remote, error: Exception, told: str
+) -> None:
     made: list[Mirror] = []
 
     def make() -> Mirror:
         if made:
-            raise CheckpointError("the checkpoint is gone")
+            raise error
         made.append(Mirror())
         return made[0]
 
-    with pytest.raises(ServingError, match="refuses: the checkpoint is gone"):
+    with pytest.raises(ServingError, match=f"refuses: {told}$"):
         remote(serve(make).address)
 
 

@@ -130,6 +130,10 @@ def test_new_datasets_lie_beside_others_and_nowhere_else(browser: Browser, path:
         assert browser.send(
             "POST", "datasets/split", {**split, "out": out}, status=404 if out[:2] in ("no", "%2") else 400
         )
+    for name in ("a" * 250, "two\nlines", "\u00e4" * 120):
+        assert "named like" in browser.send("POST", "datasets/split", {**split, "out": f"{name}.zarr"}, 400)["error"]
+    wrong = browser.send("POST", "datasets/split", {"dataset": [0] * 9, "episodes": [], "out": "b.zarr"}, 422)
+    assert wrong == {"error": "dataset: Input should be a valid string"}
     assert sorted(entry.name for entry in path.parent.parent.iterdir()) == ["data", "runs"]
     for name in ("..", "../data/push.zarr", "/etc", "push.zarr/../..", "push.zarr\0"):
         browser.get("datasets/episodes", 400, dataset=name)

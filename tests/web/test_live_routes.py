@@ -157,13 +157,17 @@ def test_two_browsers_and_one_wheel(open_socket: Callable[..., Any], source: Sou
         assert {browser for browser, _ in source.driven} == {driver}
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '"stop"', '{"sequence": -1}', '{"sequence": 1, "seen": 1e999}', "\0"])
-def test_nonsense_is_told_and_moves_nothing(open_socket: Callable[..., Any], source: Source, text: str) -> None:
-    with open_socket("state") as socket:
-        next_state(socket)
-        socket.send(text)
-        while not next_state(socket)["changes"].get("driving", {}).get("refusal"):
-            pass
+NONSENSE = ["", "[]", "{", '"stop"', "\0", b"stop", "[" * 60_000, '{"sequence": -1}']
+NONSENSE += [f'{{"sequence": 1, "seen": {number}}}' for number in ("1e999", "NaN", "9" * 400)]
+
+
+def test_nonsense_is_told_and_moves_nothing(open_socket: Callable[..., Any], source: Source) -> None:
+    for text in NONSENSE:
+        with open_socket("state") as socket:
+            next_state(socket)
+            socket.send(text)
+            while not next_state(socket)["changes"].get("driving", {}).get("refusal"):
+                pass
     assert source.driven == []
 
 

@@ -34,6 +34,11 @@ SILENT_S = 3.5  # diagnostics come each second
 FRESH_S = 1.0
 
 
+def _number(value: float) -> float | None:
+    """As the page wants it: of what is no number JSON knows nothing, and a page that cannot read it shows the past."""
+    return round(float(value), 4) if np.isfinite(value) else None
+
+
 class LiveGraph:
     """Callbacks run in the node's thread; what they leave is read by others."""
 
@@ -44,7 +49,8 @@ class LiveGraph:
         self._rows: deque[Row] = deque(maxlen=KEPT_ROWS)
         self._count = 0  # rows that came ever
         self._joints: list[str] = []
-        self._sent: tuple[float, list[float], str] = (0.0, [], "")  # when [s, monotonic], command, why the robot holds
+        # when [s, monotonic], command, why the robot holds
+        self._sent: tuple[float, list[float | None], str] = (0.0, [], "")
         self._states_s = self._asked_to_stop_s = 0.0
         self._meters = {"states": Meter(), "commands": Meter()}
         self._commander = ""
@@ -158,7 +164,7 @@ class LiveGraph:
         joints = list(message.name)
         known = sent if len(sent) == len(joints) and self._states_s - at_s < FRESH_S else [None] * len(joints)
         values = [reward["value"] for reward in self._facts["reward"].values()]
-        row: Row = [round(float(value), 4) for value in (stamp_ns * 1e-9, *message.position)]
+        row: Row = [_number(value) for value in (stamp_ns * 1e-9, *message.position)]
         row += [*known, values[-1] if values else None]
         with self._lock:
             if joints != self._joints:
@@ -177,7 +183,7 @@ class LiveGraph:
 
     def _on_sent(self, message: JointTrajectory) -> None:
         if message.points:
-            command = [round(float(value), 4) for value in message.points[0].positions]
+            command = [_number(value) for value in message.points[0].positions]
             self._sent = (time.monotonic(), command, message.header.frame_id)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
@@ -190,6 +196,8 @@ class LiveGraph:
             )
 
     def _on_reward(self, message: Reward) -> None:
+        if not np.isfinite([message.value, message.confidence]).all():
+            return
         rewards = {
             **self._facts["reward"],
             message.model: {
@@ -201,6 +209,8 @@ class LiveGraph:
         self._facts["reward"] = rewards
 
     def _on_progress(self, message: StageProgress) -> None:
+        if not np.isfinite([message.stage_progress, message.progress]).all():
+            return
         self._facts["progress"] = {
             "stages": list(message.stages),
             "stage": int(message.stage),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import rclpy
@@ -35,7 +36,9 @@ class WebNode(Node):
     def work(self) -> None:
         """Serve and look on."""
         with in_thread(self._settings, self._graph) as port:
-            self.get_logger().info(f"the page is at {self._settings.url(port)}")
+            # not logged, for the token stands in it and logs go over the graph
+            sys.stderr.write(f"the page is at {self._settings.url(port)}\n")
+            sys.stderr.flush()
             rclpy.spin(self)
 
     def destroy_node(self) -> None:

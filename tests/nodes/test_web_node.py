@@ -1,0 +1,59 @@
+"""The node of the operator's page in this process: what comes that is no number, and where the token is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from math import inf, nan
+from pathlib import Path
+
+import numpy as np
+import pytest
+from robolearn_msgs.msg import Reward, StageProgress
+from robolearn_nodes import convert, web_node
+from robolearn_nodes.web_node import WebNode
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+import robolearn.ros  # noqa: F401  supplies rclpy and the messages where ROS 2 is not installed
+
+# isort: split
+import rclpy
+
+from robolearn.recipes.graph import free_domain_id
+from robolearn.types import RobotState
+from robolearn.web.settings import WebSettings, new_token
+
+
+@pytest.fixture
+def node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[WebNode]:
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
+    rclpy.init()
+    made = WebNode(WebSettings("0.0.0.0", 0, new_token(), (tmp_path,), tmp_path))
+    yield made
+    made.destroy_node()
+    rclpy.shutdown()
+
+
+def test_what_is_no_number_leaves_a_page_that_can_be_read(node: WebNode) -> None:
+    graph = node._graph
+    graph._on_sent(JointTrajectory(points=[JointTrajectoryPoint(positions=[inf, 0.25])]))
+    graph._on_reward(Reward(model="whole", value=0.5, confidence=1.0))
+    for broken in (nan, inf):
+        graph._on_reward(Reward(model="broken", value=broken, confidence=1.0))
+        graph._on_progress(StageProgress(stages=["reach"], progress=broken))
+    state = RobotState(np.array([nan, 0.5], np.float32), np.zeros(2, np.float32), 10**9)
+    graph._on_state(convert.joint_state_message(state, ("pan", "lift")))
+    assert graph.rows(-1) == (0, [[1.0, None, 0.5, None, 0.25, 0.5]])
+    facts = json.loads(json.dumps(graph.state(), allow_nan=False))
+    assert list(facts["reward"]) == ["whole"]
+    assert facts["progress"] is None
+
+
+def test_the_token_is_told_to_who_starts_it_and_not_logged(
+    node: WebNode, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(web_node.rclpy, "spin", lambda node: None)
+    node.work()
+    lines = [line for line in capfd.readouterr().err.splitlines() if node._settings.url(1).rpartition("=")[2] in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("the page is at http://0.0.0.0:")  # a log's line begins with its level and time
