@@ -184,7 +184,7 @@ def _write_page(out: Path, report: Mapping[str, Any], metrics: Path, evaluation:
     failures_first = sorted(zip(store.episodes, episodes, strict=True), key=lambda pair: bool(pair[0].success))
     for info, episode in failures_first[:STRIP_EPISODES]:
         ticks = np.linspace(0, info.length - 1, STRIP_IMAGES).round().astype(int)
-        strips.append(([episode[cameras[0]][t] for t in ticks], bool(info.success)))
+        strips.append(([episode[cameras[0]][t] for t in ticks], info.success))
     learned, untrained = report["learned_episodes"], report["untrained_episodes"]
     curves = read_metrics(metrics)
     low, high = report["success_ci95"]

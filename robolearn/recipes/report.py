@@ -16,7 +16,7 @@ from robolearn.runs import Curves
 
 Image = NDArray[np.uint8]
 MARK_PX = 2
-GREEN, RED = (46, 160, 67), (207, 34, 46)
+FRAMES = {True: (46, 160, 67), False: (207, 34, 46), None: (145, 152, 161)}  # green, red, grey
 
 STYLE = """
 :root{color-scheme:light dark;--ink:#1f2328;--paper:#fff;--faint:#59636e;--line:#d1d9e0;--bad:#cf222e}
@@ -35,8 +35,8 @@ def page_html(title: str, heading: str, summary: str, body: str, style: str = ""
     """A page that needs nothing beside it: a heading, a line below it, and `body`, which is HTML as the rest is not."""
     return (
         "<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>{html.escape(title)}</title><style>{STYLE}{style}</style></head><body><h1>{html.escape(heading)}</h1>"
-        f"<p class=d>{html.escape(summary)}</p>{body}</body></html>\n"
+        f"<title>{html.escape(title)}</title><style>{STYLE}{style}</style></head><body><main><h1>{html.escape(heading)}</h1>"
+        f"<p class=d>{html.escape(summary)}</p>{body}</main></body></html>\n"
     )
 
 
@@ -64,13 +64,13 @@ def side_by_side(images: Sequence[Image]) -> Image:
     return np.concatenate(images, axis=1)
 
 
-def montage(episodes: Sequence[tuple[Sequence[Image], bool]]) -> Image:
-    """Film strips: one row an episode, framed green for success and red for failure."""
+def montage(episodes: Sequence[tuple[Sequence[Image], bool | None]]) -> Image:
+    """Film strips: one row an episode, framed green for success, red for failure and grey where nobody knows."""
     rows = []
     for images, success in episodes:
         row = np.concatenate(images, axis=1)
         framed = np.empty((row.shape[0] + 2 * MARK_PX, row.shape[1] + 2 * MARK_PX, 3), np.uint8)
-        framed[:] = GREEN if success else RED
+        framed[:] = FRAMES[success]
         framed[MARK_PX:-MARK_PX, MARK_PX:-MARK_PX] = row
         rows.append(framed)
     return np.concatenate(rows, axis=0)

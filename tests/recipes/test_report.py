@@ -34,10 +34,13 @@ def test_video_holds_every_image_in_order(tmp_path: Path) -> None:
 
 
 def test_montage_frames_tell_success(tmp_path: Path) -> None:
-    image = report.montage([([picture(50)] * 3, True), ([picture(90)] * 3, False)])
-    assert image.shape == (2 * (33 + 2 * report.MARK_PX), 3 * 33 + 2 * report.MARK_PX, 3)
-    assert tuple(image[0, 0]) == report.GREEN
-    assert tuple(image[-1, 0]) == report.RED
+    strip = [picture(50)] * 3
+    image = report.montage([(strip, True), (strip, None), (strip, False)])
+    assert image.shape == (3 * (33 + 2 * report.MARK_PX), 3 * 33 + 2 * report.MARK_PX, 3)
+    assert [tuple(image[row, 0]) for row in (0, len(image) // 2, -1)] == [
+        report.FRAMES[success] for success in (True, None, False)
+    ]
+    assert len(set(report.FRAMES.values())) == 3
     uri = report.png_data_uri(image)
     decoded = cv2.imdecode(np.frombuffer(base64.b64decode(uri.partition(",")[2]), np.uint8), cv2.IMREAD_COLOR_RGB)
     np.testing.assert_array_equal(decoded, image)

@@ -16,11 +16,16 @@ from robolearn.recipes.rewards.data import RewardData
 from robolearn.rewards.audit import METRIC_WORDS, Audit, in_words
 
 PICTURES = 10  # in a film strip
+SAID = (
+    "An episode of each sort. Its frame is green for a success, red for a failure, grey where nobody knows. Each curve "
+    "is scaled to the range of its model over all episodes."
+)
+WIDE = "<div class=w tabindex=0>"  # what is wider than the screen is moved by keys, too
 PLURALS = {"episode": "episodes", "success": "successes", "near-miss": "near-misses"}
 AUDIT_STYLE = """
 body{max-width:76rem}.bad{color:var(--bad)}small{color:var(--faint);font-weight:400}
 h3{font-size:1rem;margin-bottom:.3rem}table{font-size:.85rem}th{font-weight:600;vertical-align:bottom}th.n{text-align:right}
-td.g{min-width:12rem}div.w{overflow-x:auto}div.e{min-width:56rem}svg{display:block;width:100%}
+td.g{min-width:9rem}div.w{overflow-x:auto}div.e{min-width:56rem}svg{display:block;width:100%}
 """
 COLOURS = ("#0969da", "#bc4c00", "#1a7f37", "#8250df", "#cf222e", "#9a6700")
 
@@ -32,16 +37,16 @@ def write_audit_page(path: Path, data: RewardData, audits: Audits) -> None:
     if len(audits.models) > 1:
         sections.append(f"<h2>Agreement</h2><p class=d>Spearman over all steps.</p>{_agreement(audits)}")
     sections += [_calibration(one) for one in audits.models if one.calibration]
-    sections.append("<h2>What they say</h2>")
+    sections.append(f"<h2>What they say</h2><p class=d>{SAID}</p>")
     camera = data.cameras[0]
     for row, what in shown:
         images = data.images(audits.episodes[row], camera)
         steps = np.linspace(0, len(images) - 1, PICTURES).round().astype(int)
-        strip = png_data_uri(montage([([images[step] for step in steps], bool(audits.facts[row].success))]))
+        strip = png_data_uri(montage([([images[step] for step in steps], audits.facts[row].success)]))
         info = data.store.episodes[audits.episodes[row]]
         sections.append(
             f"<h3>{what}: {html.escape(info.instruction or info.task)} <small>{html.escape(info.id)}</small></h3>"
-            f"<div class=w><div class=e><img alt='film strip of the episode' src='{strip}'>{_curves(audits, row)}"
+            f"{WIDE}<div class=e><img alt='film strip of the episode' src='{strip}'>{_curves(audits, row)}"
             "</div></div>"
         )
     success = sum(one.success is True for one in audits.facts)
@@ -67,8 +72,8 @@ def _leaderboard(audits: Audits) -> str:
             for key in columns
         )
         verdict = f"<td class='g{' bad' if gates else ''}'>{html.escape('; '.join(gates.values()) or 'none')}</td>"
-        rows.append(f"<tr><td>{html.escape(one.name)} <small>{one.kind}</small></td>{cells}{verdict}</tr>")
-    return f"<div class=w><table><tr><th></th>{head}<th>gates missed</th></tr>{''.join(rows)}</table></div>"
+        rows.append(f"<tr><td>{html.escape(one.name)} <small>{one.kind}</small></td>{verdict}{cells}</tr>")
+    return f"{WIDE}<table><tr><th>model</th><th>gates missed</th>{head}</tr>{''.join(rows)}</table></div>"
 
 
 def _agreement(audits: Audits) -> str:
@@ -79,7 +84,7 @@ def _agreement(audits: Audits) -> str:
         f"{''.join(f'<td class=n>{_number(audits.agreement[a][b])}</td>' for b in names)}</tr>"
         for a in names
     )
-    return f"<div class=w><table><tr><th></th>{head}</tr>{rows}</table></div>"
+    return f"{WIDE}<table><tr><th>model</th>{head}</tr>{rows}</table></div>"
 
 
 def _calibration(one: Audit) -> str:
@@ -90,7 +95,7 @@ def _calibration(one: Audit) -> str:
     )
     return (
         f"<h2>Calibration of {html.escape(one.name)}</h2><p class=d>At the last step. Where it is good, the first "
-        "two are alike.</p><div class=w><table><tr><th class=n>probability said</th><th class=n>share of successes</th>"
+        f"two are alike.</p>{WIDE}<table><tr><th class=n>probability said</th><th class=n>share of successes</th>"
         f"<th class=n>episodes</th></tr>{rows}</table></div>"
     )
 

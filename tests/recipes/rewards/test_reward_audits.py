@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from reward_settings import SETTINGS
 
 from robolearn.cli import run
-from robolearn.datasets.edit import split, tag
+from robolearn.datasets.edit import relabel, split, tag
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.networks.model_directory import read_model_config
+from robolearn.recipes.report import FRAMES
 from robolearn.recipes.rewards.audit import NEAR_MISS, audit_dataset
 from robolearn.recipes.rewards.label import label_dataset
 from robolearn.recipes.rewards.training import train_reward
@@ -68,10 +72,15 @@ def test_near_misses_are_tagged_or_known_by_progress(dataset: Path, success_mode
 def test_the_page_shows_the_calibration_of_a_classifier_and_the_distances(
     dataset: Path, success_model: Path, tmp_path: Path
 ) -> None:
+    unknown = ZarrStore.open(dataset).episodes[0].id
+    relabel(dataset, [unknown], {"success": None})
     run(["reward", "audit", str(dataset), "--reward", str(success_model), "--out", str(tmp_path)])
     one = json.loads((tmp_path / "audit.json").read_text())["models"][0]
-    assert sum(row["episodes"] for row in one["calibration"]) == 8
+    assert sum(row["episodes"] for row in one["calibration"]) == 7
     page = (tmp_path / "audit.html").read_text()
+    strip = page.partition(f"<small>{unknown}</small>")[2].partition("base64,")[2].partition("'")[0]
+    picture = cv2.imdecode(np.frombuffer(base64.b64decode(strip), np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert tuple(picture[0, 0]) == FRAMES[None]
     assert f"Calibration of {one['name']}" in page
     first = one["calibration"][0]
     assert f"<td class=n>{first['probability']:.2f}</td><td class=n>{first['successes']:.2f}</td>" in page
