@@ -1,8 +1,8 @@
 """Driving through a browser: what its messages must be, and which browser has the wheel.
 
 A message carries a sequence number and `seen_ms`, the server's stamp of the newest state that its person had on the
-screen, so that its age needs no clock in common: who sees the past, or whose messages are late, lets go of the robot,
-and takes hold again only after lifting the hands. One browser drives at a time.
+screen, so that its age needs no clock in common: who sees the past, whose messages are late, or whose connection was
+lost lets go of the robot, and takes hold again only after lifting the hands. One browser drives at a time.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from robolearn.errors import SpecError
 
 MOST_AGE_MS, AHEAD_MS = 400.0, 50.0  # from sending a state to the command that answers it
 WHEEL_MS = 500.0  # without a message, the wheel is free
+LOST = "the connection was lost; lift your hands to go on"
 MOST_CONTROLS = 64
 FARTHEST_M = 100.0
 
@@ -23,7 +24,7 @@ FARTHEST_M = 100.0
 class Hands:
     """What a person does, of a standard gamepad (axes 4 and 5: roll and pitch) and of a phone's pose."""
 
-    sequence: int = 0
+    sequence: int = 0  # a page counts its messages from 1, over all of its connections
     seen_ms: float = 0.0
     axes: tuple[float, ...] = ()
     held: tuple[int, ...] = ()
@@ -98,9 +99,11 @@ class Wheel:
         """
         if hands.sequence <= self._sequences.get(browser, -1):
             return None, "late"
+        if browser not in self._sequences and hands.sequence > 1:  # its page had another connection, perhaps hands on
+            self._must_lift[browser] = LOST
         self._sequences[browser] = hands.sequence
         if self.driver is not None and now_ms - self._heard_ms > WHEEL_MS:
-            self.driver = None
+            self._must_lift[self.driver], self.driver = LOST, None
         if not hands.busy:
             self._must_lift.pop(browser, None)
             if self.driver != browser:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from robolearn.errors import SpecError
-from robolearn.web.driving import MOST_AGE_MS, WHEEL_MS, Hands, Wheel, parse
+from robolearn.web.driving import LOST, MOST_AGE_MS, WHEEL_MS, Hands, Wheel, parse
 
 PUSH = {"axes": [0.0, -1.0], "held": [5]}
 
@@ -33,11 +33,24 @@ def test_a_browser_that_falls_silent_or_leaves_loses_the_wheel() -> None:
     wheel = Wheel()
     wheel.turn(1, hands(1), 0.0)
     assert wheel.turn(2, hands(1, WHEEL_MS + 1), WHEEL_MS + 1)[1] == ""
+    assert wheel.turn(1, hands(2, WHEEL_MS + 2), WHEEL_MS + 2)[0] is None
     gone = wheel.leave(2)
     assert gone is not None
     assert not gone.busy
     assert wheel.leave(1) is None
     assert wheel.driver is None
+
+
+def test_hands_that_were_on_when_the_connection_was_lost_must_be_lifted() -> None:
+    wheel = Wheel()
+    wheel.turn(1, hands(1), 0.0)
+    assert wheel.turn(1, hands(2, WHEEL_MS + 1), WHEEL_MS + 1) == (None, LOST)  # it was not heard of meanwhile
+    wheel.leave(1)
+    assert wheel.turn(2, hands(3, 600.0), 600.0) == (None, LOST)  # the same page, by another connection
+    assert wheel.turn(2, hands(4, 610.0), 610.0) == (None, LOST)
+    wheel.turn(2, hands(5, 620.0, held=[]), 620.0)
+    assert wheel.turn(2, hands(6, 630.0), 630.0) == (hands(6, 630.0), "")
+    assert wheel.turn(3, hands(1, 630.0, held=[]), 630.0)[1] == ""  # a page that was just opened
 
 
 def test_who_sees_the_past_lets_go_and_must_lift_the_hands() -> None:
@@ -65,6 +78,7 @@ def test_nothing_goes_on_while_the_robot_is_stopped_nor_at_once_after() -> None:
 
 def test_old_messages_count_for_nothing() -> None:
     wheel = Wheel()
+    wheel.turn(1, hands(4, held=[]), 0.0)
     wheel.turn(1, hands(5), 0.0)
     assert wheel.turn(1, hands(5), 1.0) == (None, "late")
     assert wheel.turn(1, hands(4, held=[]), 1.0) == (None, "late")

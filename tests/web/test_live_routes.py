@@ -136,8 +136,13 @@ def test_a_browser_that_is_gone_has_let_go(open_socket: Callable[..., Any], sour
         wait(lambda: source.driven)
         assert source.driven[-1][1].held == (5,)
     wait(lambda: not source.driven[-1][1].busy)
-    with open_socket("state") as socket:  # and the wheel is free
-        push(socket, 1)
+    with open_socket("state") as socket:  # the wheel is free, for hands that were lifted
+        push(socket, 2)
+        while "lift your hands" not in next_state(socket)["changes"].get("driving", {}).get("refusal", ""):
+            pass
+        assert not source.driven[-1][1].busy
+        push(socket, 3, held=[], axes=[])
+        push(socket, 4)
         wait(lambda: source.driven[-1][1].busy)
 
 
