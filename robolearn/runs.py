@@ -65,15 +65,21 @@ def read_config(path: Path) -> dict[str, Any]:
         return {}
     try:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))  # which reads JSON, too
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise RobolearnError(f"{file} cannot be read: {str(error).splitlines()[0]}") from error
     return config if isinstance(config, dict) else {}
 
 
 def read_metrics(path: Path) -> Curves:
-    """Curves of a run's metrics.csv (step, wall_s, names); empty and unfinished cells are skipped."""
+    """Curves of a run's metrics.csv (step, wall_s, names); empty and unfinished cells are skipped.
+
+    Raises RobolearnError when the file is damaged.
+    """
     stat = path.stat()
-    return _read_metrics(path, stat.st_mtime_ns, stat.st_size)
+    try:
+        return _read_metrics(path, stat.st_mtime_ns, stat.st_size)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise RobolearnError(f"{path} cannot be read: {error}") from error
 
 
 @lru_cache(32)
@@ -144,6 +150,8 @@ def training_success(path: Path) -> dict[str, Any]:
     if not isinstance(episodes, int) or episodes < 1 or not (path / METRICS_FILE).exists():
         return {}
     step, value = read_metrics(path / METRICS_FILE).get("success_rate", (np.zeros(0), np.zeros(0)))
+    known = (value >= 0) & (value <= 1)  # not NaN, which an evaluation that broke off may have left
+    step, value = step[known], value[known]
     if not len(step):
         return {}
     bounds = [wilson_interval(round(rate * episodes), episodes) for rate in value]
@@ -176,6 +184,6 @@ def _json(file: Path) -> dict[str, Any]:
         if file.stat().st_size > LARGEST_JSON:
             return {}
         answer = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return answer if isinstance(answer, dict) else {}

@@ -68,15 +68,15 @@ def _run(root: Path, name: str) -> Path:
 
 
 def _summary(root: Path, path: Path) -> dict[str, Any]:
-    """What a list tells of a run; a config that cannot be read is told, and hides no other run."""
-    problem, config, last = "", {}, {}
+    """What a list tells of a run; a file that cannot be read is told, and hides no other run."""
+    problem, config, last, done = "", {}, {}, []
     try:
         config = runs.read_config(path)
         if (path / runs.METRICS_FILE).exists():
             last = runs.last_row(path / runs.METRICS_FILE)
+        done = runs.evaluations(path)
     except (RobolearnError, OSError) as error:
         problem = str(error)
-    done = [] if problem else runs.evaluations(path)
     return {
         "name": path.relative_to(root).as_posix(),
         "problem": problem,

@@ -254,6 +254,29 @@ def test_runs_are_listed_compared_and_their_pages_confined(browser: Browser, tmp
     json.dumps(curves, allow_nan=False)
 
 
+def test_a_damaged_run_is_told_and_hides_no_other(browser: Browser, tmp_path: Path) -> None:
+    settings, whole = b"evaluation_episodes: 10\n", b"step,wall_s,success_rate\n1,1,0.5\n"
+    damaged = {
+        "broke_off": {"config.yaml": settings, "metrics.csv": whole + b"2,2,nan\n3,3,inf\n4,4,7\n"},
+        "binary": {"config.yaml": settings, "metrics.csv": whole + b"\xff\xfe\n"},
+        "deep": {"config.yaml": b"[" * 1000, "metrics.csv": whole},
+        "deeper": {"evaluation.json": b"[" * 100_000, "metrics.csv": whole},
+    }
+    for name, files in damaged.items():
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        for file, content in files.items():
+            (tmp_path / "runs" / name / file).write_bytes(content)
+    listed = {run["name"]: run for run in browser.get("runs")}
+    assert {name: "cannot be read" in run["problem"] for name, run in listed.items()} == {
+        "broke_off": False,
+        "binary": True,
+        "deep": True,
+        "deeper": False,
+    }
+    assert listed["broke_off"]["evaluation"]["success_rate"] == 0.5
+    assert "cannot be read" in browser.get("runs/curves", 400, run="binary")["error"]
+
+
 def test_the_page_beside_a_run_shows_it_while_it_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(web, "say", said.append)
