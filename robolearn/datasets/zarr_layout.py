@@ -181,7 +181,7 @@ def read_root(source: Path | Files, known: Root | None = None) -> Root:
         raise DatasetError(f"{path} is not a dataset: it has no zarr.json; {ADVICE}") from error
     except OSError as error:
         raise DatasetError(f"{file} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DatasetError(f"{file} is damaged: it is not JSON ({error})") from error
     attributes = data.get("attributes") if isinstance(data, dict) else None
     if not isinstance(attributes, dict) or attributes.get("format") != FORMAT:
@@ -281,7 +281,7 @@ def read_array(files: Files, layout: ArrayLayout) -> tuple[ArrayLayout, int]:
                 )
     except OSError as error:
         raise DatasetError(f"{file}: field {layout.name} cannot be read: {error.strerror or error}") from error
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
         raise DatasetError(f"{file}: field {layout.name}: the array's metadata is damaged ({error!r})") from error
     if found.chunk_rows < 1 or found.shard_rows % found.chunk_rows:
         raise DatasetError(

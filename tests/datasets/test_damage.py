@@ -68,12 +68,15 @@ def test_what_is_no_dataset(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "zarr.json").write_text("{ not json")
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "zarr.json").write_text("[" * 100_000)
     alien = zarr.create_group(tmp_path / "alien")
     alien.create_array("action", shape=(3,), dtype="float32")
     for name, says in {
         "empty": "not a dataset",
         "file": "not a dataset",
         "text": "not JSON",
+        "deep": "not JSON",
         "alien": "no robolearn",
     }.items():
         with pytest.raises(DatasetError, match=says) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import struct
 import threading
@@ -65,12 +66,15 @@ def test_datasets_are_listed_searched_and_looked_into(browser: Browser, path: Pa
     broken = path.with_name("broken.zarr")
     broken.mkdir()
     (broken / "zarr.json").write_bytes((path / "zarr.json").read_bytes()[:500])
+    deep = path.with_name("deep.zarr")
+    shutil.copytree(path, deep)
+    (deep / "action" / "zarr.json").write_text("[" * 100_000)
     (path.with_name("foreign.zarr")).mkdir()
     (path.with_name("foreign.zarr") / "zarr.json").write_text('{"zarr_format": 3}')
     listed = browser.get("datasets")
-    assert [one["name"] for one in listed] == ["broken.zarr", "push.zarr"]
-    assert "damaged" in listed[0]["problem"]
-    assert (listed[1]["episodes"], listed[1]["steps"], listed[1]["successes"]) == (3, 48, 3)
+    assert [one["name"] for one in listed] == ["broken.zarr", "deep.zarr", "push.zarr"]
+    assert all("damaged" in one["problem"] for one in listed[:2])
+    assert (listed[2]["episodes"], listed[2]["steps"], listed[2]["successes"]) == (3, 48, 3)
     name, made = "push.zarr", ids(path)
     found = browser.get("datasets/episodes", dataset=name, min_steps=4, first=1, count=1)
     assert (found["found"], found["found_steps"], found["episodes"]) == (made[1:], 45, 3)
