@@ -23,6 +23,7 @@ TOKEN_VARIABLE = "ROBOLEARN_POLICY_TOKEN"
 TIMEOUT_S = 1.0  # for an answer; a robot that waits for one holds anyway
 LOADING_S = 30.0  # for the server to load the policy of a new client
 MAX_ACTIONS = 4096  # of a chunk
+FASTEST_HZ = 1e6
 
 
 def open_policy(place: str, device: str = "cpu") -> Policy:
@@ -100,7 +101,10 @@ class RemotePolicy:
                 raise self._broken(f"refuses: {welcome.get('reason', str)}")
             if welcome.kind != "welcome":
                 raise self._broken(f"said {welcome.kind!r}, wanted 'welcome'")
-            return welcome.get("policy", str), InterfaceSpec.from_json(welcome.get("spec", dict))
+            spec = InterfaceSpec.from_json(welcome.get("spec", dict))
+            if not 0 < spec.control_hz <= FASTEST_HZ or len(spec.action.shape) != 1:
+                raise ValueError(f"actions of shape {spec.action.shape} at {spec.control_hz} Hz")
+            return welcome.get("policy", str), spec
         except OSError as error:
             raise self._broken(f"not reached ({error}); start one with: robolearn serve CHECKPOINT") from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -189,6 +189,13 @@ def test_a_server_that_comes_back_with_another_policy_is_refused(serve: Serve, r
         policy.act(SEEN, 3)
 
 
+@pytest.mark.parametrize("rate_hz", [0.0, -20.0, float("nan"), float("inf")])
+def test_a_policy_of_no_rate_is_refused(serve: Serve, remote: Remote, rate_hz: float) -> None:
+    spec = InterfaceSpec(SPEC.observation, SPEC.action, rate_hz)
+    with pytest.raises(ServingError, match="its spec cannot be read"):
+        remote(serve(lambda: Mirror(spec)).address)
+
+
 @pytest.mark.parametrize("port", [-1, 99_999])
 def test_a_port_that_is_none_is_refused(serve: Serve, port: int) -> None:
     with pytest.raises(ServingError, match="expected 0 to 65535"):
