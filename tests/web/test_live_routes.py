@@ -14,8 +14,9 @@ from unittest import mock
 import cv2
 import numpy as np
 import pytest
-from browsing import Serve
+from browsing import Serve, Visit
 from numpy.typing import NDArray
+from playwright.sync_api import expect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -238,6 +239,18 @@ def test_requests_are_answered_or_refused_in_one_line(serve: Serve, source: Sour
     for thread in threads:
         thread.join()
     assert source.stops == 4
+
+
+def test_a_page_that_hears_nothing_says_so_until_it_hears_again(serve: Serve, visit: Visit, source: Source) -> None:
+    page = visit(serve(source))
+    status = page.get_by_role("status").first
+    expect(status).to_have_text("Moving", timeout=PATIENCE_S * 1e3)
+    silent, state = threading.Event(), source.state
+    source.state = lambda: (silent.wait(PATIENCE_S), state())[1]  # type: ignore[method-assign]
+    expect(status).to_have_text("No connection", timeout=PATIENCE_S * 1e3)  # though the link is not closed
+    source.state = state  # type: ignore[method-assign]
+    silent.set()
+    expect(status).to_have_text("Moving", timeout=PATIENCE_S * 1e3)
 
 
 def test_strangers_get_no_socket(serve: Serve, source: Source) -> None:

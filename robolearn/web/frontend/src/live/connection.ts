@@ -68,7 +68,11 @@ const MOST_ROWS = 900;
 const RETRY_MS = 700;
 const ECHO_MS = 1000;
 const CONFIRM_MS = 1500;
+const SILENT_MS = 2000; // the server says something twenty times a second
 let socket: WebSocket | null = null;
+let heard = 0;
+let watch = 0;
+let echo = 0;
 let last = -1;
 /** The server's stamp of the newest state, which commands carry. */
 export let seen = 0;
@@ -87,14 +91,26 @@ export async function connect(): Promise<void> {
   }
   if (!hasGraph.value || socket) return;
   socket = new WebSocket(socketUrl("live/state"));
-  const echo = setInterval(() => send({ echo: performance.now() }), ECHO_MS);
-  socket.onmessage = (event) => take(JSON.parse(event.data as string) as Message | Echo);
-  socket.onclose = () => {
-    socket = null;
-    clearInterval(echo);
-    connected.value = false;
-    setTimeout(connect, RETRY_MS);
+  heard = performance.now();
+  echo = window.setInterval(() => send({ echo: performance.now() }), ECHO_MS);
+  watch = window.setInterval(() => performance.now() - heard > SILENT_MS && lose(), SILENT_MS / 4);
+  socket.onmessage = (event) => {
+    heard = performance.now();
+    take(JSON.parse(event.data as string) as Message | Echo);
   };
+  socket.onclose = lose;
+}
+
+/** Of a link that is dead a browser learns after minutes: who is silent for two seconds is gone, and no state stays on the screen. */
+function lose(): void {
+  if (!socket) return;
+  socket.onmessage = socket.onclose = null;
+  socket.close();
+  socket = null;
+  clearInterval(echo);
+  clearInterval(watch);
+  connected.value = false;
+  setTimeout(connect, RETRY_MS);
 }
 
 function take(message: Message | Echo): void {

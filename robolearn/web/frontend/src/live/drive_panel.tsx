@@ -1,7 +1,7 @@
 // The controls of a person who drives: two touched sticks and a gripper, keys, a gamepad, a phone's pose.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { CLOSE, CLUTCH, driving, gamepadName, hold, keysDrive, OPEN } from "./drive";
-import { state } from "./connection";
+import { state, stop } from "./connection";
 import { hasPose, startPose } from "./xr";
 
 const RADIUS = 58; // pixels of full deflection
@@ -145,6 +145,9 @@ function Pose() {
       <button onClick={start}>Move by this phone</button>
       {problem && <span class="problem" role="alert">{problem}</span>}
       <div ref={overlay} class="overlay" hidden={!session}>
+        <button class="stop" onClick={stop}>
+          Stop
+        </button>
         <p>Hold a finger on the screen and move the phone: the tool follows.</p>
         <button onClick={() => (open.current = !open.current)}>Open or close</button>
         <button onClick={() => session?.end()}>Leave</button>

@@ -16,10 +16,14 @@ export async function startPose(overlay: HTMLElement, grip: () => number, onEnd:
   if (!gl) throw new Error("this browser has no WebGL, which WebXR needs");
   await session.updateRenderState({ baseLayer: new XRWebGLLayer(session, gl) });
   const space = await session.requestReferenceSpace("local");
+  // A touch of a button of the overlay takes no hold of the tool.
+  const onSelect = (event: Event) => (event.target as HTMLElement).closest("button") && event.preventDefault();
+  overlay.addEventListener("beforexrselect", onSelect);
   let engaged = false;
   session.addEventListener("selectstart", () => (engaged = true));
   session.addEventListener("selectend", () => (engaged = false));
   session.addEventListener("end", () => {
+    overlay.removeEventListener("beforexrselect", onSelect);
     holdPose(null);
     onEnd();
   });
