@@ -19,6 +19,7 @@ from robolearn.errors import DatasetError, SpecError
 from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.finetune.data import add_recorded, decision_steps, held, read_recorded
 from robolearn.recipes.finetune.judges import TrueJudge
+from robolearn.recipes.finetune.recipe import begin, old_data
 from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.specs import POSE_SPEC, InterfaceSpec
 
@@ -72,6 +73,21 @@ def test_a_policy_of_pictures_sees_those_of_its_decisions_and_where_the_tool_is(
     np.testing.assert_array_equal(seen["observation.state"], full[:, : space.own_entries])
     with pytest.raises(DatasetError, match=r"lacks image_side; practice wants .* the pictures that are to be seen"):
         read_recorded([tmp_path / "d.zarr"], replace(config, cameras="side").space())
+
+
+def test_who_is_held_to_old_data_is_held_to_what_succeeded_at_its_own_task(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{task}.zarr" for task in ("push-v1", "push_back-v1")]
+    for path in paths:
+        collect_episodes(CollectConfig(path.stem, image_size=0), path, 1, seed=0)
+    config = FinetuneConfig("push-v1", pretrained_by="nothing", reward="true")
+    begin(config, paths[1:], paths[:1], tmp_path / "run")
+    held_to = old_data(replace(config, rlpd=replace(config.rlpd, cloning_weight=1.0)), tmp_path / "run")
+    every = old_data(config, tmp_path / "run")
+    decisions = [len(decision_steps(ZarrStore.open(path).episodes[0].length)) - 1 for path in paths]
+    assert 0 < len(held_to) <= decisions[0] < len(every) <= 2 * sum(decisions)
+    state = held_to.state_dict()
+    assert (state["observation.task"][: len(held_to) + 1] == [1, 0]).all()
+    assert state["reward"][state["acted"]].tolist() == [-1.0] * (len(held_to) - 1) + [0.0]
 
 
 @pytest.mark.parametrize(

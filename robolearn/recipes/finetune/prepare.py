@@ -20,7 +20,7 @@ from robolearn.networks.model_directory import config_from_json, read_model_conf
 from robolearn.recipes.demonstrations import buffer_statistics
 from robolearn.recipes.finetune.data import SURE_FRAMES, Recorded, add_recorded, labelled_frames, read_recorded
 from robolearn.recipes.finetune.image_judge import open_image_judge, prepare_image_judge, score_old
-from robolearn.recipes.finetune.judges import ErringJudge, Judge, LearnedJudge, TrueJudge, lost_reward
+from robolearn.recipes.finetune.judges import STEP_REWARD, ErringJudge, Judge, LearnedJudge, TrueJudge, lost_reward
 from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.recipes.run import RESUME_FILE, Run, read_run_config, read_state
 from robolearn.recipes.training_data import tensors
@@ -124,8 +124,10 @@ def offline_buffer(config: FinetuneConfig, run: Path, episodes: Sequence[Recorde
 
 
 def demonstrated(config: FinetuneConfig, run: Path) -> ReplayBuffer:
-    """The old data of RLIF: the demonstrations, at the task that they were made for, and no reward. Of the rest nobody
-    has said what was wrong with it."""
+    """The demonstrations that succeeded, at the task that they were made for: the old data of RLIF, without a reward,
+    for of the rest nobody has said what was wrong with it; and of who is held to the old data (`cloning_weight`), for
+    an attempt at one task is no example of the other."""
+    step_reward = 0.0 if config.rewards == "intervention" else STEP_REWARD
     space, judge = config.space(), make_judge(config, run, erring=False)
     demos = [Path(path) for path in read_run_config(run)["demos"]]
     episodes = recorded(config, [], demos)
@@ -134,7 +136,7 @@ def demonstrated(config: FinetuneConfig, run: Path) -> ReplayBuffer:
     slots = HUMAN_STEPS + sum(len(episode.states) + 2 for episode in episodes)
     buffer = ReplayBuffer(space.interface, buffer_config(config, slots))
     for episode in episodes:
-        add_recorded(buffer, episode, space, episode.task, judge, config, step_reward=0.0)
+        add_recorded(buffer, episode, space, episode.task, judge, config, step_reward)
     return buffer
 
 

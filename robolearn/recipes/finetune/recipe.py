@@ -110,7 +110,7 @@ def old_data(config: FinetuneConfig, run: Path) -> Any:
     """The buffer of old data of a prepared run, where it is used online."""
     if config.online != "symmetric":
         return None
-    if config.rewards == "intervention":
+    if config.rewards == "intervention" or (config.algorithm == "rlpd" and config.rlpd.cloning_weight):
         return demonstrated(config, run)
     return offline_buffer(config, run, old_episodes(config, run))
 
