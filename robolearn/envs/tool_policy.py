@@ -24,7 +24,7 @@ from robolearn.tasks import make_task
 from robolearn.types import ActionChunk, Observation
 
 TOOL = "tool:"
-AHEAD_M = 0.08  # that a command may be from where the arm is, or the arm has been moved or held meanwhile
+AHEAD_M = 0.05  # that a command may be from where the arm is, or the arm has been moved or held meanwhile
 
 
 class ToolPolicy:
