@@ -209,10 +209,10 @@ def _say_if_empty(found: Sized) -> None:
 def _fields(text: str) -> dict[str, Any]:
     try:
         fields = yaml.safe_load(text) or {}
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
-        raise RobolearnError(f"{text!r} is not of the form {{field: value, ...}}")
+        raise RobolearnError(f"{text[:80]!r} is not of the form {{field: value, ...}}")
     return fields
 
 

@@ -10,11 +10,61 @@ from typing import Any
 
 import yaml
 
+from robolearn.errors import RobolearnError
+
 WILDCARD_NODE, WILDCARD_ANY = "/*", "/**"
+SCALARS = (bool, int, float, str)
+INTEGER_LIMITS = (-(2**63), 2**63 - 1)
 
 
-class ArgumentError(ValueError):
+class ArgumentError(RobolearnError):
     """A ROS argument that cannot be understood, in one line."""
+
+
+# what is no text when it stands without quotes in a parameter, as rcl_yaml_param_parser has it and not YAML 1.1:
+# `1e-3` is a number, `y` a boolean; `1:30`, `1_000` and `2024-01-01` are texts
+PLAIN_SCALARS = {
+    "tag:yaml.org,2002:bool": re.compile(
+        r"(?:[yY]|yes|Yes|YES|[nN]|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)\Z"
+    ),
+    "tag:yaml.org,2002:null": re.compile(r"(?:~|null|Null|NULL|)\Z"),
+    "tag:yaml.org,2002:int": re.compile(r"[-+]?(?:0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)\Z"),
+    "tag:yaml.org,2002:float": re.compile(
+        r"[-+]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF))\Z|\.(?:nan|NaN|NAN)\Z"
+    ),
+}
+
+
+class _ParameterLoader(yaml.SafeLoader):
+    """YAML with the plain scalars of ROS 2, and every key a text."""
+
+    bool_values = yaml.SafeLoader.bool_values | {"y": True, "n": False}
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  an attribute of PyYAML's
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                key.tag = "tag:yaml.org,2002:str"
+        return super().construct_mapping(node, deep)
+
+
+for _tag, _pattern in PLAIN_SCALARS.items():
+    _ParameterLoader.add_implicit_resolver(_tag, _pattern, None)
+
+
+def value_fault(value: Any) -> str | None:
+    """Why a value of YAML is no value of a parameter, or None."""
+    items = value if isinstance(value, list) else [value]
+    kinds = {type(item) for item in items}
+    if not kinds <= set(SCALARS):
+        return f"is {value!r}; wanted a boolean, number, text or a list of one of these"
+    if len(kinds) > 1:
+        names = " and ".join(sorted(kind.__name__ for kind in kinds))
+        return f"is a list that mixes {names}; its values must be of one type"
+    low, high = INTEGER_LIMITS
+    if kinds == {int} and not all(low <= item <= high for item in items):
+        return f"is {value!r}; wanted integers of 64 bits"
+    return None
 
 
 @dataclass(frozen=True)
@@ -125,22 +175,40 @@ def _parameter(rule: str) -> tuple[str, str, Any]:
     node, _, name = target.rpartition(":")
     if not found or not name:
         raise ArgumentError(f"parameter {rule!r} is not of the form name:=value")
+    value = _load(text, f"parameter {name!r} has the value {text!r}, which")
+    return (node or WILDCARD_ANY, name, _checked(name, value))
+
+
+def _load(text: str, what: str) -> Any:
     try:
-        return (node or WILDCARD_ANY, name, yaml.safe_load(text))
-    except yaml.YAMLError:
-        raise ArgumentError(f"parameter {name!r} has the value {text!r}, which is not YAML") from None
+        return yaml.load(text, _ParameterLoader)
+    except yaml.YAMLError as error:
+        raise ArgumentError(f"{what} is not YAML: {str(error).splitlines()[0]}") from None
+    except RecursionError:
+        raise ArgumentError(f"{what} is not YAML: it is nested too deeply") from None
+
+
+def _checked(name: str, value: Any) -> Any:
+    fault = None if value is None else value_fault(value)
+    if fault:
+        raise ArgumentError(f"parameter {name!r} {fault}")
+    return value
 
 
 def _parameters_file(path: Path) -> list[tuple[str, str, Any]]:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ArgumentError(f"parameter file {path} cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise ArgumentError(f"parameter file {path} is not YAML: {str(error).splitlines()[0]}") from None
+    except UnicodeDecodeError:
+        raise ArgumentError(f"parameter file {path} is not a text in UTF-8") from None
+    tree = _load(text, f"parameter file {path}")
     found: list[tuple[str, str, Any]] = []
-    for node, body in _nodes_of(tree, "", path):
-        found.extend((node, key, value) for key, value in flatten(body))
+    try:
+        for node, body in _nodes_of(tree, "", path):
+            found.extend((node, key, _checked(key, value)) for key, value in flatten(body))
+    except RecursionError:  # an alias of what it stands in
+        raise ArgumentError(f"parameter file {path} is nested without end") from None
     # general patterns first, so that a rule for one node wins over a wildcard wherever it stands in the file
     return sorted(found, key=lambda entry: (WILDCARD_ANY not in entry[0], "*" not in entry[0]))
 
@@ -151,6 +219,9 @@ def _nodes_of(tree: Any, prefix: str, path: Path) -> list[tuple[str, dict[str, A
     found: list[tuple[str, dict[str, Any]]] = []
     for key, value in tree.items():
         if key == "ros__parameters":
+            if not isinstance(value, dict | None):
+                fault = f"has {value!r} as 'ros__parameters' of {prefix!r}"
+                raise ArgumentError(f"parameter file {path} {fault}, wanted name: value")
             found.append((prefix, value or {}))
         else:
             joined = f"{prefix.rstrip('/')}/{str(key).lstrip('/')}" if prefix else str(key)

@@ -186,8 +186,10 @@ def fill(message: Any, values: dict[str, Any]) -> None:
     fields = message.get_fields_and_field_types()
     for name, value in values.items():
         if name not in fields:
-            raise UnknownNameError("field", name, fields)
+            raise UnknownNameError("field", str(name), fields)
         current = getattr(message, name)
+        if isinstance(value, dict) and not hasattr(current, "get_fields_and_field_types"):
+            raise RobolearnError(f"field {name} is {value!r}, wanted {fields[name]}")
         try:
             if isinstance(value, dict):
                 fill(current, value)
@@ -211,7 +213,10 @@ def _subscribe(node: Any, topic: str, deliver: Any) -> Any:
     topic = topic if topic.startswith("/") else f"/{topic}"
     infos = node.get_publishers_info_by_topic(topic)
     if not infos:
-        raise unknown(node, "topic", topic, [name for name, _ in node.get_topic_names_and_types()])
+        known = [name for name, _ in node.get_topic_names_and_types()]
+        if topic in known:
+            raise RobolearnError(f"nobody publishes {topic}; is its node running?")
+        raise unknown(node, "topic", topic, known)
     reliable = all(info.qos_profile.reliability == ReliabilityPolicy.RELIABLE for info in infos)
     latched = all(info.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for info in infos)
     profile = QoSProfile(
@@ -281,10 +286,10 @@ def to_dict(message: Any) -> Any:
 def _call(node: Any, target: str, service: str, request: Any, kind: Any) -> Any:
     """Call one of a node's parameter services. Raises UnknownNameError or TransportError."""
     target = target if target.startswith("/") else f"/{target}"
-    client = node.create_client(kind, f"{target}/{service}")
     known = [f"{ns.rstrip('/')}/{name}" for name, ns in node.get_node_names_and_namespaces()]
     if target not in known:
         raise unknown(node, "node", target, [name for name in known if "/_" not in name])
+    client = node.create_client(kind, f"{target}/{service}")
     if not client.wait_for_service(timeout_sec=SERVICE_TIMEOUT_S):
         raise TransportError(f"node {target} has no parameter services")
     future = client.call_async(request)
@@ -320,8 +325,14 @@ def set_parameter(target: str, name: str, text: str) -> tuple[bool, str]:
     from rcl_interfaces.srv import SetParameters
     from rclpy.parameter import get_parameter_value
 
+    try:
+        value = get_parameter_value(text)
+    except (ValueError, AssertionError, RecursionError):  # an integer beyond 64 bits, or nested without end
+        raise RobolearnError(
+            f"{text[:80]!r} is no value of a parameter: a boolean, number, text or a list of one"
+        ) from None
     with observer() as node:
-        request = SetParameters.Request(parameters=[ParameterMessage(name=name, value=get_parameter_value(text))])
+        request = SetParameters.Request(parameters=[ParameterMessage(name=name, value=value)])
         (outcome,) = _call(node, target, "set_parameters", request, SetParameters).results
         return bool(outcome.successful), str(outcome.reason)
 

@@ -9,6 +9,7 @@ from robolearn.errors import RobolearnError, TransportError
 from robolearn.ros.introspect import SERVICE_TIMEOUT_S, class_of, fill, observer, to_dict, unknown
 
 FEEDBACK_TOPIC, FEEDBACK_TYPE = "/_action/feedback", "_FeedbackMessage"
+SERVER_CHECK_S = 0.5
 STATUS = {4: "succeeded", 5: "cancelled", 6: "aborted"}  # of action_msgs/msg/GoalStatus, when a goal is over
 
 
@@ -48,34 +49,38 @@ def send_goal(
             if not client.wait_for_server(timeout_sec=SERVICE_TIMEOUT_S):
                 raise TransportError(f"{action} is not reached within {SERVICE_TIMEOUT_S:g} s; is its node running?")
             sent = client.send_goal_async(message, lambda came: feedback(to_dict(came.feedback)))
-            return _pursue(node, action, sent)
+            return _pursue(node, client, action, sent)
         finally:
             client.destroy()
 
 
-def _pursue(node: Any, action: str, sent: Any) -> dict[str, Any]:
+def _pursue(node: Any, client: Any, action: str, sent: Any) -> dict[str, Any]:
     silent = f"{action} did not answer within {SERVICE_TIMEOUT_S:g} s"
     done: Any = None
     answer: Any = None
     try:
-        handle = _wait(node, sent, silent, SERVICE_TIMEOUT_S)
+        handle = _wait(node, client, sent, silent, SERVICE_TIMEOUT_S)
         done = handle.get_result_async() if handle.accepted else None
         if done:
-            answer = _wait(node, done, f"{action} is gone")
+            answer = _wait(node, client, done, f"{action} is gone; its node has ended, and the goal with it")
     except KeyboardInterrupt:
-        handle = _wait(node, sent, silent, SERVICE_TIMEOUT_S)
+        handle = _wait(node, client, sent, silent, SERVICE_TIMEOUT_S)
         if handle.accepted:
             done = done or handle.get_result_async()
             handle.cancel_goal_async()
-            answer = _wait(node, done, f"{action} was asked to cancel and did not", SERVICE_TIMEOUT_S)
+            answer = _wait(node, client, done, f"{action} was asked to cancel and did not", SERVICE_TIMEOUT_S)
     if not handle.accepted:
         return {"accepted": False, "status": "", "result": {}}
     status = STATUS.get(int(answer.status), str(answer.status))
     return {"accepted": True, "status": status, "result": to_dict(answer.result)}
 
 
-def _wait(node: Any, future: Any, problem: str, timeout_s: float | None = None) -> Any:
-    node.executor.spin_until_future_complete(future, timeout_sec=timeout_s)
-    if not future.done():
-        raise TransportError(problem) if node.context.ok() else RobolearnError("interrupted")
+def _wait(node: Any, client: Any, future: Any, problem: str, timeout_s: float | None = None) -> Any:
+    """The future's result; without a time limit, as long as the server is there. Raises TransportError."""
+    while not future.done():
+        node.executor.spin_until_future_complete(future, timeout_sec=timeout_s or SERVER_CHECK_S)
+        if not node.context.ok():
+            raise RobolearnError("interrupted")
+        if not future.done() and (timeout_s is not None or not client.server_is_ready()):
+            raise TransportError(problem)
     return future.result()

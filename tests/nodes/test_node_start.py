@@ -1,10 +1,29 @@
-"""A node that is asked to stop while it is still reading its modules ends without a word."""
+"""How a node begins: what it says of wrong arguments, and of a stop while it is still reading its modules."""
 
 from __future__ import annotations
 
 import signal
 import subprocess
 import sys
+
+import pytest
+
+import robolearn.ros  # isort: skip  supplies rclpy where ROS 2 is not installed
+
+import rclpy
+from robolearn_nodes.node import run
+
+assert robolearn.ros
+
+
+@pytest.mark.parametrize("rule", ["use_sim_time:=maybe", "rate:=[1, 2.0]", "rate:=[1"])
+def test_a_wrong_argument_is_one_line(
+    rule: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["node", "--ros-args", "-p", rule])
+    assert run(lambda: rclpy.create_node("wrong")) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert rule.partition(":=")[0] in line
 
 
 def test_ctrl_c_while_a_node_starts_is_no_traceback() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import socket
@@ -128,12 +129,58 @@ def test_malformed_samples_are_counted_and_dropped(node: Node, capfd: pytest.Cap
         (["--unknown", "x"], "unknown ROS argument"),
         (["--params-file", "/nowhere.yaml"], "cannot be read"),
         (["-p", "a:=[1"], "not YAML"),
+        (["-p", "a:=" + "[" * 3000], "nested too deeply"),
+        (["-p", "a:=[1, 2.0]"], "mixes float and int"),
+        (["-p", "a:={b: 1}"], "wanted a boolean, number, text"),
+        (["-p", "a:=9223372036854775808"], "64 bits"),
     ],
 )
 def test_bad_ros_arguments_are_one_line(arguments: list[str], text: str) -> None:
     with pytest.raises(ArgumentError, match=text) as caught:
         parse(["program", "--ros-args", *arguments])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"n: {ros__parameters: [1]}", "wanted name: value"),
+        (b"n: {ros__parameters: {a: [1, x]}}", "mixes int and str"),
+        (b"\xff\xfe", "UTF-8"),
+        (b"n: &n {m: *n}", "nested without end"),
+        (b"[" * 3000, "nested too deeply"),
+    ],
+)
+def test_a_bad_parameter_file_is_one_line(tmp_path: Path, content: bytes, text: str) -> None:
+    (tmp_path / "p.yaml").write_bytes(content)
+    with pytest.raises(ArgumentError, match=text) as caught:
+        parse(["--ros-args", "--params-file", str(tmp_path / "p.yaml")])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *[
+            ("1e-3", 1e-3),
+            ("1e3", 1000.0),
+            ("1.", 1.0),
+            (".5", 0.5),
+            ("-.inf", -math.inf),
+            ("[1e-3, 2.0]", [1e-3, 2.0]),
+        ],
+        *[("010", 8), ("0x10", 16), ("+3", 3), ("y", True), ("No", False), ("off", False)],
+        *[(t, t) for t in ("1:30", "1_000", "2024-01-01", "12:30:00", "yEs", "0o7", "/a/b")],
+        *[("'1e3'", "1e3"), ('"y"', "y"), ("", None)],
+    ],
+)
+def test_parameter_values_are_read_as_ros_reads_them(tmp_path: Path, text: str, value: object) -> None:
+    """The rules of rcl_yaml_param_parser, on the command line and in a file; keys are texts."""
+    (tmp_path / "p.yaml").write_text(f"n:\n  ros__parameters: {{y: {text}}}\n")
+    for given in (["-p", f"y:={text}"], ["--params-file", str(tmp_path / "p.yaml")]):
+        found = parse(["--ros-args", *given]).overrides_for("/", "n")
+        assert found == {"y": value}
+        assert type(found["y"]) is type(value)
 
 
 def test_a_sourced_ros_wins(tmp_path: Path) -> None:

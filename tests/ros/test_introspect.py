@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from robolearn.errors import RobolearnError, UnknownNameError
+from robolearn.errors import RobolearnError, TransportError, UnknownNameError
 from robolearn.recipes.graph import free_domain_id
 from robolearn.ros import introspect, introspect_actions
 
@@ -20,6 +20,7 @@ TALKER = """
     node.declare_parameter("gain", 1.5)
     publisher = node.create_publisher(JointState, "joints", 10)
     node.create_timer(0.02, lambda: publisher.publish(JointState(name=["a"], position=[0.5])))
+    node.create_subscription(JointState, "heard", lambda message: None, 10)
     print("up", flush=True)
     rclpy.spin(node)
 """
@@ -65,8 +66,11 @@ def test_parameters(talker: None) -> None:
     assert "gain" in reason
     with pytest.raises(UnknownNameError, match="gain"):
         introspect.get_parameter("/talker", "gaim")
-    with pytest.raises(UnknownNameError, match="/talker"):
-        introspect.parameters("/taker")
+    for name in ("/taker", "/talker two"):
+        with pytest.raises(UnknownNameError, match="/talker"):
+            introspect.parameters(name)
+    with pytest.raises(RobolearnError, match="is no value of a parameter"):
+        introspect.set_parameter("/talker", "gain", "9" * 20)
 
 
 def test_details_and_calls(talker: None) -> None:
@@ -85,6 +89,12 @@ def test_details_and_calls(talker: None) -> None:
     assert introspect.get_parameter("/talker", "gain") == 4.0
     with pytest.raises(UnknownNameError, match="did you mean name"):
         introspect.call_service("/talker/set_parameters", {"parameters": [{"nam": "gain"}]})
+    with pytest.raises(UnknownNameError, match="unknown field '1'"):
+        introspect.call_service("/talker/get_parameters", {1: 2})  # type: ignore[dict-item]
+    with pytest.raises(RobolearnError, match=r"field names is \{'a': 1\}, wanted sequence<string>"):
+        introspect.call_service("/talker/get_parameters", {"names": {"a": 1}})
+    with pytest.raises(RobolearnError, match="nobody publishes /heard"):
+        introspect.rate("heard", seconds=0.1)
     with pytest.raises(RobolearnError, match="names"):
         introspect.call_service("/talker/get_parameters", {"names": 3})
     with pytest.raises(UnknownNameError, match="/talker"):
@@ -145,3 +155,6 @@ def test_actions(other_process: Callable[..., subprocess.Popen[str]]) -> None:
         introspect_actions.send_goal("/cont", {})
     with pytest.raises(UnknownNameError, match="order"):
         introspect_actions.send_goal("/count", {"ordr": 1})
+
+    with pytest.raises(TransportError, match="/count is gone"):  # and not a wait for ever
+        introspect_actions.send_goal("count", {"order": 10_000}, lambda _: process.kill())

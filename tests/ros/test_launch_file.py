@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robolearn.errors import LaunchError
+from robolearn.ros.arguments import parse
 from robolearn.ros.launch import (
     LaunchArgument,
     LaunchDescription,
@@ -23,6 +24,7 @@ from robolearn.ros.launch import (
     describe_arguments,
     load,
 )
+from robolearn.ros.launch.parameters import to_yaml
 
 FILES = Path(__file__).with_name("launch_files")
 ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
@@ -368,3 +370,14 @@ def test_the_example_of_the_documentation(workspace: dict[str, str], tmp_path: P
     twin, recorder = load(path, {"record": "true"}, workspace).processes
     assert twin.required
     assert recorder.respawn_delay_s == 1.0
+
+
+@pytest.mark.parametrize("text", ["1e3", "12e4567", "y", "N", "010", "1:30", "2024-01-01", "null", "", "1.5", "a: b"])
+@given(other=st.text() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.booleans())
+@settings(max_examples=10, deadline=None)
+def test_values_reach_the_node_as_they_are(text: str, other: object) -> None:
+    """What `-p name:=value` carries is read again by the rules of ROS 2, which are not those of YAML 1.1."""
+    for value in (text, other):
+        found = parse(["--ros-args", "-p", f"a:={to_yaml(value)}"]).overrides_for("/", "n")["a"]
+        assert found == value
+        assert type(found) is type(value)

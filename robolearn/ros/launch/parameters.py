@@ -8,10 +8,10 @@ from typing import Any
 import yaml
 
 from robolearn.errors import LaunchError, UnknownNameError
+from robolearn.ros.arguments import PLAIN_SCALARS, SCALARS, value_fault
 from robolearn.ros.launch.entities import Entity
 from robolearn.ros.launch.substitutions import Scope, Template, expand, to_bool
 
-SCALARS = (bool, int, float, str)
 _TYPES: dict[str, tuple[type | None, bool]] = {
     **{kind.__name__: (kind, False) for kind in SCALARS},
     **{f"list_of_{kind.__name__}": (kind, True) for kind in SCALARS},
@@ -46,11 +46,19 @@ def from_yaml(name: str, text: str) -> Any:
 _LINE_BREAKS = frozenset("\x85\u2028\u2029")  # of YAML, besides those of ASCII
 
 
+class _Dumper(yaml.SafeDumper):
+    """Puts into quotes what ROS 2 would not read as a text, too."""
+
+
+for _tag, _pattern in PLAIN_SCALARS.items():
+    _Dumper.add_implicit_resolver(_tag, _pattern, None)
+
+
 def to_yaml(value: Any) -> str:
     """One line of YAML for `-p name:=value`, as `ros2 launch` writes it into parameter files."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True)
+    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=math.inf, allow_unicode=True)
     if not _LINE_BREAKS.isdisjoint(text):  # a reader folds them into spaces
-        text = yaml.safe_dump(value, default_flow_style=True, width=math.inf)
+        text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=math.inf)
     return text.removesuffix("\n").removesuffix("\n...")
 
 
@@ -93,11 +101,7 @@ def _convert(name: str, text: str, kind: type | None) -> Any:
 
 
 def _allowed(name: str, value: Any) -> Any:
-    items = value if isinstance(value, list) else [value]
-    kinds = {type(item) for item in items}
-    if not kinds <= set(SCALARS):
-        raise LaunchError(f"parameter {name!r} is {value!r}; wanted a boolean, number, text or a list of one of these")
-    if len(kinds) > 1:
-        names = " and ".join(sorted(kind.__name__ for kind in kinds))
-        raise LaunchError(f"the list of parameter {name!r} mixes {names}; its values must be of one type")
+    fault = value_fault(value)
+    if fault:
+        raise LaunchError(f"parameter {name!r} {fault}")
     return value

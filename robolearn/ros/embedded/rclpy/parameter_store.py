@@ -87,7 +87,7 @@ class ParameterStore:
 
     @staticmethod
     def _typed_override(override: Parameter, descriptor: Any) -> Parameter:
-        """The override, an empty list or a whole number made to fit the declared type. Raises if it does not fit."""
+        """The override, an empty list made to fit the declared type. Raises if it does not fit."""
         wanted = Parameter.Type(descriptor.type)
         if descriptor.dynamic_typing or wanted in (Parameter.Type.NOT_SET, override.type_):
             return override

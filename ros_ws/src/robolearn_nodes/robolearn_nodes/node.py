@@ -12,6 +12,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy._rclpy_pybind11 import RCLError
+from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 
@@ -125,6 +126,9 @@ def run(make_node: Callable[[], Node], work: Callable[[Any], None] = rclpy.spin)
     except RobolearnError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return error.exit_code
+    except ParameterException as error:  # what rclpy declares by itself, such as use_sim_time
+        sys.stderr.write(f"{error}\n")
+        return SpecError.exit_code
     except RCLError:  # what a callback or the executor was at when the signal took its context away
         if rclpy.ok():
             raise
