@@ -12,6 +12,7 @@ from example_interfaces.action import Fibonacci
 from rclpy.action import ActionClient, ActionServer, CancelResponse, GoalResponse
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
+from rclpy.task import Future
 
 SpinUntil = Callable[..., bool]
 
@@ -99,3 +100,42 @@ def test_cancel(node: Node, response: CancelResponse) -> None:
     server.destroy()
     client.destroy()
     executor.shutdown()
+
+
+def test_callbacks_that_are_coroutines_and_a_server_that_goes(node: Node, spin_until: SpinUntil) -> None:
+    """Goals and cancellations may be judged by coroutines; a negative result timeout keeps results for ever."""
+    gate = Future()
+
+    async def accept(_: Any) -> GoalResponse:
+        return GoalResponse.ACCEPT
+
+    async def finish_first(handle: Any) -> CancelResponse:
+        handle.succeed(Fibonacci.Result(sequence=[7]))
+        return CancelResponse.ACCEPT
+
+    async def wait(handle: Any) -> Fibonacci.Result:
+        await gate
+        return Fibonacci.Result()
+
+    server = ActionServer(
+        node, Fibonacci, "slow", wait, goal_callback=accept, cancel_callback=finish_first, result_timeout=-1
+    )
+    client = ActionClient(node, Fibonacci, "slow")
+    assert client.wait_for_server(timeout_sec=5.0)
+
+    def answer(future: Any) -> Any:
+        assert spin_until(future.done, node)
+        return future.result()
+
+    first = answer(client.send_goal_async(Fibonacci.Goal()))
+    assert first.accepted
+    cancelled = answer(first.cancel_goal_async())
+    assert (cancelled.return_code, len(cancelled.goals_canceling)) == (cancelled.ERROR_GOAL_TERMINATED, 0)
+    second = answer(client.send_goal_async(Fibonacci.Goal()))
+    assert list(answer(first.get_result_async()).result.sequence) == [7]
+    never = second.get_result_async()
+    spin_until(lambda: False, node, timeout_s=0.1)  # the question has come to the server
+    server.destroy()
+    gate.set_result(None)  # its answer has nowhere to go, and the node lives on
+    assert not spin_until(never.done, node, timeout_s=0.1)
+    client.destroy()

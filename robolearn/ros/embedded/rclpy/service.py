@@ -75,14 +75,18 @@ class Service:
         response = self.callback(request, self.srv_type.Response())
         if inspect.iscoroutine(response):
             return self._answer_when_done(response, request_id)
-        self.send_response(response, request_id)
+        self._send(response, request_id)
         return None
 
     async def _answer_later(self, request: Any, request_id: RequestId) -> None:
-        self.send_response(await self.callback(request, self.srv_type.Response()), request_id)
+        self._send(await self.callback(request, self.srv_type.Response()), request_id)
 
     async def _answer_when_done(self, coroutine: Any, request_id: RequestId) -> None:
-        self.send_response(await coroutine, request_id)
+        self._send(await coroutine, request_id)
+
+    def _send(self, response: Any, request_id: RequestId) -> None:
+        if self._end is not None:  # else it was destroyed while its callback ran, and who asked waits for another
+            self.send_response(response, request_id)
 
     def send_response(self, response: Any, header: RequestId) -> None:
         """Send the answer of one request. Raises TypeError if it is of another type."""

@@ -180,10 +180,10 @@ class ActionServer:
             raise TypeError("Failed to register goal execution callback: not callable")
         self._execute_callback = callback
 
-    def _on_goal(self, request: Any, response: Any) -> Any:
+    async def _on_goal(self, request: Any, response: Any) -> Any:
         self._forget_old()
         key = bytes(request.goal_id.uuid)
-        if key in self._goals or self._goal_callback(request.goal) is not GoalResponse.ACCEPT:
+        if key in self._goals or await _answer_of(self._goal_callback(request.goal)) is not GoalResponse.ACCEPT:
             return response
         info = message_class("action_msgs/msg/GoalInfo")(goal_id=request.goal_id)
         info.stamp = self._node.get_clock().now().to_msg()
@@ -194,7 +194,7 @@ class ActionServer:
         self._node.executor.create_task(self._handle_accepted_callback, handle)  # after the answer has been sent
         return response
 
-    def _on_cancel(self, request: Any, response: Any) -> Any:
+    async def _on_cancel(self, request: Any, response: Any) -> Any:
         """An empty id means every goal, a stamp every goal up to it (action_msgs/srv/CancelGoal)."""
         wanted = request.goal_info
         key, stamp = bytes(wanted.goal_id.uuid), (wanted.stamp.sec, wanted.stamp.nanosec)
@@ -211,11 +211,18 @@ class ActionServer:
                 if own == key:
                     response.return_code = codes.ERROR_GOAL_TERMINATED
                 continue
-            if self._cancel_callback(handle) is CancelResponse.ACCEPT and handle.is_active:
+            if await _answer_of(self._cancel_callback(handle)) is not CancelResponse.ACCEPT:
+                continue
+            try:
                 if not handle.is_cancel_requested:
                     handle._to(GoalStatus.CANCELING)
-                response.goals_canceling = [*response.goals_canceling, handle._goal_info]
-        if not response.goals_canceling and response.return_code == codes.ERROR_NONE:
+            except RCLError:  # it ended while the callback thought about it
+                response.return_code = codes.ERROR_GOAL_TERMINATED
+                continue
+            response.goals_canceling = [*response.goals_canceling, handle._goal_info]
+        if response.goals_canceling:
+            response.return_code = codes.ERROR_NONE
+        elif response.return_code == codes.ERROR_NONE:
             response.return_code = codes.ERROR_REJECTED
         return response
 
@@ -232,9 +239,7 @@ class ActionServer:
         async def run() -> None:
             result = None
             try:
-                result = callback(handle)
-                if inspect.isawaitable(result):
-                    result = await result
+                result = await _answer_of(callback(handle))
             except Exception as error:  # noqa: BLE001  whatever the user's code raises ends the goal, not the node
                 self._node.get_logger().error(f"Error raised in execute callback: {error}")
             if handle.is_active:
@@ -259,6 +264,9 @@ class ActionServer:
             self._status.publish(message_class("action_msgs/msg/GoalStatusArray")(status_list=entries))
 
     def _forget_old(self) -> None:
+        """Forget goals that ended longer ago than the result timeout [s]; a negative one keeps them for ever."""
+        if self._result_timeout_s < 0:
+            return
         limit = time.monotonic() - self._result_timeout_s
         for handle in list(self._goals.values()):
             if handle._ended_s is not None and handle._ended_s < limit:
@@ -273,3 +281,8 @@ class ActionServer:
             self._node.destroy_service(service)
         for publisher in (self._feedback, self._status):
             self._node.destroy_publisher(publisher)
+
+
+async def _answer_of(answer: Any) -> Any:
+    """What a callback returned, waited for if it is a coroutine."""
+    return await answer if inspect.isawaitable(answer) else answer
