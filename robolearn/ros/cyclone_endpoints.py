@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-from cyclonedds.core import InstanceState, ReadCondition, SampleState, ViewState
+from cyclonedds.core import DDSStatus, InstanceState, ReadCondition, SampleState, ViewState
 from cyclonedds.domain import DomainParticipant
 from cyclonedds.internal import dds_c_t
 from cyclonedds.pub import DataWriter
@@ -18,6 +18,7 @@ from robolearn.ros import cyclone_calls
 from robolearn.ros.cyclone_qos import user_data_of
 
 LARGE_BYTES = 16_384
+POLICIES = {2: "durability", 4: "deadline", 8: "liveliness", 11: "reliability"}  # as DDS numbers them
 HANDLE_MASK = 2**64 - 1  # the binding gives instance handles signed, and publication handles unsigned
 
 
@@ -67,7 +68,10 @@ class CycloneReader:
         self._take = cyclone_calls.take
         self.gid: bytes = self._reader.get_guid().bytes
         self._status = dds_c_t.subscription_matched_status()
+        self._refused = dds_c_t.requested_incompatible_qos_status()
         self.condition = ReadCondition(self._reader, ViewState.Any | SampleState.NotRead | InstanceState.Any)
+        self._reader.set_status_mask(DDSStatus.RequestedIncompatibleQos)
+        self.conditions = (self.condition, self._reader)  # what ends a wait: samples, and writers that do not fit
 
     def take_samples(self) -> list[tuple[bytes, Any]]:
         """Bytes and DDS sample info of everything that has arrived."""
@@ -79,6 +83,13 @@ class CycloneReader:
     def take(self) -> list[tuple[bytes, int]]:
         """Bytes and source stamp [ns] of everything that has arrived."""
         return [(data, info.source_timestamp) for data, info in self.take_samples()]
+
+    def refused(self) -> str:
+        """The policy that a writer found since the last call does not offer as this reader wants it, or ''."""
+        code = cyclone_calls.requested_incompatible_qos(self._ref, ctypes.byref(self._refused))
+        if code < 0 or not self._refused.total_count_change:
+            return ""
+        return POLICIES.get(self._refused.last_policy_id, f"policy {self._refused.last_policy_id}")
 
     def matched(self) -> int:
         """Number of writers that reach this reader through DDS."""

@@ -37,8 +37,8 @@ class CycloneServer:
         self.reader_gid = self._reader.gid
 
     @property
-    def condition(self) -> ReadCondition:
-        return self._reader.condition
+    def conditions(self) -> tuple[ReadCondition]:
+        return (self._reader.condition,)
 
     def take(self) -> list[tuple[bytes, RequestId]]:
         """Every request that has arrived."""
@@ -84,8 +84,8 @@ class CycloneClient:
         self.writer_gid = self._writer.gid
 
     @property
-    def condition(self) -> ReadCondition:
-        return self._reader.condition
+    def conditions(self) -> tuple[ReadCondition]:
+        return (self._reader.condition,)
 
     def take(self) -> list[tuple[bytes, int]]:
         """Every reply to this client that has arrived."""

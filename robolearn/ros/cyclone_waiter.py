@@ -45,29 +45,31 @@ class CycloneWaiter:
         self._next_key += 1
         self._entities[self._next_key] = entity
         self._keys[source] = self._next_key
-        self._attach(source.condition, self._next_key)
+        for condition in source.conditions:
+            self._attach(condition, self._next_key)
 
     def detach(self, source: Any) -> None:
         """Stop watching the source."""
         key = self._keys.pop(source, None)
         if key is not None:
             self._entities.pop(key, None)
-            cyclone_calls.waitset_detach(self._waitset._ref, source.condition._ref)
+            for condition in source.conditions:
+                cyclone_calls.waitset_detach(self._waitset._ref, condition._ref)
 
     def wait(self, timeout_ns: int) -> list[Any]:
         """Entities with something to take. The wait ends early in the main thread, so that signals are handled."""
         if timeout_ns > SIGNAL_CHECK_NS and threading.current_thread() is threading.main_thread():
             timeout_ns = SIGNAL_CHECK_NS
         count = cyclone_calls.waitset_wait(self._waitset._ref, self._triggered, TRIGGERS_AT_ONCE, timeout_ns)
-        found = []
+        found: list[Any] = []
         for key in sorted(self._triggered[: min(max(count, 0), TRIGGERS_AT_ONCE)]):  # in the order of attachment
             if key == GUARD_KEY:
                 self._set(False)  # before the flag: a wake between the two is not lost, its reason is seen now
                 self._woken = False
             elif key == DISCOVERY_KEY:
                 self._announced()
-            elif (entity := self._entities.get(key)) is not None:  # another thread may have detached it
-                found.append(entity)
+            elif (entity := self._entities.get(key)) is not None and entity not in found[-1:]:
+                found.append(entity)  # None: another thread has detached it
         return found
 
     def wake(self) -> None:

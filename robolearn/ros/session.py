@@ -19,6 +19,7 @@ from robolearn.ros.messages import Message
 from robolearn.ros.transport import EndpointQos, Graph, NodeInfo, Transport
 
 Payload = Message | bytes
+Refused = Callable[[str], None]  # told the policy for which a publisher does not fit
 DeliverMessage = Callable[[Message, int], None]  # the receiver's own copy, source stamp [ns since the epoch]
 
 
@@ -44,9 +45,17 @@ class LocalSubscription:
         cls: type[Message],
         qos: EndpointQos,
         deliver: DeliverMessage,
+        refused: Refused,
     ) -> None:
         self.session, self.node, self.topic, self.cls, self.qos, self.deliver = session, node, topic, cls, qos, deliver
+        self.refused = refused
         self.reader = session.transport.create_reader(topic, cls._TYPE, qos)
+
+    def compare(self, publisher: LocalPublisher) -> None:
+        """Tell of a publisher of this context whose QoS does not fit."""
+        policy = publisher.qos.lacks(self.qos)
+        if policy and publisher.cls is self.cls:
+            self.refused(policy)
 
     def matched(self) -> int:
         """Number of publishers, of this process and of others."""
@@ -142,18 +151,28 @@ class Session:
         with self.lock:
             publisher = LocalPublisher(self, node, topic, cls, qos)
             self.publishers[topic] = (*self.publishers.get(topic, ()), publisher)
+            for subscription in self.subscriptions.get(topic, ()):
+                subscription.compare(publisher)
             node.writers.add(publisher.writer.gid)
             self.announce()
             return publisher
 
     def create_subscription(
-        self, node: NodeRecord, topic: str, cls: type[Message], qos: EndpointQos, deliver: DeliverMessage
+        self,
+        node: NodeRecord,
+        topic: str,
+        cls: type[Message],
+        qos: EndpointQos,
+        deliver: DeliverMessage,
+        refused: Refused,
     ) -> LocalSubscription:
         with self.lock:
-            subscription = LocalSubscription(self, node, topic, cls, qos, deliver)
+            subscription = LocalSubscription(self, node, topic, cls, qos, deliver, refused)
             if qos.transient_local:
                 self._deliver_latched(subscription)
             self.subscriptions[topic] = (*self.subscriptions.get(topic, ()), subscription)
+            for publisher in self.publishers.get(topic, ()):
+                subscription.compare(publisher)
             node.readers.add(subscription.reader.gid)
             self.announce()
             return subscription

@@ -25,13 +25,19 @@ class EndpointQos:
 
     def serves(self, reader: EndpointQos) -> bool:
         """Whether a writer with this QoS matches the reader."""
-        if (reader.reliable and not self.reliable) or (reader.transient_local and not self.transient_local):
-            return False
+        return not self.lacks(reader)
+
+    def lacks(self, reader: EndpointQos) -> str:
+        """The policy for which a writer with this QoS does not match the reader, or ''."""
+        if reader.reliable and not self.reliable:
+            return "reliability"
+        if reader.transient_local and not self.transient_local:
+            return "durability"
         if reader.deadline_ns is not None and (self.deadline_ns is None or self.deadline_ns > reader.deadline_ns):
-            return False
+            return "deadline"
         if reader.lease_ns is not None and (self.lease_ns is None or self.lease_ns > reader.lease_ns):
-            return False
-        return self.manual_liveliness or not reader.manual_liveliness
+            return "liveliness"
+        return "liveliness" if reader.manual_liveliness and not self.manual_liveliness else ""
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,9 @@ class Reader(Protocol):
 
     def take(self) -> list[tuple[bytes, int]]:
         """Everything that has arrived: message bytes and source stamp [ns since the epoch]."""
+
+    def refused(self) -> str:
+        """The policy that a writer found since the last call does not offer as this reader wants it, or ''."""
 
     def matched(self) -> int: ...
     def close(self) -> None: ...

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import rclpy
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from rclpy.serialization import deserialize_message
@@ -41,12 +42,37 @@ def test_keep_last_drops_the_oldest(node: Node, spin_until: SpinUntil) -> None:
     assert received == [7, 8, 9]
 
 
-def test_incompatible_qos_delivers_nothing(node: Node, spin_until: SpinUntil) -> None:
+@pytest.mark.parametrize("elsewhere", [False, True])
+@pytest.mark.parametrize("publisher_first", [False, True])
+def test_incompatible_qos_delivers_nothing_and_is_told(
+    node: Node, spin_until: SpinUntil, capfd: pytest.CaptureFixture[str], elsewhere: bool, publisher_first: bool
+) -> None:
     received: list[String] = []
-    publisher = node.create_publisher(String, "weak", qos_profile_sensor_data)
-    node.create_subscription(String, "weak", received.append, 10)
+    context = rclpy.Context() if elsewhere else node.context
+    if elsewhere:
+        rclpy.init(args=[], context=context)
+    other = rclpy.create_node("other", context=context)
+    said = ""
+
+    def told() -> bool:
+        nonlocal said
+        said += capfd.readouterr().err
+        return "reliability" in said.lower() and "/weak" in said
+
+    make = [
+        lambda: other.create_publisher(String, "weak", qos_profile_sensor_data),
+        lambda: node.create_subscription(String, "weak", received.append, 10),
+    ]
+    publisher, _ = [entity() for entity in (make if publisher_first else reversed(make))][
+        :: 1 if publisher_first else -1
+    ]
+    assert spin_until(told, node)
     publisher.publish(String(data="x"))
-    assert not spin_until(lambda: received, node, timeout_s=0.3)
+    assert not spin_until(lambda: received, node, timeout_s=0.1)
+    assert said.count("reliability") <= 1
+    other.destroy_node()
+    if elsewhere:
+        rclpy.shutdown(context=context)
 
 
 def test_a_late_joiner_gets_the_last_of_a_latched_topic(node: Node, spin_until: SpinUntil) -> None:

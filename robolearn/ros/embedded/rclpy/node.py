@@ -179,7 +179,12 @@ class Node(ParameterMethods, GraphMethods):
         subscription = Subscription(msg_type, name, callback, group, profile, raw, self._rclpy.logger.name)
         subscription._wake = self._rclpy.wake_executor
         subscription._end = self._rclpy.session.create_subscription(
-            self._rclpy.record, name, msg_type, to_endpoint(profile, is_reader=True), subscription._deliver
+            self._rclpy.record,
+            name,
+            msg_type,
+            to_endpoint(profile, is_reader=True),
+            subscription._deliver,
+            subscription._refused,
         )
         return self._rclpy.add(self._rclpy.subscriptions, subscription, group)
 

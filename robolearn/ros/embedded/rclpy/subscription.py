@@ -72,6 +72,16 @@ class Subscription:
         if self._end is not None:
             now_ns = time.time_ns()
             self._queue.extend((data, stamp_ns, now_ns) for data, stamp_ns in self._end.reader.take())
+            policy = self._end.reader.refused()
+            if policy:
+                self._refused(policy)
+
+    def _refused(self, policy: str) -> None:
+        """Tell of a publisher that this subscription will hear nothing of."""
+        get_logger(self._logger_name).warning(
+            f"a publisher of {self.topic} is not heard: its quality of service does not fit this subscription's "
+            f"({policy}); give both the same"
+        )
 
     def _is_ready(self) -> bool:
         return bool(self._queue)
