@@ -20,6 +20,7 @@ from robolearn.ros.cyclone_config import domain_id_from_environment
 
 SETTLE_S = 1.0
 SERVICE_TIMEOUT_S = 5.0
+ALIVE_CHECK_S = 1.0
 assert robolearn.ros
 
 
@@ -159,7 +160,8 @@ def services() -> dict[str, list[str]]:
 
 
 def call_service(service: str, request: dict[str, Any]) -> dict[str, Any]:
-    """Call a service with the fields of its request; its response. Raises RobolearnError."""
+    """Call a service with the fields of its request; its response, for which it waits as long as its node lives. Raises
+    RobolearnError."""
     service = service if service.startswith("/") else f"/{service}"
     with observer() as node:
         known = dict(node.get_service_names_and_types())
@@ -175,9 +177,10 @@ def call_service(service: str, request: dict[str, Any]) -> dict[str, Any]:
             future = client.call_async(message)
         except TypeError as error:  # of native messages, which check some fields only when they are sent
             raise RobolearnError(f"{service}: {error}") from None
-        node.executor.spin_until_future_complete(future, timeout_sec=SERVICE_TIMEOUT_S)
-        if not future.done():
-            raise TransportError(f"{service} did not answer within {SERVICE_TIMEOUT_S:g} s")
+        while not future.done():
+            node.executor.spin_until_future_complete(future, timeout_sec=ALIVE_CHECK_S)
+            if not future.done() and not client.service_is_ready():
+                raise TransportError(f"the node of {service} is gone and has not answered; see what it did before")
         return dict(to_dict(future.result()))
 
 

@@ -14,12 +14,21 @@ from robolearn.recipes.graph import free_domain_id
 from robolearn.ros import introspect, introspect_actions
 
 TALKER = """
+    import os, time
     from sensor_msgs.msg import JointState
+    from std_srvs.srv import SetBool
+    def slowly(request, response):
+        time.sleep(0.4)
+        if request.data:
+            os._exit(0)
+        response.message = "done"
+        return response
     rclpy.init()
     node = rclpy.create_node("talker")
     node.declare_parameter("gain", 1.5)
     publisher = node.create_publisher(JointState, "joints", 10)
     node.create_timer(0.02, lambda: publisher.publish(JointState(name=["a"], position=[0.5])))
+    node.create_service(SetBool, "slow", slowly)
     node.create_subscription(JointState, "heard", lambda message: None, 10)
     print("up", flush=True)
     rclpy.spin(node)
@@ -49,6 +58,13 @@ def test_topics_nodes_and_messages(talker: None) -> None:
     assert introspect.rate("/joints", seconds=0.5)["messages"] > 5
     with pytest.raises(UnknownNameError, match="/joints"):
         introspect.rate("/joint", seconds=0.1)
+
+
+def test_a_call_is_waited_for_as_long_as_its_node_lives(talker: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(introspect, "ALIVE_CHECK_S", 0.1)
+    assert introspect.call_service("/slow", {"data": False}) == {"success": False, "message": "done"}
+    with pytest.raises(TransportError, match="the node of /slow is gone and has not answered"):
+        introspect.call_service("/slow", {"data": True})
 
 
 def test_an_empty_graph_is_told_with_its_domain(monkeypatch: pytest.MonkeyPatch) -> None:
