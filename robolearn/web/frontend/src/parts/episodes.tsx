@@ -133,8 +133,8 @@ export function Episodes({ dataset }: { dataset: string }) {
               {(data.found_steps / data.control_hz / 60).toFixed(1)} min{said && ` · ${said}`}
             </p>
             <div class="row">
-              <button onClick={() => choose(found, ids.length < found.length)}>
-                {ids.length < found.length ? "Choose all found" : "Choose none"}
+              <button disabled={!found.length} onClick={() => choose(found, ids.length < found.length)}>
+                {found.length && ids.length === found.length ? "Choose none" : "Choose all found"}
               </button>
               <button class="danger" disabled={!ids.length} onClick={() => setAsking("delete")}>
                 Delete {ids.length || ""}
@@ -150,7 +150,12 @@ export function Episodes({ dataset }: { dataset: string }) {
               </button>
             </div>
           </div>
-          <div class="scroll card" tabIndex={0} role="region" aria-label="Episodes">
+          {!found.length && (
+            <p class="card quiet">
+              {data.episodes ? "No episode is like that." : "This dataset has no episodes yet: `robolearn record` and `collect` add some."}
+            </p>
+          )}
+          <div class="scroll card" tabIndex={0} role="region" aria-label="Episodes" hidden={!found.length}>
             <table class="cards">
               <thead>
                 <tr>
