@@ -17,9 +17,8 @@ SYNC_THREADS = 16  # files that are made durable at once; a disk answers many in
 
 @dataclass(frozen=True)
 class NewFile:
-    """A complete file that is still open, where it lies and where it has to go."""
+    """A complete file: where it lies and where it has to go."""
 
-    fd: int
     source: Path
     target: Path
 
@@ -35,9 +34,8 @@ class Disk:
         self._cleaner = ThreadPoolExecutor(1, "dataset-cleaner")
 
     def move(self, files: Sequence[NewFile]) -> None:
-        """Move and close files. Their new names are durable after the next `replace` in the same folders."""
-        with _closed_after(file.fd for file in files) as fds:
-            self._sync(fds)
+        """Move files. Their new names are durable after the next `replace` in the same folders."""
+        self._sync(file.source for file in files)
         for file in files:
             old = None
             with contextlib.suppress(FileNotFoundError):
@@ -48,28 +46,25 @@ class Disk:
 
     def replace(self, files: Mapping[Path, bytes]) -> None:
         """Write files, each in the place of an older one or of none."""
-        new = []
+        new = [NewFile(target.with_name(f".{target.name}.tmp"), target) for target in files]
         try:
-            for target, data in files.items():
-                source = target.with_name(f".{target.name}.tmp")
-                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-                new.append(NewFile(os.open(source, flags, 0o644), source, target))
-                write_all(new[-1].fd, data)
+            for file in new:
+                fd = os.open(file.source, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+                try:
+                    write_all(fd, files[file.target])
+                finally:
+                    os.close(fd)
         except OSError:
             for file in new:
-                os.close(file.fd)
                 file.source.unlink(missing_ok=True)
             raise
         self.move(new)
-        folders = {file.target.parent for file in new}
-        with _closed_after(os.open(f, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for f in folders) as fds:
-            self._sync(fds)
+        self._sync({file.target.parent for file in new})
 
     def make_folder(self, folder: Path) -> None:
         """Make a folder, and its name durable."""
         folder.mkdir()
-        with _closed_after([os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]) as fds:
-            self._sync(fds)
+        self._sync([folder.parent])
 
     def later(self, function: Callable[..., object], *arguments: object) -> None:
         """Call the function in the cleaner's thread."""
@@ -86,9 +81,9 @@ class Disk:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _sync(self, fds: Sequence[int]) -> None:
+    def _sync(self, paths: Iterable[Path]) -> None:
         if self._pool is not None:
-            list(self._pool.map(os.fsync, fds))
+            list(self._pool.map(sync, paths))
 
 
 def write_all(fd: int, data: bytes, offset: int | None = None) -> None:
@@ -100,14 +95,13 @@ def write_all(fd: int, data: bytes, offset: int | None = None) -> None:
         offset = None if offset is None else offset + written
 
 
-@contextlib.contextmanager
-def _closed_after(fds: Iterable[int]) -> Iterator[list[int]]:
-    opened = list(fds)
+def sync(path: Path) -> None:
+    """Make a file, or the names in a folder, durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        yield opened
+        os.fsync(fd)
     finally:
-        for fd in opened:
-            os.close(fd)
+        os.close(fd)
 
 
 @contextlib.contextmanager
@@ -121,19 +115,11 @@ def moved_when_whole(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         for file in (temporary, *temporary.rglob("*")):
-            _sync(file)
+            sync(file)
         os.rename(temporary, path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         _remove(temporary)
-
-
-def _sync(file: Path) -> None:
-    fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _remove(path: Path) -> None:

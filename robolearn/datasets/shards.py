@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ T = TypeVar("T")
 
 EMPTY = np.iinfo(np.uint64).max  # offset and length of a chunk that is not there
 KEPT_GROUPS = 4  # of frames, decoded
-OPEN_SHARDS = 64  # files that a reader keeps open, with their index tables
+OPEN_SHARDS = 512  # files, with their index tables, that all readers keep open together: a process often may 1,024
 READ_AT_ONCE = 4 << 20  # bytes of rows that lie side by side
 
 
@@ -118,13 +119,35 @@ class _Shard:
             raise DatasetError(f"{self.where}: chunk {number} cannot be read ({error.strerror or error})") from error
 
 
+class _LastRead:
+    """Which shards were read last, by all readers of the process; the one that was read longest ago is let go of."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._order: OrderedDict[tuple[weakref.ref[ArrayReader], int], None] = OrderedDict()
+
+    def note(self, reader: weakref.ref[ArrayReader], shard: int) -> None:
+        with self._lock:
+            self._order[reader, shard] = None
+            self._order.move_to_end((reader, shard))
+            if len(self._order) <= OPEN_SHARDS:
+                return
+            (oldest, its_shard), _ = self._order.popitem(last=False)
+        if (owner := oldest()) is not None:
+            owner.let_go(its_shard)
+
+
+_LAST_READ = _LastRead()
+
+
 class ArrayReader:
-    """Reads rows. Safe to use from several threads; holds a bounded number of files open."""
+    """Reads rows. Safe to use from several threads; all readers together hold a bounded number of files open."""
 
     def __init__(self, files: Files, layout: ArrayLayout) -> None:
         self.layout = layout
         self._files = files
-        self._shards: OrderedDict[int, _Shard] = OrderedDict()
+        self._self = weakref.ref(self)
+        self._shards: dict[int, _Shard] = {}
         self._groups: OrderedDict[int, Group] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -239,15 +262,18 @@ class ArrayReader:
             self._shards.clear()
             self._groups.clear()
 
+    def let_go(self, shard: int) -> None:
+        """Close a shard's file, when nobody reads it any more."""
+        with self._lock:
+            self._shards.pop(shard, None)
+
     def _shard_of(self, chunk: int) -> tuple[_Shard, int]:
         number, within = divmod(chunk, self.layout.chunks_per_shard)
         with self._lock:
             shard = self._shards.get(number)
             if shard is None:
                 shard = self._shards[number] = _Shard(self._files, self.layout.file(number), self.layout)
-                if len(self._shards) > OPEN_SHARDS:
-                    self._shards.popitem(last=False)
-            self._shards.move_to_end(number)
+        _LAST_READ.note(self._self, number)
         return shard, within
 
 
@@ -303,7 +329,7 @@ class ArrayWriter:
                 self.append(self.layout.fill_value)
 
     def seal(self) -> list[NewFile]:
-        """Complete the files and hand them over, to be closed by whoever moves them."""
+        """Complete the files and hand them over. They are closed: an episode may have more than a process may open."""
         chunk, within = divmod(self._num_rows, self.layout.chunk_rows)
         if within and not self.layout.grouped:
             self._write_chunk(chunk, self.layout.codec.encode(self._pending))
@@ -313,9 +339,8 @@ class ArrayWriter:
 
     def close(self) -> None:
         """Drop everything that was not sealed."""
-        for fd in [*(file.fd for file in self._sealed), self._fd]:
-            if fd >= 0:
-                os.close(fd)
+        if self._fd >= 0:
+            os.close(self._fd)
         self._sealed, self._fd = [], -1
 
     def _open_shard(self, shard: int) -> None:
@@ -365,8 +390,9 @@ class ArrayWriter:
         if self._fd < 0:
             return
         self._write(with_checksum(self._index.tobytes()))
-        self._sealed.append(NewFile(self._fd, self._source, self._path / self.layout.file(self._shard)))
-        self._fd = -1
+        fd, self._fd = self._fd, -1
+        os.close(fd)
+        self._sealed.append(NewFile(self._source, self._path / self.layout.file(self._shard)))
 
     def _write(self, data: bytes) -> None:
         write_all(self._fd, data, self._offset)
