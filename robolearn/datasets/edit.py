@@ -19,7 +19,7 @@ from typing import Any
 
 from robolearn.datasets.codecs import without_checksum
 from robolearn.datasets.columns import LABELLING, copy_columns
-from robolearn.datasets.disk import Disk, moved_when_whole
+from robolearn.datasets.disk import Disk, moved_when_whole, sync
 from robolearn.datasets.journal import StepRecord
 from robolearn.datasets.lock import WriterLock
 from robolearn.datasets.preferences import copy_preferences
@@ -206,7 +206,12 @@ def collect_garbage(path: Path, dry_run: bool = False, progress: OnProgress = no
         fresh = read_root(new)
         _write(new, replace(fresh, attributes={**root.attributes, **fresh.attributes}))
         after = _folder_bytes(new)
-        _exchange(new, path)
+        try:
+            _exchange(new, path)
+        except DatasetError:
+            shutil.rmtree(new)
+            raise
+        sync(path.parent)  # before the old one goes: a power cut must not find neither of them
     shutil.rmtree(new)
     return before - after
 

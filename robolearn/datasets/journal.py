@@ -1,10 +1,10 @@
 """The journal of an episode that is being recorded: all that salvaging it takes, if its writer dies.
 
 A file of records, each a header (length, kind, CRC-32 of the payload) and a payload: first the episode's meta and the
-layout of a step, then the steps in order, at last the outcome. A record that the death of the writer cut off fails its
-check, and what comes before it counts. Fields stored as video have their groups of frames here once they are complete,
-and the frames of the running group raw, in a file each with a place for every frame of a group. The writer holds a lock
-on the journal, so that others can tell whether it lives.
+layout of a step, then the steps in order, at last the outcome and what was said with it. A record that the death of
+the writer cut off fails its check, and what comes before it counts. Fields stored as video have their groups of frames
+here once they are complete, and the frames of the running group raw, in a file each with a place for every frame of a
+group. The writer holds a lock on the journal, so that others can tell whether it lives.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.datasets.disk import write_all
-from robolearn.datasets.store import EpisodeMeta
+from robolearn.datasets.store import Annotation, EpisodeMeta
 from robolearn.errors import DatasetError
 from robolearn.types import EpisodeOutcome
 
@@ -131,8 +131,10 @@ class JournalWriter:
     def mark(self, mark: Mark) -> None:
         self._record(MARK, json.dumps(asdict(mark)).encode())
 
-    def outcome(self, outcome: EpisodeOutcome) -> None:
-        self._record(OUTCOME, json.dumps(asdict(outcome)).encode())
+    def outcome(self, outcome: EpisodeOutcome, tags: Mapping[str, Any], annotations: Sequence[Annotation]) -> None:
+        """Note how the episode ended, and the tags and annotations that came with it."""
+        said = {**asdict(outcome), "tags": dict(tags), "annotations": [asdict(note) for note in annotations]}
+        self._record(OUTCOME, json.dumps(said).encode())
 
     def close(self) -> None:
         for fd in [*self._frames.values(), self._fd]:
@@ -166,6 +168,8 @@ class JournalReader:
                 raise DatasetError(f"{path} is damaged: its episode cannot be told; drop it") from error
             self.length = 0
             self.outcome: EpisodeOutcome | None = None
+            self.tags: dict[str, Any] = {}  # that came with the outcome, and the annotations that did
+            self.annotations: list[Annotation] = []
             self.marks: list[Mark] = []
             self._groups: dict[str, list[bytes]] = {name: [] for name in self._videos}
             for kind, payload in records:
@@ -175,7 +179,10 @@ class JournalReader:
                 if kind == GROUP:
                     self._groups[list(self._videos)[payload[0]]].append(payload[1:])
                 if kind == OUTCOME:
-                    self.outcome = EpisodeOutcome(**json.loads(payload))
+                    said = json.loads(payload)
+                    self.tags = said.pop("tags", {})
+                    self.annotations = [Annotation(**note) for note in said.pop("annotations", ())]
+                    self.outcome = EpisodeOutcome(**said)
 
     def steps(self) -> Iterator[StepRecord]:
         with self._open() as file:

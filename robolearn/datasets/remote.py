@@ -8,20 +8,24 @@ AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from robolearn.datasets.columns import LABELLING
+from robolearn.datasets.columns import COLUMNS, LABELLING
+from robolearn.datasets.disk import moved_when_whole
+from robolearn.datasets.files import Files
 from robolearn.datasets.zarr_layout import RECORDING, ROOT_FILE, Root, open_files, read_root
 from robolearn.errors import DatasetError
 
+COLUMNS_FILE = f"{COLUMNS}/{ROOT_FILE}"
+HEADS = (COLUMNS_FILE, ROOT_FILE)  # tell what there is, and are written last, in this order
 MANIFEST = ".published.json"  # over there: SHA-256 of every file, by name
 CONNECTIONS = 8  # files on their way at once
 TIMEOUT_S = 30.0  # of a request; `retry` times before it is an error
@@ -120,20 +124,24 @@ def publish(path: Path, url: str, dry_run: bool = False, progress: Progress = la
     before its garbage was collected, which moved its steps.
     """
     files, remote = open_files(path), RemoteFiles(url)
-    head = files.read(ROOT_FILE)  # before the values: they may grow, and then hold more than it tells
     _check_successor(url, read_root(files), _root(remote))
-    names = [name for name in _names(path) if name != ROOT_FILE]
-    hashes = {name: hashlib.sha256(files.read(name)).hexdigest() for name in names}
-    hashes[ROOT_FILE] = hashlib.sha256(head).hexdigest()
+    told = _heads(files)
+    found = [name for name in _names(path) if name not in HEADS]
+    told |= {name: files.read(name) for name in found if name.endswith(ROOT_FILE)}
+    names = list(dict.fromkeys([*found, *told]))
+    hashes = {name: hashlib.sha256(told[name] if name in told else files.read(name)).hexdigest() for name in names}
     there = _manifest(remote)
+    names.remove(ROOT_FILE)
     changed = [name for name in names if there.get(name) != hashes[name]]
     num_bytes = sum(files.open(name).size for name in changed)
     if not dry_run and there != hashes:
-        send = lambda name: remote.put(name, files.read(name))  # noqa: E731
-        try:  # values, then the lengths of their arrays, then the table
-            for metadata in (False, True):
-                _each([(send, name) for name in changed if name.endswith(ROOT_FILE) == metadata], progress)
-            remote.put(ROOT_FILE, head)
+        send = lambda name: remote.put(name, told[name] if name in told else files.read(name))  # noqa: E731
+        try:  # values, then what tells of their arrays, then the list of columns, then the table
+            for wanted in (set(names) - set(told), set(told) - set(HEADS)):
+                _each([(send, name) for name in changed if name in wanted], progress)
+            for name in HEADS:
+                if name in told:
+                    send(name)
             for name in set(there) - set(hashes):
                 remote.delete(name)
             remote.put(MANIFEST, json.dumps(hashes).encode())
@@ -148,28 +156,36 @@ def pull(url: str, path: Path, dry_run: bool = False, progress: Progress = lambd
         raise DatasetError(f"{path} exists; name another folder")
     remote = RemoteFiles(url)
     read_root(remote)  # raises in words when this is no dataset
-    new = path.with_name(f".{path.name}.pull")
     sizes: list[int] = []
-
-    def fetch(name: str, data: bytes | None = None) -> None:
-        target = new / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        sizes.append(target.write_bytes(remote.read(name) if data is None else data))
-
     try:
-        head = remote.read(ROOT_FILE)  # before the files: they may grow meanwhile, and then hold more than it tells
-        names = [name for name in remote.names() if name not in (ROOT_FILE, MANIFEST)]
+        heads = _heads(remote)
+        names = [name for name in remote.names() if name not in (*HEADS, MANIFEST)]
         if dry_run:
-            return Transfer(len(names) + 1, len(head) + sum(remote.open(name).size for name in names), 0)
-        shutil.rmtree(new, ignore_errors=True)
-        _each([(fetch, name) for name in names], progress)
-        fetch(ROOT_FILE, head)
-        new.rename(path)
+            num_bytes = sum(map(len, heads.values())) + sum(remote.open(name).size for name in names)
+            return Transfer(len(names) + len(heads), num_bytes, 0)
+        with moved_when_whole(path) as new:
+
+            def fetch(name: str) -> None:
+                target = new / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                sizes.append(target.write_bytes(heads[name] if name in heads else remote.read(name)))
+
+            for metadata in (True, False):
+                _each([(fetch, name) for name in names if name.endswith(ROOT_FILE) == metadata], progress)
+            for name in heads:
+                fetch(name)
     except OSError as error:
         raise DatasetError(f"{error.filename or url} cannot be copied: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
     return Transfer(len(sizes), sum(sizes), 0)
+
+
+def _heads(files: Files) -> dict[str, bytes]:
+    """The table and the list of columns. What tells of values is read before them, all the way down: they may grow
+    meanwhile, and then hold more than it tells."""
+    heads = {ROOT_FILE: files.read(ROOT_FILE)}
+    with contextlib.suppress(FileNotFoundError):
+        heads[COLUMNS_FILE] = files.read(COLUMNS_FILE)
+    return heads
 
 
 def _each(calls: list[tuple], progress: Progress) -> None:

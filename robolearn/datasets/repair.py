@@ -50,8 +50,9 @@ class RepairReport:
 def repair(path: Path | str, action: Literal["salvage", "drop"] = "salvage", dry_run: bool = False) -> RepairReport:
     """Salvage or drop every unfinished episode, and make the length of every array that of the episode table.
 
-    A salvaged episode keeps all steps that reached the journal. It has the outcome that was committed when its writer
-    died in committing; else it is truncated, of unknown success. Finished episodes are never touched.
+    A salvaged episode keeps all steps that reached the journal. It has the outcome, tags and annotations that were
+    committed when its writer died in committing; else it is truncated, of unknown success. Finished episodes are never
+    touched.
 
     Raises DatasetError while a writer lives.
     """
@@ -129,5 +130,5 @@ def _salvage(writer: ZarrWriter, folder: Path, episode: UnfinishedEpisode) -> No
             mark = marks.pop(0)
             writer.mark(mark.label, mark.author)
         writer.append_record(record)
-    writer.commit(episode.outcome or SALVAGED)
+    writer.commit(episode.outcome or SALVAGED, journal.tags, journal.annotations)
     shutil.rmtree(folder, ignore_errors=True)

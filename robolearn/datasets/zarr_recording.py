@@ -171,12 +171,11 @@ class Recording:
 
     def commit(self, outcome: EpisodeOutcome, tags: Mapping[str, Any], annotations: Sequence[Annotation] = ()) -> Root:
         """Move everything into place; the last step, and the only one that a reader notices, is the root file."""
+        success = None if outcome.success is None else bool(outcome.success)
+        outcome = EpisodeOutcome(success, bool(outcome.terminated), bool(outcome.truncated), outcome.reason)
         info = EpisodeInfo(
             **asdict(replace(self._meta, tags={**self._meta.tags, **tags})),
-            success=None if outcome.success is None else bool(outcome.success),
-            terminated=bool(outcome.terminated),
-            truncated=bool(outcome.truncated),
-            reason=outcome.reason,
+            **asdict(outcome),
             start=self._start,
             length=self._length,
             masked=dict(self._masked),
@@ -187,7 +186,7 @@ class Recording:
         root = replace(self._root, table=self._root.table.added(info), num_steps=info.stop)
         for video in self._videos.values():
             video.end_group()
-        self._journal.outcome(outcome)
+        self._journal.outcome(outcome, tags, annotations)
         self._disk.move([file for array in self._arrays.values() for file in array.seal()])
         lengths = {self._path / n / ROOT_FILE: array_metadata(x, root.num_rows(n)) for n, x in self._layouts.items()}
         self._disk.replace(lengths)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.datasets.columns import Column, ColumnWriter, read_columns
-from robolearn.datasets.disk import Disk
+from robolearn.datasets.disk import Disk, sync
 from robolearn.datasets.episode_table import Edit, EpisodeTable
 from robolearn.datasets.files import Files, LocalFiles
 from robolearn.datasets.remote import RemoteFiles, is_url
@@ -87,15 +87,18 @@ class ZarrStore:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise DatasetError(f"{path} exists; open it to add episodes, or name another folder")
         try:
+            new = [folder for folder in (path, *path.parents) if not folder.exists()]
             path.mkdir(parents=True, exist_ok=True)
             layouts = array_layouts(spec)
             for name in layouts:
                 (path / name).mkdir(parents=True)
-            with Disk(fsync=False) as disk:
+            with Disk(fsync=True) as disk:
                 if spec.streams:
                     disk.replace({path / STREAMS / ROOT_FILE: group_metadata({})})
                 disk.replace({path / name / ROOT_FILE: array_metadata(layout, 0) for name, layout in layouts.items()})
                 write_root(path, Root(spec, EpisodeTable({}), 0, {}), disk)
+            for folder in new:
+                sync(folder.parent)
         except OSError as error:
             raise DatasetError(f"{path} cannot be made: {os.strerror(error.errno or 0)}") from error
         return cls.open(path)

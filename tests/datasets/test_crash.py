@@ -14,10 +14,11 @@ import zarr
 from painted import SUCCESS, as_schema_2, dataset, dataset_spec, painted_number, record, stamps, step
 
 from robolearn.datasets.repair import repair
-from robolearn.datasets.store import EpisodeMeta, WriterConfig
+from robolearn.datasets.store import Annotation, EpisodeMeta, WriterConfig
 from robolearn.datasets.verify import verify
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
+from robolearn.types import EpisodeOutcome
 
 HERE = Path(__file__).parent
 
@@ -129,6 +130,27 @@ def test_unfinished_episode_is_reported_salvaged_or_dropped(tmp_path: Path) -> N
             assert len(episodes) == 2
         assert repair(path, "drop").dropped == []
         assert not (path / ".recording").exists()
+
+
+def test_an_episode_that_could_not_be_committed_is_salvaged_with_all_that_was_said(tmp_path: Path) -> None:
+    path = tmp_path / "d"
+    said = Annotation(1, 3, "slip", "ana")
+    with dataset(path, [3]).writer() as writer:
+        writer.begin(EpisodeMeta(id="late", tags={"table": "low"}))
+        for number in range(3, 8):
+            if number == 5:
+                writer.mark("reach", "bo")
+            writer.append(step(number), stamps(number))  # type: ignore[arg-type]
+        (path / ".zarr.json.tmp").mkdir()  # the root file cannot be written
+        with pytest.raises(DatasetError, match="was not committed"):
+            writer.commit(EpisodeOutcome(np.True_, np.True_, np.False_), {"gripper": 2}, [said])  # type: ignore[arg-type]
+        (path / ".zarr.json.tmp").rmdir()
+    assert repair(path).salvaged == ["late"]
+    found = ZarrStore.open(path).episodes[-1]
+    assert (found.success, found.terminated, found.truncated) == (True, True, False)
+    assert found.tags == {"table": "low", "gripper": 2}
+    assert found.annotations == (said, Annotation(2, 5, "reach", "bo"))
+    check_counting(path)
 
 
 def test_a_torn_journal_gives_the_steps_before_the_tear(tmp_path: Path) -> None:

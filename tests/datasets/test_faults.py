@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ import pytest
 from kill_writer import CHANGES, SMALL_BLOCK
 from painted import ROBOT, SUCCESS, dataset, dataset_spec, painted_number, stamps, step
 
+from robolearn.datasets.edit import collect_garbage, delete
 from robolearn.datasets.repair import repair
 from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig, logged_rewards
-from robolearn.datasets.store import EpisodeMeta, ImageCodec
+from robolearn.datasets.store import EpisodeMeta, ImageCodec, StreamSpec
 from robolearn.datasets.verify import verify
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
@@ -146,3 +148,37 @@ def test_a_learner_that_was_killed_gets_its_experience_back(tmp_path: Path) -> N
     assert set(now[batch["bootstrap"] == 0]) == {4, 10, 16}
     assert len(store.episodes) in (3, 4)  # the last steps may still have been on their way to the journal
     assert 15 <= len(buffer) <= 19
+
+
+def test_names_are_durable_before_what_needs_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut keeps what was synced, and of a new folder no more than its name in a folder that was."""
+    done: list[tuple[str, str]] = []
+    kept = {name: getattr(os, name) for name in ("mkdir", "fsync", "unlink")}
+
+    def noted(name: str) -> Callable[..., Any]:
+        def call(what: Any, *args: Any, **kwargs: Any) -> Any:
+            where = os.readlink(f"/proc/self/fd/{what}") if name == "fsync" else os.fspath(what)
+            result = kept[name](what, *args, **kwargs)
+            done.append((name, where))
+            return result
+
+        return call
+
+    for name in kept:
+        monkeypatch.setattr(os, name, noted(name))
+    path = tmp_path / "runs" / "day"
+    spec = replace(dataset_spec(cameras=()), streams={"force": StreamSpec(ArraySpec((1,)), 500.0)})
+    there = {name: value for name, value in step(1).items() if name in spec.fields}
+    with ZarrStore.create(path, spec).writer() as writer:
+        for name in ("first", "second"):
+            writer.begin(EpisodeMeta(id=name))
+            writer.append(there, {})  # type: ignore[arg-type]
+            writer.commit(SUCCESS)
+    for index, (what, name) in enumerate(done):
+        if what == "mkdir" and ".recording" not in name:
+            assert ("fsync", str(Path(name).parent)) in done[index:]
+    delete(path, [0])
+    done.clear()
+    collect_garbage(path)
+    gone = next(i for i, (what, name) in enumerate(done) if what == "unlink" and name.endswith("zarr.json"))
+    assert [name for what, name in done[:gone] if what == "fsync"][-1] == str(path.parent)

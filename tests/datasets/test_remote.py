@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -171,3 +172,31 @@ def test_names_that_lead_out_are_refused(path: Path, url: str, tmp_path: Path, m
     with pytest.raises(DatasetError, match="leads out of the dataset"):
         pull(url, tmp_path / "copy")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["d"]
+
+
+def test_labelled_while_it_is_published_and_pulled(
+    path: Path, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ZarrStore.open(path)
+
+    def label(index: int, done: int, total: int) -> None:
+        """When the last value is on its way and what tells of it is not."""
+        with store.column_writer("progress", ArraySpec(()), {}) as column:
+            if done == total and index in column.missing:
+                column.write(index, np.full(store.episodes[index].length, 7.0 + index))
+
+    label(0, 1, 1)
+    publish(path, url, progress=lambda done, total: label(1, done, total))
+    over_there = ZarrStore.open(url)
+    episode = over_there.episodes[1]
+    assert not over_there.columns["progress"].has(episode.id, episode.start, episode.stop)
+    synced: set[str] = set()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda fd: synced.add(os.readlink(f"/proc/self/fd/{fd}")))
+        pull(url, tmp_path / "copy", progress=lambda done, total: publish(path, url) and None)
+    assert {name for name in synced if name.endswith("/zarr.json")}  # a copy that is there survives a power cut
+    copy = ZarrStore.open(tmp_path / "copy")
+    labelled = [e.id for e in copy.episodes if copy.columns["progress"].has(e.id, e.start, e.stop)]
+    assert labelled == [copy.episodes[0].id]
+    assert copy.read(0, ["progress"])["progress"].tolist() == [7.0] * 3
+    assert ZarrStore.open(url).read(1, ["progress"])["progress"].tolist() == [8.0] * 5
