@@ -24,7 +24,7 @@ from robolearn.datasets.journal import StepRecord
 from robolearn.datasets.lock import WriterLock
 from robolearn.datasets.preferences import copy_preferences
 from robolearn.datasets.shards import ArrayReader
-from robolearn.datasets.store import Annotation, EpisodeInfo, EpisodeMeta, WriterConfig
+from robolearn.datasets.store import CLOSING_ROW, Annotation, EpisodeInfo, EpisodeMeta, WriterConfig
 from robolearn.datasets.zarr_layout import RECORDING, Root, read_root, write_root
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.datasets.zarr_writer import ZarrWriter
@@ -80,6 +80,7 @@ def trim(path: Path, episode: Episode, start: int, stop: int | None = None, dry_
             masked=masked,
             dropped=dropped,
             annotations=tuple(annotations),
+            tags=row.tags if end == row.length else {k: v for k, v in row.tags.items() if k != CLOSING_ROW},
         )
 
     return _edit(path, "trim", [episode], trimmed, dry_run)

@@ -8,7 +8,7 @@ import pytest
 from painted import dataset, dataset_spec, painted_number, record, stamps, step
 
 from robolearn.datasets import edit
-from robolearn.datasets.store import EpisodeMeta, ImageCodec, WriterConfig
+from robolearn.datasets.store import CLOSING_ROW, EpisodeMeta, ImageCodec, WriterConfig
 from robolearn.datasets.verify import verify
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
@@ -67,6 +67,13 @@ def test_trimming(path: Path) -> None:
     for start, stop in ((0, 9), (2, 2), (-1, 2)):
         with pytest.raises(DatasetError, match="not a part"):
             edit.trim(path, 0, start, stop)
+
+
+def test_trimming_cuts_off_a_row_that_closes(path: Path) -> None:
+    edit.tag(path, [0, 1], {CLOSING_ROW: True, "table": 3})
+    edit.trim(path, 0, 1)
+    edit.trim(path, 1, 0, 2)
+    assert [row.tags for row in ZarrStore.open(path).episodes[:2]] == [{CLOSING_ROW: True, "table": 3}, {"table": 3}]
 
 
 def test_tagging(path: Path) -> None:

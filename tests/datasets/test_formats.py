@@ -18,6 +18,7 @@ from painted import CAMERAS, SUCCESS, dataset, dataset_spec, paint, painted_numb
 
 from robolearn.datasets.convert import FORMATS, export_dataset, import_dataset, readable, writable
 from robolearn.datasets.convert.source import ImportSettings
+from robolearn.datasets.diff import diff
 from robolearn.datasets.store import EpisodeMeta, ImageCodec
 from robolearn.datasets.verify import verify
 from robolearn.datasets.zarr_store import ZarrStore
@@ -180,6 +181,28 @@ def test_a_d4rl_file_of_somebody_else(tmp_path: Path, following: bool) -> None:
     assert read["reward"][:4].tolist() == [3, 4, 5, 6]
     assert store.read_valid(1)["action"].tolist() == [True] * 4 + [False] * following
     assert store.spec.robot.position_low == (-8, -8)
+
+
+@pytest.mark.parametrize("name", ["d4rl", "robomimic"])
+def test_the_observation_after_the_last_action_is_no_transition(tmp_path: Path, name: str) -> None:
+    d4rl_file(tmp_path / "in")
+    import_dataset("d4rl", tmp_path / "in", tmp_path / "d")
+    export_dataset(ZarrStore.open(tmp_path / "d"), name, tmp_path / "out")
+    with h5py.File(tmp_path / "in") as wanted, h5py.File(tmp_path / "out") as found:
+        if name == "d4rl":
+            for array in ("observations", "actions", "rewards", "terminals"):
+                np.testing.assert_array_equal(found[array][:], wanted[array][:], err_msg=array)
+            assert found["next_observations"][:, 0].tolist() == [1, 2, 2.5, 4, 5, 6, 6.5, 8, 8.5]
+            assert np.flatnonzero(found["timeouts"][:]).tolist() == [6, 8]
+        else:
+            demo = found["data/demo_1"]
+            assert (found["data"].attrs["total"], demo.attrs["num_samples"]) == (9, 4)
+            assert demo["actions"][:, 0].tolist() == [-3, -4, -5, -6]
+            assert demo["obs/proprio"][:, 0].tolist() == [3, 4, 5, 6]
+            assert demo["next_obs/proprio"][:, 0].tolist() == [4, 5, 6, 6.5]
+            assert (demo["rewards"][:].tolist(), demo["dones"][:].tolist()) == ([3, 4, 5, 6], [0, 0, 0, 1])
+    import_dataset(name, tmp_path / "out", tmp_path / "back")
+    assert diff(tmp_path / "d", tmp_path / "back") == []
 
 
 def ogbench_file(file: Path, **changed: Any) -> None:

@@ -25,16 +25,18 @@ from robolearn.datasets.convert.source import (
     Rows,
     Source,
     SourceEpisode,
+    WithLast,
     besides,
     even_stamps,
     extremes,
     is_picture,
     masked_lines,
+    num_actions,
     our_episode,
     our_steps,
     picture_shape,
 )
-from robolearn.datasets.store import CLOSING_ROW, DatasetSpec, EpisodeMeta
+from robolearn.datasets.store import CLOSING_ROW, DatasetSpec, EpisodeInfo, EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, RobolearnError
 from robolearn.progress import OnProgress
@@ -62,8 +64,9 @@ def write(store: ZarrStore, file: Path, progress: OnProgress) -> list[str]:
                 if name not in out:
                     shape = values.shape[1:]
                     out.create_dataset(name, (0, *shape), values.dtype, maxshape=(None, *shape), chunks=(ROWS, *shape))
-                out[name].resize(done + episode.length, axis=0)
-                out[name][done:] = values
+                start = len(out[name])
+                out[name].resize(start + len(values), axis=0)
+                out[name][start:] = values
             progress(done := done + episode.length, total)
     left = sorted(set(store.spec.fields) - set(spec.fields))
     return [f"{name} is left out: D4RL holds no pictures" for name in left] + masked_lines(store, "D4RL")
@@ -73,17 +76,20 @@ def _columns(store: ZarrStore, index: int, spec: DatasetSpec) -> dict[str, NDArr
     episode = store.episodes[index]
     read = store.read(index, ["proprio", "action"])
     ours = besides(store, index)
-    last = np.arange(episode.length) == episode.length - 1
+    length = num_actions(episode)
+    last = np.arange(length) == length - 1
     following = np.concatenate([read["proprio"][1:], read["proprio"][-1:]])
+    rewards = ours["reward"][:length] if "reward" in ours else last & (episode.success is True)
     there = [store.spec.stamped_fields.index(name) for name in spec.stamped_fields]
     ours |= {name: ours[name][:, there] for name in ("stamp_ns", "valid")}
     return {
-        "observations": read["proprio"],
-        "next_observations": following,
-        "actions": read["action"],
-        "rewards": ours.get("reward", last & (episode.success is True)).astype(np.float32),
+        "observations": read["proprio"][:length],
+        "next_observations": following[:length],
+        "actions": read["action"][:length],
+        "rewards": rewards.astype(np.float32),
         "terminals": last & episode.terminated,
         "timeouts": last & (not episode.terminated),
+        f"{OURS}/action": read["action"],
         **{f"{OURS}/{name}": ours[name] for name in (*BESIDES, *spec.extra)},
     }
 
@@ -117,7 +123,7 @@ def read(file: Path, settings: ImportSettings) -> Iterator[Source]:
         stops = (np.flatnonzero(ends) + 1).tolist()
         parts = list(zip([0, *stops[:-1]], stops, strict=True))
         if OURS in source.attrs:
-            yield _ours(file, source, length)
+            yield _ours(file, source, arrays)
             return
         foreign, lost = _foreign(file, source, arrays, settings)
         episodes = (_episode(arrays, start, stop, bool(terminated[stop - 1]), foreign) for start, stop in parts)
@@ -125,23 +131,28 @@ def read(file: Path, settings: ImportSettings) -> Iterator[Source]:
         yield Source(foreign.spec(), length + extra, episodes, lost)
 
 
-def _ours(file: Path, source: Any, length: int) -> Source:
+def _ours(file: Path, source: Any, flat: dict[str, Any]) -> Source:
     try:
         ours = json.loads(source.attrs[OURS])
         spec = DatasetSpec.from_json(ours["spec"])
-        lengths = [int(row["length"]) for row in ours["episodes"]]
+        table = [EpisodeInfo.from_json(row) for row in ours["episodes"]]
     except (KeyError, TypeError, ValueError, AttributeError, RobolearnError) as error:
         raise DatasetError(f"{file}: its attribute {OURS} is damaged ({error})") from error
-    if sum(lengths) != length:
-        raise DatasetError(f"{file}: its attribute {OURS} tells of {sum(lengths)} steps, the arrays hold {length}")
-    arrays = {"proprio": hdf5.rows(file, source, "observations"), "action": hdf5.rows(file, source, "actions")}
-    arrays |= {name: hdf5.rows(file, source, f"{OURS}/{name}") for name in (*BESIDES, *spec.extra)}
+    arrays = {name: hdf5.rows(file, source, f"{OURS}/{name}") for name in (*BESIDES, "action", *spec.extra)}
+    length, actions = sum(row.length for row in table), sum(map(num_actions, table))
+    for told, name, values in ((length, f"{OURS}/valid", arrays["valid"]), (actions, "actions", flat["actions"])):
+        if len(values) != told:
+            raise DatasetError(f"{file}: its attribute {OURS} tells of {told} rows of {name}, there are {len(values)}")
 
     def episodes() -> Iterator[SourceEpisode]:
-        start = 0
-        for row in ours["episodes"]:
-            rows: dict[str, Rows] = {n: values[start : start + row["length"]] for n, values in arrays.items()}
-            start += row["length"]
+        start = first = 0
+        for info, row in zip(table, ours["episodes"], strict=True):
+            rows: dict[str, Rows] = {n: values[start : start + info.length] for n, values in arrays.items()}
+            stop = first + num_actions(info)
+            seen = flat["observations"][first:stop]
+            closed = stop - first < info.length
+            rows["proprio"] = WithLast(seen, flat["next_observations"], stop - 1) if closed else seen
+            start, first = start + info.length, stop
             # where the rows lie now and what was lost of old pictures is counted anew
             yield our_episode(row, our_steps(spec, rows))
 
@@ -167,23 +178,10 @@ def _episode(arrays: dict[str, Any], start: int, stop: int, terminated: bool, fo
     following = arrays.get("next_observations")
     rows: dict[str, Rows] = {"observations": Blocks(arrays["observations"], start, stop)}
     if following is not None:
-        rows = {"observations": _WithLast(rows["observations"], following, stop - 1)}
+        rows = {"observations": WithLast(rows["observations"], following, stop - 1)}
     actions = arrays["actions"][start:stop]
     reward = arrays["rewards"][start:stop].astype(np.float32).reshape(-1)
     stamps = even_stamps(len(rows["observations"]), foreign.control_hz)
     steps = foreign.steps(rows, actions, stamps, {"reward": reward})
     meta = EpisodeMeta(foreign.task, tags={} if following is None else {CLOSING_ROW: True})
     return SourceEpisode(meta, steps, EpisodeOutcome(None, terminated, not terminated))
-
-
-class _WithLast:
-    """Rows, and behind them one row of another array."""
-
-    def __init__(self, rows: Rows, others: Any, other: int) -> None:
-        self._rows, self._others, self._other = rows, others, other
-
-    def __len__(self) -> int:
-        return len(self._rows) + 1
-
-    def __getitem__(self, row: int, /) -> Any:
-        return self._rows[row] if row < len(self._rows) else self._others[self._other]

@@ -25,12 +25,14 @@ from robolearn.datasets.convert.source import (
     Rows,
     Source,
     SourceEpisode,
+    WithLast,
     besides,
     even_stamps,
     extremes,
     is_picture,
     is_vector,
     masked_lines,
+    num_actions,
     our_episode,
     our_steps,
     picture_shape,
@@ -55,7 +57,7 @@ def write(store: ZarrStore, file: Path, progress: OnProgress) -> list[str]:
     """Write all episodes. Rewards are the recorded ones, or 1 at the end of an episode of success and else 0."""
     import h5py
 
-    spec, total = without_streams(store.spec), sum(episode.length for episode in store.episodes)
+    spec, total = without_streams(store.spec), sum(map(num_actions, store.episodes))
     with h5py.File(file, "w") as out:
         data = out.create_group("data")
         data.attrs["total"] = total
@@ -65,7 +67,7 @@ def write(store: ZarrStore, file: Path, progress: OnProgress) -> list[str]:
         done = 0
         for index, episode in enumerate(store.episodes):
             _write_episode(store, index, data.create_group(f"demo_{index}"))
-            progress(done := done + episode.length, total)
+            progress(done := done + num_actions(episode), total)
         parts = split_episodes(len(store.episodes), VALIDATION_FRACTION, seed=0)
         for name, indices in zip(("train", "valid"), parts, strict=True):
             out.create_dataset(f"mask/{name}", data=np.array([f"demo_{i}" for i in indices], dtype="S"))
@@ -74,24 +76,26 @@ def write(store: ZarrStore, file: Path, progress: OnProgress) -> list[str]:
 
 def _write_episode(store: ZarrStore, index: int, demo: Any) -> None:
     episode = store.episodes[index]
-    demo.attrs["num_samples"] = episode.length
+    length = num_actions(episode)
+    demo.attrs["num_samples"] = length
     demo.attrs[OURS] = json.dumps(episode.to_json())
     for name, field in store.spec.interface.observation.items():
-        shape = (episode.length, *field.shape)
+        shape = (length, *field.shape)
         seen, following = (demo.create_dataset(f"{part}/{name}", shape, field.dtype) for part in ("obs", "next_obs"))
-        for start in range(0, episode.length, PICTURE_ROWS):
-            stop = min(start + PICTURE_ROWS, episode.length)
-            after = min(stop + 1, episode.length)  # the last observation stands for the one that follows it
+        for start in range(0, length, PICTURE_ROWS):
+            stop = min(start + PICTURE_ROWS, length)
+            after = min(stop + 1, episode.length)  # else the last observation stands for the one that follows it
             values = store.read(index, [name], start, after)[name]
             seen[start:stop] = values[: stop - start]
             following[start:stop] = np.concatenate([values[1:], values[-1:]])[: stop - start]
-    demo.create_dataset("actions", data=store.read(index, ["action"])["action"])
-    last = np.arange(episode.length) == episode.length - 1
+    actions = store.read(index, ["action"])["action"]
+    demo.create_dataset("actions", data=actions[:length])
+    last = np.arange(length) == length - 1
     demo.create_dataset("dones", data=last.astype(np.int64))
     columns = besides(store, index)
-    rewards = columns.get("reward", last & (episode.success is True))
+    rewards = columns["reward"][:length] if "reward" in columns else last & (episode.success is True)
     demo.create_dataset("rewards", data=rewards.astype(np.float64))
-    for name, values in columns.items():
+    for name, values in (columns | {"action": actions}).items():
         demo.create_dataset(f"{OURS}/{name}", data=values)
 
 
@@ -128,13 +132,14 @@ def _our_spec(file: Path, text: Any) -> DatasetSpec:
 
 
 def _our_episode(file: Path, demo: Any, spec: DatasetSpec) -> SourceEpisode:
-    rows: dict[str, Rows] = {"action": hdf5.array(file, demo, "actions")}
+    ours = (*BESIDES, "action", *spec.extra)
+    rows: dict[str, Rows] = {name: hdf5.array(file, demo, f"{OURS}/{name}") for name in ours}
+    length = len(hdf5.rows(file, demo, "actions"))
     for name in spec.interface.observation:
-        if name in spec.image_fields:
-            rows[name] = Blocks(hdf5.rows(file, demo, f"obs/{name}"))
-        else:
-            rows[name] = hdf5.array(file, demo, f"obs/{name}")
-    rows |= {name: hdf5.array(file, demo, f"{OURS}/{name}") for name in (*BESIDES, *spec.extra)}
+        seen = hdf5.rows(file, demo, f"obs/{name}")
+        rows[name] = Blocks(seen) if name in spec.image_fields else hdf5.array(file, demo, f"obs/{name}")
+        if length < len(rows["valid"]):
+            rows[name] = WithLast(rows[name], hdf5.rows(file, demo, f"next_obs/{name}"), length - 1)
     _length(file, demo, rows)
     return our_episode(json.loads(demo.attrs[OURS]), our_steps(spec, rows))
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from robolearn.datasets.store import Annotation, DatasetSpec, EpisodeInfo, EpisodeMeta, ImageCodec
+from robolearn.datasets.store import CLOSING_ROW, Annotation, DatasetSpec, EpisodeInfo, EpisodeMeta, ImageCodec
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
 from robolearn.specs import ArraySpec, InterfaceSpec, RobotSpec, image_spec
@@ -162,6 +162,24 @@ class Blocks:
         if first != self._first:
             self._block, self._first = self._array[first : min(first + self._rows, self._stop)], first
         return self._block[at - first]
+
+
+class WithLast:
+    """Rows, and behind them one row of another array: the observation after the last action."""
+
+    def __init__(self, rows: Rows, others: Rows, other: int) -> None:
+        self._rows, self._others, self._other = rows, others, other
+
+    def __len__(self) -> int:
+        return len(self._rows) + 1
+
+    def __getitem__(self, row: int, /) -> Any:
+        return self._rows[row] if row < len(self._rows) else self._others[self._other]
+
+
+def num_actions(episode: EpisodeInfo) -> int:
+    """Steps of an episode that have an action: all, but for a last one that holds the observation after it."""
+    return episode.length - bool(episode.tags.get(CLOSING_ROW))
 
 
 def masked_lines(store: ZarrStore, kind: str) -> list[str]:
