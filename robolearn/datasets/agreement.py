@@ -103,7 +103,7 @@ def preference_opinions(preferences: Sequence[Preference]) -> dict[str, dict[Has
 
 def labels(store: ZarrStore) -> dict[str, Any]:
     """What people said of a dataset, as JSON: per episode the stages and the success, all preferences, agreement."""
-    episodes, preferences = store.episodes, read_preferences(store.files)
+    episodes, preferences = store.episodes, read_preferences(store)
     opinions = {
         "stages": stage_opinions(episodes),
         "success": success_opinions(episodes),

@@ -274,7 +274,7 @@ def _copy(
                 copy_episode(store, index, writer)
                 progress(number + 1, len(episodes))
         copy_columns(episodes, target)
-        copy_preferences(episodes, temporary)
+        copy_preferences(episodes, target)
 
 
 def copy_episode(store: ZarrStore, index: int, writer: ZarrWriter) -> None:

@@ -78,7 +78,7 @@ def info(path: Path | str) -> dict[str, Any]:
             for name, column in store.columns.items()
         },
         "annotations": sum(len(episode.annotations) for episode in episodes),
-        "preferences": len(read_preferences(store.files)),
+        "preferences": len(read_preferences(store)),
         "image_codec": spec.to_json()["image_codec"],
         "cameras": dict(spec.cameras),
         "operators": sorted({episode.operator for episode in episodes if episode.operator}),

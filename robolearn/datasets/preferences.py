@@ -2,7 +2,8 @@
 
 preferences.jsonl, beside the arrays: one answer a line, in the order in which they came, from any number of people.
 
-    {"first": {"episode": ID, "step": 12}, "second": {...}, "answer": "first", "author": "ana", "created_ns": ...}
+    {"first": {"episode": ID, "step": 12, "start": 340}, "second": {...}, "answer": "first", "author": "ana", ...}
+                                        `start` is the row that the episode began in then: trimming shifts its steps
     {..., "segment": 8}                 about segments of 8 steps from those on; 1 where it is missing
     {"author": "ana", "undo": true}     takes back the newest answer of ana that still counts
 
@@ -16,9 +17,9 @@ import fcntl
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -60,28 +61,51 @@ class Preference:
         return self.first, self.second
 
 
-def read_preferences(source: Files) -> list[Preference]:
-    """All answers that were not taken back. Raises DatasetError naming a line that cannot be read."""
+def read_preferences(store: ZarrStore) -> list[Preference]:
+    """All answers that were not taken back, of steps as they are counted now; those about steps that were trimmed away
+    are left out. Raises DatasetError naming a line that cannot be read."""
+    now = {episode.id: episode for episode in store.episodes}
+    shifted = [_shifted(answer, starts, now) for answer, starts in _answers(store.files)]
+    return [answer for answer in shifted if answer is not None]
+
+
+def _shifted(answer: Preference, starts: Sequence[int | None], now: Mapping[str, EpisodeInfo]) -> Preference | None:
+    moments = []
+    for moment, start in zip(answer.pair, starts, strict=True):
+        if start is not None and (row := now.get(moment.episode)) is not None:
+            moment = replace(moment, step=moment.step + start - row.start)
+            if not 0 <= moment.step <= row.length - answer.segment:
+                return None
+        moments.append(moment)
+    return replace(answer, first=moments[0], second=moments[1])
+
+
+def _answers(source: Files) -> list[tuple[Preference, tuple[int | None, int | None]]]:
+    """All answers that were not taken back, as they were given, and the rows in which the two episodes began then."""
     try:
         text = source.read(PREFERENCES)
     except FileNotFoundError:
         return []
     except OSError as error:
         raise DatasetError(f"{source.where(PREFERENCES)} cannot be read: {error.strerror or error}") from error
-    found: list[Preference] = []
+    found: list[tuple[Preference, tuple[int | None, int | None]]] = []
     for number, line in enumerate(text[: text.rfind(b"\n") + 1].splitlines()):
         try:
             row = json.loads(line)
             if row.get("undo") is True:
-                newest = max(i for i, one in enumerate(found) if one.author == row["author"])
+                newest = max(i for i, (one, _) in enumerate(found) if one.author == row["author"])
                 del found[newest]
             else:
-                found.append(_preference(row))
+                found.append((_preference(row), (_start(row["first"]), _start(row["second"]))))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DatasetError(
                 f"{source.where(PREFERENCES)}: line {number + 1} is no answer ({error}); mend or remove it"
             ) from error
     return found
+
+
+def _start(side: dict[str, Any]) -> int | None:
+    return int(side["start"]) if "start" in side else None
 
 
 def _preference(row: dict[str, Any]) -> Preference:
@@ -107,15 +131,15 @@ def add_preference(store: ZarrStore, preference: Preference) -> None:
             raise DatasetError(f"{store.path} has no step {max(last, moment.step)} of an episode {moment.episode!r}")
     if preference.first == preference.second:
         raise DatasetError(f"step {preference.first.step} of {preference.first.episode!r} came twice; name two moments")
-    _append(store.path, [asdict(preference)])
+    _append(store, [preference])
 
 
 def undo_preference(store: ZarrStore, author: str) -> Preference:
     """Take back the newest answer of a person; what it was."""
-    mine = [one for one in read_preferences(store.files) if one.author == author]
+    mine = [one for one, _ in _answers(store.files) if one.author == author]
     if not mine:
         raise DatasetError(f"{store.path} has no answer of {author!r} to take back")
-    _append(store.path, [{"author": author, "undo": True}])
+    _append_lines(store.path, [{"author": author, "undo": True}])
     return mine[-1]
 
 
@@ -157,22 +181,31 @@ def _drawn(episodes: Sequence[EpisodeInfo], rng: np.random.Generator, segment: i
     return Moment(episode.id, row - int(ends[index] - (episode.length - segment + 1))), episode.task
 
 
-def copy_preferences(episodes: Iterable[tuple[ZarrStore, int]], target: Path) -> None:
-    """Take the answers about these episodes, and no others, into the dataset `target`."""
+def copy_preferences(episodes: Iterable[tuple[ZarrStore, int]], target: ZarrStore) -> None:
+    """Take the answers about these episodes, and no others, into the dataset `target`, which has them."""
     ids: dict[ZarrStore, set[str]] = {}
     for store, index in episodes:
         ids.setdefault(store, set()).add(store.episodes[index].id)
-    rows = [
-        asdict(one)
+    answers = [
+        one
         for store, kept in ids.items()
-        for one in read_preferences(store.files)
+        for one in read_preferences(store)
         if {one.first.episode, one.second.episode} <= kept
     ]
-    if rows:
-        _append(target, rows)
+    if answers:
+        _append(target, answers)
 
 
-def _append(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+def _append(store: ZarrStore, answers: Sequence[Preference]) -> None:
+    starts = {episode.id: episode.start for episode in store.episodes}
+    rows = [asdict(one) for one in answers]
+    for row in rows:
+        for side in ("first", "second"):
+            row[side]["start"] = starts[row[side]["episode"]]
+    _append_lines(store.path, rows)
+
+
+def _append_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Whole lines, on disk when this returns; other processes may add theirs at the same time."""
     with _opened(path / PREFERENCES) as file:
         end = os.lseek(file, 0, os.SEEK_END)

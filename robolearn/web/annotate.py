@@ -134,7 +134,7 @@ def make_router(stores: Stores) -> APIRouter:
     def pair(dataset: str, author: Author, segment: Segment = 1) -> dict[str, Any]:
         """The two moments, or segments of so many steps, that this person is to compare next."""
         store = stores.get(dataset)
-        answers = read_preferences(store.files)
+        answers = read_preferences(store)
         rows = {row.id: row for row in store.episodes}
         first, second = (
             {**asdict(moment), "instruction": rows[moment.episode].instruction, "length": rows[moment.episode].length}

@@ -53,12 +53,12 @@ def answer(store: ZarrStore, author: str, said: str = "first", steps: tuple[int,
 
 def test_answers_are_kept_in_order_and_taken_back_one_by_one(path: Path) -> None:
     store = ZarrStore.open(path)
-    assert read_preferences(store.files) == []
+    assert read_preferences(store) == []
     first, bobs, last = answer(store, "ana"), answer(store, "bob", "equal"), answer(store, "ana", "unsure", (1, 2))
-    assert read_preferences(store.files) == [first, bobs, last]
+    assert read_preferences(store) == [first, bobs, last]
     assert undo_preference(store, "ana") == last
     assert undo_preference(store, "ana") == first
-    assert read_preferences(store.files) == [bobs]
+    assert read_preferences(store) == [bobs]
     with pytest.raises(DatasetError, match="no answer of 'ana'"):
         undo_preference(store, "ana")
     with pytest.raises(DatasetError, match="no step 3"):
@@ -73,11 +73,11 @@ def test_a_line_that_was_cut_off_is_not_an_answer_and_harms_none(path: Path) -> 
     whole = (path / PREFERENCES).read_bytes()
     for cut in (1, len(whole) // 2, len(whole) - 1):
         (path / PREFERENCES).write_bytes(whole + whole[:cut])
-        assert read_preferences(store.files) == [first]
-        assert [answer(store, "bob"), first] == read_preferences(store.files)[::-1]
+        assert read_preferences(store) == [first]
+        assert [answer(store, "bob"), first] == read_preferences(store)[::-1]
     (path / PREFERENCES).write_bytes(b"{}\n" + whole)
     with pytest.raises(DatasetError, match="line 1 is no answer"):
-        read_preferences(store.files)
+        read_preferences(store)
 
 
 def _answer_forever(path: Path, author: str, told: Connection) -> None:
@@ -103,7 +103,7 @@ def test_two_people_killed_while_answering_lose_nothing_that_was_acknowledged(pa
     for hear, _ in pipes:
         while hear.poll():
             heard.append(hear.recv_bytes())
-    kept = read_preferences(ZarrStore.open(path).files)
+    kept = read_preferences(ZarrStore.open(path))
     assert len(b"".join(heard)) <= len(kept) <= len(b"".join(heard)) + len(people)
 
 
@@ -124,7 +124,7 @@ def test_pairs_are_drawn_from_all_steps_and_some_are_shared(path: Path, segment:
     lengths = {episode.id: episode.length for episode in store.episodes}
     everywhere = {(episode, step) for episode, length in lengths.items() for step in range(length - segment + 1)}
     assert {(moment.episode, moment.step) for one in answers for moment in one.pair} == everywhere
-    assert read_preferences(store.files)[1:] == answers
+    assert read_preferences(store)[1:] == answers
     with pytest.raises(DatasetError, match="no episode of 6 steps or more; a comparison needs two segments of 5"):
         next_pair(store, answers, "ana", 5)
 
@@ -150,11 +150,11 @@ def test_answers_say_how_long_a_segment_is_and_older_ones_are_about_moments(path
     }
     del rows[0]["segment"]
     (path / PREFERENCES).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert read_preferences(store.files) == [moments, segments]
+    assert read_preferences(store) == [moments, segments]
     rows[1]["segment"] = 0
     (path / PREFERENCES).write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(DatasetError, match="line 2 is no answer"):
-        read_preferences(store.files)
+        read_preferences(store)
 
 
 def test_answers_follow_their_episodes(path: Path, tmp_path: Path) -> None:
@@ -163,10 +163,30 @@ def test_answers_follow_their_episodes(path: Path, tmp_path: Path) -> None:
     kept = answer(store, "ana")
     add_preference(store, Preference(Moment(ids[0], 0), Moment(ids[2], 4), "second", "ana"))
     edit.split(path, {tmp_path / "part": [0, 1]})
-    assert read_preferences(ZarrStore.open(tmp_path / "part").files) == [kept]
+    assert read_preferences(ZarrStore.open(tmp_path / "part")) == [kept]
     edit.delete(path, [2])
     edit.collect_garbage(path)
-    assert read_preferences(ZarrStore.open(path).files) == [kept]
+    assert read_preferences(ZarrStore.open(path)) == [kept]
+
+
+def test_answers_keep_their_steps_when_episodes_are_trimmed(path: Path, tmp_path: Path) -> None:
+    store = ZarrStore.open(path)
+    ids = [episode.id for episode in store.episodes]
+    early = Preference(Moment(ids[2], 0), Moment(ids[0], 0), "first", "bob")
+    late = Preference(Moment(ids[2], 3), Moment(ids[1], 2), "second", "ana", segment=2)
+    for one in (early, late):
+        add_preference(store, one)
+    edit.trim(path, 2, 2)
+    shifted = replace(late, first=Moment(ids[2], 1))
+    assert read_preferences(ZarrStore.open(path)) == [shifted]
+    edit.split(path, {tmp_path / "part": [1, 2]})
+    edit.trim(tmp_path / "part", 1, 1)
+    assert read_preferences(ZarrStore.open(tmp_path / "part")) == [replace(late, first=Moment(ids[2], 0))]
+    edit.trim(path, 1, 0, 3)
+    assert read_preferences(ZarrStore.open(path)) == []
+    edit.undo(path)
+    edit.undo(path)
+    assert read_preferences(ZarrStore.open(path)) == [early, late]
 
 
 words = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc")), min_size=1, max_size=30)

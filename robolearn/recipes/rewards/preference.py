@@ -100,7 +100,7 @@ def _by_people(data: RewardData, indices: Sequence[int], segment: int) -> Pairs:
     lengths = {data.store.episodes[index].id: data.store.episodes[index].length for index in indices}
     known = [
         one
-        for one in read_preferences(data.store.files)
+        for one in read_preferences(data.store)
         if all(moment.step + one.segment <= lengths.get(moment.episode, 0) for moment in one.pair)
     ]
     found = [one for one in known if one.segment == segment]
