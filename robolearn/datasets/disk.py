@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from robolearn.datasets.lock import WriterLock
 from robolearn.errors import DatasetError
 
 SYNC_THREADS = 16  # files that are made durable at once; a disk answers many in the time of one
@@ -106,20 +107,26 @@ def sync(path: Path) -> None:
 
 @contextlib.contextmanager
 def moved_when_whole(path: Path) -> Iterator[Path]:
-    """A path beside the wanted one: moved there, on the disk for good, when all went well, and removed when not."""
+    """A path in a folder beside the wanted one: moved there, on the disk for good, when all went well, and removed when
+    not. Raises DatasetError when the wanted one is there, and DatasetBusyError while another process makes it."""
     if path.exists() or path.is_symlink():
         raise DatasetError(f"{path} exists; name another one")
-    temporary = path.with_name(f".{path.name}.converting")
-    _remove(temporary)
     path.parent.mkdir(parents=True, exist_ok=True)
+    folder = path.with_name(f".{path.name}.converting")
+    temporary = folder / path.name
+    lock = WriterLock(path, folder)
     try:
+        _remove(temporary)  # of a process that was killed
         yield temporary
         for file in (temporary, *temporary.rglob("*")):
             sync(file)
+        if path.exists():
+            raise DatasetError(f"{path} was made by somebody else meanwhile; name another one")
         os.rename(temporary, path)
         sync(path.parent)
     finally:
         _remove(temporary)
+        lock.release()
 
 
 def _remove(path: Path) -> None:

@@ -31,11 +31,16 @@ class WriterLock:
                 raise DatasetError(f"{path} cannot be written to: {error.strerror}") from error
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 holder = os.pread(self._fd, 20, 0).decode("ascii", "replace").strip()
                 os.close(self._fd)
                 raise DatasetBusyError(
                     f"{path} is being written to by process {holder or '?'}; wait for it to end or stop it"
+                ) from error
+            except OSError as error:
+                os.close(self._fd)
+                raise DatasetError(
+                    f"{path} cannot be locked ({error.strerror}); keep it on a file system that has locks"
                 ) from error
             with contextlib.suppress(FileNotFoundError):
                 if os.stat(self._file).st_ino == os.fstat(self._fd).st_ino:

@@ -230,6 +230,8 @@ def unfinished_episode(folder: Path) -> UnfinishedEpisode | None:
         return None
     except DatasetError as error:
         return UnfinishedEpisode(folder.name, 0, None, None, str(error))
+    except OSError as error:  # another user's
+        return UnfinishedEpisode(folder.name, 0, None, None, f"{journal} cannot be read: {error.strerror}")
     return UnfinishedEpisode(reader.meta.id, reader.length, reader.meta, reader.outcome) if reader.length else None
 
 

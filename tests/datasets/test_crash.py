@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from robolearn.datasets.repair import repair
 from robolearn.datasets.store import Annotation, EpisodeMeta, WriterConfig
 from robolearn.datasets.verify import verify
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.errors import DatasetError
+from robolearn.errors import DatasetBusyError, DatasetError
 from robolearn.types import EpisodeOutcome
 
 HERE = Path(__file__).parent
@@ -153,6 +154,31 @@ def test_an_episode_that_could_not_be_committed_is_salvaged_with_all_that_was_sa
     check_counting(path)
 
 
+def test_a_journal_that_cannot_be_read_is_in_nobodys_way(tmp_path: Path) -> None:
+    path = tmp_path / "d"
+    with dataset(path, [3]).writer() as writer:
+        journal = path / ".recording" / "strange" / "journal"
+        journal.mkdir(parents=True)  # stands for one that belongs to another user
+        record(writer, 2, 3)
+    assert "cannot be read" in verify(path).problems[0]
+    with ZarrStore.open(path).writer() as writer:
+        record(writer, 2, 5)
+    assert repair(path).left == ["strange"]
+    assert journal.exists()
+    check_counting(path)
+
+
+def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(fd: int, what: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    store = dataset(tmp_path / "d", [3])
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(DatasetError, match=r"cannot be locked .No locks available.") as told:
+        store.writer()
+    assert not isinstance(told.value, DatasetBusyError)
+
+
 def test_a_torn_journal_gives_the_steps_before_the_tear(tmp_path: Path) -> None:
     path = tmp_path / "d"
     store = dataset(path, [4])
@@ -213,7 +239,7 @@ FULL = """
 import resource, sys
 from painted import *
 from robolearn.datasets.store import EpisodeMeta, ImageCodec
-from robolearn.errors import DatasetError
+from robolearn.errors import DatasetBusyError, DatasetError
 store = ZarrStore.open(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 with store.writer() as writer:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -139,6 +140,16 @@ def test_split_and_merge_give_back_the_same_bytes(path: Path, tmp_path: Path) ->
         assert merged.episodes[new].to_json() | {"start": 0} == rows[old].to_json() | {"start": 0}
         for name, values in before.read(old).items():
             np.testing.assert_array_equal(merged.read(new)[name], values)
+
+
+def test_two_at_once_make_one_dataset(path: Path, tmp_path: Path) -> None:
+    def meanwhile(done: int, total: int) -> None:
+        with pytest.raises(DatasetError, match=f"is being written to by process {os.getpid()}"):
+            edit.merge([path], tmp_path / "out")
+
+    edit.split(path, {tmp_path / "out": [0, 2]}, progress=meanwhile)
+    assert numbers(tmp_path / "out") == [numbers(path)[0], numbers(path)[2]]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted([path.name, "out"])
 
 
 def test_masks_and_drops_survive_copying(tmp_path: Path) -> None:
