@@ -160,7 +160,7 @@ def foreign(root: Path, version: str = "v3.0") -> None:
         rows = [
             {
                 "episode_index": e,
-                "tasks": [f"task {e}"],
+                "tasks": [f"task {e}", *["put it back"] * e],
                 "length": 3,
                 **{f"{what}/{part}_index": 0 for what in ("data", f"videos/{key}") for part in ("chunk", "file")},
                 f"videos/{key}/from_timestamp": e * 3 / 30,
@@ -178,7 +178,8 @@ def foreign(root: Path, version: str = "v3.0") -> None:
         with VideoWriter(root / f"videos/chunk-000/{key}/episode_{episode:06d}.mp4", 30, (16, 16, 3)) as writer:
             for number in range(3 * episode, 3 * episode + 3):
                 writer.append(paint(number))
-        lines.append(json.dumps({"episode_index": episode, "tasks": [f"task {episode}"], "length": 3}))
+        tasks = [f"task {episode}", *["put it back"] * episode]
+        lines.append(json.dumps({"episode_index": episode, "tasks": tasks, "length": 3}))
     (root / "meta/episodes.jsonl").write_text("\n".join(lines) + "\n")
 
 
@@ -188,6 +189,7 @@ def test_a_dataset_of_somebody_else(tmp_path: Path, version: str) -> None:
     settings = ImportSettings(image_codec=ImageCodec("jpegxl"))
     done = import_dataset("lerobot", tmp_path / "in", tmp_path / "d", settings)
     assert done.lost[0] == "note (string [1]) is not kept"
+    assert "1 episodes have several tasks; the first one stands for all of their steps" in done.lost
     store = ZarrStore.open(tmp_path / "d")
     assert verify(store.path).ok
     assert store.spec.robot.joint_names == ("a", "b")
@@ -277,11 +279,12 @@ def test_hostile_and_broken_folders(tmp_path: Path, name: str) -> None:
     assert not [entry for entry in tmp_path.iterdir() if entry.name not in ("in", "elsewhere.parquet")]
 
 
-def test_a_table_that_somebody_edited_is_not_taken_for_ours(tmp_path: Path) -> None:
+@pytest.mark.parametrize("changed", [{"length": 5}, {"instruction": "pull it"}])
+def test_a_table_that_somebody_edited_is_not_taken_for_ours(tmp_path: Path, changed: dict[str, object]) -> None:
     store = dataset(tmp_path / "d", [3, 4])
     export_dataset(store, "lerobot-images", tmp_path / "out")
     ours = json.loads((tmp_path / "out/meta/robolearn.json").read_text())
-    ours["episodes"][1]["length"] = 5
+    ours["episodes"][1] |= changed
     (tmp_path / "out/meta/robolearn.json").write_text(json.dumps(ours))
     lost = import_dataset("lerobot", tmp_path / "out", tmp_path / "back").lost
     assert any("somebody edited them" in line for line in lost)

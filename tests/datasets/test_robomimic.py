@@ -79,6 +79,26 @@ def test_a_file_of_somebody_else(tmp_path: Path) -> None:
         assert (read["proprio"][:, :3] == index).all()
 
 
+def test_the_observation_after_the_last_action_is_kept(tmp_path: Path) -> None:
+    foreign(tmp_path / "lift.hdf5", demos=2)
+    with h5py.File(tmp_path / "lift.hdf5", "a") as file:
+        file["mask/train"] = np.array([b"demo_0"])
+        for demo in file["data"].values():
+            for name, values in demo["obs"].items():
+                demo[f"next_obs/{name}"] = values[()] + np.array(9, values.dtype)
+    done = import_dataset(
+        "robomimic", tmp_path / "lift.hdf5", tmp_path / "d", ImportSettings(20.0, ImageCodec("jpegxl"))
+    )
+    assert done.lost == ["filter keys (mask) are not kept"]
+    store = ZarrStore.open(tmp_path / "d")
+    assert (done.steps, verify(store.path).ok) == (12, True)
+    read, valid = store.read(1), store.read_valid(1)
+    assert read["proprio"][:, 0].tolist() == [1] * 5 + [10]
+    assert read["image_agentview"][:, 0, 0, 0].tolist() == [1] * 5 + [10]
+    assert valid["action"].tolist() == [True] * 5 + [False]
+    assert store.episodes[1].tags["closing_row"]
+
+
 def test_hostile_and_broken_files(tmp_path: Path) -> None:
     def broken(name: str) -> Path:
         foreign(tmp_path / name, 2)

@@ -96,6 +96,8 @@ def _foreign_source(folder: Folder, num_steps: int, steps: StepReader, settings:
     lost.append("its stamps are frame_index / fps; LeRobot does not know when anything was captured")
     if (folder.root / OURS_FILE).exists():
         lost.append(f"{OURS_FILE} is not used: it does not fit the episodes, somebody edited them")
+    if several := sum(len(set(row.tasks)) > 1 for row in folder.rows):
+        lost.append(f"{several} episodes have several tasks; the first one stands for all of their steps")
     gaps: dict[str, int] = {}
 
     def episodes() -> Iterator[SourceEpisode]:

@@ -39,6 +39,11 @@ def lerobot_name(spec: DatasetSpec, field: str) -> str:
     return {"proprio": "observation.state", "action": "action", "reward": "next.reward"}.get(field, OURS + field)
 
 
+def task_of(episode: Mapping[str, Any]) -> str:
+    """The task of a row of our episode table."""
+    return episode["instruction"] or episode["task"] or "unknown"
+
+
 @dataclass(frozen=True)
 class Row:
     """Where one episode lies."""
@@ -78,8 +83,8 @@ class Folder:
         if not (self.root / OURS_FILE).exists():
             return None
         ours = self._json(OURS_FILE)
-        lengths = [row.get("length") for row in ours["episodes"]]
-        return ours if lengths == [row.length for row in self.rows] else None
+        told = [(row["length"], (task_of(row),)) for row in ours["episodes"]]
+        return ours if told == [(row.length, row.tasks) for row in self.rows] else None
 
     def _v3_rows(self) -> Iterator[Row]:
         import pyarrow.parquet as parquet

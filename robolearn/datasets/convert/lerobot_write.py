@@ -18,9 +18,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from robolearn.datasets.convert.lerobot_layout import INDICES, OURS_FILE, lerobot_name
+from robolearn.datasets.convert.lerobot_layout import INDICES, OURS_FILE, lerobot_name, task_of
 from robolearn.datasets.convert.lerobot_stats import PictureStats, Stats, column_stats, joined, to_json
-from robolearn.datasets.store import DatasetSpec, EpisodeInfo
+from robolearn.datasets.store import DatasetSpec
 from robolearn.datasets.video import VideoWriter
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.progress import OnProgress
@@ -64,7 +64,7 @@ class _Writer:
         self._spec = _portable(store.spec)
         self._pictures = _pictures(self._spec)
         self._columns = [name for name in (*self._spec.fields, "stamp_ns", "valid") if name not in self._pictures]
-        self._tasks = list(dict.fromkeys(_task(episode) for episode in store.episodes))
+        self._tasks = list(dict.fromkeys(task_of(episode.to_json()) for episode in store.episodes))
         self.total = sum(episode.length for episode in store.episodes)
         self._features = {**self._own_features(), **{name: _feature(*_index_type(name)) for name in INDICES}}
         self._schema = pyarrow.schema(
@@ -94,11 +94,11 @@ class _Writer:
             "frame_index": frames,
             "episode_index": np.full(info.length, index),
             "index": self._done + frames,
-            "task_index": np.full(info.length, self._tasks.index(_task(info))),
+            "task_index": np.full(info.length, self._tasks.index(task_of(info.to_json()))),
         }
         row: dict[str, Any] = {
             "episode_index": index,
-            "tasks": [_task(info)],
+            "tasks": [task_of(info.to_json())],
             "length": info.length,
             **_place("data", self._data_file),
             "dataset_from_index": self._done,
@@ -328,10 +328,6 @@ def _portable(spec: DatasetSpec) -> DatasetSpec:
     kept = {name: codec for name, codec in spec.image_codecs.items() if name not in left_out}
     interface = replace(spec.interface, observation=observation)
     return replace(spec, interface=interface, extra=extra, image_codecs=kept, streams={})
-
-
-def _task(episode: EpisodeInfo) -> str:
-    return episode.instruction or episode.task or "unknown"
 
 
 def _feature(dtype: str, shape: tuple[int, ...], names: list[str] | None = None) -> dict[str, Any]:

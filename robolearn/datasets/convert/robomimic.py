@@ -39,7 +39,7 @@ from robolearn.datasets.convert.source import (
     without_streams,
 )
 from robolearn.datasets.sampler import split_episodes
-from robolearn.datasets.store import DatasetSpec, EpisodeMeta
+from robolearn.datasets.store import CLOSING_ROW, DatasetSpec, EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, RobolearnError
 from robolearn.progress import OnProgress
@@ -119,6 +119,7 @@ def read(file: Path, settings: ImportSettings) -> Iterator[Source]:
             spec = _our_spec(file, ours)
             yield Source(spec, steps, (_our_episode(file, hdf5.group(file, data, demo), spec) for demo in demos))
             return
+        steps += sum("next_obs" in hdf5.group(file, data, demo) for demo in demos)
         foreign, lost = _foreign(file, data, demos, settings)
         episodes = (_episode(file, hdf5.group(file, data, demo), demo, foreign) for demo in demos)
         yield Source(foreign.spec(), steps, episodes, lost)
@@ -152,6 +153,7 @@ def _foreign(file: Path, data: Any, demos: list[str], settings: ImportSettings) 
     vectors = {n: shape for n, (shape, dtype) in shapes.items() if n not in images and is_vector(shape, dtype)}
     lost = [f"obs/{name} is neither a vector nor a picture" for name in shapes if name not in (images | vectors)]
     lost += ["simulator states are not kept"] if "states" in first else []
+    lost += ["filter keys (mask) are not kept"] if "mask" in data.parent else []
     if settings.control_hz is None:
         lost.append(f"the file has no rate; {DEFAULT_HZ:g} Hz is assumed, name another one")
     actions = hdf5.rows(file, first, "actions")
@@ -175,9 +177,14 @@ def _episode(file: Path, demo: Any, name: str, foreign: Foreign) -> SourceEpisod
     actions = hdf5.array(file, demo, "actions")
     extra: dict[str, NDArray] = {each: hdf5.array(file, demo, "rewards").astype(np.float32) for each in foreign.extra}
     length = _length(file, demo, {**rows, "actions": actions, **extra})
+    closed = "next_obs" in demo
+    if closed:
+        following = {each: hdf5.rows(file, demo, f"next_obs/{each}") for each in rows}
+        _length(file, demo, {**following, "actions": actions})
+        rows = {each: WithLast(values, following[each], length - 1) for each, values in rows.items()}
     success = bool(extra["reward"].max(initial=0) > 0) if extra else None
-    meta = EpisodeMeta(task=foreign.task, tags={"robomimic": name})
-    steps = foreign.steps(rows, actions, even_stamps(length, foreign.control_hz), extra)
+    meta = EpisodeMeta(task=foreign.task, tags={"robomimic": name, **({CLOSING_ROW: True} if closed else {})})
+    steps = foreign.steps(rows, actions, even_stamps(length + closed, foreign.control_hz), extra)
     return SourceEpisode(meta, steps, EpisodeOutcome(success, terminated=bool(success), truncated=not success))
 
 
