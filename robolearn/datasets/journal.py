@@ -30,7 +30,7 @@ from robolearn.types import EpisodeOutcome
 JOURNAL = "journal"
 FRAMES = ".frames"  # of the file of the running group of a video field
 MAGIC = b"robolearn-journal-1\n"
-META, STEP, OUTCOME, MARK, GROUP, STREAM = range(6)
+META, STEP, OUTCOME, MARK, GROUP, STREAM, DROPPED = range(7)
 HEADER = struct.Struct("<IBI")
 LENGTH = struct.Struct("<i")
 MISSING = -1  # length of a picture that is not there
@@ -105,7 +105,10 @@ class JournalWriter:
         self._record(META, json.dumps(header).encode())
         os.rename(begun, path)
 
-    def step(self, record: StepRecord) -> None:
+    def step(self, record: StepRecord, dropped: Sequence[str] = ()) -> None:
+        """Note a step, and before it the fields whose pictures were lost by haste."""
+        if dropped:
+            self._record(DROPPED, json.dumps(list(dropped)).encode())
         parts = [record.rows[name].tobytes() for name in self._rows]
         for name in self._pictures:
             picture = record.pictures[name]
@@ -184,12 +187,20 @@ class JournalReader:
                     self.annotations = [Annotation(**note) for note in said.pop("annotations", ())]
                     self.outcome = EpisodeOutcome(**said)
 
-    def steps(self) -> Iterator[StepRecord]:
+    def steps(self) -> Iterator[tuple[StepRecord, list[str]]]:
+        """The steps, each with the fields whose pictures were lost by haste."""
+        number = 0
+        dropped: list[str] = []
         with self._open() as file:
-            steps = (self._parse(payload) for kind, payload in self._records(file) if kind == STEP)
-            for number, step in enumerate(steps):
+            for kind, payload in self._records(file):
+                if kind == DROPPED:
+                    dropped = json.loads(payload)
+                if kind != STEP:
+                    continue
+                step = self._parse(payload)
                 videos = {name: self._video(name, number) for name in self._videos if step.pictures[name] is None}
-                yield StepRecord(step.rows, {**step.pictures, **videos})
+                yield StepRecord(step.rows, {**step.pictures, **videos}), dropped
+                number, dropped = number + 1, []
 
     def streams(self) -> Iterator[StreamBlock]:
         with self._open() as file:

@@ -125,10 +125,10 @@ def _salvage(writer: ZarrWriter, folder: Path, episode: UnfinishedEpisode) -> No
     for block in journal.streams():
         writer.append_stream(block.name, block.values, *block.stamps.T)
     marks = list(journal.marks)
-    for step, record in enumerate(journal.steps()):
+    for step, (record, dropped) in enumerate(journal.steps()):
         while marks and marks[0].step <= step:
             mark = marks.pop(0)
             writer.mark(mark.label, mark.author)
-        writer.append_record(record)
+        writer.append_record(record, dropped)
     writer.commit(episode.outcome or SALVAGED, journal.tags, journal.annotations)
     shutil.rmtree(folder, ignore_errors=True)

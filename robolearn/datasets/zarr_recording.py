@@ -143,7 +143,7 @@ class Recording:
             else:
                 coded = self._layouts[name].codec.encode(value[None]) if isinstance(value, np.ndarray) else value
                 pictures[name] = coded
-        self._journal.step(StepRecord(step.rows, pictures))
+        self._journal.step(StepRecord(step.rows, pictures), step.dropped)
         for name, row in step.rows.items():
             self._arrays[name].append(row)
         for name, data in pictures.items():

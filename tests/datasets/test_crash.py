@@ -294,9 +294,16 @@ def test_a_codec_too_slow_masks_and_counts_and_never_shifts(tmp_path: Path) -> N
         else:
             assert not read["image_front"][number].any()
     assert int((~valid["image_front"]).sum()) == info.dropped["image_front"]
+    with store.writer(WriterConfig(drop_when_full=True, queue_bytes=3 * size)) as writer:
+        writer.begin(EpisodeMeta(id="left"))
+        for number in range(100):
+            writer.append(step(number), stamps(number))  # type: ignore[arg-type]
+    repair(tmp_path / "d")
+    salvaged = ZarrStore.open(tmp_path / "d").episodes[-1]
+    assert salvaged.dropped == salvaged.masked != {}
     found = verify(tmp_path / "d")
     assert found.ok
-    assert any("too slow" in warning for warning in found.warnings)
+    assert sum("too slow" in warning for warning in found.warnings) == 4
 
 
 def test_a_reader_keeps_reading_while_a_writer_writes(tmp_path: Path) -> None:
