@@ -22,7 +22,7 @@ from robolearn.datasets.columns import LABELLING, copy_columns
 from robolearn.datasets.disk import Disk, moved_when_whole, sync
 from robolearn.datasets.journal import StepRecord
 from robolearn.datasets.lock import WriterLock
-from robolearn.datasets.preferences import copy_preferences
+from robolearn.datasets.preferences import copy_preferences, preferences_held
 from robolearn.datasets.shards import ArrayReader
 from robolearn.datasets.store import CLOSING_ROW, Annotation, EpisodeInfo, EpisodeMeta, WriterConfig
 from robolearn.datasets.zarr_layout import RECORDING, Root, read_root, write_root
@@ -208,7 +208,10 @@ def collect_garbage(path: Path, dry_run: bool = False, progress: OnProgress = no
         _write(new, replace(fresh, attributes={**root.attributes, **fresh.attributes}))
         after = _folder_bytes(new)
         try:
-            _exchange(new, path)
+            with preferences_held(path):
+                store = ZarrStore.open(path)  # answers may have come while the episodes were copied
+                copy_preferences([(store, index) for index in range(len(store.episodes))], ZarrStore.open(new))
+                _exchange(new, path)
         except DatasetError:
             shutil.rmtree(new)
             raise

@@ -139,7 +139,7 @@ def undo_preference(store: ZarrStore, author: str) -> Preference:
     mine = [one for one, _ in _answers(store.files) if one.author == author]
     if not mine:
         raise DatasetError(f"{store.path} has no answer of {author!r} to take back")
-    _append_lines(store.path, [{"author": author, "undo": True}])
+    _append_lines(store, [{"author": author, "undo": True}])
     return mine[-1]
 
 
@@ -182,7 +182,8 @@ def _drawn(episodes: Sequence[EpisodeInfo], rng: np.random.Generator, segment: i
 
 
 def copy_preferences(episodes: Iterable[tuple[ZarrStore, int]], target: ZarrStore) -> None:
-    """Take the answers about these episodes, and no others, into the dataset `target`, which has them."""
+    """Take the answers about these episodes, and no others, into the dataset `target`, which has them, in the place of
+    those that it had."""
     ids: dict[ZarrStore, set[str]] = {}
     for store, index in episodes:
         ids.setdefault(store, set()).add(store.episodes[index].id)
@@ -192,6 +193,7 @@ def copy_preferences(episodes: Iterable[tuple[ZarrStore, int]], target: ZarrStor
         for one in read_preferences(store)
         if {one.first.episode, one.second.episode} <= kept
     ]
+    (target.path / PREFERENCES).unlink(missing_ok=True)
     if answers:
         _append(target, answers)
 
@@ -202,12 +204,14 @@ def _append(store: ZarrStore, answers: Sequence[Preference]) -> None:
     for row in rows:
         for side in ("first", "second"):
             row[side]["start"] = starts[row[side]["episode"]]
-    _append_lines(store.path, rows)
+    _append_lines(store, rows)
 
 
-def _append_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+def _append_lines(store: ZarrStore, rows: Sequence[dict[str, Any]]) -> None:
     """Whole lines, on disk when this returns; other processes may add theirs at the same time."""
-    with _opened(path / PREFERENCES) as file:
+    path = store.path
+    with preferences_held(path) as file:
+        store.require_in_place()  # else the rows that its episodes begin in are others by now
         end = os.lseek(file, 0, os.SEEK_END)
         tail = os.pread(file, 4096, max(end - 4096, 0))
         whole = end - len(tail) + tail.rfind(b"\n") + 1 if not tail.endswith(b"\n") else end
@@ -219,15 +223,20 @@ def _append_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[int]:
+def preferences_held(dataset: Path) -> Iterator[int]:
+    """The open file of a dataset's answers, to which nobody else adds meanwhile."""
+    path = dataset / PREFERENCES
+    file = -1
     try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be written to: {error.strerror}") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        while file < 0 or not os.path.samestat(os.stat(path), os.fstat(file)):  # its dataset was written anew meanwhile
+            if file >= 0:
+                os.close(file)
+                file = -1
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield file
     except OSError as error:
         raise DatasetError(f"{path} cannot be written to: {error.strerror}") from error
     finally:
-        os.close(file)
+        if file >= 0:
+            os.close(file)

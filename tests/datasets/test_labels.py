@@ -189,6 +189,25 @@ def test_answers_keep_their_steps_when_episodes_are_trimmed(path: Path, tmp_path
     assert read_preferences(ZarrStore.open(path)) == [early, late]
 
 
+def test_answers_that_come_while_garbage_is_collected_are_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit.delete(path, [0])
+    store = ZarrStore.open(path)
+    said: list[Preference] = []
+    sized = edit._folder_bytes
+
+    def meanwhile(folder: Path) -> int:
+        """Called before the copy is made, and once more when it is whole and not yet in place."""
+        said.append(answer(store, "ana", steps=(len(said), 3)))
+        return sized(folder)
+
+    monkeypatch.setattr(edit, "_folder_bytes", meanwhile)
+    edit.collect_garbage(path)
+    assert len(said) == 2
+    assert said == read_preferences(ZarrStore.open(path))
+    with pytest.raises(DatasetError, match="written anew"):
+        answer(store, "ana")
+
+
 words = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc")), min_size=1, max_size=30)
 
 
