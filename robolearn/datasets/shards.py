@@ -130,11 +130,10 @@ class _LastRead:
         with self._lock:
             self._order[reader, shard] = None
             self._order.move_to_end((reader, shard))
-            if len(self._order) <= OPEN_SHARDS:
-                return
-            (oldest, its_shard), _ = self._order.popitem(last=False)
-        if (owner := oldest()) is not None:
-            owner.let_go(its_shard)
+            oldest = [self._order.popitem(last=False)[0] for _ in range(len(self._order) - OPEN_SHARDS)]
+        for whose, its_shard in oldest:
+            if (owner := whose()) is not None:
+                owner.let_go(its_shard)
 
 
 _LAST_READ = _LastRead()
