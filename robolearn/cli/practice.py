@@ -103,7 +103,10 @@ def finetune(
         config = replace(config, teleop=teleop)
         total = steps if steps is not None else 0 if hours else 20_000
         config = replace(config, supervisor=replace(config.supervisor, max_steps=total, max_hours=hours or 0.0))
-        config = with_settings(config, read_settings(set))
+        asked = read_settings(set)
+        if asked.get("image_size", "0").isdecimal() and int(asked.get("image_size", "0")):
+            config = config.from_pictures(int(asked["image_size"]))
+        config = with_settings(config, asked)
     total = config.supervisor.max_steps or round(
         config.supervisor.max_hours * 3600 * config.space().interface.control_hz
     )

@@ -56,7 +56,7 @@ def test_episodes_of_another_cell_are_refused_in_one_line(
 
 def test_a_policy_of_pictures_sees_those_of_its_decisions_and_where_the_tool_is(tmp_path: Path) -> None:
     collect_episodes(CollectConfig("push-v1", image_size=24), tmp_path / "d.zarr", 1, seed=0)
-    config = FinetuneConfig("push-v1", pretrained_by="nothing", reward="true", image_size=12)
+    config = FinetuneConfig("push-v1", reward="true").from_pictures(12)
     space, store = config.space(), ZarrStore.open(tmp_path / "d.zarr")
     assert config.learner.policy.images
     (episode,) = read_recorded([tmp_path / "d.zarr"], space)

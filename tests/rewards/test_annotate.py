@@ -71,7 +71,7 @@ def test_a_model_behind_a_wire_tells_hops_as_progress(
     answer = json.loads(capsys.readouterr().out)
     assert (answer["kind"], answer["episodes"]) == ("potential", 4)
     store = ZarrStore.open(dataset)
-    assert store.columns[answer["column"]].attributes["settings"]["asked"] == "tiny"
+    assert store.columns[answer["column"]].attributes["settings"]["asked"].startswith("tiny, questions ")
     values = store.read(0, [answer["column"]])[answer["column"]]
     assert (values[:8] == values[0]).all()  # an answer is held until the next question
     assert 0.0 < values[-1] <= 1.0

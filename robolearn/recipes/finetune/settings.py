@@ -32,6 +32,25 @@ GOES_ON = {"calql": ("rlpd", "calql"), "iql": ("iql",), "nothing": ("rlpd", "sac
 
 SEE = ("rlpd", "sac")  # algorithms that learn from pictures
 
+FROM_PICTURES = RLPDConfig(
+    policy=GaussianPolicyConfig(hidden_sizes=(64, 64)),
+    critic_hidden_sizes=(64, 64),
+    num_critics=10,
+    num_sampled_critics=2,
+    critic_layer_norm=True,
+    batch_size=64,
+    utd=2,
+    discount=0.97,
+    actor_learning_rate=1e-3,
+    critic_learning_rate=1e-3,
+    temperature_learning_rate=1e-3,
+    initial_temperature=0.3,
+    backup_entropy=False,
+    cloning_weight=3.0,
+)
+"""Of a policy of pictures: what learned to push from 20 demonstrations in `tool:push-v1`, for values some thirty times as
+large."""
+
 
 @dataclass(frozen=True)
 class InterventionsConfig:
@@ -173,6 +192,10 @@ class FinetuneConfig:
     @property
     def task_ids(self) -> tuple[str, ...]:
         return (self.task, make_task(self.task).backward)
+
+    def from_pictures(self, image_size: int) -> FinetuneConfig:
+        """The same practice by a policy that sees pictures, with settings that have learned from them."""
+        return replace(self, image_size=image_size, pretrained_by="nothing", rlpd=FROM_PICTURES, average=100)
 
     def provenance(self) -> dict[str, Any]:
         """What a checkpoint tells of where it was practised, for a robot to run it (`envs/tool_policy.py`)."""
