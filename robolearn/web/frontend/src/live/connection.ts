@@ -68,7 +68,7 @@ const MOST_ROWS = 900;
 const RETRY_MS = 700;
 const ECHO_MS = 1000;
 const CONFIRM_MS = 1500;
-const SILENT_MS = 2000; // the server says something twenty times a second
+const SILENT_MS = 3000; // the server says something twenty times a second
 let socket: WebSocket | null = null;
 let heard = 0;
 let watch = 0;
@@ -101,7 +101,7 @@ export async function connect(): Promise<void> {
   socket.onclose = lose;
 }
 
-/** Of a link that is dead a browser learns after minutes: who is silent for two seconds is gone, and no state stays on the screen. */
+/** Of a link that is dead a browser learns after minutes: who is silent for three seconds is gone, and no state stays on the screen. */
 function lose(): void {
   if (!socket) return;
   socket.onmessage = socket.onclose = null;
