@@ -48,8 +48,8 @@ FROM_PICTURES = RLPDConfig(
     backup_entropy=False,
     cloning_weight=3.0,
 )
-"""Of a policy of pictures: what learned to push from 20 demonstrations in `tool:push-v1`, for values some thirty times as
-large."""
+"""Of a policy of pictures: what learned to push from 20 demonstrations in `tool:push-v1`, for values some thirty times
+as large."""
 
 
 @dataclass(frozen=True)
