@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from robolearn.envs.practice_world import PracticeConfig
 from robolearn.envs.seen_scene import tool_pose
 from robolearn.envs.tool_env import tool_space
-from robolearn.envs.tool_space import DECISION_TICKS, IMAGE, ToolSpace
+from robolearn.envs.tool_space import DECISION_TICKS, IMAGE, TOOL, ToolSpace
 from robolearn.errors import SpecError
 from robolearn.policies.instruction import embed
 from robolearn.policies.policy import Policy
@@ -23,7 +23,6 @@ from robolearn.specs import INSTRUCTION, POSE_SPEC, InterfaceSpec, image_spec
 from robolearn.tasks import make_task
 from robolearn.types import ActionChunk, Observation
 
-TOOL = "tool:"
 AHEAD_M = 0.05  # that a command may be from where the arm is, or the arm has been moved or held meanwhile
 
 

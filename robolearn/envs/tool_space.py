@@ -29,6 +29,7 @@ NO_GRASP = ("push", "sweep", "reach", "button")  # scenes whose gripper stays as
 NO_CARRYING = ("drawer",)  # scenes in which things are grasped, and stay where they are fixed
 TASK = "task"  # field
 IMAGE = "image_"  # and the camera's name: field
+TOOL = "tool:"  # and a task's id: that task in this space
 TOLD = (TASK, INSTRUCTION)  # fields by which a policy is told its task: one of them, and not to be normalised
 MARGIN_M = 0.004  # that the fingertips keep from the table
 NEAR_M = 0.01  # within which a grasp, or a peg above its socket, is decided

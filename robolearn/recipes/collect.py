@@ -16,12 +16,12 @@ from robolearn.datasets.store import DatasetSpec, EpisodeMeta, EpisodeWriter
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.robot_env import RobotEnv
 from robolearn.envs.tool_expert import ToolExpert
-from robolearn.envs.tool_space import DECISION_TICKS
+from robolearn.envs.tool_space import DECISION_TICKS, TOOL
 from robolearn.errors import DatasetError, SpecError
 from robolearn.policies.demonstrator import Demonstrator, Manner
 from robolearn.policies.policy import Policy
 from robolearn.policies.scripted import ScriptedPolicy
-from robolearn.recipes.environments import TOOL, twin_task
+from robolearn.recipes.environments import twin_task
 from robolearn.recipes.graph import free_domain_id, run_graph
 from robolearn.recipes.policies import open_robot_policy
 from robolearn.serving.chunks import EXECUTE_STEPS

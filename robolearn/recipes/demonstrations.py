@@ -21,10 +21,11 @@ from robolearn.datasets.sampler import SUCCESS, TransitionConfig
 from robolearn.datasets.store import Store
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.tool_env import tool_space
+from robolearn.envs.tool_space import TOOL
 from robolearn.errors import DatasetError, SpecError
 from robolearn.networks.normalizer import FieldStatistics
 from robolearn.policies.gaussian import vector_spec
-from robolearn.recipes.environments import TOOL, make_environments, twin_task
+from robolearn.recipes.environments import make_environments, twin_task
 from robolearn.recipes.finetune.data import decision_steps, read_recorded
 from robolearn.recipes.training_data import (
     FrozenTrunk,

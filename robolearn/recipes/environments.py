@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from robolearn.envs.gym_env import PREFIX, GymVectorEnv
 from robolearn.envs.stochastic import STORI, Stochasticity
+from robolearn.envs.tool_space import TOOL
 from robolearn.errors import SpecError
 from robolearn.specs import InterfaceSpec
 from robolearn.tasks import make_task
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from robolearn.twin.randomize import Randomization
 
 Info = dict[str, Any]
-TOOL = "tool:"
 
 
 class Environments(Protocol):

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from robolearn.algorithms import algorithm_class
 from robolearn.algorithms.calql import CalQLConfig
 from robolearn.algorithms.compile import Compute
 from robolearn.algorithms.iql import IQLConfig
@@ -29,8 +30,6 @@ CRITIC: dict[str, Any] = {"critic_hidden_sizes": (128, 128), "critic_layer_norm"
 
 GOES_ON = {"calql": ("rlpd", "calql"), "iql": ("iql",), "nothing": ("rlpd", "sac", "iql", "calql")}
 """By who has pre-trained: who can go on with those networks."""
-
-SEE = ("rlpd", "sac")  # algorithms that learn from pictures
 
 FROM_PICTURES = RLPDConfig(
     policy=GaussianPolicyConfig(hidden_sizes=(64, 64)),
@@ -139,9 +138,10 @@ class FinetuneConfig:
             )
         if self.image_size < 0 or (self.cameras and not self.image_size):
             raise SpecError(f"image_size is {self.image_size}; for a policy of pictures give their pixels, such as 64")
-        if self.image_size and (self.pretrained_by != "nothing" or self.algorithm not in SEE or self.graph):
+        sees = getattr(algorithm_class(self.algorithm), "sees_images", False)
+        if self.image_size and (self.pretrained_by != "nothing" or not sees or self.graph):
             raise SpecError(
-                f"from pictures {' and '.join(SEE)} learn, with nothing pre-trained, in the twin or with --cell: set "
+                "from pictures rlpd and sac learn, with nothing pre-trained, in the twin or with --cell: set "
                 "algorithm=rlpd pretrained_by=nothing"
             )
         if self.rlpd.cloning_weight and self.online != "symmetric":
