@@ -135,7 +135,10 @@ def publish(path: Path, url: str, dry_run: bool = False, progress: Progress = la
     changed = [name for name in names if there.get(name) != hashes[name]]
     num_bytes = sum(files.open(name).size for name in changed)
     if not dry_run and there != hashes:
-        send = lambda name: remote.put(name, told[name] if name in told else files.read(name))  # noqa: E731
+
+        def send(name: str) -> None:
+            remote.put(name, told[name] if name in told else files.read(name))
+
         try:  # values, then what tells of their arrays, then the list of columns, then the table
             for wanted in (set(names) - set(told), set(told) - set(HEADS)):
                 _each([(send, name) for name in changed if name in wanted], progress)
