@@ -21,9 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from robolearn.errors import CheckpointError, SpecError
+from robolearn.networks.captured import Captured
 from robolearn.networks.devices import usable_device
 from robolearn.networks.torchvision_guard import declare_torchvision_operators
 
+SIZES = 8  # of batches on a GPU: smaller ones are filled up to an eighth of the full size, two eighths ...
 PATIENCE_S = 10.0  # with the server that has the weights
 VOCABULARY_FILE = "bpe_vocabulary.txt.gz"  # beside a local network; open_clip's own is used without it
 
@@ -51,6 +53,8 @@ class OpenClip:
         self.device = usable_device(config.device)
         model, self._tokenizer, (mean, std) = _load(config)
         self._model = model.to(self.device).eval().requires_grad_(False)
+        self._captured: dict[torch.Size, Captured] = {}  # by the shape of a batch
+        self._pool: Any = None  # of their memory
         size = model.visual.image_size
         self._height, self._width = size if isinstance(size, (tuple, list)) else (size, size)
         self._mean = torch.tensor(mean, device=self.device).view(1, 3, 1, 1) * 255.0
@@ -91,11 +95,32 @@ class OpenClip:
         """Move there."""
         if device != self.device:
             self.device = device
+            self._captured.clear()
+            self._pool = None
             self._model.to(device)
             self._mean, self._std = self._mean.to(device), self._std.to(device)
 
     def _encode(self, images: Tensor) -> Tensor:
-        pixels = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        """Of one batch. On a GPU the kernels are launched together: to launch those of a forward pass one by one keeps
+        the interpreter busy for longer than they take."""
+        images, count = images.to(self.device, non_blocking=True), len(images)
+        if self.device.type != "cuda":
+            return self.embed(images)
+        step = -(-self.config.batch_size // SIZES)
+        filled = -(-count // step) * step
+        if filled > count:
+            images = torch.cat([images, images.new_zeros(filled - count, *images.shape[1:])])
+        if images.shape not in self._captured:
+            if len(self._captured) == SIZES:  # pictures of another size came
+                return self.embed(images)[:count]
+            self._pool = self._pool or torch.cuda.graph_pool_handle()
+            self._captured.setdefault(images.shape, Captured(self.embed, self._pool))
+        return self._captured[images.shape](images)[:count]
+
+    @torch.no_grad()
+    def embed(self, images: Tensor) -> Tensor:
+        """One batch of what `images` takes, on the network's device; on a GPU its kernels are launched one by one."""
+        pixels = images.permute(0, 3, 1, 2)
         if pixels.shape[-2:] != (self._height, self._width):
             if self.device.type != "cpu":  # which alone filters bytes, fourteen times as fast and as Pillow rounds
                 pixels = pixels.float()

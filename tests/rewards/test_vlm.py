@@ -8,6 +8,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -293,3 +294,24 @@ def test_the_baseline_removes_what_it_shares_with_the_goal(tmp_path: Path) -> No
     plain, removed = rank_agreement("a blue robot arm", 0.0), rank_agreement("a blue robot arm", 0.8)
     assert removed > plain + 0.1
     assert rank_agreement("a robot arm", 0.8) == pytest.approx(plain, abs=0.03)  # it does nothing
+
+
+@needs_open_clip
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_recorded_batches_are_plain_ones_in_any_thread_and_stream(tmp_path: Path) -> None:
+    save_untrained(tmp_path)
+    clip = OpenClip(OpenClipConfig(model_dir=str(tmp_path), device="cuda", batch_size=16))
+    pictures = torch.randint(0, 256, (40, 16, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    counts = [16, 15, 7, 16, 3] * 8  # batches that are filled up, of three recordings
+    wanted = [clip.embed(pictures[i, :count].cuda()).cpu() for i, count in enumerate(counts)]
+
+    def ask(first: int) -> list[tuple[int, Tensor]]:
+        with torch.cuda.stream(torch.cuda.Stream()):
+            return [(i, clip.images(pictures[i, : counts[i]]).cpu()) for i in range(first, 40, 4)]
+
+    torch.cuda.synchronize()
+    with ThreadPoolExecutor(4) as pool:
+        found = [each for _ in range(3) for part in pool.map(ask, range(4)) for each in part]
+    assert len(found) == 120
+    for i, embedding in found:
+        torch.testing.assert_close(embedding, wanted[i], atol=2e-6, rtol=0)
