@@ -295,7 +295,13 @@ def check_outcomes(dataset: Path, store: Store, episodes: Sequence[int], outcome
 
 
 def tensors(batch: Mapping[str, NDArray], device: str) -> Batch:
-    return {name: torch.from_numpy(values).to(device) for name, values in batch.items()}
+    """The batch on a device. A GPU copies it by itself, from memory that stays where it is, while it still computes
+    and the next batch is drawn: a copy from other memory waits for what was launched before."""
+    if torch.device(device).type != "cuda":
+        return {name: torch.from_numpy(values).to(device) for name, values in batch.items()}
+    return {
+        name: torch.from_numpy(values).pin_memory().to(device, non_blocking=True) for name, values in batch.items()
+    }
 
 
 def mixed(updates: int, own: Mapping[str, NDArray], prior: Mapping[str, NDArray]) -> dict[str, NDArray]:
