@@ -32,7 +32,6 @@ from robolearn.policies.gaussian import GaussianPolicy
 from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.finetune.collector import STOPPED
 from robolearn.recipes.finetune.evaluation import true_success
-from robolearn.recipes.finetune.learner import decisions
 from robolearn.recipes.finetune.prepare import PRETRAINED, offline_buffer, old_episodes, pretrain
 from robolearn.recipes.finetune.recipe import begin, practise
 from robolearn.recipes.finetune.recipe import prepare as make_ready
@@ -195,7 +194,7 @@ def row_of(run: Path, variant: str, seed: int) -> dict[str, Any]:
 
 def practice(episodes: Sequence[EpisodeInfo]) -> list[tuple[int, float, int]]:
     """By stretches of decisions: how far, the share of attempts at both tasks that truly succeeded, and how many."""
-    ends = np.cumsum([decisions(info) for info in episodes])
+    ends = np.cumsum([info.num_actions for info in episodes])
     truth = np.array([float(info.tags["truth"]) for info in episodes])
     parts = [(end, truth[(ends > end - STRETCH) & (ends <= end)]) for end in range(STRETCH, ends[-1] + 1, STRETCH)]
     return [(end, round(float(part.mean()), 3), len(part)) for end, part in parts if len(part)]

@@ -143,7 +143,7 @@ class ReplayBuffer:
         seen = np.logical_and.reduce([valid[name] for name in fields])
         reward = np.asarray(rewards(store, index), np.float32)
         # The task is over after the last action, not after an earlier one because later ones are missing.
-        last = info.length - 1 - bool(info.tags.get(CLOSING_ROW))
+        last = info.num_actions - 1
         for row in range(info.length):
             observation = {name: episode[name][row] for name in fields}
             ends = row == last and info.terminated

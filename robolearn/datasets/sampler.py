@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from robolearn.datasets.goals import GoalConfig, draw_goals
 from robolearn.datasets.image_cache import ImageCache
 from robolearn.datasets.returns import copy, n_step_returns, returns_to_go, take, worth_of_a_cut
-from robolearn.datasets.store import CLOSING_ROW, Store
+from robolearn.datasets.store import Store
 from robolearn.errors import DatasetError
 from robolearn.types import ActionSource
 
@@ -257,7 +257,7 @@ class Sampler:
         self._terminated = np.zeros(len(steps), np.bool_)
         self._reward = np.zeros(len(steps), np.float32)
         counts = config.reward == SUCCESS and self.config.goals is None
-        final = self._ends - 1 - np.array([bool(info.tags.get(CLOSING_ROW)) for info in infos], np.int64)
+        final = self._ends - 1 - np.array([info.length - info.num_actions for info in infos], np.int64)
         self._terminated[final] = [info.terminated or (counts and bool(info.success)) for info in infos]
         if config.reward == SUCCESS:
             self._reward[final] = [bool(info.success) for info in infos]

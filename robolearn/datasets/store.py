@@ -242,6 +242,11 @@ class EpisodeInfo:
     def stop(self) -> int:
         return self.start + self.length
 
+    @property
+    def num_actions(self) -> int:
+        """Steps that have an action: all, but for a last one that holds the observation after it."""
+        return self.length - bool(self.tags.get(CLOSING_ROW))
+
     def to_json(self) -> dict[str, Any]:
         row = {each.name: getattr(self, each.name) for each in dataclass_fields(self)}
         return {**row, "annotations": [asdict(annotation) for annotation in self.annotations]}

@@ -233,7 +233,9 @@ def _add(buffer: ReplayBuffer, store: Store, index: int, step: NDArray, reward: 
     def seen(row: int) -> dict[str, NDArray]:
         return {**{name: episode[name][row] for name in fields}, "command": before[row].astype(np.float32)}
 
-    number = info.length if over or reward != SUCCESS else info.length - 1  # what came after was not recorded
+    number = info.num_actions
+    if number == info.length and not over and reward == SUCCESS:
+        number -= 1  # what came after was not recorded
     buffer.begin(seen(0))
     for row in range(number):
         last = row == number - 1

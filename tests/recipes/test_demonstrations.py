@@ -13,7 +13,9 @@ import torch
 
 from robolearn.algorithms.calql import CalQLConfig
 from robolearn.algorithms.rlpd import RLPDConfig
+from robolearn.datasets import edit
 from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
+from robolearn.datasets.store import CLOSING_ROW
 from robolearn.errors import DatasetError, SpecError
 from robolearn.policies.checkpoint import read_config
 from robolearn.policies.gaussian import GaussianPolicyConfig, vector_spec
@@ -65,6 +67,15 @@ def test_positions_that_are_read_as_velocities_do_the_task_again(dataset: Path, 
         first = end + 1
     envs.close()
     assert len(ends) == 3
+
+
+def test_a_row_that_closes_an_episode_is_no_action(dataset: Path, spec: InterfaceSpec, tmp_path: Path) -> None:
+    closed = tmp_path / "reach.zarr"
+    shutil.copytree(dataset, closed)
+    edit.tag(closed, [0], {CLOSING_ROW: True})
+    whole, other = (demonstrations(path, TASK, spec, 0.9, 1)[0].state_dict() for path in (dataset, closed))
+    length = int(np.argmin(whole["acted"]))
+    assert (np.argmin(other["acted"]), other["reward"][length - 2], whole["reward"][length - 1]) == (length - 1, 1, 1)
 
 
 def test_another_task_or_robot_is_told_in_one_line(dataset: Path, spec: InterfaceSpec) -> None:

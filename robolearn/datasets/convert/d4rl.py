@@ -31,7 +31,6 @@ from robolearn.datasets.convert.source import (
     extremes,
     is_picture,
     masked_lines,
-    num_actions,
     our_episode,
     our_steps,
     picture_shape,
@@ -76,7 +75,7 @@ def _columns(store: ZarrStore, index: int, spec: DatasetSpec) -> dict[str, NDArr
     episode = store.episodes[index]
     read = store.read(index, ["proprio", "action"])
     ours = besides(store, index)
-    length = num_actions(episode)
+    length = episode.num_actions
     last = np.arange(length) == length - 1
     following = np.concatenate([read["proprio"][1:], read["proprio"][-1:]])
     rewards = ours["reward"][:length] if "reward" in ours else last & (episode.success is True)
@@ -139,7 +138,7 @@ def _ours(file: Path, source: Any, flat: dict[str, Any]) -> Source:
     except (KeyError, TypeError, ValueError, AttributeError, RobolearnError) as error:
         raise DatasetError(f"{file}: its attribute {OURS} is damaged ({error})") from error
     arrays = {name: hdf5.rows(file, source, f"{OURS}/{name}") for name in (*BESIDES, "action", *spec.extra)}
-    length, actions = sum(row.length for row in table), sum(map(num_actions, table))
+    length, actions = sum(row.length for row in table), sum(row.num_actions for row in table)
     for told, name, values in ((length, f"{OURS}/valid", arrays["valid"]), (actions, "actions", flat["actions"])):
         if len(values) != told:
             raise DatasetError(f"{file}: its attribute {OURS} tells of {told} rows of {name}, there are {len(values)}")
@@ -148,7 +147,7 @@ def _ours(file: Path, source: Any, flat: dict[str, Any]) -> Source:
         start = first = 0
         for info, row in zip(table, ours["episodes"], strict=True):
             rows: dict[str, Rows] = {n: values[start : start + info.length] for n, values in arrays.items()}
-            stop = first + num_actions(info)
+            stop = first + info.num_actions
             seen = flat["observations"][first:stop]
             closed = stop - first < info.length
             rows["proprio"] = WithLast(seen, flat["next_observations"], stop - 1) if closed else seen

@@ -31,7 +31,6 @@ from robolearn.datasets.convert.source import (
     is_picture,
     is_vector,
     masked_lines,
-    num_actions,
     our_episode,
     our_steps,
     picture_shape,
@@ -82,7 +81,7 @@ def write(store: ZarrStore, root: Path, progress: OnProgress) -> list[str]:
 def _write_episode(store: ZarrStore, index: int, group: Any) -> int:
     """The number of actions written."""
     episode, spec = store.episodes[index], store.spec
-    length = num_actions(episode)
+    length = episode.num_actions
     group.attrs.update({"id": index, "total_steps": length, OURS: json.dumps(episode.to_json())})
     if episode.seed is not None:
         group.attrs["seed"] = episode.seed

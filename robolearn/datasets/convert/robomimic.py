@@ -32,7 +32,6 @@ from robolearn.datasets.convert.source import (
     is_picture,
     is_vector,
     masked_lines,
-    num_actions,
     our_episode,
     our_steps,
     picture_shape,
@@ -57,7 +56,7 @@ def write(store: ZarrStore, file: Path, progress: OnProgress) -> list[str]:
     """Write all episodes. Rewards are the recorded ones, or 1 at the end of an episode of success and else 0."""
     import h5py
 
-    spec, total = without_streams(store.spec), sum(map(num_actions, store.episodes))
+    spec, total = without_streams(store.spec), sum(episode.num_actions for episode in store.episodes)
     with h5py.File(file, "w") as out:
         data = out.create_group("data")
         data.attrs["total"] = total
@@ -67,7 +66,7 @@ def write(store: ZarrStore, file: Path, progress: OnProgress) -> list[str]:
         done = 0
         for index, episode in enumerate(store.episodes):
             _write_episode(store, index, data.create_group(f"demo_{index}"))
-            progress(done := done + num_actions(episode), total)
+            progress(done := done + episode.num_actions, total)
         parts = split_episodes(len(store.episodes), VALIDATION_FRACTION, seed=0)
         for name, indices in zip(("train", "valid"), parts, strict=True):
             out.create_dataset(f"mask/{name}", data=np.array([f"demo_{i}" for i in indices], dtype="S"))
@@ -76,7 +75,7 @@ def write(store: ZarrStore, file: Path, progress: OnProgress) -> list[str]:
 
 def _write_episode(store: ZarrStore, index: int, demo: Any) -> None:
     episode = store.episodes[index]
-    length = num_actions(episode)
+    length = episode.num_actions
     demo.attrs["num_samples"] = length
     demo.attrs[OURS] = json.dumps(episode.to_json())
     for name, field in store.spec.interface.observation.items():

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from robolearn.datasets.store import CLOSING_ROW, Annotation, DatasetSpec, EpisodeInfo, EpisodeMeta, ImageCodec
+from robolearn.datasets.store import Annotation, DatasetSpec, EpisodeInfo, EpisodeMeta, ImageCodec
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
 from robolearn.specs import ArraySpec, InterfaceSpec, RobotSpec, image_spec
@@ -175,11 +175,6 @@ class WithLast:
 
     def __getitem__(self, row: int, /) -> Any:
         return self._rows[row] if row < len(self._rows) else self._others[self._other]
-
-
-def num_actions(episode: EpisodeInfo) -> int:
-    """Steps of an episode that have an action: all, but for a last one that holds the observation after it."""
-    return episode.length - bool(episode.tags.get(CLOSING_ROW))
 
 
 def masked_lines(store: ZarrStore, kind: str) -> list[str]:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from robolearn.algorithms import algorithm_class
 from robolearn.algorithms.algorithm import Batch, Metrics
 from robolearn.datasets.replay_buffer import ReplayBuffer, Rewards, logged_rewards
-from robolearn.datasets.store import CLOSING_ROW, EpisodeInfo, Store
+from robolearn.datasets.store import EpisodeInfo, Store
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.networks.model_directory import write_tensors
 from robolearn.policies.gaussian import GaussianPolicy
@@ -111,11 +111,11 @@ class Learner:
         info = store.episodes[self.learned]
         self._take(store, self.learned)
         before, metrics = self.steps, Metrics()
-        for step in range(before + 1, before + decisions(info) + 1):
+        for step in range(before + 1, before + info.num_actions + 1):
             if step > self.config.warmup_steps:
                 metrics = self.algorithm.update(self._batch(step))
                 mean_follows(self.average, self.algorithm.policy(), 1.0 / self.config.average)
-        self.learned, self.steps = self.learned + 1, before + decisions(info)
+        self.learned, self.steps = self.learned + 1, before + info.num_actions
         self._publish()
         row = scalars(metrics, self.run, self.steps) | self._row(info)
         every = self.config.evaluate_every
@@ -170,7 +170,7 @@ class Learner:
         return {
             "attempts": self.learned,
             "attempt_task": self.config.task_ids.index(info.task),
-            "attempt_steps": decisions(info),
+            "attempt_steps": info.num_actions,
             "attempt_success": float(bool(info.success)),
             "attempt_truth": float(info.tags["truth"]),
             "human_steps": info.tags["human_steps"],
@@ -200,18 +200,13 @@ def columns(config: FinetuneConfig) -> tuple[str, ...]:
     return (*algorithm_class(config.algorithm).metrics, *COLUMNS)
 
 
-def decisions(info: EpisodeInfo) -> int:
-    """Steps of an attempt, without the row that holds its last observation."""
-    return info.length - bool(info.tags.get(CLOSING_ROW))
-
-
 def intervention_rewards(store: Store, index: int) -> NDArray:
     """RLIF's: minus one before a takeover, else nothing; but to lose a thing, which ends the attempt, costs as much as
     ever, or a learner that is stopped too often would rather be rid of it."""
     rows, info = store.read(index, ["action_source", "reward"]), store.episodes[index]
     rewards = intervention_reward(rows["action_source"], InterventionConfig())
     if info.terminated and not info.success:
-        rewards[decisions(info) - 1] = rows["reward"][decisions(info) - 1]
+        rewards[info.num_actions - 1] = rows["reward"][info.num_actions - 1]
     return rewards
 
 

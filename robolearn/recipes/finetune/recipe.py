@@ -17,7 +17,7 @@ from robolearn.recipes.finetune.cells import check_cell, check_teleop
 from robolearn.recipes.finetune.collector import REPLAY, STOPPED, WAITS, Collector
 from robolearn.recipes.finetune.image_judge import check_models
 from robolearn.recipes.finetune.interventions import critics_of
-from robolearn.recipes.finetune.learner import Learner, columns, decisions
+from robolearn.recipes.finetune.learner import Learner, columns
 from robolearn.recipes.finetune.prepare import (
     PRETRAINED,
     check_judge,
@@ -214,7 +214,7 @@ class _Look:
         self._seen = seen
         store = ZarrStore.open(self._path)
         text = _text(store, float("nan")) + (f"; it waits: {waits}" if waits else "")
-        self.steps = sum(decisions(info) for info in store.episodes)
+        self.steps = sum(info.num_actions for info in store.episodes)
         progress(self.steps, text)
         self._rest_until_s = now_s + (time.monotonic() - now_s) / LOOK_SHARE
 

@@ -14,7 +14,6 @@ from robolearn.datasets.store import EpisodeInfo
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.recipes.finetune.collector import REPLAY
 from robolearn.recipes.finetune.film import FOLDER
-from robolearn.recipes.finetune.learner import decisions
 from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.recipes.report import figure_svg, page_html
 from robolearn.runs import read_metrics
@@ -83,11 +82,11 @@ def summary(config: FinetuneConfig, episodes: list[EpisodeInfo], curves: Any) ->
     last = mine[-50:]
     rates = curves.get("success_rate", (np.zeros(0), np.zeros(0)))[1]
     judged = [info for info in episodes if info.success]
-    hours = sum(decisions(info) for info in episodes) / config.space().interface.control_hz / 3600
+    hours = sum(info.num_actions for info in episodes) / config.space().interface.control_hz / 3600
     human = sum(_takeovers(info) for info in episodes)
     return {
         "task": config.task,
-        "steps": sum(decisions(info) for info in episodes),
+        "steps": sum(info.num_actions for info in episodes),
         "practice_hours": hours,
         "attempts": len(episodes),
         "success_start": float(rates[0]) if len(rates) else None,
@@ -138,7 +137,7 @@ def _running(values: list[bool]) -> NDArray[np.float64]:
 
 
 def _success_plot(config: FinetuneConfig, episodes: list[EpisodeInfo], curves: Any) -> str:
-    at = np.cumsum([decisions(info) for info in episodes])
+    at = np.cumsum([info.num_actions for info in episodes])
     mine = [i for i, info in enumerate(episodes) if info.task == config.task]
 
     def draw(axes: Any) -> None:
@@ -155,7 +154,7 @@ def _success_plot(config: FinetuneConfig, episodes: list[EpisodeInfo], curves: A
 
 
 def _watch_plot(config: FinetuneConfig, episodes: list[EpisodeInfo]) -> str:
-    at = np.cumsum([decisions(info) for info in episodes])
+    at = np.cumsum([info.num_actions for info in episodes])
     sides = {
         "false": [i for i, info in enumerate(episodes) if info.success],
         "missed": [i for i, info in enumerate(episodes) if not info.success],

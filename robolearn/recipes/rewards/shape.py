@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from robolearn.datasets.columns import remove_column
 from robolearn.datasets.sampler import SUCCESS
-from robolearn.datasets.store import CLOSING_ROW, Store
+from robolearn.datasets.store import Store
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, UnknownNameError
 from robolearn.recipes.rewards.label import check_name
@@ -86,7 +86,7 @@ def shaped_name(potential_column: str, config: ShapingConfig, reward: str = SUCC
 
 def _shaped(store: Store, index: int, column: str, reward: str, shaper: Shaper) -> NDArray[np.float32]:
     info = store.episodes[index]
-    final = info.length - 1 - bool(info.tags.get(CLOSING_ROW))  # the last transition; a row that closes is none
+    final = info.num_actions - 1
     potential = torch.from_numpy(store.read(index, [column])[column].astype(np.float32))
     plain = torch.zeros(info.length)
     if reward != SUCCESS:
