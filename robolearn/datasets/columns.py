@@ -2,20 +2,26 @@
 
 columns/zarr.json               names of all columns (attribute `columns`)
 columns/<name>/                 zarr v3 array (steps, ...) beside the fields, row for row
+columns/<name>/episodes.jsonl   the episodes that are there, a line each: id, first row, the one behind the last
 
 A column is named `<kind>` or `<kind>/<model>-<version>` and says in its attributes who made it and how; nothing that
-was recorded is ever changed. It is written episode by episode, and an episode is there when the array's attribute
-`episodes` names its rows: that file is replaced after the values, so a reader sees all of an episode or nothing, and a
-labeller that died goes on where it stopped.
+was recorded is ever changed. It is written episode by episode, and an episode is there when a line names its rows.
+Lines are only ever added, after the values, so a reader sees all of an episode or nothing, writing costs what it adds,
+and a labeller that died goes on where it stopped; a line that its death cut off does not count, and of one id the
+newest does. The attribute `id` of the array is another one whenever the lines were written anew.
+
+Older columns have all of this in the array's attribute `episodes`. They are read as they are, and get their lines when
+something is written to them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +34,15 @@ from robolearn.datasets.disk import Disk
 from robolearn.datasets.files import Files, LocalFiles
 from robolearn.datasets.lock import WriterLock
 from robolearn.datasets.shards import ArrayLayout, ArrayReader, power_of_two, write_shard
-from robolearn.datasets.zarr_layout import CHUNK_ROWS, ROOT_FILE, SHARD_ROWS, group_metadata, read_array
+from robolearn.datasets.zarr_layout import (
+    CHUNK_ROWS,
+    ROOT_FILE,
+    SHARD_ROWS,
+    array_metadata,
+    group_metadata,
+    read_array,
+    repair_advice,
+)
 from robolearn.errors import DatasetError, SpecError, UnknownNameError
 from robolearn.specs import ArraySpec
 
@@ -39,11 +53,12 @@ COLUMN_KINDS: Mapping[str, str] = {"reward": "reward", "potential": "progress", 
 """First part of a column's name, by what a reward model's values mean."""
 
 COLUMNS = "columns"
+EPISODES = "episodes.jsonl"
 LABELLING = ".labelling"  # exists while somebody writes columns
 NAME = re.compile(r"[a-z][a-z0-9_]*(/[A-Za-z0-9][A-Za-z0-9_.-]{0,99})?")
 SHARD_BYTES = 4 << 20  # uncompressed; a shard is written anew with what comes into it
-COPIED_AT_ONCE = 64  # episodes; with each write the list of those that are there is written, too
-OURS = ("spec", "episodes", "unit", "names")  # attributes that say what the array is, not who made it
+COPIED_AT_ONCE = 64  # episodes
+OURS = ("spec", "episodes", "unit", "names", "id")  # attributes that say what the array is, not who made it
 
 
 @dataclass(frozen=True)
@@ -61,8 +76,36 @@ class Column:
         return low <= start and stop <= high
 
 
-def column_layout(column: Column) -> ArrayLayout:
-    """How a column lies on disk. What was never written reads as NaN, zero or false."""
+@dataclass(frozen=True)
+class StoredColumn:
+    """A column as it lies on disk."""
+
+    column: Column
+    layout: ArrayLayout
+    num_rows: int  # of the array
+    metadata: bytes  # of the array
+    position: int  # bytes of the lines that were read
+
+    @property
+    def is_short(self) -> bool:
+        """Whether there are episodes beyond the end of the array."""
+        return max((high for _, high in self.column.rows.values()), default=0) > self.num_rows
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a dataset by name, and of those that are damaged what is wrong, in a line each.
+
+    Where the list of columns is damaged, that is told under the name COLUMNS, and there are no others.
+    """
+
+    whole: Mapping[str, StoredColumn]
+    damaged: Mapping[str, str]
+
+
+def column_layout(column: Column, made: str) -> ArrayLayout:
+    """How a column lies on disk. What was never written reads as NaN, zero or false. `made` is the attribute `id`,
+    which older columns lack."""
     spec = column.spec
     dtype = np.dtype(spec.dtype)
     fill: float | int | bool = math.nan if dtype.kind == "f" else False if dtype.kind == "b" else 0
@@ -74,7 +117,7 @@ def column_layout(column: Column) -> ArrayLayout:
         "unit": spec.unit,
         "names": list(spec.names),
         "spec": spec.to_json(),
-        "episodes": {name: list(rows) for name, rows in column.rows.items()},
+        "id": made,
     }
     return ArrayLayout(
         f"{COLUMNS}/{column.name}",
@@ -90,35 +133,95 @@ def column_layout(column: Column) -> ArrayLayout:
     )
 
 
-def read_columns(files: Files) -> dict[str, tuple[Column, ArrayLayout]]:
-    """The columns of a dataset and how each was written. Raises DatasetError naming a damaged file."""
+def read_columns(files: Files, known: Mapping[str, StoredColumn] | None = None) -> Columns:
+    """The columns of a dataset; of a column that follows on a known one what is new."""
+    try:
+        names = column_names(files)
+    except DatasetError as error:
+        return Columns({}, {COLUMNS: str(error)})
+    whole: dict[str, StoredColumn] = {}
+    damaged: dict[str, str] = {}
+    for name in names:
+        try:
+            whole[name] = read_column(files, name, (known or {}).get(name))
+        except DatasetError as error:
+            damaged[name] = str(error)
+    return Columns(whole, damaged)
+
+
+def column_names(files: Files) -> list[str]:
+    """The list of columns. Raises DatasetError when it is damaged."""
     index = f"{COLUMNS}/{ROOT_FILE}"
     try:
-        names = json.loads(files.read(index))["attributes"]["columns"]
+        names = list(json.loads(files.read(index))["attributes"]["columns"])
         if not all(isinstance(name, str) and NAME.fullmatch(name) for name in names):
             raise ValueError(f"names {names}")
     except FileNotFoundError:
-        return {}
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise DatasetError(f"{files.where(index)}: the list of columns cannot be read ({error!r})") from error
-    return {name: _read_column(files, name) for name in names}
+        return []
+    except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise DatasetError(
+            f"{files.where(index)}: the list of columns cannot be read ({error!r}); {repair_advice(files)}"
+        ) from error
+    return names
 
 
-def _read_column(files: Files, name: str) -> tuple[Column, ArrayLayout]:
+def read_column(files: Files, name: str, known: StoredColumn | None = None) -> StoredColumn:
+    """A column; where it follows on a known one, only its new lines are read. Raises DatasetError in one line when it
+    is damaged."""
+    stored = read_column_metadata(files, name)
+    file = f"{stored.layout.name}/{EPISODES}"
+    if known is not None and known.metadata == stored.metadata:
+        stored = known
+    try:
+        lines = files.open(file)
+        data = lines.read(max(lines.size - stored.position, 0), stored.position)
+        data = data[: data.rfind(b"\n") + 1]
+        rows = parsed_rows(json.loads(b"[" + data.rstrip(b"\n").replace(b"\n", b",") + b"]"))
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not stored.layout.attributes["id"]:
+            return stored  # an older one
+        raise _damaged(files, file, name, error.strerror or str(error)) from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _damaged(files, file, name, repr(error)) from error
+    column = replace(stored.column, rows={**stored.column.rows, **rows}) if rows else stored.column
+    return replace(stored, column=column, position=stored.position + len(data))
+
+
+def read_column_metadata(files: Files, name: str) -> StoredColumn:
+    """A column with no more episodes than its array tells of, which older ones do. Raises DatasetError when that is
+    damaged."""
     file = f"{COLUMNS}/{name}/{ROOT_FILE}"
     try:
-        attributes = dict(json.loads(files.read(file))["attributes"])
+        metadata = files.read(file)
+        attributes = dict(json.loads(metadata)["attributes"])
         spec = ArraySpec.from_json(attributes["spec"])
-        rows = {str(key): (int(low), int(high)) for key, (low, high) in attributes["episodes"].items()}
+        rows = parsed_rows((key, *ends) for key, ends in attributes.get("episodes", {}).items())
+        column = Column(name, spec, {key: value for key, value in attributes.items() if key not in OURS}, rows)
+        layout, num_rows = read_array(files, column_layout(column, str(attributes.get("id", ""))))
     except OSError as error:
-        raise DatasetError(f"{files.where(file)}: column {name} cannot be read: {error.strerror or error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError, SpecError) as error:
-        raise DatasetError(f"{files.where(file)}: column {name}: its metadata is damaged ({error!r})") from error
-    column = Column(name, spec, {key: value for key, value in attributes.items() if key not in OURS}, rows)
-    layout, num_rows = read_array(files, column_layout(column))
-    if any(not 0 <= low <= high <= num_rows for low, high in rows.values()):
-        raise DatasetError(f"{files.where(file)}: column {name} has {num_rows} steps, its episodes reach beyond")
-    return column, layout
+        raise _damaged(files, file, name, error.strerror or str(error)) from error
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, SpecError) as error:
+        raise _damaged(files, file, name, repr(error)) from error
+    return StoredColumn(column, layout, num_rows, metadata, 0)
+
+
+def parsed_rows(lines: Iterable[Sequence[Any]]) -> dict[str, tuple[int, int]]:
+    """Rows by episode id. Raises TypeError or ValueError for what is none."""
+    rows = {}
+    for name, low, high in lines:
+        if not (isinstance(name, str) and isinstance(low, int) and isinstance(high, int) and 0 <= low <= high):
+            raise ValueError(f"rows {low} to {high} of episode {name!r}")
+        rows[name] = low, high
+    return rows
+
+
+def row_lines(rows: Mapping[str, tuple[int, int]]) -> bytes:
+    """What `parsed_rows` reads, a line each."""
+    return "".join(f"{json.dumps([name, *ends])}\n" for name, ends in rows.items()).encode()
+
+
+def _damaged(files: Files, file: str, name: str, why: str) -> DatasetError:
+    return DatasetError(f"{files.where(file)}: column {name} is damaged ({why}); {repair_advice(files)}")
 
 
 class ColumnWriter:
@@ -127,8 +230,12 @@ class ColumnWriter:
     Recording may go on meanwhile: what it adds is missing in the column until it is written there.
     """
 
-    def __init__(self, store: ZarrStore, column: Column, on_write: Callable[[], None]) -> None:
-        """Raises DatasetError when there is a column of this name that was made otherwise, or the dataset was written
+    def __init__(
+        self, store: ZarrStore, column: Column, known: StoredColumn | None, on_write: Callable[[StoredColumn], None]
+    ) -> None:
+        """`known` is the column as somebody has read it.
+
+        Raises DatasetError when there is a column of this name that was made otherwise, or the dataset was written
         anew since the store was opened: its episodes lie in other rows then."""
         if not NAME.fullmatch(column.name):
             raise DatasetError(
@@ -147,7 +254,8 @@ class ColumnWriter:
         self._disk = Disk(fsync=True)
         try:
             store.require_in_place()
-            self._column, self._layout = self._found_or_made(column)
+            self._stored = self._found_or_made(column, known)
+            on_write(self._stored)
         except BaseException:
             self.close()
             raise
@@ -155,7 +263,8 @@ class ColumnWriter:
     @property
     def missing(self) -> list[int]:
         """Indices of the store's episodes that have no values yet."""
-        return [i for i, e in enumerate(self._store.episodes) if not self._column.has(e.id, e.start, e.stop)]
+        column = self._stored.column
+        return [i for i, e in enumerate(self._store.episodes) if not column.has(e.id, e.start, e.stop)]
 
     def write(self, index: int, values: ArrayLike) -> None:
         """`write_all` of one episode."""
@@ -169,28 +278,26 @@ class ColumnWriter:
         """
         arrays = {index: self._checked(index, one) for index, one in values.items()}
         episodes = {index: self._store.episodes[index] for index in arrays}
-        rows = self._layout.shard_rows
+        rows = self._stored.layout.shard_rows
         parts: dict[int, list[tuple[int, NDArray]]] = {}
         for index, episode in episodes.items():
             for shard in range(episode.start // rows, -(-episode.stop // rows)):
                 parts.setdefault(shard, []).append((episode.start, arrays[index]))
         for shard, inside in parts.items():
             self._write_shard(shard, inside)
-        written = {episode.id: (episode.start, episode.stop) for episode in episodes.values()}
-        self._column = replace(self._column, rows={**self._column.rows, **written})
-        self._publish()
+        self._publish({episode.id: (episode.start, episode.stop) for episode in episodes.values()})
 
     def _checked(self, index: int, values: ArrayLike) -> NDArray:
         episode = self._store.episodes[index]
-        spec = self._column.spec
+        name, spec = self._stored.column.name, self._stored.column.spec
         array, dtype = np.asarray(values), np.dtype(spec.dtype)
         if array.shape != (episode.length, *spec.shape) or not np.can_cast(array.dtype, dtype, "same_kind"):
             raise SpecError(
-                f"column {self._column.name}: values of episode {episode.id} are {array.dtype} {array.shape}, "
+                f"column {name}: values of episode {episode.id} are {array.dtype} {array.shape}, "
                 f"expected {dtype} {(episode.length, *spec.shape)}"
             )
         if dtype.kind == "f" and not np.isfinite(array).all():
-            raise SpecError(f"column {self._column.name}: values of episode {episode.id} are not all finite")
+            raise SpecError(f"column {name}: values of episode {episode.id} are not all finite")
         return array.astype(dtype, copy=False)
 
     def close(self) -> None:
@@ -203,33 +310,42 @@ class ColumnWriter:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _found_or_made(self, column: Column) -> tuple[Column, ArrayLayout]:
+    def _found_or_made(self, column: Column, known: StoredColumn | None) -> StoredColumn:
         """Raises DatasetError when the column is there with another spec or other attributes."""
-        there = read_columns(LocalFiles(self._store.path))
-        if column.name in there:
-            found = there[column.name][0]
+        files = self._store.files
+        names = column_names(files)
+        if column.name in names:
+            stored = read_column(files, column.name, known)
             for what in ("spec", "attributes"):
-                if getattr(found, what) != getattr(column, what):
+                found, wanted = getattr(stored.column, what), getattr(column, what)
+                if found != wanted:
                     raise DatasetError(
-                        f"{self._store.path} has a column {column.name} of other {what}: "
-                        f"{_brief(getattr(found, what))}, not {_brief(getattr(column, what))}; give it another version"
+                        f"{self._store.path} has a column {column.name} of other {what}: {_brief(found)}, not "
+                        f"{_brief(wanted)}; give it another version"
                     )
-            return there[column.name]
+            if not stored.layout.attributes["id"]:
+                stored = write_column(self._disk, self._store.path, stored)
+            return stored
+        for name in names:
+            if name.startswith(f"{column.name}/") or column.name.startswith(f"{name}/"):
+                raise DatasetError(
+                    f"{self._store.path} has a column {name}, and one of two such folders would lie in the other; name "
+                    f"{column.name} otherwise"
+                )
         folder = self._store.path / COLUMNS
+        clear_column(self._store.path, column.name)  # of what a removal that was stopped left
         (folder / column.name).mkdir(parents=True, exist_ok=True)
-        layout = column_layout(column)
-        files = {folder / column.name / ROOT_FILE: self._metadata(layout, column)}
         if "/" in column.name:
-            files[folder / column.name.split("/")[0] / ROOT_FILE] = group_metadata({})
-        self._disk.replace(files)
-        self._disk.replace({folder / ROOT_FILE: group_metadata({"columns": [*there, column.name]})})
-        self._on_write()
-        return column, layout
+            self._disk.replace({folder / column.name.split("/")[0] / ROOT_FILE: group_metadata({})})
+        new = StoredColumn(column, column_layout(column, ""), self._store.num_steps, b"", 0)
+        made = write_column(self._disk, self._store.path, new)
+        write_column_names(self._disk, self._store.path, [*names, column.name])
+        return made
 
     def _write_shard(self, shard: int, parts: Sequence[tuple[int, NDArray]]) -> None:
         """A shard with the values of each part, from its first row on, in their place, and what it had elsewhere."""
-        first = shard * self._layout.shard_rows
-        layout = replace(self._layout, attributes={})
+        layout = self._stored.layout
+        first = shard * layout.shard_rows
         rows = np.full((layout.shard_rows, *layout.row_shape), layout.fill_value, layout.dtype)
         target = self._store.path / layout.file(shard)
         if target.exists():
@@ -239,36 +355,64 @@ class ColumnWriter:
             rows[low - first : high - first] = values[low - start : high - start]
         self._disk.replace({target: write_shard(layout, rows)})
 
-    def _publish(self) -> None:
-        layout = replace(column_layout(self._column), chunk_rows=self._layout.chunk_rows)
-        layout = replace(layout, shard_rows=self._layout.shard_rows)
-        self._disk.replace({self._store.path / self._layout.name / ROOT_FILE: self._metadata(layout, self._column)})
-        self._on_write()
+    def _publish(self, written: Mapping[str, tuple[int, int]]) -> None:
+        """Tell of the episodes in these rows, by id."""
+        stored = self._stored
+        folder = self._store.path / stored.layout.name
+        if max((high for _, high in written.values()), default=0) > stored.num_rows:
+            metadata = array_metadata(stored.layout, self._store.num_steps)
+            self._disk.replace({folder / ROOT_FILE: metadata})
+            stored = replace(stored, num_rows=self._store.num_steps, metadata=metadata)
+        lines = row_lines(written)
+        self._disk.append(folder / EPISODES, lines, stored.position)
+        column = replace(stored.column, rows={**stored.column.rows, **written})
+        self._stored = replace(stored, column=column, position=stored.position + len(lines))
+        self._on_write(self._stored)
 
-    def _metadata(self, layout: ArrayLayout, column: Column) -> bytes:
-        num_rows = max([self._store.num_steps, *(high for _, high in column.rows.values())])
-        return json.dumps(layout.to_zarr(num_rows)).encode()
+
+def write_column(disk: Disk, path: Path, stored: StoredColumn) -> StoredColumn:
+    """Write the lines and the metadata of a column anew, in its folder; as it is on disk then."""
+    layout = replace(stored.layout, attributes=column_layout(stored.column, uuid.uuid4().hex).attributes)
+    lines, metadata = row_lines(stored.column.rows), array_metadata(layout, stored.num_rows)
+    disk.replace({path / layout.name / EPISODES: lines})
+    disk.replace({path / layout.name / ROOT_FILE: metadata})
+    return replace(stored, layout=layout, metadata=metadata, position=len(lines))
+
+
+def write_column_names(disk: Disk, path: Path, names: Sequence[str]) -> None:
+    """Replace the list of columns."""
+    disk.replace({path / COLUMNS / ROOT_FILE: group_metadata({"columns": list(names)})})
 
 
 def remove_column(path: Path, name: str) -> None:
     """Take a column away, for good."""
     lock = WriterLock(path, path / LABELLING)
     try:
-        there = read_columns(LocalFiles(path))
-        if name not in there:
-            raise UnknownNameError("column", name, there)
+        names = column_names(LocalFiles(path))
+        if name not in names:
+            raise UnknownNameError("column", name, names)
         with Disk(fsync=True) as disk:
-            left = [other for other in there if other != name]
-            disk.replace({path / COLUMNS / ROOT_FILE: group_metadata({"columns": left})})
-        shutil.rmtree(path / COLUMNS / name, ignore_errors=True)
+            write_column_names(disk, path, [other for other in names if other != name])
+        clear_column(path, name)
     finally:
         lock.release()
+
+
+def clear_column(path: Path, name: str) -> None:
+    """Remove what a column that is not in the list any more has on disk, but not columns in its folder."""
+    with contextlib.suppress(OSError):
+        for file in (path / COLUMNS / name).iterdir():
+            if file.is_file():
+                file.unlink()
+        (path / COLUMNS / name).rmdir()
 
 
 def copy_columns(sources: Sequence[tuple[ZarrStore, int]], target: ZarrStore) -> None:
     """Write the columns of the source episodes to the target, whose episodes are these in this order."""
     columns: dict[str, Column] = {}
     for store, _ in sources:
+        for problem in store.damaged_columns.values():
+            raise DatasetError(problem)
         for name, column in store.columns.items():
             other = columns.setdefault(name, replace(column, rows={}))
             if (other.spec, other.attributes) != (column.spec, column.attributes):

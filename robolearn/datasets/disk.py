@@ -62,6 +62,16 @@ class Disk:
         self.move(new)
         self._sync({file.target.parent for file in new})
 
+    def append(self, file: Path, data: bytes, offset: int) -> None:
+        """Add to a file behind its first `offset` bytes, in the place of what a process that died left there."""
+        fd = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.ftruncate(fd, offset)
+            write_all(fd, data, offset)
+        finally:
+            os.close(fd)
+        self._sync([file])
+
     def make_folder(self, folder: Path) -> None:
         """Make a folder, and its name durable."""
         folder.mkdir()

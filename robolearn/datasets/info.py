@@ -77,6 +77,7 @@ def info(path: Path | str) -> dict[str, Any]:
             }
             for name, column in store.columns.items()
         },
+        "damaged_columns": list(store.damaged_columns.values()),
         "annotations": sum(len(episode.annotations) for episode in episodes),
         "preferences": len(read_preferences(store)),
         "image_codec": spec.to_json()["image_codec"],

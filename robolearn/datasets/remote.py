@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from robolearn.datasets.columns import COLUMNS, LABELLING
+from robolearn.datasets.columns import COLUMNS, EPISODES, LABELLING
 from robolearn.datasets.disk import moved_when_whole
 from robolearn.datasets.files import Files
 from robolearn.datasets.zarr_layout import RECORDING, ROOT_FILE, Root, open_files, read_root
@@ -127,7 +127,7 @@ def publish(path: Path, url: str, dry_run: bool = False, progress: Progress = la
     _check_successor(url, read_root(files), _root(remote))
     told = _heads(files)
     found = [name for name in _names(path) if name not in HEADS]
-    told |= {name: files.read(name) for name in found if name.endswith(ROOT_FILE)}
+    told |= {name: files.read(name) for name in found if _tells(name)}
     names = list(dict.fromkeys([*found, *told]))
     hashes = {name: hashlib.sha256(told[name] if name in told else files.read(name)).hexdigest() for name in names}
     there = _manifest(remote)
@@ -174,7 +174,7 @@ def pull(url: str, path: Path, dry_run: bool = False, progress: Progress = lambd
                 sizes.append(target.write_bytes(heads[name] if name in heads else remote.read(name)))
 
             for metadata in (True, False):
-                _each([(fetch, name) for name in names if name.endswith(ROOT_FILE) == metadata], progress)
+                _each([(fetch, name) for name in names if _tells(name) == metadata], progress)
             for name in heads:
                 fetch(name)
     except OSError as error:
@@ -189,6 +189,11 @@ def _heads(files: Files) -> dict[str, bytes]:
     with contextlib.suppress(FileNotFoundError):
         heads[COLUMNS_FILE] = files.read(COLUMNS_FILE)
     return heads
+
+
+def _tells(name: str) -> bool:
+    """Whether a file tells of values that lie in others."""
+    return name.endswith((ROOT_FILE, EPISODES))
 
 
 def _each(calls: list[tuple], progress: Progress) -> None:

@@ -1,15 +1,19 @@
-"""Mending what a dead writer left: unfinished episodes, arrays that are longer than the episode table."""
+"""Mending what a dead writer left, and damage: unfinished episodes, metadata of arrays, columns."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from robolearn.datasets.column_repair import mend_columns
 from robolearn.datasets.disk import Disk
+from robolearn.datasets.files import LocalFiles
 from robolearn.datasets.journal import JOURNAL, JournalReader
 from robolearn.datasets.lock import WriterLock
+from robolearn.datasets.shards import ArrayLayout, ArrayReader, shard_files
 from robolearn.datasets.store import UnfinishedEpisode, WriterConfig
 from robolearn.datasets.zarr_layout import (
     RECORDING,
@@ -26,6 +30,7 @@ from robolearn.datasets.zarr_writer import ZarrWriter
 from robolearn.errors import DatasetError
 from robolearn.types import EpisodeOutcome
 
+MAX_CHUNKS_LOG2 = 14  # of a shard of any version
 SALVAGED = EpisodeOutcome(success=None, terminated=False, truncated=True, reason="salvaged: the writer died")
 
 
@@ -37,7 +42,8 @@ class RepairReport:
     dropped: list[str] = field(default_factory=list)
     salvaged: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)  # that cannot be salvaged, only dropped
-    mended: list[str] = field(default_factory=list)  # names of arrays whose metadata was written anew
+    mended: list[str] = field(default_factory=list)  # arrays whose metadata was written anew; columns
+    removed: list[str] = field(default_factory=list)  # columns of which nothing tells what they are
 
     def __str__(self) -> str:
         done = [f"{what} {', '.join(names)}" for what, names in self.to_json().items() if what != "path" and names]
@@ -48,7 +54,8 @@ class RepairReport:
 
 
 def repair(path: Path | str, action: Literal["salvage", "drop"] = "salvage", dry_run: bool = False) -> RepairReport:
-    """Salvage or drop every unfinished episode, and make the length of every array that of the episode table.
+    """Salvage or drop every unfinished episode, write metadata of arrays anew that is damaged or not of the length of
+    the episode table, and mend columns: of these, what cannot be read is missing again, until it is labelled.
 
     A salvaged episode keeps all steps that reached the journal. It has the outcome, tags and annotations that were
     committed when its writer died in committing; else it is truncated, of unknown success. Finished episodes are never
@@ -63,7 +70,9 @@ def repair(path: Path | str, action: Literal["salvage", "drop"] = "salvage", dry
     report = RepairReport(str(path))
     lock = WriterLock(path, path / RECORDING)
     try:
-        report.mended = _mend_metadata(path, dry_run)
+        fields = _mend_metadata(path, dry_run)
+        columns, report.removed = mend_columns(path, dry_run)
+        report.mended = [*fields, *columns]
         unfinished = _unfinished(path)
         if action == "drop":
             report.dropped = [episode.id for _, episode in unfinished]
@@ -94,15 +103,27 @@ def _mend_metadata(path: Path, dry_run: bool) -> list[str]:
         try:
             found, num_rows = read_array(files, layout)
         except DatasetError:
-            if (path / name / ROOT_FILE).exists():
-                raise
-            found, num_rows = layout, -1
+            found, num_rows = _layout_by_shards(files, layout), -1
         if num_rows != root.num_rows(name):
             mended[name] = array_metadata(found, root.num_rows(name))
     if not dry_run:
+        for name in mended:
+            (path / name).mkdir(parents=True, exist_ok=True)
         with Disk(fsync=True) as disk:
             disk.replace({path / name / ROOT_FILE: data for name, data in mended.items()})
     return list(mended)
+
+
+def _layout_by_shards(files: LocalFiles, layout: ArrayLayout) -> ArrayLayout:
+    """What an array must have been written with: versions differ in the rows of a shard, and its index tells them."""
+    sizes = [layout.shard_rows, *(layout.chunk_rows << power for power in range(MAX_CHUNKS_LOG2 + 1))]
+    for shard_rows in sizes:
+        reader = ArrayReader(files, replace(layout, shard_rows=shard_rows))
+        for number in shard_files(files.path / layout.name):
+            with contextlib.suppress(DatasetError):
+                reader.read_coded(number * reader.layout.chunks_per_shard)
+                return reader.layout
+    return layout
 
 
 def _unfinished(path: Path) -> list[tuple[Path, UnfinishedEpisode]]:

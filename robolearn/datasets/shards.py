@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import threading
 import weakref
 from collections import OrderedDict
@@ -28,6 +29,7 @@ from robolearn.errors import DatasetError
 
 T = TypeVar("T")
 
+SHARD_FILE = re.compile(r"c\.(\d+)(\.0)*")
 EMPTY = np.iinfo(np.uint64).max  # offset and length of a chunk that is not there
 KEPT_GROUPS = 4  # of frames, decoded
 OPEN_SHARDS = 512  # files, with their index tables, that all readers keep open together: a process often may 1,024
@@ -396,6 +398,12 @@ class ArrayWriter:
     def _write(self, data: bytes) -> None:
         write_all(self._fd, data, self._offset)
         self._offset += len(data)
+
+
+def shard_files(folder: Path) -> dict[int, Path]:
+    """The shards in the folder of an array, by number."""
+    named = {file: SHARD_FILE.fullmatch(file.name) for file in (folder.iterdir() if folder.is_dir() else ())}
+    return {int(match[1]): file for file, match in named.items() if match}
 
 
 def write_shard(layout: ArrayLayout, rows: NDArray) -> bytes:

@@ -112,7 +112,7 @@ class Fingerprint:
         self._hash = hashlib.sha256(b"[")
 
     def of(self, episodes: Sequence[EpisodeInfo]) -> str:
-        if episodes[: len(self._rows)] != self._rows:
+        if list(episodes[: len(self._rows)]) != self._rows:
             self._rows, self._hash = [], hashlib.sha256(b"[")
         for row in episodes[len(self._rows) :]:
             text = json.dumps([row.id, row.start, row.length])

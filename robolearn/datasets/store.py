@@ -333,8 +333,8 @@ class Store(Protocol):
     def spec(self) -> DatasetSpec: ...
 
     @property
-    def episodes(self) -> list[EpisodeInfo]:
-        """The committed episodes; a list index is the `index` of the methods below."""
+    def episodes(self) -> tuple[EpisodeInfo, ...]:
+        """The committed episodes; the place of one is the `index` of the methods below."""
         ...
 
     @property

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robolearn.datasets.column_repair import unlisted_columns
+from robolearn.datasets.columns import COLUMNS, read_column
 from robolearn.datasets.statistics import stored, updated
 from robolearn.datasets.store import NO_STAMP, EpisodeInfo
-from robolearn.datasets.zarr_layout import array_layouts, open_files, read_array, read_root
+from robolearn.datasets.zarr_layout import ROOT_FILE, array_layouts, open_files, read_array, read_root
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
 from robolearn.progress import OnProgress, no_progress
@@ -67,6 +69,7 @@ def verify(path: Path | str, progress: OnProgress = no_progress) -> VerifyReport
         problems.append(str(error))
         return VerifyReport(str(path), len(root.episodes), root.num_steps, list(dict.fromkeys(problems)), warnings)
     problems += [f"{path}: {left}" for left in store.unfinished]
+    problems += [*store.damaged_columns.values(), *_column_problems(store)]
     for index, episode in enumerate(store.episodes):
         where = f"episode {index} ({episode.id})"
         problems += [f"{where}: {text}" for text in _episode_problems(store, index, episode)]
@@ -131,6 +134,14 @@ def _episode_problems(store: ZarrStore, index: int, episode: EpisodeInfo) -> Ite
             if outside.any():
                 joints = ", ".join(field.names[joint] for joint in np.flatnonzero(outside.any(axis=0)))
                 yield f"action_sent is outside the limits of {joints} in {int(outside.any(axis=1).sum())} steps"
+
+
+def _column_problems(store: ZarrStore) -> Iterator[str]:
+    if not store.columns and (names := unlisted_columns(open_files(store.path))):
+        yield f"{store.files.where(f'{COLUMNS}/{ROOT_FILE}')} does not list {', '.join(names)}"
+    for name in store.columns:
+        if (stored := read_column(store.files, name)).is_short:
+            yield f"{store.name}: column {name} has {stored.num_rows} steps, and episodes that reach beyond"
 
 
 def _statistics_problems(store: ZarrStore) -> Iterator[str]:

@@ -259,6 +259,11 @@ def array_metadata(layout: ArrayLayout, num_rows: int) -> bytes:
     return json.dumps(layout.to_zarr(num_rows)).encode()
 
 
+def repair_advice(files: Files) -> str:
+    """What to do about a file that is damaged."""
+    return f"mend it with: robolearn dataset repair {files.where('').rstrip('/')}"
+
+
 def read_array(files: Files, layout: ArrayLayout) -> tuple[ArrayLayout, int]:
     """The layout that an array was written with, and its number of rows.
 
@@ -277,14 +282,20 @@ def read_array(files: Files, layout: ArrayLayout) -> tuple[ArrayLayout, int]:
         for key in ("data_type", "shape", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs"):
             if data[key] != wanted[key]:
                 raise DatasetError(
-                    f"{file}: field {layout.name} has {key} {data[key]}, the dataset's spec wants {wanted[key]}"
+                    f"{file}: field {layout.name} has {key} {data[key]}, the dataset's spec wants {wanted[key]}; "
+                    f"{repair_advice(files)}"
                 )
     except OSError as error:
-        raise DatasetError(f"{file}: field {layout.name} cannot be read: {error.strerror or error}") from error
+        raise DatasetError(
+            f"{file}: field {layout.name} cannot be read: {error.strerror or error}; {repair_advice(files)}"
+        ) from error
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
-        raise DatasetError(f"{file}: field {layout.name}: the array's metadata is damaged ({error!r})") from error
+        raise DatasetError(
+            f"{file}: field {layout.name}: the array's metadata is damaged ({error!r}); {repair_advice(files)}"
+        ) from error
     if found.chunk_rows < 1 or found.shard_rows % found.chunk_rows:
         raise DatasetError(
-            f"{file}: field {layout.name} has shards of {found.shard_rows} rows, chunks of {found.chunk_rows}"
+            f"{file}: field {layout.name} has shards of {found.shard_rows} rows, chunks of {found.chunk_rows}; "
+            f"{repair_advice(files)}"
         )
     return found, num_rows

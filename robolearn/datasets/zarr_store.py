@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robolearn.datasets.columns import Column, ColumnWriter, read_columns
+from robolearn.datasets.columns import COLUMNS, Column, ColumnWriter, StoredColumn, read_columns
 from robolearn.datasets.disk import Disk, sync
 from robolearn.datasets.episode_table import Edit, EpisodeTable
 from robolearn.datasets.files import Files, LocalFiles
@@ -33,6 +33,7 @@ from robolearn.datasets.zarr_layout import (
     open_files,
     read_array,
     read_root,
+    repair_advice,
     stream_array,
     stream_stamps,
     write_root,
@@ -55,6 +56,7 @@ class ZarrStore:
         self.name = files.where("").rstrip("/")  # what people call it: a path or a URL
         self.files = files
         self.fingerprint = Fingerprint()
+        self._columns: dict[str, StoredColumn] = {}
         self._load(read_root(files))
 
     def refresh(self) -> None:
@@ -72,13 +74,14 @@ class ZarrStore:
             if num_rows < root.num_rows(name):
                 raise DatasetError(
                     f"{files.where(f'{name}/{ROOT_FILE}')}: field {name} has {num_rows} steps, the episode table "
-                    f"{root.num_rows(name)}; the array was cut or replaced"
+                    f"{root.num_rows(name)}; the array was cut or replaced; {repair_advice(files)}"
                 )
             readers[name] = ArrayReader(files, found)
         self._committed(root)
+        columns = read_columns(files, self._columns if self.is_local else None)
+        readers |= {name: ArrayReader(files, stored.layout) for name, stored in columns.whole.items()}
         self._readers = readers
-        self._columns: dict[str, Column] = {}
-        self._read_columns()
+        self._columns, self._damaged_columns = dict(columns.whole), dict(columns.damaged)
 
     @classmethod
     def create(cls, path: Path | str, spec: DatasetSpec) -> ZarrStore:
@@ -139,8 +142,8 @@ class ZarrStore:
         return self._root.attributes
 
     @property
-    def episodes(self) -> list[EpisodeInfo]:
-        return list(self._episodes)
+    def episodes(self) -> tuple[EpisodeInfo, ...]:
+        return self._episodes
 
     @property
     def edits(self) -> tuple[Edit, ...]:
@@ -168,7 +171,8 @@ class ZarrStore:
             self.spec_of(name)
         low, high = self._steps(index, start, stop)
         for name in names:
-            if name in self._columns and not self._columns[name].has(self._episodes[index].id, low, high):
+            stored = self._columns.get(name)
+            if stored is not None and not stored.column.has(self._episodes[index].id, low, high):
                 raise DatasetError(
                     f"{self.name}: column {name} has no values for episode {self._episodes[index].id}; label it first"
                 )
@@ -200,17 +204,25 @@ class ZarrStore:
     def spec_of(self, name: str) -> ArraySpec:
         """Spec of a field, of a column, or of a sample of a stream."""
         if name in self._columns:
-            return self._columns[name].spec
+            return self._columns[name].column.spec
         if name in self.spec.streams:
             return self.spec.streams[name].array
         if name not in self.spec.fields:
+            for damaged in (name, COLUMNS):
+                if damaged in self._damaged_columns:
+                    raise DatasetError(self._damaged_columns[damaged])
             raise UnknownNameError("dataset field", name, [*self.spec.fields, *self._columns, *self.spec.streams])
         return self.spec.fields[name]
 
     @property
     def columns(self) -> dict[str, Column]:
         """What was computed after recording, by name; `read` knows these names too."""
-        return dict(self._columns)
+        return {name: stored.column for name, stored in self._columns.items()}
+
+    @property
+    def damaged_columns(self) -> dict[str, str]:
+        """What is wrong with columns that cannot be read, a line each, by name."""
+        return dict(self._damaged_columns)
 
     @property
     def num_steps(self) -> int:
@@ -222,7 +234,7 @@ class ZarrStore:
 
         Raises DatasetError when one of this name was made otherwise, or somebody is writing columns.
         """
-        return ColumnWriter(self, Column(name, spec, attributes, {}), self._read_columns)
+        return ColumnWriter(self, Column(name, spec, attributes, {}), self._columns.get(name), self._wrote_column)
 
     def read_stamps(self, index: int) -> dict[str, NDArray[np.int64]]:
         stamps = self._readers["stamp_ns"].read(*self._steps(index, 0, None))
@@ -254,17 +266,17 @@ class ZarrStore:
 
     def _committed(self, root: Root) -> None:
         self._root = root
-        self._episodes = [episode for episode in root.episodes if not episode.hidden]
+        self._episodes = tuple(episode for episode in root.episodes if not episode.hidden)
 
     def _wrote(self, root: Root) -> None:
         for reader in self._readers.values():
             reader.forget()
         self._committed(root)
 
-    def _read_columns(self) -> None:
-        for name, (column, layout) in read_columns(self.files).items():
-            self._columns[name] = column
-            self._readers[name] = ArrayReader(self.files, layout)
+    def _wrote_column(self, stored: StoredColumn) -> None:
+        self._columns[stored.column.name] = stored
+        self._readers[stored.column.name] = ArrayReader(self.files, stored.layout)
+        self._damaged_columns.pop(stored.column.name, None)
 
     def _steps(self, index: int, start: int, stop: int | None) -> tuple[int, int]:
         episodes = self._episodes

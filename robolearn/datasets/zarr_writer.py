@@ -38,6 +38,7 @@ from robolearn.datasets.zarr_layout import (
     open_files,
     read_array,
     read_root,
+    repair_advice,
     write_root,
 )
 from robolearn.datasets.zarr_recording import Recording, Step, clean
@@ -404,7 +405,7 @@ class ZarrWriter:
             if num_rows < wanted:
                 raise DatasetError(
                     f"{path / name}: field {name} has {num_rows} steps, the episodes have {wanted}; "
-                    f"see: robolearn dataset verify {path}"
+                    f"{repair_advice(files)}"
                 )
             if num_rows > wanted:
                 self._disk.replace({path / name / ROOT_FILE: array_metadata(layouts[name], wanted)})

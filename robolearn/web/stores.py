@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from robolearn.datasets.columns import COLUMNS
+from robolearn.datasets.columns import COLUMNS, EPISODES
 from robolearn.datasets.edit import episode_index
 from robolearn.datasets.zarr_layout import FORMAT, ROOT_FILE
 from robolearn.datasets.zarr_store import ZarrStore
@@ -125,11 +125,12 @@ def _is_ours(file: Path) -> bool:
 
 
 def _signature(path: Path) -> tuple[tuple[int, int, int], ...]:
-    """Of the files that are replaced when a dataset changes."""
+    """Of the files that are replaced, or added to, when a dataset changes."""
     columns = path / COLUMNS
     files = [path / ROOT_FILE, columns / ROOT_FILE]
     if columns.is_dir():
-        files += sorted(columns.glob(f"*/{ROOT_FILE}")) + sorted(columns.glob(f"*/*/{ROOT_FILE}"))
+        for depth in ("*", "*/*"):
+            files += sorted([*columns.glob(f"{depth}/{ROOT_FILE}"), *columns.glob(f"{depth}/{EPISODES}")])
     found = []
     for file in files:
         try:

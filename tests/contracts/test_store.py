@@ -89,7 +89,7 @@ def test_spec_and_meta_survive(kind: Any, store: Store, tmp_path: Path) -> None:
         info = writer.commit(EpisodeOutcome(None, False, True, "the operator stopped it"))
     opened = kind.open(tmp_path / "d")
     assert opened.spec == LOSSLESS
-    assert opened.episodes == [info]
+    assert opened.episodes == (info,)
     assert all(getattr(info, name) == getattr(meta, name) for name in vars(meta))
     assert (info.success, info.terminated, info.truncated) == (None, False, True)
     assert info.reason == "the operator stopped it"

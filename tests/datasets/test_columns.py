@@ -8,7 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from painted import dataset, painted_number, record
 from robolearn.datasets import edit
 from robolearn.datasets.columns import ColumnWriter, remove_column
 from robolearn.datasets.info import info
+from robolearn.datasets.repair import repair
 from robolearn.datasets.sampler import Sampler, SamplerConfig
 from robolearn.datasets.store import Annotation, EpisodeMeta, ages_ns
 from robolearn.datasets.verify import verify
@@ -27,6 +30,7 @@ from robolearn.specs import ArraySpec
 from robolearn.types import EpisodeOutcome
 
 REWARD = "reward/vlm-1.2"
+OTHER = "progress/sarm-1"
 ATTRIBUTES = {"model": "vlm", "version": "1.2", "settings": {"prompt": "push it", "alpha": 0.5}}
 HERE = Path(__file__).parent
 
@@ -166,20 +170,147 @@ def test_a_sampler_draws_columns(path: Path) -> None:
     np.testing.assert_array_equal(batch[REWARD], batch["proprio"][:, 0])
 
 
-def test_damage_names_file_and_column(path: Path) -> None:
-    label(path, [0])
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def scribble(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[2:12] = b"\xff\x00[{garbage"[:10]
+    file.write_bytes(data)
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def remove_folder(file: Path) -> None:
+    shutil.rmtree(file.parent)
+
+
+def is_deep(file: Path) -> None:
+    file.write_bytes(b"[" * 100_000 + b"\n")
+
+
+DAMAGES = (cut, scribble, empty, Path.unlink, is_deep)
+FILES = tuple(f"{REWARD}/{file}" for file in ("zarr.json", "episodes.jsonl", "c.0"))
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("labelled") / "d"
+    dataset(path, [3, 4, 5])
+    for name in (REWARD, OTHER):
+        label(path, [0, 1], name)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [(file, damage) for file in (*FILES, "zarr.json") for damage in DAMAGES]
+    + [(f"{name}/zarr.json", damage) for name, damage in ((REWARD, remove_folder), (OTHER, cut))],
+)
+def test_a_damaged_column_hides_nothing_else_and_is_mended(
+    labelled: Path, tmp_path: Path, file: str, damage: Callable[[Path], Any]
+) -> None:
+    path = tmp_path / "d"
+    shutil.copytree(labelled, path)
+    of_list, name = file == "zarr.json", file.rpartition("/")[0]
+    damage(path / "columns" / file)
+    store = ZarrStore.open(path)
+    store.read(0)
+    if (of_list and damage is Path.unlink) or (file.endswith("jsonl") and damage in (cut, empty)):
+        # As if they had never been written, which is what a labeller that died leaves, too.
+        assert not store.damaged_columns
+    else:
+        problems = verify(path).problems
+        assert problems
+        assert all(str(path / "columns" / file) in problem for problem in problems)
+    if not of_list:
+        (other,) = {REWARD, OTHER} - {name}
+        np.testing.assert_array_equal(store.read(1, [other])[other], store.read(1, ["action"])["action"][:, 0])
+    if name in store.damaged_columns:
+        with pytest.raises(DatasetError, match=f"column {name}.*; mend it with: robolearn dataset repair {path}$"):
+            store.read(0, [name])
+        with pytest.raises(DatasetError, match=f"column {name}"):
+            edit.merge([path], tmp_path / "merged")
+    repair(path, dry_run=True)
+    report = repair(path)
+    assert verify(path).ok
+    assert not repair(path).mended
+    assert set(ZarrStore.open(path).columns) == {REWARD, OTHER} - set(report.removed)
+    for each in (REWARD, OTHER):
+        label(path, [0, 1, 2], each)
+    mended = ZarrStore.open(path)
+    for index in range(3):
+        read = mended.read(index, [REWARD, OTHER, "action"])
+        np.testing.assert_array_equal(read[REWARD], read["action"][:, 0])
+        np.testing.assert_array_equal(read[OTHER], read["action"][:, 0])
+    # Who had it open before follows, though the lines are others by now.
+    store.refresh()
+    np.testing.assert_array_equal(store.read(2, [REWARD])[REWARD], store.read(2, ["action"])["action"][:, 0])
+
+
+def test_an_array_that_is_too_short_for_its_episodes_is_mended(labelled: Path, tmp_path: Path) -> None:
+    path = tmp_path / "d"
+    shutil.copytree(labelled, path)
     file = path / "columns" / REWARD / "zarr.json"
-    data = json.loads(file.read_text())
-    for key, value in (("episodes", {"x": [0, 99]}), ("episodes", 3), ("spec", {})):
-        file.write_text(json.dumps({**data, "attributes": {**data["attributes"], key: value}}))
-        with pytest.raises(DatasetError, match=f"column {REWARD}") as error:
-            ZarrStore.open(path)
-        assert str(file) in str(error.value)
-    file.write_text(json.dumps(data))
-    (shard,) = file.parent.glob("c.*")
-    shard.write_bytes(shard.read_bytes()[:-3])
-    found = verify(path)
-    assert any(str(shard) in problem for problem in found.problems)
+    file.write_text(file.read_text().replace('"shape": [12]', '"shape": [5]'))
+    assert f"column {REWARD} has 5 steps, and episodes that reach beyond" in verify(path).problems[0]
+    assert repair(path).mended == [f"columns/{REWARD}"]
+    assert verify(path).ok
+
+
+def test_columns_of_older_versions_are_read_and_gone_on_with(path: Path) -> None:
+    """They had the episodes in the metadata of the array."""
+    label(path, [2])
+    folder = path / "columns" / REWARD
+    metadata = json.loads((folder / "zarr.json").read_text())
+    del metadata["attributes"]["id"]
+    lines = [json.loads(line) for line in (folder / "episodes.jsonl").read_text().splitlines()]
+    metadata["attributes"]["episodes"] = {name: ends for name, *ends in lines}
+    (folder / "zarr.json").write_text(json.dumps(metadata))
+    (folder / "episodes.jsonl").unlink()
+    check(path, [2])
+    assert verify(path).ok
+    store = ZarrStore.open(path)
+    label(path, [0])
+    assert "episodes" not in json.loads((folder / "zarr.json").read_text())["attributes"]
+    check(path, [0, 2])
+    store.refresh()
+    assert [store.columns[REWARD].has(e.id, e.start, e.stop) for e in store.episodes] == [True, False, True]
+
+
+def test_a_write_costs_what_it_adds(tmp_path: Path) -> None:
+    path = tmp_path / "d"
+    dataset(path, [2] * 20)
+    store = ZarrStore.open(path)
+    file = path / "columns" / REWARD / "episodes.jsonl"
+    with store.column_writer(REWARD, ArraySpec(()), ATTRIBUTES) as writer:
+        before = (file.parent / "zarr.json").stat().st_ino
+        for index in range(20):
+            old = file.read_bytes()
+            writer.write(index, [2.0 * index, 2.0 * index + 1])
+            assert file.read_bytes().startswith(old)
+            assert len(file.read_bytes()) - len(old) < 40
+        assert (file.parent / "zarr.json").stat().st_ino == before
+    with file.open("ab") as opened:
+        opened.write(b'["cut o')
+    check(path, list(range(20)))
+    label(path, [3])
+    check(path, list(range(20)))
+    assert len(file.read_bytes().splitlines()) == 21
+
+
+def test_no_column_lies_in_another(path: Path) -> None:
+    label(path, [0], "reward")
+    with pytest.raises(DatasetError, match="has a column reward, and one of two"):
+        label(path, [0], REWARD)
+    remove_column(path, "reward")
+    label(path, [0])
+    with pytest.raises(DatasetError, match=f"has a column {REWARD}, and one of two"):
+        label(path, [0], "reward")
+    check(path, [0])
 
 
 LABELLER = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ import zarr
 from painted import SUCCESS, as_schema_2, dataset, dataset_spec, record, stamps, step
 
 from robolearn.datasets.codecs import with_checksum
+from robolearn.datasets.files import LocalFiles
 from robolearn.datasets.info import info
 from robolearn.datasets.repair import repair
+from robolearn.datasets.shards import ArrayReader, write_shard
 from robolearn.datasets.store import EpisodeMeta
 from robolearn.datasets.verify import verify
+from robolearn.datasets.zarr_layout import array_metadata
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
 
@@ -106,12 +110,46 @@ def test_array_metadata(path: Path, edit: Callable[[Any], Any], says: str) -> No
     assert not verify(path).ok
 
 
-def test_array_metadata_that_is_lost_is_mended(path: Path) -> None:
-    (path / "action" / "zarr.json").unlink()
-    with pytest.raises(DatasetError, match="field action cannot be read"):
+@pytest.mark.parametrize("field", ["action", "image_front", "valid"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        Path.unlink,
+        lambda file: cut(file),
+        lambda file: file.write_text("[" * 100_000),
+        lambda file: change(file, lambda d: d.update(data_type="int16")),
+    ],
+)
+def test_array_metadata_that_is_damaged_is_mended(path: Path, field: str, damage: Callable[[Path], Any]) -> None:
+    layout = ZarrStore.open(path).reader(field).layout
+    if layout.chunk_rows > 1:  # as versions before wrote them
+        (shard,) = (path / field).glob("c.*")
+        values = layout.empty_chunk()
+        ArrayReader(LocalFiles(path), layout).read(0, 10, values[:10])
+        larger = replace(layout, shard_rows=65536)
+        whole = np.concatenate([values, *[layout.empty_chunk()] * (larger.chunks_per_shard - 1)])
+        shard.write_bytes(write_shard(larger, whole))
+        (path / field / "zarr.json").write_bytes(array_metadata(larger, 10))
+        assert verify(path).ok
+    before = ZarrStore.open(path).read(1)
+    damage(path / field / "zarr.json")
+    with pytest.raises(DatasetError, match=f"field {field}.*; mend it with: robolearn dataset repair {path}$") as error:
         ZarrStore.open(path)
-    assert repair(path).mended == ["action"]
+    one_line(error)
+    assert not verify(path).ok
+    assert repair(path, dry_run=True).mended == repair(path).mended == [field]
     assert verify(path).ok
+    np.testing.assert_array_equal(ZarrStore.open(path).read(1)["action"], before["action"])
+
+
+def test_a_field_that_is_lost_leaves_the_others(path: Path) -> None:
+    shutil.rmtree(path / "action")
+    assert repair(path).mended == ["action"]
+    store = ZarrStore.open(path)
+    assert store.read(1, ["proprio"])["proprio"][0, 0] == 5
+    with pytest.raises(DatasetError, match="field action misses this shard"):
+        store.read(1)
+    assert "field action misses this shard" in verify(path).problems[0]
 
 
 def test_arrays_longer_than_the_table_are_read_to_its_end_and_mended(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ figure.true img{border-color:#2ea043}svg{width:100%}
 """
 
 
-def summary(config: FinetuneConfig, episodes: list[EpisodeInfo], curves: Any) -> dict[str, Any]:
+def summary(config: FinetuneConfig, episodes: Sequence[EpisodeInfo], curves: Any) -> dict[str, Any]:
     """The numbers of a run so far."""
     mine = [info for info in episodes if info.task == config.task]
     last = mine[-50:]
@@ -136,7 +137,7 @@ def _running(values: list[bool]) -> NDArray[np.float64]:
     return (total[at] - total[low]) / (at - low)
 
 
-def _success_plot(config: FinetuneConfig, episodes: list[EpisodeInfo], curves: Any) -> str:
+def _success_plot(config: FinetuneConfig, episodes: Sequence[EpisodeInfo], curves: Any) -> str:
     at = np.cumsum([info.num_actions for info in episodes])
     mine = [i for i, info in enumerate(episodes) if info.task == config.task]
 
@@ -153,7 +154,7 @@ def _success_plot(config: FinetuneConfig, episodes: list[EpisodeInfo], curves: A
     return figure_svg(draw, (8.0, 3.2))
 
 
-def _watch_plot(config: FinetuneConfig, episodes: list[EpisodeInfo]) -> str:
+def _watch_plot(config: FinetuneConfig, episodes: Sequence[EpisodeInfo]) -> str:
     at = np.cumsum([info.num_actions for info in episodes])
     sides = {
         "false": [i for i, info in enumerate(episodes) if info.success],
@@ -170,7 +171,7 @@ def _watch_plot(config: FinetuneConfig, episodes: list[EpisodeInfo]) -> str:
     return figure_svg(draw, (8.0, 2.2))
 
 
-def _people(config: FinetuneConfig, episodes: list[EpisodeInfo], numbers: dict[str, Any]) -> str:
+def _people(config: FinetuneConfig, episodes: Sequence[EpisodeInfo], numbers: dict[str, Any]) -> str:
     reasons: dict[str, int] = {}
     for info in episodes:
         if info.reason:

@@ -58,13 +58,14 @@ def shape_dataset(
     total, new = 0.0, name not in store.columns
     try:
         with store.column_writer(name, ArraySpec(()), attributes) as writer:
-            missing = set(writer.missing)
+            missing, shaped = set(writer.missing), {}
             for index in range(len(store.episodes)):
                 values = _shaped(store, index, potential_column, reward, shaper)
                 total += float(values.sum())
                 if index in missing or not np.array_equal(store.read(index, [name])[name], values):
-                    writer.write(index, values)  # the second: its outcome or its end is another one than it was
+                    shaped[index] = values  # the second: its outcome or its end is another one than it was
                 progress(index + 1, "")
+            writer.write_all(shaped)
     except BaseException:
         if new and name in ZarrStore.open(dataset).columns:
             remove_column(dataset, name)

@@ -48,7 +48,6 @@ def weigh_dataset(
     if name in store.columns and store.columns[name].attributes != attributes:
         remove_column(store.path, name)
     with store.column_writer(name, ArraySpec(()), attributes) as writer:
-        for index in writer.missing:
-            writer.write(index, weights[index].astype(np.float32))
-            progress(index + 1, "")
+        writer.write_all({index: weights[index].astype(np.float32) for index in writer.missing})
+        progress(len(weights), "")
     return {"column": name, "mean_weight": float(np.concatenate(weights).mean()), "mean_progress": mean}
