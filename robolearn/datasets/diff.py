@@ -14,7 +14,7 @@ from robolearn.datasets.store import EpisodeInfo
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.progress import OnProgress, no_progress
 
-PLACE = ("id", "start", "streams")  # of an episode's row, which may differ between equal datasets
+PLACE = ("id", "start", "streams", "checksum")  # of an episode's row, which may differ between equal datasets
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,7 @@ def trim(path: Path, episode: Episode, start: int, stop: int | None = None, dry_
             masked=masked,
             dropped=dropped,
             annotations=tuple(annotations),
+            checksum=row.checksum if end - start == row.length else None,
             tags=row.tags if end == row.length else {k: v for k, v in row.tags.items() if k != CLOSING_ROW},
         )
 

@@ -237,6 +237,7 @@ class EpisodeInfo:
     hidden: bool = False  # deleted, until that is undone or the garbage collected
     annotations: tuple[Annotation, ...] = ()  # in the order of their first steps
     streams: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # first sample and number of samples, by name
+    checksum: int | None = None  # see `RowsChecksum`; unknown where older versions wrote, and of a part of what was
 
     @property
     def stop(self) -> int:

@@ -18,7 +18,16 @@ from robolearn.datasets.column_repair import unlisted_columns
 from robolearn.datasets.columns import COLUMNS, read_column
 from robolearn.datasets.statistics import stored, updated
 from robolearn.datasets.store import NO_STAMP, EpisodeInfo
-from robolearn.datasets.zarr_layout import ROOT_FILE, array_layouts, open_files, read_array, read_root
+from robolearn.datasets.zarr_layout import (
+    ROOT_FILE,
+    array_layouts,
+    open_files,
+    read_array,
+    read_root,
+    stream_array,
+    stream_stamps,
+)
+from robolearn.datasets.zarr_recording import RowsChecksum
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
 from robolearn.progress import OnProgress, no_progress
@@ -82,6 +91,20 @@ def verify(path: Path | str, progress: OnProgress = no_progress) -> VerifyReport
     return VerifyReport(str(path), len(store.episodes), steps, list(dict.fromkeys(problems)), warnings)
 
 
+def _is_as_recorded(store: ZarrStore, episode: EpisodeInfo) -> bool:
+    """Whether the rows are those that were committed. Raises DatasetError where they cannot be read."""
+    if episode.checksum is None:
+        return True
+    checksum = RowsChecksum(store.spec)
+    ends = {name: (episode.start, episode.stop) for name in store.spec.fields if name not in store.spec.image_fields}
+    ends |= dict.fromkeys(("stamp_ns", "valid"), (episode.start, episode.stop))
+    for name, (first, number) in episode.streams.items():
+        ends |= dict.fromkeys((stream_array(name), stream_stamps(name)), (first, first + number))
+    for name, (first, stop) in ends.items():
+        checksum.add(name, store.reader(name).read(first, stop))
+    return checksum.value == episode.checksum
+
+
 def _episode_problems(store: ZarrStore, index: int, episode: EpisodeInfo) -> Iterator[str]:
     spec = store.spec
     try:
@@ -90,6 +113,14 @@ def _episode_problems(store: ZarrStore, index: int, episode: EpisodeInfo) -> Ite
     except DatasetError as error:
         yield str(error)
         return
+    try:
+        if not _is_as_recorded(store, episode):
+            yield (
+                "its steps are not those that were recorded, as in a copy that was made while somebody recorded; copy "
+                f"it again, or: robolearn dataset delete {store.path} {episode.id}"
+            )
+    except DatasetError as error:
+        yield str(error)
     for name in spec.streams:
         try:
             samples = store.read_stream(index, name)[1][:, 0]

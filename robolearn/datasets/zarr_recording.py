@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import uuid
+import zlib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -30,12 +31,13 @@ from robolearn.datasets.journal import (
     is_being_written,
 )
 from robolearn.datasets.shards import ArrayLayout, ArrayWriter
-from robolearn.datasets.store import Annotation, EpisodeInfo, EpisodeMeta, UnfinishedEpisode
+from robolearn.datasets.store import Annotation, DatasetSpec, EpisodeInfo, EpisodeMeta, UnfinishedEpisode
 from robolearn.datasets.video_codec import Video, VideoEncoder
 from robolearn.datasets.zarr_layout import (
     RECORDING,
     ROOT_FILE,
     Root,
+    array_layouts,
     array_metadata,
     stream_array,
     stream_stamps,
@@ -53,6 +55,25 @@ class Step:
     pictures: Mapping[str, NDArray | bytes | None]
     dropped: tuple[str, ...] = ()
     num_bytes: int = 0  # of the raw pictures
+
+
+class RowsChecksum:
+    """Of all that an episode has beside its images, whose chunks are there or missing: the CRC-32 of each array's rows,
+    and of these, in the order of the layouts, once more.
+
+    A chunk of vectors holds several episodes. In a copy that was made while somebody recorded it may be one of before,
+    whole by itself, that lacks the newest.
+    """
+
+    def __init__(self, spec: DatasetSpec) -> None:
+        self._parts = {name: 0 for name in array_layouts(spec) if name not in spec.image_fields}
+
+    def add(self, array: str, rows: NDArray) -> None:
+        self._parts[array] = zlib.crc32(rows.tobytes(), self._parts[array])
+
+    @property
+    def value(self) -> int:
+        return zlib.crc32(np.array(list(self._parts.values()), "<u4").tobytes())
 
 
 class VideoTrack:
@@ -111,6 +132,7 @@ class Recording:
         self._marks: list[Mark] = []
         self._masked: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
+        self._checksum = RowsChecksum(root.spec)
         self._folder = path / RECORDING / uuid.uuid4().hex
         self._folder.mkdir()
         images = root.spec.image_fields
@@ -146,6 +168,7 @@ class Recording:
         self._journal.step(StepRecord(step.rows, pictures), step.dropped)
         for name, row in step.rows.items():
             self._arrays[name].append(row)
+            self._checksum.add(name, row)
         for name, data in pictures.items():
             if name in self._videos:
                 self._videos[name].end_step()
@@ -158,6 +181,8 @@ class Recording:
     def add_stream(self, block: StreamBlock) -> None:
         """Note samples in the journal, and add them to the shards."""
         self._journal.stream(block)
+        self._checksum.add(stream_array(block.name), block.values)
+        self._checksum.add(stream_stamps(block.name), block.stamps)
         for value, stamps in zip(block.values, block.stamps, strict=True):
             self._arrays[stream_array(block.name)].append(value)
             self._arrays[stream_stamps(block.name)].append(stamps)
@@ -180,6 +205,7 @@ class Recording:
             length=self._length,
             masked=dict(self._masked),
             dropped=dict(self._dropped),
+            checksum=self._checksum.value,
             streams={n: (self._root.num_rows(stream_array(n)), number) for n, number in self._samples.items()},
             annotations=tuple(sorted([*self._stages(), *annotations], key=lambda note: note.start)),
         )

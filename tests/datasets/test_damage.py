@@ -14,16 +14,19 @@ import pytest
 import zarr
 from painted import SUCCESS, as_schema_2, dataset, dataset_spec, record, stamps, step
 
+from robolearn.datasets import edit
 from robolearn.datasets.codecs import with_checksum
 from robolearn.datasets.files import LocalFiles
 from robolearn.datasets.info import info
 from robolearn.datasets.repair import repair
 from robolearn.datasets.shards import ArrayReader, write_shard
-from robolearn.datasets.store import EpisodeMeta
+from robolearn.datasets.store import EpisodeMeta, StreamSpec
 from robolearn.datasets.verify import verify
-from robolearn.datasets.zarr_layout import array_metadata
+from robolearn.datasets.zarr_layout import array_layouts, array_metadata
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
+from robolearn.specs import ArraySpec
+from robolearn.types import ActionSource
 
 
 @pytest.fixture
@@ -32,9 +35,9 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "d"
 
 
-def change(file: Path, edit: Callable[[Any], Any]) -> None:
+def change(file: Path, alter: Callable[[Any], Any]) -> None:
     data = json.loads(file.read_text())
-    file.write_text(json.dumps(edit(data) or data))
+    file.write_text(json.dumps(alter(data) or data))
 
 
 def one_line(error: pytest.ExceptionInfo[DatasetError]) -> str:
@@ -44,7 +47,7 @@ def one_line(error: pytest.ExceptionInfo[DatasetError]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("edit", "says"),
+    ("alter", "says"),
     [
         (lambda d: d["attributes"].update(schema_version=99), "schema version 99, this robolearn reads up to 3"),
         (lambda d: d["attributes"].update(format="else"), "no robolearn dataset"),
@@ -59,8 +62,8 @@ def one_line(error: pytest.ExceptionInfo[DatasetError]) -> str:
         (lambda d: [1], "no robolearn dataset"),
     ],
 )
-def test_root_file(path: Path, edit: Callable[[Any], Any], says: str) -> None:
-    change(path / "zarr.json", edit)
+def test_root_file(path: Path, alter: Callable[[Any], Any], says: str) -> None:
+    change(path / "zarr.json", alter)
     for function in (ZarrStore.open, verify, repair, info):
         with pytest.raises(DatasetError, match=says) as error:
             function(path)  # type: ignore[operator]
@@ -91,7 +94,7 @@ def test_what_is_no_dataset(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("edit", "says"),
+    ("alter", "says"),
     [
         (lambda d: d.update(data_type="float64"), "field action has data_type float64"),
         (lambda d: d.update(shape=[10, 3]), "field action has shape"),
@@ -102,8 +105,8 @@ def test_what_is_no_dataset(tmp_path: Path) -> None:
         (lambda d: "text", "field action: the array's metadata is damaged"),
     ],
 )
-def test_array_metadata(path: Path, edit: Callable[[Any], Any], says: str) -> None:
-    change(path / "action" / "zarr.json", edit)
+def test_array_metadata(path: Path, alter: Callable[[Any], Any], says: str) -> None:
+    change(path / "action" / "zarr.json", alter)
     with pytest.raises(DatasetError, match=says) as error:
         ZarrStore.open(path)
     assert str(path / "action") in one_line(error)
@@ -285,6 +288,65 @@ def test_info_counts(path: Path) -> None:
 def test_a_copy_is_a_dataset(path: Path, tmp_path: Path) -> None:
     shutil.copytree(path, tmp_path / "copy")
     assert verify(tmp_path / "copy").ok
+
+
+SENSOR = StreamSpec(ArraySpec((2,)), rate_hz=100.0)
+ARRAYS = tuple(array_layouts(replace(dataset_spec(), streams={"force": SENSOR})))
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A dataset of two episodes, and what it was when it had the first one only."""
+    folder = tmp_path_factory.mktemp("grown")
+    store = ZarrStore.create(folder / "after", replace(dataset_spec(), streams={"force": SENSOR}))
+    with store.writer() as writer:
+        for number in range(2):
+            writer.begin(EpisodeMeta())
+            for each in range(5 * number + 1, 5 * number + 6):  # a value that differs from what is missing
+                writer.append({**step(each, ActionSource.POLICY), "held": True}, stamps(each))  # type: ignore[arg-type]
+                writer.append_stream("force", np.full((1, 2), each), [stamps(each)["action"]])
+            writer.commit(SUCCESS)
+            if number == 0:
+                shutil.copytree(folder / "after", folder / "before", ignore=shutil.ignore_patterns(".recording"))
+    return folder / "before", folder / "after"
+
+
+@pytest.mark.parametrize("array", ARRAYS)
+@pytest.mark.parametrize("earlier", ["c.*", "*"])
+def test_a_copy_that_was_made_while_somebody_recorded(
+    grown: tuple[Path, Path], tmp_path: Path, array: str, earlier: str
+) -> None:
+    """The shards of an array, or all of its files, were copied before an episode was committed, the rest after."""
+    (before, after), copy = grown, tmp_path / "copy"
+    shutil.copytree(after, copy)
+    for file in (before / array).glob(earlier):
+        shutil.copy(file, copy / array)
+    if earlier == "*":
+        with pytest.raises(DatasetError, match=f"the array was cut or replaced; mend it with: .* repair {copy}$"):
+            ZarrStore.open(copy)
+        assert not verify(copy).ok
+        assert repair(copy).mended == [array]
+    store = ZarrStore.open(copy)
+    problems = verify(copy).problems
+    assert any(problem.startswith(f"episode 1 ({store.episodes[1].id}): ") for problem in problems)
+    assert not any(problem.startswith("episode 0 ") for problem in problems)
+    for name, values in ZarrStore.open(before).read(0).items():
+        np.testing.assert_array_equal(store.read(0, [name])[name], values)
+    edit.delete(copy, [1])
+    assert verify(copy).ok
+
+
+def test_what_is_cut_off_of_an_episode_changes_its_checksum(grown: tuple[Path, Path], tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(grown[1], copy)
+    whole = ZarrStore.open(copy).episodes[1]
+    assert whole.checksum is not None
+    edit.trim(copy, 1, 1, 5)
+    assert ZarrStore.open(copy).episodes[1].checksum is None
+    assert verify(copy).ok
+    edit.collect_garbage(copy)
+    assert ZarrStore.open(copy).episodes[1].checksum not in (None, whole.checksum)
+    assert verify(copy).ok
 
 
 def test_a_dataset_of_schema_1_is_read_and_added_to(path: Path) -> None:
