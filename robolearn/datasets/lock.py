@@ -17,7 +17,7 @@ class WriterLock:
 
     def __init__(self, path: Path, folder: Path) -> None:
         """Lock the dataset `path` by a file in `folder`. Raises DatasetBusyError naming the holder if there is one."""
-        self._folder = folder
+        self._path, self._folder = path, folder
         self._file = folder / LOCK
         while True:
             try:
@@ -49,9 +49,24 @@ class WriterLock:
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, str(os.getpid()).encode(), 0)
 
+    @property
+    def is_held(self) -> bool:
+        """Whether nobody has removed the file, or replaced the dataset; then another one can have the right as well."""
+        with contextlib.suppress(OSError):
+            return os.path.samestat(os.stat(self._file), os.fstat(self._fd))
+        return False
+
+    def require_held(self) -> None:
+        """Raise DatasetError where it was taken away."""
+        if not self.is_held:
+            holder = ""
+            with contextlib.suppress(OSError):
+                holder = f", and process {self._file.read_text('ascii', 'replace').strip()[:20]} writes there now"
+            raise DatasetError(f"{self._path}: somebody removed the lock of this writer{holder}; open another one")
+
     def release(self) -> None:
         with contextlib.suppress(OSError):
-            if os.path.samestat(os.stat(self._file), os.fstat(self._fd)):  # else the dataset was replaced meanwhile
+            if self.is_held:
                 self._file.unlink()
                 self._folder.rmdir()  # unfinished episodes stay
         os.close(self._fd)

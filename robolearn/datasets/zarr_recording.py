@@ -264,6 +264,9 @@ def unfinished_episode(folder: Path) -> UnfinishedEpisode | None:
 def clean(path: Path, committed: Collection[str]) -> None:
     """Free the disk of what dead writers left, but for the journals of unfinished episodes. Wants the writer's lock."""
     for folder in recordings(path):
+        with contextlib.suppress(OSError):
+            if is_being_written(folder / JOURNAL):
+                continue  # by a writer whose lock was taken away
         episode = unfinished_episode(folder)
         if episode is None or episode.id in committed:
             shutil.rmtree(folder, ignore_errors=True)

@@ -103,12 +103,18 @@ class ZarrWriter:
         self._thread = threading.Thread(target=self._run, name="dataset-writer", daemon=True)
         self._thread.start()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether an episode can be begun: it was not closed, and nobody has taken its lock away."""
+        return not self._closed and self._lock.is_held
+
     # --- the caller's side ---------------------------------------------------------------------------------------
 
     def begin(self, meta: EpisodeMeta, phase: int = 0) -> None:
         """See EpisodeWriter. `phase` is for copies of episodes that begin in the midst of a group of frames."""
         if self._closed:
             raise DatasetError(f"{self._path}: this writer is closed; open another one")
+        self._lock.require_held()
         if self._begun is not None:
             raise DatasetError(f"{self._path}: episode {self._begun.id!r} is not ended; commit or discard it first")
         meta = replace(
@@ -363,6 +369,13 @@ class ZarrWriter:
         if recording is None:
             raise DatasetError(f"{self._path}: the episode was not recorded: {self._failure}") from self._failure
         try:
+            self._lock.require_held()
+        except DatasetError as error:
+            self._abandon(keep=True)
+            raise DatasetError(
+                f"{error}, and salvage the episode that was not committed with: robolearn dataset repair {self._path}"
+            ) from error
+        try:
             root = recording.commit(outcome, tags, annotations)
         except OSError as error:
             self._abandon(keep=True)
@@ -385,7 +398,7 @@ class ZarrWriter:
             self._unwritten = True
 
     def _write_statistics(self) -> None:
-        if self._unwritten:
+        if self._unwritten and self._lock.is_held:
             with contextlib.suppress(OSError):  # they can be computed again
                 self._root = write_root(self._path, self._root, self._disk)
 

@@ -235,6 +235,54 @@ def test_the_lock_names_its_holder_and_dies_with_it(tmp_path: Path) -> None:
     check_counting(tmp_path / "d")
 
 
+ROBBED = """
+import sys
+from painted import *
+from robolearn.datasets.store import EpisodeMeta
+from robolearn.errors import DatasetError
+with ZarrStore.open(sys.argv[1]).writer() as writer:
+    record(writer, 2, 2)
+    writer.begin(EpisodeMeta(id="robbed"))
+    for number in range(7, 10):
+        writer.append(step(number), stamps(number))
+    print("begun", flush=True)
+    sys.stdin.readline()
+    for call in (lambda: writer.commit(SUCCESS), lambda: writer.begin(EpisodeMeta())):
+        try:
+            call()
+        except DatasetError as error:
+            print(error, flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_writer_whose_lock_is_taken_away_keeps_what_it_had(tmp_path: Path) -> None:
+    path = tmp_path / "d"
+    dataset(path, [2])
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(HERE)!r})\n" + ROBBED, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as robbed:
+        assert robbed.stdout is not None
+        assert robbed.stdin is not None
+        assert robbed.stdout.readline() == "begun\n"
+        (path / ".recording" / "lock").unlink()
+        with ZarrStore.open(path).writer() as writer:
+            record(writer, 3, 4)
+            robbed.stdin.write("\n")
+            robbed.stdin.flush()
+            told = [robbed.stdout.readline() for _ in range(2)]
+        robbed.stdin.write("\n")
+        robbed.stdin.flush()
+        robbed.wait()
+    why = f"{path}: somebody removed the lock of this writer, and process {os.getpid()} writes there now"
+    assert told[0].startswith(why)
+    assert told[0].endswith(f"salvage the episode that was not committed with: robolearn dataset repair {path}\n")
+    assert told[1] == f"{why}; open another one\n"
+    assert robbed.returncode == 0
+    assert len(ZarrStore.open(path).episodes) == 3  # nobody's is lost
+    assert repair(path).salvaged == ["robbed"]
+    check_counting(path)
+
+
 FULL = """
 import resource, sys
 from painted import *

@@ -1,8 +1,10 @@
 """The recorder keeps beside the steps: sensors at their own rate, one of them the topic that makes the steps, and what
-a reward model said."""
+a reward model said. It goes on when another process has written to the dataset between two episodes."""
 
 from __future__ import annotations
 
+import select
+import subprocess
 import sys
 import threading
 import time
@@ -22,6 +24,7 @@ from robolearn_nodes import convert, topics
 from robolearn_nodes.online_rewards import held
 from robolearn_nodes.own_rate import BLOCK, HOLD_NS, OwnRates
 from robolearn_nodes.recorder_node import RecorderNode
+from std_srvs.srv import SetBool
 from still_robot import StillRobot
 
 from robolearn.datasets.contract import load_streams
@@ -39,6 +42,21 @@ streams:
   /joint_states: {field: fast, type: sensor_msgs/msg/JointState, select: [position.1], rate_hz: 100, align: hold}
 """
 MS = 1_000_000
+OTHER = """
+import sys
+from pathlib import Path
+from robolearn.datasets.lock import WriterLock
+from robolearn.errors import DatasetBusyError
+print("waiting", flush=True)
+while True:
+    try:
+        lock = WriterLock(Path(sys.argv[1]), Path(sys.argv[1]) / ".recording")
+        break
+    except DatasetBusyError:
+        pass
+print("taken", flush=True)
+sys.stdin.read()
+"""
 
 
 class Written:
@@ -148,6 +166,21 @@ def test_streams_beside_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         deadline_s = time.monotonic() + 20
         while len(ZarrStore.open(tmp_path / "d.zarr").columns) < 3 and time.monotonic() < deadline_s:
             time.sleep(0.05)
+        mark = robot.create_client(SetBool, topics.MARK_RECORDING)  # of the last episode: the writer is put aside
+        command = [sys.executable, "-c", OTHER, str(tmp_path / "d.zarr")]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "waiting\n"
+            for _ in range(100):
+                mark.call(SetBool.Request(data=True), timeout_sec=30)
+                if select.select([other.stdout], [], [], 0.1)[0]:
+                    break
+            answer = client.call(StartEpisode.Request(episode_id="two", task=TASK.id), timeout_sec=30)
+            assert not answer.success
+            assert f"is being written to by process {other.pid}; wait for it to end or stop it" in answer.message
+            other.kill()
+        answer = client.call(StartEpisode.Request(episode_id="two", task=TASK.id), timeout_sec=30)
+        assert answer.success, answer.message
     finally:
         executor.shutdown()
         spinning.join()

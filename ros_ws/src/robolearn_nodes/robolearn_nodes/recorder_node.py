@@ -18,7 +18,7 @@ from std_srvs.srv import SetBool
 from robolearn.datasets import edit
 from robolearn.datasets.contract import graph_contract, load_streams
 from robolearn.datasets.store import EpisodeMeta, WriterConfig
-from robolearn.errors import DatasetError, RobolearnError, SpecError, UnknownNameError
+from robolearn.errors import DatasetBusyError, DatasetError, RobolearnError, SpecError, UnknownNameError
 from robolearn.tasks import make_task
 from robolearn.types import EpisodeOutcome
 from robolearn_nodes import convert, topics
@@ -123,6 +123,13 @@ class RecorderNode(Node):
         # a real robot does not wait for a slow disk: pictures are dropped, masked and counted
         return self._open.enter_context(self._store.writer(WriterConfig(drop_when_full=self._rule == "grid")))
 
+    def _ready_writer(self) -> None:
+        """Open the writer where it is not. Raises DatasetBusyError while another process writes to the dataset."""
+        if not self._writer.is_open:
+            self._open.close()
+            self._store = type(self._store).open(self._store.path)
+            self._writer = self._open_writer()
+
     # --- streams ---
 
     def _push(self, stream: str, stamp_ns: int, read: Callable[[], dict[str, Any]]) -> None:
@@ -204,6 +211,7 @@ class RecorderNode(Node):
             id=request.episode_id or new_episode_id(self._interface.task_id),
         )
         try:
+            self._ready_writer()
             self._writer.begin(self._episode)
         except RobolearnError as error:
             response.message = str(error)
@@ -324,8 +332,8 @@ class RecorderNode(Node):
                 try:
                     kept(self._store.path, episode_id or self._store.episodes[-1].id)
                 finally:
-                    self._store = type(self._store).open(self._store.path)
-                    self._writer = self._open_writer()
+                    with suppress(DatasetBusyError):  # of one who came first; the next episode tries again
+                        self._ready_writer()
         except RobolearnError as error:
             response.success, response.message = False, str(error)
             return response
