@@ -31,6 +31,7 @@ class Mixture:
         total = sum(share for _, share in sources)
         self._sources = [source for source, _ in sources]
         self._shares = np.array([share / total for _, share in sources])
+        self._names: list[str] = []  # of the fields that all sources have, once somebody has sampled
 
     def counts(self, batch_size: int) -> list[int]:
         """Rows of each source in a batch: rounded down, and what is left goes to the largest remainders."""
@@ -42,9 +43,11 @@ class Mixture:
 
     def sample(self, batch_size: int, rng: np.random.Generator, out: Arrays | None = None) -> Arrays:
         counts = self.counts(batch_size)
+        if not self._names:  # a small batch may have no row of a source
+            every = [source.sample(1, np.random.default_rng(0)) for source in self._sources]
+            self._names = [name for name in every[0] if all(name in part for part in every)]
         parts = [source.sample(count, rng) for source, count in zip(self._sources, counts, strict=True) if count]
-        names = [name for name in parts[0] if all(name in part for part in parts)]
         return {
             name: np.concatenate([part[name] for part in parts], out=None if out is None else out[name])
-            for name in names
+            for name in self._names
         }

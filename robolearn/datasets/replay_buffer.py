@@ -134,7 +134,8 @@ class ReplayBuffer:
         """Add an episode of a store: what `EpisodeLog` wrote, or a demonstration.
 
         A row whose action is masked adds no transition: a command was missing, or an episode log keeps the last
-        observation there. A demonstration lacks that one, so its last action is used only where the task was over.
+        observation there. A demonstration lacks that one, so its last action is used only where the task was over. So
+        is one whose next observation is not valid.
         """
         info = store.episodes[index]
         fields = tuple(self.spec.observation)
@@ -148,7 +149,7 @@ class ReplayBuffer:
             observation = {name: episode[name][row] for name in fields}
             ends = row == last and info.terminated
             after = min(row + 1, info.length - 1)
-            usable = valid["action"][row] and seen[row] and seen[after] and (after > row or ends)
+            usable = valid["action"][row] and seen[row] and ((after > row and seen[after]) or ends)
             if not usable:
                 self._end()
                 continue

@@ -6,7 +6,7 @@ beyond it. The draws depend on the generator alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -73,6 +73,9 @@ class Sampler:
             raise DatasetError(f"sampler wants horizons of at least 1, got {config}")
         if config.goals is not None and config.transition is not None and config.transition.num_steps != 1:
             raise DatasetError("sampler: goals go with transitions of one step; set num_steps to 1")
+        for name in (config.draw_weights, "" if config.transition is None else config.transition.reward):
+            if name not in ("", SUCCESS) and store.spec_of(name).shape:
+                raise DatasetError(f"sampler: {name} is {store.spec_of(name).shape} a step, wanted one number")
         self.config = config
         self.episodes = list(range(len(store.episodes)) if episodes is None else episodes)
         infos = [store.episodes[index] for index in self.episodes]
@@ -128,7 +131,7 @@ class Sampler:
         goals = None
         if self.config.goals is not None:
             discount = TransitionConfig.discount if self.config.transition is None else self.config.transition.discount
-            goals = draw_goals(steps, self._last[steps], len(self._episode), self.config.goals, discount, rng)
+            goals = self.draw_goals(steps, self.config.goals, discount, rng)
         return self.batch(steps, goals, out)
 
     def draw(self, number: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -142,6 +145,13 @@ class Sampler:
     def num_steps(self) -> int:
         """Steps of all the sampler's episodes."""
         return len(self._episode)
+
+    def draw_goals(
+        self, steps: NDArray[np.int64], config: GoalConfig, discount: float, rng: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """See `goals.draw_goals`. For a step that lacks a field the newest one before it that has all is the goal."""
+        goals = self._shown.take(draw_goals(steps, self.last_of(steps), self.num_steps, config, discount, rng))
+        return np.where(goals < 0, steps, goals)
 
     def last_of(self, steps: NDArray[np.int64]) -> NDArray[np.int64]:
         """The last step (B,) of the episode of each step."""
@@ -239,9 +249,10 @@ class Sampler:
         complete = seen.copy()
         for back in range(1, self.config.observation_horizon):
             complete &= seen[np.maximum(steps - back, self._first)]
+        self._shown = np.maximum.accumulate(np.where(complete, steps, -1))
         # Usable actions in [t, min(t + K, end)), by differences of their running count.
         if self.config.transition is not None:
-            acted = self._read_transitions(store, self.config.transition, valid["action"], seen)
+            acted = self._read_transitions(store, self.config.transition, valid, seen)
             return usable, np.flatnonzero(complete & acted)
         count = np.concatenate([[0], np.cumsum(usable)])
         ahead = 1 if self.config.imitable_start else self.config.action_horizon
@@ -249,23 +260,30 @@ class Sampler:
         return usable, np.flatnonzero(complete & (imitable > 0))
 
     def _read_transitions(
-        self, store: Store, config: TransitionConfig, commanded: NDArray[np.bool_], seen: NDArray[np.bool_]
+        self,
+        store: Store,
+        config: TransitionConfig,
+        valid: Mapping[str, NDArray[np.bool_]],
+        seen: NDArray[np.bool_],
     ) -> NDArray[np.bool_]:
-        """Rewards and ends; the steps (steps,) that have an action and show what came of it."""
-        infos = [store.episodes[index] for index in self.episodes]
+        """Rewards and ends; the steps (steps,) that have an action and a reward and show what came of the action."""
+        ends = zip(self._ends.tolist(), (store.episodes[index] for index in self.episodes), strict=True)
+        acting = {end - info.length + info.num_actions - 1: info for end, info in ends if info.num_actions}
+        final, infos = np.array(list(acting), np.int64), acting.values()
         steps = np.arange(len(self._episode))
         self._terminated = np.zeros(len(steps), np.bool_)
         self._reward = np.zeros(len(steps), np.float32)
+        known = valid.get(config.reward, np.ones(len(steps), np.bool_))
         counts = config.reward == SUCCESS and self.config.goals is None
-        final = self._ends - 1 - np.array([info.length - info.num_actions for info in infos], np.int64)
         self._terminated[final] = [info.terminated or (counts and bool(info.success)) for info in infos]
         if config.reward == SUCCESS:
             self._reward[final] = [bool(info.success) for info in infos]
         else:
-            self._reward = self._read_vectors(store, [config.reward])[config.reward].astype(np.float32)
+            reward = self._read_vectors(store, [config.reward])[config.reward].astype(np.float32)
+            self._reward = np.where(known, reward, np.float32(0))
         # The observation after a step is the next one; where the task was over, none is needed.
         follows = (steps < self._last) & seen[np.minimum(steps + 1, self._last)]
-        self._acted = commanded & seen & (follows | self._terminated)
+        self._acted = valid["action"] & known & seen & (follows | self._terminated)
         cut = worth_of_a_cut(self._reward[self._acted], config.discount)
         self._return = returns_to_go(self._reward, final, np.where(self._terminated[final], 0.0, cut), config.discount)
         return self._acted

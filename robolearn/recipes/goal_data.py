@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.algorithms.algorithm import Batch
-from robolearn.datasets.goals import draw_goals
 from robolearn.datasets.sampler import Sampler, SamplerConfig, TransitionConfig
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, SpecError
@@ -65,8 +64,8 @@ class GoalData:
         rng = np.random.default_rng((self._seed, step))
         steps = sampler.draw(size, rng)
         last = sampler.last_of(steps)
-        goals = draw_goals(steps, last, sampler.num_steps, config.goals, config.discount, rng)
-        far = draw_goals(steps, last, sampler.num_steps, config.far_goals, config.discount, rng)
+        goals = sampler.draw_goals(steps, config.goals, config.discount, rng)
+        far = sampler.draw_goals(steps, config.far_goals, config.discount, rng)
         batch = sampler.batch(steps, goals)
         for unused in ("action_mask", "return_to_go", "goal_reached", "discount"):
             del batch[unused]

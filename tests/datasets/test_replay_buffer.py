@@ -13,7 +13,7 @@ from painted import ROBOT, dataset, dataset_spec, paint, painted_number
 from painted import step as painted_step
 
 from robolearn.datasets.replay_buffer import EpisodeLog, ReplayBuffer, ReplayBufferConfig, logged_rewards
-from robolearn.datasets.store import EpisodeMeta, ImageCodec, Store
+from robolearn.datasets.store import CLOSING_ROW, EpisodeMeta, ImageCodec, Store
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, SpecError
 from robolearn.specs import ArraySpec, InterfaceSpec, image_spec
@@ -189,6 +189,24 @@ def test_a_demonstration_lacks_its_last_observation(tmp_path: Path) -> None:
     assert batch["bootstrap"].tolist() == [1, 1, 1, 0]
     assert batch["reward"].tolist() == [0, 0, 0, 1]
     assert batch["next_proprio"][:3, 0].tolist() == [1, 2, 3]
+
+
+def test_where_the_task_was_over_nothing_need_be_seen_after_it(tmp_path: Path) -> None:
+    store = ZarrStore.create(tmp_path / "d", dataset_spec())
+    with store.writer() as writer:
+        for terminated in (True, False):
+            writer.begin(EpisodeMeta(tags={CLOSING_ROW: True}))
+            for number in range(3):
+                writer.append(painted_step(number), {})  # type: ignore[arg-type]
+            writer.append({}, {})  # the last observation was lost
+            writer.commit(EpisodeOutcome(terminated, terminated, not terminated))
+    buffer = ReplayBuffer(SPEC, ReplayBufferConfig(100, 1, DISCOUNT))
+    for index, number in enumerate((3, 2)):
+        before = len(buffer)
+        buffer.extend(store, index, lambda store, index: np.arange(4) == 2)
+        assert len(buffer) == before + number
+    assert buffer.batch(np.array([2]))["reward"].tolist() == [1]
+    assert buffer.batch(np.array([2]))["bootstrap"].tolist() == [0]
 
 
 def test_missing_commands_at_the_end_make_no_earlier_transition_terminal(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from painted import dataset, dataset_spec, painted_number, record, stamps, step
 
-from robolearn.datasets.sampler import Sampler, SamplerConfig, split_episodes
-from robolearn.datasets.store import EpisodeMeta
+from robolearn.datasets.goals import HIQL
+from robolearn.datasets.sampler import Sampler, SamplerConfig, TransitionConfig, split_episodes
+from robolearn.datasets.store import CLOSING_ROW, EpisodeMeta, WriterConfig
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, UnknownNameError
+from robolearn.specs import ArraySpec
 from robolearn.types import ActionSource, EpisodeOutcome
 
 SUCCESS = EpisodeOutcome(True, True, False)
@@ -53,6 +56,115 @@ def test_no_window_crosses_an_episode(
         assert [painted_number(image) for image in images] == wanted
         assert batch["action"][row, :, 0].tolist() == [min(now + k, last) for k in range(horizon)]
         assert batch["action_mask"][row].tolist() == [now + k <= last for k in range(horizon)]
+
+
+DISCOUNT = 0.9
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> ZarrStore:
+    """Episodes of all kinds: short ones, ones that are closed by a row without an action, with things missing."""
+    spec = replace(dataset_spec(cameras=()), extra={"reward": ArraySpec(())})
+    store = ZarrStore.create(tmp_path_factory.mktemp("odd") / "d", spec)
+    rng, number = np.random.default_rng(0), 0
+    with store.writer(WriterConfig(fsync=False, statistics=False)) as writer:
+        for _ in range(40):
+            length, closed = int(rng.integers(1, 7)), bool(rng.random() < 0.5)
+            writer.begin(EpisodeMeta(tags={CLOSING_ROW: True} if closed else {}))
+            for row in range(length):
+                values = {"proprio": np.full(4, number + 1, np.float32), "action": np.full(2, number, np.float32)}
+                values["reward"] = np.float32(rng.normal() if rng.random() < 0.9 else np.nan)
+                for name in ("proprio", "action"):
+                    if (name == "action" and closed and row == length - 1) or rng.random() < 0.1:
+                        del values[name]
+                writer.append(values, {})
+                number += 1
+            success, terminated = bool(rng.random() < 0.5), bool(rng.random() < 0.5)
+            writer.commit(EpisodeOutcome(success, terminated, not terminated))
+    assert {0, 1} <= {info.num_actions for info in store.episodes}
+    return store
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    episodes=st.lists(st.integers(0, 39), min_size=1, max_size=12, unique=True),
+    num_steps=st.integers(1, 4),
+    rewarded=st.sampled_from(["success", "reward"]),
+)
+def test_transitions_against_a_plain_walk(odd: ZarrStore, episodes: list[int], num_steps: int, rewarded: str) -> None:
+    """What every step leads to, an episode at a time, as one would write it down."""
+    wanted: list[tuple[int, float, float, int, float]] = []  # step, reward, bootstrap, next step, discount
+    returns: list[tuple[int, int, float, float]] = []  # per transition: its return within, and the cut's factor
+    first, seen_rewards = 0, []
+    for index in episodes:
+        info, valid = odd.episodes[index], odd.read_valid(index)
+        over = info.terminated or (rewarded == "success" and bool(info.success))
+        reward = np.zeros(info.length)
+        known = np.ones(info.length, bool)
+        if rewarded == "reward":
+            known = valid["reward"]
+            reward = np.where(known, odd.read(index, ["reward"])["reward"], 0.0)
+        elif info.num_actions:
+            reward[info.num_actions - 1] = float(bool(info.success))
+        final = info.num_actions - 1
+        acted = [
+            valid["action"][t]
+            and known[t]
+            and valid["proprio"][t]
+            and ((t + 1 < info.length and valid["proprio"][t + 1]) or (t == final and over))
+            for t in range(info.length)
+        ]
+        seen_rewards += [reward[t] for t in range(info.length) if acted[t]]
+        for t in range(info.length):
+            if not acted[t]:
+                continue
+            total, factor, now = 0.0, 1.0, t
+            while True:
+                total, factor, ended = total + factor * reward[now], factor * DISCOUNT, now == final and over
+                now += 1
+                if ended or now - t == num_steps or now >= info.length or not acted[now]:
+                    break
+            wanted.append((first + t, total, float(not ended), first + min(now, info.length - 1), factor))
+            ahead = sum(DISCOUNT ** (k - t) * reward[k] for k in range(t, info.num_actions))
+            returns.append((first + t, final, ahead, 0.0 if over else DISCOUNT ** (info.num_actions - t)))
+        first += info.length
+    config = SamplerConfig(("proprio",), transition=TransitionConfig(rewarded, num_steps, DISCOUNT))
+    if not wanted:
+        with pytest.raises(DatasetError, match="nothing to learn from"):
+            Sampler(odd, config, episodes)
+        return
+    sampler = Sampler(odd, config, episodes)
+    assert sampler.starts.tolist() == [step for step, *_ in wanted]
+    batch = sampler.batch(sampler.starts)
+    proprio = np.concatenate([odd.read(index, ["proprio"])["proprio"] for index in episodes])
+    steps, rewards, bootstraps, following, factors = (np.array(each) for each in zip(*wanted, strict=True))
+    np.testing.assert_allclose(batch["reward"], rewards, atol=1e-5)
+    np.testing.assert_array_equal(batch["bootstrap"], bootstraps)
+    np.testing.assert_allclose(batch["discount"], factors, rtol=1e-5)
+    np.testing.assert_array_equal(batch["proprio"], proprio[steps])
+    np.testing.assert_array_equal(batch["next_proprio"][bootstraps > 0], proprio[following][bootstraps > 0])
+    cut = min(*seen_rewards, 0.0) / (1 - DISCOUNT)
+    np.testing.assert_allclose(batch["return_to_go"], [ahead + f * cut for *_, ahead, f in returns], atol=1e-4)
+
+
+def test_a_goal_is_an_observation_that_was_there(odd: ZarrStore) -> None:
+    batch = Sampler(odd, SamplerConfig(("proprio",), goals=HIQL)).sample(500, np.random.default_rng(0))
+    every = range(len(odd.episodes))
+    there = [odd.read(index, ["proprio"])["proprio"][odd.read_valid(index)["proprio"], 0] for index in every]
+    assert np.isin(batch["goal_proprio"][:, 0], np.concatenate(there)).all()
+    np.testing.assert_array_equal(batch["goal_reached"], batch["goal_proprio"][:, 0] == batch["proprio"][:, 0])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        SamplerConfig(("proprio",), draw_weights="proprio"),
+        SamplerConfig(("proprio",), transition=TransitionConfig("action")),
+    ],
+)
+def test_a_vector_is_no_weight_and_no_reward(odd: ZarrStore, config: SamplerConfig) -> None:
+    with pytest.raises(DatasetError, match="a step, wanted one number"):
+        Sampler(odd, config)
 
 
 def test_shapes_and_types(store: ZarrStore) -> None:

@@ -233,6 +233,8 @@ def test_a_mixture_keeps_its_ratio(store: ZarrStore) -> None:
     mixture.sample(256, np.random.default_rng(0), out)
     for name, values in batch.items():
         np.testing.assert_array_equal(out[name], values)
+    fresh = Mixture([(Sampler(store, flat), 3.0), (buffer, 1.0)])
+    assert set(fresh.sample(1, np.random.default_rng(0))) == set(batch)  # though it is of one source
 
 
 @pytest.mark.parametrize("images", ["uint8", "float32"])
