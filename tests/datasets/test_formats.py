@@ -16,10 +16,11 @@ import pytest
 import zarr
 from painted import CAMERAS, SUCCESS, dataset, dataset_spec, paint, painted_number, stamps, step
 
+from robolearn.datasets import edit
 from robolearn.datasets.convert import FORMATS, export_dataset, import_dataset, readable, writable
 from robolearn.datasets.convert.source import ImportSettings
 from robolearn.datasets.diff import diff
-from robolearn.datasets.store import EpisodeMeta, ImageCodec
+from robolearn.datasets.store import CLOSING_ROW, EpisodeMeta, ImageCodec
 from robolearn.datasets.verify import verify
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, UnknownNameError
@@ -76,6 +77,31 @@ def test_there_and_back(store: ZarrStore, tmp_path: Path, name: str) -> None:
     with pytest.raises(DatasetError, match="exists"):
         export_dataset(store, name, tmp_path / "out")
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("name", ["robomimic", "minari", "d4rl", "diffusion_policy"])
+def test_an_episode_that_ended_before_its_first_action(tmp_path: Path, name: str) -> None:
+    store = ZarrStore.create(tmp_path / "d", dataset_spec(cameras=()))
+    with store.writer() as writer:
+        for first, length in ((0, 3), (3, 1), (4, 2)):
+            writer.begin(EpisodeMeta(tags={CLOSING_ROW: True}))
+            for number in range(first, first + length):
+                values = {"proprio": np.full(4, number, np.float32), "action": np.full(2, number, np.float32)}
+                writer.append(values if number < first + length - 1 else {"proprio": values["proprio"]}, {})
+            writer.commit(SUCCESS)
+    lost = export_dataset(store, name, tmp_path / "out").lost
+    import_dataset(name, tmp_path / "out", tmp_path / "back")
+    back = ZarrStore.open(tmp_path / "back")
+    transitions = name in ("robomimic", "d4rl")  # which have no place for it
+    kept = [0, 2] if transitions else [0, 1, 2]
+    assert [row.id for row in back.episodes] == [store.episodes[index].id for index in kept]
+    assert any("1 episodes without an action are left out" in line for line in lost) == transitions
+    for index, original in enumerate(kept):
+        np.testing.assert_array_equal(back.read(index)["proprio"], store.read(original)["proprio"])
+    edit.delete(tmp_path / "d", [0, 2])
+    if transitions:
+        with pytest.raises(DatasetError, match="has no episode with an action"):
+            export_dataset(ZarrStore.open(tmp_path / "d"), name, tmp_path / "nothing")
 
 
 def test_a_dry_run_writes_nothing(store: ZarrStore, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from robolearn.datasets.convert.source import (
     Source,
     SourceEpisode,
     WithLast,
+    acting,
     besides,
     even_stamps,
     extremes,
@@ -48,16 +49,18 @@ ROWS = 4096  # that are read or written at once
 
 
 def write(store: ZarrStore, file: Path, progress: OnProgress) -> list[str]:
-    """Write the vectors of all episodes; `observations` is `proprio`."""
+    """Write the vectors of all episodes that have an action; `observations` is `proprio`."""
     import h5py
 
     spec = _portable(store.spec)
-    total, done = sum(episode.length for episode in store.episodes), 0
+    kept, left_out = acting(store, "D4RL")
+    table = [store.episodes[index] for index in kept]
+    total, done = sum(episode.length for episode in table), 0
     if "proprio" not in spec.fields:
         raise DatasetError(f"{store.path} has no field proprio; D4RL holds vectors alone")
     with h5py.File(file, "w") as out:
-        out.attrs[OURS] = json.dumps({"spec": spec.to_json(), "episodes": [e.to_json() for e in store.episodes]})
-        for index, episode in enumerate(store.episodes):
+        out.attrs[OURS] = json.dumps({"spec": spec.to_json(), "episodes": [e.to_json() for e in table]})
+        for index, episode in zip(kept, table, strict=True):
             columns = _columns(store, index, spec)
             for name, values in columns.items():
                 if name not in out:
@@ -68,7 +71,8 @@ def write(store: ZarrStore, file: Path, progress: OnProgress) -> list[str]:
                 out[name][start:] = values
             progress(done := done + episode.length, total)
     left = sorted(set(store.spec.fields) - set(spec.fields))
-    return [f"{name} is left out: D4RL holds no pictures" for name in left] + masked_lines(store, "D4RL")
+    lines = left_out + [f"{name} is left out: D4RL holds no pictures" for name in left]
+    return lines + masked_lines(store, "D4RL")
 
 
 def _columns(store: ZarrStore, index: int, spec: DatasetSpec) -> dict[str, NDArray]:

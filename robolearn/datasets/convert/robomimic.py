@@ -26,6 +26,7 @@ from robolearn.datasets.convert.source import (
     Source,
     SourceEpisode,
     WithLast,
+    acting,
     besides,
     even_stamps,
     extremes,
@@ -53,10 +54,12 @@ NATURAL = re.compile(r"(\d+)")
 
 
 def write(store: ZarrStore, file: Path, progress: OnProgress) -> list[str]:
-    """Write all episodes. Rewards are the recorded ones, or 1 at the end of an episode of success and else 0."""
+    """Write all episodes that have an action. Rewards are the recorded ones, or 1 at the end of an episode of success
+    and else 0."""
     import h5py
 
     spec, total = without_streams(store.spec), sum(episode.num_actions for episode in store.episodes)
+    kept, left_out = acting(store, "robomimic")
     with h5py.File(file, "w") as out:
         data = out.create_group("data")
         data.attrs["total"] = total
@@ -64,13 +67,13 @@ def write(store: ZarrStore, file: Path, progress: OnProgress) -> list[str]:
         data.attrs["env_args"] = json.dumps(environment)
         data.attrs[OURS] = json.dumps(spec.to_json())
         done = 0
-        for index, episode in enumerate(store.episodes):
-            _write_episode(store, index, data.create_group(f"demo_{index}"))
-            progress(done := done + episode.num_actions, total)
-        parts = split_episodes(len(store.episodes), VALIDATION_FRACTION, seed=0)
+        for number, index in enumerate(kept):
+            _write_episode(store, index, data.create_group(f"demo_{number}"))
+            progress(done := done + store.episodes[index].num_actions, total)
+        parts = split_episodes(len(kept), VALIDATION_FRACTION, seed=0)
         for name, indices in zip(("train", "valid"), parts, strict=True):
             out.create_dataset(f"mask/{name}", data=np.array([f"demo_{i}" for i in indices], dtype="S"))
-    return masked_lines(store, "robomimic")
+    return left_out + masked_lines(store, "robomimic")
 
 
 def _write_episode(store: ZarrStore, index: int, demo: Any) -> None:

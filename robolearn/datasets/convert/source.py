@@ -177,6 +177,16 @@ class WithLast:
         return self._rows[row] if row < len(self._rows) else self._others[self._other]
 
 
+def acting(store: ZarrStore, kind: str) -> tuple[list[int], list[str]]:
+    """Indices of the episodes that have an action, which is all that a format of transitions holds, and what to tell of
+    the others. Raises DatasetError when there are only others."""
+    indices = [index for index, episode in enumerate(store.episodes) if episode.num_actions]
+    if not indices:
+        raise DatasetError(f"{store.path} has no episode with an action; {kind} holds transitions")
+    others = len(store.episodes) - len(indices)
+    return indices, [f"{others} episodes without an action are left out: {kind} holds transitions"] if others else []
+
+
 def masked_lines(store: ZarrStore, kind: str) -> list[str]:
     """What to tell of masked steps, where a format has no masks."""
     counts: Counter[str] = Counter()
