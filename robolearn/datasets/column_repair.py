@@ -15,6 +15,7 @@ from robolearn.datasets.columns import (
     EPISODES,
     LABELLING,
     NAME,
+    Rows,
     StoredColumn,
     clear_column,
     column_names,
@@ -82,19 +83,19 @@ def _mend(disk: Disk, files: LocalFiles, stored: StoredColumn, dry_run: bool) ->
     """Whether there was something to mend."""
     rows, damaged = _lines(files, stored)
     reader = ArrayReader(files, stored.layout)
-    whole = {name: ends for name, ends in rows.items() if _is_whole(reader, *ends)}
+    whole = {name: there for name, there in rows.items() if _is_whole(reader, there)}
     stored = replace(stored, column=replace(stored.column, rows=whole))
     shards = dict(_mended_shards(reader, files.path / stored.layout.name))
     if not (damaged or stored.is_short or shards or len(whole) < len(rows)):
         return False
     if not dry_run:
-        num_rows = max([stored.num_rows, *(high for _, high in whole.values())])
+        num_rows = max([stored.num_rows, *(there.stop for there in whole.values())])
         write_column(disk, files.path, replace(stored, num_rows=num_rows))
         disk.replace(shards)
     return True
 
 
-def _lines(files: Files, stored: StoredColumn) -> tuple[dict[str, tuple[int, int]], bool]:
+def _lines(files: Files, stored: StoredColumn) -> tuple[dict[str, Rows], bool]:
     """The rows of the episodes that can be told, and whether there was damage."""
     rows = dict(stored.column.rows)
     damaged = False
@@ -110,12 +111,11 @@ def _lines(files: Files, stored: StoredColumn) -> tuple[dict[str, tuple[int, int
     return rows, damaged
 
 
-def _is_whole(reader: ArrayReader, low: int, high: int) -> bool:
+def _is_whole(reader: ArrayReader, rows: Rows) -> bool:
     try:
-        values = reader.read(low, high)
+        return rows.are(reader.read(rows.start, rows.stop))
     except DatasetError:
         return False
-    return values.dtype.kind != "f" or bool(np.isfinite(values).all())
 
 
 def _mended_shards(reader: ArrayReader, folder: Path) -> Iterator[tuple[Path, bytes]]:

@@ -2,7 +2,7 @@
 
 columns/zarr.json               names of all columns (attribute `columns`)
 columns/<name>/                 zarr v3 array (steps, ...) beside the fields, row for row
-columns/<name>/episodes.jsonl   the episodes that are there, a line each: id, first row, the one behind the last
+columns/<name>/episodes.jsonl   the episodes that are there, a line each: id, first row, the one behind the last, CRC-32
 
 A column is named `<kind>` or `<kind>/<model>-<version>` and says in its attributes who made it and how; nothing that
 was recorded is ever changed. It is written episode by episode, and an episode is there when a line names its rows.
@@ -21,10 +21,11 @@ import json
 import math
 import re
 import uuid
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -61,6 +62,20 @@ COPIED_AT_ONCE = 64  # episodes
 OURS = ("spec", "episodes", "unit", "names", "id")  # attributes that say what the array is, not who made it
 
 
+class Rows(NamedTuple):
+    """Where the values of an episode lie in a column."""
+
+    start: int
+    stop: int
+    checksum: int | None = None  # CRC-32 of them; older versions wrote none
+
+    def are(self, values: NDArray) -> bool:
+        """Whether these values of all of the rows can be those that were written."""
+        if self.checksum is not None:
+            return zlib.crc32(values.tobytes()) == self.checksum
+        return values.dtype.kind != "f" or bool(np.isfinite(values).all())
+
+
 @dataclass(frozen=True)
 class Column:
     """A column of a dataset."""
@@ -68,12 +83,12 @@ class Column:
     name: str
     spec: ArraySpec  # of a step
     attributes: Mapping[str, Any]  # who made it and how: model, version, settings
-    rows: Mapping[str, tuple[int, int]]  # first row and the one behind the last, by id of the episodes that have it
+    rows: Mapping[str, Rows]  # by id of the episodes that have it
 
     def has(self, episode_id: str, start: int, stop: int) -> bool:
         """Whether the episode in these rows of the dataset's arrays has values."""
-        low, high = self.rows.get(episode_id, (0, 0))
-        return low <= start and stop <= high
+        rows = self.rows.get(episode_id)
+        return rows is not None and rows.start <= start and stop <= rows.stop
 
 
 @dataclass(frozen=True)
@@ -89,7 +104,7 @@ class StoredColumn:
     @property
     def is_short(self) -> bool:
         """Whether there are episodes beyond the end of the array."""
-        return max((high for _, high in self.column.rows.values()), default=0) > self.num_rows
+        return max((rows.stop for rows in self.column.rows.values()), default=0) > self.num_rows
 
 
 @dataclass(frozen=True)
@@ -205,19 +220,22 @@ def read_column_metadata(files: Files, name: str) -> StoredColumn:
     return StoredColumn(column, layout, num_rows, metadata, 0)
 
 
-def parsed_rows(lines: Iterable[Sequence[Any]]) -> dict[str, tuple[int, int]]:
+def parsed_rows(lines: Iterable[Sequence[Any]]) -> dict[str, Rows]:
     """Rows by episode id. Raises TypeError or ValueError for what is none."""
     rows = {}
-    for name, low, high in lines:
-        if not (isinstance(name, str) and isinstance(low, int) and isinstance(high, int) and 0 <= low <= high):
-            raise ValueError(f"rows {low} to {high} of episode {name!r}")
-        rows[name] = low, high
+    for name, *numbers in lines:
+        if not (isinstance(name, str) and all(isinstance(number, int) for number in numbers)):
+            raise ValueError(f"rows {numbers} of episode {name!r}")
+        rows[name] = there = Rows(*numbers)
+        if not 0 <= there.start <= there.stop:
+            raise ValueError(f"rows {there.start} to {there.stop} of episode {name!r}")
     return rows
 
 
-def row_lines(rows: Mapping[str, tuple[int, int]]) -> bytes:
+def row_lines(rows: Mapping[str, Rows]) -> bytes:
     """What `parsed_rows` reads, a line each."""
-    return "".join(f"{json.dumps([name, *ends])}\n" for name, ends in rows.items()).encode()
+    lines = [[name, *(number for number in there if number is not None)] for name, there in rows.items()]
+    return "".join(f"{json.dumps(line)}\n" for line in lines).encode()
 
 
 def _damaged(files: Files, file: str, name: str, why: str) -> DatasetError:
@@ -285,7 +303,8 @@ class ColumnWriter:
                 parts.setdefault(shard, []).append((episode.start, arrays[index]))
         for shard, inside in parts.items():
             self._write_shard(shard, inside)
-        self._publish({episode.id: (episode.start, episode.stop) for episode in episodes.values()})
+        checksums = {index: zlib.crc32(array.tobytes()) for index, array in arrays.items()}
+        self._publish({row.id: Rows(row.start, row.stop, checksums[index]) for index, row in episodes.items()})
 
     def _checked(self, index: int, values: ArrayLike) -> NDArray:
         episode = self._store.episodes[index]
@@ -355,11 +374,11 @@ class ColumnWriter:
             rows[low - first : high - first] = values[low - start : high - start]
         self._disk.replace({target: write_shard(layout, rows)})
 
-    def _publish(self, written: Mapping[str, tuple[int, int]]) -> None:
+    def _publish(self, written: Mapping[str, Rows]) -> None:
         """Tell of the episodes in these rows, by id."""
         stored = self._stored
         folder = self._store.path / stored.layout.name
-        if max((high for _, high in written.values()), default=0) > stored.num_rows:
+        if max((rows.stop for rows in written.values()), default=0) > stored.num_rows:
             metadata = array_metadata(stored.layout, self._store.num_steps)
             self._disk.replace({folder / ROOT_FILE: metadata})
             stored = replace(stored, num_rows=self._store.num_steps, metadata=metadata)

@@ -24,6 +24,7 @@ from robolearn.datasets.zarr_layout import (
     open_files,
     read_array,
     read_root,
+    repair_advice,
     stream_array,
     stream_stamps,
 )
@@ -139,14 +140,14 @@ def _episode_problems(store: ZarrStore, index: int, episode: EpisodeInfo) -> Ite
         if (np.diff(captured) < 0).any():
             yield f"the capture stamps of {name} run backwards after step {int(np.argmax(np.diff(captured) < 0))}"
     for name, column in store.columns.items():
-        if column.has(episode.id, episode.start, episode.stop):
-            try:
-                numbers = store.read(index, [name])[name]
-            except DatasetError as error:
-                yield str(error)
-                continue
-            if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
-                yield f"column {name} holds numbers that are not finite"
+        rows = column.rows.get(episode.id)
+        if rows is None:
+            continue
+        try:
+            if not rows.are(store.reader(name).read(rows.start, rows.stop)):
+                yield f"column {name} has other values than were written; {repair_advice(store.files)}"
+        except DatasetError as error:
+            yield str(error)
     for name, field in spec.fields.items():
         try:
             values = _read_whole(store, index, name, valid.get(name))

@@ -251,6 +251,25 @@ def test_a_damaged_column_hides_nothing_else_and_is_mended(
     np.testing.assert_array_equal(store.read(2, [REWARD])[REWARD], store.read(2, ["action"])["action"][:, 0])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bool", "int32"])
+def test_a_copy_that_was_made_while_somebody_labelled(path: Path, tmp_path: Path, dtype: str) -> None:
+    """The shard was copied before an episode was written, the lines after."""
+    store, copy = ZarrStore.open(path), tmp_path / "copy"
+    with store.column_writer("done", ArraySpec((), dtype), {}) as writer:
+        writer.write(0, np.ones(3, dtype))
+        before = (path / "columns/done/c.0").read_bytes()
+        writer.write(1, np.ones(4, dtype))
+    shutil.copytree(path, copy)
+    (copy / "columns/done/c.0").write_bytes(before)
+    (problem,) = verify(copy).problems
+    assert "episode 1 " in problem
+    assert "column done has other values than were written" in problem
+    assert repair(copy).mended == ["columns/done"]
+    assert verify(copy).ok
+    with ZarrStore.open(copy).column_writer("done", ArraySpec((), dtype), {}) as writer:
+        assert writer.missing == [1, 2]
+
+
 def test_an_array_that_is_too_short_for_its_episodes_is_mended(labelled: Path, tmp_path: Path) -> None:
     path = tmp_path / "d"
     shutil.copytree(labelled, path)
@@ -268,7 +287,7 @@ def test_columns_of_older_versions_are_read_and_gone_on_with(path: Path) -> None
     metadata = json.loads((folder / "zarr.json").read_text())
     del metadata["attributes"]["id"]
     lines = [json.loads(line) for line in (folder / "episodes.jsonl").read_text().splitlines()]
-    metadata["attributes"]["episodes"] = {name: ends for name, *ends in lines}
+    metadata["attributes"]["episodes"] = {name: ends for name, *ends, _ in lines}
     (folder / "zarr.json").write_text(json.dumps(metadata))
     (folder / "episodes.jsonl").unlink()
     check(path, [2])
@@ -292,7 +311,7 @@ def test_a_write_costs_what_it_adds(tmp_path: Path) -> None:
             old = file.read_bytes()
             writer.write(index, [2.0 * index, 2.0 * index + 1])
             assert file.read_bytes().startswith(old)
-            assert len(file.read_bytes()) - len(old) < 40
+            assert len(file.read_bytes()) - len(old) < 50
         assert (file.parent / "zarr.json").stat().st_ino == before
     with file.open("ab") as opened:
         opened.write(b'["cut o')
