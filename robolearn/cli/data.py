@@ -73,6 +73,8 @@ def dataset_repair(
 ) -> int:
     """Salvage the episode whose writer died, or drop it; exit code 1 when it can only be dropped.
 
+    Damaged metadata of fields is written anew. Of damaged columns what is whole is kept, and `label` makes the rest.
+
     Example: robolearn dataset repair runs/demonstrations.zarr
 
     Args:
