@@ -13,14 +13,15 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from robolearn import __version__
 from robolearn.errors import CheckpointError
+
+if TYPE_CHECKING:  # who reads a config.json alone needs no torch
+    from torch import Tensor
 
 Config = TypeVar("Config")
 
@@ -38,6 +39,8 @@ def write_model(path: Path, config: Mapping[str, Any], weights: Mapping[str, Ten
 
 def write_tensors(file: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file, `facts` at its head. Raises CheckpointError where that fails, as on a full disk."""
+    from safetensors.torch import save_file  # brings torch, as does load_file
+
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
         save_file(plain, file, metadata=None if facts is None else dict(facts))
@@ -77,6 +80,8 @@ def read_model_config(path: Path, what: str = "checkpoint") -> dict[str, Any]:
 
 def read_weights(path: Path, what: str = "checkpoint") -> dict[str, Tensor]:
     """The tensors of the model at `path`. Raises CheckpointError."""
+    from safetensors.torch import load_file
+
     try:
         return load_file(path / WEIGHTS_FILE)
     except (OSError, SafetensorError, RuntimeError) as error:

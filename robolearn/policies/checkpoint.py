@@ -16,13 +16,13 @@ from robolearn.networks.devices import usable_device
 from robolearn.networks.model_directory import (
     CONFIG_FILE,
     config_from_json,
-    read_model_config,
     read_weights,
     unfit_weights,
     write_model,
 )
 from robolearn.networks.normalizer import FieldStatistics
 from robolearn.policies.act import ACTPolicy
+from robolearn.policies.checkpoint_config import read_config
 from robolearn.policies.chunking import ChunkPolicy
 from robolearn.policies.flow import FlowPolicy
 from robolearn.policies.gaussian import GaussianPolicy
@@ -56,11 +56,13 @@ def load_policy(path: Path, device: str = "cpu", interface: InterfaceSpec | None
     """The policy in the directory `path`, ready to act.
 
     With `interface`, the environment or robot it is meant for, raises SpecError unless the two fit. Raises
-    CheckpointError when `path` is no checkpoint, is damaged, or was written by another format, and SpecError for a
-    device that is not there.
+    CheckpointError when `path` is no checkpoint, is damaged, or was written by another format, UnknownNameError for a
+    kind that is not known, and SpecError for a device that is not there.
     """
     place = usable_device(device)
     config = read_config(path)
+    if config["kind"] not in POLICIES:
+        raise UnknownNameError("policy kind", str(config["kind"]), POLICIES)
     policy_class = POLICIES[config["kind"]]
     try:
         spec = InterfaceSpec.from_json(config["spec"])
@@ -79,13 +81,3 @@ def load_policy(path: Path, device: str = "cpu", interface: InterfaceSpec | None
     except RuntimeError as error:
         raise unfit_weights(path, error) from error
     return policy.to(place).eval()
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """The config.json of the checkpoint at `path`. Raises CheckpointError, or UnknownNameError for the kind."""
-    config = read_model_config(path)
-    if "kind" not in config:
-        raise CheckpointError(f"{path} is not a checkpoint; its {CONFIG_FILE} names no kind of policy")
-    if config["kind"] not in POLICIES:
-        raise UnknownNameError("policy kind", str(config["kind"]), POLICIES)
-    return config

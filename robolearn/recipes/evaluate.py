@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,7 @@ from robolearn.envs.robot_env import RobotEnv
 from robolearn.envs.stochastic import STORI, Stochasticity
 from robolearn.envs.tool_policy import robot_policy
 from robolearn.errors import SpecError
-from robolearn.policies.checkpoint import read_config
-from robolearn.policies.gaussian import GaussianPolicy
-from robolearn.policies.hierarchical import HierarchicalPolicy
+from robolearn.policies.checkpoint_config import read_config
 from robolearn.policies.policy import Policy, TrainablePolicy
 from robolearn.policies.scripted import ScriptedPolicy
 from robolearn.recipes.environments import REWARDS, camera_sizes, is_gym, make_environments, twin_task
@@ -84,7 +82,7 @@ def evaluate_policy(
             if task == twin_task(task) and not is_gym(task):
                 policy = robot_policy(policy, provenance, task)
     world = {"engine": engine, "randomization": randomization, "stochasticity": stochasticity}
-    if isinstance(policy, GaussianPolicy) or (isinstance(policy, HierarchicalPolicy) and is_gym(task)):
+    if _of_vectors(policy, task):
         outcomes = _judge_vectors(policy, str(checkpoint), task, episodes, seed, video, device, world, progress)
     elif is_gym(task):
         raise SpecError(f"{checkpoint} is no policy of vectors; {task} shows nothing else")
@@ -116,6 +114,16 @@ def evaluate_policy(
         "remark": f"trained for {', '.join(trained_for)}, judged on {task}" if twins - {twin_task(task)} else "",
         "outcomes": outcomes,
     }
+
+
+def _of_vectors(policy: Policy | None, task: str) -> TypeGuard[TrainablePolicy]:
+    """Whether it is judged in many environments at once."""
+    if policy is None or isinstance(policy, RemotePolicy):
+        return False
+    from robolearn.policies.gaussian import GaussianPolicy  # these bring torch, which the expert does without
+    from robolearn.policies.hierarchical import HierarchicalPolicy
+
+    return isinstance(policy, GaussianPolicy) or (isinstance(policy, HierarchicalPolicy) and is_gym(task))
 
 
 def _judge_vectors(

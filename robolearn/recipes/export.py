@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from robolearn.errors import CheckpointError, RobolearnError
-from robolearn.policies.checkpoint import load_policy, read_config
+from robolearn.policies.checkpoint import load_policy
+from robolearn.policies.checkpoint_config import read_config
 from robolearn.policies.policy import TrainablePolicy
 
 TOLERANCE = 1e-4  # of the range of an action, between the file and the policy

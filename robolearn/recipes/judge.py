@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from robolearn.errors import SpecError
 from robolearn.policies.policy import TrainablePolicy
 from robolearn.recipes.environments import Environments, Info, Reward
-from robolearn.recipes.training_data import tensors
 from robolearn.runs import NORMAL_95, wilson_interval
 from robolearn.specs import GOAL_PREFIX
 
@@ -37,6 +36,8 @@ def judge(
     what the environments show before every step of the first episodes. Raises SpecError where the policy wants a goal
     and the environments name none.
     """
+    from robolearn.recipes.training_data import tensors  # brings torch, as the policy did; `summary` needs none
+
     count = envs.num_envs
     running = np.arange(count)  # number of the episode in every row
     total, steps = np.zeros(count), np.zeros(count, np.int64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from robolearn.envs.tool_policy import robot_policy
-from robolearn.policies.checkpoint import read_config
+from robolearn.policies.checkpoint_config import read_config
 from robolearn.policies.policy import Policy
 from robolearn.serving.client import RemotePolicy, open_policy
 

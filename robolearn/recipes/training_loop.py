@@ -23,7 +23,7 @@ from robolearn.algorithms.optimizer import polyak_update
 from robolearn.errors import CheckpointError, RobolearnError, SpecError
 from robolearn.networks.model_directory import config_from_json
 from robolearn.networks.normalizer import FieldStatistics, Statistics
-from robolearn.policies.checkpoint import read_config
+from robolearn.policies.checkpoint_config import read_config
 from robolearn.recipes.run import read_run_config
 from robolearn.specs import InterfaceSpec
 

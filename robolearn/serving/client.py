@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 from robolearn.errors import ServingError, SpecError
+from robolearn.policies.checkpoint_config import read_config
 from robolearn.policies.policy import Policy
 from robolearn.serving.protocol import (
     SCHEME,
@@ -33,6 +34,7 @@ def open_policy(place: str, device: str = "cpu") -> Policy:
     """
     if place.startswith(SCHEME):
         return RemotePolicy(place, os.environ.get(TOKEN_VARIABLE, ""))
+    read_config(Path(place))  # what is no checkpoint is told at once
     from robolearn.policies.checkpoint import load_policy  # brings torch, which a client does without
 
     return load_policy(Path(place), device)

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 LIBRARY = sorted(ROOT.glob("robolearn/**/*.py")) + sorted(ROOT.glob("ros_ws/src/robolearn_nodes/robolearn_nodes/*.py"))
 EVERYTHING = LIBRARY + sorted(ROOT.glob("tests/**/*.py")) + sorted(ROOT.glob("benchmarks/*.py"))
@@ -21,13 +23,13 @@ FORBIDDEN = {
     r"^\s*(from|import) tests\b": "the library knows no tests",
     r"(np|numpy)\.random\.seed\(|torch\.manual_seed\(": "randomness is passed in: no global seeding",
 }
-LIGHT = (
+ROBOT = (
     "robolearn.robots.safety",
     "robolearn.serving.loop",
     "robolearn.policies.scripted",
     "robolearn.policies.checkpoint",
 )  # each may import what is above it
-HEAVY = {"zarr", "mujoco", "gymnasium", "fastapi"}
+EXPERT = ("robolearn.recipes.collect", "robolearn.recipes.evaluate", "robolearn_nodes.policy_node")
 
 
 def test_imports_point_one_way() -> None:
@@ -37,12 +39,16 @@ def test_imports_point_one_way() -> None:
     assert lint.returncode == 0, lint.stdout
 
 
-def test_the_robots_computer_stays_light() -> None:
+@pytest.mark.parametrize(
+    ("names", "heavy"), [(ROBOT, {"zarr", "mujoco", "gymnasium", "fastapi"}), (EXPERT, {"torch", "zarr"})]
+)
+def test_who_does_without_stays_light(names: tuple[str, ...], heavy: set[str]) -> None:
+    """The robot's computer without a twin and datasets, the expert without a network."""
     code = (
         "import importlib, sys\n"
-        f"for name in {LIGHT!r}:\n"
+        f"for name in {names!r}:\n"
         "    importlib.import_module(name)\n"
-        f"    print(*(f'{{name}} imports {{heavy}}' for heavy in sorted(set(sys.modules) & {HEAVY!r})))\n"
+        f"    print(*(f'{{name}} imports {{each}}' for each in sorted(set(sys.modules) & {heavy!r})))\n"
     )
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert child.returncode == 0, child.stderr

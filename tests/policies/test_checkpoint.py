@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from robolearn.errors import CheckpointError, RobolearnError, SpecError, UnknownNameError
 from robolearn.networks.model_directory import write_tensors
 from robolearn.networks.normalizer import FieldStatistics
-from robolearn.policies.checkpoint import load_policy, read_config, save_policy
+from robolearn.policies.checkpoint import load_policy, save_policy
+from robolearn.policies.checkpoint_config import read_config
 from robolearn.policies.chunking import ChunkPolicy, ChunkPolicyConfig
 from robolearn.specs import ArraySpec, InterfaceSpec, RobotSpec, image_spec
 

@@ -17,7 +17,7 @@ from robolearn.datasets import edit
 from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
 from robolearn.datasets.store import CLOSING_ROW
 from robolearn.errors import DatasetError, SpecError
-from robolearn.policies.checkpoint import read_config
+from robolearn.policies.checkpoint_config import read_config
 from robolearn.policies.gaussian import GaussianPolicyConfig, vector_spec
 from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.collector import Collector

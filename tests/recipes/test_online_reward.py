@@ -22,7 +22,7 @@ from robolearn.algorithms.sac import SACConfig
 from robolearn.cli import run
 from robolearn.envs.humanoid import made_for_clip
 from robolearn.errors import RobolearnError, SpecError
-from robolearn.policies.checkpoint import read_config
+from robolearn.policies.checkpoint_config import read_config
 from robolearn.recipes.rewards import online
 from robolearn.recipes.rewards.journal import JOURNAL
 from robolearn.recipes.rewards.online import SETTINGS, OnlineRewardConfig, learn_from, learn_from_model

@@ -21,7 +21,8 @@ from robolearn.datasets.edit import relabel
 from robolearn.datasets.store import DatasetSpec, EpisodeMeta, ImageCodec
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import CheckpointError, DatasetError, RobolearnError, SpecError, UnknownNameError
-from robolearn.policies.checkpoint import load_policy, read_config
+from robolearn.policies.checkpoint import load_policy
+from robolearn.policies.checkpoint_config import read_config
 from robolearn.policies.chunking import ChunkPolicyConfig
 from robolearn.policies.instruction import embed
 from robolearn.recipes.run import Run, read_state

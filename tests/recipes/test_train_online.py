@@ -22,7 +22,8 @@ from robolearn.algorithms.rlpd import RLPDConfig
 from robolearn.algorithms.sac import SAC, SACConfig
 from robolearn.algorithms.td3_bc import TD3BCConfig
 from robolearn.errors import CheckpointError, DatasetError, RobolearnError, SpecError, UnknownNameError
-from robolearn.policies.checkpoint import load_policy, read_config, save_policy
+from robolearn.policies.checkpoint import load_policy, save_policy
+from robolearn.policies.checkpoint_config import read_config
 from robolearn.policies.gaussian import GaussianPolicy, GaussianPolicyConfig
 from robolearn.recipes.collector import Collector
 from robolearn.recipes.environments import make_environments

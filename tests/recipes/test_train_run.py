@@ -7,7 +7,8 @@ import torch
 
 from robolearn.errors import CheckpointError
 from robolearn.networks.normalizer import FieldStatistics
-from robolearn.policies.checkpoint import load_policy, read_config
+from robolearn.policies.checkpoint import load_policy
+from robolearn.policies.checkpoint_config import read_config
 from robolearn.policies.chunking import ChunkPolicy, ChunkPolicyConfig
 from robolearn.recipes.run import Run, read_run_config, read_state
 from robolearn.specs import InterfaceSpec, RobotSpec, image_spec
