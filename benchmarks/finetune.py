@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from robolearn.algorithms.compile import Compute
+from robolearn.algorithms.compute import Compute
 from robolearn.datasets.store import EpisodeInfo
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.policies.checkpoint import load_policy

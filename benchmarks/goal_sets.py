@@ -25,11 +25,12 @@ import torch
 from numpy.typing import NDArray
 from offline_sets import RESULTS, Set
 
-from robolearn.algorithms.compile import Compute
+from robolearn.algorithms.compute import Compute
 from robolearn.datasets.replay_buffer import EpisodeLog
 from robolearn.envs.gym_env import GymVectorEnv
 from robolearn.recipes.evaluate import evaluate_policy
-from robolearn.recipes.train import TrainRequest, train_policy
+from robolearn.recipes.train import train_policy
+from robolearn.recipes.train_request import TrainRequest
 
 EPISODE_STEPS, NOISE, PLAN_NOISE = 1000, 0.5, 0.1
 OPTION_STEPS = {"hiql": 0, "ota": 5}

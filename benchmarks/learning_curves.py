@@ -21,9 +21,10 @@ from pathlib import Path
 
 import torch
 
-from robolearn.algorithms.compile import Compute
+from robolearn.algorithms.compute import Compute
 from robolearn.recipes.rewards.workers import end_with_parent
-from robolearn.recipes.train import TrainRequest, train_policy
+from robolearn.recipes.train import train_policy
+from robolearn.recipes.train_request import TrainRequest
 from robolearn.recipes.value_bias import value_bias
 
 RESULTS = Path(__file__).parent / "results"

@@ -32,7 +32,7 @@ import torch
 from numpy.typing import NDArray
 
 from robolearn.algorithms import algorithm_class
-from robolearn.algorithms.compile import Compute
+from robolearn.algorithms.compute import Compute
 from robolearn.datasets.replay_buffer import EpisodeLog, ReplayBuffer, ReplayBufferConfig
 from robolearn.datasets.sampler import Sampler, SamplerConfig, TransitionConfig
 from robolearn.datasets.store import DatasetSpec, EpisodeMeta

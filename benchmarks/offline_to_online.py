@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from robolearn.algorithms.compile import Compute
+from robolearn.algorithms.compute import Compute
 from robolearn.recipes.evaluate import evaluate_policy
-from robolearn.recipes.train import TrainRequest, train_policy
+from robolearn.recipes.train import train_policy
+from robolearn.recipes.train_request import TrainRequest
 
 RESULTS = Path(__file__).parent / "results"
 ENSEMBLE = ("num_critics=10", "critic_layer_norm=true")  # what WSRL wants of its pre-training

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from robolearn.algorithms.compile import Compute
+from robolearn.algorithms.compute import Compute
 from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.rewards.policy import policy_from_preferences
 from robolearn.recipes.rewards.settings import TrainingSettings

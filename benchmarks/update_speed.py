@@ -43,7 +43,7 @@ def worker(variant: str, name: str, threads: int, device: str) -> None:
     import torch
 
     from robolearn.algorithms import ALGORITHMS
-    from robolearn.algorithms.compile import Compute
+    from robolearn.algorithms.compute import Compute
     from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
     from robolearn.policies.gaussian import GaussianPolicyConfig
     from robolearn.specs import ArraySpec, InterfaceSpec

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from robolearn.algorithms.compile import Compute
+from robolearn.algorithms.compute import Compute
 from robolearn.networks.open_clip import OpenClipConfig
 from robolearn.policies.checkpoint import load_policy
 from robolearn.recipes.environments import make_environments

@@ -11,9 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from painted import dataset_spec
 
 from robolearn import cli
 from robolearn.cli.output import counted, print_json, print_table
+from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import RobolearnError, UnknownNameError
 from robolearn.progress import ProgressBar
 
@@ -51,6 +53,14 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+@pytest.fixture(scope="module")
+def dataset_x(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the dataset x.zarr."""
+    folder = tmp_path_factory.mktemp("mistakes")
+    ZarrStore.create(folder / "x.zarr", dataset_spec())
+    return folder
+
+
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
@@ -61,6 +71,15 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["demo", "--fats"], "did you mean --fast?"),
         (["record", "--twin", "push-v1", "--teleop", "gamepda", "--out", "x.zarr"], "did you mean gamepad?"),
         (["label", "x.zarr", "--reward", "runs/nothing"], "runs/nothing is not a reward model; it does not exist"),
+        (["train", "saac", "--task", "push-v1"], "unknown algorithm 'saac'; did you mean sac"),
+        (["train", "sac", "--task", "tool:psh-v1"], "unknown task 'psh-v1'; did you mean push-v1"),
+        (["train", "bc", "--dataset", "y.zarr"], "y.zarr does not exist; name a folder that"),
+        (
+            ["train", "sac", "--task", "push-v1", "--offline-data", "y.zarr"],
+            "y.zarr does not exist; name a folder that",
+        ),
+        (["train", "sac", "--task", "push-v1", "--init-from", "y"], "y/checkpoints/latest is not a checkpoint"),
+        (["finetune", "--task", "psh-v1"], "did you mean push-v1"),
         (["train", "bc", "--dataset", "x.zarr", "--device", "tpu"], "device is 'tpu'; expected cpu or cuda"),
         (["train", "bc", "--dataset", "x.zarr", "--set", "batch_size=-4"], "batch_size is -4; expected at least 1"),
         (["train", "dsac", "--dataset", "x.zarr", "--set", "policy_delay=0"], "policy_delay is 0; expected at least 1"),
@@ -80,7 +99,10 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["finetune", "--task", "push-v1", "--demos", "x.zarr", "--steps", "-4"], "max_steps is -4; expected at least"),
     ],
 )
-def test_a_mistake_gives_one_line(words: list[str], wanted: str) -> None:
+def test_a_mistake_gives_one_line(
+    words: list[str], wanted: str, dataset_x: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(dataset_x)
     with pytest.raises(RobolearnError) as error:
         cli.run(words)
     assert wanted in str(error.value)

@@ -2,42 +2,58 @@
 
 from __future__ import annotations
 
-from robolearn.algorithms.act import ACT
-from robolearn.algorithms.algorithm import Algorithm, AlgorithmClass
-from robolearn.algorithms.bc import BC
-from robolearn.algorithms.calql import CalQL
-from robolearn.algorithms.cql import CQL
-from robolearn.algorithms.dsac import DSAC
-from robolearn.algorithms.flow import Flow
-from robolearn.algorithms.hiql import HIQL
-from robolearn.algorithms.iql import IQL
-from robolearn.algorithms.rlpd import RLPD
-from robolearn.algorithms.sac import SAC
-from robolearn.algorithms.state_bc import StateBC
-from robolearn.algorithms.td3_bc import TD3BC
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from robolearn.errors import UnknownNameError
 
-ALGORITHMS: dict[str, AlgorithmClass] = {
-    "act": ACT,
-    "bc": BC,
-    "calql": CalQL,
-    "cql": CQL,
-    "dsac": DSAC,
-    "flow": Flow,
-    "hiql": HIQL,
-    "iql": IQL,
-    "rlpd": RLPD,
-    "sac": SAC,
-    "state_bc": StateBC,
-    "td3_bc": TD3BC,
-}
-"""Every algorithm by name. Its config class is `config_type`."""
+if TYPE_CHECKING:
+    from robolearn.algorithms.algorithm import AlgorithmClass
 
-__all__ = ["ALGORITHMS", "Algorithm", "AlgorithmClass", "algorithm_class"]
+_CLASSES = {
+    "act": "ACT",
+    "bc": "BC",
+    "calql": "CalQL",
+    "cql": "CQL",
+    "dsac": "DSAC",
+    "flow": "Flow",
+    "hiql": "HIQL",
+    "iql": "IQL",
+    "rlpd": "RLPD",
+    "sac": "SAC",
+    "state_bc": "StateBC",
+    "td3_bc": "TD3BC",
+}
+
+
+class _Algorithms(Mapping[str, "AlgorithmClass"]):
+    """Imports a file when its class is asked for: they bring torch, without which a wrong name is told."""
+
+    def __getitem__(self, name: str) -> AlgorithmClass:
+        return getattr(import_module(f"{__name__}.{name}"), _CLASSES[name])
+
+    def __contains__(self, name: object) -> bool:
+        return name in _CLASSES
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_CLASSES)
+
+    def __len__(self) -> int:
+        return len(_CLASSES)
+
+
+ALGORITHMS = _Algorithms()
+"""Every algorithm by name, which is that of its file. Its config class is `config_type`."""
+
+
+def require_algorithm(name: str) -> None:
+    """Raises UnknownNameError with the near misses."""
+    if name not in ALGORITHMS:
+        raise UnknownNameError("algorithm", name, ALGORITHMS)
 
 
 def algorithm_class(name: str) -> AlgorithmClass:
     """The class of that name. Raises UnknownNameError with the near misses."""
-    if name not in ALGORITHMS:
-        raise UnknownNameError("algorithm", name, ALGORITHMS)
+    require_algorithm(name)
     return ALGORITHMS[name]

@@ -11,9 +11,8 @@ import ctypes
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import FunctionType
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 import torch
 
@@ -25,8 +24,6 @@ Wrapper: TypeAlias = Callable[[Step], Step]
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, LARGEST = -1, -3, 1 << 30  # of malloc.h; [bytes]
 M_ARENA_MAX = -8
-
-Precision: TypeAlias = Literal["float32", "bfloat16"]
 
 
 def plain(step: Step) -> Step:
@@ -84,24 +81,3 @@ def reduced(step: Step, device: str) -> Step:
             return step(*inputs)
 
     return inside
-
-
-@dataclass(frozen=True)
-class Compute:
-    """Where and how a training computes. Another choice gives other roundings, so a run is resumed with its own."""
-
-    device: str = "cpu"
-    compile: bool = False
-    precision: Precision = "float32"  # of products of hidden layers, see `reduced`
-
-    def __post_init__(self) -> None:
-        if self.precision not in get_args(Precision):
-            raise ValueError(f"precision is {self.precision!r}, expected one of {', '.join(get_args(Precision))}")
-
-    def wrapper(self) -> Wrapper:
-        """What to make algorithms with. Memory that is freed stays with the process from then on."""
-        keep_memory()
-        outer = compiled(self.device) if self.compile else plain
-        if self.precision == "float32":
-            return outer
-        return lambda step: outer(reduced(step, self.device))

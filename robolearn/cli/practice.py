@@ -65,12 +65,20 @@ def finetune(
         set: settings, such as `--set online=warm_up warmup_steps=1000 rlpd.utd=4 supervisor.consecutive=3`.
         web: serve the page while this runs, with its run and its data; its address is printed.
     """
-    from robolearn.algorithms.compile import Compute
+    from robolearn.tasks import make_task
+
+    if resume is None and things_back is None:  # before torch is imported
+        if task is not None:
+            make_task(task)
+        if task is None or not demos:
+            raise SpecError(
+                "finetune wants --task, and --demos of it and of its backward task; see `robolearn collect`"
+            )
+    from robolearn.algorithms.compute import Compute
     from robolearn.recipes.finetune import recipe
     from robolearn.recipes.finetune.cells import THINGS_BACK
     from robolearn.recipes.finetune.settings import FinetuneConfig
     from robolearn.recipes.train import read_settings, with_settings
-    from robolearn.tasks import make_task
 
     if things_back is not None:
         FinetuneConfig.read(things_back)
@@ -81,12 +89,7 @@ def finetune(
             raise SpecError("--resume goes on with a run as it was begun; leave out everything else but --in-turns")
         config, run = FinetuneConfig.read(resume), resume
     else:
-        if task is not None:
-            make_task(task)
-        if task is None or not demos:
-            raise SpecError(
-                "finetune wants --task, and --demos of it and of its backward task; see `robolearn collect`"
-            )
+        assert task is not None
         config, run = (
             FinetuneConfig(
                 task,

@@ -185,7 +185,7 @@ def reward_online(
         device: cpu or cuda.
     """
     given = locals()
-    from robolearn.algorithms.compile import Compute
+    from robolearn.algorithms.compute import Compute
     from robolearn.recipes.rewards.online import learn_from_model, settings_for
 
     require_heeded(reward_online, given, VLM_OPTIONS if reward == "vlm" else (), VLM_OPTIONS, reward)

@@ -201,18 +201,21 @@ def train(
         set: settings of the algorithm, such as `--set batch_size=128 policy.hidden_sizes=64,64`.
         web: serve the page while this runs, with its run and its data; its address is printed.
     """
-    from robolearn.algorithms.compile import Compute
-    from robolearn.recipes.train import TrainRequest, train_policy
+    from robolearn.algorithms.compute import Compute
+    from robolearn.recipes.train_request import TrainRequest
     from robolearn.tasks import TASKS
 
     request = TrainRequest(algorithm, dataset, task, out, steps, seed, resume, init_from, offline_data, reward)
     request = replace(request, num_envs=num_envs, compute=Compute(device, compile, precision), settings=set)
+    request.check()  # before torch is imported
+    from robolearn.recipes.train import remark, total_steps, train_policy
+
     if request.begins_with:
         say(f"{task} begins with --set {' '.join(request.begins_with)}")
-    if remark := request.remark:
-        say(f"remark: {remark}")
+    if told := remark(request):
+        say(f"remark: {told}")
     beside_it = beside(web, request.run, dataset, offline_data)
-    with beside_it, ProgressBar(f"train {algorithm}", request.total_steps, "step") as bar:
+    with beside_it, ProgressBar(f"train {algorithm}", total_steps(request), "step") as bar:
         result = train_policy(request, bar.update)
     if result.get("process"):
         return 0  # the first one tells
@@ -271,11 +274,13 @@ def sweep(
         compile: compile the updates of every training.
         set: settings that stay the same.
     """
-    from robolearn.algorithms.compile import Compute
-    from robolearn.recipes.sweep import sweep as run_sweep
-    from robolearn.recipes.train import TrainRequest
+    from robolearn.algorithms.compute import Compute
+    from robolearn.recipes.train_request import TrainRequest
 
     request = TrainRequest(algorithm, dataset, task, out, steps, seed, num_envs=num_envs, settings=set)
+    request.check()  # before torch is imported
+    from robolearn.recipes.sweep import sweep as run_sweep
+
     with ProgressBar(f"sweep {algorithm}", trials, "trial") as bar:
         answer = run_sweep(replace(request, compute=Compute("cpu", compile)), search, trials, bar.update)
     if json:

@@ -14,7 +14,7 @@ import torch
 from torch import distributed
 
 from robolearn.algorithms.algorithm import Batch
-from robolearn.algorithms.compile import Compute
+from robolearn.algorithms.compute import Compute
 from robolearn.errors import SpecError
 
 

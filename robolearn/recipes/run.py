@@ -8,17 +8,18 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 import yaml
 from safetensors import SafetensorError, safe_open
 
 from robolearn.errors import CheckpointError
 from robolearn.networks.model_directory import write_tensors
-from robolearn.policies.checkpoint import save_policy
 from robolearn.policies.policy import TrainablePolicy
 from robolearn.runs import CONFIG_FILE, METRICS_FILE
+
+if TYPE_CHECKING:  # who reads a config.yaml alone needs no torch
+    import torch
 
 RESUME_FILE = "resume.safetensors"
 
@@ -65,6 +66,8 @@ class Run:
 
     def save(self, policy: TrainablePolicy, step: int, provenance: Mapping[str, Any], names: Sequence[str]) -> Path:
         """Write a checkpoint and point each of `names` (`latest`, `best`, `untrained`) to it."""
+        from robolearn.policies.checkpoint import save_policy  # brings torch
+
         checkpoints = self.path / "checkpoints"
         checkpoint = checkpoints / f"step_{step:07d}"
         save_policy(policy, checkpoint, {**provenance, "step": step})

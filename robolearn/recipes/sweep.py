@@ -17,8 +17,9 @@ from robolearn.algorithms import algorithm_class
 from robolearn.errors import RobolearnError, SpecError
 from robolearn.recipes.environments import is_gym, twin_task
 from robolearn.recipes.evaluate import evaluate_policy
-from robolearn.recipes.train import TrainRequest, configure, train_policy
+from robolearn.recipes.train import configure, train_policy
 from robolearn.recipes.train_offline import check_task
+from robolearn.recipes.train_request import TrainRequest
 from robolearn.tasks import make_task
 
 JOURNAL_FILE, RESULT_FILE = "journal.log", "sweep.json"

@@ -1,104 +1,56 @@
-"""What `robolearn train` was asked for, checked and handed to the offline or the online training."""
+"""What `robolearn train` was asked for, with its settings read, handed to the offline or the online training."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from robolearn.algorithms import algorithm_class
-from robolearn.algorithms.compile import Compute
 from robolearn.datasets.sampler import SUCCESS
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import CheckpointError, SpecError, UnknownNameError
 from robolearn.networks.devices import usable_device
-from robolearn.recipes.task_settings import SETTINGS, WITH_DEMONSTRATIONS
 from robolearn.recipes.train_offline import train_offline
 from robolearn.recipes.train_online import OnlineConfig, train_online
+from robolearn.recipes.train_request import TrainRequest
 from robolearn.recipes.training_data import seen_spec
 from robolearn.recipes.training_loop import Progress, begun_config, check_settings
 from robolearn.tasks import TASKS
 
-DEFAULT_RUN = Path("runs/train")
+
+def remark(request: TrainRequest) -> str:
+    """Why the policy may not be what one expects, else empty: what a twin's episodes hold is not what its task shows.
+    Raises what a wrong algorithm, dataset or setting raises."""
+    if request.dataset is None or request.task is not None or request.resume is not None:
+        return ""
+    if algorithm_class(request.algorithm).learns_from != "transitions":
+        return ""
+    settings, _ = configure(request)
+    check_settings(settings, request.seed)
+    store = ZarrStore.open(request.dataset)
+    tasks = sorted({info.task for info in store.episodes if info.task.partition("@")[0] in TASKS})
+    if not tasks:
+        return ""
+    seen = seen_spec(request.dataset, store, settings.policy.privileged).observation
+    return (
+        f"{request.dataset} is of {', '.join(tasks)}; without --task {request.algorithm} sees {', '.join(seen)} alone "
+        f"and acts as recorded, with --task {tasks[0] if len(tasks) == 1 else 'ID'} as in the task"
+    )
 
 
-@dataclass(frozen=True)
-class TrainRequest:
-    """As on the command line."""
-
-    algorithm: str
-    dataset: Path | None = None
-    task: str | None = None
-    out: Path | None = None
-    steps: int | None = None
-    seed: int = 0
-    resume: Path | None = None
-    init_from: Path | None = None
-    offline_data: Path | None = None
-    reward: str | None = None
-    num_envs: int = 1
-    compute: Compute = field(default_factory=Compute)
-    settings: Sequence[str] = ()  # `name=value` of the algorithm's config or of OnlineConfig as `online.name=value`
-
-    @property
-    def run(self) -> Path:
-        return self.resume or self.out or DEFAULT_RUN
-
-    @property
-    def begins_with(self) -> tuple[str, ...]:
-        """Settings that the task wants, below the request's own."""
-        if self.task is None or self.resume is not None:
-            return ()
-        tables = [SETTINGS] if self.offline_data is None else [SETTINGS, WITH_DEMONSTRATIONS]
-        return tuple(each for table in tables for each in table.get(self.task, {}).get(self.algorithm, ()))
-
-    @property
-    def remark(self) -> str:
-        """Why the policy may not be what one expects, else empty: what a twin's episodes hold is not what its task
-        shows. Raises what a wrong algorithm, dataset or setting raises."""
-        if self.dataset is None or self.task is not None or self.resume is not None:
-            return ""
-        if algorithm_class(self.algorithm).learns_from != "transitions":
-            return ""
-        settings, _ = configure(self)
-        check_settings(settings, self.seed)
-        store = ZarrStore.open(self.dataset)
-        tasks = sorted({info.task for info in store.episodes if info.task.partition("@")[0] in TASKS})
-        if not tasks:
-            return ""
-        seen = seen_spec(self.dataset, store, settings.policy.privileged).observation
-        return (
-            f"{self.dataset} is of {', '.join(tasks)}; without --task {self.algorithm} sees {', '.join(seen)} alone "
-            f"and acts as recorded, with --task {tasks[0] if len(tasks) == 1 else 'ID'} as in the task"
-        )
-
-    @property
-    def total_steps(self) -> int:
-        """Steps of the run. Raises what a wrong request, algorithm or run raises."""
-        self.check()
-        if self.resume is not None:
-            return int(begun_config(self.resume)[1].steps)
-        return int(algorithm_class(self.algorithm).config_type().steps if self.steps is None else self.steps)
-
-    def check(self) -> None:
-        """Raises SpecError for a request that contradicts itself."""
-        as_begun = TrainRequest(self.algorithm, self.dataset, self.task, resume=self.resume)
-        if self.resume is not None and self != as_begun:
-            raise SpecError(
-                "--resume continues a run as it was begun, where it is; leave out --steps, --out and --set, and what "
-                "it was begun with"
-            )
-        if self.resume is None and self.dataset is None and self.task is None:
-            raise SpecError("train wants --dataset to learn from or --task to learn in")
-        if self.dataset is not None and (self.offline_data is not None or self.num_envs != 1):
-            raise SpecError("--offline-data and --num-envs go with --task")
-        usable_device(self.compute.device)
+def total_steps(request: TrainRequest) -> int:
+    """Steps of the run. Raises what a wrong algorithm or run raises."""
+    if request.resume is not None:
+        return int(begun_config(request.resume)[1].steps)
+    return int(algorithm_class(request.algorithm).config_type().steps if request.steps is None else request.steps)
 
 
 def train_policy(request: TrainRequest, progress: Progress = lambda done, text: None) -> dict[str, Any]:
-    """Train as requested. Raises SpecError for a request that contradicts itself."""
+    """Train as requested. Raises what `TrainRequest.check` raises, and SpecError for a device that is not there."""
     request.check()
+    usable_device(request.compute.device)
     dataset, task = request.dataset, request.task
     if request.resume is not None:
         begun, _, compute = begun_config(request.resume)

@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from robolearn.algorithms import Algorithm, algorithm_class
-from robolearn.algorithms.compile import Compute
+from robolearn.algorithms import algorithm_class
+from robolearn.algorithms.algorithm import Algorithm
+from robolearn.algorithms.compute import Compute
 from robolearn.datasets.sampler import SUCCESS
 from robolearn.errors import CheckpointError, SpecError
 from robolearn.recipes.demonstrations import TaskData

@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robolearn.algorithms import Algorithm, algorithm_class
-from robolearn.algorithms.algorithm import Batch, Metrics
-from robolearn.algorithms.compile import Compute
+from robolearn.algorithms import algorithm_class
+from robolearn.algorithms.algorithm import Algorithm, Batch, Metrics
+from robolearn.algorithms.compute import Compute
 from robolearn.datasets.replay_buffer import ReplayBufferConfig
 from robolearn.datasets.sampler import SUCCESS
 from robolearn.datasets.zarr_store import ZarrStore

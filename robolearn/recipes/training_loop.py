@@ -16,9 +16,9 @@ from typing import Any
 import torch
 
 from robolearn import __version__
-from robolearn.algorithms import Algorithm, algorithm_class
-from robolearn.algorithms.algorithm import Metrics, TrainablePolicy
-from robolearn.algorithms.compile import Compute
+from robolearn.algorithms import algorithm_class
+from robolearn.algorithms.algorithm import Algorithm, Metrics, TrainablePolicy
+from robolearn.algorithms.compute import Compute
 from robolearn.algorithms.optimizer import polyak_update
 from robolearn.errors import CheckpointError, RobolearnError, SpecError
 from robolearn.networks.model_directory import config_from_json

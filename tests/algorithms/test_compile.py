@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from robolearn.algorithms.compile import Compute
+from robolearn.algorithms.compute import Compute
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks glibc")

@@ -29,7 +29,12 @@ ROBOT = (
     "robolearn.policies.scripted",
     "robolearn.policies.checkpoint",
 )  # each may import what is above it
-EXPERT = ("robolearn.recipes.collect", "robolearn.recipes.evaluate", "robolearn_nodes.policy_node")
+NO_NETWORK = (
+    "robolearn.recipes.collect",
+    "robolearn.recipes.evaluate",
+    "robolearn.recipes.train_request",
+    "robolearn_nodes.policy_node",
+)
 
 
 def test_imports_point_one_way() -> None:
@@ -40,10 +45,10 @@ def test_imports_point_one_way() -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "heavy"), [(ROBOT, {"zarr", "mujoco", "gymnasium", "fastapi"}), (EXPERT, {"torch", "zarr"})]
+    ("names", "heavy"), [(ROBOT, {"zarr", "mujoco", "gymnasium", "fastapi"}), (NO_NETWORK, {"torch", "zarr"})]
 )
 def test_who_does_without_stays_light(names: tuple[str, ...], heavy: set[str]) -> None:
-    """The robot's computer without a twin and datasets, the expert without a network."""
+    """The robot's computer without a twin and datasets, the expert and a wrong request without a network."""
     code = (
         "import importlib, sys\n"
         f"for name in {names!r}:\n"

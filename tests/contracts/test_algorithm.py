@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from robolearn.algorithms import ALGORITHMS, Algorithm, algorithm_class
-from robolearn.algorithms.algorithm import Batch
-from robolearn.algorithms.compile import Compute, compiled
+from robolearn.algorithms import ALGORITHMS, algorithm_class
+from robolearn.algorithms.algorithm import Algorithm, Batch
+from robolearn.algorithms.compile import compiled
+from robolearn.algorithms.compute import Compute
 from robolearn.errors import UnknownNameError
 from robolearn.networks.captured import WARM_UP_CALLS
 from robolearn.networks.normalizer import FieldStatistics

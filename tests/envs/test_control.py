@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import mink
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
@@ -47,6 +46,8 @@ def test_the_vector_environment_does_the_same() -> None:
 
 
 def test_is_mink_where_no_limit_is_met() -> None:
+    import mink  # slow to import, in every process that collects this file
+
     env = RobotEnv("reach-v1", {}, control="cartesian_delta")
     env.reset(seed=0)
     twin = env.twin

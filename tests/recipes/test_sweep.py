@@ -11,7 +11,7 @@ from robolearn.errors import RobolearnError, SpecError, UnknownNameError
 from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.run import read_run_config
 from robolearn.recipes.sweep import Choice, sweep
-from robolearn.recipes.train import TrainRequest
+from robolearn.recipes.train_request import TrainRequest
 
 SMALL = ("batch_size=8", "policy.hidden_sizes=8", "critic_hidden_sizes=8", "online.random_steps=10")
 SMALL_ENDS = ("online.evaluations=1", "online.evaluation_episodes=1", "online.replay_capacity=500")

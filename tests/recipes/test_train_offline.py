@@ -26,8 +26,9 @@ from robolearn.policies.checkpoint_config import read_config
 from robolearn.policies.chunking import ChunkPolicyConfig
 from robolearn.policies.instruction import embed
 from robolearn.recipes.run import Run, read_state
-from robolearn.recipes.train import TrainRequest, train_policy
+from robolearn.recipes.train import train_policy
 from robolearn.recipes.train_offline import train_offline
+from robolearn.recipes.train_request import TrainRequest
 from robolearn.recipes.training_data import ChunkData
 from robolearn.recipes.training_loop import default_steps
 from robolearn.specs import ArraySpec, InterfaceSpec, RobotSpec, image_spec

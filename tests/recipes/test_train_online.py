@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from robolearn.algorithms.algorithm import Batch, Metrics
-from robolearn.algorithms.compile import Compute
+from robolearn.algorithms.compute import Compute
 from robolearn.algorithms.rlpd import RLPDConfig
 from robolearn.algorithms.sac import SAC, SACConfig
 from robolearn.algorithms.td3_bc import TD3BCConfig
@@ -31,8 +31,9 @@ from robolearn.recipes.evaluate import evaluate_policy
 from robolearn.recipes.run import RESUME_FILE, read_state
 from robolearn.recipes.seeds import SELECTION_SEED
 from robolearn.recipes.task_settings import SETTINGS
-from robolearn.recipes.train import TrainRequest, configure, read_settings, train_policy
+from robolearn.recipes.train import configure, read_settings, train_policy
 from robolearn.recipes.train_online import OnlineConfig, train_online
+from robolearn.recipes.train_request import TrainRequest
 
 TASK = "gym:Pendulum-v1"
 CONFIG = SACConfig(policy=GaussianPolicyConfig(hidden_sizes=(8,)), critic_hidden_sizes=(8,), batch_size=16)

@@ -23,8 +23,9 @@ from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.demonstrations import demonstrations
 from robolearn.recipes.environments import make_environments
 from robolearn.recipes.evaluate import evaluate_policy
-from robolearn.recipes.train import TrainRequest
+from robolearn.recipes.train import remark
 from robolearn.recipes.train_offline import train_offline
+from robolearn.recipes.train_request import TrainRequest
 from robolearn.recipes.training_data import TransitionData
 from robolearn.specs import InterfaceSpec
 
@@ -82,15 +83,15 @@ def test_chunks_are_not_read_as_a_task_shows_them(dataset: Path, tmp_path: Path)
 
 def test_a_remark_tells_what_is_missed_without_a_task(dataset: Path, tmp_path: Path) -> None:
     request = TrainRequest("iql", dataset)
-    assert request.remark == (
+    assert remark(request) == (
         f"{dataset} is of push-v1; without --task iql sees proprio alone and acts as recorded, with --task push-v1 as "
         "in the task"
     )
-    assert "proprio, pose_tool, pose_puck" in replace(request, settings=("policy.privileged=true",)).remark
+    assert "proprio, pose_tool, pose_puck" in remark(replace(request, settings=("policy.privileged=true",)))
     for other in ({"task": TASK}, {"algorithm": "hiql"}, {"algorithm": "bc"}, {"resume": tmp_path}):
-        assert not replace(request, **other).remark
+        assert not remark(replace(request, **other))
     elsewhere = relabelled(dataset, tmp_path / "d", task="in the kitchen")
-    assert not replace(request, dataset=elsewhere).remark
+    assert not remark(replace(request, dataset=elsewhere))
 
 
 @pytest.mark.parametrize("task", [None, TASK, f"tool:{TASK}"])

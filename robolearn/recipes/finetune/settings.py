@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from robolearn.algorithms import algorithm_class
 from robolearn.algorithms.calql import CalQLConfig
-from robolearn.algorithms.compile import Compute
+from robolearn.algorithms.compute import Compute
 from robolearn.algorithms.iql import IQLConfig
 from robolearn.algorithms.rlpd import RLPDConfig
 from robolearn.algorithms.sac import SACConfig

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robolearn.algorithms.compile import Compute
+from robolearn.algorithms.compute import Compute
 from robolearn.algorithms.sac import SAC, SACConfig
 from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
 from robolearn.envs.humanoid import made_for_clip

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from robolearn.algorithms.compile import Compute
+from robolearn.algorithms.compute import Compute
 from robolearn.algorithms.iql import IQL, IQLConfig
 from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
 from robolearn.datasets.zarr_store import ZarrStore
