@@ -82,7 +82,7 @@ def changed(root: Root, state: State, operation: tuple[Any, ...]) -> tuple[Root,
     return replace(root, table=table), ([new.get(row.id, row) for row in rows], [*edits, ("tag", chosen)])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.lists(operations, max_size=12), st.sampled_from([1, 700, 1 << 16]), st.lists(operations, max_size=6))
 def test_what_is_read_is_what_was_written_whatever_was_done(
     first: list[tuple[Any, ...]], block_bytes: int, later: list[tuple[Any, ...]]

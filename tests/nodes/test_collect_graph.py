@@ -1,24 +1,37 @@
-"""Episodes recorded through the graph: the dataset is what happened."""
+"""Episodes recorded through the graph: the dataset is what happened, and what a bag of the same graph becomes."""
 
 from __future__ import annotations
 
 import json
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rclpy.serialization import serialize_message
+from robolearn_msgs.msg import EpisodeEvent
 from robolearn_msgs.srv import StartEpisode, StopEpisode
 from robolearn_nodes import convert, topics
+from robolearn_nodes.streams import TYPES
+from rosbags.rosbag2 import StoragePlugin, Writer
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
+from robolearn.datasets.convert import import_dataset
+from robolearn.datasets.convert.source import ImportSettings
+from robolearn.datasets.diff import diff
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.robot_env import RobotEnv
 from robolearn.policies.scripted import ScriptedPolicy
 from robolearn.serving.loop import ControlLoop
 from robolearn.types import ActionSource
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))
+from bags import EVENT
+from bags import TYPES as DEFINITIONS
+
+NOT_IN_A_BAG = {"created_ns", "tags"}  # the recorder's clock, and what it counted
 TASK, SIZE, SEED, PERTURBATION = "reach-v1", 32, 11, 0.2
 
 
@@ -39,8 +52,28 @@ def in_process(seed: int) -> tuple[list[np.ndarray], list[int]]:
     return actions, sources
 
 
-def test_two_episodes_through_the_graph_equal_what_happened(graph: Any, tmp_path: Path) -> None:
+def keep_all(graph: Any, bag: Writer) -> None:
+    """Write to the bag what the recorder listens to."""
 
+    def keep(topic: str, kind: str) -> None:
+        connection = bag.add_connection(topic, kind, typestore=DEFINITIONS)
+
+        def write(message: Any) -> None:
+            bag.write(connection, graph.node.get_clock().now().nanoseconds, serialize_message(message))
+
+        graph.node.create_subscription(EpisodeEvent if kind == EVENT else TYPES[kind], topic, write, topics.STREAM)
+
+    joint, image, moved, command = TYPES  # in the order of the table
+    keep(topics.EPISODE, EVENT)
+    keep(topics.JOINT_STATES, joint)
+    for camera in ("front", "wrist"):
+        keep(topics.image_topic(camera), image)
+    keep(topics.GROUND_TRUTH, moved)
+    keep(topics.COMMAND, command)
+    keep(topics.COMMAND_SENT, command)
+
+
+def test_two_episodes_through_the_graph_equal_what_happened(graph: Any, tmp_path: Path) -> None:
     dataset, results = tmp_path / "demos.zarr", tmp_path / "out" / "results.jsonl"
     commands: dict[int, list[float]] = {}
 
@@ -48,12 +81,15 @@ def test_two_episodes_through_the_graph_equal_what_happened(graph: Any, tmp_path
         commands[convert.stamp_ns(message.header.stamp)] = list(message.points[0].positions)
 
     graph.node.create_subscription(JointTrajectory, topics.COMMAND, on_command, topics.STREAM)
-    graph.start("twin", task=TASK, image_size=SIZE)
-    graph.start("policy", task=TASK, perturbation=PERTURBATION, seed=SEED)
-    graph.start("recorder", dataset=dataset, task=TASK, image_size=SIZE)
-    supervisor = graph.start("supervisor", task=TASK, episodes=2, first_seed=SEED, results=results, record=True)
-    graph.spin_until(lambda: supervisor.poll() is not None)
-    assert supervisor.returncode == 0, graph.log("supervisor")
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as bag:
+        keep_all(graph, bag)
+        graph.start("twin", task=TASK, image_size=SIZE)
+        graph.start("policy", task=TASK, perturbation=PERTURBATION, seed=SEED)
+        graph.start("recorder", dataset=dataset, task=TASK, image_size=SIZE)
+        supervisor = graph.start("supervisor", task=TASK, episodes=2, first_seed=SEED, results=results, record=True)
+        graph.spin_until(lambda: supervisor.poll() is not None)
+        assert supervisor.returncode == 0, graph.log("supervisor")
+        graph.spin_until(lambda: len([event for event in graph.events if event.event == EpisodeEvent.ENDED]) == 2)
     graph.stop()
 
     rows = [json.loads(line) for line in results.read_text().splitlines()]
@@ -87,6 +123,11 @@ def test_two_episodes_through_the_graph_equal_what_happened(graph: Any, tmp_path
             assert (images.reshape(info.length, -1).std(axis=1) > 5).all()
             assert (images[0] != images[-1]).any()
         assert np.linalg.norm(episode["pose_tool"][0, :3] - episode["pose_tool"][-1, :3]) > 0.01
+
+    done = import_dataset("rosbag", tmp_path / "bag", tmp_path / "converted.zarr", ImportSettings(contract=dataset))
+    assert (done.episodes, done.steps) == (2, sum(info.length for info in store.episodes))
+    differences = [each for each in diff(dataset, tmp_path / "converted.zarr") if each.field not in NOT_IN_A_BAG]
+    assert not differences, [str(each) for each in differences]
 
 
 def test_killed_recorder_leaves_every_finished_episode_and_reports_the_other(graph: Any, tmp_path: Path) -> None:

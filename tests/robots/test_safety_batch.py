@@ -31,7 +31,7 @@ numbers = st.one_of(
 commands = st.lists(st.lists(numbers, min_size=3, max_size=3), min_size=ROBOTS, max_size=ROBOTS)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)  # of up to 8 ticks of 4 robots each
 @given(
     stream=st.lists(commands, min_size=1, max_size=8),
     config=st.sampled_from(CONFIGS),

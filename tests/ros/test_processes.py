@@ -97,17 +97,17 @@ def test_a_busy_subscriber_with_a_deep_queue_loses_nothing(
         node.create_subscription(Int32, "/stream", lambda m: got.append(m.data), 1000)
         while not got:
             rclpy.spin_once(node, timeout_sec=0.1)
-        end = time.monotonic() + 2.0
+        end = time.monotonic() + 1.0
         while time.monotonic() < end:  # busy, holding the interpreter
             sum(range(1000))
-        while got[-1] < 900:
+        while got[-1] < 500:
             rclpy.spin_once(node, timeout_sec=0.1)
-        print(got == list(range(901)), flush=True)
+        print(got == list(range(501)), flush=True)
         rclpy.shutdown()
     """)
     publisher = node.create_publisher(Int32, "stream", 1000)
     assert spin_until(publisher.get_subscription_count, node, timeout_s=20)
-    for number in range(901):
+    for number in range(501):
         publisher.publish(Int32(data=number))
         time.sleep(0.001)
     assert process.communicate(timeout=30)[0].strip() == "True"
