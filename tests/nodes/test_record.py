@@ -1,4 +1,5 @@
-"""A person records, on a cell of stand-ins and on the twin: launched, driven by keys, and read back."""
+"""A person records, on a cell of stand-ins and on the twin: launched, driven by keys, and read back. That what was
+recorded on a cell can be replayed there is in tests/hardware/test_walkthrough.py."""
 
 from __future__ import annotations
 
@@ -75,13 +76,6 @@ def test_person_records_on_a_cell(graph: Any, tmp_path: Path, typist: Typist) ->
         failed = play_episode(graph, typist, sent, "a", "x", 15)
         graph.spin_until(lambda: launched.poll() is not None)
         assert launched.returncode == 0, graph.log("launch")
-        replayed = graph.launch("replay", dataset=dataset, cell=cell, results=tmp_path / "replay.jsonl")
-        graph.spin_until(lambda: replayed.poll() is not None)
-        assert replayed.returncode == 0, graph.log("launch")
-    outcome = json.loads((tmp_path / "replay.jsonl").read_text())
-    assert outcome["complete"], outcome
-    assert outcome["steps"] > outcome["recorded_steps"] / 2
-    assert 0 < outcome["error_rms_rad"] < 0.05  # the arm goes where it went
     rows = [json.loads(line) for line in results.read_text().splitlines()]
     assert [(row["success"], row["recorded"]) for row in rows] == [(True, True), (False, False), (False, True)]
     assert (discarded.discarded, failed.discarded, failed.judged) == (True, False, True)
