@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from cells import Typist
+from forked import ForkedNode
 
 import robolearn.ros  # noqa: F401  supplies rclpy and the messages where ROS 2 is not installed
 
@@ -33,19 +34,18 @@ class Graph:
     def __init__(self, folder: Path) -> None:
         rclpy.init()
         self.folder = folder
-        self.children: dict[str, subprocess.Popen[bytes]] = {}
+        self.children: dict[str, ForkedNode | subprocess.Popen[bytes]] = {}
         self.node = rclpy.create_node("test")
         self.events: list[Any] = []
         self.node.create_subscription(EpisodeEvent, topics.EPISODE, self.events.append, topics.STREAM)
 
-    def start(self, node: str, name: str = "", **parameters: Any) -> subprocess.Popen[bytes]:
+    def start(self, node: str, name: str = "", **parameters: Any) -> ForkedNode:
         """Run `<node>_node` with these parameters; `name` tells several of a kind apart."""
         name = name or node
-        command = [sys.executable, "-m", f"robolearn_nodes.{node}_node", "--ros-args"]
+        arguments = ["--ros-args"]
         for key, value in parameters.items():
-            command += ["-p", f"{key}:={value}"]
-        with (self.folder / f"{name}.log").open("wb") as log:
-            child = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            arguments += ["-p", f"{key}:={value}"]
+        child = ForkedNode(node, arguments, self.folder / f"{name}.log")
         self.children[name] = child
         return child
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
-from robolearn_msgs.msg import ActionChunk
+from robolearn_msgs.msg import ActionChunk, EpisodeEvent
 from robolearn_msgs.srv import LoadPolicy, StartEpisode
 from robolearn_nodes import policy_node, recorder_node, topics, twin_node
 
@@ -54,7 +54,7 @@ def test_a_twin_meets_policies_that_do_not_fit_do_not_work_and_do(graph: Any, tm
     graph.spin_until(lambda: wrong.poll() is not None)
     assert wrong.returncode == 2
     assert "SpecError: the robot's image_front has shape (32, 32, 3), expected (48, 48, 3)" in graph.log("wrong")
-    graph.spin_until(lambda: graph.events)  # held
+    graph.spin_until(lambda: graph.events and graph.events[-1].event == EpisodeEvent.ENDED)  # held until then
 
     broken = save_untrained(tmp_path / "broken", nan=True)
     graph.start("policy", task=TASK, policy=broken, execute_steps=2)
