@@ -16,7 +16,7 @@ def finetune(
     task: str | None = None,
     demos: tuple[Path, ...] = (),
     prior: tuple[Path, ...] = (),
-    reward: Literal["success", "true", "vlm", "progress"] = "success",
+    reward: Literal["success", "true", "vlm", "progress", "person"] = "success",
     reward_model: tuple[Path, ...] = (),
     force_reward: bool = False,
     steps: int | None = None,
@@ -27,6 +27,7 @@ def finetune(
     graph: Literal["", "robot", "twin"] = "",
     teleop: str = "",
     things_back: Path | None = None,
+    task_done: Path | None = None,
     resume: Path | None = None,
     in_turns: bool = False,
     compile: bool = False,
@@ -46,9 +47,11 @@ def finetune(
         task: the target task, see `robolearn tasks`; its backward task is practised with it.
         demos: datasets of demonstrations, of the task and of its backward task.
         prior: datasets of other experience in the same scene: play, failures, other people's.
-        reward: who says that the task is done: `success`, a classifier of states trained on the demonstrations, `vlm`
-            or `progress`, models of pictures, or `true`, the twin.
-        reward_model: of vlm and progress: the model's folder; one for both tasks, or one each, the target task's first.
+        reward: who says that the task is done: `success`, a classifier of states trained on the demonstrations, or with
+            --reward-model one of pictures; `vlm` or `progress`, models of pictures; `person`, you, by the teleop's key
+            of success or --task-done; or `true`, the twin.
+        reward_model: of success, vlm and progress: the model's folder; one for both tasks, or one each, the target's
+            first.
         force_reward: let a model near a robot that did not pass its audit.
         steps: decisions to practise for, five a second; 20000 unless hours are given.
         hours: time of the robot to practise for.
@@ -59,6 +62,7 @@ def finetune(
             reset_free:=true` starts one; where things are has to be published as /twin/ground_truth.
         teleop: device by which a person may take over at any tick: keyboard, gamepad, ...; `cell`: that of the cell.
         things_back: tell the run in this folder that things are put back, for which it waits; do nothing else.
+        task_done: tell the run in this folder, with --reward person, that the task is done; do nothing else.
         resume: a run to go on with, as it was begun.
         in_turns: collect and learn in one process instead of side by side in two; gives the same data.
         compile: compile the updates; takes up to a minute, then they run about three times as fast.
@@ -67,7 +71,7 @@ def finetune(
     """
     from robolearn.tasks import make_task
 
-    if resume is None and things_back is None:  # before torch is imported
+    if resume is None and things_back is None and task_done is None:  # before torch is imported
         if task is not None:
             make_task(task)
         if task is None or not demos:
@@ -76,34 +80,37 @@ def finetune(
             )
     from robolearn.algorithms.compute import Compute
     from robolearn.recipes.finetune import recipe
-    from robolearn.recipes.finetune.cells import THINGS_BACK
+    from robolearn.recipes.finetune.cells import TASK_DONE, THINGS_BACK
     from robolearn.recipes.finetune.settings import FinetuneConfig
     from robolearn.recipes.train import read_settings, with_settings
 
-    if things_back is not None:
-        FinetuneConfig.read(things_back)
-        (things_back / THINGS_BACK).touch()
-        return 0
+    for told, file in ((things_back, THINGS_BACK), (task_done, TASK_DONE)):
+        if told is not None:
+            judged_by = FinetuneConfig.read(told).reward
+            if file == TASK_DONE and judged_by != "person":
+                raise SpecError(f"{told} is judged by {judged_by}, not by a person; --task-done is for --reward person")
+            (told / file).touch()
+            return 0
     if resume is not None:
         if task or demos or prior or out or set or steps or hours:
             raise SpecError("--resume goes on with a run as it was begun; leave out everything else but --in-turns")
         config, run = FinetuneConfig.read(resume), resume
     else:
         assert task is not None
-        config, run = (
-            FinetuneConfig(
-                task,
-                reward,
-                reward_models=tuple(str(folder.absolute()) for folder in reward_model),
-                force_reward=force_reward,
-                seed=seed,
-                compute=Compute(compile=compile),
-            ),
-            out or Path("runs/finetune"),
+        run = out or Path("runs/finetune")
+        config = FinetuneConfig(
+            task,
+            reward,
+            reward_models=tuple(str(folder.absolute()) for folder in reward_model),
+            force_reward=force_reward,
+            cell=str(cell.absolute()) if cell else "",
+            graph=graph,
+            teleop=teleop,
+            seed=seed,
+            compute=Compute(compile=compile),
         )
-        if cell is not None or graph:
-            config = replace(config, cell=str(cell.absolute()) if cell else "", graph=graph, evaluate_every=0)
-        config = replace(config, teleop=teleop)
+        if config.real:
+            config = replace(config, evaluate_every=0)
         total = steps if steps is not None else 0 if hours else 20_000
         config = replace(config, supervisor=replace(config.supervisor, max_steps=total, max_hours=hours or 0.0))
         asked = read_settings(set)
@@ -113,6 +120,8 @@ def finetune(
     total = config.supervisor.max_steps or round(
         config.supervisor.max_hours * 3600 * config.space().interface.control_hz
     )
+    if config.unwatched:
+        say(config.unwatched)
     with beside(web, run, *demos, *prior), ProgressBar("finetune", total, "decision") as bar:
         if resume is not None:
             answer = recipe.practise(run, processes=not in_turns, progress=bar.update)

@@ -1,4 +1,4 @@
-"""A real cell to practise in, on this computer: its robot, its cameras, and where things are by their tags.
+"""A real cell to practise in, on this computer: its robot, its cameras, and where things are by their tags, if any.
 
 Each tick: what came is asked of the safety filter and written, the tick passes, the robot is read. Whatever fails is
 kept as the cell's fault, and the arm holds. Legend: J joints.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -45,7 +46,8 @@ def day_s(now_s: float | None = None) -> float:
 
 
 class DeviceCell:
-    """Opens what it is given, and closes it. `bell`: whether somebody has said, elsewhere, that things are put back.
+    """Opens what it is given, and closes it. `tracker` None: nobody knows where things are. `bell`: whether somebody
+    has said, elsewhere, that things are put back.
 
     Raises SpecError when the robot is none that the task is for, and HardwareError when a device does not open or a
     thing is not seen.
@@ -56,7 +58,7 @@ class DeviceCell:
         task: Task,
         robot: Robot,
         safety: SafetyFilter,
-        tracker: Tracker,
+        tracker: Tracker | None,
         cameras: Mapping[str, Camera],
         hands: Callable[[Robot], Hands] | None = None,
         bell: Callable[[], bool] = lambda: False,
@@ -64,7 +66,7 @@ class DeviceCell:
         sleep: Callable[[float], None] = time.sleep,
         day: Callable[[], float] = day_s,
     ) -> None:
-        self._scene = SeenScene(task, robot.spec)
+        self._scene = SeenScene(task, robot.spec, unseen=tracker is None)
         self.marks = self._scene.marks
         self._robot, self._filter, self._tracker, self._cameras = robot, safety, tracker, cameras
         self._bell, self._clock, self._sleep, self.day_s = bell, clock, sleep, day
@@ -80,7 +82,8 @@ class DeviceCell:
             self._scene.state = self._state = robot.read()
             self._hands = hands(robot) if hands else None
             self._sent = self._filter.reset(self._state)
-            self._first_look()
+            if tracker is not None:
+                self._first_look(tracker)
             self._scene.begin(task)
         except BaseException:  # Ctrl-C while things are looked for, too
             self.close()
@@ -98,7 +101,7 @@ class DeviceCell:
     def begin(self, task: Task) -> None:
         self._scene.begin(task)
 
-    def status(self) -> TaskStatus:
+    def status(self) -> TaskStatus | None:
         return self._scene.status()
 
     def rest(self) -> NDArray[np.float32]:
@@ -167,7 +170,8 @@ class DeviceCell:
 
     def _look(self) -> None:
         self._attempt("read", self._measure)
-        self._attempt("look", self._follow)
+        if self._tracker is not None:
+            self._attempt("look", partial(self._follow, self._tracker))
 
     def _measure(self) -> None:
         failed = self._failing_ns.keys() & {"read", "write"}
@@ -179,8 +183,8 @@ class DeviceCell:
             except SpecError as error:
                 raise HardwareError(str(error)) from error
 
-    def _follow(self) -> None:
-        for body, (stamp_ns, pose) in self._tracker.look().items():
+    def _follow(self, tracker: Tracker) -> None:
+        for body, (stamp_ns, pose) in tracker.look().items():
             self._scene.see(body, stamp_ns, pose + self._mount)
 
     def _attempt(self, what: str, step: Callable[[], object]) -> None:
@@ -193,10 +197,10 @@ class DeviceCell:
             if self._clock() - since_ns > FAILING_S * 1e9:
                 self._fault = self._fault or str(error)
 
-    def _first_look(self) -> None:
+    def _first_look(self, tracker: Tracker) -> None:
         end_ns = self._clock() + round(FIRST_LOOK_S * 1e9)
         while missing := self._scene.missing:
-            self._follow()
+            self._follow(tracker)
             if self._clock() > end_ns:
                 raise HardwareError(
                     f"{', '.join(missing)} is not seen; put its tag where the camera sees it, and see `objects` of the "

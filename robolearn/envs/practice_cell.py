@@ -51,15 +51,15 @@ class PracticeCell(Protocol):
         ...
 
     def facts(self) -> Facts:
-        """`proprio` and the pose of each of the task's bodies, now."""
+        """`proprio`, the tool's pose and, where things are seen, that of each of the task's bodies, now."""
         ...
 
     def begin(self, task: Task) -> None:
         """Judge by this task from now on; nothing moves."""
         ...
 
-    def status(self) -> TaskStatus:
-        """The judgement of the newest facts; success is what has lasted."""
+    def status(self) -> TaskStatus | None:
+        """The task's own judgement of the newest instant; None where nobody knows."""
         ...
 
     def rest(self) -> NDArray[np.float32]:

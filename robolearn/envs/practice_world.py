@@ -1,9 +1,10 @@
 """A cell in which tasks that undo each other are practised in turn, and which nobody resets in between.
 
 The world goes on from attempt to attempt; the arm moves itself back to where attempts begin, and brings back what has
-left the place where it can be worked on (`tasks/retrieve.py`). Every tick's command goes through the cell's safety
-filter. The world can be frozen and thawed, so that a run that was killed goes on: in the twin in the very state where
-its last attempt ended, on a robot where things are.
+left the place where it can be worked on (`tasks/retrieve.py`). In a space without bodies nobody knows where things are:
+nothing is watched, drawn or brought back. Every tick's command goes through the cell's safety filter. The world can be
+frozen and thawed, so that a run that was killed goes on: in the twin in the very state where its last attempt ended, on
+a robot where things are.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from robolearn.envs.tool_space import DECISION_TICKS, ToolSpace
 from robolearn.tasks.facts import position
 from robolearn.tasks.motion import move
 from robolearn.tasks.retrieve import THINGS, on_edge, retrieve, retrieved
-from robolearn.tasks.task import Facts
+from robolearn.tasks.task import Facts, TaskStatus
+from robolearn.teleop.teleoperator import TeleopEvent
 from robolearn.types import ActionSource, Observation
 
 HOME_WITHIN_M = 0.012
@@ -46,14 +48,15 @@ class Tick:
     """What one decision led to; the arrays have a row for each of its DECISION_TICKS control ticks."""
 
     states: NDArray[np.float32]  # (DECISION_TICKS, S)
-    reached: NDArray[np.bool_]  # whether the goal is reached, by the task's own judgement
+    reached: NDArray[np.bool_] | None  # whether the goal is reached, by the task's own judgement; None: nobody knows
     success: bool  # it was, for as long as the task asks
     progress: float
     lost: str  # why the thing cannot be worked on any more
-    moved: bool  # a thing, since the attempt began
+    moved: bool  # a thing, since the attempt began; or nobody can tell
     held: bool  # the safety filter refused a command
     action: NDArray[np.float32]  # (A,) what was done, by whoever was in charge
     intervened: bool  # a person was, for a tick at least
+    said_done: NDArray[np.bool_]  # whether the person at the controls said so
     proprio: NDArray[np.float32]  # (DECISION_TICKS, P)
     images: tuple[Mapping[str, NDArray[np.uint8]], ...] = ()  # by camera, after each control tick
 
@@ -68,7 +71,7 @@ class PracticeWorld:
         self.index = 0
         self.command = np.zeros(5)  # see ToolSpace
         self._cameras = tuple(cameras)
-        self._marks = cell.marks
+        self._marks = tuple(body for body in space.bodies if body in cell.marks)
         self._things = tuple(body for body in space.bodies if body not in cell.marks)
         self.recovers = any(body in THINGS for body in self._things)
         self._aim(0)
@@ -110,8 +113,8 @@ class PracticeWorld:
 
     def step(self, action: NDArray[np.float32]) -> Tick:
         """Act for one decision. It goes on to its end, success or not, as a robot's does."""
-        states, reached, proprio, images = [], [], [], []
-        success, held, human, given_up = False, False, False, ""
+        states, statuses, said_done, proprio, images = [], [], [], [], []
+        held, human, given_up = False, False, ""
         before = self.command
         for _ in range(DECISION_TICKS):
             self.command = self.space.moved(self.command, action)
@@ -120,25 +123,26 @@ class PracticeWorld:
                 human, self.command = True, self.space.command_of(sent.action)
             held |= bool(sent.held)
             given_up = given_up or ("the operator gave the attempt up" if set(sent.said) & set(GAVE_UP) else "")
+            said_done.append(TeleopEvent.SUCCESS in sent.said)
             facts = self.facts()
             states.append(self.space.state(facts, self.command))
-            reached.append(bool(self.space.tasks[self.index].judge(facts).success))
+            statuses.append(self.cell.status())
             proprio.append(facts["proprio"])
             images.append(self.pictures())
-            status = self.cell.status()
-            success |= status.success
-        lost = given_up or status.failed or self.lost()
+        known = [status for status in statuses if status is not None]
+        lost = given_up or self._failed(known) or self.lost()
         done = self.space.action_between(before, self.command, DECISION_TICKS) if human else action
         return Tick(
             np.stack(states),
-            np.array(reached),
-            success,
-            status.progress,
+            np.array([status.reached for status in known]) if known else None,
+            any(status.success for status in known),
+            known[-1].progress if known else 0.0,
             lost,
             self._moved(),
             held,
             done,
             human,
+            np.array(said_done),
             np.stack(proprio),
             tuple(images) if self._cameras else (),
         )
@@ -217,8 +221,13 @@ class PracticeWorld:
         facts = self.facts()
         return np.array([position(facts, body) for body in self._things]).reshape(-1, 3)
 
+    def _failed(self, statuses: Sequence[TaskStatus]) -> str:
+        """Why the task cannot succeed any more, where that can be seen; else empty."""
+        last = statuses[-1:]
+        return "".join(status.failed for status in last if self.space.bodies or status.diverged)
+
     def _moved(self) -> bool:
-        return bool((np.linalg.norm(self._places() - self._start, axis=1) > MOVED_M).any())
+        return not self._things or bool((np.linalg.norm(self._places() - self._start, axis=1) > MOVED_M).any())
 
     def lost(self) -> str:
         """Why a thing cannot be worked on any more; else empty."""

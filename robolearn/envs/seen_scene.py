@@ -23,17 +23,21 @@ UNSEEN_S = 5.0  # that a thing may be hidden before a person is asked
 
 
 class SeenScene:
-    """The scene of `task` with the robot of `spec`. Raises SpecError when the task is for another one."""
+    """The scene of `task` with the robot of `spec`; `unseen`: nobody knows more of it than where the arm is.
 
-    def __init__(self, task: Task, spec: RobotSpec) -> None:
+    Raises SpecError when the task is for another robot.
+    """
+
+    def __init__(self, task: Task, spec: RobotSpec, unseen: bool = False) -> None:
         if spec.joint_names != task.robot_spec.joint_names:
             raise SpecError(
                 f"{spec.name} has the joints {', '.join(spec.joint_names)}; {task.id} is practised with "
                 f"{', '.join(task.robot_spec.joint_names)}"
             )
-        self.marks = marks_of(task)
-        self.things = things_of(task)
-        self._task, self._umpire = task, Umpire(task)
+        self.marks = () if unseen else marks_of(task)
+        self.things = () if unseen else things_of(task)
+        self._task, self._unseen = task, unseen
+        self._umpire: Umpire | None = None
         start = task.initial_state(np.random.default_rng(0))
         self._placed = {body: np.asarray(start.poses[body], np.float32) for body in self.marks}
         self._seen: dict[str, tuple[int, NDArray[np.float32]]] = {}
@@ -66,15 +70,18 @@ class SeenScene:
 
     def begin(self, task: Task) -> None:
         """Judge by this task from now on."""
-        self._umpire = Umpire(task)
-        self._umpire.begin(self.facts())
+        if not self._unseen:
+            self._umpire = Umpire(task)
+            self._umpire.begin(self.facts())
 
     def judge(self) -> None:
         """Another tick has passed."""
-        self._umpire.judge(self.facts())
+        if self._umpire is not None:
+            self._umpire.judge(self.facts())
 
-    def status(self) -> TaskStatus:
-        return self._umpire.status()
+    def status(self) -> TaskStatus | None:
+        """None where nothing is seen that could be judged."""
+        return None if self._umpire is None else self._umpire.status()
 
     def hidden(self, now_ns: int) -> dict[str, float]:
         """Things that have been hidden for long, or were never seen, and for how many seconds."""

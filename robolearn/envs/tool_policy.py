@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from robolearn.envs.practice_world import PracticeConfig
 from robolearn.envs.seen_scene import tool_pose
 from robolearn.envs.tool_env import tool_space
-from robolearn.envs.tool_space import DECISION_TICKS, IMAGE, TOOL, ToolSpace
+from robolearn.envs.tool_space import DECISION_TICKS, IMAGE, TASK, TOOL, ToolSpace
 from robolearn.errors import SpecError
 from robolearn.policies.instruction import embed
 from robolearn.policies.policy import Policy
@@ -103,7 +103,9 @@ def robot_policy(policy: Policy, provenance: Mapping[str, Any], task_id: str = "
         return ToolPolicy(policy, tool_space(tasks[0].removeprefix(TOOL), cameras), 0, sizes)
     if not tasks[0]:
         raise SpecError("the checkpoint moves a tool and does not tell in which task; train it again")
-    ids, limits = (tasks[0], make_task(tasks[0]).backward), PracticeConfig()
+    told = policy.spec.observation.get(TASK)  # one entry for each task that was practised
+    ids = (tasks[0], make_task(tasks[0]).backward)[: None if told is None else told.shape[0]]
+    limits = PracticeConfig()
     low, high = provenance.get("tool_low", limits.tool_low), provenance.get("tool_high", limits.tool_high)
     space = ToolSpace(ids, low, high, cameras=cameras)
     return ToolPolicy(policy, space, ids.index(task_id) if task_id in ids else 0, sizes)

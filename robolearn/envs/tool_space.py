@@ -56,7 +56,8 @@ class ToolSpace:
     how far the gripper's command is ahead, how each body leans (its upright axis along x and y), and again how far it
     is, as the tanh of its share of NEAR_M: millimetres matter there, and a network that sees the whole table hardly
     sees them. `task` (T,): one-hot; or `instruction` (E,): the task's sentence as a vector (`policies/instruction.py`).
-    Who sees pictures, `image_<camera>`, sees of the state what tells of the tool alone (`seen`).
+    Who sees pictures, `image_<camera>`, sees of the state what tells of the tool alone (`seen`); where things are
+    unseen, a state tells no more to anybody.
 
     An action (A,) in [-1, 1] moves the commanded place by up to STEP_M a tick on each axis, the yaw by up to TURN_RAD.
     Where things are grasped, its last entry moves the gripper; where they are carried it is where the gripper is to go,
@@ -71,11 +72,13 @@ class ToolSpace:
         encoder: str = "",
         placeless: bool = False,
         cameras: Mapping[str, tuple[int, int]] | None = None,
+        unseen: bool = False,
     ) -> None:
         """low, high: box [m] that the commanded place stays in. encoder: of the instructions; empty: the tasks are told
         apart by their number. placeless: where on the table the tool is is not told, so that what is learned in one
         place holds in another; for tasks about things and one another. cameras: size (H, W) by name of the pictures
-        that are seen in the place of where things are. Raises SpecError when the tasks share no scene.
+        that are seen in the place of where things are. unseen: nobody knows where things are, and the space has no
+        bodies. Raises SpecError when the tasks share no scene.
         """
         self.tasks: list[Task] = [make_task(name) for name in task_ids]
         first = self.tasks[0]
@@ -85,7 +88,7 @@ class ToolSpace:
         self.arm = first.arm
         self.grasps = first.scene not in NO_GRASP
         self.carries = self.grasps and first.scene not in NO_CARRYING
-        self.bodies = tuple(body for body in first.bodies if body != self.arm.tool)
+        self.bodies = () if unseen else tuple(body for body in first.bodies if body != self.arm.tool)
         self.low, self.high = np.asarray(low, np.float64), np.asarray(high, np.float64)
         self.low[2] = max(self.low[2], self.arm.gripper.tip_m + MARGIN_M)
         self.gripper_step = self.arm.spec.max_speed[-1] / first.control_hz

@@ -24,7 +24,8 @@ ROLLING_M = 0.001  # resistance of things on the table; with none, what stands o
 class TwinCell:
     """The twin of `task`, and who may take over from the policy: then its ticks take as long as a robot's.
 
-    clock, sleep: of the person's time [ns, s].
+    clock, sleep: of the person's time [ns, s]. unseen: it does not tell where things are, as a cell without tags; its
+    judgement is known all the same, for the report.
     """
 
     def __init__(
@@ -34,13 +35,15 @@ class TwinCell:
         hands: Hands | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
         sleep: Callable[[float], None] = time.sleep,
+        unseen: bool = False,
     ) -> None:
         self.twin = Twin(task, cameras or {})
-        self.marks = marks_of(task)
+        self.marks = () if unseen else marks_of(task)
         for body in filter(self.twin.loose, task.bodies):
             self.twin.resist_rolling(body, ROLLING_M)
         self._filter = SafetyFilter(self.twin.robot_spec, SafetyConfig(), self.twin.period_ns * 1e-9)
-        self._fields = ("proprio", *(f"pose_{body}" for body in task.bodies))
+        known = (task.arm.tool,) if unseen else task.bodies
+        self._fields = ("proprio", *(f"pose_{body}" for body in known))
         self._first, self._hands, self._clock, self._sleep = task, hands, clock, sleep
         self._due_ns = 0
         self.rest()

@@ -70,6 +70,7 @@ class TaskStatus:
     reward: float
     failed: str = ""
     diverged: bool = False  # the physics failed, not the policy
+    reached: bool = False  # the goal, at this instant; success is what has lasted
 
 
 @runtime_checkable

@@ -39,4 +39,5 @@ class Umpire:
             progress=float(judged.progress),
             reward=float(judged.reward),
             failed=LOST if judged.lost else "",
+            reached=self._reached_steps > 0,
         )

@@ -40,7 +40,7 @@ class Bench:
         self.hidden = self.broken = False
         self._seen: dict[str, tuple[int, np.ndarray]] = {}
 
-    def cell(self, *commands: TeleopCommand, bell: bool = False) -> DeviceCell:
+    def cell(self, *commands: TeleopCommand, bell: bool = False, unseen: bool = False) -> DeviceCell:
         spec = self.twin.robot_spec
 
         def hands(robot: Robot) -> Hands:
@@ -51,7 +51,7 @@ class Bench:
             TASK,
             self,
             SafetyFilter(spec, SafetyConfig(), PERIOD_S),
-            self,
+            None if unseen else self,
             {},
             hands if commands else None,
             lambda: bell,
@@ -168,6 +168,21 @@ def test_a_thing_that_is_never_seen_is_told_at_the_start_and_nothing_stays_open(
         bench.cell()
     with pytest.raises(HardwareError, match="connect"):
         bench.read()
+
+
+def test_without_tags_nothing_is_known_but_where_the_arm_is(bench: Bench) -> None:
+    bench.hidden = True
+    space = ToolSpace(("push-v1", "push_back-v1"), CONFIG.tool_low, CONFIG.tool_high, unseen=True)
+    said = (TeleopCommand(), TeleopCommand(events=(TeleopEvent.SUCCESS,)))
+    world = PracticeWorld(space, CONFIG, bench.cell(*said, unseen=True))
+    assert not world.recovers
+    assert set(world.facts()) == {"proprio", "pose_tool"}
+    world.begin(0, np.random.default_rng(0))  # draws no mark
+    tick = world.step(np.full(4, 0.5, np.float32))
+    assert (tick.reached, tick.success, tick.moved, tick.lost) == (None, False, True, "")
+    assert tick.said_done.tolist() == [False, True, False, False]
+    assert tick.states.shape == (DECISION_TICKS, SPACE.own_entries)
+    world.thaw(world.freeze())
 
 
 def test_another_robot_is_refused(bench: Bench) -> None:

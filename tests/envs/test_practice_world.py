@@ -65,6 +65,30 @@ def test_a_thawed_world_has_the_very_same_future(world: PracticeWorld) -> None:
     np.testing.assert_array_equal(*futures)
 
 
+def test_unseen_things_are_known_to_the_report_alone() -> None:
+    """The same attempt, once by an expert who sees, then again by its actions where nobody does."""
+    out_of_reach = replace(CONFIG, draw_mark=False, reach_low=(0.5, 0.5), reach_high=(0.6, 0.6))
+    space = ToolSpace(("push-v1", "push_back-v1"), CONFIG.tool_low, CONFIG.tool_high, unseen=True)
+    seeing = PracticeWorld(SPACE, out_of_reach, TwinCell(SPACE.tasks[0]))
+    blind = PracticeWorld(space, replace(out_of_reach, draw_mark=True), TwinCell(space.tasks[0], unseen=True))
+    assert blind.cell.marks == ()
+    for world in (seeing, blind):
+        world.reset(3)
+        world.begin(0, np.random.default_rng(0))
+    for _ in range(35):
+        tick = seeing.step(action := seeing.expert())
+        again = blind.step(action)
+        np.testing.assert_array_equal(again.states, tick.states[:, : SPACE.own_entries])
+        np.testing.assert_array_equal(again.reached, tick.reached)
+        assert (again.success, again.progress) == (tick.success, tick.progress)
+        assert tick.lost == "the puck is out of reach"
+        assert (again.lost, again.moved) == ("", True)
+    assert tick.success
+    assert set(blind.facts()) == {"proprio", "pose_tool"}
+    for world in (seeing, blind):
+        world.close()
+
+
 @pytest.mark.parametrize(("task_id", "solid"), [("pick_place-v1", "goal"), ("drawer_open-v1", "cabinet")])
 def test_what_things_stand_in_or_on_stays_where_it_is(task_id: str, solid: str) -> None:
     """No lamp: it cannot be drawn somewhere else while the thing rests on it."""

@@ -16,6 +16,7 @@ from robolearn.cli import run as command
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import CellError, RobolearnError, SpecError
 from robolearn.networks.model_directory import write_model
+from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.finetune.cells import make_cell
 from robolearn.recipes.finetune.prepare import CLASSIFIER
 from robolearn.recipes.finetune.recipe import begin, practise
@@ -72,6 +73,43 @@ def test_a_night_on_servos_asks_for_a_person_and_goes_on(cell: Path, tmp_path: P
     np.testing.assert_allclose(puck, np.tile([*PUCK[:2], 0.0125], (len(puck), 1)), atol=0.002)
     assert (run / "stopped.txt").read_text() == "18 steps were asked for, and are done"
     assert (run / "films").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_cell_without_tags_practises_from_pictures_and_a_person_says_what_is_done(cell: Path, tmp_path: Path) -> None:
+    demos, run = [tmp_path / f"{task}.zarr" for task in ("push-v1", "push_back-v1")], tmp_path / "run"
+    for path in demos:
+        collect_episodes(CollectConfig(path.stem, image_size=16), path, 1, seed=0)
+    cell.write_text("\n".join(cell.read_text().splitlines()[:-1]))
+    (tmp_path / "calibration" / "bench_front.json").unlink()
+    words = ["finetune", "--task", "push-v1", "--cell", str(cell), "--reward", "person", "--steps", "24", "--in-turns"]
+    words += ["--demos", *map(str, demos), "--out", str(run), "--set", "image_size=16", "cameras=front"]
+    words += ["supervisor.max_attempt_steps=4", "supervisor.failed_attempts=2", "supervisor.max_home_steps=40"]
+    with pytest.raises(CellError, match=r"no objects\.puck.* or practise from pictures without: --set things=unseen"):
+        command(words)
+    assert not run.exists()
+    with StandInBus("sts3215", path=tmp_path / "arm"):
+        thread = threading.Thread(target=command, args=([*words, "things=unseen", "rlpd.utd=1"],))
+        thread.start()
+        while not (run / "waits.txt").exists():
+            assert thread.is_alive()
+            time.sleep(0.05)
+        assert (run / "waits.txt").read_text() == "2 attempts in a row have failed"
+        while thread.is_alive():
+            asked = (run / "waits.txt").exists()
+            assert command(["finetune", "--things-back" if asked else "--task-done", str(run)]) == 0
+            time.sleep(0.3)
+    store = ZarrStore.open(run / "replay.zarr")
+    assert [info.success for info in store.episodes[:2]] == [False, False]
+    assert any(info.success for info in store.episodes)
+    assert {info.tags["truth"] for info in store.episodes} == {None}
+    assert not store.read_valid(0)["truth"].any()
+    assert (run / "stopped.txt").read_text() == "24 steps were asked for, and are done"
+    report = (run / "report.html").read_text()
+    assert "nobody watches" in report
+    assert "False-positive watch" not in report
+    assert "in truth" not in report
 
 
 def prepared_elsewhere(config: FinetuneConfig, demos: list[Path], run: Path) -> Path:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
-from robolearn.datasets.store import DatasetSpec
+from robolearn.datasets.store import DatasetSpec, EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.tool_env import tool_space
 from robolearn.envs.tool_space import resized
@@ -20,8 +20,12 @@ from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.finetune.data import add_recorded, decision_steps, held, read_recorded
 from robolearn.recipes.finetune.judges import TrueJudge
 from robolearn.recipes.finetune.recipe import begin, old_data
-from robolearn.recipes.finetune.settings import FinetuneConfig
+from robolearn.recipes.finetune.settings import FinetuneConfig, InterventionsConfig
+from robolearn.recipes.finetune.supervisor import SupervisorConfig
 from robolearn.specs import POSE_SPEC, InterfaceSpec
+from robolearn.types import EpisodeOutcome
+
+UNSEEN = {"things": "unseen", "image_size": 64, "pretrained_by": "nothing"}
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=12).filter(any))
@@ -37,7 +41,7 @@ def test_a_row_that_was_missed_is_the_newest_that_was_not(valid: list[bool]) -> 
     [
         (30.0, "gripper", True, "has 30 steps a second; practice wants 20: record with that control_hz"),
         (20.0, "claw", True, "is of a robot with .*claw; wanted one with .*gripper"),
-        (20.0, "gripper", False, "lacks pose_tool, pose_puck, pose_goal; practice wants poses"),
+        (20.0, "gripper", False, "lacks pose_puck, pose_goal; practice wants the pictures .* and poses"),
     ],
 )
 def test_episodes_of_another_cell_are_refused_in_one_line(
@@ -71,8 +75,29 @@ def test_a_policy_of_pictures_sees_those_of_its_decisions_and_where_the_tool_is(
     full = episode.states[decision_steps(len(episode.states))][: len(kept)]
     assert seen["observation.state"].shape[1] == space.own_entries < full.shape[1]
     np.testing.assert_array_equal(seen["observation.state"], full[:, : space.own_entries])
-    with pytest.raises(DatasetError, match=r"lacks image_side; practice wants .* the pictures that are to be seen"):
+    with pytest.raises(DatasetError, match=r"lacks image_side; practice wants the pictures that are to be seen"):
         read_recorded([tmp_path / "d.zarr"], replace(config, cameras="side").space())
+    unseen = replace(config, reward="success", reward_models=("model",), things="unseen").space()
+    assert unseen.interface == space.interface  # what comes out of it runs alike
+    (blind,) = read_recorded([without_poses(store, tmp_path / "blind.zarr")], unseen)
+    assert blind.reached is None
+    assert blind.pictures.keys() == episode.pictures.keys()
+    for mine, seen in zip(blind.decisions(unseen), episode.decisions(space), strict=True):
+        np.testing.assert_array_equal(mine, seen[:, : mine.shape[1]])
+    assert blind.states.shape[1] == space.own_entries
+
+
+def without_poses(store: ZarrStore, to: Path) -> Path:
+    """The first episode as a cell without tags would have recorded it."""
+    spec, rows = store.spec, {k: v for k, v in store.read(0).items() if not k.startswith("pose_")}
+    made = ZarrStore.create(to, DatasetSpec(spec.robot, spec.interface, spec.tasks))
+    info = store.episodes[0]
+    with made.writer() as writer:
+        writer.begin(EpisodeMeta(info.task, info.instruction, created_ns=1))
+        for step in range(info.length):
+            writer.append({k: v[step] for k, v in rows.items()}, dict.fromkeys(rows, step * 50_000_000))
+        writer.commit(EpisodeOutcome(True, True, False))
+    return to
 
 
 def test_who_is_held_to_old_data_is_held_to_what_succeeded_at_its_own_task(tmp_path: Path) -> None:
@@ -98,8 +123,28 @@ def test_who_is_held_to_old_data_is_held_to_what_succeeded_at_its_own_task(tmp_p
         ({"image_size": 64, "pretrained_by": "nothing", "graph": "twin"}, "in the twin or with --cell"),
         ({"image_size": -1}, "give their pixels"),
         ({"cameras": "front"}, "give their pixels"),
+        ({"things": "unseen", "reward": "person", "teleop": "keyboard"}, "let it see pictures: --set image_size=64"),
+        (UNSEEN, "a classifier of states.* --reward success --reward-model FOLDER"),
+        ({**UNSEEN, "reward": "true"}, "neither the true reward"),
+        ({**UNSEEN, "reward_models": ("m",), "interventions": InterventionsConfig(0.99)}, "the scripted person"),
+        ({"reward": "person"}, "in the twin wants --teleop"),
+        ({"reward": "person", "teleop": "keyboard", "reward_models": ("m",)}, "nothing else wants any"),
+        ({"reward_models": ("m", "n"), "supervisor": SupervisorConfig(tasks=1)}, "came with 2 reward models"),
+        ({"reward_models": ("m",), "shaping": 1.0}, "by --reward vlm or progress"),
+        ({"supervisor": SupervisorConfig(tasks=3)}, "alone or with its way back"),
     ],
 )
-def test_who_cannot_learn_from_pictures_is_told_so(settings: dict, wanted: str) -> None:
-    with pytest.raises(SpecError, match=wanted):
+def test_who_cannot_learn_so_is_told_so(settings: dict, wanted: str) -> None:
+    with pytest.raises(SpecError, match=wanted) as caught:
         FinetuneConfig("push-v1", **settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_nobody_watches_is_told() -> None:
+    assert FinetuneConfig("push-v1").unwatched == ""
+    config = FinetuneConfig("push-v1", **UNSEEN, reward_models=("m",))
+    assert "stuck" in config.unwatched
+    assert config.unwatched.endswith("after 12 failed attempts in a row")
+    alone = replace(config, supervisor=replace(config.supervisor, tasks=1))
+    assert alone.unwatched.endswith("after every attempt")
+    assert alone.space().interface.observation["task"].shape == (1,)

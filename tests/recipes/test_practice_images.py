@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from practice_runs import recorded_arrays, same, small_config
 
+from robolearn.cli import run as command
 from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.envs.practice_cell import Hands
+from robolearn.envs.tool_space import DECISION_TICKS
+from robolearn.envs.twin_cell import TwinCell
 from robolearn.errors import RobolearnError, SpecError
 from robolearn.recipes.collect import CollectConfig, collect_episodes
+from robolearn.recipes.finetune.collector import Collector
 from robolearn.recipes.finetune.data import SURE_FRAMES, Recorded
 from robolearn.recipes.finetune.dense import POTENTIAL, shaped, shaped_rewards
 from robolearn.recipes.finetune.image_judge import FILE, VALUES, check_models, chosen_threshold, score_old
-from robolearn.recipes.finetune.judges import Frames
-from robolearn.recipes.finetune.prepare import make_judge, old_episodes
-from robolearn.recipes.finetune.recipe import begin, finetune, practise
+from robolearn.recipes.finetune.judges import Frames, PersonJudge
+from robolearn.recipes.finetune.learner import Learner
+from robolearn.recipes.finetune.prepare import by_its_rule, make_judge, old_episodes
+from robolearn.recipes.finetune.recipe import begin, finetune, old_data, practise, prepare
+from robolearn.recipes.finetune.report import REPORT
 from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.recipes.finetune.verdicts import Verdicts
 from robolearn.recipes.rewards.settings import TrainingSettings
 from robolearn.recipes.rewards.training import train_reward
 from robolearn.rewards.features import EncoderConfig
 from robolearn.rewards.fixture import save_untrained
+from robolearn.rewards.saved import save_reward
+from robolearn.rewards.success import SuccessConfig, SuccessReward
+from robolearn.tasks import make_task
+from robolearn.teleop.intervention import InterventionConfig
+from robolearn.teleop.scripted import ScriptedTeleop, ScriptedTeleopConfig
+from robolearn.teleop.teleoperator import TeleopCommand, TeleopEvent
 
 SMALL = TrainingSettings(encoder=EncoderConfig(channels=(8, 8)), steps=150, batch_size=16, held_out=0.25)
 
@@ -129,11 +144,37 @@ def test_failed_episodes_raise_the_threshold_as_long_as_most_successes_are_found
         assert found == 0.8  # it stands where the next success would be lost
 
 
+def test_a_classifier_of_pictures_keeps_its_own_threshold_and_rule(tmp_path: Path) -> None:
+    for name, consecutive in (("one", 2), ("two", 4)):
+        save_reward(SuccessReward(SuccessConfig(threshold=0.37, consecutive=consecutive)), tmp_path / name)
+    folders = tuple(str(tmp_path / name) for name in ("one", "two"))
+    config = FinetuneConfig("push-v1", reward_models=folders)
+    assert check_models(config) == []
+    assert by_its_rule(config).supervisor.consecutive == 4
+    person = FinetuneConfig("push-v1", reward="person", teleop="keyboard")
+    assert by_its_rule(person).supervisor.consecutive == 1
+    assert by_its_rule(small_config(1)) == small_config(1)
+    values = [np.full((20, 2), value, np.float32) for value in (0.3, 0.3, 0.4)]
+    states, commands = np.zeros((20, 3), np.float32), np.zeros((21, 5))
+    episodes = [
+        Recorded(states, None, commands, 0, 0, success, True, v)
+        for success, v in zip((True, False, False), values, strict=True)
+    ]
+    assert chosen_threshold(episodes, 0, 4, own=0.37) == (0.37, 2, 1)
+
+
+def test_a_person_says_once_that_it_is_done_and_of_the_rest_it_is_not() -> None:
+    judge, said = PersonJudge(), np.array([False, True, False, False])
+    frames = replace(numbered(0), reached=np.ones(4, np.bool_))
+    assert judge.done(replace(frames, said_done=said), 0).tolist() == said.tolist()
+    assert not judge.done(frames, 0).any()
+
+
 def test_models_are_wanted_for_pictures_alone() -> None:
     with pytest.raises(SpecError, match="--reward-model"):
         FinetuneConfig("push-v1", reward="vlm")
     with pytest.raises(SpecError, match="nothing else wants any"):
-        FinetuneConfig("push-v1", reward_models=("folder",))
+        FinetuneConfig("push-v1", reward="true", reward_models=("folder",))
 
 
 @pytest.fixture(scope="module")
@@ -192,16 +233,68 @@ def test_practice_by_pictures_runs_end_to_end(name: str, demos: list[Path], prog
     assert practise(runs[0], processes=False)["steps"] >= 24  # and a run is gone on with from the values that were kept
 
 
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of pictures, untrained, near whose value its threshold lies."""
+    out = tmp_path_factory.mktemp("model") / "success"
+    config = SuccessConfig(encoder=EncoderConfig(image_height=24, image_width=24, channels=(8, 8)), consecutive=2)
+    with torch.no_grad():
+        value = float(SuccessReward(config).eval()({"front": torch.full((1, 24, 24, 3), 90).byte()}).sigmoid())
+    save_reward(SuccessReward(replace(config, threshold=value)), out)
+    return out
+
+
 @pytest.mark.slow
-def test_a_policy_of_pictures_practises_repeats_itself_and_goes_on(demos: list[Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("things", ["seen", "unseen"])
+def test_a_policy_of_pictures_practises_repeats_itself_and_goes_on(
+    things: str, demos: list[Path], classifier: Path, tmp_path: Path
+) -> None:
     config = replace(small_config(24), pretrained_by="nothing", image_size=16, evaluate_every=12, evaluation_episodes=1)
+    if things == "unseen":
+        config = replace(config, things="unseen", reward="success", reward_models=(str(classifier),))
     runs = [tmp_path / "one", tmp_path / "two"]
     for run, processes in zip(runs, (False, True), strict=True):
         assert finetune(config, [], demos, run, processes=processes)["steps"] == 24
     assert same(*(recorded_arrays(run) for run in runs))
     assert {rows["image_front"].shape[1:] for rows in recorded_arrays(runs[0])} == {(16, 16, 3)}
-    replace(config, supervisor=replace(config.supervisor, max_steps=30)).write(runs[0])
+    made = FinetuneConfig.read(runs[0])
+    assert made.supervisor.consecutive == (2 if things == "unseen" else 5)
+    assert ("nobody watches" in (runs[0] / REPORT).read_text()) is (things == "unseen")
+    replace(made, supervisor=replace(made.supervisor, max_steps=30)).write(runs[0])
     assert practise(runs[0], processes=False)["steps"] >= 30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["controls", "file"])
+def test_a_person_judges_what_nobody_sees(how: str, demos: list[Path], tmp_path: Path) -> None:
+    """They say so in the third decision of the first attempt, again when it is over, and then no more."""
+    run, says_at = (
+        tmp_path / "run",
+        (4 + 2 * DECISION_TICKS + 1, 4 + 3 * DECISION_TICKS + 1),
+    )  # after a decision at home
+    config = replace(small_config(24), pretrained_by="nothing", image_size=16, cameras="front")
+    begin(replace(config, things="unseen", reward="person", teleop="keyboard"), [], demos, run)
+    prepare(run)
+    config, task, ticks = FinetuneConfig.read(run), make_task("push-v1"), itertools.count()
+    script = [TeleopCommand(events=(TeleopEvent.SUCCESS,) if tick in says_at else ()) for tick in range(20)]
+    device = ScriptedTeleop(ScriptedTeleopConfig(tuple(script) if how == "controls" else ()), task.robot_spec)
+    hands = Hands(device, np.asarray(task.robot_spec.max_speed) / task.control_hz, InterventionConfig())
+
+    def sleep(seconds: float) -> None:
+        if next(ticks) in says_at and how == "file":
+            assert command(["finetune", "--task-done", str(run)]) == 0
+
+    cell = TwinCell(task, config.space().cameras, hands, lambda: 0, sleep, unseen=True)
+    learner, collector = Learner(config, run, old_data(config, run)), Collector(config, run, cell=cell)
+    while collector.attempt():
+        learner.learn(collector.store)
+    collector.close()
+    learner.close()
+    store = ZarrStore.open(run / "replay.zarr")
+    assert [info.success for info in store.episodes] == [True, False, False]
+    assert [info.length - 1 for info in store.episodes] == [3, 12, 9]
+    assert store.read(0)["reward"][:-1].tolist() == [-1.0, -1.0, 0.0]
+    assert {info.tags["truth"] for info in store.episodes} == {False}  # the twin knows better, in the report
 
 
 @pytest.mark.slow

@@ -160,6 +160,16 @@ def test_a_person_is_asked_when_bringing_back_is_in_vain(success: bool) -> None:
     assert orders[-1].phase is (Phase.RECOVER if success else Phase.WAIT)
 
 
+def test_a_task_alone_is_put_back_by_a_person_after_every_attempt() -> None:
+    tried, away = Sensed(moved=True), Sensed()
+    night = [HOME, tried, tried, away, HOME, away, Sensed(reset_done=True), HOME, tried]
+    orders = run(SupervisorConfig(tasks=1, max_attempt_steps=2), night, recovers=True)
+    phases = "practise practise home home wait wait home practise practise"
+    assert " ".join(order.phase.value for order in orders) == phases  # home first, out of the person's way
+    assert {order.task for order in orders} == {0}
+    assert orders[4].reason == "an attempt is over; put things back to where the task begins"
+
+
 def test_nothing_moved_in_many_attempts_is_stuck() -> None:
     config = SupervisorConfig(max_attempt_steps=1, stuck_attempts=3)
     orders = run(config, [HOME, Sensed()] * 3)

@@ -27,6 +27,7 @@ from robolearn.teleop.keyboard import IDLE_S, KeyboardConfig
 from robolearn.teleop.teleoperator import Fed
 
 THINGS_BACK = "things_are_back"  # a file that somebody lays into the run who was asked to put things right
+TASK_DONE = "task_is_done"  # one that the person lays there who judges
 
 
 def make_cell(config: FinetuneConfig, run: Path, cameras: Mapping[str, tuple[int, int]]) -> PracticeCell:
@@ -37,7 +38,7 @@ def make_cell(config: FinetuneConfig, run: Path, cameras: Mapping[str, tuple[int
     if not config.cell:
         spec = task.robot_spec
         hands = hands_of(Device(config.teleop, _settings(config.teleop)), spec, task) if config.teleop else None
-        return TwinCell(task, cameras, hands)
+        return TwinCell(task, cameras, hands, unseen=config.unseen)
     path = Path(config.cell)
     cell = replace(load_cell(path), control_hz=task.control_hz)
     check_cell(cell, path, task, config)
@@ -47,10 +48,10 @@ def make_cell(config: FinetuneConfig, run: Path, cameras: Mapping[str, tuple[int
         task,
         robot,
         cell.make_safety(robot.spec),
-        TagTracker(tag_reader(cell, path, task), eyes),
+        None if config.unseen else TagTracker(tag_reader(cell, path, task), eyes),
         eyes,
         hands=None if device is None else lambda made: hands_of(device, made.spec, task),
-        bell=lambda: rung(run),
+        bell=lambda: rung(run, THINGS_BACK),
     )
 
 
@@ -58,7 +59,12 @@ def check_cell(cell: Cell, path: Path, task: Task, config: FinetuneConfig) -> No
     """Raises CellError for what `task` cannot be practised in, and HardwareError for a robot that somebody has stopped,
     before anything is opened."""
     require_not_stopped(path)
-    check_tags(cell, path, task)
+    if not config.unseen:
+        try:
+            check_tags(cell, path, task)
+        except CellError as error:
+            known = "; or practise from pictures without: --set things=unseen image_size=64"
+            raise CellError(f"{error}{known}") from None
     unknown = sorted(config.space().cameras.keys() - cell.cameras.keys())
     if unknown:
         raise CellError(f"{path} has no camera {unknown[0]!r}, whose pictures are to be seen; set cameras=NAME,NAME")
@@ -85,9 +91,9 @@ def hands_of(device: Device, spec: RobotSpec, task: Task) -> Hands:
     return Hands(made, np.asarray(spec.max_speed) / task.control_hz, InterventionConfig())
 
 
-def rung(run: Path) -> bool:
-    """Whether somebody has said that things are put back; they are asked anew the next time."""
-    told: Callable[[], None] = (run / THINGS_BACK).unlink
+def rung(run: Path, said: str) -> bool:
+    """Whether somebody has laid the file `said` into the run; it is taken away, and they are asked anew next time."""
+    told: Callable[[], None] = (run / said).unlink
     try:
         told()
     except OSError:

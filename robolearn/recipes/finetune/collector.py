@@ -29,7 +29,7 @@ from robolearn.envs.practice_world import PracticeWorld, Tick
 from robolearn.errors import CheckpointError
 from robolearn.policies.checkpoint import load_policy
 from robolearn.policies.gaussian import GaussianPolicy
-from robolearn.recipes.finetune.cells import make_cell
+from robolearn.recipes.finetune.cells import TASK_DONE, make_cell, rung
 from robolearn.recipes.finetune.dense import POTENTIAL
 from robolearn.recipes.finetune.film import Film
 from robolearn.recipes.finetune.image_judge import ImageJudge
@@ -164,7 +164,9 @@ class Collector:
         self._generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
         self._interventions.begin(rng)
         self._verdicts.begin(self._first() if self.config.shaping else None, task)
-        self._succeeded = self._truth = False  # for as long as the task asks; so, or reached at the end
+        self._succeeded = False  # for as long as the task asks
+        self._truth: bool | None = None  # so, or reached at the end
+        self._told_done()  # what came too late
         self.film.begin(self.done)
 
     def _first(self) -> Frames:
@@ -181,13 +183,19 @@ class Collector:
         self.film.look(self.world)
         stamp_ns = self.world.cell.stamp_ns
         tick = self.world.step(action)
-        self._verdicts.ask(Frames(tick.states, tick.reached, tick.progress, tick.images, tick.proprio), task)
+        said_done = tick.said_done | self._told_done()
+        frames = Frames(tick.states, tick.reached, tick.progress, tick.images, tick.proprio, said_done=said_done)
+        self._verdicts.ask(frames, task)
         self._succeeded |= tick.success
-        self._truth = self._succeeded or bool(tick.reached[-1])
+        self._truth = None if tick.reached is None else self._succeeded or bool(tick.reached[-1])
         person = tick.intervened or expert is not None
         source = ActionSource.INTERVENTION if person else ActionSource.POLICY
         rows.append({**seen, **_row(tick, source), "_stamp_ns": stamp_ns})
         return Sensed(self._hear(rows), moved=tick.moved, lost=tick.lost)
+
+    def _told_done(self) -> bool:
+        """Whether the person who judges has said so, away from the controls, since this was asked last."""
+        return self.config.reward == "person" and rung(self.run, TASK_DONE)
 
     def _hear(self, rows: list[dict[str, Any]], all_of_them: bool = False) -> tuple[bool, ...]:
         """Verdicts on frames that came in; each also goes to its decision's row."""
@@ -214,7 +222,7 @@ class Collector:
         stamp_ns = self.world.cell.stamp_ns
         self._save_state(self.done + 1)
         human = sum(int(row["action_source"]) == ActionSource.INTERVENTION for row in rows)
-        tags = {CLOSING_ROW: True, "end": attempt.end.value, "truth": bool(self._truth), "human_steps": int(human)}
+        tags = {CLOSING_ROW: True, "end": attempt.end.value, "truth": self._truth, "human_steps": int(human)}
         tags |= {"resets": self.supervisor.resets, "learned": self._loaded}
         tags |= {"recoveries": self.supervisor.recoveries, "recovery_steps": self.supervisor.recovery_steps}
         self._writer.begin(
@@ -314,12 +322,14 @@ def open_replay(config: FinetuneConfig, run: Path) -> ZarrStore:
 
 
 def _row(tick: Tick, source: ActionSource) -> dict[str, Any]:
-    """What is stored of a decision beside what was seen: `verdict` and `truth` are shares of its frames."""
+    """What is stored of a decision beside what was seen: `verdict` and `truth`, where that is known, are shares of its
+    frames."""
+    truth = {} if tick.reached is None else {"truth": np.float32(tick.reached.mean())}
     return {
+        **truth,
         "action": tick.action,
         "action_sent": tick.action,
         "action_source": np.uint8(source),
         "held": np.bool_(tick.held),
         "reward": np.float32(STEP_REWARD),
-        "truth": np.float32(tick.reached.mean()),
     }

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from robolearn.datasets.replay_buffer import ReplayBuffer
 from robolearn.datasets.store import Store
 from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.envs.seen_scene import tool_pose
 from robolearn.envs.tool_space import DECISION_TICKS, IMAGE, ToolSpace, resized
 from robolearn.errors import DatasetError
 from robolearn.recipes.finetune.dense import shaped
@@ -32,7 +33,7 @@ class Recorded:
     """One episode. commands: (T + 1, 5) of the tool space before every step, and after the last one."""
 
     states: NDArray[np.float32]  # (T, S)
-    reached: NDArray[np.bool_]  # (T, tasks): whether the goal of a task is reached
+    reached: NDArray[np.bool_] | None  # (T, tasks): whether the goal of a task is reached, if that is known
     commands: NDArray[np.float64]
     index: int  # in its dataset
     task: int  # that it was recorded for
@@ -60,7 +61,7 @@ def decision_steps(length: int) -> NDArray[np.int64]:
 
 def read_recorded(paths: Sequence[Path], space: ToolSpace, indices: Sequence[int] | None = None) -> list[Recorded]:
     """All episodes of these datasets, or of each those of these indices. Raises DatasetError for one of another scene,
-    or without poses."""
+    or without what the space sees: poses of its bodies, and pictures."""
     known = {task.id: index for index, task in enumerate(space.tasks)}
     episodes = []
     for path in paths:
@@ -73,13 +74,13 @@ def read_recorded(paths: Sequence[Path], space: ToolSpace, indices: Sequence[int
             raise DatasetError(
                 f"{path} has {rate_hz:g} steps a second; practice wants {wanted_hz:g}: record with that control_hz"
             )
-        fields = ["proprio", "action_sent", f"pose_{space.arm.tool}", *(f"pose_{body}" for body in space.bodies)]
+        fields = ["proprio", "action_sent", *(f"pose_{body}" for body in space.bodies)]
         images = [name for name in space.interface.observation if name.startswith(IMAGE)]
         missing = [name for name in (*fields, *images) if name not in store.spec.fields]
         if missing:
             raise DatasetError(
-                f"{path} lacks {', '.join(missing)}; practice wants poses, of the twin or of tagged things, and "
-                "the pictures that are to be seen"
+                f"{path} lacks {', '.join(missing)}; practice wants the pictures that are to be seen, and poses, of "
+                "the twin or of tagged things, unless things=unseen"
             )
         for index, info in enumerate(store.episodes):
             if info.task not in known:
@@ -100,12 +101,13 @@ def _read(
         raise DatasetError(f"episode {index} ({info.id}) never has {', '.join(unseen)}; delete it")
     episode = {name: held(rows, valid[name]) for name, rows in episode.items()}
     length = len(episode["proprio"])
-    joints = len(space.arm.spec.joint_names)
-    first = episode["proprio"][:1, :joints]
-    commands = np.array([space.command_of(q) for q in np.concatenate([first, episode["action_sent"]]).astype(float)])
-    facts = [{name: episode[name][step] for name in fields} for step in range(length)]
+    measured = episode["proprio"][:, : len(space.arm.spec.joint_names)]
+    episode[f"pose_{space.arm.tool}"] = np.stack([tool_pose(space.tasks[0], joints) for joints in measured])
+    sent = np.concatenate([measured[:1], episode["action_sent"]]).astype(float)
+    commands = np.array([space.command_of(joints) for joints in sent])
+    facts = [{name: rows[step] for name, rows in episode.items() if name not in images} for step in range(length)]
     states = np.stack([space.state(fact, commands[step]) for step, fact in enumerate(facts)])
-    reached = np.stack([each.judge(episode).success for each in space.tasks], axis=1)
+    reached = np.stack([each.judge(episode).success for each in space.tasks], axis=1) if space.bodies else None
     at = decision_steps(length)
     pictures = {name: resized(episode[name][at], space.cameras[name.removeprefix(IMAGE)]) for name in images}
     return Recorded(states, reached, commands, index, task, info.success, bool(info.terminated), pictures=pictures)
@@ -167,7 +169,8 @@ def add_recorded(
 
 def _frames(episode: Recorded, task: int) -> Frames:
     values = None if episode.values is None else episode.values[:, task]
-    return Frames(episode.states, episode.reached[:, task], values=values)
+    reached = None if episode.reached is None else episode.reached[:, task]
+    return Frames(episode.states, reached, values=values)
 
 
 def _done_at(episode: Recorded, task: int, judge: Judge, consecutive: int) -> int | None:

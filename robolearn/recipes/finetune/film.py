@@ -14,6 +14,7 @@ from robolearn.recipes.finetune.supervisor import Attempt
 FOLDER = "films"
 SIZE = (96, 96)
 FRAMES, GAP = 8, 2  # of a strip, and the pixels between two
+TRUTHS = {True: "true", False: "false", None: "unknown"}  # as the names of strips tell it
 FIRST = 4  # attempts that are filmed in any case
 
 
@@ -35,8 +36,8 @@ class Film:
 
             self._images.append(np.asarray(cv2.resize(world.render("front"), SIZE), np.uint8))
 
-    def end(self, number: int, attempt: Attempt, truth: bool) -> None:
-        """Write the strip, whose name tells how it went."""
+    def end(self, number: int, attempt: Attempt, truth: bool | None) -> None:
+        """Write the strip, whose name tells how it went; truth None: nobody knows."""
         if not self._filming or not self._images:
             return
         import cv2
@@ -45,5 +46,5 @@ class Film:
         apart = np.full((SIZE[0], GAP, 3), 255, np.uint8)
         strip = np.concatenate([part for i in chosen for part in (apart, self._images[i])][1:], axis=1)
         self._folder.mkdir(exist_ok=True)
-        name = f"{number:07d}_{attempt.task}_{attempt.end.value}_{'true' if truth else 'false'}.png"
+        name = f"{number:07d}_{attempt.task}_{attempt.end.value}_{TRUTHS[truth]}.png"
         cv2.imwrite(str(self._folder / name), cv2.cvtColor(strip, cv2.COLOR_RGB2BGR))

@@ -1,8 +1,9 @@
 """Reward models of pictures as judges: a frame is done where the model's value is above a threshold.
 
-The threshold is chosen on the frames of successes, and on failed episodes where there are any, which are decided as
-attempts are; where successes begin is taken from them, too: on the way from there to the threshold the potential of
-dense rewards (`dense.py`) goes from 0 to 1. Old episodes are scored once, and the values kept in the run.
+A success classifier has a threshold of its own. Another model's is chosen on the frames of successes, and on failed
+episodes where there are any, which are decided as attempts are; where successes begin is taken from them, too: on the
+way from there to the threshold the potential of dense rewards (`dense.py`) goes from 0 to 1. Old episodes are scored
+once, and the values kept in the run.
 Legend: T steps, H W image.
 """
 
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from robolearn.cell import load_cell
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.tool_space import DECISION_TICKS
 from robolearn.errors import CheckpointError, SpecError
@@ -30,7 +32,7 @@ from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.recipes.rewards.data import RewardData, cameras_of
 from robolearn.rewards.reward_model import Episodes, RewardModel
 from robolearn.rewards.saved import load_reward, require_trusted
-from robolearn.rewards.success import MIN_FOUND, area_under_roc, decision_strength, threshold_between
+from robolearn.rewards.success import MIN_FOUND, SuccessReward, area_under_roc, decision_strength, threshold_between
 from robolearn.rewards.vlm import VLMConfig, VLMReward
 from robolearn.tasks import make_task
 
@@ -104,7 +106,11 @@ def check_models(config: FinetuneConfig) -> list[str]:
     forced = []
     if config.real:
         forced = [require_trusted(Path(folder), config.force_reward) for folder in config.reward_models]
+    eyes = load_cell(Path(config.cell)).cameras if config.cell else None
     for model in load_models(config):
+        for camera in cameras_of(model):
+            if eyes is not None and camera not in eyes:
+                raise SpecError(f"the reward model looks at camera {camera!r}; {config.cell} has {', '.join(eyes)}")
         if model.id != config.reward or not model.causal:
             raise SpecError(f"a reward model {model.id} came for --reward {config.reward}; give one of that name")
     return [problem for problem in forced if problem]
@@ -133,11 +139,13 @@ def prepare_image_judge(config: FinetuneConfig, run: Path, paths: Sequence[Path]
     """
     starts, thresholds, worst = [], [], {"false_positive_rate": 0.0, "true_positive_rate": 1.0, "area_under_roc": 1.0}
     failures = called_done = 0
+    models = load_models(config)
     for task, name in enumerate(config.task_ids):
-        mine = _values(episodes, task, success=True)
+        mine, model = _values(episodes, task, success=True), models[task]
         if not mine:
             raise SpecError(f"no demonstration of {name} succeeded; the threshold of its reward model wants some")
-        threshold, failed, called = chosen_threshold(episodes, task, config.supervisor.consecutive)
+        own = model.config.threshold if isinstance(model, SuccessReward) else None
+        threshold, failed, called = chosen_threshold(episodes, task, config.supervisor.consecutive, own)
         failures, called_done = failures + failed, called_done + called
         starts.append(float(np.median([values[0] for values in mine])))
         thresholds.append(threshold)
@@ -154,7 +162,7 @@ def prepare_image_judge(config: FinetuneConfig, run: Path, paths: Sequence[Path]
             "area_under_roc": area_under_roc(np.r_[done.ravel(), before], labels),
         }
         worst = {key: (max if key[0] == "f" else min)(worst[key], value) for key, value in facts.items()}
-    camera = cameras_of(load_models(config)[0])[0]
+    camera = cameras_of(models[0])[0]
     about = {
         "starts": starts,
         "thresholds": thresholds,
@@ -170,9 +178,12 @@ def prepare_image_judge(config: FinetuneConfig, run: Path, paths: Sequence[Path]
     )
 
 
-def chosen_threshold(episodes: Sequence[Recorded], task: int, consecutive: int) -> tuple[float, int, int]:
+def chosen_threshold(
+    episodes: Sequence[Recorded], task: int, consecutive: int, own: float | None = None
+) -> tuple[float, int, int]:
     """A threshold of the values, how many episodes of the task failed, and how many of these it calls done.
 
+    own: the model's, which is kept. Of one without,
     By frames at most a share FALSE_FRAMES of those before the end of successes is above it, by episodes at most a share
     FALSE_EPISODES of the failed ones is called done by `consecutive` frames in a row: but MIN_FOUND of the last frames,
     and of the successes, are found whatever that lets through.
@@ -182,7 +193,9 @@ def chosen_threshold(episodes: Sequence[Recorded], task: int, consecutive: int) 
     threshold = float(min(strict, np.nextafter(found, -np.inf)))
     failed = _values(episodes, task, success=False)
     strength = np.array([float(decision_strength(torch.from_numpy(values)[None], consecutive)) for values in failed])
-    if failed:
+    if own is not None:
+        threshold = own
+    elif failed:
         threshold = max(threshold, threshold_between(strength, done.min(1), FALSE_EPISODES))
     return threshold, len(failed), int((strength > threshold).sum())
 

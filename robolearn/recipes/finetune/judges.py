@@ -1,4 +1,4 @@
-"""Who says that a task is done: the truth of the twin, a classifier, or one that errs on purpose.
+"""Who says that a task is done: the truth of the twin, a classifier, a person, or one that errs on purpose.
 
 What a step is worth follows: it costs one until the task is called done, so the value of a state is the time that is
 left; a thing lost costs what never finishing would. Legend: N frames, S state.
@@ -25,11 +25,12 @@ class Frames:
     """What there is to judge."""
 
     states: NDArray[np.float32]  # (N, S)
-    reached: NDArray[np.bool_]  # (N,) the truth, which the twin alone knows
+    reached: NDArray[np.bool_] | None  # (N,) the truth, where it is known
     progress: float = 0.0  # the truth at the last of them
     images: tuple[Mapping[str, NDArray[np.uint8]], ...] = ()  # by camera, of each
     proprio: NDArray[np.float32] | None = None  # (N, P)
     values: NDArray[np.float32] | None = None  # (N,) what a reward model made of their pictures, if that is known
+    said_done: NDArray[np.bool_] | None = None  # (N,) by a person, of frames that one has seen
 
 
 class Judge(Protocol):
@@ -48,6 +49,7 @@ class TrueJudge:
     """The task's own judgement: what a perfect reward model would say."""
 
     def done(self, frames: Frames, task: int) -> NDArray[np.bool_]:
+        assert frames.reached is not None
         return frames.reached
 
     def potential(self, frames: Frames, task: int) -> None:
@@ -62,6 +64,16 @@ class LearnedJudge:
 
     def done(self, frames: Frames, task: int) -> NDArray[np.bool_]:
         return self._model.done(self._space.scene(frames.states, task))
+
+    def potential(self, frames: Frames, task: int) -> None:
+        """It tells success alone."""
+
+
+class PersonJudge:
+    """The person beside the robot, by word: of what nobody has said, the task is not done."""
+
+    def done(self, frames: Frames, task: int) -> NDArray[np.bool_]:
+        return np.zeros(len(frames.states), np.bool_) if frames.said_done is None else frames.said_done
 
     def potential(self, frames: Frames, task: int) -> None:
         """It tells success alone."""

@@ -49,7 +49,7 @@ COLUMNS = (
     "attempt_task",
     "attempt_steps",
     "attempt_success",  # as the reward model judged
-    "attempt_truth",  # as the twin knows
+    "attempt_truth",  # as the twin knows, or by tags
     "human_steps",
     "human_resets",
     "recoveries",
@@ -172,7 +172,7 @@ class Learner:
             "attempt_task": self.config.task_ids.index(info.task),
             "attempt_steps": info.num_actions,
             "attempt_success": float(bool(info.success)),
-            "attempt_truth": float(info.tags["truth"]),
+            **({} if info.tags["truth"] is None else {"attempt_truth": float(info.tags["truth"])}),
             "human_steps": info.tags["human_steps"],
             "human_resets": info.tags["resets"],
             "recoveries": info.tags["recoveries"],

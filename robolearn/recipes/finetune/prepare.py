@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +19,22 @@ from robolearn.errors import DatasetError
 from robolearn.networks.model_directory import config_from_json, read_model_config, read_weights, write_model
 from robolearn.recipes.demonstrations import buffer_statistics
 from robolearn.recipes.finetune.data import SURE_FRAMES, Recorded, add_recorded, labelled_frames, read_recorded
-from robolearn.recipes.finetune.image_judge import open_image_judge, prepare_image_judge, score_old
-from robolearn.recipes.finetune.judges import STEP_REWARD, ErringJudge, Judge, LearnedJudge, TrueJudge, lost_reward
+from robolearn.recipes.finetune.image_judge import load_models, open_image_judge, prepare_image_judge, score_old
+from robolearn.recipes.finetune.judges import (
+    STEP_REWARD,
+    ErringJudge,
+    Judge,
+    LearnedJudge,
+    PersonJudge,
+    TrueJudge,
+    lost_reward,
+)
 from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.recipes.run import RESUME_FILE, Run, read_run_config, read_state
 from robolearn.recipes.training_data import tensors
 from robolearn.recipes.training_loop import Progress, due, run_config, scalars
 from robolearn.rewards.state_success import StateSuccess, StateSuccessConfig, choose_threshold, train_state_success
-from robolearn.rewards.success import set_aside
+from robolearn.rewards.success import SuccessReward, set_aside
 
 CLASSIFIER, PRETRAINED = "classifier", "pretrained"
 HELD_OUT = 0.25  # of the successes, that the classifier's threshold is chosen on
@@ -71,10 +79,18 @@ def prepare_judge(config: FinetuneConfig, run: Path, episodes: Sequence[Recorded
     return str(chosen)
 
 
+def by_its_rule(config: FinetuneConfig) -> FinetuneConfig:
+    """The settings with as many frames in a row as the judge asks for where it has a rule of its own: a person says it
+    once, and a success classifier of pictures was measured by its rule (of two the longer one holds)."""
+    asked = [model.config.consecutive for model in load_models(config) if isinstance(model, SuccessReward)]
+    asked += [1] if config.reward == "person" else []
+    return replace(config, supervisor=replace(config.supervisor, consecutive=max(asked))) if asked else config
+
+
 def check_judge(config: FinetuneConfig, episodes: Sequence[Recorded]) -> None:
     """Raises DatasetError where there are too few successes to train and judge the success classifier."""
     succeeded = sum(bool(episode.success) for episode in episodes)
-    if config.reward == "success" and succeeded < 2:
+    if config.reward == "success" and not config.reward_models and succeeded < 2:
         raise DatasetError(
             f"{succeeded} of {len(episodes)} episodes succeeded; the success classifier learns from one and is judged "
             "on another: collect more demonstrations"
@@ -96,8 +112,10 @@ def _parts(
 def make_judge(config: FinetuneConfig, run: Path, erring: bool = True) -> Judge:
     """The judge of a prepared run; `erring`: with the errors that the config asks for."""
     space = config.space()
-    judge: Judge = open_image_judge(config, run) if config.reward_models else TrueJudge()
-    if config.reward == "success":
+    judge: Judge = PersonJudge() if config.reward == "person" else TrueJudge()
+    if config.reward_models:
+        judge = open_image_judge(config, run)
+    elif config.reward == "success":
         saved = read_model_config(run / CLASSIFIER, "success classifier")
         model = StateSuccess(config_from_json(StateSuccessConfig, saved["config"]))
         model.load_state_dict(read_weights(run / CLASSIFIER, "success classifier"))

@@ -20,6 +20,7 @@ from robolearn.recipes.finetune.interventions import critics_of
 from robolearn.recipes.finetune.learner import Learner, columns
 from robolearn.recipes.finetune.prepare import (
     PRETRAINED,
+    by_its_rule,
     check_judge,
     demonstrated,
     offline_buffer,
@@ -62,6 +63,7 @@ def begin(config: FinetuneConfig, prior: Sequence[Path], demos: Sequence[Path], 
     if config.interventions.ratio:
         critics_of(Path(config.interventions.critic), config.space().interface)
     check_judge(config, recorded(config, prior, demos))
+    config = by_its_rule(config)
     about: dict[str, Any] = {"task": config.task, "recipe": "finetune", "reward": config.reward}
     about["online"] = {"evaluation_episodes": config.evaluation_episodes}
     about |= {"prior": [str(path.absolute()) for path in prior], "demos": [str(path.absolute()) for path in demos]}
@@ -76,7 +78,7 @@ def prepare(run: Path, progress: Progress = lambda done, text: None) -> None:
     if (run / PRETRAINED / "checkpoints" / "latest").exists():
         return
     episodes = old_episodes(config, run)
-    if config.reward != "true":
+    if config.reward not in ("true", "person"):
         progress(0, f"judge: {prepare_judge(config, run, episodes)}")
     buffer, steps = offline_buffer(config, run, episodes), config.pretraining_steps
     pretrain(config, run, buffer, lambda done, text: progress(0, f"pre-training {done}/{steps}, {text}"))
@@ -224,7 +226,8 @@ def _text(store: ZarrStore, evaluated: float) -> str:
     if not last:
         return "no attempt yet"
     judged = sum(bool(info.success) for info in last) / len(last)
-    true = sum(bool(info.tags["truth"]) for info in last) / len(last)
+    known = [bool(info.tags["truth"]) for info in last if info.tags["truth"] is not None]
+    true = f"{sum(known) / len(known):.2f} true" if known else "truth unknown"
     resets = store.episodes[-1].tags["resets"]
-    text = f"attempt {len(store.episodes)}, success {judged:.2f} judged, {true:.2f} true, {resets} human resets"
+    text = f"attempt {len(store.episodes)}, success {judged:.2f} judged, {true}, {resets} human resets"
     return text + (f", evaluated {evaluated:.2f}" if evaluated == evaluated else "")

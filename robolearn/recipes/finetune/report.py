@@ -32,10 +32,10 @@ def write_morning_report(run: Path) -> dict[str, Any]:
     episodes = ZarrStore.open(run / REPLAY).episodes if (run / REPLAY).exists() else []
     curves = read_metrics(run / "metrics.csv") if (run / "metrics.csv").exists() else {}
     numbers = summary(config, episodes, curves)
-    target = make_task(config.task)
     explained = SUCCESS_CAPTION.format(episodes=config.evaluation_episodes)
     sections = [("Success over time", _success_plot(config, episodes, curves), explained)] if episodes else []
-    sections += [("False-positive watch", _watch_plot(config, episodes), WATCH_CAPTION)] if episodes else []
+    if any(info.tags["truth"] is not None for info in episodes):
+        sections += [("False-positive watch", _watch_plot(config, episodes), WATCH_CAPTION)]
     sections += [("People", _people(config, episodes, numbers), "")] if episodes else []
     sections += [("First attempts", _strips(run, slice(0, SHOWN)), STRIP_CAPTION)]
     sections += [("Last attempts", _strips(run, slice(-SHOWN, None)), "")]
@@ -49,7 +49,8 @@ def write_morning_report(run: Path) -> dict[str, Any]:
     page = page_html(
         f"practice of {config.task}",
         f"{config.task}: {numbers['attempts']} attempts of practice",
-        f"{target.instruction}; and {make_task(target.backward).instruction}. Reward: {config.reward}. {_stopped(run)}",
+        f"{'; and '.join(make_task(name).instruction for name in config.task_ids)}. Reward: {config.reward}. "
+        f"{_stopped(run)}",
         f"<div class=ts>{tiles}</div>{body}",
         EXTRA_STYLE,
     )
@@ -58,22 +59,27 @@ def write_morning_report(run: Path) -> dict[str, Any]:
 
 
 SUCCESS_CAPTION = (
-    f"Attempts at the target task, mean of the last {WINDOW}. Judged is what the reward model said, true what the twin "
-    "knows; where judged runs ahead of true, the policy has learned to please the model. Evaluated: {episodes} "
-    "episodes from fresh starts, by the most likely action of the policy that is kept, the newest one's running mean."
+    f"Attempts at the target task, mean of the last {WINDOW}. Judged is what the judge said, true what the twin knows "
+    "or what tags tell; where judged runs ahead of true, the policy has learned to please the judge. Evaluated: "
+    "{episodes} episodes from fresh starts, by the most likely action of the policy that is kept, the newest one's "
+    "running mean."
 )
 WATCH_CAPTION = (
     "Of the attempts that the model called a success, the share that was none (false); of those that it did not, the "
     f"share that was one (missed). Mean of the last {WINDOW}, both tasks."
 )
-STRIP_CAPTION = "From the beginning of an attempt to its end; the frame is green where the twin knows of a success."
+STRIP_CAPTION = (
+    "From the beginning of an attempt to its end; the frame is green where it is known for a success, red where it is "
+    "known for none."
+)
+KNOWN = {"true": ", in truth a success", "false": ", in truth none"}  # by what the name of a strip says
 EXTRA_STYLE = """
 .ts{display:flex;flex-wrap:wrap;gap:.8rem;margin:1.2rem 0}
 .t{border:1px solid var(--line);border-radius:6px;padding:.6rem 1rem;min-width:7.5rem}
 .t b{display:block;font-size:1.35rem;font-variant-numeric:tabular-nums}.t span{color:var(--faint);font-size:.85rem}
 figure{margin:.4rem 0 .9rem}figcaption{font-size:.85rem;color:var(--faint)}
-figure img{border:3px solid #cf222e;border-radius:4px;box-sizing:border-box;image-rendering:auto}
-figure.true img{border-color:#2ea043}svg{width:100%}
+figure img{border:3px solid var(--line);border-radius:4px;box-sizing:border-box;image-rendering:auto}
+figure.true img{border-color:#2ea043}figure.false img{border-color:#cf222e}svg{width:100%}
 """
 
 
@@ -94,8 +100,8 @@ def summary(config: FinetuneConfig, episodes: Sequence[EpisodeInfo], curves: Any
         "success_worst": float(rates.min()) if len(rates) else None,
         "success_rate": float(rates[-1]) if len(rates) else None,
         "attempt_success": _mean([bool(info.success) for info in last]),
-        "attempt_truth": _mean([bool(info.tags["truth"]) for info in last]),
-        "false_positives": _mean([not info.tags["truth"] for info in judged]),
+        "attempt_truth": _mean([bool(info.tags["truth"]) for info in last if info.tags["truth"] is not None]),
+        "false_positives": _mean([not info.tags["truth"] for info in judged if info.tags["truth"] is not None]),
         "human_resets": episodes[-1].tags["resets"] if episodes else 0,
         "recoveries": episodes[-1].tags["recoveries"] if episodes else 0,
         "recovery_steps": episodes[-1].tags["recovery_steps"] if episodes else 0,
@@ -143,9 +149,11 @@ def _success_plot(config: FinetuneConfig, episodes: Sequence[EpisodeInfo], curve
 
     def draw(axes: Any) -> None:
         judged = [bool(episodes[i].success) for i in mine]
-        true = [bool(episodes[i].tags["truth"]) for i in mine]
+        known = [i for i in mine if episodes[i].tags["truth"] is not None]
+        true = [bool(episodes[i].tags["truth"]) for i in known]
         axes.plot(at[mine], _running(judged), color=COLOURS["judged"], label="judged")
-        axes.plot(at[mine], _running(true), color=COLOURS["true"], label="true")
+        if known:
+            axes.plot(at[known], _running(true), color=COLOURS["true"], label="true")
         if "success_rate" in curves:
             axes.plot(*curves["success_rate"], "o-", ms=4, color=COLOURS["evaluated"], label="evaluated")
         axes.set(xlabel="decisions", ylabel="success", ylim=(-0.02, 1.02))
@@ -156,9 +164,10 @@ def _success_plot(config: FinetuneConfig, episodes: Sequence[EpisodeInfo], curve
 
 def _watch_plot(config: FinetuneConfig, episodes: Sequence[EpisodeInfo]) -> str:
     at = np.cumsum([info.num_actions for info in episodes])
+    known = [i for i, info in enumerate(episodes) if info.tags["truth"] is not None]
     sides = {
-        "false": [i for i, info in enumerate(episodes) if info.success],
-        "missed": [i for i, info in enumerate(episodes) if not info.success],
+        "false": [i for i in known if episodes[i].success],
+        "missed": [i for i in known if not episodes[i].success],
     }
 
     def draw(axes: Any) -> None:
@@ -183,8 +192,9 @@ def _people(config: FinetuneConfig, episodes: Sequence[EpisodeInfo], numbers: di
     minutes = numbers["recovery_steps"] / config.space().interface.control_hz / 60
     if numbers["recoveries"]:
         asked += f" The robot put things back by itself {_times(numbers['recoveries'])}, in {minutes:.1f} minutes."
+    unwatched = f"<p>In this run {html.escape(config.unwatched)}.</p>" if config.unwatched else ""
     table = f"<table><tr><th>why an attempt was cut off</th><th>times</th></tr>{rows}</table>" if rows else ""
-    return f"<p>{asked}</p>{table}"
+    return f"<p>{asked}</p>{unwatched}{table}"
 
 
 def _times(count: int) -> str:
@@ -198,7 +208,7 @@ def _strips(run: Path, which: slice) -> str:
         name = FinetuneConfig.read(run).task_ids[int(task)]
         data = base64.b64encode(file.read_bytes()).decode()
         said = {"success": "judged a success", "timeout": "timed out"}.get(end, end)
-        text = f"attempt {int(number) + 1}, {name}: {said}, in truth {'a success' if truth == 'true' else 'none'}"
+        text = f"attempt {int(number) + 1}, {name}: {said}{KNOWN.get(truth, '')}"
         figures.append(
             f"<figure class={truth}><img src='data:image/png;base64,{data}' alt='{text}'>"
             f"<figcaption>{text}</figcaption></figure>"

@@ -74,14 +74,18 @@ class FinetuneConfig:
     """Everything that a run depends on."""
 
     task: str
-    reward: Literal["true", "success", "vlm", "progress"] = "success"
-    reward_models: tuple[str, ...] = ()  # folders for vlm and progress: one for all tasks, or one each, forward first
+    reward: Literal["true", "success", "vlm", "progress", "person"] = "success"
+    reward_models: tuple[
+        str, ...
+    ] = ()  # folders for success, vlm and progress: one for all tasks, or one each, forward
+    # first; success without one is a classifier of where things are
     shaping: float = 0.0  # of vlm and progress: their reward is made dense by so much for the whole way; 0: it is not
     force_reward: bool = False  # let a model near a robot that did not pass its audit
     cell: str = ""  # file of the physical cell that practises; empty: the twin
     graph: Literal["", "robot", "twin"] = ""  # practise on that of the ROS graph, by the node `practice`
     instruction: str = ""  # who makes vectors of the tasks' sentences, by which the policy is told its task: `words`, a
     # text tower of open_clip (MODEL/TAG or a folder); empty: by the task's number
+    things: Literal["seen", "unseen"] = "seen"  # unseen: nobody knows where they are, as in a cell without tags
     image_size: int = 0  # of the pictures, [pixels] high and wide, that the policy sees; 0: it sees where things are
     cameras: str = ""  # whose pictures, comma separated; empty: those of the task
     teleop: str = ""  # with which a person may take over: a name of TELEOPERATORS; a cell has its own, `cell` names it
@@ -151,12 +155,32 @@ class FinetuneConfig:
                 f"intervention ratio is {rule.ratio:g}, the discount {discount:g}; it has to lie above the discount "
                 "and be at most 1, or the learner may idle unpunished"
             )
-        if (self.reward in ("vlm", "progress")) != bool(self.reward_models) or len(self.reward_models) > 2:
+        if self.supervisor.tasks > 2:
             raise SpecError(
-                f"reward {self.reward} came with {len(self.reward_models)} reward models; vlm and progress want one "
-                "for both tasks or one each, and nothing else wants any: --reward-model FOLDER"
+                f"supervisor.tasks is {self.supervisor.tasks}; a task is practised alone or with its way back"
             )
-        if self.shaping and (not self.reward_models or self.rewards == "intervention" or self.shaping < 0):
+        models, least = len(self.reward_models), int(self.reward in ("vlm", "progress"))
+        most = self.supervisor.tasks if least or self.reward == "success" else 0
+        if not least <= models <= most:
+            raise SpecError(
+                f"reward {self.reward} came with {models} reward models; vlm and progress want one for both tasks or "
+                "one each, success may have them, and nothing else wants any: --reward-model FOLDER"
+            )
+        if self.unseen and not self.image_size:
+            raise SpecError(
+                "things=unseen came for a policy that sees where they are; let it see pictures: --set image_size=64"
+            )
+        if self.unseen and (
+            self.interventions.ratio or self.reward == "true" or not (models or self.reward == "person")
+        ):
+            raise SpecError(
+                "where things are unseen, neither the true reward, nor a classifier of states, nor the scripted person "
+                "(interventions.ratio) can judge; take --reward person, or --reward success --reward-model FOLDER"
+            )
+        if self.reward == "person" and not (self.real or self.teleop):
+            raise SpecError("--reward person in the twin wants --teleop, such as keyboard; it then runs in real time")
+        dense = self.reward in ("vlm", "progress") and self.rewards == "task"
+        if self.shaping < 0 or (self.shaping and not dense):
             raise SpecError(
                 f"shaping is {self.shaping:g}; it makes the task's reward by --reward vlm or progress dense, and is at "
                 "least 0"
@@ -172,6 +196,23 @@ class FinetuneConfig:
             raise SpecError(f"false_positives, lag and warmup_steps want a share and counts of at least 0, got {self}")
         if self.average < 1:
             raise SpecError(f"average is {self.average} decisions; it wants at least 1, which keeps the newest policy")
+
+    @property
+    def unseen(self) -> bool:
+        """Whether nobody knows where things are."""
+        return self.things == "unseen"
+
+    @property
+    def unwatched(self) -> str:
+        """What is not watched, in words; else empty."""
+        if not self.unseen:
+            return ""
+        rules = self.supervisor
+        asked = f"{rules.failed_attempts} failed attempts in a row" if rules.tasks > 1 else "every attempt"
+        return (
+            "things are unseen: nobody watches whether one is lost, moved or stuck, and the arm brings none back; a "
+            f"person is asked after {asked}"
+        )
 
     @property
     def real(self) -> bool:
@@ -191,7 +232,8 @@ class FinetuneConfig:
 
     @property
     def task_ids(self) -> tuple[str, ...]:
-        return (self.task, make_task(self.task).backward)
+        """The target task, and its way back where that is practised too."""
+        return (self.task, make_task(self.task).backward)[: self.supervisor.tasks]
 
     def from_pictures(self, image_size: int) -> FinetuneConfig:
         """The same practice by a policy that sees pictures, with settings that have learned from them."""
@@ -210,12 +252,15 @@ class FinetuneConfig:
         names = self.cameras.split(",") if self.cameras else make_task(self.task).cameras
         cameras = dict.fromkeys(names, (self.image_size, self.image_size)) if self.image_size else None
         limits = self.practice
-        return ToolSpace(self.task_ids, limits.tool_low, limits.tool_high, self.instruction, cameras=cameras)
+        return ToolSpace(
+            self.task_ids, limits.tool_low, limits.tool_high, self.instruction, cameras=cameras, unseen=self.unseen
+        )
 
     def world(self) -> PracticeWorld:
         """In a twin of its own."""
         space = self.space()
-        return PracticeWorld(space, self.practice, TwinCell(make_task(self.task), space.cameras))
+        cell = TwinCell(make_task(self.task), space.cameras, unseen=self.unseen)
+        return PracticeWorld(space, self.practice, cell)
 
     def write(self, run: Path) -> None:
         run.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,8 @@ Pure: it knows no robot, no policy and no clock; time, and what was sensed, are 
     STOPPED   for good, and `reason` says why
 
 An attempt ends when the reward model has called `consecutive` frames in a row done, when its time is up, when a thing
-is lost, or when something is wrong with the robot. After it the other task's turn comes. That time-outs switch as well
+is lost, or when something is wrong with the robot. After it the other task's turn comes; where one task is practised
+alone, a person puts things back, and the arm goes home before it asks. That time-outs switch as well
 matters: a false "done" also switches, and without time-outs nothing undoes what it leaves behind. Where there is a
 motion that brings things back, a person is asked only when that has failed, or was needed again and again in vain.
 """
@@ -57,7 +58,7 @@ class End(StrEnum):
 class SupervisorConfig:
     """When things happen."""
 
-    tasks: int = 2  # that take turns
+    tasks: int = 2  # that take turns; 1: the task alone, and a person puts things back after every attempt
     max_attempt_steps: int = 35  # decisions
     consecutive: int = 5  # frames in a row that make a success
     switch_on_timeout: bool = True
@@ -141,6 +142,7 @@ class _State:
     idle_attempts: int = 0  # in a row in which nothing was moved
     failures: int = 0  # attempts in a row
     moved: bool = False
+    put_back: bool = False  # a person is to put things back before the next attempt
     steps: int = 0
     attempts: int = 0
     recoveries_in_a_row: int = 0  # with no success between them
@@ -227,6 +229,8 @@ class Supervisor:
             if steps > self.config.max_home_steps:
                 return self._ask("the arm does not come home")
             return self._go(Phase.HOME, home_steps=steps)
+        if self._state.put_back:
+            return self._ask("an attempt is over; put things back to where the task begins")
         order = self._go(Phase.PRACTISE, attempt_steps=0, home_steps=0, streak=0, moved=False)
         return replace(order, begins=True)
 
@@ -305,7 +309,8 @@ class Supervisor:
         elif failures >= config.failed_attempts:
             order = self._mend(f"{failures} attempts in a row have failed")
         else:
-            order = self._go(Phase.PAUSE if pause else Phase.HOME, home_steps=0, reason=pause)
+            alone = config.tasks == 1
+            order = self._go(Phase.PAUSE if pause else Phase.HOME, home_steps=0, reason=pause, put_back=alone)
         return replace(order, ended=attempt)
 
     def _mend(self, reason: str) -> Order:
@@ -327,7 +332,7 @@ class Supervisor:
         if self._state.resets >= self.config.max_resets:
             return self._stop(f"a person was needed {self._state.resets} times already; the last reason: {reason}")
         counts = {"resets": self._state.resets + 1, "recoveries_in_a_row": 0, "idle_attempts": 0, "failures": 0}
-        return self._go(Phase.WAIT, **counts, reason=reason)
+        return self._go(Phase.WAIT, **counts, put_back=False, reason=reason)
 
     def _stop(self, reason: str) -> Order:
         """For good. A running attempt is over."""

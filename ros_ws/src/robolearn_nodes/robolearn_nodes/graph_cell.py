@@ -87,7 +87,7 @@ class GraphCell:
     def begin(self, task: Task) -> None:
         self._scene.begin(task)
 
-    def status(self) -> TaskStatus:
+    def status(self) -> TaskStatus | None:
         return self._scene.status()
 
     def rest(self) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from rclpy.node import Node
 
-from robolearn.recipes.finetune.cells import rung
+from robolearn.recipes.finetune.cells import THINGS_BACK, rung
 from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.recipes.finetune.worker import collect, starter_gone
 from robolearn.tasks import make_task
@@ -34,7 +34,7 @@ class PracticeNode(Node):
     def practise(self) -> None:
         """Until the supervisor stops for good."""
         torch.set_num_threads(1)
-        cell = GraphCell(self, make_task(self._config.task), self._options, lambda: rung(self._run))
+        cell = GraphCell(self, make_task(self._config.task), self._options, lambda: rung(self._run, THINGS_BACK))
         collect(self._config, self._run, self._left, cell)
 
 
