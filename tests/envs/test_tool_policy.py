@@ -80,6 +80,9 @@ def test_a_policy_that_practised_is_judged_and_served_by_the_robots_fields(tmp_p
         **{f"image_{name}": rng.integers(0, 255, (16, 16, 3), np.uint8) for name in CAMERAS},
     }
     assert not np.allclose(there.act(seen, 0).actions, back.act(seen, 0).actions)
+    alone = replace(config, supervisor=replace(config.supervisor, tasks=1))
+    robot = robot_policy(untrained(alone.space(), images=True), alone.provenance())
+    assert robot.act(seen, 0).actions.shape == (DECISION_TICKS, 6)
 
 
 def test_it_goes_on_from_what_it_commanded_unless_the_arm_is_elsewhere() -> None:

@@ -21,6 +21,7 @@ from robolearn.envs.tool_space import DECISION_TICKS
 from robolearn.envs.twin_cell import TwinCell
 from robolearn.errors import RobolearnError, SpecError
 from robolearn.recipes.collect import CollectConfig, collect_episodes
+from robolearn.recipes.finetune.cells import TASK_DONE
 from robolearn.recipes.finetune.collector import Collector
 from robolearn.recipes.finetune.data import SURE_FRAMES, Recorded
 from robolearn.recipes.finetune.dense import POTENTIAL, shaped, shaped_rewards
@@ -168,6 +169,13 @@ def test_a_person_says_once_that_it_is_done_and_of_the_rest_it_is_not() -> None:
     frames = replace(numbered(0), reached=np.ones(4, np.bool_))
     assert judge.done(replace(frames, said_done=said), 0).tolist() == said.tolist()
     assert not judge.done(frames, 0).any()
+
+
+def test_nobody_says_what_is_done_where_a_model_judges(tmp_path: Path) -> None:
+    FinetuneConfig("push-v1").write(tmp_path)
+    with pytest.raises(SpecError, match="is judged by success, not by a person"):
+        command(["finetune", "--task-done", str(tmp_path)])
+    assert not (tmp_path / TASK_DONE).exists()
 
 
 def test_models_are_wanted_for_pictures_alone() -> None:

@@ -183,10 +183,10 @@ def chosen_threshold(
 ) -> tuple[float, int, int]:
     """A threshold of the values, how many episodes of the task failed, and how many of these it calls done.
 
-    own: the model's, which is kept. Of one without,
-    By frames at most a share FALSE_FRAMES of those before the end of successes is above it, by episodes at most a share
-    FALSE_EPISODES of the failed ones is called done by `consecutive` frames in a row: but MIN_FOUND of the last frames,
-    and of the successes, are found whatever that lets through.
+    own: that of a model which has one; it is kept. Else by frames at most a share FALSE_FRAMES of those before the end
+    of successes is above it, by episodes at most a share FALSE_EPISODES of the failed ones is called done by
+    `consecutive` frames in a row: but MIN_FOUND of the last frames, and of the successes, are found whatever that lets
+    through.
     """
     done, before = _frames(_values(episodes, task, success=True))
     strict, found = np.quantile(before, 1.0 - FALSE_FRAMES), np.quantile(done, 1.0 - MIN_FOUND)

@@ -75,10 +75,8 @@ class FinetuneConfig:
 
     task: str
     reward: Literal["true", "success", "vlm", "progress", "person"] = "success"
-    reward_models: tuple[
-        str, ...
-    ] = ()  # folders for success, vlm and progress: one for all tasks, or one each, forward
-    # first; success without one is a classifier of where things are
+    reward_models: tuple[str, ...] = ()  # folders for success (which without one is a classifier of states), vlm and
+    # progress: one for all tasks, or one each, forward first
     shaping: float = 0.0  # of vlm and progress: their reward is made dense by so much for the whole way; 0: it is not
     force_reward: bool = False  # let a model near a robot that did not pass its audit
     cell: str = ""  # file of the physical cell that practises; empty: the twin
@@ -175,7 +173,7 @@ class FinetuneConfig:
         ):
             raise SpecError(
                 "where things are unseen, neither the true reward, nor a classifier of states, nor the scripted person "
-                "(interventions.ratio) can judge; take --reward person, or --reward success --reward-model FOLDER"
+                "(interventions.ratio) knows anything; take --reward person, or --reward success --reward-model FOLDER"
             )
         if self.reward == "person" and not (self.real or self.teleop):
             raise SpecError("--reward person in the twin wants --teleop, such as keyboard; it then runs in real time")
