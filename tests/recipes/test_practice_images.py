@@ -30,7 +30,7 @@ from robolearn.recipes.finetune.judges import Frames, PersonJudge
 from robolearn.recipes.finetune.learner import Learner
 from robolearn.recipes.finetune.prepare import by_its_rule, make_judge, old_episodes
 from robolearn.recipes.finetune.recipe import begin, finetune, old_data, practise, prepare
-from robolearn.recipes.finetune.report import REPORT
+from robolearn.recipes.finetune.report import REPORT, write_morning_report
 from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.recipes.finetune.verdicts import Verdicts
 from robolearn.recipes.rewards.settings import TrainingSettings
@@ -273,15 +273,16 @@ def test_a_policy_of_pictures_practises_repeats_itself_and_goes_on(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["controls", "file"])
-def test_a_person_judges_what_nobody_sees(how: str, demos: list[Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("how", "tasks"), [("controls", 2), ("file", 1)])
+def test_a_person_judges_what_nobody_sees(how: str, tasks: int, demos: list[Path], tmp_path: Path) -> None:
     """They say so in the third decision of the first attempt, again when it is over, and then no more."""
     run, says_at = (
         tmp_path / "run",
         (4 + 2 * DECISION_TICKS + 1, 4 + 3 * DECISION_TICKS + 1),
     )  # after a decision at home
     config = replace(small_config(24), pretrained_by="nothing", image_size=16, cameras="front")
-    begin(replace(config, things="unseen", reward="person", teleop="keyboard"), [], demos, run)
+    config = replace(config, supervisor=replace(config.supervisor, tasks=tasks))
+    begin(replace(config, things="unseen", reward="person", teleop="keyboard"), [], demos[:tasks], run)
     prepare(run)
     config, task, ticks = FinetuneConfig.read(run), make_task("push-v1"), itertools.count()
     script = [TeleopCommand(events=(TeleopEvent.SUCCESS,) if tick in says_at else ()) for tick in range(20)]
@@ -301,6 +302,11 @@ def test_a_person_judges_what_nobody_sees(how: str, demos: list[Path], tmp_path:
     store = ZarrStore.open(run / "replay.zarr")
     assert [info.success for info in store.episodes] == [True, False, False]
     assert [info.length - 1 for info in store.episodes] == [3, 12, 9]
+    names = "push-v1 push_back-v1 push-v1" if tasks == 2 else "push-v1 push-v1 push-v1"
+    assert " ".join(info.task for info in store.episodes) == names
+    assert [info.tags["resets"] for info in store.episodes] == ([0, 0, 0] if tasks == 2 else [0, 1, 2])
+    assert write_morning_report(run)["human_resets"] == (0 if tasks == 2 else 2)
+    assert ("is asked after every attempt" in (run / REPORT).read_text()) is (tasks == 1)
     assert store.read(0)["reward"][:-1].tolist() == [-1.0, -1.0, 0.0]
     assert {info.tags["truth"] for info in store.episodes} == {False}  # the twin knows better, in the report
 
