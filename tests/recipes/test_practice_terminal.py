@@ -43,4 +43,4 @@ def test_keys_typed_at_the_terminal_reach_the_collector(tmp_path: Path) -> None:
     store = ZarrStore.open(run / "replay.zarr")
     source = np.concatenate([store.read(i)["action_source"][:-1] for i in range(len(store.episodes))])
     assert set(source.tolist()) == {ActionSource.POLICY, ActionSource.INTERVENTION}
-    assert "human resets" in shown.decode(errors="replace")
+    assert "human resets; now: " in shown.decode(errors="replace")

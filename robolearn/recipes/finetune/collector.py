@@ -46,6 +46,7 @@ from robolearn.types import ActionSource, EpisodeOutcome
 REPLAY, STATE, WEIGHTS = "replay.zarr", "state", "weights"
 STOPPED = "stopped.txt"  # why the run has ended for good, until a person starts it again
 WAITS = "waits.txt"  # why a person is waited for, or the end of a pause, while that is so
+NOW = "now.txt"  # what the newest attempt is to do, for the person who judges or helps
 ATTEMPT_ID = "attempt-{:07d}"
 MAX_SEED = 2**31 - 1
 POLL_S = 0.005
@@ -159,6 +160,7 @@ class Collector:
 
     def _begin(self, task: int) -> None:
         self._load_weights()
+        (self.run / NOW).write_text(self.world.space.tasks[task].instruction, encoding="utf-8")
         rng = self._rng("attempt", self.done)
         self.world.begin(task, rng)
         self._generator = torch.Generator().manual_seed(int(rng.integers(2**63)))

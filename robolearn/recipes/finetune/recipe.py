@@ -14,7 +14,7 @@ from robolearn.cell import load_cell
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import RobolearnError
 from robolearn.recipes.finetune.cells import check_cell, check_teleop
-from robolearn.recipes.finetune.collector import REPLAY, STOPPED, WAITS, Collector
+from robolearn.recipes.finetune.collector import NOW, REPLAY, STOPPED, WAITS, Collector
 from robolearn.recipes.finetune.image_judge import check_models
 from robolearn.recipes.finetune.interventions import critics_of
 from robolearn.recipes.finetune.learner import Learner, columns
@@ -194,10 +194,10 @@ def _side_by_side(config: FinetuneConfig, run: Path, progress: Progress, interru
 
 
 class _Look:
-    """Tells the progress from the dataset, when it has changed, and what is waited for."""
+    """Tells the progress from the dataset, when it has changed, and what is waited for or done."""
 
     def __init__(self, run: Path) -> None:
-        self._path, self._waits = run / REPLAY, run / WAITS
+        self._run, self._path = run, run / REPLAY
         self._seen: tuple[int, str] = (0, "")
         self._rest_until_s = 0.0
         self.steps = 0  # decisions
@@ -206,19 +206,22 @@ class _Look:
         root, now_s = self._path / "zarr.json", time.monotonic()
         if now_s < self._rest_until_s or not root.exists():
             return
-        try:
-            waits = self._waits.read_text(encoding="utf-8")
-        except OSError:
-            waits = ""
-        seen = root.stat().st_mtime_ns, waits
+        does = self._said(WAITS, "it waits") or self._said(NOW, "now")
+        seen = root.stat().st_mtime_ns, does
         if seen == self._seen:
             return
         self._seen = seen
         store = ZarrStore.open(self._path)
-        text = _text(store, float("nan")) + (f"; it waits: {waits}" if waits else "")
         self.steps = sum(info.num_actions for info in store.episodes)
-        progress(self.steps, text)
+        progress(self.steps, _text(store, float("nan")) + does)
         self._rest_until_s = now_s + (time.monotonic() - now_s) / LOOK_SHARE
+
+    def _said(self, name: str, words: str) -> str:
+        """What that file of the run says, if it is there."""
+        try:
+            return f"; {words}: {(self._run / name).read_text(encoding='utf-8')}"
+        except OSError:
+            return ""
 
 
 def _text(store: ZarrStore, evaluated: float) -> str:
