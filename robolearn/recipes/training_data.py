@@ -299,9 +299,7 @@ def tensors(batch: Mapping[str, NDArray], device: str) -> Batch:
     and the next batch is drawn: a copy from other memory waits for what was launched before."""
     if torch.device(device).type != "cuda":
         return {name: torch.from_numpy(values).to(device) for name, values in batch.items()}
-    return {
-        name: torch.from_numpy(values).pin_memory().to(device, non_blocking=True) for name, values in batch.items()
-    }
+    return {name: torch.from_numpy(values).pin_memory().to(device, non_blocking=True) for name, values in batch.items()}
 
 
 def mixed(updates: int, own: Mapping[str, NDArray], prior: Mapping[str, NDArray]) -> dict[str, NDArray]:
