@@ -106,13 +106,13 @@ class SupervisorNode(Node):
         for seed in range(self._first_seed, self._first_seed + self._episodes):
             tried = self._task, self._instruction
             try:
-                outcome = self._run_episode(new_episode_id(self._task, seed), seed)
+                outcome = self._run_begun(seed)
             except RefusedError as error:
                 if self._before is None:
                     raise
                 self.get_logger().error(f"{error}; it goes on with the task before")
                 tried = self._task, self._instruction = self._before
-                outcome = self._run_episode(new_episode_id(self._task, seed), seed)
+                outcome = self._run_begun(seed)
             self._before = None if tried == (self._task, self._instruction) else tried
             self._done += 1
             self.get_logger().info(
@@ -121,6 +121,14 @@ class SupervisorNode(Node):
             if self._results:
                 with self._results.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(outcome) + "\n")
+
+    def _run_begun(self, seed: int) -> dict[str, Any]:
+        """An episode; what its operator ended before its first step, as by pressing twice, is begun anew."""
+        outcome = self._run_episode(new_episode_id(self._task, seed), seed)
+        while self._ask_operator and not outcome["num_steps"]:
+            self.get_logger().warning(f"episode {outcome['episode_id']} ended before its first step; begin it again")
+            outcome = self._run_episode(new_episode_id(self._task, seed), seed)
+        return outcome
 
     def _run_episode(self, episode_id: str, seed: int) -> dict[str, Any]:
         start = StartEpisode.Request(
@@ -144,8 +152,9 @@ class SupervisorNode(Node):
             self._call(self._start_recorder, start, CONNECT_S)
         self._call(self._start_robot, start, CONNECT_S)
         event: EpisodeEvent = self._wait_for(self._ended, self._start_robot)
+        kept = event.num_steps > 0 and not event.discarded
         if self._recorded:
-            self._call(self._stop_recorder, StopEpisode.Request(event=event, discard=event.discarded))
+            self._call(self._stop_recorder, StopEpisode.Request(event=event, discard=not kept))
         return {
             "episode_id": episode_id,
             "seed": seed,
@@ -157,7 +166,7 @@ class SupervisorNode(Node):
             "loop_p50_ms": event.loop_p50_ms,
             "loop_p99_ms": event.loop_p99_ms,
             "held_steps": event.held_steps,
-            "recorded": self._recorded and not event.discarded,
+            "recorded": self._recorded and kept,
         }
 
     def _on_next(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:

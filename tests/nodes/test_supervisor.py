@@ -1,0 +1,108 @@
+"""The supervisor beside a robot that answers by hand: another task is told to it, and an operator is too quick."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from robolearn_msgs.msg import EpisodeEvent
+from robolearn_msgs.srv import SetTask, StartEpisode, StopEpisode
+from robolearn_nodes import supervisor_node, topics
+from std_srvs.srv import Trigger
+
+from robolearn.recipes.graph import free_domain_id
+
+
+@contextmanager
+def supervised(
+    monkeypatch: pytest.MonkeyPatch, start: Callable[[Any, Any, Any], Any], **parameters: object
+) -> Iterator[tuple[Any, supervisor_node.SupervisorNode]]:
+    """A robot node whose start_episode is `start(publish, request, response)`, and the supervisor."""
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
+    words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+    monkeypatch.setattr(sys, "argv", ["test", "--ros-args", "-p", "reset_service:=''", *words])
+    monkeypatch.setattr(supervisor_node, "CONNECT_S", 0.2)
+    rclpy.init()
+    robot = rclpy.create_node("robot")
+    events = robot.create_publisher(EpisodeEvent, topics.EPISODE, topics.LATCHED)
+    robot.create_service(StartEpisode, topics.START_EPISODE, lambda *asked: start(events.publish, *asked))
+    robot.create_service(StopEpisode, topics.STOP_EPISODE, lambda request, response: response)
+    executor = SingleThreadedExecutor()
+    executor.add_node(robot)
+    spinning = threading.Thread(target=executor.spin)
+    supervisor = supervisor_node.SupervisorNode()
+    spinning.start()
+    try:
+        yield robot, supervisor
+    finally:
+        executor.shutdown()
+        spinning.join()
+        supervisor.destroy_node()
+        robot.destroy_node()
+        rclpy.shutdown()
+
+
+def ended(request: Any, num_steps: int = 5) -> EpisodeEvent:
+    return EpisodeEvent(event=EpisodeEvent.ENDED, episode_id=request.episode_id, success=True, num_steps=num_steps)
+
+
+def test_the_task_of_the_next_episodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is what they are asked for, unless the robot refuses it."""
+    started: list[tuple[str, str]] = []
+    wishes = [("reach-v1", "touch it"), ("fold-v1", ""), None]
+
+    def start(publish: Callable[[EpisodeEvent], None], request: Any, response: Any) -> Any:
+        if request.task == "fold-v1":
+            response.message = "this twin runs another task"
+            return response
+        started.append((request.task, request.instruction))
+        response.success = True
+        wish, end = wishes.pop(0), ended(request)
+        if wish is None:
+            publish(end)
+        else:
+            asked = set_task.call_async(SetTask.Request(task=wish[0], instruction=wish[1]))
+            asked.add_done_callback(lambda answered: answered.result().success and publish(end))
+        return response
+
+    with supervised(monkeypatch, start, task="push-v1", episodes=3) as (robot, supervisor):
+        set_task = robot.create_client(SetTask, topics.SET_TASK)
+        assert not supervisor._on_task(SetTask.Request(task="no task; rm -rf"), SetTask.Response()).success
+        supervisor.run_episodes()
+    assert started == [("push-v1", ""), ("reach-v1", "touch it"), ("reach-v1", "touch it")]
+
+
+def test_an_episode_that_its_operator_ended_before_its_first_step_is_begun_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As by pressing the key twice. The recorder has nothing of it to keep, and would refuse."""
+    recorded: list[tuple[bool, int]] = []
+    lengths = [5, 0, 0, 7]
+
+    def start(publish: Callable[[EpisodeEvent], None], request: Any, response: Any) -> Any:
+        response.success = True
+        publish(ended(request, lengths.pop(0)))
+        return response
+
+    def keep(request: StopEpisode.Request, response: StopEpisode.Response) -> StopEpisode.Response:
+        recorded.append((request.discard, request.event.num_steps))
+        response.success = request.discard or request.event.num_steps > 0
+        return response
+
+    def begin(request: StartEpisode.Request, response: StartEpisode.Response) -> StartEpisode.Response:
+        response.success = True
+        return response
+
+    with supervised(monkeypatch, start, episodes=2, ask_operator="true", record="true") as (robot, supervisor):
+        robot.create_service(StartEpisode, topics.START_RECORDING, begin)
+        robot.create_service(StopEpisode, topics.STOP_RECORDING, keep)
+        next_episode = robot.create_client(Trigger, topics.NEXT_EPISODE)
+        robot.create_timer(0.05, lambda: next_episode.call_async(Trigger.Request()))  # who presses too often
+        supervisor.run_episodes()
+    assert recorded == [(False, 5), (True, 0), (True, 0), (False, 7)]
