@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from practice_runs import demonstrations, kill, pids, prepared, recorded_arrays, same, small_config
 from safetensors.torch import load_file
 
@@ -38,6 +39,7 @@ from robolearn.recipes.finetune.prepare import (
     recorded,
 )
 from robolearn.recipes.finetune.recipe import practise
+from robolearn.recipes.finetune.report import write_morning_report
 from robolearn.recipes.finetune.settings import FinetuneConfig, InterventionsConfig
 from robolearn.recipes.train import read_settings, with_settings
 from robolearn.rewards.state_success import StateSuccessConfig
@@ -193,6 +195,30 @@ def test_a_person_who_takes_over_is_recorded_as_such(folder: Path, ready: Path, 
     assert sum(info.tags["human_steps"] for info in store.episodes) == (source == ActionSource.INTERVENTION).sum()
     with pytest.raises(SpecError, match="same task that was rewarded"):
         critics_of(run, config.space().interface)
+
+
+def test_what_was_done_as_its_turn_came_is_told_apart(
+    folder: Path, ready: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a way back after an attempt that moved nothing away."""
+    run = copied(ready, folder / "at_once")
+    later = [True]  # whether the judge has seen a frame that is not done
+
+    def done(judge: TrueJudge, frames: Frames, task: int) -> NDArray[np.bool_]:
+        seen, later[0] = later[0], True
+        return np.full(len(frames.states), seen)
+
+    monkeypatch.setattr(TrueJudge, "done", done)
+    collector = Collector(small_config(STEPS), run)
+    for first in (True, False):
+        later[0] = first
+        assert collector.attempt()
+    collector.close()
+    episodes = ZarrStore.open(run / "replay.zarr").episodes
+    assert [(info.success, info.tags["done_from_the_start"]) for info in episodes] == [(True, True), (True, False)]
+    numbers = write_morning_report(run)
+    assert numbers["done_from_the_start"] == 1
+    assert "there was nothing to do: once" in (run / "report.html").read_text()
 
 
 def test_a_run_that_stops_between_two_attempts_says_why(folder: Path, ready: Path) -> None:

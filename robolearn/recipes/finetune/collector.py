@@ -225,6 +225,7 @@ class Collector:
         self._save_state(self.done + 1)
         human = sum(int(row["action_source"]) == ActionSource.INTERVENTION for row in rows)
         tags = {CLOSING_ROW: True, "end": attempt.end.value, "truth": self._truth, "human_steps": int(human)}
+        tags["done_from_the_start"] = attempt.end is End.SUCCESS and all(row["verdict"] == 1.0 for row in rows)
         tags |= {"resets": self.supervisor.resets, "learned": self._loaded}
         tags |= {"recoveries": self.supervisor.recoveries, "recovery_steps": self.supervisor.recovery_steps}
         self._writer.begin(

@@ -66,7 +66,8 @@ SUCCESS_CAPTION = (
 )
 WATCH_CAPTION = (
     "Of the attempts that the model called a success, the share that was none (false); of those that it did not, the "
-    f"share that was one (missed). Mean of the last {WINDOW}, both tasks."
+    f"share that was one (missed). Mean of the last {WINDOW}, both tasks. A way back may be called done as it begins, "
+    "where the attempt before it moved nothing away."
 )
 STRIP_CAPTION = (
     "From the beginning of an attempt to its end; the frame is green where it is known for a success, red where it is "
@@ -102,6 +103,7 @@ def summary(config: FinetuneConfig, episodes: Sequence[EpisodeInfo], curves: Any
         "attempt_success": _mean([bool(info.success) for info in last]),
         "attempt_truth": _mean([bool(info.tags["truth"]) for info in last if info.tags["truth"] is not None]),
         "false_positives": _mean([not info.tags["truth"] for info in judged if info.tags["truth"] is not None]),
+        "done_from_the_start": sum(bool(info.tags.get("done_from_the_start")) for info in judged),
         "human_resets": episodes[-1].tags["resets"] if episodes else 0,
         "recoveries": episodes[-1].tags["recoveries"] if episodes else 0,
         "recovery_steps": episodes[-1].tags["recovery_steps"] if episodes else 0,
@@ -192,6 +194,8 @@ def _people(config: FinetuneConfig, episodes: Sequence[EpisodeInfo], numbers: di
     minutes = numbers["recovery_steps"] / config.space().interface.control_hz / 60
     if numbers["recoveries"]:
         asked += f" The robot put things back by itself {_times(numbers['recoveries'])}, in {minutes:.1f} minutes."
+    if count := numbers["done_from_the_start"]:
+        asked += f" Judged done from the first frame on, so that there was nothing to do: {_times(count)}."
     unwatched = f"<p>In this run {html.escape(config.unwatched)}.</p>" if config.unwatched else ""
     table = f"<table><tr><th>why an attempt was cut off</th><th>times</th></tr>{rows}</table>" if rows else ""
     return f"<p>{asked}</p>{unwatched}{table}"
