@@ -30,6 +30,9 @@ from robolearn.types import Observation, RobotState
 SUBSTEP_S = 1 / 1000
 """Bullet's contacts want shorter steps than MuJoCo's."""
 
+APART_M = 10.0  # too far for contacts
+NO_LIMIT = 1e4  # force of a servo that has no limit [N or N m]
+
 
 class BulletTwin:
     """A `Twin` of one task in PyBullet, with the same interface. Raises what Twin raises, and HardwareError without
@@ -68,7 +71,7 @@ class BulletTwin:
         p.setTimeStep(self._substep_s, physicsClientId=client)
         self._places: dict[int, tuple[int, int]] = {}  # of MuJoCo's body: Bullet's body and link
         self._joints: dict[int, tuple[int, int]] = {}  # of MuJoCo's joint: Bullet's body and joint
-        self._free: dict[int, int] = {}  # bodies that move freely or are placed: Bullet's body
+        self._roots: dict[int, int] = {}  # of MuJoCo's body that stands in the world: Bullet's body
         with tempfile.TemporaryDirectory() as folder:
             for root in [0, *roots(model)]:
                 file = Path(folder, f"{root}.urdf")
@@ -84,13 +87,18 @@ class BulletTwin:
                     self._places[int(info[12].decode().partition("_")[2])] = (body, j)
                     if kind == "joint":
                         self._joints[int(number)] = (body, j)
-                if free or model.body_mocapid[root] >= 0:
-                    self._free[root] = body
+                if root:
+                    self._roots[root] = body
         self._surfaces()
-        self._servos = [self._joints[i] for i in model.actuator_trnid[:, 0]]
+        servos = model.actuator_trnid[:, 0].tolist()
+        self._servos = [self._joints[i] for i in servos]
+        moved = [(i, joint, 1.0) for i, joint in enumerate(servos)]
+        moved += [(servos.index(leader), joint, ratio) for joint, leader, ratio in self._layout.coupled]
+        self._moved = [(i, *self._joints[joint], ratio) for i, joint, ratio in moved]  # by a servo, at a ratio to it
         damping = model.dof_damping[self._layout.qvel_address]
         self._rate = model.actuator_gainprm[:, 0] / (damping - model.actuator_biasprm[:, 2])  # [1/s]
-        self._force = model.actuator_forcerange[:, 1]
+        force = np.where(model.actuator_forcelimited, model.actuator_forcerange[:, 1], NO_LIMIT)
+        self._force = force / np.bincount([i for i, *_ in moved])  # of each that it moves
 
     def _surfaces(self) -> None:
         """Friction, joint damping, and who does not touch whom."""
@@ -125,9 +133,12 @@ class BulletTwin:
         state = self.task.initial_state(np.random.default_rng(seed))
         self._layout.place(state, data.qpos, data.ctrl, data.mocap_pos, data.mocap_quat)
         mujoco.mj_kinematics(model, data)
+        for i, body in enumerate(self._roots.values(), 2):  # apart, so that contacts of the last episode are forgotten
+            p.resetBasePositionAndOrientation(body, (0, 0, APART_M * i), (0, 0, 0, 1), physicsClientId=client)
+        p.performCollisionDetection(physicsClientId=client)
         for joint, (body, j) in self._joints.items():
             p.resetJointState(body, j, data.qpos[model.jnt_qposadr[joint]], 0.0, physicsClientId=client)
-        for root, body in self._free.items():
+        for root, body in self._roots.items():
             inertial = p.getDynamicsInfo(body, -1, physicsClientId=client)
             at = p.multiplyTransforms(data.xpos[root], _xyzw(data.xquat[root]), inertial[3], inertial[4])
             p.resetBasePositionAndOrientation(body, *at, physicsClientId=client)
@@ -144,10 +155,11 @@ class BulletTwin:
         self.stamp_ns += self.period_ns
         if self._diverged:
             return
-        for (body, j), target, rate, force in zip(self._servos, self._target, self._rate, self._force, strict=True):
+        for i, body, j, ratio in self._moved:
             self._p.setJointMotorControl2(
-                body, j, self._p.POSITION_CONTROL, targetPosition=target, positionGain=rate * self._substep_s,
-                velocityGain=1.0, force=force, physicsClientId=self._client)  # fmt: skip
+                body, j, self._p.POSITION_CONTROL, targetPosition=ratio * self._target[i],
+                positionGain=self._rate[i] * self._substep_s, velocityGain=1.0, force=self._force[i],
+                physicsClientId=self._client)  # fmt: skip
         for _ in range(self._substeps):
             self._p.stepSimulation(physicsClientId=self._client)
         facts = self.observe(self._layout.facts)
@@ -164,11 +176,11 @@ class BulletTwin:
     def push(self, rng: np.random.Generator, speed_m_s: float) -> None:
         """Knock one free body of the scene in a random direction, if there is one."""
         model = self.model
-        free = [b for b in self._free if model.body_mocapid[b] < 0]
+        free = [b for b in self._roots if model.body_dofnum[b] == 6]
         if free:
             direction = rng.normal(size=2)
             velocity = (*(speed_m_s * direction / np.linalg.norm(direction)), 0.0)
-            self._p.resetBaseVelocity(self._free[rng.choice(free)], velocity, physicsClientId=self._client)
+            self._p.resetBaseVelocity(self._roots[rng.choice(free)], velocity, physicsClientId=self._client)
 
     # --- what can be seen ---
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
@@ -34,10 +36,13 @@ class Follower:
         residual = np.zeros_like(position)
         if 0 < elapsed_ns <= MAX_GAP_NS:
             data.ctrl[:] = goal
-            mujoco.mj_step(model, data, max(round(elapsed_ns * 1e-9 / model.opt.timestep), 1))
+            own_s, elapsed_s = model.opt.timestep, elapsed_ns * 1e-9
+            steps = math.ceil(elapsed_s / own_s)
+            model.opt.timestep = elapsed_s / steps  # robots measure at any rate
+            mujoco.mj_step(model, data, steps)
+            model.opt.timestep = own_s
             residual = position - twin.robot_state().joint_position
-        joints = model.actuator_trnid[:, 0]
-        data.qpos[model.jnt_qposadr[joints]], data.qvel[model.jnt_dofadr[joints]] = position, velocity
+        twin.track(position, velocity)
         data.ctrl[:] = goal
         mujoco.mj_kinematics(model, data)
         mujoco.mj_camlight(model, data)

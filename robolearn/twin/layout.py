@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import mujoco
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from robolearn.errors import AssetError, SpecError, UnknownNameError
 from robolearn.physics import DEFAULT_PHYSICS, Physics
@@ -80,9 +80,9 @@ class Layout:
             )
         joints = self.model.actuator_trnid[:, 0]
         self.qpos_address, self.qvel_address = self.model.jnt_qposadr[joints], self.model.jnt_dofadr[joints]
-        self._coupled = [  # addresses of joints that an equality makes follow another one, as a gripper's second finger
-            (*self.model.jnt_qposadr[[self.model.eq_obj1id[i], self.model.eq_obj2id[i]]], self.model.eq_data[i, 1])
-            for i in np.flatnonzero(self.model.eq_type == mujoco.mjtEq.mjEQ_JOINT)
+        self.coupled = [  # joints that an equality makes follow another one, as a gripper's second finger: ids, ratio
+            (int(self.model.eq_obj1id[i]), int(self.model.eq_obj2id[i]), float(self.model.eq_data[i, 1]))
+            for i in np.flatnonzero((self.model.eq_type == mujoco.mjtEq.mjEQ_JOINT) & (self.model.eq_obj2id >= 0))
         ]
         self.body_ids = {body: find(self.model, mujoco.mjtObj.mjOBJ_BODY, body) for body in task.bodies}
         self.facts = ("proprio", *(f"pose_{body}" for body in task.bodies))  # what a task may judge from
@@ -113,12 +113,10 @@ class Layout:
         Raises AssetError for a body of the task that the scene holds fast.
         """
         model = self.model
-        qpos[self.qpos_address] = state.joint_position
+        self.place_robot(state.joint_position, qpos)
         ctrl[:] = state.joint_position
         for joint, value in state.joints.items():
             qpos[model.joint(joint).qposadr[0]] = value
-        for follower, leader, ratio in self._coupled:
-            qpos[follower] = ratio * qpos[leader]
         for body, pose in state.poses.items():
             index = find(model, mujoco.mjtObj.mjOBJ_BODY, body)
             mocap, joint_id = model.body_mocapid[index], model.body_jntadr[index]
@@ -134,6 +132,12 @@ class Layout:
                 raise AssetError(
                     f"{self.task.id} places {body}, which is neither free nor mocap in its scene; make it so"
                 )
+
+    def place_robot(self, position: ArrayLike, qpos: NDArray[np.float64]) -> None:
+        """Write joint positions (J,) into one simulation's `qpos`, and those of joints that follow them."""
+        qpos[self.qpos_address] = position
+        for follower, leader, ratio in self.coupled:
+            qpos[self.model.jnt_qposadr[follower]] = ratio * qpos[self.model.jnt_qposadr[leader]]
 
     def drawn(self, seed: int) -> dict[str, NDArray]:
         """The fields of the model that the twin of this seed has for itself; none without randomization."""

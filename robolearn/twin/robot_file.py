@@ -33,7 +33,12 @@ from robolearn.tasks.arm import Arm, Gripper
 from robolearn.tasks.chain import Chain, Link
 
 TOOL_NAMES = ("tool", "tcp", "pinch", "grasp", "attachment", "flange", "hand", "ee", "end_effector", "gripper")
-KEYS = {"tool", "gripper", "mount", "max_speed"}
+NOTES = {  # what the YAML file may hold, in words
+    "tool": "a name",
+    "gripper": "a mapping of joint (a name), open and closed (numbers)",
+    "mount": "three numbers [m]",
+    "max_speed": "a number above 0 [rad/s]",
+}
 TOOL = "tool"
 APPROACH_TO_X = (0.5, -0.5, -0.5, -0.5)  # from a frame whose z is the approach to ours, whose x it is
 SERVO_RAD_S, LEAST_INERTIA, LEAST_GAIN = 40.0, 0.01, 200.0  # natural frequency of the servos, and floors [SI]
@@ -59,10 +64,8 @@ def open_robot(robot: str) -> mujoco.MjSpec:
     """The model with position servos on its joints and a body `tool`. Raises AssetError naming the file."""
     path, spec = _parse(robot)
     choice = _choose(path, spec)
-    for actuator in list(spec.actuators):
-        spec.delete(actuator)
-    for key in list(spec.keys):
-        spec.delete(key)
+    for element in [*spec.sensors, *spec.actuators, *spec.keys]:  # sensors may be of actuators
+        spec.delete(element)
     for geom in spec.geoms:
         if geom.contype:
             geom.contype, geom.conaffinity = 1, 2  # touches the scene, not itself: shells of others often overlap
@@ -82,11 +85,13 @@ def open_robot(robot: str) -> mujoco.MjSpec:
     mujoco.mj_fullM(model, data, inertia)
     for name in (*choice.joints, *([choice.gripper] if choice.gripper else ())):
         joint, low_high = spec.joint(name), _range(model, name)
+        slides = joint.type == mujoco.mjtJoint.mjJNT_SLIDE
+        joint.limited = True  # who turns endlessly gets limits here, too
+        joint.range = low_high if slides or not spec.compiler.degree else np.rad2deg(low_high)
         own = max(float(inertia[model.joint(name).dofadr[0], model.joint(name).dofadr[0]]), LEAST_INERTIA)
         joint.armature = max(float(np.ravel(joint.armature)[0]), LEAST_INERTIA)
         gain = max(own * SERVO_RAD_S**2, LEAST_GAIN)
         if name == choice.gripper:
-            slides = model.joint(name).type[0] == mujoco.mjtJoint.mjJNT_SLIDE
             gain = (GRIP_N if slides else GRIP_N_M) / max((low_high[1] - low_high[0]) / 2, 1e-3)
         servo = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
         servo.set_to_position(kp=gain, kv=2 * gain / SERVO_RAD_S)
@@ -137,7 +142,7 @@ def read_arm(robot: str) -> Arm:
         name=robot,
         spec=spec,
         kinematics=chain,
-        gripper=_gripper(choice, limits[-1]),
+        gripper=_gripper(path, choice, limits[-1]),
         rest=chain.rest,
         joints=len(choice.joints),
         grips=choice.gripper is not None,
@@ -183,10 +188,16 @@ def _choose(path: Path, spec: mujoco.MjSpec) -> _Choice:
         body = body.parent
     if not joints or not all(joints):
         raise AssetError(f"{path}: no named joints lead to the tool {tool[1]!r}; name another one in {path.stem}.yaml")
+    for name in joints:
+        if spec.joint(name).type not in (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE):
+            raise AssetError(
+                f"{path}: the joint {name!r} on the way to the tool is neither a hinge nor a slide; fix the base to "
+                "the world, or make it hinges"
+            )
     wrist = spec.joint(joints[-1]).parent.name
     others = [j.name for j in spec.joints if j.name and j.name not in joints and wrist in _ancestors(j.parent)]
-    gripper = notes["gripper"].get("joint") if "gripper" in notes else next(iter(others), None)
-    if gripper is not None and gripper not in others:
+    gripper = notes.get("gripper", {}).get("joint", next(iter(others), None))
+    if (gripper or notes.get("gripper")) and gripper not in others:
         raise AssetError(f"{path}: no joint {gripper!r} for the gripper; known: {', '.join(others) or 'none'}")
     return _Choice(tuple(joints), tool, gripper, notes)
 
@@ -195,12 +206,34 @@ def _notes(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        notes = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
+        notes = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise AssetError(f"{path}: {' '.join(str(error).split())}") from error
-    if not isinstance(notes, dict) or not set(notes) <= KEYS:
-        raise AssetError(f"{path} has {', '.join(map(str, notes))}; expected {', '.join(sorted(KEYS))}")
+    if not isinstance(notes, dict) or not set(notes) <= set(NOTES):
+        came = ", ".join(map(str, notes)) if isinstance(notes, dict) else repr(notes)
+        raise AssetError(f"{path} has {came}; expected {', '.join(sorted(NOTES))}")
+    notes = {key: value for key, value in notes.items() if value is not None}
+    for key, value in notes.items():
+        if not _fits(key, value):
+            raise AssetError(f"{path} has {key}: {value!r}; expected {NOTES[key]}")
     return notes
+
+
+def _fits(key: str, value: Any) -> bool:
+    """Whether a value of the YAML file is what NOTES says."""
+    if key == "tool":
+        return isinstance(value, str)
+    if key == "mount":
+        return isinstance(value, list) and len(value) == 3 and all(map(_is_number, value))
+    if key == "max_speed":
+        return _is_number(value) and value > 0
+    return isinstance(value, dict) and all(
+        isinstance(v, str) if k == "joint" else k in ("open", "closed") and _is_number(v) for k, v in value.items()
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
 def _tool(path: Path, spec: mujoco.MjSpec, wanted: str | None) -> tuple[str, str]:
@@ -252,10 +285,15 @@ def _rest(path: Path, chain: Chain, place: NDArray[np.float64]) -> NDArray[np.fl
     return best
 
 
-def _gripper(choice: _Choice, limits: tuple[float, float]) -> Gripper:
+def _gripper(path: Path, choice: _Choice, limits: tuple[float, float]) -> Gripper:
     notes = choice.notes.get("gripper", {})
     closed = float(notes.get("closed", limits[0]))
     opened = float(notes.get("open", limits[1]))
+    if not limits[0] <= closed < opened <= limits[1]:
+        raise AssetError(
+            f"{path}: the gripper {choice.gripper} is closed at {closed:g} and open at {opened:g}, in the limits "
+            f"{limits[0]:g}..{limits[1]:g}; it has to open as its joint grows, within them"
+        )
     width = opened - closed
     return Gripper(
         open=opened,

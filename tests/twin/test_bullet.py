@@ -15,7 +15,7 @@ from robolearn.twin.engines import make_twin
 from robolearn.twin.twin import Twin
 from robolearn.twin.urdf import urdf_of
 
-TASK_IDS = ("reach-v1", "push-v1", "lift-v1", "drawer_open-v1")
+TASK_IDS = ("reach-v1", "push-v1", "lift-v1", "lift-v1@panda", "drawer_open-v1")
 
 
 @pytest.fixture(params=TASK_IDS)
@@ -57,6 +57,16 @@ def test_the_expert_succeeds_and_a_seed_fixes_a_run(twin: BulletTwin) -> None:
         return b"".join(seen)
 
     assert run() == run()
+
+
+def test_an_episode_begins_without_the_contacts_of_the_last_one() -> None:
+    twin, seen = BulletTwin(make_task("push-v1"), {}), []
+    for _ in range(3):
+        twin.reset(123)
+        twin.step(twin.robot_state().joint_position)
+        seen.append(twin.body_poses()["puck"])
+    np.testing.assert_array_equal(seen[1:], seen[:-1])
+    twin.close()
 
 
 def test_is_an_environment_like_any_other() -> None:

@@ -12,6 +12,7 @@ import pytest
 from robolearn.assets import asset
 from robolearn.errors import AssetError
 from robolearn.tasks import make_task
+from robolearn.twin.engines import make_twin
 from robolearn.twin.twin import Twin
 
 LINK = """<link name="{name}"><inertial><origin xyz="0 0 {half}"/><mass value="0.4"/>
@@ -27,7 +28,7 @@ def urdf() -> str:
     lengths = {"base": 0.1, "turntable": 0.02, "upper": 0.25, "lower": 0.2, "flange": 0.08}
     links = [LINK.format(name=n, half=x / 2, length=x) for n, x in lengths.items()] + ['<link name="tcp"/>']
     rows = (
-        ("pan", "revolute", "base", "turntable", 0.12, "0 0 1"),
+        ("pan", "continuous", "base", "turntable", 0.12, "0 0 1"),
         ("shoulder", "revolute", "turntable", "upper", 0.0, "0 1 0"),
         ("elbow", "revolute", "upper", "lower", 0.25, "0 1 0"),
         ("wrist", "revolute", "lower", "flange", 0.2, "0 1 0"),
@@ -37,9 +38,9 @@ def urdf() -> str:
     return f'<robot name="bench_arm">{"".join(links + joints)}</robot>'
 
 
-def succeeds(task_id: str) -> bool:
+def succeeds(task_id: str, engine: str = "mujoco") -> bool:
     task = make_task(task_id)
-    twin = Twin(task, {})
+    twin = make_twin(engine, task, {})
     fields = ["proprio", *(f"pose_{body}" for body in task.bodies)]
     for _ in range(task.max_steps):
         twin.step(task.expert(twin.observe(fields)))
@@ -53,11 +54,26 @@ def test_a_urdf_by_path_reaches(tmp_path: Path) -> None:
     file.write_text(urdf())
     task = make_task(f"reach-v1@{file}")
     assert task.robot_spec.joint_names == ("pan", "shoulder", "elbow", "wrist")
-    assert task.robot_spec.position_low == (-2.5,) * 4
+    assert task.robot_spec.position_low == pytest.approx((-2 * np.pi, -2.5, -2.5, -2.5))
     assert task.cameras == ("front",)
     assert make_task(task.backward).backward == task.id
     assert succeeds(task.id)
     assert succeeds(task.backward)
+    assert succeeds(task.id, "bullet")
+
+
+def test_an_mjcf_in_degrees_with_endless_joints_and_a_sensor_of_a_servo(tmp_path: Path) -> None:
+    body = '<body name="{}" pos="0 0 .2"><joint name="j{}" axis="0 1 0" {}/><geom size=".05" mass="1"/>'
+    bodies = "".join(body.format(f"b{i}", i, 'range="-90 90"' if i == 1 else "") for i in range(3))
+    file = tmp_path / "arm.xml"
+    file.write_text(
+        f'<mujoco><compiler angle="degree" autolimits="true"/><worldbody>{bodies}<site name="tool" pos="0 0 .1"/>'
+        '</body></body></body></worldbody><actuator><motor name="m" joint="j0"/></actuator>'
+        '<sensor><actuatorfrc actuator="m"/></sensor></mujoco>'
+    )
+    twin = Twin(make_task(f"reach-v1@{file}"), {})
+    assert twin.robot_spec.position_high == pytest.approx((2 * np.pi, np.pi / 2, 2 * np.pi))
+    np.testing.assert_allclose(twin.model.actuator_ctrlrange[:, 1], twin.robot_spec.position_high)
 
 
 def test_an_mjcf_by_path_picks_and_places(tmp_path: Path) -> None:
@@ -77,6 +93,9 @@ def test_an_mjcf_by_path_picks_and_places(tmp_path: Path) -> None:
         twin.step(q)
         np.testing.assert_allclose(task.arm.where(twin.observe(["proprio"])), twin.body_poses()["tool"][:3], atol=1e-5)
     assert succeeds(task.id)
+    (tmp_path / "mine.yaml").write_text("gripper: {open: 0.0, closed: 0.03}\nmount: [-0.3, 0.0, 0.0]\n")
+    with pytest.raises(AssetError, match=r"mine\.xml: the gripper gripper is closed at 0\.03 and open at 0"):
+        make_task(task.id)
 
 
 def test_a_model_of_robot_descriptions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,6 +122,18 @@ def test_a_model_of_robot_descriptions(tmp_path: Path, monkeypatch: pytest.Monke
         ),
         ('<mujoco><worldbody><body name="a"/></worldbody></mujoco>', "tool: b", r"arm\.xml has no site or body 'b'"),
         ('<mujoco><worldbody><body name="a"/></worldbody></mujoco>', "tol: b", r"arm\.yaml has tol; expected"),
+        (
+            '<mujoco><worldbody><body name="a"><freejoint name="f"/><geom size="1"/></body></worldbody></mujoco>',
+            "",
+            r"arm\.xml: the joint 'f' .* neither a hinge nor a slide",
+        ),
+        ("<mujoco/>", "tool", r"arm\.yaml has 'tool'; expected gripper"),
+        ("<mujoco/>", "tool: 3", r"arm\.yaml has tool: 3; expected a name"),
+        ("<mujoco/>", "gripper: finger", r"arm\.yaml has gripper: 'finger'; expected a mapping"),
+        ("<mujoco/>", "gripper: {joint: finger, wide: 2}", r"arm\.yaml has gripper: .*; expected a mapping"),
+        ("<mujoco/>", "mount: [0, 0]", r"arm\.yaml has mount: \[0, 0\]; expected three numbers"),
+        ("<mujoco/>", "max_speed: fast", r"arm\.yaml has max_speed: 'fast'; expected a number above 0"),
+        ("<mujoco/>", "max_speed: -1", r"arm\.yaml has max_speed: -1; expected a number above 0"),
     ],
 )
 def test_a_bad_model_is_named_with_its_element(tmp_path: Path, text: str, notes: str, complaint: str) -> None:

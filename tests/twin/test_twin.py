@@ -12,8 +12,10 @@ from robolearn.tasks import make_task
 from robolearn.tasks.pick_place import PickPlace
 from robolearn.tasks.reach import Reach
 from robolearn.twin.devices import TwinCamera, TwinRobot
+from robolearn.twin.follow import Follower
 from robolearn.twin.layout import DIVERGED, RESET_PAUSE_NS
 from robolearn.twin.twin import Twin
+from robolearn.types import RobotState
 
 NAMED = ((mujoco.mjtObj.mjOBJ_CAMERA, "front"), (mujoco.mjtObj.mjOBJ_BODY, "cube"))
 
@@ -189,6 +191,32 @@ def test_an_arm_cannot_pass_through_itself_or_the_other_one(task_id: str) -> Non
             touched += bool(inner.any())
             assert depth < 0.005
     assert touched > 20
+
+
+def test_a_placed_gripper_has_all_its_fingers_there() -> None:
+    twin = Twin(make_task("reach-v1@panda"), {})
+    position = twin.robot_state().joint_position
+    position[-1] = 0.03
+    twin.place_robot(position)
+    state = RobotState(position, np.zeros_like(position), 1)
+    for finger in ("gripper", "gripper_right"):
+        assert twin.data.joint(f"robot/{finger}").qpos == pytest.approx(0.03)
+    state.joint_position[-1] = 0.01
+    Follower(twin).follow(state)
+    assert twin.data.joint("robot/gripper_right").qpos == pytest.approx(0.01)
+
+
+def test_a_follower_predicts_for_the_time_that_has_passed() -> None:
+    """A robot that measures every 8 ms, which is no whole number of the twin's time steps."""
+    robot, twin = Twin(make_task("reach-v1"), {}), Twin(make_task("reach-v1"), {})
+    robot.model.opt.timestep = 0.004
+    follower, target = Follower(twin), robot.robot_state().joint_position + 0.2
+    robot.command(target)
+    for tick in range(20):
+        mujoco.mj_step(robot.model, robot.data, 2)
+        robot.stamp_ns += 8_000_000
+        residual = follower.follow(robot.robot_state(), target)
+        np.testing.assert_allclose(residual, 0.0, atol=1e-4 if tick else 0.0)
 
 
 def test_devices_show_the_same_instant(twin: Twin) -> None:
