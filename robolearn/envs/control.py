@@ -7,15 +7,16 @@ Legend: J joints; (...) any leading batch shape.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robolearn.errors import UnknownNameError
+from robolearn.errors import SpecError, UnknownNameError
 from robolearn.robots.kinematics import damped_joint_step
-from robolearn.specs import ArraySpec, RobotSpec
+from robolearn.specs import ArraySpec
+from robolearn.tasks.arm import Arm
 
 TOOL_STEP_M, TOOL_TURN_RAD = 0.012, 0.12
 TURN_WEIGHT_M = 0.02  # metres that a radian of the tool's rotation counts as
@@ -46,8 +47,8 @@ class JointPosition:
 
     relative = False
 
-    def __init__(self, robot: RobotSpec, period_s: float) -> None:
-        self.spec = robot.action_spec
+    def __init__(self, arms: Sequence[Arm], period_s: float) -> None:
+        self.spec = arms[0].spec.action_spec
 
     def targets(self, action: NDArray, sent: NDArray[np.float32], arm: MovedArm) -> NDArray[np.float32]:
         return action
@@ -58,7 +59,8 @@ class JointVelocity:
 
     relative = True
 
-    def __init__(self, robot: RobotSpec, period_s: float) -> None:
+    def __init__(self, arms: Sequence[Arm], period_s: float) -> None:
+        robot = arms[0].spec
         names = tuple(f"{joint}.velocity" for joint in robot.joint_names)
         ones = (1.0,) * len(names)
         self.spec = ArraySpec(
@@ -73,7 +75,8 @@ class JointVelocity:
 
 
 class CartesianDelta:
-    """A step of the tool in the scene's frame, (x, y, z), a turn of it about the scene's axes, and the gripper's speed.
+    """A step of the tool in the scene's frame, (x, y, z), a turn of it about the scene's axes, and the gripper's speed
+    where there is a gripper. Raises SpecError for a robot with several arms.
 
     1 is TOOL_STEP_M, TOOL_TURN_RAD, and the gripper's max_speed. The joint step is damped least squares (Nakamura and
     Hanafusa 1986), which is what differential inverse kinematics as a quadratic program gives where no limit is met;
@@ -82,8 +85,14 @@ class CartesianDelta:
 
     relative = True
 
-    def __init__(self, robot: RobotSpec, period_s: float) -> None:
-        names = (*(f"tool.{axis}" for axis in ("x", "y", "z", "rx", "ry", "rz")), f"{robot.joint_names[-1]}.velocity")
+    def __init__(self, arms: Sequence[Arm], period_s: float) -> None:
+        robot, self._joints = arms[0].spec, arms[0].joints
+        if len(arms) > 1:
+            raise SpecError(
+                f"cartesian_delta moves one arm, {robot.name} has {len(arms)}; use joint_velocity or joint_position"
+            )
+        grippers = tuple(f"{joint}.velocity" for joint in robot.joint_names[self._joints :])
+        names = (*(f"tool.{axis}" for axis in ("x", "y", "z", "rx", "ry", "rz")), *grippers)
         ones = (1.0,) * len(names)
         self.spec = ArraySpec((len(names),), unit="share", names=names, low=tuple(-x for x in ones), high=ones)
         self._step = np.array([TOOL_STEP_M] * 3 + [TOOL_TURN_RAD] * 3)
@@ -93,23 +102,24 @@ class CartesianDelta:
 
     def targets(self, action: NDArray, sent: NDArray[np.float32], arm: MovedArm) -> NDArray[np.float32]:
         shares = np.clip(action.astype(np.float64), -1.0, 1.0)
-        jacobian, step = arm.tool_jacobian()[..., :-1], shares[..., :6] * self._step
+        jacobian, step = arm.tool_jacobian()[..., : self._joints], shares[..., :6] * self._step
         joints = damped_joint_step(jacobian, step, self._weight, DAMPING_M)
-        change = np.concatenate([joints, shares[..., 6:] * self._joint_step[-1]], axis=-1)
+        change = np.concatenate([joints, shares[..., 6:] * self._joint_step[self._joints :]], axis=-1)
         # The whole step is slowed, so that the tool keeps its direction.
         over = np.maximum((np.abs(change) / self._joint_step).max(axis=-1, keepdims=True), 1.0)
         return np.clip(sent + change / over, self._low, self._high).astype(np.float32)
 
 
-CONTROLS: dict[str, Callable[[RobotSpec, float], Control]] = {
+CONTROLS: dict[str, Callable[[Sequence[Arm], float], Control]] = {
     "joint_position": JointPosition,
     "joint_velocity": JointVelocity,
     "cartesian_delta": CartesianDelta,
 }
 
 
-def make_control(name: str, robot: RobotSpec, period_s: float) -> Control:
-    """The control of this name. Raises UnknownNameError."""
+def make_control(name: str, arms: Sequence[Arm], period_s: float) -> Control:
+    """The control of this name for a robot with these arms. Raises UnknownNameError, and SpecError for a robot that it
+    does not fit."""
     if name not in CONTROLS:
         raise UnknownNameError("control", name, CONTROLS)
-    return CONTROLS[name](robot, period_s)
+    return CONTROLS[name](arms, period_s)

@@ -30,7 +30,8 @@ class GymVectorEnv(VectorEnv[dict[str, NDArray], NDArray[np.float32], NDArray]):
     Observations have the field `state` (D,) float32, and, with `image_size` (H, W), what the environment draws as
     `image_render` (H, W, 3). `settings` are the environment's own. An ended row is reset by the caller:
     `reset(seed=[...], options={"reset_mask": mask})`. Raises UnknownNameError for an unknown id, and SpecError for an
-    environment that is not made of vectors, or cannot be made here.
+    environment that is not made of vectors, or cannot be made here, for actions that are none, and for a step after
+    the end of an episode.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class GymVectorEnv(VectorEnv[dict[str, NDArray], NDArray[np.float32], NDArray]):
         self._name = task_id
         self.num_envs = num_envs
         self._image_size = image_size
+        self._ended = np.zeros(num_envs, np.bool_)
         first = self._envs.envs[0]  # type: ignore[attr-defined]
         self.control_hz = _control_hz(first)
         fields = {"state": ArraySpec((state.shape[0],))}
@@ -88,17 +90,29 @@ class GymVectorEnv(VectorEnv[dict[str, NDArray], NDArray[np.float32], NDArray]):
     ) -> tuple[dict[str, NDArray], dict[str, Any]]:
         """Start an episode in every row, or in those of `options["reset_mask"]` (N,) bool."""
         seeds: Any = list(seed) if isinstance(seed, Sequence) else seed
-        state, info = self._envs.reset(seed=seeds, options=options)
+        self._ended &= ~(options or {}).get("reset_mask", np.ones(self.num_envs, np.bool_))
+        state, info = self._envs.reset(seed=seeds, options=dict(options or {}))  # it takes the mask out
         return self._observe(state), info
 
     def step(
         self, actions: NDArray[np.float32]
     ) -> tuple[dict[str, NDArray], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        actions = np.asarray(actions)
+        if actions.shape != self.action_space.shape or actions.dtype.kind not in "fiu":
+            raise SpecError(f"actions are {actions.dtype} {actions.shape}, expected {self.action_space.shape} float32")
+        if not np.isfinite(actions).all():
+            raise SpecError(f"{self._name} got an action that is not finite")
+        if self._ended.any():
+            raise SpecError(f"environment {self._ended.argmax()} has ended; reset it before the next step")
         state, reward, terminated, truncated, info = self._envs.step(actions)
+        self._ended = terminated | truncated
         return self._observe(state), reward, terminated, truncated, info
 
     def render(self) -> tuple[NDArray[np.uint8], ...]:
-        """Pictures (H, W, 3), one an environment, of the size that the environment chooses."""
+        """Pictures (H, W, 3), one an environment, of the size that the environment chooses. Raises SpecError where it
+        was not made to be drawn."""
+        if self._envs.render_mode is None:
+            raise SpecError(f"{self._name} was made without pictures; make it with render=True or an image_size")
         try:
             return tuple(np.asarray(picture, np.uint8) for picture in self._envs.render() or ())
         except (gymnasium.error.Error, ImportError) as error:  # a renderer that is not installed

@@ -59,14 +59,15 @@ class RobotEnv(gymnasium.Env[Any, NDArray]):
         max_held_steps: int = 10,
         render_mode: str | None = None,
     ) -> None:
+        cameras = {} if flat and cameras is None else cameras
         if render_mode is not None and cameras is not None and not cameras:
             raise SpecError(f"{task_id} has no cameras to render with; give at least one, or render_mode None")
         self.task = make_task(task_id)
-        self.twin = make_twin(engine, self.task, {} if flat and cameras is None else cameras, randomization, physics)
+        self.twin = make_twin(engine, self.task, cameras, randomization, physics)
         self.metadata = {**self.metadata, "render_fps": self.task.control_hz}
         self.render_mode = render_mode
         robot, period_s = self.twin.robot_spec, self.twin.period_ns * 1e-9
-        self.control = make_control(control, robot, period_s)
+        self.control = make_control(control, self.task.arms, period_s)
         hidden = (*(() if privileged else ("pose_",)), *(() if show_cameras else ("image_",)))
         fields = {k: v for k, v in self.twin.spec.observation.items() if not k.startswith(hidden)}
         self._seen = tuple(fields)
@@ -77,7 +78,7 @@ class RobotEnv(gymnasium.Env[Any, NDArray]):
         self.observation_space = observation_space(fields, flat)
         self.action_space: spaces.Box = box(self.control.spec)
         self._filter = SafetyFilter(robot, safety, period_s)
-        self._sent = np.zeros(0, np.float32)
+        self._sent = np.zeros(len(robot.joint_names), np.float32)
         self._disturber = Disturber(stochasticity)
         self._max_held_steps = max_held_steps
         self._start_ns = self.twin.stamp_ns

@@ -98,7 +98,7 @@ class Disturber:
                 seen[name] = self._shown[name]
         self._shown = seen
         self._queue = [*self._queue, seen][-1 - self._config.delay_steps :]
-        return self._queue[0]
+        return {name: values.copy() for name, values in self._queue[0].items()}  # it may be shown again
 
     def _field(self, name: str, values: NDArray) -> NDArray:
         config, rng = self._config, self._rng

@@ -20,6 +20,7 @@ from robolearn.envs.practice_world import PracticeConfig
 from robolearn.envs.robot_env import RobotEnv
 from robolearn.envs.spaces import box, observation_space
 from robolearn.envs.tool_space import DECISION_TICKS, IMAGE, TASK, ToolSpace
+from robolearn.errors import SpecError
 from robolearn.types import Observation
 
 PLACELESS = ("peg_insert-v1",)  # millimetres between two things decide, wherever on the table they are
@@ -70,7 +71,9 @@ class ToolEnv(gymnasium.Env[Any, NDArray]):
         return self._observe(facts), info
 
     def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """An action that is not finite moves nothing."""
+        """An action that is not finite moves nothing. Raises SpecError for one of another shape."""
+        if np.shape(action) != self.action_space.shape:
+            raise SpecError(f"the action has shape {np.shape(action)}, expected {self.action_space.shape}")
         total = 0.0
         for _ in range(DECISION_TICKS):
             self._command = self._space.moved(self._command, action)

@@ -58,10 +58,10 @@ class RobotVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray]):
         threads: int = 0,
         render_mode: str | None = None,
     ) -> None:
+        cameras = {} if flat and cameras is None else cameras
         if render_mode is not None and cameras is not None and not cameras:
             raise SpecError(f"{task_id} has no cameras to render with; give at least one, or render_mode None")
         self.task = make_task(task_id)
-        cameras = {} if flat and cameras is None else cameras
         self.twins = TwinBatch(self.task, num_envs, cameras, threads, physics, randomization)
         self.num_envs = num_envs
         self.render_mode = render_mode
@@ -72,7 +72,7 @@ class RobotVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray]):
             "autoreset_mode": self.autoreset_mode,
         }
         period_s = self.twins.period_ns * 1e-9
-        self.control = make_control(control, self.twins.robot_spec, period_s)
+        self.control = make_control(control, self.task.arms, period_s)
         hidden = (*(() if privileged else ("pose_",)), *(() if show_cameras else ("image_",)))
         fields = {k: v for k, v in self.twins.spec.observation.items() if not k.startswith(hidden)}
         self._seen = tuple(fields)
@@ -229,4 +229,4 @@ class RobotVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray]):
             "action_sent": sent.copy(),
             "held_steps": self._held_steps.copy(),
         }
-        return {**info, **{f"_{name}": self._everybody for name in info}}
+        return {**info, **{f"_{name}": self._everybody.copy() for name in info}}

@@ -7,7 +7,7 @@ from gymnasium.utils.env_checker import check_env
 from robolearn.envs.control import CONTROLS, DAMPING_M, TURN_WEIGHT_M
 from robolearn.envs.robot_env import RobotEnv
 from robolearn.envs.vector_env import RobotVectorEnv
-from robolearn.errors import UnknownNameError
+from robolearn.errors import SpecError, UnknownNameError
 from robolearn.robots.kinematics import damped_joint_step
 
 
@@ -73,5 +73,7 @@ def test_what_is_no_action_is_held_not_guessed() -> None:
     for bad in (np.zeros(6, np.float32), np.full(7, np.nan, np.float32)):
         _, _, _, _, info = env.step(bad)
         assert info["held"]
+    with pytest.raises(SpecError, match="cartesian_delta moves one arm, so101_pair has 2"):
+        RobotEnv("lift_bar-v1", {}, control="cartesian_delta")
     with pytest.raises(UnknownNameError, match="did you mean joint_velocity"):
         RobotEnv("reach-v1", {}, control="joint_velocty")

@@ -21,10 +21,25 @@ def test_a_row_is_what_gymnasium_gives() -> None:
         np.testing.assert_allclose(observation["state"][1], state, rtol=1e-5, atol=1e-6)
         assert reward[1] == pytest.approx(value)
     assert truncated.all()
+    with pytest.raises(SpecError, match="environment 0 has ended"):
+        envs.step(action)
     kept = observation["state"].copy()
     again, _ = envs.reset(seed=[9, 9, 9], options={"reset_mask": np.array([False, True, False])})
     np.testing.assert_array_equal(again["state"][[0, 2]], kept[[0, 2]])
     np.testing.assert_array_equal(again["state"][1], alone.reset(seed=9)[0])
+    with pytest.raises(SpecError, match="environment 0 has ended"):
+        envs.step(action)
+    envs.reset()
+    envs.step(action)
+    for bad, words in (
+        (np.zeros((3, 2), np.float32), r"\(3, 2\), expected \(3, 1\)"),
+        (np.full((3, 1), np.nan), "not finite"),
+        (None, "actions are object"),
+    ):
+        with pytest.raises(SpecError, match=words):
+            envs.step(bad)  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="made without pictures"):
+        envs.render()
     envs.close()
 
 

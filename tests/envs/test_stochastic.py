@@ -65,6 +65,12 @@ def test_a_delayed_observation_is_the_one_of_that_many_steps_ago() -> None:
     disturber = Disturber(Stochasticity(delay_steps=2))
     shown = [disturber.observe({"proprio": np.full(2, k, np.float32)})["proprio"][0] for k in range(6)]
     assert shown == [0, 0, 0, 1, 2, 3]
+    disturber.begin(0)
+    shown = [disturber.observe({"proprio": np.zeros(2, np.float32)}) for _ in range(2)]
+    shown[0]["command"] = shown[0]["proprio"]
+    shown[0]["proprio"][:] = 7  # what was given away is nobody else's
+    assert set(shown[1]) == {"proprio"}
+    assert disturber.observe({"proprio": np.zeros(2, np.float32)})["proprio"][0] == 0
     disturber.begin(1)
     assert disturber.observe({"proprio": np.full(2, 9, np.float32)})["proprio"][0] == 9
 

@@ -45,6 +45,8 @@ def test_a_step_moves_the_tool_for_a_whole_decision() -> None:
         last = env.step(np.full_like(action, np.nan))[0]["state"]
         np.testing.assert_allclose(last[:3] + last[3:6], commanded[1], atol=1e-5)  # nothing was commanded
         assert reward > 0
+        with pytest.raises(SpecError, match=r"shape \(3,\), expected \(4,\)"):
+            env.step(action[:3])
 
 
 def test_the_expert_succeeds_and_an_episode_ends_in_the_middle_of_a_decision() -> None:

@@ -150,9 +150,13 @@ def test_a_seed_fixes_every_row_and_rows_differ() -> None:
 def test_bad_arguments() -> None:
     with pytest.raises(SpecError, match="no cameras"):
         RobotVectorEnv("reach-v1", 2, {}, render_mode="rgb_array")
+    with pytest.raises(SpecError, match="no cameras"):
+        RobotVectorEnv("reach-v1", 2, flat=True, render_mode="rgb_array")
     with pytest.raises(SpecError, match="flat"):
         RobotVectorEnv("reach-v1", 2, {"front": (16, 16)}, flat=True)
     env = RobotVectorEnv("reach-v1", 2, {})
-    env.reset(seed=0)
+    _, info = env.reset(seed=0)
+    info["_success"][:] = False  # it is the caller's own
+    env.reset()
     with pytest.raises(SpecError, match=r"\(2, 6\)"):
         env.step(np.zeros(6, np.float32))

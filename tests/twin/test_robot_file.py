@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from robolearn.assets import asset
+from robolearn.envs.robot_env import RobotEnv
 from robolearn.errors import AssetError
 from robolearn.tasks import make_task
 from robolearn.twin.engines import make_twin
@@ -60,6 +61,12 @@ def test_a_urdf_by_path_reaches(tmp_path: Path) -> None:
     assert succeeds(task.id)
     assert succeeds(task.backward)
     assert succeeds(task.id, "bullet")
+    env = RobotEnv(task.id, {}, control="cartesian_delta")  # no gripper, so the last joint is one of the arm's
+    assert env.interface.action.names == tuple(f"tool.{axis}" for axis in ("x", "y", "z", "rx", "ry", "rz"))
+    env.reset(seed=0)
+    _, _, _, _, info = env.step(np.array([0, 0, 0, 0, 1, 0], np.float32))
+    assert not info["held"]
+    assert env.twin.tool_jacobian().shape == (6, 4)
 
 
 def test_an_mjcf_in_degrees_with_endless_joints_and_a_sensor_of_a_servo(tmp_path: Path) -> None:
