@@ -28,7 +28,7 @@ MIXTURE: tuple[Manner, ...] = ("expert", "slow", "hesitating", "failing")
 SPEED = (0.3, 0.6)  # share of the commanded way that a slow one goes
 PAUSE_STEPS = (8, 20)
 TAKEN_BACK_STEPS = (12, 30)
-GIVES_UP = (0.05, 0.25)  # when a failing one does, as a share of the task's time
+GIVES_UP = (0.05, 0.25)  # when a failing one does, as a share of the task's time; before its last stage anyway
 WANDER_STEPS = (15, 40)  # from one posture to the next
 WANDER_SHARE = 0.5  # of the joint ranges around the start
 
@@ -63,6 +63,8 @@ class Demonstrator:
         """One action (1, J) with the source SCRIPT."""
         chunk = self._expert.act(observation, stamp_ns)
         joints = observation["proprio"][: chunk.actions.shape[1]].copy()
+        if int(self.task.judge(observation).stage) == len(self.task.stages) - 1:  # what is nearly done gets done
+            self._gives_up = min(self._gives_up, self._steps)
         action = self._action(chunk.actions[0], joints)
         robot = self.task.robot_spec
         action = np.clip(action, robot.position_low, robot.position_high).astype(np.float32)

@@ -29,7 +29,7 @@ class Randomization:
     mass: float = 0.2  # factor of each free body
     joint: float = 0.3  # factor of each robot joint's damping, dry friction and armature
     gain: float = 0.15  # factor of each servo's gains
-    max_latency_s: float = 0.05  # from a command to its effect, drawn uniformly from 0 on
+    max_latency_s: float = 0.05  # from a command to its effect, beyond the robot's own, drawn uniformly from 0 on
     camera_m: float = 0.01  # standard deviation of every camera's place, each axis
     camera_rad: float = 0.03  # of its direction, each axis
     light: float = 0.4  # factor of the lights' brightness; they come from elsewhere, too
@@ -61,8 +61,7 @@ class Randomization:
                 material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = f"{TABLE}_{name}"
         substeps = round(self.max_latency_s / spec.option.timestep)
         for actuator in spec.actuators if substeps else ():
-            actuator.delay = actuator.delay or 0.5 * spec.option.timestep
-            actuator.nsample = max(actuator.nsample, substeps + 2)
+            actuator.nsample = max(actuator.nsample, 2) + substeps
 
     def draw(self, model: mujoco.MjModel, seed: int) -> dict[str, NDArray]:
         """The fields of MjModel, whole, that the twin of this seed has instead of those of `model`."""
@@ -91,7 +90,8 @@ class Randomization:
         drawn["actuator_biasprm"][:, 1:3] *= gain[:, None]
         substeps = rng.integers(0, round(self.max_latency_s / model.opt.timestep) + 1)
         if model.nhistory and self.max_latency_s > 0:
-            drawn["actuator_delay"] = np.full(model.nu, max(substeps - 0.5, 0.0) * model.opt.timestep)
+            own = np.ceil(model.actuator_delay / model.opt.timestep)  # of the robot, half a step less, see Physics.edit
+            drawn["actuator_delay"] = np.maximum(own + substeps - 0.5, 0.0) * model.opt.timestep
         return drawn
 
     def _looks(self, model: mujoco.MjModel, rng: np.random.Generator) -> dict[str, NDArray]:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from robolearn.errors import SpecError
+from robolearn.policies.demonstrator import Demonstrator
 from robolearn.policies.scripted import ScriptedPolicy
 from robolearn.tasks import make_task
 from robolearn.tasks.kinematics import forward
@@ -16,7 +17,7 @@ def twin() -> Twin:
     return Twin(make_task("pick_place-v1"), {})
 
 
-def run(twin: Twin, policy: ScriptedPolicy, seed: int) -> tuple[list[ActionSource], np.ndarray, bool]:
+def run(twin: Twin, policy: ScriptedPolicy | Demonstrator, seed: int) -> tuple[list[ActionSource], np.ndarray, bool]:
     twin.reset(seed)
     policy.reset(seed)
     sources, actions = [], []
@@ -63,6 +64,14 @@ def test_bursts_do_not_drive_the_tool_into_the_table(twin: Twin) -> None:
     for seed in range(4):
         _, actions, _ = run(twin, policy, seed)
         assert min(forward(action)[0][2] for action in actions) > -0.01
+
+
+@pytest.mark.parametrize(("task_id", "seed"), [("button_release-v1", 8000), ("push-v1", 8002), ("lower-v1", 8007)])
+def test_a_failing_demonstrator_fails(task_id: str, seed: int) -> None:
+    """Whose time to give up comes when the expert is nearly done."""
+    demonstrator = Demonstrator(task_id, "failing")
+    twin = Twin(demonstrator.task, {})
+    assert not run(twin, demonstrator, seed)[2]
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import mujoco
 import numpy as np
 import pytest
 
 from robolearn.errors import SpecError
+from robolearn.physics import Physics
 from robolearn.tasks import make_task
 from robolearn.twin.batch import TwinBatch
 from robolearn.twin.randomize import Randomization
@@ -59,6 +61,20 @@ def test_draws_stay_within_their_ranges_and_nothing_adds_up() -> None:
     assert (low >= 1 / spread - 1e-9).all()
     assert (high <= spread + 1e-9).all()
     assert (high / low > spread).all()  # most of the range is used
+
+
+def test_a_drawn_latency_comes_on_top_of_the_robots_own() -> None:
+    twin = Twin(make_task("reach-v1"), {}, Physics(latency_s=0.08), Randomization(max_latency_s=0.03))
+    latencies = set()
+    for seed in range(30):
+        twin.reset(seed)
+        twin.command(twin.robot_state().joint_position + np.float32(0.3) * np.eye(6, dtype=np.float32)[0])
+        before, substeps = twin.data.actuator_force[0], 0
+        while abs(twin.data.actuator_force[0] - before) < 0.5:
+            mujoco.mj_step(twin.model, twin.data)
+            substeps += 1
+        latencies.add(substeps - 1)
+    assert latencies == {16, 17, 18, 19, 20, 21, 22}  # of 5 ms
 
 
 def test_nothing_to_randomize_changes_nothing() -> None:
