@@ -27,6 +27,7 @@ TURN_RAD = 0.06  # of the commanded yaw in one tick
 MAX_YAW_RAD = 1.0  # that the tool may be turned from straight ahead
 NO_GRASP = ("push", "sweep", "reach", "button")  # scenes whose gripper stays as it starts
 NO_CARRYING = ("drawer",)  # scenes in which things are grasped, and stay where they are fixed
+NO_TOOL = ("bar", "point")  # scenes of two arms, or of postures in which the tool does not point down
 TASK = "task"  # field
 IMAGE = "image_"  # and the camera's name: field
 TOOL = "tool:"  # and a task's id: that task in this space
@@ -78,13 +79,15 @@ class ToolSpace:
         apart by their number. placeless: where on the table the tool is is not told, so that what is learned in one
         place holds in another; for tasks about things and one another. cameras: size (H, W) by name of the pictures
         that are seen in the place of where things are. unseen: nobody knows where things are, and the space has no
-        bodies. Raises SpecError when the tasks share no scene.
+        bodies. Raises SpecError when the tasks share no scene, or are not done with one tool that points down.
         """
         self.tasks: list[Task] = [make_task(name) for name in task_ids]
         first = self.tasks[0]
         for task in self.tasks:
             if (task.scene, task.bodies, task.robot) != (first.scene, first.bodies, first.robot):
                 raise SpecError(f"{task.id} has another scene or robot than {first.id}; practise them apart")
+        if first.scene in NO_TOOL:
+            raise SpecError(f"{first.id} is not done with one tool that points down; take it without {TOOL}")
         self.arm = first.arm
         self.grasps = first.scene not in NO_GRASP
         self.carries = self.grasps and first.scene not in NO_CARRYING

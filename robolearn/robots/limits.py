@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+ROUNDING = 1e-6  # [unit] of commands, which are float32
 FINE, NOT_FINITE, OUTSIDE, JUMP = 0, 1, 2, 3  # what `judge` says of a joint's command
 CANDIDATES, ROUNDS = 65, 4  # of the search for a jerk: 64^4 steps of it
 SLACK = 1e-7  # [unit, unit/s] by which a jerk-limited motion aims inside its limits: the room that rounding needs
@@ -76,7 +77,7 @@ def judge(
     the last command, (J,) each.
     """
     outside = np.maximum(limits.low - wanted, wanted - limits.high) > max_overshoot
-    jump = np.abs(wanted - sent) > max_jump
+    jump = np.abs(wanted - sent) > max_jump + ROUNDING
     verdict = np.where(outside, OUTSIDE, np.where(jump, JUMP, FINE))
     return np.where(np.isfinite(wanted), verdict, NOT_FINITE).astype(np.int8)
 

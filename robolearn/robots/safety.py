@@ -35,6 +35,7 @@ from robolearn.errors import SpecError
 from robolearn.robots.limits import (
     JUMP,
     NOT_FINITE,
+    ROUNDING,
     Motion,
     MotionLimits,
     advance,
@@ -47,7 +48,6 @@ from robolearn.robots.robot import Health
 from robolearn.specs import RobotSpec
 from robolearn.types import RobotState
 
-ROUNDING = 1e-6  # [unit]
 SOFT_START_SHARE = 0.1  # of the speed, that a soft start begins with
 
 

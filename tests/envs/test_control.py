@@ -34,6 +34,18 @@ def test_a_cartesian_action_moves_the_tool_that_way(engine: str) -> None:
     env.close()
 
 
+@pytest.mark.parametrize("control", ["joint_velocity", "cartesian_delta"])
+def test_full_speed_is_never_taken_for_a_jump(control: str) -> None:
+    """The Panda's gripper moves a quarter of its range in a period, as far as the safety filter lets it jump."""
+    env = RobotEnv("push-v1@panda", {}, control=control)
+    env.reset(seed=0)
+    for share in (1, 1, -1, -1):
+        action = np.zeros(env.action_space.shape, np.float32)
+        action[-1] = share
+        _, _, _, _, info = env.step(action)
+        assert not info["held"]
+
+
 def test_the_vector_environment_does_the_same() -> None:
     arguments = {"privileged": True, "flat": True, "control": "cartesian_delta"}
     env, many = RobotEnv("push-v1", **arguments), RobotVectorEnv("push-v1", 2, **arguments)  # type: ignore[arg-type]

@@ -62,6 +62,12 @@ def test_the_expert_succeeds_and_an_episode_ends_in_the_middle_of_a_decision() -
         assert ticks < env._env.task.max_steps
 
 
+@pytest.mark.parametrize("task_id", ["lift_bar-v1", "point_up-v1"])
+def test_what_is_not_done_with_one_tool_is_refused(task_id: str) -> None:
+    with pytest.raises(SpecError, match="one tool that points down"):
+        ToolEnv(task_id)
+
+
 @pytest.mark.parametrize("task_id", PLACELESS)
 def test_where_things_carried_to_one_another_are_is_not_told(task_id: str) -> None:
     space = tool_space(task_id)
