@@ -37,7 +37,9 @@ class Stochasticity:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not value >= 0 or (field.name in ("stuck_action", "event", "occlusion", "blackout") and value > 1):
+            if not 0 <= value < np.inf or (
+                field.name in ("stuck_action", "event", "occlusion", "blackout") and value > 1
+            ):
                 raise SpecError(f"stochasticity {field.name} is {value}, expected at least 0, and a chance at most 1")
 
 

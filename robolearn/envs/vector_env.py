@@ -59,6 +59,8 @@ class RobotVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray]):
         render_mode: str | None = None,
     ) -> None:
         cameras = {} if flat and cameras is None else cameras
+        if render_mode not in (None, "rgb_array"):
+            raise SpecError(f"render_mode is {render_mode!r}, expected rgb_array or None")
         if render_mode is not None and cameras is not None and not cameras:
             raise SpecError(f"{task_id} has no cameras to render with; give at least one, or render_mode None")
         self.task = make_task(task_id)

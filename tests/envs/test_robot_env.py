@@ -128,5 +128,7 @@ def test_bad_arguments() -> None:
         RobotEnv("reach-v1", cameras={}, render_mode="rgb_array")
     with pytest.raises(SpecError, match="no cameras"):
         RobotEnv("reach-v1", flat=True, render_mode="rgb_array")
+    with pytest.raises(SpecError, match="render_mode is 'human', expected rgb_array"):
+        RobotEnv("reach-v1", render_mode="human")
     with pytest.raises(SpecError, match="call reset"):
         RobotEnv("reach-v1", {}, control="joint_velocity").step(np.zeros(6, np.float32))

@@ -78,3 +78,5 @@ def test_a_delayed_observation_is_the_one_of_that_many_steps_ago() -> None:
 def test_bad_numbers() -> None:
     with pytest.raises(SpecError, match="event is 2"):
         Stochasticity(event=2)
+    with pytest.raises(SpecError, match="noise is inf"):
+        Stochasticity(noise=np.inf)

@@ -152,6 +152,8 @@ def test_bad_arguments() -> None:
         RobotVectorEnv("reach-v1", 2, {}, render_mode="rgb_array")
     with pytest.raises(SpecError, match="no cameras"):
         RobotVectorEnv("reach-v1", 2, flat=True, render_mode="rgb_array")
+    with pytest.raises(SpecError, match="render_mode is 'human', expected rgb_array"):
+        RobotVectorEnv("reach-v1", 2, render_mode="human")
     with pytest.raises(SpecError, match="flat"):
         RobotVectorEnv("reach-v1", 2, {"front": (16, 16)}, flat=True)
     env = RobotVectorEnv("reach-v1", 2, {})
