@@ -24,7 +24,7 @@ from robolearn.tasks import Task
 from robolearn.tasks.task import TaskStatus
 from robolearn.twin.layout import DIVERGED, RESET_PAUSE_NS, TOOL, Layout
 from robolearn.twin.umpire import Umpire
-from robolearn.twin.urdf import roots, urdf_of
+from robolearn.twin.urdf import jointed, roots, urdf_of
 from robolearn.types import Observation, RobotState
 
 SUBSTEP_S = 1 / 1000
@@ -71,7 +71,7 @@ class BulletTwin:
         p.setTimeStep(self._substep_s, physicsClientId=client)
         self._places: dict[int, tuple[int, int]] = {}  # of MuJoCo's body: Bullet's body and link
         self._joints: dict[int, tuple[int, int]] = {}  # of MuJoCo's joint: Bullet's body and joint
-        self._roots: dict[int, int] = {}  # of MuJoCo's body that stands in the world: Bullet's body
+        self._roots: dict[int, int] = {}  # of MuJoCo's body that is placed in the world: Bullet's body
         with tempfile.TemporaryDirectory() as folder:
             for root in [0, *roots(model)]:
                 file = Path(folder, f"{root}.urdf")
@@ -87,7 +87,7 @@ class BulletTwin:
                     self._places[int(info[12].decode().partition("_")[2])] = (body, j)
                     if kind == "joint":
                         self._joints[int(number)] = (body, j)
-                if root:
+                if root and not jointed(model, root):
                     self._roots[root] = body
         self._surfaces()
         servos = model.actuator_trnid[:, 0].tolist()

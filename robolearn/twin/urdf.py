@@ -22,13 +22,15 @@ GEOM = mujoco.mjtGeom
 def urdf_of(model: mujoco.MjModel, root: int) -> str:
     """The body `root` with everything that hangs from it, or for body 0 what is fixed to the world.
 
-    Links and joints are named `body_<id>` and `joint_<id>` of MuJoCo's ids. The root link is at the body's frame.
-    Raises AssetError naming the element that URDF cannot express.
+    Links and joints are named `body_<id>` and `joint_<id>` of MuJoCo's ids. The root link is at the body's frame, or is
+    the world where the body is `jointed`. Raises AssetError naming the element that URDF cannot express.
     """
     robot = ET.Element("robot", name=f"body_{root}")
+    if jointed(model, root):
+        ET.SubElement(robot, "link", name="body_0")
     for body in _tree(model, root):
         _link(model, robot, body, fixed=root == 0)
-        if body != root:
+        if body != root or jointed(model, root):
             _joint(model, robot, body)
     ET.indent(robot)
     return ET.tostring(robot, encoding="unicode")
@@ -37,6 +39,12 @@ def urdf_of(model: mujoco.MjModel, root: int) -> str:
 def roots(model: mujoco.MjModel) -> list[int]:
     """Bodies that stand in the world themselves."""
     return [i for i in range(1, model.nbody) if model.body_parentid[i] == 0]
+
+
+def jointed(model: mujoco.MjModel, root: int) -> bool:
+    """Whether a body that stands in the world moves there by hinges or slides, as the turntable of an arm may."""
+    joint = model.body_jntadr[root]
+    return bool(joint >= 0 and model.jnt_type[joint] != mujoco.mjtJoint.mjJNT_FREE)
 
 
 def _tree(model: mujoco.MjModel, root: int) -> list[int]:
@@ -99,6 +107,8 @@ def _joint(model: mujoco.MjModel, robot: ET.Element, body: int) -> None:
             f"body {body} ({model.body(body).name}) has joints that URDF cannot express: one at its origin"
         )
     kind = kinds[int(model.jnt_type[joint])] if count else "fixed"
+    if kind == "revolute" and not model.jnt_limited[joint]:
+        kind = "continuous"
     element = ET.SubElement(robot, "joint", name=f"joint_{joint}" if count else f"fixed_{body}", type=kind)
     ET.SubElement(element, "parent", link=f"body_{model.body_parentid[body]}")
     ET.SubElement(element, "child", link=f"body_{body}")

@@ -87,6 +87,8 @@ def test_urdf_names_what_it_cannot_express() -> None:
         '<mujoco><worldbody><body name="ball"><joint type="ball"/><geom name="egg" type="ellipsoid" size="1 2 3"/>'
         "</body></worldbody></mujoco>"
     )
+    with pytest.raises(AssetError, match=r"cloth_0.* has joints that URDF cannot express"):
+        BulletTwin(make_task("fold_cloth-v1"), {})
     with pytest.raises(AssetError, match=r"egg.*ELLIPSOID"):
         urdf_of(model, 1)
 

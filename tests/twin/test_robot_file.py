@@ -80,6 +80,16 @@ def test_an_mjcf_in_degrees_with_endless_joints_and_a_sensor_of_a_servo(tmp_path
     np.testing.assert_allclose(twin.model.actuator_ctrlrange[:, 1], twin.robot_spec.position_high)
 
 
+def test_an_arm_whose_first_body_turns_in_the_world_reaches(tmp_path: Path) -> None:
+    body = '<body pos="0 0 {}"><joint name="j{}" axis="{}"/><geom size="0.02" mass="0.5"/>'
+    rows = ((0.1, "0 0 1"), (0.1, "0 1 0"), (0.2, "0 1 0"), (0.2, "0 1 0"))
+    bodies = "".join(body.format(z, i, axis) for i, (z, axis) in enumerate(rows))
+    file = tmp_path / "arm.xml"
+    file.write_text(f'<mujoco><worldbody>{bodies}<site name="tool" pos="0 0 0.1"/>{"</body>" * 4}</worldbody></mujoco>')
+    assert succeeds(f"reach-v1@{file}")
+    assert succeeds(f"reach-v1@{file}", "bullet")
+
+
 def test_an_mjcf_by_path_picks_and_places(tmp_path: Path) -> None:
     file = tmp_path / "mine.xml"
     text = asset("sim_assets/robots/panda/panda.xml").read_text()
