@@ -168,7 +168,7 @@ class RobotVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray]):
         for i in ids:
             seed = None if seeds is None else seeds[i]
             if seed is not None:
-                self._generators[i] = seeding.np_random(seed)[0]
+                self._generators[i] = seeding.np_random(int(seed))[0]
             chosen.append(int(self._generators[i].integers(2**31)) if seed is None else int(seed))
         self.twins.reset(chosen, ids)
         self._filter.reset(self.twins.joint_positions()[ids], ids)
