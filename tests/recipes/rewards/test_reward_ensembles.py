@@ -75,4 +75,6 @@ def test_an_ensemble_of_classifiers_decides_what_all_decide(
     column = label_dataset(dataset, load_reward(tmp_path / "both"))["column"]
     run(["reward", "audit", str(dataset), "--reward", column, str(tmp_path / "both"), "--json"])
     as_column, as_folder = json.loads(capsys.readouterr().out)["models"]
+    for distance in ("dard_distance", "epic_distance", "starc_distance"):  # of values in other batches
+        assert as_column.pop(distance) == pytest.approx(as_folder.pop(distance), abs=1e-5)
     assert {**as_column, "name": ""} == {**as_folder, "name": ""}
