@@ -40,8 +40,9 @@ def web(
         certificate: PEM file for https, which a phone asks for before it tells its pose.
         key: PEM file of its private key.
     """
+    from robolearn.listening import is_loopback, new_token
     from robolearn.web.server import in_thread
-    from robolearn.web.settings import WebSettings, is_loopback, new_token
+    from robolearn.web.settings import WebSettings
 
     if token is None and not is_loopback(host):
         token = new_token()

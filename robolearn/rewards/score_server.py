@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from robolearn.errors import RobolearnError, SpecError
+from robolearn.listening import unsafe
 from robolearn.rewards.hop import HopReward, hop
 from robolearn.rewards.reward_model import Episodes, RewardModel, lasting_settings
 from robolearn.rewards.score_protocol import (
@@ -62,8 +63,8 @@ class ScoreServer:
             raise ScoreError(f"port {port}; expected 0 to 65535 (0: any that is free)")
         try:
             family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            if not token and not _is_loopback(str(place[0])):
-                raise ScoreError(f"{host} is reached from outside: give a token, or listen on 127.0.0.1")
+            if problem := unsafe(str(place[0]), token or None):
+                raise ScoreError(problem)
             kind = type("Server", (ThreadingHTTPServer,), {"address_family": family, "daemon_threads": True})
             self._http: ThreadingHTTPServer = kind((str(place[0]), int(place[1])), Handler)
         except (OSError, OverflowError) as error:
@@ -185,10 +186,6 @@ def hops_of(model: RewardModel, before: Tensor, after: Tensor, text: list[str]) 
     camera = getattr(getattr(model, "config", None), "camera", "front")
     values = [model.score(Episodes({camera: images[:, None]}, text)).value[:, 0] for images in (before, after)]
     return hop(values[0].clamp(0.0, 1.0), values[1].clamp(0.0, 1.0))
-
-
-def _is_loopback(host: str) -> bool:
-    return host == "::1" or host.startswith("127.")
 
 
 def _body(request: BaseHTTPRequestHandler) -> dict[str, Any]:

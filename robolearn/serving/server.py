@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 
 from robolearn.errors import RobolearnError, ServingError
+from robolearn.listening import unsafe
 from robolearn.policies.policy import Policy
 from robolearn.serving.chunks import checked
 from robolearn.serving.protocol import SCHEME, VERSION, Message, observation_bytes, receive, send
@@ -43,8 +44,8 @@ class PolicyServer:
             raise ServingError(f"port {port}; expected 0 to 65535 (0: any that is free)")
         try:
             family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            if not token and not _is_loopback(str(place[0])):
-                raise ServingError(f"{host} is reached from outside: give a token, or listen on 127.0.0.1")
+            if problem := unsafe(str(place[0]), token or None):
+                raise ServingError(problem)
             self._listener = socket.create_server(place[:2], family=family, backlog=MAX_CONNECTIONS)
         except (OSError, OverflowError) as error:
             raise ServingError(f"cannot listen on {host} port {port}: {error}; take another --port") from error
@@ -140,10 +141,6 @@ class PolicyServer:
         policy = self._make()
         policy.reset(0)
         return policy
-
-
-def _is_loopback(host: str) -> bool:
-    return host == "::1" or host.startswith("127.")
 
 
 def _in_words(error: Exception) -> str:

@@ -29,7 +29,8 @@ from urllib.parse import urlsplit
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from robolearn.errors import SpecError, UnknownNameError
-from robolearn.web.settings import WebSettings, is_loopback
+from robolearn.listening import is_loopback
+from robolearn.web.settings import WebSettings
 
 LARGEST_BODY = 1 << 20  # bytes
 READS = ("GET", "HEAD")

@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
-import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from robolearn.errors import SpecError
-
-SHORTEST_TOKEN = 16  # letters
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address or name."""
-    name = host.strip("[]")
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return name == "localhost"
+from robolearn.listening import is_loopback, unsafe
 
 
 @dataclass(frozen=True)
@@ -36,10 +24,8 @@ class WebSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65536:
             raise SpecError(f"web: port {self.port}, expected 0 to 65535 (0: any that is free)")
-        if self.token is None and not is_loopback(self.host):
-            raise SpecError(f"web: {self.host} is reached from other machines; give a token, or leave out the host")
-        if self.token is not None and len(self.token) < SHORTEST_TOKEN:
-            raise SpecError(f"web: the token has {len(self.token)} letters, expected at least {SHORTEST_TOKEN}")
+        if problem := unsafe(self.host, self.token):
+            raise SpecError(f"web: {problem}")
         if (self.certificate is None) != (self.key is None):
             raise SpecError("web: certificate and key go together; give both")
 
@@ -53,8 +39,3 @@ class WebSettings:
         host = f"[{self.host}]" if ":" in self.host else self.host
         scheme = "https" if self.certificate else "http"
         return f"{scheme}://{host}:{port or self.port}/" + (f"#token={self.token}" if self.token else "")
-
-
-def new_token() -> str:
-    """A token that nobody guesses: 256 bits."""
-    return secrets.token_urlsafe(32)

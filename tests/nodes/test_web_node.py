@@ -19,9 +19,10 @@ import robolearn.ros  # noqa: F401  supplies rclpy and the messages where ROS 2 
 # isort: split
 import rclpy
 
+from robolearn.listening import new_token
 from robolearn.recipes.graph import free_domain_id
 from robolearn.types import RobotState
-from robolearn.web.settings import WebSettings, new_token
+from robolearn.web.settings import WebSettings
 
 
 @pytest.fixture

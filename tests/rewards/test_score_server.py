@@ -110,16 +110,18 @@ def test_a_port_that_is_none_is_refused(model: HopReward, port: int) -> None:
 
 
 def test_only_who_shows_the_token_is_let_in(model: HopReward, monkeypatch: pytest.MonkeyPatch) -> None:
-    server = serve(model, "secret")
+    server = serve(model, "a secret of twenty")
     for token in ("", "wrong"):
         monkeypatch.setenv(TOKEN_VARIABLE, token)
         with pytest.raises(ScoreError, match=f"the token is not the one of this server; set {TOKEN_VARIABLE}"):
             RemoteReward(server.address)
-    monkeypatch.setenv(TOKEN_VARIABLE, "secret")
+    monkeypatch.setenv(TOKEN_VARIABLE, "a secret of twenty")
     assert RemoteReward(server.address).version == model.version
     server.close()
-    with pytest.raises(ScoreError, match="reached from outside: give a token"):
+    with pytest.raises(ScoreError, match="reached from other machines; give a token"):
         ScoreServer(model, "0.0.0.0")
+    with pytest.raises(ScoreError, match="5 letters, expected at least 16"):
+        ScoreServer(model, "0.0.0.0", token="short")
 
 
 def ask(server: ScoreServer, body: bytes, place: str = "/v1/score", **headers: str) -> tuple[int, dict[str, Any]]:

@@ -121,11 +121,11 @@ def test_clients_do_not_meet(serve: Serve, remote: Remote) -> None:
 
 
 def test_strangers_take_no_clients_place_and_lost_ones_are_given_up(serve: Serve, remote: Remote) -> None:
-    server = serve(token="secret")
+    server = serve(token="a secret of twenty")
     with contextlib.ExitStack() as stack:
         for _ in range(MAX_CLIENTS + 1):
             stack.enter_context(socket.create_connection(protocol.split_address(server.address)))
-        policy = remote(server.address, "secret")
+        policy = remote(server.address, "a secret of twenty")
         policy.reset(1)
         assert policy.act(SEEN, 1).stamp_ns == 1
     (taken,) = server._admitted
@@ -203,13 +203,15 @@ def test_a_port_that_is_none_is_refused(serve: Serve, port: int) -> None:
 
 
 def test_a_token_is_wanted_from_outside_and_checked(serve: Serve, remote: Remote, monkeypatch: Any) -> None:
-    with pytest.raises(ServingError, match="token"):
+    with pytest.raises(ServingError, match=r"0\.0\.0\.0 is reached from other machines; give a token"):
         PolicyServer("mirror", Mirror, "0.0.0.0", 0)
-    address = serve(token="secret").address
-    for wrong in ("", "secre", "secret2"):
+    with pytest.raises(ServingError, match="5 letters, expected at least 16"):
+        PolicyServer("mirror", Mirror, "0.0.0.0", 0, token="short")
+    address = serve(token="a secret of twenty").address
+    for wrong in ("", "a secret of twent", "a secret of twenty2"):
         with pytest.raises(ServingError, match="token is not the one"):
             remote(address, wrong)
-    monkeypatch.setenv("ROBOLEARN_POLICY_TOKEN", "secret")
+    monkeypatch.setenv("ROBOLEARN_POLICY_TOKEN", "a secret of twenty")
     policy = open_policy(address)
     assert isinstance(policy, RemotePolicy)
     assert policy.spec == SPEC

@@ -8,8 +8,9 @@ from pathlib import Path
 import rclpy
 from rclpy.node import Node
 
+from robolearn.listening import is_loopback, new_token
 from robolearn.web.server import in_thread
-from robolearn.web.settings import WebSettings, is_loopback, new_token
+from robolearn.web.settings import WebSettings
 from robolearn_nodes.live_graph import LiveGraph
 from robolearn_nodes.node import Diagnostics, parameter, run
 
