@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from robolearn.datasets.files import Files
 from robolearn.datasets.store import EpisodeInfo
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 Answer = Literal["first", "second", "equal", "unsure"]
 PREFERENCES = "preferences.jsonl"
+LAST_SHARE = 0.5  # of the segments that are compared
 SHARED = 5  # every so manieth pair is one that somebody else has answered, so that agreement can be told
 
 
@@ -146,8 +148,9 @@ def undo_preference(store: ZarrStore, author: str) -> Preference:
 def next_pair(store: ZarrStore, answers: Sequence[Preference], author: str, segment: int = 1) -> tuple[Moment, Moment]:
     """Two moments to show to a person, or the first steps of two segments of so many: the same ones until he answers.
 
-    The first is drawn evenly from all segments, the second from those of its task; every SHARED-th is a pair that
-    somebody else has answered, where there is one left. Raises DatasetError when the dataset has no two segments.
+    The first is drawn from all segments, the second from those of its task, both as `draw_segments` says; every
+    SHARED-th is a pair that somebody else has answered, where there is one left. Raises DatasetError when the dataset
+    has no two segments.
     """
     lengths = {episode.id: episode.length for episode in store.episodes}
     if max(lengths.values(), default=0) <= segment:
@@ -173,12 +176,22 @@ def next_pair(store: ZarrStore, answers: Sequence[Preference], author: str, segm
 
 
 def _drawn(episodes: Sequence[EpisodeInfo], rng: np.random.Generator, segment: int) -> tuple[Moment, str]:
-    """The first step of a segment, each with the same probability, and its task."""
-    ends = np.cumsum([episode.length - segment + 1 for episode in episodes])
-    row = int(rng.integers(ends[-1]))
-    index = int(np.searchsorted(ends, row, side="right"))
-    episode = episodes[index]
-    return Moment(episode.id, row - int(ends[index] - (episode.length - segment + 1))), episode.task
+    """The first step of a segment, and its task."""
+    index, step = draw_segments([episode.length for episode in episodes], segment, 1, rng)[0]
+    return Moment(episodes[index].id, int(step)), episodes[index].task
+
+
+def draw_segments(lengths: Sequence[int], segment: int, number: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """(episode, first step) of so many segments (number, 2), of episodes that are as long as one at least.
+
+    Half of them are drawn evenly from all, half are the last of an episode: where a policy stays is what it is worth,
+    and of an episode that ends as soon as the task is done few steps show it done.
+    """
+    starts = np.asarray(lengths) - segment + 1
+    last = rng.random(number) < LAST_SHARE
+    episode = rng.choice(len(starts), number, p=starts / starts.sum())
+    episode = np.where(last, rng.integers(0, len(starts), number), episode)
+    return np.stack([episode, np.where(last, starts[episode] - 1, rng.integers(0, starts[episode]))], 1)
 
 
 def copy_preferences(episodes: Iterable[tuple[ZarrStore, int]], target: ZarrStore) -> None:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from robolearn.datasets.preferences import read_preferences
+from robolearn.datasets.preferences import draw_segments, read_preferences
 from robolearn.errors import DatasetError, SpecError
 from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.encoding import encoder_config, pretrain
@@ -60,7 +60,7 @@ ANSWERS = {"first": FIRST, "second": SECOND, "equal": EQUAL, "unsure": UNSURE}
 
 
 def draw_pairs(data: RewardData, indices: Sequence[int], settings: TrainingSettings, report: Report) -> Pairs:
-    """Random pairs of segments with the labeller's answers, or what people answered of these episodes.
+    """Pairs of segments (`draw_segments`) with the labeller's answers, or what people answered of these episodes.
 
     Raises DatasetError when nobody can say anything, or no episode is as long as a segment.
     """
@@ -74,11 +74,11 @@ def draw_pairs(data: RewardData, indices: Sequence[int], settings: TrainingSetti
         return _by_people(data, indices, settings.segment)
     rng = np.random.default_rng(settings.seed)
     indices = [index for index in indices if data.store.episodes[index].length >= settings.segment]
-    starts = np.array([data.store.episodes[index].length - settings.segment + 1 for index in indices])
+    lengths = [data.store.episodes[index].length for index in indices]
 
     def draw() -> NDArray[np.int64]:
-        episode = rng.choice(len(starts), settings.pairs, p=starts / starts.sum())
-        return np.stack([np.asarray(indices)[episode], rng.integers(0, starts[episode])], 1)
+        drawn = draw_segments(lengths, settings.segment, settings.pairs, rng)
+        return np.stack([np.asarray(indices)[drawn[:, 0]], drawn[:, 1]], 1)
 
     first, second = draw(), draw()
     if settings.labeller == "endpoint":

@@ -34,6 +34,8 @@ def test_wrong_answers_are_as_many_as_asked_for(dataset: Path) -> None:
     sure = right.answer != UNSURE
     assert (some_wrong.answer[~sure] == UNSURE).all()
     assert (some_wrong.answer != right.answer)[sure].mean() == pytest.approx(0.2, abs=0.06)
+    ends = [step == data.store.episodes[int(index)].length - 1 for index, step in right.first]
+    assert np.mean(ends) == pytest.approx(0.5, abs=0.1)  # a task that was done is seen in few other steps
 
 
 @pytest.mark.parametrize("labeller", ["task", "outcome", "factors"])
