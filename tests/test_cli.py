@@ -80,6 +80,12 @@ def dataset_x(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
         (["train", "sac", "--task", "push-v1", "--init-from", "y"], "y/checkpoints/latest is not a checkpoint"),
         (["finetune", "--task", "psh-v1"], "did you mean push-v1"),
+        (["finetune", "--task", "push-v1", "--demos", "y.zarr"], "y.zarr does not exist; name a folder that"),
+        (["finetune", "--things-back", "x.zarr"], "x.zarr is not a run to resume; it has no config.yaml"),
+        (
+            ["finetune", "--task", "push-v1", "--demos", "x.zarr", "--set", "things=unsen"],
+            "setting things is 'unsen'; expected one of 'seen', 'unseen'",
+        ),
         (["train", "bc", "--dataset", "x.zarr", "--device", "tpu"], "device is 'tpu'; expected cpu or cuda"),
         (["train", "bc", "--dataset", "x.zarr", "--set", "batch_size=-4"], "batch_size is -4; expected at least 1"),
         (["train", "dsac", "--dataset", "x.zarr", "--set", "policy_delay=0"], "policy_delay is 0; expected at least 1"),

@@ -69,18 +69,26 @@ def finetune(
         set: settings, such as `--set online=warm_up warmup_steps=1000 rlpd.utd=4 supervisor.consecutive=3`.
         web: serve the page while this runs, with its run and its data; its address is printed.
     """
+    from robolearn.datasets.zarr_store import ZarrStore
+    from robolearn.recipes.run import read_run_config
     from robolearn.tasks import make_task
 
-    if resume is None and things_back is None and task_done is None:  # before torch is imported
+    begun = [folder for folder in (resume, things_back, task_done) if folder is not None]
+    for folder in begun:  # before torch is imported
+        read_run_config(folder)
+    if not begun:
         if task is not None:
             make_task(task)
         if task is None or not demos:
             raise SpecError(
                 "finetune wants --task, and --demos of it and of its backward task; see `robolearn collect`"
             )
+        for dataset in (*demos, *prior):
+            ZarrStore.open(dataset)
     from robolearn.algorithms.compute import Compute
     from robolearn.recipes.finetune import recipe
-    from robolearn.recipes.finetune.cells import TASK_DONE, THINGS_BACK
+    from robolearn.recipes.finetune.cells import TASK_DONE, THINGS_BACK, check_terminal
+    from robolearn.recipes.finetune.collector import WAITS
     from robolearn.recipes.finetune.settings import FinetuneConfig
     from robolearn.recipes.train import read_settings, with_settings
 
@@ -89,6 +97,8 @@ def finetune(
             judged_by = FinetuneConfig.read(told).reward
             if file == TASK_DONE and judged_by != "person":
                 raise SpecError(f"{told} is judged by {judged_by}, not by a person; --task-done is for --reward person")
+            if file == THINGS_BACK and not (told / WAITS).exists():
+                raise SpecError(f"{told} does not wait for anybody now; say that things are put back when it does")
             (told / file).touch()
             return 0
     if resume is not None:
@@ -117,6 +127,7 @@ def finetune(
         if asked.get("image_size", "0").isdecimal() and int(asked.get("image_size", "0")):
             config = config.from_pictures(int(asked["image_size"]))
         config = with_settings(config, asked)
+    check_terminal(config)
     total = config.supervisor.max_steps or round(
         config.supervisor.max_hours * 3600 * config.space().interface.control_hz
     )

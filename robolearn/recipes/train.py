@@ -132,7 +132,9 @@ def with_settings(config: Any, pairs: Mapping[str, str]) -> Any:
         try:
             changes[first] = _read(text, before, get_type_hints(type(config))[first])
         except ValueError as error:
-            raise SpecError(f"setting {name} is {text!r}; expected {type(before).__name__} such as {before}") from error
+            choices = ", ".join(map(repr, _choices(get_type_hints(type(config))[first])))
+            wanted = f"one of {choices}" if choices else f"{type(before).__name__} such as {before}"
+            raise SpecError(f"setting {name} is {text!r}; expected {wanted}") from error
     changes |= {first: with_settings(getattr(config, first), rest) for first, rest in inside.items()}
     return replace(config, **changes)
 
@@ -143,10 +145,15 @@ def _read(text: str, like: Any, kind: Any) -> Any:
         return {"true": True, "false": False}[text.lower()] if text.lower() in ("true", "false") else _fail()
     if isinstance(like, tuple):
         return tuple(type(like[0])(part) for part in text.split(",") if part)
-    choices = [choice for choice in get_args(kind) if isinstance(choice, str)]
+    choices = _choices(kind)
     if choices and text not in choices:
         _fail()
     return type(like)(text)
+
+
+def _choices(kind: Any) -> list[str]:
+    """What a setting of this type may be, where few words are allowed."""
+    return [choice for choice in get_args(kind) if isinstance(choice, str)]
 
 
 def _fail() -> Any:

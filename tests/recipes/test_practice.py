@@ -18,6 +18,7 @@ from practice_runs import demonstrations, kill, pids, prepared, recorded_arrays,
 from safetensors.torch import load_file
 
 from robolearn.algorithms.algorithm import Batch, Metrics
+from robolearn.algorithms.rlpd import RLPDConfig
 from robolearn.cli import run as command
 from robolearn.datasets.store import CLOSING_ROW, EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
@@ -32,7 +33,7 @@ from robolearn.recipes.finetune.interventions import Interventions, critics_of
 from robolearn.recipes.finetune.judges import ErringJudge, Frames, TrueJudge
 from robolearn.recipes.finetune.prepare import (
     CLASSIFIER,
-    check_judge,
+    check_successes,
     offline_buffer,
     old_episodes,
     prepare_judge,
@@ -110,7 +111,11 @@ def test_the_classifier_is_judged_by_episodes_that_it_has_not_seen(
     assert len(learned) == 3  # a success and two failures
     assert "trained before" in prepare_judge(config, run, [])
     with pytest.raises(DatasetError, match="1 of 4 episodes succeeded; the success classifier learns from one and"):
-        check_judge(config, [push, *failed])
+        check_successes(replace(config, supervisor=replace(config.supervisor, tasks=1)), [push, *failed])
+    for lacks in (config, replace(config, reward="person", teleop="keyboard", rlpd=RLPDConfig(cloning_weight=1.0))):
+        check_successes(lacks, [push, push, back])
+        with pytest.raises(DatasetError, match="no demonstration of push_back-v1 succeeded; collect some"):
+            check_successes(lacks, [push, push, replace(back, success=False)])
 
 
 @pytest.mark.timeout(400)
@@ -218,7 +223,11 @@ def test_what_was_done_as_its_turn_came_is_told_apart(
     assert [(info.success, info.tags["done_from_the_start"]) for info in episodes] == [(True, True), (True, False)]
     numbers = write_morning_report(run)
     assert numbers["done_from_the_start"] == 1
-    assert "there was nothing to do: once" in (run / "report.html").read_text()
+    report = (run / "report.html").read_text()
+    assert "there was nothing to do: once" in report
+    assert "No person was asked for, and none took over." in report
+    assert "Evaluated:" not in report  # nothing was
+    assert "Last attempts" not in report
 
 
 def test_a_run_that_stops_between_two_attempts_says_why(folder: Path, ready: Path) -> None:

@@ -14,10 +14,10 @@ from tag_pictures import calibration, look_at_tag, pose_of, write_video
 
 from robolearn.cli import run as command
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.errors import CellError, RobolearnError, SpecError
+from robolearn.errors import CellError, HardwareError, RobolearnError, SpecError
 from robolearn.networks.model_directory import write_model
 from robolearn.recipes.collect import CollectConfig, collect_episodes
-from robolearn.recipes.finetune.cells import make_cell
+from robolearn.recipes.finetune.cells import THINGS_BACK, check_terminal, make_cell
 from robolearn.recipes.finetune.prepare import CLASSIFIER
 from robolearn.recipes.finetune.recipe import begin, practise
 from robolearn.recipes.finetune.settings import FinetuneConfig
@@ -92,10 +92,16 @@ def test_a_cell_without_tags_practises_from_pictures_and_a_person_says_what_is_d
     with StandInBus("sts3215", path=tmp_path / "arm"):
         thread = threading.Thread(target=command, args=([*words, "things=unseen", "rlpd.utd=1"],))
         thread.start()
+        while not (run / "now.txt").exists():
+            assert thread.is_alive()
+            time.sleep(0.05)
+        (run / THINGS_BACK).touch()  # before anybody is asked
         while not (run / "waits.txt").exists():
             assert thread.is_alive()
             time.sleep(0.05)
         assert (run / "waits.txt").read_text() == "2 attempts in a row have failed"
+        time.sleep(0.5)
+        assert (run / "waits.txt").exists()
         while thread.is_alive():
             asked = (run / "waits.txt").exists()
             assert command(["finetune", "--things-back" if asked else "--task-done", str(run)]) == 0
@@ -137,6 +143,16 @@ def test_a_cell_that_does_not_see_the_puck_is_refused_before_anything_is_written
     assert not (tmp_path / "run").exists()
     with pytest.raises(SpecError, match="the true reward"):
         FinetuneConfig("push-v1", cell=str(cell), reward="true")
+
+
+def test_a_person_who_types_wants_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> int:
+        raise OSError(6, "No such device or address")
+
+    monkeypatch.setattr("robolearn.recipes.finetune.cells._terminal", none)
+    check_terminal(FinetuneConfig("push-v1"))
+    with pytest.raises(HardwareError, match=r"needs a terminal.*start it from a shell"):
+        check_terminal(FinetuneConfig("push-v1", teleop="keyboard"))
 
 
 def test_a_person_at_a_device_that_wants_settings_is_refused(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_a_row_that_was_missed_is_the_newest_that_was_not(valid: list[bool]) -> 
     [
         (30.0, "gripper", True, "has 30 steps a second; practice wants 20: record with that control_hz"),
         (20.0, "claw", True, "is of a robot with .*claw; wanted one with .*gripper"),
-        (20.0, "gripper", False, "lacks pose_puck, pose_goal; practice wants the pictures .* and poses"),
+        (20.0, "gripper", False, "lacks pose_puck, pose_goal; practice wants poses, of the twin"),
     ],
 )
 def test_episodes_of_another_cell_are_refused_in_one_line(
@@ -56,6 +56,15 @@ def test_episodes_of_another_cell_are_refused_in_one_line(
     with pytest.raises(DatasetError, match=wanted) as caught:
         read_recorded([tmp_path / "d.zarr"], space)
     assert "\n" not in str(caught.value)
+
+
+def test_demonstrations_without_pictures_are_refused_by_who_sees_nothing_else(tmp_path: Path) -> None:
+    config = FinetuneConfig("push-v1", **UNSEEN, reward_models=("m",))
+    spec = config.space().arm.spec
+    interface = InterfaceSpec({"proprio": spec.proprio_spec}, spec.action_spec, 20.0)
+    ZarrStore.create(tmp_path / "d.zarr", DatasetSpec(spec, interface))
+    with pytest.raises(DatasetError, match=r"lacks image_front, image_wrist; .* collect or record with cameras$"):
+        read_recorded([tmp_path / "d.zarr"], config.space())
 
 
 def test_a_policy_of_pictures_sees_those_of_its_decisions_and_where_the_tool_is(tmp_path: Path) -> None:

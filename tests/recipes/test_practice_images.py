@@ -15,17 +15,25 @@ from hypothesis import strategies as st
 from practice_runs import recorded_arrays, same, small_config
 
 from robolearn.cli import run as command
+from robolearn.datasets.store import DatasetSpec, EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.practice_cell import Hands
 from robolearn.envs.tool_space import DECISION_TICKS
 from robolearn.envs.twin_cell import TwinCell
 from robolearn.errors import RobolearnError, SpecError
 from robolearn.recipes.collect import CollectConfig, collect_episodes
-from robolearn.recipes.finetune.cells import TASK_DONE
+from robolearn.recipes.finetune.cells import TASK_DONE, THINGS_BACK
 from robolearn.recipes.finetune.collector import Collector
 from robolearn.recipes.finetune.data import SURE_FRAMES, Recorded
 from robolearn.recipes.finetune.dense import POTENTIAL, shaped, shaped_rewards
-from robolearn.recipes.finetune.image_judge import FILE, VALUES, check_models, chosen_threshold, score_old
+from robolearn.recipes.finetune.image_judge import (
+    FILE,
+    VALUES,
+    check_learned_from,
+    check_models,
+    chosen_threshold,
+    score_old,
+)
 from robolearn.recipes.finetune.judges import Frames, PersonJudge
 from robolearn.recipes.finetune.learner import Learner
 from robolearn.recipes.finetune.prepare import by_its_rule, make_judge, old_episodes
@@ -39,10 +47,12 @@ from robolearn.rewards.features import EncoderConfig
 from robolearn.rewards.fixture import save_untrained
 from robolearn.rewards.saved import save_reward
 from robolearn.rewards.success import SuccessConfig, SuccessReward
+from robolearn.specs import InterfaceSpec
 from robolearn.tasks import make_task
 from robolearn.teleop.intervention import InterventionConfig
 from robolearn.teleop.scripted import ScriptedTeleop, ScriptedTeleopConfig
 from robolearn.teleop.teleoperator import TeleopCommand, TeleopEvent
+from robolearn.types import EpisodeOutcome
 
 SMALL = TrainingSettings(encoder=EncoderConfig(channels=(8, 8)), steps=150, batch_size=16, held_out=0.25)
 
@@ -164,6 +174,28 @@ def test_a_classifier_of_pictures_keeps_its_own_threshold_and_rule(tmp_path: Pat
     assert chosen_threshold(episodes, 0, 4, own=0.37) == (0.37, 2, 1)
 
 
+def test_a_classifier_of_the_other_task_does_not_judge(tmp_path: Path) -> None:
+    """Nor one of a single task both: it knows nothing of sentences."""
+    paths = [tmp_path / f"{task}.zarr" for task in ("push-v1", "push_back-v1")]
+    spec, proprio = make_task("push-v1").robot_spec, np.zeros(12, np.float32)
+    interface = InterfaceSpec({"proprio": spec.proprio_spec}, spec.action_spec, 20.0)
+    for path in paths:
+        with ZarrStore.create(path, DatasetSpec(spec, interface)).writer() as writer:
+            writer.begin(EpisodeMeta(path.stem, id=path.stem))
+            writer.append({"proprio": proprio, "action": proprio[:6]}, {})
+            writer.commit(EpisodeOutcome(True, True, False))
+        save_reward(SuccessReward(SuccessConfig()), tmp_path / path.stem, {"train_episodes": [path.stem]})
+    push, back = (str(tmp_path / path.stem) for path in paths)
+    check_learned_from(FinetuneConfig("push-v1", reward_models=(push, back)), paths)
+    check_learned_from(FinetuneConfig("push-v1", reward_models=(back, push)), [])  # from elsewhere: nobody can tell
+    for models, wanted in (
+        ((back, push), "learned push_back-v1, and came for push-v1; give a"),
+        ((push,), "came for push_back-v1"),
+    ):
+        with pytest.raises(SpecError, match=wanted):
+            check_learned_from(FinetuneConfig("push-v1", reward_models=models), paths)
+
+
 def test_a_person_says_once_that_it_is_done_and_of_the_rest_it_is_not() -> None:
     judge, said = PersonJudge(), np.array([False, True, False, False])
     frames = replace(numbered(0), reached=np.ones(4, np.bool_))
@@ -171,11 +203,15 @@ def test_a_person_says_once_that_it_is_done_and_of_the_rest_it_is_not() -> None:
     assert not judge.done(frames, 0).any()
 
 
-def test_nobody_says_what_is_done_where_a_model_judges(tmp_path: Path) -> None:
+def test_nobody_says_what_is_done_where_a_model_judges_or_put_back_where_nobody_waits(tmp_path: Path) -> None:
     FinetuneConfig("push-v1").write(tmp_path)
+    (tmp_path / "config.yaml").write_text("{}")
     with pytest.raises(SpecError, match="is judged by success, not by a person"):
         command(["finetune", "--task-done", str(tmp_path)])
     assert not (tmp_path / TASK_DONE).exists()
+    with pytest.raises(SpecError, match="does not wait for anybody now"):
+        command(["finetune", "--things-back", str(tmp_path)])
+    assert not (tmp_path / THINGS_BACK).exists()
 
 
 def test_models_are_wanted_for_pictures_alone() -> None:

@@ -16,7 +16,7 @@ from robolearn.envs.device_cell import DeviceCell
 from robolearn.envs.practice_cell import Hands, PracticeCell
 from robolearn.envs.tagged_things import check_tags, tag_reader
 from robolearn.envs.twin_cell import TwinCell
-from robolearn.errors import CellError, SpecError, UnknownNameError
+from robolearn.errors import CellError, HardwareError, SpecError, UnknownNameError
 from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.specs import RobotSpec
 from robolearn.tasks import make_task
@@ -80,12 +80,31 @@ def check_teleop(config: FinetuneConfig) -> None:
         raise SpecError("--teleop cell is the device of a cell's file; give --cell, or name a device")
 
 
+def check_terminal(config: FinetuneConfig) -> None:
+    """Raises HardwareError where a person is to type at the terminal and there is none; the collector would die of it
+    again and again."""
+    name = config.teleop
+    if name == "cell" and config.cell:
+        device = load_cell(Path(config.cell)).teleop
+        name = device.driver if device else ""
+    if name == "keyboard" and not config.graph:
+        try:
+            os.close(_terminal())
+        except OSError:
+            raise HardwareError("the keyboard needs a terminal, and there is none; start it from a shell") from None
+
+
+def _terminal() -> int:
+    """That the run was started from, opened. Raises OSError."""
+    return os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
+
+
 def hands_of(device: Device, spec: RobotSpec, task: Task) -> Hands:
     """A person at this device, which is opened."""
     config, options = device.config, {}
     if device.driver == "keyboard":  # of the terminal that the run was started from
         with contextlib.suppress(OSError):
-            options = {"fd": os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)}
+            options = {"fd": _terminal()}
         config = config if config.idle_s else replace(config, idle_s=IDLE_S)
     made = TELEOPERATORS[device.driver](config, spec, **options)
     return Hands(made, np.asarray(spec.max_speed) / task.control_hz, InterventionConfig())

@@ -29,7 +29,7 @@ from robolearn.envs.practice_world import PracticeWorld, Tick
 from robolearn.errors import CheckpointError
 from robolearn.policies.checkpoint import load_policy
 from robolearn.policies.gaussian import GaussianPolicy
-from robolearn.recipes.finetune.cells import TASK_DONE, make_cell, rung
+from robolearn.recipes.finetune.cells import TASK_DONE, THINGS_BACK, make_cell, rung
 from robolearn.recipes.finetune.dense import POTENTIAL
 from robolearn.recipes.finetune.film import Film
 from robolearn.recipes.finetune.image_judge import ImageJudge
@@ -152,6 +152,8 @@ class Collector:
     def _tell(self, waits_for: str) -> None:
         """Lay a file into the run that says what is waited for, and take it away again."""
         if waits_for != self._told:
+            if not self._told:
+                rung(self.run, THINGS_BACK)  # what was said before it was asked for
             self._told = waits_for
             if waits_for:
                 (self.run / WAITS).write_text(waits_for, encoding="utf-8")

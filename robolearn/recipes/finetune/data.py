@@ -78,10 +78,10 @@ def read_recorded(paths: Sequence[Path], space: ToolSpace, indices: Sequence[int
         images = [name for name in space.interface.observation if name.startswith(IMAGE)]
         missing = [name for name in (*fields, *images) if name not in store.spec.fields]
         if missing:
-            raise DatasetError(
-                f"{path} lacks {', '.join(missing)}; practice wants the pictures that are to be seen, and poses, of "
-                "the twin or of tagged things, unless things=unseen"
-            )
+            advice = "the pictures that are to be seen: collect or record with cameras"
+            if not set(missing) <= set(images):
+                advice = "poses, of the twin or of tagged things; or pictures, with --set image_size=64 things=unseen"
+            raise DatasetError(f"{path} lacks {', '.join(missing)}; practice wants {advice}")
         for index, info in enumerate(store.episodes):
             if info.task not in known:
                 raise DatasetError(f"{path} has an episode of {info.task!r}; practice is of {', '.join(known)}")

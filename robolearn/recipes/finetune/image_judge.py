@@ -14,6 +14,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -31,7 +32,7 @@ from robolearn.recipes.finetune.judges import Frames
 from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.recipes.rewards.data import RewardData, cameras_of
 from robolearn.rewards.reward_model import Episodes, RewardModel
-from robolearn.rewards.saved import load_reward, require_trusted
+from robolearn.rewards.saved import load_reward, require_trusted, trained_episodes
 from robolearn.rewards.success import MIN_FOUND, SuccessReward, area_under_roc, decision_strength, threshold_between
 from robolearn.rewards.vlm import VLMConfig, VLMReward
 from robolearn.tasks import make_task
@@ -39,6 +40,7 @@ from robolearn.tasks import make_task
 FILE, VALUES = "image_judge.json", "image_values.npz"
 FALSE_FRAMES = 0.002  # of the earlier frames of successes
 FALSE_EPISODES = 0.01  # of the failed episodes
+Given = TypeVar("Given")
 TINY = 1e-12  # way from start to threshold, where there is none
 
 
@@ -97,8 +99,7 @@ class ImageJudge:
 
 def load_models(config: FinetuneConfig) -> list[RewardModel]:
     """One for each task. A folder of `vlm` may also be an open_clip one: its goal is then the task's instruction."""
-    models = [_load(Path(folder), config) for folder in config.reward_models]
-    return models if len(models) == len(config.task_ids) else models * len(config.task_ids)
+    return _one_each([_load(Path(folder), config) for folder in config.reward_models], config)
 
 
 def check_models(config: FinetuneConfig) -> list[str]:
@@ -114,6 +115,21 @@ def check_models(config: FinetuneConfig) -> list[str]:
         if model.id != config.reward or not model.causal:
             raise SpecError(f"a reward model {model.id} came for --reward {config.reward}; give one of that name")
     return [problem for problem in forced if problem]
+
+
+def check_learned_from(config: FinetuneConfig, demos: Sequence[Path]) -> None:
+    """Raises SpecError for a success classifier that has learned from these demonstrations, but of another task than
+    the one that it is to judge: it knows nothing of sentences."""
+    if config.reward != "success" or not config.reward_models:
+        return
+    made = {info.id: info.task for path in demos for info in ZarrStore.open(path).episodes}
+    for folder, task in zip(_one_each(config.reward_models, config), config.task_ids, strict=True):
+        learned = {made[each] for each in trained_episodes(Path(folder)) if each in made}
+        if learned and task not in learned:
+            raise SpecError(
+                f"{folder} has learned {', '.join(sorted(learned))}, and came for {task}; give a classifier each, "
+                "the target's first: --reward-model FOLDER FOLDER"
+            )
 
 
 def score_old(config: FinetuneConfig, run: Path, paths: Sequence[Path], episodes: Sequence[Recorded]) -> list[Recorded]:
@@ -220,6 +236,11 @@ def open_image_judge(config: FinetuneConfig, run: Path) -> ImageJudge:
         return ImageJudge(config, about["starts"], about["thresholds"], (height, width))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{run / FILE} cannot be read ({error}); begin another run") from error
+
+
+def _one_each(given: Sequence[Given], config: FinetuneConfig) -> list[Given]:
+    """For every task of the run what was given for it, or for all of them."""
+    return [*given] if len(given) == len(config.task_ids) else [*given] * len(config.task_ids)
 
 
 def _load(folder: Path, config: FinetuneConfig) -> RewardModel:

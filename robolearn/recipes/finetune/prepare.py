@@ -87,13 +87,20 @@ def by_its_rule(config: FinetuneConfig) -> FinetuneConfig:
     return replace(config, supervisor=replace(config.supervisor, consecutive=max(asked))) if asked else config
 
 
-def check_judge(config: FinetuneConfig, episodes: Sequence[Recorded]) -> None:
-    """Raises DatasetError where there are too few successes to train and judge the success classifier."""
-    succeeded = sum(bool(episode.success) for episode in episodes)
-    if config.reward == "success" and not config.reward_models and succeeded < 2:
+def check_successes(config: FinetuneConfig, episodes: Sequence[Recorded]) -> None:
+    """Raises DatasetError where there are too few successes for the judge, or for who is held to the old data."""
+    succeeded = [episode.task for episode in episodes if episode.success]
+    if config.reward not in ("true", "person") or config.held_to_demonstrations:
+        for task, name in enumerate(config.task_ids):
+            if task not in succeeded:
+                raise DatasetError(
+                    f"no demonstration of {name} succeeded; collect some and name their dataset in --demos, or "
+                    "practise the target task alone: --set supervisor.tasks=1"
+                )
+    if config.reward == "success" and not config.reward_models and len(succeeded) < 2:
         raise DatasetError(
-            f"{succeeded} of {len(episodes)} episodes succeeded; the success classifier learns from one and is judged "
-            "on another: collect more demonstrations"
+            f"{len(succeeded)} of {len(episodes)} episodes succeeded; the success classifier learns from one and is "
+            "judged on another: collect more demonstrations"
         )
 
 

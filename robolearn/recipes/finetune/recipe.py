@@ -15,13 +15,13 @@ from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import RobolearnError
 from robolearn.recipes.finetune.cells import check_cell, check_teleop
 from robolearn.recipes.finetune.collector import NOW, REPLAY, STOPPED, WAITS, Collector
-from robolearn.recipes.finetune.image_judge import check_models
+from robolearn.recipes.finetune.image_judge import check_learned_from, check_models
 from robolearn.recipes.finetune.interventions import critics_of
 from robolearn.recipes.finetune.learner import Learner, columns
 from robolearn.recipes.finetune.prepare import (
     PRETRAINED,
     by_its_rule,
-    check_judge,
+    check_successes,
     demonstrated,
     offline_buffer,
     old_episodes,
@@ -60,9 +60,10 @@ def begin(config: FinetuneConfig, prior: Sequence[Path], demos: Sequence[Path], 
         check_cell(load_cell(Path(config.cell)), Path(config.cell), make_task(config.task), config)
     check_teleop(config)
     check_models(config)
+    check_learned_from(config, demos)
     if config.interventions.ratio:
         critics_of(Path(config.interventions.critic), config.space().interface)
-    check_judge(config, recorded(config, prior, demos))
+    check_successes(config, recorded(config, prior, demos))
     config = by_its_rule(config)
     about: dict[str, Any] = {"task": config.task, "recipe": "finetune", "reward": config.reward}
     about["online"] = {"evaluation_episodes": config.evaluation_episodes}
@@ -112,7 +113,7 @@ def old_data(config: FinetuneConfig, run: Path) -> Any:
     """The buffer of old data of a prepared run, where it is used online."""
     if config.online != "symmetric":
         return None
-    if config.rewards == "intervention" or (config.algorithm == "rlpd" and config.rlpd.cloning_weight):
+    if config.held_to_demonstrations:
         return demonstrated(config, run)
     return offline_buffer(config, run, old_episodes(config, run))
 

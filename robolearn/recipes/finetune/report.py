@@ -23,6 +23,7 @@ from robolearn.tasks import make_task
 REPORT = "report.html"
 WINDOW = 40  # attempts that a curve averages over
 SHOWN = 4  # film strips of the first and of the last attempts
+MARK = ".-"  # a single attempt is seen, too
 COLOURS = {"judged": "#0969da", "true": "#1a7f37", "evaluated": "#bc4c00"}
 
 
@@ -32,13 +33,18 @@ def write_morning_report(run: Path) -> dict[str, Any]:
     episodes = ZarrStore.open(run / REPLAY).episodes if (run / REPLAY).exists() else []
     curves = read_metrics(run / "metrics.csv") if (run / "metrics.csv").exists() else {}
     numbers = summary(config, episodes, curves)
-    explained = SUCCESS_CAPTION.format(episodes=config.evaluation_episodes)
+    explained = SUCCESS_CAPTION
+    if "success_rate" in curves:
+        explained += EVALUATED_CAPTION.format(episodes=config.evaluation_episodes)
     sections = [("Success over time", _success_plot(config, episodes, curves), explained)] if episodes else []
     if any(info.tags["truth"] is not None for info in episodes):
-        sections += [("False-positive watch", _watch_plot(config, episodes), WATCH_CAPTION)]
+        watched = WATCH_CAPTION + (BOTH_CAPTION if len(config.task_ids) > 1 else "")
+        sections += [("False-positive watch", _watch_plot(config, episodes), watched)]
     sections += [("People", _people(config, episodes, numbers), "")] if episodes else []
-    sections += [("First attempts", _strips(run, slice(0, SHOWN)), STRIP_CAPTION)]
-    sections += [("Last attempts", _strips(run, slice(-SHOWN, None)), "")]
+    films = sorted((run / FOLDER).glob("*.png")) if (run / FOLDER).exists() else []
+    sections += [("First attempts", _strips(config, films[:SHOWN]), STRIP_CAPTION)]
+    if last := films[SHOWN:][-SHOWN:]:
+        sections += [("Last attempts", _strips(config, last), "")]
     body = "\n".join(
         f"<h2>{html.escape(heading)}</h2>\n{content}\n<p class=d>{html.escape(caption)}</p>"
         for heading, content, caption in sections
@@ -48,7 +54,7 @@ def write_morning_report(run: Path) -> dict[str, Any]:
     )
     page = page_html(
         f"practice of {config.task}",
-        f"{config.task}: {numbers['attempts']} attempts of practice",
+        f"Practice of {config.task}",
         f"{'; and '.join(make_task(name).instruction for name in config.task_ids)}. Reward: {config.reward}. "
         f"{_stopped(run)}",
         f"<div class=ts>{tiles}</div>{body}",
@@ -60,14 +66,18 @@ def write_morning_report(run: Path) -> dict[str, Any]:
 
 SUCCESS_CAPTION = (
     f"Attempts at the target task, mean of the last {WINDOW}. Judged is what the judge said, true what the twin knows "
-    "or what tags tell; where judged runs ahead of true, the policy has learned to please the judge. Evaluated: "
-    "{episodes} episodes from fresh starts, by the most likely action of the policy that is kept, the newest one's "
-    "running mean."
+    "or what tags tell; where judged runs ahead of true, the policy has learned to please the judge."
+)
+EVALUATED_CAPTION = (
+    " Evaluated: {episodes} episodes from fresh starts, by the most likely action of the policy that is kept, the "
+    "newest one's running mean."
 )
 WATCH_CAPTION = (
     "Of the attempts that the model called a success, the share that was none (false); of those that it did not, the "
-    f"share that was one (missed). Mean of the last {WINDOW}, both tasks. A way back may be called done as it begins, "
-    "where the attempt before it moved nothing away."
+    f"share that was one (missed). Mean of the last {WINDOW}."
+)
+BOTH_CAPTION = (
+    " Of both tasks; a way back may be called done as it begins, where the attempt before it moved nothing away."
 )
 STRIP_CAPTION = (
     "From the beginning of an attempt to its end; the frame is green where it is known for a success, red where it is "
@@ -129,6 +139,7 @@ def _tiles(numbers: dict[str, Any]) -> list[tuple[str, str]]:
         ("judged, last 50", share("attempt_success")),
         ("true, last 50", share("attempt_truth")),
         ("judged falsely", share("false_positives")),
+        ("attempts", f"{numbers['attempts']:,}"),
         ("decisions", f"{numbers['steps']:,}"),
         ("hours of practice", f"{numbers['practice_hours']:.2f}"),
         ("human resets", str(numbers["human_resets"])),
@@ -153,12 +164,12 @@ def _success_plot(config: FinetuneConfig, episodes: Sequence[EpisodeInfo], curve
         judged = [bool(episodes[i].success) for i in mine]
         known = [i for i in mine if episodes[i].tags["truth"] is not None]
         true = [bool(episodes[i].tags["truth"]) for i in known]
-        axes.plot(at[mine], _running(judged), color=COLOURS["judged"], label="judged")
+        axes.plot(at[mine], _running(judged), MARK, color=COLOURS["judged"], label="judged")
         if known:
-            axes.plot(at[known], _running(true), color=COLOURS["true"], label="true")
+            axes.plot(at[known], _running(true), MARK, color=COLOURS["true"], label="true")
         if "success_rate" in curves:
             axes.plot(*curves["success_rate"], "o-", ms=4, color=COLOURS["evaluated"], label="evaluated")
-        axes.set(xlabel="decisions", ylabel="success", ylim=(-0.02, 1.02))
+        axes.set(xlabel="decisions", ylabel="success", xlim=(0, at[-1] * 1.02), ylim=(-0.02, 1.02))
         axes.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
 
     return figure_svg(draw, (8.0, 3.2))
@@ -175,8 +186,8 @@ def _watch_plot(config: FinetuneConfig, episodes: Sequence[EpisodeInfo]) -> str:
     def draw(axes: Any) -> None:
         for (name, rows), colour in zip(sides.items(), ("#cf222e", "#8250df"), strict=True):
             wrong = [bool(episodes[i].tags["truth"]) is not bool(episodes[i].success) for i in rows]
-            axes.plot(at[rows], _running(wrong), color=colour, label=name)
-        axes.set(xlabel="decisions", ylabel="share", ylim=(-0.02, 1.02))
+            axes.plot(at[rows], _running(wrong), MARK, color=colour, label=name)
+        axes.set(xlabel="decisions", ylabel="share", xlim=(0, at[-1] * 1.02), ylim=(-0.02, 1.02))
         axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
 
     return figure_svg(draw, (8.0, 2.2))
@@ -189,8 +200,10 @@ def _people(config: FinetuneConfig, episodes: Sequence[EpisodeInfo], numbers: di
             reasons[info.reason] = reasons.get(info.reason, 0) + 1
     rows = "".join(f"<tr><td>{html.escape(k)}</td><td class=n>{v}</td></tr>" for k, v in reasons.items())
     steps = sum(_takeovers(info) for info in episodes)
-    helped = f"acted for {steps} decisions" if steps else "never took over"
-    asked = f"A person was asked {_times(numbers['human_resets'])} in {len(episodes)} attempts, and {helped}."
+    acted = f"acted for {steps} decisions" if steps else "never took over"
+    asked = f"A person was asked {_times(numbers['human_resets'])} to put things right, and {acted}."
+    if not numbers["human_resets"]:
+        asked = f"A person {acted} and was not asked for." if steps else "No person was asked for, and none took over."
     minutes = numbers["recovery_steps"] / config.space().interface.control_hz / 60
     if numbers["recoveries"]:
         asked += f" The robot put things back by itself {_times(numbers['recoveries'])}, in {minutes:.1f} minutes."
@@ -205,11 +218,11 @@ def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
 
-def _strips(run: Path, which: slice) -> str:
+def _strips(config: FinetuneConfig, films: Sequence[Path]) -> str:
     figures = []
-    for file in sorted((run / FOLDER).glob("*.png"))[which] if (run / FOLDER).exists() else ():
+    for file in films:
         number, task, end, truth = file.stem.split("_")
-        name = FinetuneConfig.read(run).task_ids[int(task)]
+        name = config.task_ids[int(task)]
         data = base64.b64encode(file.read_bytes()).decode()
         said = {"success": "judged a success", "timeout": "timed out"}.get(end, end)
         text = f"attempt {int(number) + 1}, {name}: {said}{KNOWN.get(truth, '')}"

@@ -213,6 +213,12 @@ class FinetuneConfig:
         )
 
     @property
+    def held_to_demonstrations(self) -> bool:
+        """Whether the old data that are used online are the demonstrations that succeeded, each at its own task."""
+        held = self.rewards == "intervention" or (self.algorithm == "rlpd" and self.rlpd.cloning_weight > 0)
+        return held and self.online == "symmetric"
+
+    @property
     def real(self) -> bool:
         """Whether it is another world than the twin of the collector, which cannot be put back."""
         return bool(self.cell or self.graph)
@@ -270,4 +276,5 @@ class FinetuneConfig:
         try:
             return config_from_json(cls, json.loads((run / FILE).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise CheckpointError(f"{run} is no run of finetune ({' '.join(str(error).split())})") from error
+            why = f"it has no {FILE}" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
+            raise CheckpointError(f"{run} is no run of finetune; {why}") from error
