@@ -134,10 +134,13 @@ def finetune(
     if config.unwatched:
         say(config.unwatched)
     with beside(web, run, *demos, *prior), ProgressBar("finetune", total, "decision") as bar:
-        if resume is not None:
+        if resume is None:
+            recipe.begin(config, prior, demos, run)
+        try:
             answer = recipe.practise(run, processes=not in_turns, progress=bar.update)
-        else:
-            answer = recipe.finetune(config, prior, demos, run, processes=not in_turns, progress=bar.update)
+        except KeyboardInterrupt:
+            say(f"interrupted before the practice began; go on with: robolearn finetune --resume {run}")
+            return EXIT_INTERRUPTED
     if json:
         print_json(answer)
     else:

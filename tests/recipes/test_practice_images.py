@@ -214,6 +214,19 @@ def test_nobody_says_what_is_done_where_a_model_judges_or_put_back_where_nobody_
     assert not (tmp_path / THINGS_BACK).exists()
 
 
+def test_who_interrupts_the_preparation_is_told_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*told: object) -> None:
+        raise KeyboardInterrupt
+
+    FinetuneConfig("push-v1").write(tmp_path)
+    (tmp_path / "config.yaml").write_text("{}")
+    monkeypatch.setattr("robolearn.recipes.finetune.recipe.prepare", interrupt)
+    assert command(["finetune", "--resume", str(tmp_path)]) == 130
+    assert f"go on with: robolearn finetune --resume {tmp_path}" in capsys.readouterr().err
+
+
 def test_models_are_wanted_for_pictures_alone() -> None:
     with pytest.raises(SpecError, match="--reward-model"):
         FinetuneConfig("push-v1", reward="vlm")
