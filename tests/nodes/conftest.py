@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing.forkserver
 import os
 import signal
 import subprocess
@@ -26,6 +27,7 @@ from robolearn_nodes import topics
 from robolearn.recipes.graph import free_domain_id
 
 START_TIMEOUT_S = 60.0
+multiprocessing.forkserver.ensure_running()  # with what forked.py names, before a recipe starts it with less
 
 
 class Graph:

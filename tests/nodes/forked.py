@@ -15,7 +15,7 @@ from pathlib import Path
 
 NODES = ("camera", "policy", "practice", "recorder", "replay", "reward", "robot", "supervisor", "tag", "teleop", "twin")
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload([*(f"robolearn_nodes.{node}_node" for node in NODES), "robolearn.policies.checkpoint"])
+SERVER.set_forkserver_preload([*(f"robolearn_nodes.{node}_node" for node in NODES), "robolearn.recipes.rewards.write"])
 
 
 def _work(node: str, arguments: list[str], log: Path, environment: Mapping[str, str]) -> None:

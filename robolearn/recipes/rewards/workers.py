@@ -55,7 +55,8 @@ def work_each(
     timeout_s: float,
     done: Callable[[int, Any], None] = lambda name, result: None,
 ) -> dict[int, Any]:
-    """The result of `work` on each job, by its name, or a Failure; each in a fresh process, `workers` at a time.
+    """The result of `work` on each job, by its name, or a Failure; each in a process of its own, `workers` at a
+    time, forked from one that has read the module of `work` and knows no GPU.
 
     What comes out does not hang on `workers`. timeout_s: for each. done: called with each as it comes; what it raises,
     Ctrl-C as well, ends all of them.
@@ -84,10 +85,11 @@ def work_each(
 
 
 def _start(running: dict[Connection, _Running], name: int, work: Work, job: Any, timeout_s: float) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([work.__module__])  # which takes three seconds, for it needs torch
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_serve, args=(work, job, theirs), daemon=True)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which it keeps: we are the one to end it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the server keeps it: we end them all
     try:
         process.start()
         running[ours] = _Running(name, process, time.monotonic() + timeout_s)
@@ -114,6 +116,7 @@ def _end(pipe: Connection, one: _Running) -> None:
 
 
 def _serve(work: Work, job: Any, pipe: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where others started the server
     end_with_parent()
     try:
         answer = {"result": work(job)}
