@@ -88,7 +88,7 @@ def _answer_forever(path: Path, author: str, told: Connection) -> None:
 
 
 def test_two_people_killed_while_answering_lose_nothing_that_was_acknowledged(path: Path) -> None:
-    context = multiprocessing.get_context("spawn")  # a fork would inherit zarr's locks without its threads
+    context = multiprocessing.get_context("forkserver")  # a fork of ours would inherit zarr's locks without its threads
     pipes = [context.Pipe(duplex=False) for _ in range(2)]
     people = [
         context.Process(target=_answer_forever, args=(path, name, told))
