@@ -124,8 +124,9 @@ def finetune(
         total = steps if steps is not None else 0 if hours else 20_000
         config = replace(config, supervisor=replace(config.supervisor, max_steps=total, max_hours=hours or 0.0))
         asked = read_settings(set)
-        if asked.get("image_size", "0").isdecimal() and int(asked.get("image_size", "0")):
-            config = config.from_pictures(int(asked["image_size"]))
+        pixels = asked.get("image_size", "")
+        if pixels.isdecimal() and int(pixels):
+            config = config.from_pictures(int(pixels))
         config = with_settings(config, asked)
     check_terminal(config)
     total = config.supervisor.max_steps or round(

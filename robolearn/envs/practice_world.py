@@ -223,8 +223,8 @@ class PracticeWorld:
 
     def _failed(self, statuses: Sequence[TaskStatus]) -> str:
         """Why the task cannot succeed any more, where that can be seen; else empty."""
-        last = statuses[-1:]
-        return "".join(status.failed for status in last if self.space.bodies or status.diverged)
+        last = statuses[-1] if statuses else None
+        return last.failed if last is not None and (self.space.bodies or last.diverged) else ""
 
     def _moved(self) -> bool:
         return not self._things or bool((np.linalg.norm(self._places() - self._start, axis=1) > MOVED_M).any())

@@ -15,7 +15,7 @@ from robolearn.algorithms.rlpd import RLPDConfig
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.policies.gaussian import GaussianPolicyConfig
 from robolearn.recipes.collect import CollectConfig, collect_episodes
-from robolearn.recipes.finetune.recipe import finetune
+from robolearn.recipes.finetune.recipe import begin, practise
 from robolearn.recipes.finetune.settings import FinetuneConfig
 
 ACTOR = GaussianPolicyConfig(hidden_sizes=(16,))
@@ -43,7 +43,8 @@ def demonstrations(folder: Path, episodes: int = 1) -> list[Path]:
 
 def prepared(config: FinetuneConfig, demos: list[Path], run: Path) -> Path:
     """A run that has not practised yet."""
-    finetune(replace(config, supervisor=replace(config.supervisor, max_steps=1)), [], demos, run, processes=False)
+    begin(replace(config, supervisor=replace(config.supervisor, max_steps=1)), [], demos, run)
+    practise(run, processes=False)
     for name in ("replay.zarr", "stopped.txt", "resume.safetensors", "state", "weights"):
         subprocess.run(["rm", "-rf", str(run / name)], check=True)
     config.write(run)

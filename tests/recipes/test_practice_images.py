@@ -37,7 +37,7 @@ from robolearn.recipes.finetune.image_judge import (
 from robolearn.recipes.finetune.judges import Frames, PersonJudge
 from robolearn.recipes.finetune.learner import Learner
 from robolearn.recipes.finetune.prepare import by_its_rule, make_judge, old_episodes
-from robolearn.recipes.finetune.recipe import begin, finetune, old_data, practise, prepare
+from robolearn.recipes.finetune.recipe import begin, old_data, practise, prepare
 from robolearn.recipes.finetune.report import REPORT, write_morning_report
 from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.recipes.finetune.verdicts import Verdicts
@@ -260,7 +260,8 @@ def test_practice_by_pictures_runs_end_to_end(name: str, demos: list[Path], prog
     config = replace(small_config(24), reward=name, reward_models=(str(folder),), shaping=10.0 * (name == "progress"))
     runs = [tmp_path / "one", tmp_path / "two"]
     for run in runs:
-        assert finetune(config, [], demos, run, processes=False)["steps"] == 24
+        begin(config, [], demos, run)
+        assert practise(run, processes=False)["steps"] == 24
     assert (runs[0] / FILE).exists()
     assert (runs[0] / VALUES).exists()
     assert same(*(recorded_arrays(run) for run in runs))  # a judge in a thread repeats itself, too
@@ -311,7 +312,8 @@ def test_a_policy_of_pictures_practises_repeats_itself_and_goes_on(
         config = replace(config, things="unseen", reward="success", reward_models=(str(classifier),))
     runs = [tmp_path / "one", tmp_path / "two"]
     for run, processes in zip(runs, (False, True), strict=True):
-        assert finetune(config, [], demos, run, processes=processes)["steps"] == 24
+        begin(config, [], demos, run)
+        assert practise(run, processes=processes)["steps"] == 24
     assert same(*(recorded_arrays(run) for run in runs))
     assert {rows["image_front"].shape[1:] for rows in recorded_arrays(runs[0])} == {(16, 16, 3)}
     made = FinetuneConfig.read(runs[0])

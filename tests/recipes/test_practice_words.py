@@ -11,14 +11,15 @@ from practice_runs import demonstrations, small_config
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.policies.checkpoint import load_policy
 from robolearn.policies.instruction import embed
-from robolearn.recipes.finetune.recipe import finetune
+from robolearn.recipes.finetune.recipe import begin, practise
 from robolearn.serving.context import Context
 from robolearn.tasks import make_task
 
 
 def test_the_words_of_the_task_go_from_the_old_data_to_the_checkpoint(tmp_path: Path) -> None:
     config = replace(small_config(30), instruction="words", evaluate_every=24, evaluation_episodes=1)
-    answer = finetune(config, [], demonstrations(tmp_path), tmp_path / "run", processes=False)
+    begin(config, [], demonstrations(tmp_path), tmp_path / "run")
+    answer = practise(tmp_path / "run", processes=False)
     assert answer["steps"] == 30
     store = ZarrStore.open(tmp_path / "run" / "replay.zarr")
     words = {}

@@ -41,19 +41,6 @@ MAX_DEATHS = 5  # of one process within DEATH_WINDOW_S, before the run is given 
 DEATH_WINDOW_S = 60.0
 
 
-def finetune(
-    config: FinetuneConfig,
-    prior: Sequence[Path],
-    demos: Sequence[Path],
-    out: Path,
-    processes: bool = True,
-    progress: Progress = lambda done, text: None,
-) -> dict[str, Any]:
-    """Begin the run `out` and go on with it to its end; see `begin` and `practise`."""
-    begin(config, prior, demos, out)
-    return practise(out, processes, progress)
-
-
 def begin(config: FinetuneConfig, prior: Sequence[Path], demos: Sequence[Path], out: Path) -> None:
     """Make the folder of a run. Raises RobolearnError before anything is written when the data do not fit."""
     if config.cell:
