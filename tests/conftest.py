@@ -1,8 +1,9 @@
 """For every test: Ctrl-C means what it means on a terminal, also where the whole run was started in the background; a
 property may take the time that it takes, for a busy machine proves nothing; and a process computes in one thread, for
-others run beside it, and threads that wait for a core in vain take it from those that work. The longest tests begin
-first, before all those in the one browser. A test that runs processes in real time gets a second try, which the summary
-shows: a machine that stood still for a moment fails nobody, what fails twice does."""
+others run beside it, and threads that wait for a core in vain take it from those that work. A file's tests run in one
+worker, which makes once what they share, and so do all those in the one browser; the longest begin first. A test that
+runs processes in real time gets a second try, which the summary shows: a machine that stood still for a moment fails
+nobody, what fails twice does."""
 
 from __future__ import annotations
 

@@ -27,7 +27,9 @@ from robolearn_nodes import topics
 from robolearn.recipes.graph import free_domain_id
 
 START_TIMEOUT_S = 60.0
-multiprocessing.forkserver.ensure_running()  # with what forked.py names, before a recipe starts it with less
+with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # where `described` is
+    multiprocessing.forkserver.ensure_running()  # with what forked.py names, before a recipe starts it with less
 
 
 class Graph:

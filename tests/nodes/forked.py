@@ -1,5 +1,6 @@
 """Processes of nodes, forked from one that has read the modules, for to read them takes each a second, or three with
-torch. How a node begins on its own is in test_node_start.py, and `robolearn launch` starts nodes as a user does.
+torch, and has described the messages to Cyclone DDS, half a second more. How a node begins on its own is in
+test_node_start.py, and `robolearn launch` starts nodes as a user does.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from pathlib import Path
 
 NODES = ("camera", "policy", "practice", "recorder", "replay", "reward", "robot", "supervisor", "tag", "teleop", "twin")
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload([*(f"robolearn_nodes.{node}_node" for node in NODES), "robolearn.recipes.rewards.write"])
+SERVER.set_forkserver_preload(
+    [*(f"robolearn_nodes.{node}_node" for node in NODES), "robolearn.recipes.rewards.write", "described", "forked"]
+)
 
 
 def _work(node: str, arguments: list[str], log: Path, environment: Mapping[str, str]) -> None:
