@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from robolearn.envs.tool_policy import robot_policy
 from robolearn.policies.checkpoint_config import read_config
 from robolearn.policies.policy import Policy
 from robolearn.serving.client import RemotePolicy, open_policy
@@ -16,4 +15,6 @@ def open_robot_policy(place: str, device: str = "cpu", task_id: str = "") -> Pol
     policy = open_policy(place, device)
     if isinstance(policy, RemotePolicy):
         return policy
+    from robolearn.envs.tool_policy import robot_policy  # which needs the twin
+
     return robot_policy(policy, read_config(Path(place))["provenance"], task_id)

@@ -27,6 +27,7 @@ ROBOT = (
     "robolearn.robots.safety",
     "robolearn.serving.loop",
     "robolearn.policies.scripted",
+    "robolearn_nodes.policy_node",
     "robolearn.policies.checkpoint",
 )  # each may import what is above it
 NO_NETWORK = (

@@ -14,7 +14,6 @@ from rclpy.task import Future
 from robolearn_msgs.srv import LoadPolicy
 from std_srvs.srv import Trigger
 
-from robolearn.envs.tool_policy import ToolPolicy
 from robolearn.errors import RobolearnError, SpecError, UnknownNameError
 from robolearn.policies.policy import Policy
 from robolearn.recipes.policies import open_robot_policy
@@ -207,8 +206,11 @@ class PolicyNode(LifecycleNode):
 
             return ScriptedPolicy(self._task_id, perturbation=self._perturbation)
         policy = open_robot_policy(path, task_id=self._task_id)
-        if isinstance(policy, ToolPolicy) and len(self._namespaces) > 1:
-            raise SpecError(f"{path} goes on from its last commands, for one robot; start a policy node for each")
+        if len(self._namespaces) > 1:
+            from robolearn.envs.tool_policy import ToolPolicy  # which needs the twin
+
+            if isinstance(policy, ToolPolicy):
+                raise SpecError(f"{path} goes on from its last commands, for one robot; start a policy node for each")
         if self._max_image_age_ns is not None:  # on a cell, whose task need not be one of the twin's
             return policy
         wanted_hz = make_task(self._task_id).control_hz
