@@ -28,9 +28,10 @@ class CollectorProcess:
 
     def __init__(self, make: Callable[[], Collector]) -> None:
         """make: can be pickled. Raises the RobolearnError that it raises."""
-        spawn = multiprocessing.get_context("spawn")
-        self._pipe, theirs = spawn.Pipe()
-        self._process = spawn.Process(target=_collect, args=(theirs, make), name="collector", daemon=True)
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_collect, args=(theirs, make), name="collector", daemon=True)
         self._process.start()
         theirs.close()
         self.interface, self.num_envs = self._answer()

@@ -254,19 +254,10 @@ def test_an_untrained_network_knows_nothing(tmp_path: Path) -> None:
 
 
 @needs_open_clip
-def test_a_short_training_already_points_the_right_way(tmp_path: Path) -> None:
-    """The fast variant: an arm of one palette is learned in a few seconds."""
-    train_tiny_clip(tmp_path, TinyClipConfig(400, 32, 80, 4e-3, palettes=("blue",), any_posture=0.0))
-    auroc, ranks, opposite = gates(tmp_path, draw_arms(np.random.default_rng(99), 200, ("blue",)))
-    assert auroc >= 0.80
-    assert ranks >= 0.50
-    assert opposite <= 0.45
-
-
-@needs_open_clip
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_fixture_passes_its_gates(trained: Callable[[TinyClipConfig], Path]) -> None:
+    """Slow, for it learns all at once: half of a training points nowhere."""
     directory = trained(TinyClipConfig())
     auroc, ranks, opposite = gates(directory, draw_arms(np.random.default_rng(99), 1000))
     assert auroc >= 0.97
