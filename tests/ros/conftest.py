@@ -66,6 +66,16 @@ def spin_until() -> Callable[..., bool]:
 @pytest.fixture
 def other_process() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start Python code as another process with rclpy; it is ended after the test."""
+    yield from _starter()
+
+
+@pytest.fixture(scope="module")
+def lasting_process() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """The same for all tests of a module, after which it is ended."""
+    yield from _starter()
+
+
+def _starter() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
 
     def start(code: str, *args: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:

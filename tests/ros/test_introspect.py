@@ -35,11 +35,24 @@ TALKER = """
 """
 
 
+@pytest.fixture(scope="module")
+def make_talk(lasting_process: Callable[..., subprocess.Popen[str]]) -> Callable[[], None]:
+    """Sees to it that one talker runs, for several tests."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def make() -> None:
+        if not processes or processes[-1].poll() is not None:
+            processes.append(lasting_process(TALKER))
+            output = processes[-1].stdout
+            assert output is not None
+            assert output.readline().strip() == "up"
+
+    return make
+
+
 @pytest.fixture
-def talker(other_process: Callable[..., subprocess.Popen[str]]) -> None:
-    process = other_process(TALKER)
-    assert process.stdout is not None
-    assert process.stdout.readline().strip() == "up"
+def talker(make_talk: Callable[[], None]) -> None:
+    make_talk()
 
 
 def test_topics_nodes_and_messages(talker: None) -> None:
@@ -60,13 +73,6 @@ def test_topics_nodes_and_messages(talker: None) -> None:
         introspect.rate("/joint", seconds=0.1)
 
 
-def test_a_call_is_waited_for_as_long_as_its_node_lives(talker: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(introspect, "ALIVE_CHECK_S", 0.1)
-    assert introspect.call_service("/slow", {"data": False}) == {"success": False, "message": "done"}
-    with pytest.raises(TransportError, match="the node of /slow is gone and has not answered"):
-        introspect.call_service("/slow", {"data": True})
-
-
 def test_an_empty_graph_is_told_with_its_domain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
     with pytest.raises(RobolearnError, match=rf"no node /twin: no node is on ROS domain {os.environ['ROS_DOMAIN_ID']}"):
@@ -74,6 +80,7 @@ def test_an_empty_graph_is_told_with_its_domain(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_parameters(talker: None) -> None:
+    introspect.set_parameter("/talker", "gain", "1.5")  # as it was, if this is a second try
     assert introspect.parameters("talker") == {"gain": 1.5, "use_sim_time": False}
     assert introspect.set_parameter("/talker", "gain", "2.5") == (True, "")
     assert introspect.get_parameter("/talker", "gain") == 2.5
@@ -115,6 +122,13 @@ def test_details_and_calls(talker: None) -> None:
         introspect.call_service("/talker/get_parameters", {"names": 3})
     with pytest.raises(UnknownNameError, match="/talker"):
         introspect.node_info("/taker")
+
+
+def test_a_call_is_waited_for_as_long_as_its_node_lives(talker: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(introspect, "ALIVE_CHECK_S", 0.1)
+    assert introspect.call_service("/slow", {"data": False}) == {"success": False, "message": "done"}
+    with pytest.raises(TransportError, match="the node of /slow is gone and has not answered"):
+        introspect.call_service("/slow", {"data": True})
 
 
 COUNTER = """
