@@ -7,13 +7,13 @@ import multiprocessing
 import shutil
 import signal
 from collections.abc import Callable
-from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import zarr
+from labellers import ATTRIBUTES, REWARD, label, label_when_begun
 from painted import dataset, painted_number, record
 
 from robolearn.datasets import edit
@@ -28,23 +28,13 @@ from robolearn.errors import DatasetError, SpecError, UnknownNameError
 from robolearn.specs import ArraySpec
 from robolearn.types import EpisodeOutcome
 
-REWARD = "reward/vlm-1.2"
 OTHER = "progress/sarm-1"
-ATTRIBUTES = {"model": "vlm", "version": "1.2", "settings": {"prompt": "push it", "alpha": 0.5}}
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     dataset(tmp_path / "d", [3, 4, 5])
     return tmp_path / "d"
-
-
-def label(path: Path, episodes: list[int], name: str = REWARD) -> None:
-    """The reward of a step is the number painted in its images."""
-    store = ZarrStore.open(path)
-    with store.column_writer(name, ArraySpec(()), ATTRIBUTES) as writer:
-        for index in episodes:
-            writer.write(index, store.read(index, ["action"])["action"][:, 0])
 
 
 def check(path: Path, episodes: list[int]) -> None:
@@ -330,19 +320,13 @@ def test_no_column_lies_in_another(path: Path) -> None:
     check(path, [0])
 
 
-def _label_all(path: Path, begun: Event) -> None:
-    begun.set()
-    label(path, list(range(60)))
-
-
 def test_killed_labellers_lose_nothing_that_they_finished(tmp_path: Path) -> None:
     path = tmp_path / "d"
     dataset(path, [2] * 60)
     context = multiprocessing.get_context("forkserver")  # a fork of ours would inherit zarr's locks without its threads
-    context.set_forkserver_preload([__name__])
     for milliseconds in (1, 10, 50):
         begun = context.Event()
-        labeller = context.Process(target=_label_all, args=(path, begun))
+        labeller = context.Process(target=label_when_begun, args=(path, list(range(60)), begun))
         labeller.start()
         assert begun.wait(60.0)
         signal.sigtimedwait([], milliseconds / 1000)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 from dataclasses import replace
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import imagecodecs
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from labellers import answer, answer_forever
 from painted import SUCCESS, dataset, dataset_spec, painted_number, record, stamps, step
 
 from robolearn import cli
@@ -44,13 +44,6 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "d"
 
 
-def answer(store: ZarrStore, author: str, said: str = "first", steps: tuple[int, int] = (0, 1)) -> Preference:
-    ids = [episode.id for episode in store.episodes]
-    one = Preference(Moment(ids[0], steps[0]), Moment(ids[1], steps[1]), said, author, 7)  # type: ignore[arg-type]
-    add_preference(store, one)
-    return one
-
-
 def test_answers_are_kept_in_order_and_taken_back_one_by_one(path: Path) -> None:
     store = ZarrStore.open(path)
     assert read_preferences(store) == []
@@ -80,18 +73,11 @@ def test_a_line_that_was_cut_off_is_not_an_answer_and_harms_none(path: Path) -> 
         read_preferences(store)
 
 
-def _answer_forever(path: Path, author: str, told: Connection) -> None:
-    store = ZarrStore.open(path)
-    while True:
-        answer(store, author)
-        told.send_bytes(b"1")
-
-
 def test_two_people_killed_while_answering_lose_nothing_that_was_acknowledged(path: Path) -> None:
     context = multiprocessing.get_context("forkserver")  # a fork of ours would inherit zarr's locks without its threads
     pipes = [context.Pipe(duplex=False) for _ in range(2)]
     people = [
-        context.Process(target=_answer_forever, args=(path, name, told))
+        context.Process(target=answer_forever, args=(path, name, told))
         for name, (_, told) in zip(("ana", "bob"), pipes, strict=True)
     ]
     for person in people:
