@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import multiprocessing
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -175,15 +174,14 @@ def write(client: CannedClient, out: Path, steps: int = 20, tell: Callable[[str]
 
 def test_written_rewards_are_trained_in_processes_and_go_on_where_they_were_killed(tmp_path: Path) -> None:
     out, told = tmp_path / "written", list[str]()
-    program = (
-        f"from test_online_reward import *\nif __name__ == '__main__': write(CannedClient(ANSWERS), Path({str(out)!r}))"
-    )
     journal = out / JOURNAL
-    with subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parent) as process:
-        while process.poll() is None and not (journal.is_file() and b'"answers 2"' in journal.read_bytes()):
-            time.sleep(0.01)
-        process.kill()  # while the training of the second round begins
-    assert process.returncode == -signal.SIGKILL
+    process = multiprocessing.get_context("forkserver").Process(target=write, args=(CannedClient(ANSWERS), out))
+    process.start()
+    while process.is_alive() and not (journal.is_file() and b'"answers 2"' in journal.read_bytes()):
+        time.sleep(0.01)
+    process.kill()  # while the training of the second round begins
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert [row["number"] for row in json.loads((out / RESULT_FILE).read_text())] == [3, 1, 2]
     (out / "run_004").mkdir(exist_ok=True)  # as one leaves it that is killed later,
     (out / "run_004" / "config.yaml").touch()

@@ -9,8 +9,6 @@ import random
 import resource
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +19,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from served import serve_in_process
 
 from robolearn.errors import CheckpointError, ServingError, SpecError
 from robolearn.networks.normalizer import FieldStatistics
@@ -296,24 +295,11 @@ def test_true_json_of_another_form_is_parsed_or_refused(header: Any, data: bytes
     assert sum(array.nbytes for array in message.arrays.values()) == len(data)
 
 
-def command(checkpoint: Path, port: int) -> tuple[subprocess.Popen[str], str]:
-    """`robolearn serve`, and where it listens."""
-    words = [sys.executable, "-m", "robolearn.cli", "serve", str(checkpoint), "--port", str(port), "--json"]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    text = ""
-    while not text.endswith("}\n"):
-        line = process.stdout.readline()
-        assert line
-        text += line
-    return process, json.loads(text)["address"]
-
-
 def test_killed_in_motion_the_robot_holds_and_goes_on_when_it_is_back(tmp_path: Path) -> None:
     spec = InterfaceSpec({"proprio": ROBOT.proprio_spec}, ROBOT.action_spec, 20.0)
     config = ChunkPolicyConfig(chunk_steps=4, hidden_sizes=(8,))
     save_policy(ChunkPolicy(spec, {"proprio": NARROW, "action": NARROW.select([0, 1])}, config), tmp_path / "policy")
-    process, address = command(tmp_path / "policy", 0)
+    process, address = serve_in_process(tmp_path / "policy", 0, tmp_path / "first.json")
     policy = open_policy(address)
     local = load_policy(tmp_path / "policy")
     policy.reset(3)
@@ -332,22 +318,26 @@ def test_killed_in_motion_the_robot_holds_and_goes_on_when_it_is_back(tmp_path: 
     try:
         assert ask(10).chunk is not None
         process.kill()
-        process.communicate()
+        process.join()
         held = ask(11)
         assert held.chunk is None
         assert address in held.problem
-        process, again = command(tmp_path / "policy", protocol.split_address(address)[1])
+        process, again = serve_in_process(
+            tmp_path / "policy", protocol.split_address(address)[1], tmp_path / "again.json"
+        )
         assert again == address
         while (answer := ask(12)).chunk is None:
             assert "not reached" in answer.problem
-        process.send_signal(signal.SIGINT)  # by which a server is meant to end
-        assert process.wait(60) == 0
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGINT)  # by which a server is meant to end
+        process.join(60)
+        assert process.exitcode == 0
     finally:
         inference.close()
         assert isinstance(policy, RemotePolicy)
         policy.close()
         process.kill()
-        process.communicate()
+        process.join()
 
 
 def test_no_server_is_one_line(remote: Remote) -> None:
