@@ -25,7 +25,9 @@ from robolearn_msgs.srv import StartEpisode
 from robolearn_nodes import topics
 
 from robolearn.recipes.graph import free_domain_id
+from robolearn.ros.launch import load
 
+LAUNCH = Path(__file__).parents[2] / "launch"
 START_TIMEOUT_S = 60.0
 with pytest.MonkeyPatch.context() as patch:
     patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # where `described` is
@@ -45,17 +47,27 @@ class Graph:
 
     def start(self, node: str, name: str = "", **parameters: Any) -> ForkedNode:
         """Run `<node>_node` with these parameters; `name` tells several of a kind apart."""
-        name = name or node
         arguments = ["--ros-args"]
         for key, value in parameters.items():
             arguments += ["-p", f"{key}:={value}"]
+        return self._fork(name or node, node, arguments)
+
+    def _fork(self, name: str, node: str, arguments: list[str]) -> ForkedNode:
         child = ForkedNode(node, arguments, self.folder / f"{name}.log")
         self.children[name] = child
         return child
 
+    def start_all(self, launch_file: str, **arguments: Any) -> None:
+        """Run the nodes of a launch file of the repository; none of them ends or is started again with another."""
+        texts = {key: str(value) for key, value in arguments.items()}
+        for process in load(LAUNCH / f"{launch_file}.launch.yaml", texts).processes:
+            module, *words = map(str, process.command[process.command.index("-m") + 1 :])
+            node = module.removeprefix("robolearn_nodes.").removesuffix("_node")
+            self._fork(node, node, words)
+
     def launch(self, name: str, **arguments: Any) -> subprocess.Popen[bytes]:
         """Run a launch file of the repository; its output is the log `launch`."""
-        file = Path(__file__).parents[2] / "launch" / f"{name}.launch.yaml"
+        file = LAUNCH / f"{name}.launch.yaml"
         command = [sys.executable, "-m", "robolearn.cli", "launch", str(file)]
         command += [f"{key}:={value}" for key, value in arguments.items()]
         with (self.folder / "launch.log").open("wb") as log:

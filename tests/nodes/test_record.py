@@ -1,5 +1,5 @@
-"""A person records, on a cell of stand-ins and on the twin: launched, driven by keys, and read back. That what was
-recorded on a cell can be replayed there is in tests/hardware/test_walkthrough.py."""
+"""A person records, on a cell of stand-ins and on the twin: driven by keys, and read back. That what was recorded on a
+cell can be replayed there, and `robolearn record` itself, are in tests/hardware/test_walkthrough.py."""
 
 from __future__ import annotations
 
@@ -66,16 +66,17 @@ def test_person_records_on_a_cell(graph: Any, tmp_path: Path, typist: Typist) ->
         MjpegServer(HEIGHT, WIDTH, CAMERA_HZ) as camera,
         standin_cell(tmp_path, camera_section(camera.url)) as (cell, _),
     ):
-        launched = graph.launch(
+        graph.start_all(
             "record", dataset=dataset, cell=cell, episodes=3, task="wave-v1", instruction="wave",
             terminal=typist.terminal, results=results,
         )  # fmt: skip
-        graph.spin_until(lambda: "it waits for the operator" in graph.log("launch"))
+        graph.spin_until(lambda: "it waits for the operator" in graph.log("supervisor"))
         play_episode(graph, typist, sent, "q", "\r", 30)
         discarded = play_episode(graph, typist, sent, "w", "\x7f", 5)
         failed = play_episode(graph, typist, sent, "a", "x", 15)
-        graph.spin_until(lambda: launched.poll() is not None)
-        assert launched.returncode == 0, graph.log("launch")
+        graph.spin_until(lambda: graph.children["supervisor"].poll() is not None)
+        assert graph.children["supervisor"].returncode == 0, graph.log("supervisor")
+        graph.stop()
     rows = [json.loads(line) for line in results.read_text().splitlines()]
     assert [(row["success"], row["recorded"]) for row in rows] == [(True, True), (False, False), (False, True)]
     assert (discarded.discarded, failed.discarded, failed.judged) == (True, False, True)
