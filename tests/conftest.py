@@ -1,9 +1,10 @@
 """For every test: Ctrl-C means what it means on a terminal, also where the whole run was started in the background; a
 property may take the time that it takes, for a busy machine proves nothing; and a process computes in one thread, for
 others run beside it, and threads that wait for a core in vain take it from those that work. A file's tests run in one
-worker, which makes once what they share, and so do all those in the one browser; the longest begin first. A test that
-runs processes in real time gets a second try, which the summary shows: a machine that stood still for a moment fails
-nobody, what fails twice does."""
+worker, which makes once what they share, and so do all those in the one browser. The longest begin first; files that
+wait for processes take turns with files that compute, so that no core is idle. A test that runs processes in real time
+gets a second try, which the summary shows: a machine that stood still for a moment fails nobody, what fails twice does.
+"""
 
 from __future__ import annotations
 
@@ -33,10 +34,23 @@ def pytest_configure() -> None:
     hypothesis.settings.load_profile("no_deadline")
 
 
+def in_real_time(item: pytest.Item) -> bool:
+    return item.path.is_relative_to(HERE) and item.path.relative_to(HERE).parts[0] in REAL_TIME
+
+
+def browses(item: pytest.Item) -> bool:
+    return BROWSER in getattr(item, "fixturenames", ())
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: (BROWSER not in getattr(item, "fixturenames", ()), item.path.name not in LONGEST))
+    turns: dict[Path, float] = {}
+    for waits in (True, False):
+        files = list(dict.fromkeys(item.path for item in items if in_real_time(item) is waits))
+        turns |= {path: number / len(files) for number, path in enumerate(files)}
+    items.sort(key=lambda item: (not browses(item), item.path.name not in LONGEST, turns[item.path]))
     for item in items:
-        if item.path.is_relative_to(HERE) and item.path.relative_to(HERE).parts[0] in REAL_TIME:
+        item.add_marker(pytest.mark.xdist_group(BROWSER if browses(item) else item.path.stem))
+        if in_real_time(item):
             item.add_marker(pytest.mark.flaky(reruns=1))
 
 
