@@ -24,7 +24,7 @@ demo: install
 	$(BIN)/robolearn demo
 
 test: install browser
-	$(BIN)/python -m pytest -q -m "not slow" -n $(WORKERS) --dist loadgroup
+	$(BIN)/python -m pytest -q -m "not slow" -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 slow: install browser
 	$(BIN)/python -m pytest -q -m slow

@@ -20,7 +20,6 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from robolearn.web.server import in_thread
 from robolearn.web.settings import WebSettings
 
-HERE = Path(__file__).parent
 FLAGS = [
     "--disable-gpu",
     "--disable-quic",
@@ -29,13 +28,6 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.is_relative_to(HERE) and "chromium" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("web"))
 
 
 @pytest.fixture(scope="session")
