@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from robolearn_msgs.msg import EpisodeEvent
 from robolearn_msgs.srv import StartEpisode
 from robolearn_nodes import convert, robot_node, topics
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray
+from std_msgs.msg import Empty, Float64MultiArray
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
@@ -149,6 +150,30 @@ def test_robot_state_is_what_the_message_says() -> None:
     state = convert.robot_state(message, JOINTS)
     assert isinstance(state, RobotState)
     assert state.joint_position.tolist() == [3.0, 1.0]
+
+
+def test_a_stop_outlives_the_node_of_a_robot_that_no_file_tells_of(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(domain := free_domain_id()))
+    monkeypatch.setenv("ROS_HOME", str(tmp_path / "home"))  # not made yet
+    words = [w for k, v in LIMITS.items() for w in ("-p", f"{k}:={v}")] + ["-p", "controller:=forward"]
+    for topic, remap, kept in (("arm/commands", "x:=y", "arm/commands"), ("c", "c:=/other/c", "other/c")):
+        file = tmp_path / "home" / "robolearn" / f"domain_{domain}" / f"{kept}.stopped"
+        for before in ("", f", before this node began; {topics.RESUME_ROBOT} lets the robot move again"):
+            rclpy.init(args=["--ros-args", *words, "-p", f"command_topic:={topic}", "-r", remap])
+            node = robot_node.RobotNode()
+            try:
+                node._stopping._on_message(Empty())
+                assert node._safety.stopped == f"emergency stop{before}"
+                assert file.read_text() == "emergency stop\n"
+                node._measured = RobotState(np.zeros(1, np.float32), np.zeros(1, np.float32), 0)
+                if before:
+                    assert node._stopping._on_resume(Trigger.Request(), Trigger.Response()).success
+                    assert not file.exists()
+            finally:
+                node.destroy_node()
+                rclpy.shutdown()
 
 
 def test_another_robot_on_the_domain_is_noticed_before_the_first_command_moves_anything(

@@ -50,6 +50,7 @@ class EmergencyStop:
         self._remembered = bool(self._safety.stopped)
         try:
             if self._remembered:
+                self._file.parent.mkdir(parents=True, exist_ok=True)
                 self._file.write_text(f"{self._safety.stopped}\n", encoding="utf-8")
             else:
                 self._file.unlink(missing_ok=True)

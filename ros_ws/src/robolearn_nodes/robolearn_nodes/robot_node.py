@@ -9,6 +9,7 @@ measures, active it takes commands.
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -19,17 +20,16 @@ from robolearn_msgs.srv import StartEpisode, StopEpisode
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
-from robolearn.cell import stop_file
+from robolearn import cell
 from robolearn.errors import HardwareError, RobolearnError, SpecError, TransportError
 from robolearn.robots.robot import Robot
 from robolearn.types import PEOPLE, EpisodeOutcome, RobotState
-from robolearn_nodes import convert, topics
+from robolearn_nodes import convert, ros2_control, topics
 from robolearn_nodes.commands import NewestCommand
 from robolearn_nodes.emergency_stop import EmergencyStop
 from robolearn_nodes.episode import RunningEpisode, asked_outcome
 from robolearn_nodes.interface import robot_interface
 from robolearn_nodes.node import ALONE_CHECK_S, Diagnostics, Meter, parameter, rival, run
-from robolearn_nodes.ros2_control import Ros2ControlRobot
 
 NO_EPISODE = (
     f"no episode is running, in which others than people might act; call {topics.START_EPISODE}, or let the command's "
@@ -72,12 +72,16 @@ class RobotNode(LifecycleNode):
         self.create_subscription(JointTrajectory, topics.COMMAND, self._on_command, topics.NEWEST)
         self.create_service(StartEpisode, topics.START_EPISODE, self._on_start)
         self.create_service(StopEpisode, topics.STOP_EPISODE, self._on_stop)
-        file = self._interface.cell_file and stop_file(self._interface.cell_file)
-        self._stopping = EmergencyStop(self, self._safety, self._standing, self._diagnostics, file)
+        self._stopping = EmergencyStop(self, self._safety, self._standing, self._diagnostics, self._stop_file())
         self.create_timer(self._interface.period_ns * 1e-9, self._on_tick)
         self._deadman = self.create_timer(self._interface.safety.max_command_age_s, self._on_silence)
         self._deadman.cancel()
         self._alone_check, self._looked = self.create_timer(ALONE_CHECK_S, self._check_alone), False
+
+    def _stop_file(self) -> Path | None:
+        if self._interface.cell_file is not None:
+            return cell.stop_file(self._interface.cell_file)
+        return ros2_control.stop_file(self, self._command_topic) if self._command_topic else None
 
     def work(self) -> None:
         """Start by itself unless told otherwise, then serve. Raises the reason when it cannot start."""
@@ -122,7 +126,7 @@ class RobotNode(LifecycleNode):
     def _connect(self) -> None:
         interface = self._interface
         if self._controller:
-            robot: Robot = self._robot or Ros2ControlRobot(
+            robot: Robot = self._robot or ros2_control.Ros2ControlRobot(
                 self, interface.spec, self._controller, self._state_topic, self._command_topic, interface.period_ns
             )
         elif interface.cell is None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.node import Node
@@ -16,6 +19,14 @@ from robolearn_nodes import convert, topics
 
 CONTROLLERS = {"forward": Float64MultiArray, "trajectory": JointTrajectory}
 MAX_STATE_AGE_NS = 200_000_000
+
+
+def stop_file(node: Node, commands: str) -> Path:
+    """What is there while the robot of this controller's topic is stopped: in ROS_HOME, for no file tells of the robot.
+    Each domain has its own, for on another one a topic of this name is another robot's."""
+    home = Path(os.environ.get("ROS_HOME") or Path.home() / ".ros")
+    robot = f"{node.resolve_topic_name(commands).lstrip('/')}.stopped"
+    return home / "robolearn" / f"domain_{node.context.get_domain_id()}" / robot
 
 
 class Ros2ControlRobot:
