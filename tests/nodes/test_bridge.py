@@ -160,7 +160,7 @@ def test_a_stop_outlives_the_node_of_a_robot_that_no_file_tells_of(
     words = [w for k, v in LIMITS.items() for w in ("-p", f"{k}:={v}")] + ["-p", "controller:=forward"]
     for topic, remap, kept in (("arm/commands", "x:=y", "arm/commands"), ("c", "c:=/other/c", "other/c")):
         file = tmp_path / "home" / "robolearn" / f"domain_{domain}" / f"{kept}.stopped"
-        for before in ("", f", before this node began; {topics.RESUME_ROBOT} lets the robot move again"):
+        for before in ("", f", before this node began; /{topics.RESUME_ROBOT} lets the robot move again"):
             rclpy.init(args=["--ros-args", *words, "-p", f"command_topic:={topic}", "-r", remap])
             node = robot_node.RobotNode()
             try:

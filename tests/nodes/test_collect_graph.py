@@ -56,6 +56,7 @@ def keep_all(graph: Any, bag: Writer) -> None:
     """Write to the bag what the recorder listens to."""
 
     def keep(topic: str, kind: str) -> None:
+        topic = graph.node.resolve_topic_name(topic)
         connection = bag.add_connection(topic, kind, typestore=DEFINITIONS)
 
         def write(message: Any) -> None:

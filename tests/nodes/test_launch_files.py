@@ -10,11 +10,12 @@ import robolearn_nodes
 import yaml
 
 from robolearn.ros.launch import load
+from robolearn.ros.launch.description import Process
 from robolearn.serving.loop import EXECUTE_STEPS
 
 NODES = Path(robolearn_nodes.__file__).parent
 LAUNCH = Path(__file__).parents[2] / "launch"
-NAMES = sorted(path.name.removesuffix(".launch.yaml") for path in LAUNCH.glob("*.launch.yaml"))
+NAMES = sorted({path.name.removesuffix(".launch.yaml") for path in LAUNCH.glob("*.launch.yaml")} - {"namespaced"})
 
 
 def entries(name: str, kind: str) -> list[dict]:
@@ -53,6 +54,13 @@ def test_the_launcher_reads_it(name: str) -> None:
     wanted = [a["name"] for a in entries(name, "arg") if "default" not in a]
     description = load(LAUNCH / f"{name}.launch.yaml", dict.fromkeys(wanted, "something"))
     assert description is not None
+    given = {"file": name, "namespace": "left", **dict.fromkeys(wanted, "something")}
+    named = load(LAUNCH / "namespaced.launch.yaml", given)
+    commands = [step.action.command for step in named.steps if isinstance(step.action, Process)]
+    of_nodes = [command for command in commands if "--ros-args" in command]
+    assert len(commands) == len(description.steps)
+    assert of_nodes
+    assert all({"__ns:=/left", "/clock:=clock"} <= set(map(str, command)) for command in of_nodes)
 
 
 def test_launched_and_in_process_evaluations_execute_the_same_part_of_a_chunk() -> None:

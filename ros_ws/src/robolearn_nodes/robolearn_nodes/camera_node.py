@@ -81,7 +81,7 @@ class CameraNode(Node):
         """Open the cameras and publish until asked to stop. Raises HardwareError when one is absent at the start."""
         for camera in self._cameras.values():
             camera.connect()
-        self.get_logger().info(f"publishes {', '.join(map(topics.image_topic, self._cameras))}")
+        self.get_logger().info(f"publishes {', '.join(images.topic_name for images in self._images.values())}")
         for thread in self._threads:
             thread.start()
         self.create_timer(RETRY_S, self._report)

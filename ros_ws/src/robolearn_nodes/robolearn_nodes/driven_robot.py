@@ -74,7 +74,7 @@ class DrivenRobot:
             self._join = LiveJoin(self.streams, self._name(topics.JOINT_STATES), period_ns, max_image_age_ns)
 
     def _name(self, topic: str) -> str:
-        return f"/{self.namespace}{topic}" if self.namespace else topic
+        return f"{self.namespace}/{topic}" if self.namespace else topic
 
     def _hear(self, kind: Any, topic: str, callback: Callable[[Any], None], qos: QoSProfile = topics.NEWEST) -> None:
         name = self._name(topic)

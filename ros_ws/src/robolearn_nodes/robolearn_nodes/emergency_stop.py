@@ -38,7 +38,8 @@ class EmergencyStop:
         before = stop_reason(file) if file is not None else ""
         self._remembered = bool(before)
         if before:
-            safety.stop(f"{before}, before this node began; {topics.RESUME_ROBOT} lets the robot move again")
+            resume = node.resolve_service_name(topics.RESUME_ROBOT)
+            safety.stop(f"{before}, before this node began; {resume} lets the robot move again")
         node.create_service(Trigger, topics.EMERGENCY_STOP, self._on_stop)
         node.create_service(Trigger, topics.RESUME_ROBOT, self._on_resume)
         node.create_subscription(Empty, topics.EMERGENCY_STOP, self._on_message, 10)

@@ -36,7 +36,6 @@ from robolearn_nodes.node import unheard
 
 SILENT_S = 6.0  # of wall time without a joint state: the robot is gone (a twin in lockstep waits 5 s for a command)
 REFUSED_TICKS = 60  # on end, after which what refuses is a fault
-POLICY_COMMAND = "/policy/joint_command"  # where the node `teleop` takes the policy's commands from
 
 
 @dataclass(frozen=True)
@@ -64,9 +63,10 @@ class GraphCell:
         self._said: list[TeleopEvent] = []
         self._images: dict[str, NDArray[np.uint8]] = {}
         self._episode = ""  # that runs
-        topic = POLICY_COMMAND if config.with_person else topics.COMMAND
+        topic = topics.POLICY_COMMAND if config.with_person else topics.COMMAND
         self._command = node.create_publisher(JointTrajectory, topic, topics.STREAM)
-        node.create_subscription(JointState, topics.JOINT_STATES, self._on_state, topics.NEWEST)
+        self._states = node.resolve_topic_name(topics.JOINT_STATES)
+        node.create_subscription(JointState, self._states, self._on_state, topics.NEWEST)
         node.create_subscription(TFMessage, topics.GROUND_TRUTH, self._on_poses, topics.NEWEST)
         node.create_subscription(JointTrajectory, topics.COMMAND, self._on_command, topics.NEWEST)
         node.create_subscription(JointTrajectory, topics.COMMAND_SENT, self._on_sent, topics.NEWEST)
@@ -152,18 +152,18 @@ class GraphCell:
         """Until the robot is there, an episode runs and every thing was seen."""
         if not self._start.wait_for_service(self._config.appear_s):
             raise LaunchError(
-                f"{topics.START_EPISODE} did not appear within {self._config.appear_s:g} s; is a robot or twin running?"
+                f"{self._start.srv_name} did not appear within {self._config.appear_s:g} s; is a robot or twin running?"
             )
-        self._wait(lambda: not unheard(self._node, [topics.JOINT_STATES]), self._config.appear_s)
+        self._wait(lambda: not unheard(self._node, [self._states]), self._config.appear_s)
         self._begin_episode(0)
         if self._fault:
             raise LaunchError(self._fault)
         self._wait(lambda: self._scene.state is not None and not self._scene.missing, self._config.appear_s)
-        lacks = [topics.JOINT_STATES] if self._scene.state is None else self._scene.missing
+        lacks = [self._states] if self._scene.state is None else self._scene.missing
         if lacks:
             raise LaunchError(
                 f"{', '.join(lacks)} was not heard of within {self._config.appear_s:g} s; "
-                f"{unheard(self._node, [topics.JOINT_STATES, topics.GROUND_TRUTH]) or 'see what is published there'}"
+                f"{unheard(self._node, [self._states, topics.GROUND_TRUTH]) or 'see what is published there'}"
             )
 
     def _begin_episode(self, seed: int) -> None:
@@ -180,14 +180,14 @@ class GraphCell:
                 return
             message = future.result().message if future.done() else message
             time.sleep(0.1)
-        self._fault = self._fault or f"{topics.START_EPISODE}: {message}"
+        self._fault = self._fault or f"{self._start.srv_name}: {message}"
 
     def _tick(self) -> None:
         """Until the next joint state that counts."""
         ticks = self._ticks
         self._wait(lambda: self._ticks > ticks, SILENT_S)
         if self._ticks == ticks:
-            self._fault = self._fault or f"{topics.JOINT_STATES} was silent for {SILENT_S:g} s"
+            self._fault = self._fault or f"{self._states} was silent for {SILENT_S:g} s"
 
     def _wait(self, done: Callable[[], bool], timeout_s: float) -> None:
         end_s = time.monotonic() + timeout_s

@@ -15,6 +15,7 @@ from rclpy.exceptions import InvalidHandle
 from rclpy.node import Node
 
 from robolearn_nodes import topics
+from robolearn_nodes.node import graph_name
 
 LOOK_S = 2.0  # between two looks at the names
 STEP_S = 0.1  # between two topics after a change
@@ -60,7 +61,7 @@ class LiveDiscovery:
 
     def _look(self) -> deque[str]:
         """Learn the names; the topics to ask about now."""
-        nodes = sorted(set(self._node.get_node_names()))
+        nodes = sorted({graph_name(*node) for node in self._node.get_node_names_and_namespaces()})
         types = {name: kinds for name, kinds in self._node.get_topic_names_and_types() if name not in INTERNAL}
         changed = nodes != self.nodes or types != self.types
         self.nodes, self.types = nodes, types
@@ -72,7 +73,7 @@ class LiveDiscovery:
 
     def _ask(self, topic: str) -> None:
         out, into = (
-            sorted({end.node_name for end in ask(topic)})
+            sorted({graph_name(end.node_name, end.node_namespace) for end in ask(topic)})
             for ask in (self._node.get_publishers_info_by_topic, self._node.get_subscriptions_info_by_topic)
         )
         others = {name: ends for name, ends in self.ends.items() if name != topic}

@@ -25,7 +25,7 @@ from robolearn_nodes import convert, topics
 from robolearn_nodes.live_discovery import LiveDiscovery
 from robolearn_nodes.live_pictures import LivePictures
 from robolearn_nodes.live_requests import LiveRequests
-from robolearn_nodes.node import Meter
+from robolearn_nodes.node import Meter, graph_name
 
 LOOK_ON = QoSProfile(depth=20, reliability=ReliabilityPolicy.BEST_EFFORT)
 KEPT_ROWS = 900  # about half a minute
@@ -44,6 +44,7 @@ class LiveGraph:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._bodies = [graph_name(name, node.get_namespace()) for name in ("robot", "twin")]
         self._pictures, self._requests = LivePictures(node), LiveRequests(node)
         self._lock = threading.Lock()
         self._rows: deque[Row] = deque(maxlen=KEPT_ROWS)
@@ -126,7 +127,7 @@ class LiveGraph:
     def _stop_reason(self) -> str:
         """As the robot's own diagnostics have it."""
         for _, status in list(self._health.values()):
-            known = status["name"] in ("robot", "twin") and status["name"] in self._discovery.nodes
+            known = status["name"] in self._bodies and status["name"] in self._discovery.nodes
             if known and status["values"].get("stopped"):
                 return str(status["values"]["stopped"])
         return ""

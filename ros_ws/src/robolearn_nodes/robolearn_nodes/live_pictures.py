@@ -16,7 +16,7 @@ from robolearn.errors import SpecError
 from robolearn_nodes import convert, topics
 from robolearn_nodes.live_discovery import Ends
 
-CAMERA = re.compile(r"/((?:twin/)?camera/(?P<name>[^/]+))/image_raw(?P<compressed>/compressed)?")
+CAMERA = re.compile(r"((?:twin/)?camera/(?P<name>[^/]+))/image_raw(?P<compressed>/compressed)?")
 APPLY_S = 0.1
 
 
@@ -25,6 +25,7 @@ class LivePictures:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._namespace = f"{node.get_namespace().rstrip('/')}/"
         self._topics: dict[str, tuple[str, type]] = {}  # of each camera: topic and type
         self._wanted: frozenset[str] = frozenset()
         self._heard: dict[str, tuple[tuple[str, type], Any]] = {}  # topic and subscription
@@ -41,7 +42,7 @@ class LivePictures:
         """Which cameras there are, of the topics that somebody writes; one that publishes JPEG is heard so."""
         found: dict[str, tuple[str, type]] = {}
         for topic, (writers, _) in sorted(ends.items()):
-            match = CAMERA.fullmatch(topic)
+            match = CAMERA.fullmatch(topic.removeprefix(self._namespace))
             if match is None or not writers:
                 continue
             camera = ("twin/" if match[1].startswith("twin/") else "") + match["name"]

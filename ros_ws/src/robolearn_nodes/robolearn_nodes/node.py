@@ -53,18 +53,23 @@ def list_parameter(node: Node, name: str, kind: type[E], description: str) -> tu
 
 def unheard(node: Node, topics_to_hear: Iterable[str]) -> str:
     """Which of these topics nobody publishes yet, in words, or nothing. What starts too early misses its first tick."""
-    silent = [topic for topic in topics_to_hear if not node.count_publishers(topic)]
+    silent = [name for name in map(node.resolve_topic_name, topics_to_hear) if not node.count_publishers(name)]
     return f"nobody publishes {', '.join(silent)} yet; is its node running?" if silent else ""
 
 
 def rival(node: Node) -> str:
     """Whether another robot or twin answers to the same commands, in words: two must never do."""
-    if node.count_publishers(topics.COMMAND_SENT) < 2:
+    if node.count_publishers(node.resolve_topic_name(topics.COMMAND_SENT)) < 2:
         return ""
     return (
-        f"another robot or twin answers to {topics.COMMAND} on ROS domain {node.context.get_domain_id()}; stop it, or "
-        "set ROS_DOMAIN_ID to another number"
+        f"another robot or twin answers to {node.resolve_topic_name(topics.COMMAND)} on ROS domain "
+        f"{node.context.get_domain_id()}; stop it, give each a namespace, or set ROS_DOMAIN_ID to another number"
     )
+
+
+def graph_name(name: str, namespace: str) -> str:
+    """A node as the diagnostics and the operator's page name it: with its namespace, where it has one."""
+    return f"{namespace}/{name}".strip("/")
 
 
 class Meter:
@@ -93,6 +98,7 @@ class Diagnostics:
     def __init__(self, node: Node, values: Callable[[], dict[str, Any]]) -> None:
         self.problem = ""
         self._node, self._values = node, values
+        self._name = graph_name(node.get_name(), node.get_namespace())
         self._publisher = node.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, 10)
         node.create_timer(DIAGNOSTICS_PERIOD_S, self.publish)
 
@@ -106,7 +112,7 @@ class Diagnostics:
 
     def publish(self) -> None:
         stamp = self._node.get_clock().now().to_msg()
-        self._publisher.publish(convert.diagnostic_message(self._node.get_name(), self.problem, self._values(), stamp))
+        self._publisher.publish(convert.diagnostic_message(self._name, self.problem, self._values(), stamp))
 
 
 def run(make_node: Callable[[], Node], work: Callable[[Any], None] = rclpy.spin) -> int:

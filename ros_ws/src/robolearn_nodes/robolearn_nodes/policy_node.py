@@ -57,7 +57,7 @@ class PolicyNode(LifecycleNode):
         self._perturbation = parameter(self, "perturbation", 0.0, "scripted: share of steps pushed off the path")
         self._seed = parameter(self, "seed", 0, "of the first episode's randomness; the next ones count up")
         robots = parameter(self, "robots", "", "namespaces of the robots, comma separated; empty: one without")
-        self._namespaces = [name.strip().strip("/") for name in robots.split(",")]
+        self._namespaces = [name.strip().rstrip("/") for name in robots.split(",")]
         sync = parameter(
             self, "sync", "exact", "`exact`: all of a tick is stamped alike; `live`: newest pictures, for a cell"
         )

@@ -252,7 +252,8 @@ class RecorderNode(Node):
                 response.success, response.message = request.discard, self._problem
             elif not recording.started:
                 self._discard()
-                response.message = f"no {topics.EPISODE} event told that episode {self._episode.id} has started"
+                events = self.resolve_topic_name(topics.EPISODE)
+                response.message = f"no {events} event told that episode {self._episode.id} has started"
             else:
                 self._own.end(end_ns)
                 backwards = {name: count for name, count in self._own.counts.items() if count}

@@ -61,7 +61,7 @@ class ReplayNode(Node):
         self._start = self.create_client(StartEpisode, topics.START_EPISODE)
         self._stop = self.create_client(StopEpisode, topics.STOP_EPISODE)
         self.create_subscription(EpisodeEvent, topics.EPISODE, self._on_event, topics.LATCHED)
-        self.create_subscription(JointState, topics.JOINT_STATES, self._on_state, topics.NEWEST)
+        self._states = self.create_subscription(JointState, topics.JOINT_STATES, self._on_state, topics.NEWEST)
         self.create_subscription(
             JointTrajectory, topics.COMMAND_SENT, lambda sent: self._replay.sent(sent.header.frame_id), topics.NEWEST
         )
@@ -77,7 +77,7 @@ class ReplayNode(Node):
             self._heard = False
             self._spin(SILENCE_S, lambda: self._heard)
             if not self._heard:
-                raise LaunchError(f"nobody publishes {topics.JOINT_STATES} any more; the replay is given up")
+                raise LaunchError(f"nobody publishes {self._states.topic_name} any more; the replay is given up")
         if self._ended is None:  # a twin may have ended it by itself, of which the news is still on its way
             event = EpisodeEvent(terminated=True, reason=self._replay.problem)
             self._stop.call_async(StopEpisode.Request(event=event))

@@ -32,8 +32,8 @@ from robolearn_nodes.interface import robot_interface
 from robolearn_nodes.node import ALONE_CHECK_S, Diagnostics, Meter, parameter, rival, run
 
 NO_EPISODE = (
-    f"no episode is running, in which others than people might act; call {topics.START_EPISODE}, or let the command's "
-    "frame_id say who commands"
+    "no episode is running, in which others than people might act; call {start}, or let the command's frame_id say who "
+    "commands"
 )
 
 
@@ -55,6 +55,7 @@ class RobotNode(LifecycleNode):
         self._joints = self._interface.spec.joint_names
         self._safety = self._interface.make_safety()
         self._command = NewestCommand(self._joints)
+        self._no_episode = NO_EPISODE.format(start=self.resolve_service_name(topics.START_EPISODE))
         self._robot: Robot | None = None
         self._measured: RobotState | None = None
         self._active = self._decided = False
@@ -64,8 +65,9 @@ class RobotNode(LifecycleNode):
         self._running: RunningEpisode | None = None
         self._meters = {name: Meter() for name in ("states", "commands")}
 
-        theirs = bool(self._controller) and self._state_topic == topics.JOINT_STATES  # they are published already
-        self._joint_states = None if theirs else self.create_publisher(JointState, topics.JOINT_STATES, topics.STREAM)
+        joint_states = self.resolve_topic_name(topics.JOINT_STATES)
+        theirs = bool(self._controller) and self.resolve_topic_name(self._state_topic) == joint_states
+        self._joint_states = None if theirs else self.create_publisher(JointState, joint_states, topics.STREAM)
         self._sent = self.create_publisher(JointTrajectory, topics.COMMAND_SENT, topics.STREAM)
         self._events = self.create_publisher(EpisodeEvent, topics.EPISODE, topics.LATCHED)
         self._diagnostics = Diagnostics(self, self._figures)
@@ -142,7 +144,9 @@ class RobotNode(LifecycleNode):
         self._safety.start_anew(self._measured)  # who stopped the robot before has to resume it
         self._command.clear()
         self._active, self._held, self._lost = True, "", ""
-        self.get_logger().info(f"{self._interface.spec.name} takes commands on {topics.COMMAND}")
+        self.get_logger().info(
+            f"{self._interface.spec.name} takes commands on {self.resolve_topic_name(topics.COMMAND)}"
+        )
 
     def _disconnect(self) -> None:
         robot, self._robot = self._robot, None
@@ -205,7 +209,7 @@ class RobotNode(LifecycleNode):
         if not self._looked and (problem := rival(self)):  # who has just started moves nothing before it is known
             raise TransportError(problem)
         by_hand = convert.action_source(message.header.frame_id) in PEOPLE
-        refusal = "" if by_hand or self._running is not None else NO_EPISODE
+        refusal = "" if by_hand or self._running is not None else self._no_episode
         if self._command.put(message, now_ns, refusal) and self._active:
             self._decide()
             silent_ns = stamp_ns + round(self._interface.safety.max_command_age_s * 1e9) - now_ns

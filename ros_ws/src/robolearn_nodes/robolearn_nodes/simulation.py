@@ -81,7 +81,8 @@ class Simulation:
         )
         if self._lockstep:
             self._timer.cancel()
-        self._node.get_logger().info(f"{twin.task.id} is ready; it starts when {topics.START_EPISODE} is called")
+        start = self._node.resolve_service_name(topics.START_EPISODE)
+        self._node.get_logger().info(f"{twin.task.id} is ready; it starts when {start} is called")
         self._alone_check = self._node.create_timer(ALONE_CHECK_S, self._check_alone)
 
     def _check_alone(self) -> None:
@@ -98,7 +99,8 @@ class Simulation:
                 f"asked for {request.task} with seed {request.seed}; this twin runs {task.id}, seeds from 0"
             )
             return response
-        stopped = f"the robot is stopped ({self._safety.stopped}); call {topics.RESUME_ROBOT} first"
+        resume = self._node.resolve_service_name(topics.RESUME_ROBOT)
+        stopped = f"the robot is stopped ({self._safety.stopped}); call {resume} first"
         response.message = rival(self._node) or unheard(self._node, [topics.COMMAND])
         response.message = response.message or (stopped if self._safety.stopped else "")
         if response.message:

@@ -43,7 +43,8 @@ class Streams:
         for topic, stream in contract.streams.items():
             lossy = lossy_images and TYPES[stream.type] is Image  # a reliable reader hears no lossy writer
             qos = topics.SENSOR if lossy else topics.STREAM
-            node.create_subscription(TYPES[stream.type], topic, self._on(topic), qos)
+            # the contract names what a graph without a namespace has
+            node.create_subscription(TYPES[stream.type], topic.removeprefix("/"), self._on(topic), qos)
 
     def figures(self) -> dict[str, str]:
         """Rate and age of each stream."""

@@ -43,7 +43,7 @@ class TeleopNode(Node):
             self, "terminal", "", "keyboard: the terminal to listen to, as /dev/pts/3; empty: this one"
         )
         with_policy = parameter(self, "with_policy", False, "whether a policy acts while nobody is at the controls")
-        policy_topic = parameter(self, "policy_command", "/policy/joint_command", "where that policy's commands are")
+        policy_topic = parameter(self, "policy_command", topics.POLICY_COMMAND, "where that policy's commands are")
         self._joints = self._interface.spec.joint_names
         cell = self._interface.cell
         typed = (driver or (cell.teleop.driver if cell and cell.teleop else "")) == "keyboard"
@@ -119,7 +119,7 @@ class TeleopNode(Node):
         if event is TeleopEvent.STOP:
             if not self._emergency_stop.service_is_ready():
                 self.get_logger().error(
-                    f"nobody serves {topics.EMERGENCY_STOP}: no command goes on, but no more is done"
+                    f"nobody serves {self._emergency_stop.srv_name}: no command goes on, but no more is done"
                 )
             self._call(self._emergency_stop, Trigger.Request())
         elif event is TeleopEvent.SUCCESS and self._intervention.stopped:

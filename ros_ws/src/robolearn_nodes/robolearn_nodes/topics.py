@@ -8,37 +8,40 @@ from __future__ import annotations
 
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
-CLOCK = "/clock"
-JOINT_STATES = "/joint_states"
-COMMAND = "/joint_command"
-COMMAND_SENT = "/joint_command_sent"
-GROUND_TRUTH = "/twin/ground_truth"
-EPISODE = "/episode"
-ACTION_CHUNK = "/policy/action_chunk"
-DIAGNOSTICS = "/diagnostics"
-DATASET = "/recorder/dataset"
-REPLAY_ERROR = "/replay/error"
-OPERATOR_INPUT = "/operator/input"
-RESIDUAL = "/twin/residual"
-REWARD = "/reward"
-STAGE_PROGRESS = "/reward/stage_progress"
+CLOCK = "/clock"  # where ROS 2 has it; twins of several namespaces are remapped to a clock of each
+DIAGNOSTICS = "/diagnostics"  # of everybody, by name
+
+# In the namespace of the node, as all that follows.
+JOINT_STATES = "joint_states"
+COMMAND = "joint_command"
+POLICY_COMMAND = "policy/joint_command"  # where a person may intervene before it goes on
+COMMAND_SENT = "joint_command_sent"
+GROUND_TRUTH = "twin/ground_truth"
+EPISODE = "episode"
+ACTION_CHUNK = "policy/action_chunk"
+DATASET = "recorder/dataset"
+REPLAY_ERROR = "replay/error"
+OPERATOR_INPUT = "operator/input"
+RESIDUAL = "twin/residual"
+REWARD = "reward"
+STAGE_PROGRESS = "reward/stage_progress"
 
 # Of the robot, or of the twin that stands in for it.
-START_EPISODE = "/robot/start_episode"
-STOP_EPISODE = "/robot/stop_episode"
-EMERGENCY_STOP = "/robot/emergency_stop"
-RESUME_ROBOT = "/robot/resume"
-RESET_POLICY = "/policy/reset"
-LOAD_POLICY = "/policy/load"
-RUN_POLICY = "/policy/run"
-START_RECORDING = "/recorder/start_episode"
-STOP_RECORDING = "/recorder/stop_episode"
-DISCARD_RECORDING = "/recorder/discard_episode"
-ANNOTATE_RECORDING = "/recorder/annotate_episode"
-MARK_RECORDING = "/recorder/mark_success"
-NEXT_EPISODE = "/supervisor/next_episode"
-SET_TASK = "/supervisor/set_task"
-RESUME_TELEOP = "/teleop/resume"
+START_EPISODE = "robot/start_episode"
+STOP_EPISODE = "robot/stop_episode"
+EMERGENCY_STOP = "robot/emergency_stop"
+RESUME_ROBOT = "robot/resume"
+RESET_POLICY = "policy/reset"
+LOAD_POLICY = "policy/load"
+RUN_POLICY = "policy/run"
+START_RECORDING = "recorder/start_episode"
+STOP_RECORDING = "recorder/stop_episode"
+DISCARD_RECORDING = "recorder/discard_episode"
+ANNOTATE_RECORDING = "recorder/annotate_episode"
+MARK_RECORDING = "recorder/mark_success"
+NEXT_EPISODE = "supervisor/next_episode"
+SET_TASK = "supervisor/set_task"
+RESUME_TELEOP = "teleop/resume"
 
 STREAM = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 NEWEST = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
@@ -50,7 +53,7 @@ LATCHED = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE, durabilit
 
 
 def image_topic(camera: str) -> str:
-    return f"/camera/{camera}/image_raw"
+    return f"camera/{camera}/image_raw"
 
 
 def compressed_topic(camera: str) -> str:
@@ -58,9 +61,9 @@ def compressed_topic(camera: str) -> str:
 
 
 def camera_info_topic(camera: str) -> str:
-    return f"/camera/{camera}/camera_info"
+    return f"camera/{camera}/camera_info"
 
 
 def mirror_topic(camera: str) -> str:
     """A picture of the twin that mirrors a robot, beside the real camera's."""
-    return f"/twin/camera/{camera}/image_raw"
+    return f"twin/camera/{camera}/image_raw"
