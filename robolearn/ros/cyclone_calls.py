@@ -47,7 +47,14 @@ waitset_attach = _call("dds_waitset_attach", ctypes.c_int32, Entity, Entity, cty
 waitset_detach = _call("dds_waitset_detach", ctypes.c_int32, Entity, Entity)
 publication_matched = _call("dds_get_publication_matched_status", ctypes.c_int32, Entity, Pointer)
 subscription_matched = _call("dds_get_subscription_matched_status", ctypes.c_int32, Entity, Pointer)
-requested_incompatible_qos = _call("dds_get_requested_incompatible_qos_status", ctypes.c_int32, Entity, Pointer)
+assert_liveliness = _call("dds_assert_liveliness", ctypes.c_int32, Entity)
+status_of = {
+    name: _call(f"dds_get_{name}_status", ctypes.c_int32, Entity, Pointer)
+    for name in (
+        *("requested_incompatible_qos", "requested_deadline_missed", "liveliness_changed", "sample_lost"),
+        *("offered_incompatible_qos", "offered_deadline_missed", "liveliness_lost"),
+    )
+}
 _take = _call("dds_takecdr", ctypes.c_int32, Entity, Pointer, ctypes.c_uint32, Pointer, ctypes.c_uint32)
 _size = _call("ddsi_serdata_size", ctypes.c_uint32, Pointer, library=_at_once)
 _reference = _call("ddsi_serdata_to_ser_ref", Pointer, Pointer, Size, Size, Pointer, library=_at_once)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-from cyclonedds.core import DDSStatus, InstanceState, ReadCondition, SampleState, ViewState
+from cyclonedds.core import InstanceState, ReadCondition, SampleState, ViewState
 from cyclonedds.domain import DomainParticipant
 from cyclonedds.internal import dds_c_t
 from cyclonedds.pub import DataWriter
@@ -15,10 +15,10 @@ from cyclonedds.topic import Topic
 
 from robolearn.errors import TransportError
 from robolearn.ros import cyclone_calls
+from robolearn.ros.cyclone_events import READER_EVENTS, WRITER_EVENTS, CycloneEvents
 from robolearn.ros.cyclone_qos import user_data_of
 
 LARGE_BYTES = 16_384
-POLICIES = {2: "durability", 4: "deadline", 8: "liveliness", 11: "reliability"}  # as DDS numbers them
 HANDLE_MASK = 2**64 - 1  # the binding gives instance handles signed, and publication handles unsigned
 
 
@@ -32,6 +32,8 @@ class CycloneWriter:
         self.handle: int = self._writer.get_instance_handle() & HANDLE_MASK
         self._status = dds_c_t.publication_matched_status()
         self._status_at = ctypes.byref(self._status)
+        self.events = CycloneEvents(self._writer, WRITER_EVENTS)
+        self.conditions = (self._writer,)  # what ends a wait: its events
 
     def write(self, data: bytearray) -> None:
         """Send one sample. Raises TransportError if the library refuses it."""
@@ -45,6 +47,9 @@ class CycloneWriter:
         """Number of readers that this writer reaches through DDS."""
         code = cyclone_calls.publication_matched(self._ref, self._status_at)
         return 0 if code < 0 else int(self._status.current_count)
+
+    def assert_liveliness(self) -> None:
+        cyclone_calls.assert_liveliness(self._ref)
 
     def wait_for_acks(self, timeout_ns: int) -> bool:
         """Whether every matched reader has acknowledged everything within the time."""
@@ -68,10 +73,9 @@ class CycloneReader:
         self._take = cyclone_calls.take
         self.gid: bytes = self._reader.get_guid().bytes
         self._status = dds_c_t.subscription_matched_status()
-        self._refused = dds_c_t.requested_incompatible_qos_status()
         self.condition = ReadCondition(self._reader, ViewState.Any | SampleState.NotRead | InstanceState.Any)
-        self._reader.set_status_mask(DDSStatus.RequestedIncompatibleQos)
-        self.conditions = (self.condition, self._reader)  # what ends a wait: samples, and writers that do not fit
+        self.events = CycloneEvents(self._reader, READER_EVENTS)
+        self.conditions = (self.condition, self._reader)  # what ends a wait: samples, and events
 
     def take_samples(self) -> list[tuple[bytes, Any]]:
         """Bytes and DDS sample info of everything that has arrived."""
@@ -83,13 +87,6 @@ class CycloneReader:
     def take(self) -> list[tuple[bytes, int]]:
         """Bytes and source stamp [ns] of everything that has arrived."""
         return [(data, info.source_timestamp) for data, info in self.take_samples()]
-
-    def refused(self) -> str:
-        """The policy that a writer found since the last call does not offer as this reader wants it, or ''."""
-        code = cyclone_calls.requested_incompatible_qos(self._ref, ctypes.byref(self._refused))
-        if code < 0 or not self._refused.total_count_change:
-            return ""
-        return POLICIES.get(self._refused.last_policy_id, f"policy {self._refused.last_policy_id}")
 
     def matched(self) -> int:
         """Number of writers that reach this reader through DDS."""

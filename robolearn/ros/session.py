@@ -74,6 +74,8 @@ class LocalPublisher:
         self.session, self.node, self.topic, self.cls, self.qos = session, node, topic, cls, qos
         self.writer = session.transport.create_writer(topic, cls._TYPE, qos)
         self.latched: deque[tuple[Message, int]] | None = deque(maxlen=qos.depth) if qos.transient_local else None
+        # whether the middleware has to know of each sample, even while nobody else listens
+        self.always_written = qos.transient_local or qos.manual_liveliness or qos.deadline_ns is not None
 
     def reaches(self, subscription: LocalSubscription) -> bool:
         """Whether type and QoS of a subscription of this context fit."""
@@ -96,7 +98,7 @@ class LocalPublisher:
         for subscription in targets:
             message = messages.clone(message)
             subscription.deliver(message, now_ns)
-        if self.latched is not None or self.writer.matched():
+        if self.always_written or self.writer.matched():
             self.writer.write(messages.serialize(message) if data is None else data)
 
     def _targets(self) -> list[LocalSubscription]:

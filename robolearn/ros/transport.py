@@ -7,6 +7,7 @@ thread of ours stands between the network and the thread that runs callbacks.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -81,12 +82,37 @@ class Graph:
     endpoints: tuple[EndpointInfo, ...]
 
 
+INCOMPATIBLE_QOS = "incompatible_qos"
+
+
+@dataclass(frozen=True)
+class EndpointEvent:
+    """`kind` is incompatible_qos, deadline, liveliness or message_lost; `counts` are those of its DDS status."""
+
+    kind: str
+    counts: Mapping[str, int]
+    policy: str = ""  # the last one for which an end did not fit
+
+
+class EndpointEvents(Protocol):
+    """What happens to an endpoint, of other processes."""
+
+    def watch(self, kinds: Iterable[str]) -> None:
+        """Have waits end for these kinds of events, too; for incompatible_qos they do from the start."""
+
+    def take(self) -> list[EndpointEvent]:
+        """What is watched and has happened since the last call."""
+
+
 class Writer(Protocol):
     """A publisher's end."""
 
     gid: bytes
 
+    @property
+    def events(self) -> EndpointEvents: ...
     def write(self, data: bytearray) -> None: ...
+    def assert_liveliness(self) -> None: ...
     def matched(self) -> int: ...
     def wait_for_acks(self, timeout_ns: int) -> bool: ...
     def close(self) -> None: ...
@@ -97,11 +123,10 @@ class Reader(Protocol):
 
     gid: bytes
 
+    @property
+    def events(self) -> EndpointEvents: ...
     def take(self) -> list[tuple[bytes, int]]:
         """Everything that has arrived: message bytes and source stamp [ns since the epoch]."""
-
-    def refused(self) -> str:
-        """The policy that a writer found since the last call does not offer as this reader wants it, or ''."""
 
     def matched(self) -> int: ...
     def close(self) -> None: ...
@@ -135,10 +160,10 @@ class Client(Protocol):
 
 
 class Waiter(Protocol):
-    """Waits for readers, servers and clients to have something. One thread waits, any may wake it."""
+    """Waits for endpoints to have something. One thread waits, any may wake it."""
 
-    def attach(self, source: Reader | Server | Client, entity: Any) -> None: ...
-    def detach(self, source: Reader | Server | Client) -> None: ...
+    def attach(self, source: Reader | Writer | Server | Client, entity: Any) -> None: ...
+    def detach(self, source: Reader | Writer | Server | Client) -> None: ...
 
     def wait(self, timeout_ns: int) -> list[Any]:
         """The entities whose sources have something to take, as soon as there is one or `wake` was called."""

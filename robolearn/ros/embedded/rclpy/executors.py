@@ -103,7 +103,7 @@ class Executor:
                 before.remove_node(node)
             self._nodes.append(node)
             node._rclpy.set_executor(self)
-            for entity in node._rclpy.waitables():
+            for entity in node._rclpy.watched():
                 self._watch(entity)
         return True
 
@@ -113,7 +113,7 @@ class Executor:
                 self._nodes.remove(node)
                 node._rclpy.set_executor(None)
                 if self._context.ok():
-                    for entity in node._rclpy.waitables():
+                    for entity in node._rclpy.watched():
                         self._ignore(entity)
         self.wake()
 

@@ -11,6 +11,7 @@ from .callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup
 from .client import Client
 from .clock import Clock
 from .context import Context
+from .event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from .guard_condition import GuardCondition
 from .logging import publish_to_rosout
 from .node_core import NodeCore
@@ -28,6 +29,7 @@ from .qos import (
     qos_profile_services_default,
     to_endpoint,
 )
+from .qos_overriding_options import QoSOverridingOptions, overridden
 from .service import Service
 from .subscription import Subscription
 from .time_source import TimeSource
@@ -143,21 +145,23 @@ class Node(ParameterMethods, GraphMethods):
         qos_profile: QoSProfile | int,
         *,
         callback_group: CallbackGroup | None = None,
-        event_callbacks: Any = None,
-        qos_overriding_options: Any = None,
+        event_callbacks: PublisherEventCallbacks | None = None,
+        qos_overriding_options: QoSOverridingOptions | None = None,
         publisher_class: type[Publisher] = Publisher,
     ) -> Publisher:
         self._rclpy.check_alive()
-        profile = as_profile(qos_profile)
         check_for_type_support(msg_type, "msg")
         name = self.resolve_topic_name(topic)
+        profile = overridden(self, "publisher", name, as_profile(qos_profile), qos_overriding_options)
         end = self._rclpy.session.create_publisher(
             self._rclpy.record, name, msg_type, to_endpoint(profile, is_reader=False)
         )
         group = self._rclpy.default_callback_group if callback_group is None else callback_group
-        publisher = publisher_class(end, self._rclpy.context, msg_type, name, profile, group)
-        self._rclpy.publishers.append(publisher)
-        return publisher
+        publisher = publisher_class(
+            end, self._rclpy.context, msg_type, name, profile, group, self._rclpy.logger.name, event_callbacks
+        )
+        self._rclpy.hear_events(publisher._events, end.writer.events, group)
+        return self._rclpy.add(self._rclpy.publishers, publisher, group)
 
     def create_subscription(
         self,
@@ -167,16 +171,17 @@ class Node(ParameterMethods, GraphMethods):
         qos_profile: QoSProfile | int,
         *,
         callback_group: CallbackGroup | None = None,
-        event_callbacks: Any = None,
-        qos_overriding_options: Any = None,
+        event_callbacks: SubscriptionEventCallbacks | None = None,
+        qos_overriding_options: QoSOverridingOptions | None = None,
         raw: bool = False,
     ) -> Subscription:
         self._rclpy.check_alive()
-        profile = as_profile(qos_profile)
         check_for_type_support(msg_type, "msg")
         name = self.resolve_topic_name(topic)
+        profile = overridden(self, "subscription", name, as_profile(qos_profile), qos_overriding_options)
         group = self._rclpy.default_callback_group if callback_group is None else callback_group
-        subscription = Subscription(msg_type, name, callback, group, profile, raw, self._rclpy.logger.name)
+        logger = self._rclpy.logger.name
+        subscription = Subscription(msg_type, name, callback, group, profile, raw, logger, event_callbacks)
         subscription._wake = self._rclpy.wake_executor
         subscription._end = self._rclpy.session.create_subscription(
             self._rclpy.record,
@@ -184,8 +189,9 @@ class Node(ParameterMethods, GraphMethods):
             msg_type,
             to_endpoint(profile, is_reader=True),
             subscription._deliver,
-            subscription._refused,
+            subscription._events.refuse,
         )
+        self._rclpy.hear_events(subscription._events, subscription._end.reader.events, group)
         return self._rclpy.add(self._rclpy.subscriptions, subscription, group)
 
     def create_client(
@@ -255,11 +261,7 @@ class Node(ParameterMethods, GraphMethods):
     # -- destruction ---------------------------------------------------------------------------------------------
 
     def destroy_publisher(self, publisher: Publisher) -> bool:
-        if publisher not in self._rclpy.publishers:
-            return False
-        self._rclpy.publishers.remove(publisher)
-        publisher.destroy()
-        return True
+        return self._rclpy.destroy(self._rclpy.publishers, publisher)
 
     def destroy_subscription(self, subscription: Subscription) -> bool:
         return self._rclpy.destroy(self._rclpy.subscriptions, subscription)
@@ -300,7 +302,7 @@ class Node(ParameterMethods, GraphMethods):
         for entities in (core.extra, core.services, core.clients, core.subscriptions, core.timers, core.guards):
             for entity in list(entities):
                 core.destroy(entities, entity)
-        for publisher in list(self._rclpy.publishers):
+        for publisher in list(core.publishers):
             self.destroy_publisher(publisher)
         self._rclpy.session.remove_node(self._rclpy.record)
 

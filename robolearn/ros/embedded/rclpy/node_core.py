@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from robolearn.ros import arguments, names
 from robolearn.ros.messages import message_class
+from robolearn.ros.transport import EndpointEvents
 
 from . import graph
 from .callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup
@@ -23,6 +24,7 @@ from .time import Time
 
 if TYPE_CHECKING:
     from .client import Client
+    from .event_handler import EventHandler
     from .guard_condition import GuardCondition
     from .publisher import Publisher
     from .service import Service
@@ -129,6 +131,16 @@ class NodeCore:
         """Everything that can have work, in the order in which an executor looks."""
         return [*self.timers, *self.subscriptions, *self.guards, *self.clients, *self.services, *self.extra]
 
+    def watched(self) -> list[Any]:
+        """Everything whose news end an executor's wait: publishers have no work, but events."""
+        return [*self.waitables(), *self.publishers]
+
+    def hear_events(self, handler: EventHandler, events: EndpointEvents, group: CallbackGroup) -> None:
+        """Have an endpoint's events called back with, where somebody wants that; they go with the endpoint."""
+        if handler.callbacks:
+            events.watch(handler.callbacks)
+            self.add(self.extra, handler, group)
+
     def add(self, entities: list[Entity], entity: Entity, group: CallbackGroup | None) -> Entity:
         """Take an entity in, and have the executor watch it."""
         known: Any = entity
@@ -146,6 +158,8 @@ class NodeCore:
         if entity not in entities:
             return False
         entities.remove(entity)
+        if (handler := getattr(entity, "_events", None)) in self.extra:
+            self.extra.remove(handler)
         executor = self.the_executor()
         if executor is not None:
             executor._ignore(entity)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from robolearn.ros.messages import Message
@@ -11,7 +10,9 @@ from robolearn.ros.session import LocalPublisher
 from .callback_groups import CallbackGroup
 from .context import Context
 from .duration import Duration
+from .event_handler import EventHandler, PublisherEventCallbacks
 from .exceptions import InvalidHandle, RCLError
+from .logging import get_logger
 from .qos import QoSProfile
 from .signals import raise_waiting
 
@@ -27,7 +28,8 @@ class Publisher:
         topic: str,
         qos_profile: QoSProfile,
         callback_group: CallbackGroup,
-        wake_spinners: Callable[[], None] = lambda: None,
+        logger_name: str,
+        event_callbacks: PublisherEventCallbacks | None,
     ) -> None:
         self._end: LocalPublisher | None = end
         self._context = context
@@ -35,6 +37,27 @@ class Publisher:
         self.topic = self.topic_name = topic
         self.qos_profile = qos_profile
         self.callback_group = callback_group
+        self._logger_name = logger_name
+        self._events = EventHandler(event_callbacks or PublisherEventCallbacks(), callback_group, self._warn)
+
+    @property
+    def _source(self) -> Any:
+        return None if self._end is None else self._end.writer
+
+    def _drain(self) -> None:
+        """Take over what is told of this publisher."""
+        if self._end is not None:
+            self._events.take(self._end.writer.events)
+
+    def _is_ready(self) -> bool:
+        return False  # its events are called back with by their handler
+
+    def _warn(self, policy: str) -> None:
+        """Tell of a subscription that will hear nothing of this publisher."""
+        get_logger(self._logger_name).warning(
+            f"a subscription of {self.topic} hears nothing of this publisher, whose quality of service does not fit "
+            f"({policy}); give both the same"
+        )
 
     def _open(self) -> LocalPublisher:
         if self._end is None:
@@ -57,7 +80,7 @@ class Publisher:
         return self._open().matched()
 
     def assert_liveliness(self) -> None:
-        self._open()
+        self._open().writer.assert_liveliness()
 
     def wait_for_all_acked(self, timeout: Duration | None = None) -> bool:
         """Whether all that was sent has arrived at reliable subscriptions of other processes within the time."""

@@ -14,6 +14,7 @@ from robolearn.ros.messages import Message
 from robolearn.ros.session import LocalSubscription, Payload
 
 from .callback_groups import CallbackGroup
+from .event_handler import EventHandler, SubscriptionEventCallbacks
 from .exceptions import InvalidHandle
 from .logging import get_logger
 from .qos import HistoryPolicy, QoSProfile
@@ -41,6 +42,7 @@ class Subscription:
         qos_profile: QoSProfile,
         raw: bool,
         logger_name: str,
+        event_callbacks: SubscriptionEventCallbacks | None,
     ) -> None:
         self.msg_type = msg_type
         self.topic = self.topic_name = topic
@@ -56,6 +58,7 @@ class Subscription:
         self._logger_name = logger_name
         self._wake: Callable[[], None] = lambda: None
         self._end: LocalSubscription | None = None
+        self._events = EventHandler(event_callbacks or SubscriptionEventCallbacks(), callback_group, self._warn)
 
     def _deliver(self, message: Message, stamp_ns: int) -> None:
         """Called by publishers of this process, in their thread."""
@@ -72,11 +75,9 @@ class Subscription:
         if self._end is not None:
             now_ns = time.time_ns()
             self._queue.extend((data, stamp_ns, now_ns) for data, stamp_ns in self._end.reader.take())
-            policy = self._end.reader.refused()
-            if policy:
-                self._refused(policy)
+            self._events.take(self._end.reader.events)
 
-    def _refused(self, policy: str) -> None:
+    def _warn(self, policy: str) -> None:
         """Tell of a publisher that this subscription will hear nothing of."""
         get_logger(self._logger_name).warning(
             f"a publisher of {self.topic} is not heard: its quality of service does not fit this subscription's "

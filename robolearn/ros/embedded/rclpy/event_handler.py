@@ -1,0 +1,194 @@
+"""`rclpy.event_handler`: what happens to publishers and subscriptions besides messages.
+
+Deadlines and liveliness are those of other processes: between two ends of one process messages are handed over, which
+misses nothing. An end of this process whose quality of service does not fit is told to the subscription.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from robolearn.ros.transport import INCOMPATIBLE_QOS, EndpointEvent, EndpointEvents
+
+from .callback_groups import CallbackGroup
+from .qos import QoSPolicyKind
+
+
+class QoSSubscriptionEventType(IntEnum):
+    RCL_SUBSCRIPTION_REQUESTED_DEADLINE_MISSED = 0
+    RCL_SUBSCRIPTION_LIVELINESS_CHANGED = 1
+    RCL_SUBSCRIPTION_REQUESTED_INCOMPATIBLE_QOS = 2
+    RCL_SUBSCRIPTION_MESSAGE_LOST = 3
+    RCL_SUBSCRIPTION_INCOMPATIBLE_TYPE = 4
+    RCL_SUBSCRIPTION_MATCHED = 5
+
+
+class QoSPublisherEventType(IntEnum):
+    RCL_PUBLISHER_OFFERED_DEADLINE_MISSED = 0
+    RCL_PUBLISHER_LIVELINESS_LOST = 1
+    RCL_PUBLISHER_OFFERED_INCOMPATIBLE_QOS = 2
+    RCL_PUBLISHER_INCOMPATIBLE_TYPE = 3
+    RCL_PUBLISHER_MATCHED = 4
+
+
+class UnsupportedEventTypeError(RuntimeError):
+    """A kind of event that this client does not tell of."""
+
+
+@dataclass(frozen=True)
+class QoSRequestedDeadlineMissedInfo:
+    """Times that no message came within the deadline, ever and since the last event; so for the others that count."""
+
+    total_count: int
+    total_count_change: int
+
+
+class QoSOfferedDeadlineMissedInfo(QoSRequestedDeadlineMissedInfo):
+    """Times that nothing was published within the deadline."""
+
+
+class QoSLivelinessLostInfo(QoSRequestedDeadlineMissedInfo):
+    """Times that the publisher did not say within its lease that it lives."""
+
+
+class QoSMessageLostInfo(QoSRequestedDeadlineMissedInfo):
+    """Messages that did not arrive."""
+
+
+@dataclass(frozen=True)
+class QoSLivelinessChangedInfo:
+    """Publishers that live, and those that have not said so within their lease."""
+
+    alive_count: int
+    not_alive_count: int
+    alive_count_change: int
+    not_alive_count_change: int
+
+
+@dataclass(frozen=True)
+class QoSRequestedIncompatibleQoSInfo:
+    """Ends that do not fit, and the policy of the last one."""
+
+    total_count: int
+    total_count_change: int
+    last_policy_kind: QoSPolicyKind
+
+
+QoSOfferedIncompatibleQoSInfo = QoSRequestedIncompatibleQoSInfo
+OF_SUBSCRIPTIONS: Mapping[str, Any] = {
+    INCOMPATIBLE_QOS: QoSRequestedIncompatibleQoSInfo,
+    "deadline": QoSRequestedDeadlineMissedInfo,
+    "liveliness": QoSLivelinessChangedInfo,
+    "message_lost": QoSMessageLostInfo,
+}
+OF_PUBLISHERS: Mapping[str, Any] = {
+    INCOMPATIBLE_QOS: QoSOfferedIncompatibleQoSInfo,
+    "deadline": QoSOfferedDeadlineMissedInfo,
+    "liveliness": QoSLivelinessLostInfo,
+}
+
+
+class _Callbacks:
+    """By kind of event. Raises UnsupportedEventTypeError for one that is not told of."""
+
+    def __init__(self, infos: Mapping[str, Any], use_default: bool, **given: Callable[[Any], None] | None) -> None:
+        self.infos, self.use_default_callbacks = infos, use_default
+        self.given = {kind: callback for kind, callback in given.items() if callback is not None}
+        if unknown := ", ".join(sorted(self.given.keys() - infos.keys())):
+            raise UnsupportedEventTypeError(f"the embedded client tells of {', '.join(infos)}, not of {unknown}")
+
+
+class SubscriptionEventCallbacks(_Callbacks):
+    """Without a callback of its own a publisher whose quality of service does not fit is a warning."""
+
+    def __init__(
+        self,
+        *,
+        deadline: Callable[[QoSRequestedDeadlineMissedInfo], None] | None = None,
+        liveliness: Callable[[QoSLivelinessChangedInfo], None] | None = None,
+        message_lost: Callable[[QoSMessageLostInfo], None] | None = None,
+        incompatible_type: Callable[[Any], None] | None = None,
+        incompatible_qos: Callable[[QoSRequestedIncompatibleQoSInfo], None] | None = None,
+        matched: Callable[[Any], None] | None = None,
+        use_default_callbacks: bool = True,
+    ) -> None:
+        super().__init__(
+            OF_SUBSCRIPTIONS, use_default_callbacks, deadline=deadline, liveliness=liveliness,
+            message_lost=message_lost, incompatible_type=incompatible_type, incompatible_qos=incompatible_qos,
+            matched=matched,
+        )  # fmt: skip
+
+
+class PublisherEventCallbacks(_Callbacks):
+    """Without a callback of its own a subscription whose quality of service does not fit is a warning."""
+
+    def __init__(
+        self,
+        *,
+        deadline: Callable[[QoSOfferedDeadlineMissedInfo], None] | None = None,
+        liveliness: Callable[[QoSLivelinessLostInfo], None] | None = None,
+        incompatible_type: Callable[[Any], None] | None = None,
+        incompatible_qos: Callable[[QoSOfferedIncompatibleQoSInfo], None] | None = None,
+        matched: Callable[[Any], None] | None = None,
+        use_default_callbacks: bool = True,
+    ) -> None:
+        super().__init__(
+            OF_PUBLISHERS, use_default_callbacks, deadline=deadline, liveliness=liveliness,
+            incompatible_type=incompatible_type, incompatible_qos=incompatible_qos, matched=matched,
+        )  # fmt: skip
+
+
+class EventHandler:
+    """Calls back, in the executor, with what has happened to one endpoint; `warn` is told the policy of an end that
+    does not fit where no callback is."""
+
+    _source = None  # its endpoint is what is waited for
+
+    def __init__(self, callbacks: _Callbacks, group: CallbackGroup, warn: Callable[[str], None]) -> None:
+        self.callbacks, self.callback_group = callbacks.given, group
+        self._infos, self._warn = callbacks.infos, warn if callbacks.use_default_callbacks else lambda policy: None
+        self._waiting: deque[EndpointEvent] = deque()
+        self._local = 0  # ends of this process that do not fit
+        self._remote = 0
+        self._wake: Callable[[], None] = lambda: None
+
+    def take(self, events: EndpointEvents) -> None:
+        """Take over what the endpoint tells."""
+        for event in events.take():
+            if event.kind == INCOMPATIBLE_QOS:
+                self._remote = event.counts["total_count"]
+            self._put(event)
+
+    def refuse(self, policy: str) -> None:
+        """An end of this process does not fit."""
+        self._local += 1
+        self._put(EndpointEvent(INCOMPATIBLE_QOS, {"total_count": 0, "total_count_change": 1}, policy))
+        self._wake()
+
+    def _put(self, event: EndpointEvent) -> None:
+        if event.kind in self.callbacks:
+            self._waiting.append(event)
+        elif event.kind == INCOMPATIBLE_QOS:
+            self._warn(event.policy)
+
+    def _is_ready(self) -> bool:
+        return bool(self._waiting)
+
+    def _take(self) -> Callable[[], Any] | None:
+        try:
+            event = self._waiting.popleft()
+        except IndexError:  # another thread was first
+            return None
+        counts: dict[str, Any] = {name: n for name, n in event.counts.items() if not name.startswith("last_")}
+        if event.kind == INCOMPATIBLE_QOS:
+            counts["total_count"] = self._local + self._remote
+            counts["last_policy_kind"] = QoSPolicyKind.__members__.get(event.policy.upper(), QoSPolicyKind.INVALID)
+        info = self._infos[event.kind](**counts)
+        return lambda: self.callbacks[event.kind](info)
+
+    def destroy(self) -> None:
+        self._waiting.clear()
