@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from rosbags.interfaces import Nodetype
 
-from robolearn.ros.codegen import COUNT, SIZES, Code, Run, is_number
+from robolearn.ros.codegen import COUNT, SIZES, UNIT, WIDE, Code, Run, is_number
 from robolearn.ros.fields import DTYPES, Byte
 
 HEADER_BYTES = 4
@@ -31,6 +31,13 @@ def _swapped(data: bytes, dtype: np.dtype[Any]) -> np.ndarray:
     values = np.frombuffer(data, dtype.newbyteorder(">")).astype(dtype)
     values.flags.writeable = False
     return values
+
+
+def _wide(data: bytes, count: int, dtype: str) -> str:
+    units = np.frombuffer(data, dtype)
+    if len(units) != count or (units > 0xFFFF).any():
+        raise ValueError(f"no wide string of {count} units")
+    return units.astype("<u2").tobytes().decode("utf-16-le")
 
 
 class _Reader:
@@ -60,6 +67,8 @@ class _Reader:
         kind, value = desc
         if is_number(desc):
             self._number(place, value[0])
+        elif kind == Nodetype.BASE and value[0] == WIDE:
+            self._wide_string(place)
         elif kind == Nodetype.BASE:
             self._string(place)
         elif kind == Nodetype.NAME:
@@ -130,6 +139,13 @@ class _Reader:
         self._code.line(f"{place} = str(d[p:e - 1], 'utf-8')")
         self._move("e")
         self._run.know(1)
+
+    def _wide_string(self, place: str) -> None:
+        count = self._count()
+        self._code.line(f"e = p + {count} * {SIZES[UNIT]}")
+        self._code.line(f"{place} = {self._code.object(_wide)}(d[p:e], {count}, '{self._order}u4')")
+        self._move("e")
+        self._run.know(SIZES[UNIT])
 
     def _numbers(self, place: str, base: str, length: int | None) -> None:
         size, dtype = SIZES[base], self._code.object(DTYPES[base])

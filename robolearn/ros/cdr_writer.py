@@ -6,9 +6,10 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from rosbags.interfaces import Nodetype
 
-from robolearn.ros.codegen import COUNT, SIZES, Code, Run, is_number
+from robolearn.ros.codegen import COUNT, SIZES, UNIT, WIDE, Code, Run, is_number
 
 HEADER = b"\0\1\0\0"
 PADDING = tuple(bytes(count) for count in range(8))
@@ -24,6 +25,11 @@ def make_writer(cls: Any) -> Callable[[Any], bytearray]:
 def _flat(values: Any) -> memoryview | bytes:
     """The bytes of an array of numbers."""
     return memoryview(values).cast("B") if len(values) else b""
+
+
+def _units(text: str) -> bytes:
+    """The UTF-16 units of a wide string, each in 32 bits."""
+    return np.frombuffer(text.encode("utf-16-le"), "<u2").astype("<u4").tobytes()
 
 
 def _refuse(wanted: str, got: int) -> None:
@@ -51,6 +57,8 @@ class _Writer:
         kind, value = desc
         if is_number(desc):
             self._number(place, value[0])
+        elif kind == Nodetype.BASE and value[0] == WIDE:
+            self._wide_string(place)
         elif kind == Nodetype.BASE:
             self._string(place)
         elif kind == Nodetype.NAME:
@@ -95,6 +103,14 @@ class _Writer:
         self._code.line(f"o += {text}")
         self._code.line(f"o += {self._code.object(PADDING[1])}")
         self._run.know(1)
+
+    def _wide_string(self, place: str) -> None:
+        units = self._code.temporary()
+        self._code.line(f"{units} = {self._code.object(_units)}({place})")
+        self._number(f"len({units}) // {SIZES[UNIT]}", COUNT)
+        self._flush()
+        self._code.line(f"o += {units}")
+        self._run.know(SIZES[UNIT])
 
     def _numbers(self, place: str, base: str, bound: int, exact: bool) -> None:
         size, values = SIZES[base], self._code.temporary()

@@ -19,6 +19,8 @@ FORMATS = {
 }  # fmt: skip
 SIZES = {base: struct.calcsize(f"<{letter}") for base, letter in FORMATS.items()}
 COUNT = "uint32"  # of a sequence, and of the bytes of a string
+# a wide string is its UTF-16 units in 32 bits each, counted and without an end: rmw_cyclonedds_cpp's form up to Kilted
+WIDE, UNIT = "wstring", "uint32"
 
 
 def is_number(desc: Any) -> bool:

@@ -35,6 +35,8 @@ def _idl_type(desc: definitions.FieldDesc) -> Any:
         base, bound = value
         if base == "string":
             return idl.bounded_str[bound] if bound else str
+        if base == "wstring":  # as rmw_cyclonedds_cpp writes it, up to Kilted
+            return idl.sequence[types.uint32]
         return bool if base == "bool" else getattr(types, base)
     if kind == Nodetype.NAME:
         return idl_struct(value)

@@ -8,6 +8,7 @@ texts of `interfaces.py`, and last the `share` folders of `AMENT_PREFIX_PATH`.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -18,7 +19,7 @@ from rosbags.interfaces import Nodetype
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.base import TypesysError, make_typesdict
 from rosbags.typesys.msg import MSGParser
-from rosbags.typesys.store import Typestore
+from rosbags.typesys.store import TIDMAP, Typestore
 
 from robolearn.errors import UnknownNameError
 from robolearn.ros.interfaces import DEFAULTS, TEXTS
@@ -28,6 +29,11 @@ PLACEHOLDER: tuple[str, Any] = (
     "structure_needs_at_least_one_member",
     (Nodetype.BASE, ("uint8", 0)),
 )  # what rosidl puts into empty ones
+
+# rosbags knows no wide strings: they are parsed as strings, and told by name
+WIDE = re.compile(r"^[ \t]*wstring(?=\b[^\n]*?[\s\]](\w+))", re.MULTILINE)
+BOUNDED_WIDE = re.compile(r"^[ \t]*wstring[ \t]*<=", re.MULTILINE)
+TIDMAP["wstring"] = 18  # FIELD_TYPE_WSTRING of type_description_interfaces, for type hashes
 
 FieldDesc = Any  # as rosbags nests them: (Nodetype, name and bound), or (Nodetype, (element, size))
 
@@ -52,9 +58,19 @@ def _char_is_uint8(desc: FieldDesc) -> FieldDesc:
     return (kind, (_char_is_uint8(value[0]), value[1]))
 
 
+def _as_wide(desc: FieldDesc) -> FieldDesc:
+    kind, value = desc
+    return (kind, ("wstring", 0)) if kind == Nodetype.BASE else (kind, (_as_wide(value[0]), value[1]))
+
+
 def parse(name: str, text: str) -> Definition:
     """Parse one message text. Raises ValueError with the reason."""
     package, _, short = name.split("/")
+    if BOUNDED_WIDE.search(text):
+        raise ValueError(
+            f"{name}: the definition has a wstring with a bound, which is not supported; leave the bound away"
+        )
+    text, wide = WIDE.sub("string", text), set(WIDE.findall(text))
     try:  # rosbags renames whatever does not stand in `msg`, so parse there and keep our own name
         (message,) = MSGParser(f"MSG: {package}/msg/{short}\n{text}").specification()
     except TypesysError as error:
@@ -63,7 +79,7 @@ def parse(name: str, text: str) -> Definition:
     ((constants, fields),) = make_typesdict([message]).values()
     return Definition(
         name,
-        tuple((key, _char_is_uint8(desc)) for key, desc in fields) or (PLACEHOLDER,),
+        tuple((key, _as_wide(desc) if key in wide else _char_is_uint8(desc)) for key, desc in fields) or (PLACEHOLDER,),
         tuple(constants),
         {entry.name: entry.value for entry in message.fields if entry.value is not None},
     )

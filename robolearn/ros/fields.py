@@ -112,7 +112,7 @@ def _check_string(bound: int) -> Checker:
 
 
 def _base_checker(base: str, bound: int) -> Checker:
-    if base == "string":
+    if base in ("string", "wstring"):
         return _check_string(bound)
     if base == "bool":
         return _check_bool
@@ -242,7 +242,7 @@ def make_default(desc: FieldDesc, default: Any, message_class: Callable[[str], t
         return (lambda: checker(default)) if isinstance(fixed, list | np.ndarray) else (lambda: fixed)
     if kind == Nodetype.BASE:
         base = value[0]
-        if base == "string":
+        if base in ("string", "wstring"):
             return str
         if base == "byte":
             return lambda: Byte(b"\x00")

@@ -16,6 +16,7 @@ TEXTS: dict[str, str] = {
     "std_srvs/srv/Trigger": _TRIGGER,
     "example_interfaces/srv/SetBool": _SET_BOOL,
     "example_interfaces/srv/Trigger": _TRIGGER,
+    "example_interfaces/msg/WString": "wstring data\n",
     "example_interfaces/srv/AddTwoInts": "int64 a\nint64 b\n---\nint64 sum\n",
     "example_interfaces/action/Fibonacci": "int32 order\n---\nint32[] sequence\n---\nint32[] sequence\n",
     "action_msgs/srv/CancelGoal": (

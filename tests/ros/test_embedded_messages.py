@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -144,6 +145,48 @@ def test_unknown_names_show_near_misses() -> None:
         from sensor_msgs.msg import JointStat  # noqa: F401
     with pytest.raises(UnknownNameError, match="sensor_msgs/msg/JointState"):
         messages.message_class("sensor_msgs/msg/JointStat")
+
+
+@cache
+def wide_class() -> Any:
+    lines = (
+        "int8 a",
+        'wstring text "hi"',
+        " wstring[] texts  # some",
+        "string narrow",
+        "wstring NAME='n'",
+        "int8 wstring_b",
+    )
+    definition = definitions.parse("test_msgs/msg/Wide", "\n".join(["# of wstring", *lines, ""]))
+    assert dict(definition.fields)["narrow"][1] == ("string", 0)
+    return messages._define(definition)
+
+
+@given(st.text(max_size=20), st.lists(st.text(max_size=3), max_size=3), st.integers(-128, 127))
+def test_wide_strings_are_utf16_units_of_32_bits(text: str, texts: list[str], number: int) -> None:
+    cls = wide_class()
+    assert (cls().text, cls.NAME) == ("hi", "n")
+    message = cls(a=number, text=text, texts=texts, narrow="x", wstring_b=number)
+    data = bytes(messages.serialize(message))
+    units = np.frombuffer(text.encode("utf-16-le"), "<u2")
+    assert data[8:12] == len(units).to_bytes(4, "little")
+    assert np.frombuffer(data[12 : 12 + 4 * len(units)], "<u4").tolist() == units.tolist()
+    assert messages.deserialize(data, cls) == message
+    for end in range(4, len(data)):
+        with pytest.raises(ValueError, match="are no test_msgs"):
+            messages.deserialize(data[:end], cls)
+
+
+def test_a_wide_string_from_elsewhere() -> None:
+    cls = messages.message_class("example_interfaces/msg/WString")
+    assert cls.get_fields_and_field_types() == {"data": "wstring"}
+    big = b"\0\0\0\0" + (3).to_bytes(4, "big") + b"".join(code.to_bytes(4, "big") for code in (0xE9, 0xD83D, 0xDE00))
+    assert messages.deserialize(big, cls) == cls(data="é\U0001f600")
+    for unit in (0x10000, 0xD800):  # beyond 16 bits, and half a pair
+        with pytest.raises(ValueError, match="are no example_interfaces"):
+            messages.deserialize(b"\0\1\0\0" + (1).to_bytes(4, "little") + unit.to_bytes(4, "little"), cls)
+    with pytest.raises(ValueError, match="wstring with a bound, which is not supported"):
+        definitions.parse("test_msgs/msg/Bounded", "wstring<=5 text\n")
 
 
 def test_big_endian_bytes_are_read_and_written_back_little_endian() -> None:
