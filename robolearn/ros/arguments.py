@@ -11,9 +11,17 @@ from typing import Any
 import yaml
 
 from robolearn.errors import RobolearnError
+from robolearn.ros.names import namespace_fault, node_name_fault, topic_fault
 
-WILDCARD_NODE, WILDCARD_ANY = "/*", "/**"
+WILDCARD_ANY = "/**"  # every node
 SCALARS = (bool, int, float, str)
+SPECIAL = {  # what a rule may set that is no topic or service, and why a value is wrong
+    "__node": node_name_fault,
+    "__name": node_name_fault,
+    "__ns": lambda text: namespace_fault(text if text.startswith("/") else f"/{text}"),
+}
+LOG_LEVELS = ("debug", "info", "warn", "warning", "error", "fatal")
+OPTIONS = ("-r", "--remap", "-p", "--param", "--params-file", "--log-level", "-e", "--enclave", "--log-config-file")
 INTEGER_LIMITS = (-(2**63), 2**63 - 1)
 
 
@@ -84,6 +92,7 @@ class RosArguments:
     parameters: list[tuple[str, str, Any]] = field(default_factory=list)  # node pattern, name, value
     log_levels: list[tuple[str | None, str]] = field(default_factory=list)
     enclave: str = "/"
+    rosout: bool = True  # whether nodes publish what they log
 
     def remapped(self, key: str, node_name: str) -> str | None:
         """The replacement for `__node`, `__ns` or a fully qualified name; None if no rule holds."""
@@ -94,20 +103,15 @@ class RosArguments:
 
     def overrides_for(self, namespace: str, name: str) -> dict[str, Any]:
         """Parameter values for one node; later arguments win."""
-        return {key: value for pattern, key, value in self.parameters if _node_matches(pattern, namespace, name)}
+        full_name = f"{namespace.rstrip('/')}/{name}"
+        return {key: value for pattern, key, value in self.parameters if _node_matches(pattern, full_name)}
 
 
-def _node_matches(pattern: str, namespace: str, name: str) -> bool:
-    full = f"{namespace.rstrip('/')}/{name}"
-    if pattern in (WILDCARD_ANY, full, name, f"{WILDCARD_ANY}/{name}"):
-        return True
-    if pattern == WILDCARD_NODE:
-        return namespace == "/"
-    if pattern.endswith(WILDCARD_ANY):
-        return full.startswith(pattern.removesuffix(WILDCARD_ANY) + "/")
-    if pattern.endswith(WILDCARD_NODE):
-        return (namespace.rstrip("/") or "/") == pattern.removesuffix(WILDCARD_NODE)
-    return False
+def _node_matches(pattern: str, full_name: str) -> bool:
+    """As rclcpp matches the node names of parameter files: `*` is any one part of the full name, `**` any number."""
+    parts = pattern.removeprefix("/").split("/")
+    regex = "".join({"*": r"/\w+", "**": r"(/\w+)*"}.get(part, "/" + re.escape(part)) for part in parts)
+    return re.fullmatch(regex, full_name) is not None
 
 
 def without_ros_arguments(args: Sequence[str]) -> list[str]:
@@ -132,7 +136,9 @@ def parse(args: Sequence[str]) -> RosArguments:
             inside = arg == "--ros-args"
         elif arg == "--":
             inside = False
-        elif arg == "--ros-args" or re.fullmatch(r"--(en|dis)able-(rosout|stdout|external-lib)-logs", arg):
+        elif arg in ("--enable-rosout-logs", "--disable-rosout-logs"):
+            parsed.rosout = arg.startswith("--enable")
+        elif arg == "--ros-args" or re.fullmatch(r"--(en|dis)able-(stdout|external-lib)-logs", arg):
             continue
         else:
             option, value = (
@@ -145,6 +151,8 @@ def parse(args: Sequence[str]) -> RosArguments:
 
 
 def _apply(parsed: RosArguments, option: str, value: str | None) -> None:
+    if option not in OPTIONS:
+        raise ArgumentError(f"unknown ROS argument {option!r}; known: -r, -p, --params-file, --log-level, -e")
     if value is None:
         raise ArgumentError(f"ROS argument {option!r} wants a value after it")
     if option in ("-r", "--remap"):
@@ -155,19 +163,28 @@ def _apply(parsed: RosArguments, option: str, value: str | None) -> None:
         parsed.parameters.extend(_parameters_file(Path(value)))
     elif option == "--log-level":
         name, _, level = value.rpartition(":=")
+        if level.lower() not in LOG_LEVELS:
+            raise ArgumentError(f"log level {level!r} is unknown; known: {', '.join(LOG_LEVELS)}")
         parsed.log_levels.append((name or None, level))
     elif option in ("-e", "--enclave"):
         parsed.enclave = value if value.startswith("/") else "/" + value
-    elif option != "--log-config-file":
-        raise ArgumentError(f"unknown ROS argument {option!r}; known: -r, -p, --params-file, --log-level, -e")
 
 
 def _remap(rule: str) -> Remap:
     match, found, replacement = rule.partition(":=")
     if not found or not match or not replacement:
         raise ArgumentError(f"remap rule {rule!r} is not of the form from:=to")
-    node, _, name = match.rpartition(":")
-    return Remap(node or None, name, replacement)
+    found_node = re.match(r"(\w+):(?!//)", match)
+    name = match[found_node.end() :] if found_node else match
+    if name not in SPECIAL and (fault := topic_fault(_without_scheme(name))):
+        raise ArgumentError(f"remap rule {rule!r} names nothing: {fault}")
+    if fault := SPECIAL.get(name, topic_fault)(_without_scheme(replacement)):
+        raise ArgumentError(f"remap rule {rule!r} leads to no name: {fault}")
+    return Remap(found_node[1] if found_node else None, name, replacement)
+
+
+def _without_scheme(name: str) -> str:
+    return re.sub(r"^(rostopic|rosservice)://", "", name)  # of a rule for topics, or for services, alone
 
 
 def _parameter(rule: str) -> tuple[str, str, Any]:

@@ -33,6 +33,8 @@ def topic_fault(name: str) -> str | None:
         return "topic name must not be empty string"
     if name.endswith("/"):
         return "topic name must not end with a forward slash"
+    if unknown := set(_SUBSTITUTION.findall(name)) - {"node", "ns", "namespace"}:
+        return f"topic name has the unknown substitution {{{min(unknown)}}}; known: {{node}}, {{ns}}, {{namespace}}"
     body = name[2:] if name.startswith("~/") else name.removeprefix("/")
     if name == "~":
         return None
@@ -49,8 +51,6 @@ def expand(name: str, node: str, namespace: str) -> str:
 
     def substitute(match: re.Match[str]) -> str:
         values = {"node": node, "ns": namespace, "namespace": namespace}
-        if match[1] not in values:
-            raise ValueError(f"unknown substitution {{{match[1]}}} in topic name {name!r}")
         return values[match[1]]
 
     if name == "~" or name.startswith("~/"):

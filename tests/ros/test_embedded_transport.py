@@ -127,6 +127,14 @@ def test_malformed_samples_are_counted_and_dropped(node: Node, capfd: pytest.Cap
         (["-p", "a"], "name:=value"),
         (["-p"], "wants a value"),
         (["--unknown", "x"], "unknown ROS argument"),
+        (["--unknown"], "unknown ROS argument"),
+        (["--log-level", "robot:=loud"], "log level 'loud' is unknown; known: debug"),
+        (["-r", "joint:=9"], "remap rule 'joint:=9' leads to no name"),
+        (["-r", "joint:=a/"], "must not end with a forward slash"),
+        (["-r", "/**/joint:=a"], "names nothing"),
+        (["-r", "joint:={what}"], "unknown substitution"),
+        (["-r", "__ns:=/le-ft"], "leads to no name"),
+        (["-r", "robot:__node:=a b"], "node name must have letters"),
         (["--params-file", "/nowhere.yaml"], "cannot be read"),
         (["-p", "a:=[1"], "not YAML"),
         (["-p", "a:=" + "[" * 3000], "nested too deeply"),
@@ -181,6 +189,33 @@ def test_parameter_values_are_read_as_ros_reads_them(tmp_path: Path, text: str, 
         found = parse(["--ros-args", *given]).overrides_for("/", "n")
         assert found == {"y": value}
         assert type(found["y"]) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("section", "matched"),
+    [
+        ("/**", {"/robot", "/left/robot", "/a/left/robot"}),
+        ("/*", {"/robot"}),
+        ("robot", {"/robot"}),
+        ("/robot", {"/robot"}),
+        ("/*/robot", {"/left/robot"}),
+        ("/**/robot", {"/robot", "/left/robot", "/a/left/robot"}),
+        ("/left/*", {"/left/robot"}),
+        ("/left/**", {"/left/robot"}),
+        ("left/robot", {"/left/robot"}),
+        ("left: {robot", {"/left/robot"}),
+        ("/**: {left: {robot", {"/left/robot", "/a/left/robot"}),
+        ("/*bot", set()),
+    ],
+)
+def test_a_section_of_a_parameter_file_is_for_the_nodes_it_names(
+    tmp_path: Path, section: str, matched: set[str]
+) -> None:
+    (tmp_path / "p.yaml").write_text(f"{section}: {{ros__parameters: {{a: 1}}}}" + "}" * section.count("{"))
+    parsed = parse(["--ros-args", "--params-file", str(tmp_path / "p.yaml")])
+    names = {("/", "robot"), ("/left", "robot"), ("/a/left", "robot")}
+    found = {f"{space.rstrip('/')}/{name}" for space, name in names if parsed.overrides_for(space, name) == {"a": 1}}
+    assert found == matched
 
 
 def test_a_sourced_ros_wins(tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ def test_command_line_overrides_and_remaps(context: None, tmp_path: Path) -> Non
     file = tmp_path / "params.yaml"
     file.write_text("/**:\n  ros__parameters:\n    depth: 4\n    nested:\n      flag: true\n")
     arguments = ["--ros-args", "-r", "__node:=renamed", "-r", "__ns:=/cell", "-r", "chatter:=/heard"]
+    arguments += ["-r", "rosservice://go:=stop", "-r", "renamed:rostopic://sent:=/out", "--disable-rosout-logs"]
     arguments += ["-p", "gain:=2.5", "--params-file", str(file)]
     node = Node("original", cli_args=arguments)
     assert node.get_fully_qualified_name() == "/cell/renamed"
@@ -78,6 +79,9 @@ def test_command_line_overrides_and_remaps(context: None, tmp_path: Path) -> Non
     assert node.declare_parameter("depth", 1).value == 4
     assert node.declare_parameter("nested.flag", False).value is True
     assert node.resolve_topic_name("chatter") == "/heard"
+    assert (node.resolve_topic_name("go"), node.resolve_service_name("go")) == ("/cell/go", "/cell/stop")
+    assert (node.resolve_topic_name("sent"), node.resolve_service_name("sent")) == ("/out", "/cell/sent")
+    assert not node.count_publishers("/rosout")
     assert node.resolve_topic_name("~/own") == "/cell/renamed/own"
     with pytest.raises(InvalidParameterTypeException):
         Node("typed", cli_args=["--ros-args", "-p", "count:=abc"]).declare_parameter("count", 3)

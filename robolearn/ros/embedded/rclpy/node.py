@@ -64,7 +64,7 @@ class Node(ParameterMethods, GraphMethods):
         core.parameters = ParameterStore(
             core.overrides(parameter_overrides or []), allow_undeclared_parameters, core.publish_parameter_event
         )
-        if enable_rosout:
+        if enable_rosout and all(given.rosout for given in core.arguments):
             log = message_class("rcl_interfaces/msg/Log")
             core.rosout = Node.create_publisher(self, log, "/rosout", qos_profile_rosout_default)
             publish_to_rosout(core.logger.name, core.publish_log)

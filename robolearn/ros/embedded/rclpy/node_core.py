@@ -102,7 +102,7 @@ class NodeCore:
         for rule in (rule for given in self.arguments for rule in given.remaps if not rule.match.startswith("__")):
             match = rule.match.removeprefix(scheme)
             if rule.node in (None, self.name) and names.expand(match, self.name, self.namespace) == full:
-                return names.expand(rule.replacement, self.name, self.namespace)
+                return names.expand(rule.replacement.removeprefix(scheme), self.name, self.namespace)
         return full
 
     def overrides(self, given: list[Parameter]) -> dict[str, Parameter]:
