@@ -22,7 +22,7 @@ from robolearn.types import ActionChunk, ActionSource, Observation
 
 TOKEN_VARIABLE = "ROBOLEARN_POLICY_TOKEN"
 TIMEOUT_S = 1.0  # for an answer; a robot that waits for one holds anyway
-LOADING_S = 30.0  # for the server to load the policy of a new client
+LOADING_S = 30.0  # for the server to load the policy of a new client, and for that to answer first: it may compile
 MAX_ACTIONS = 4096  # of a chunk
 FASTEST_HZ = 1e6
 
@@ -52,6 +52,7 @@ class RemotePolicy:
         self._place = split_address(address)
         self._connection: socket.socket | None = None
         self._seed = 0
+        self._patience_s = LOADING_S  # until this connection has brought a chunk
         self.name, self.spec = self._connect()
 
     def reset(self, seed: int = 0) -> None:
@@ -67,6 +68,7 @@ class RemotePolicy:
             raise SpecError(f"the observation lacks {', '.join(sorted(missing))}, which {self.address} wants")
         arrays = {name: spec.check(name, observation[name]) for name, spec in fields.items()}
         reply = self._ask(Message("act", {"stamp_ns": int(stamp_ns)}, arrays), "chunk")
+        self._patience_s = self._timeout_s
         actions = reply.arrays.get("actions")
         start_ns, period_ns = reply.get("start_ns", int), reply.get("period_ns", int)
         if (
@@ -96,6 +98,7 @@ class RemotePolicy:
     def _connect(self) -> tuple[str, InterfaceSpec]:
         try:
             self._connection = socket.create_connection(self._place, self._timeout_s)
+            self._patience_s = LOADING_S
             self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             send(self._connection, Message("hello", {"version": VERSION, "token": self._token}))
             welcome = receive(self._connection, 0, LOADING_S, self._timeout_s)
@@ -124,9 +127,9 @@ class RemotePolicy:
             connection.settimeout(self._timeout_s)
             send(connection, request)
             limit = MAX_ACTIONS * 8 * self.spec.action.shape[0]
-            reply = receive(connection, limit, self._timeout_s, self._timeout_s)
+            reply = receive(connection, limit, self._patience_s, self._timeout_s)
         except TimeoutError as error:
-            raise self._broken(f"no answer within {self._timeout_s:g} s") from error
+            raise self._broken(f"no answer within {self._patience_s:g} s") from error
         except OSError as error:
             raise self._broken(f"gone ({error})") from error
         except ServingError as error:

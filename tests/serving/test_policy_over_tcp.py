@@ -159,6 +159,23 @@ def test_what_the_policy_raises_is_told_and_not_the_end(serve: Serve, remote: Re
         policy.act({"proprio": SEEN["proprio"]}, 4)
 
 
+def test_only_the_first_answer_of_a_policy_may_take_long(serve: Serve) -> None:
+    class Slow(Mirror):
+        pause_s = 0.5  # at first, as one that compiles
+
+        def act(self, observation: Observation, stamp_ns: int) -> ActionChunk:
+            time.sleep(self.pause_s)
+            self.pause_s = 0.5 if stamp_ns == 2 else 0.0
+            return super().act(observation, stamp_ns)
+
+    policy = RemotePolicy(serve(Slow).address, timeout_s=0.25)
+    with contextlib.closing(policy):
+        assert [policy.act(SEEN, stamp_ns).stamp_ns for stamp_ns in (1, 2)] == [1, 2]
+        with pytest.raises(ServingError, match=r"no answer within 0\.25 s"):
+            policy.act(SEEN, 3)
+        assert policy.act(SEEN, 4).stamp_ns == 4  # of a new connection's policy, which is slow at first again
+
+
 @pytest.mark.parametrize(("start_ns", "period_ns"), [(10**12, 50_000_000), (0, 10**12), (0, 20_000_000)])
 def test_actions_of_another_time_or_rate_are_refused(
     serve: Serve, remote: Remote, start_ns: int, period_ns: int
