@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import rclpy
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
@@ -18,7 +20,8 @@ from rclpy.executors import SingleThreadedExecutor
 from robolearn_msgs.action import RunPolicy
 from robolearn_msgs.msg import ActionChunk
 from robolearn_msgs.srv import LoadPolicy, StartEpisode
-from robolearn_nodes import topics
+from robolearn_nodes import convert, topics
+from robolearn_nodes.driven_robot import DrivenRobot
 from robolearn_nodes.policy_node import PolicyNode
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
@@ -26,7 +29,8 @@ from trajectory_msgs.msg import JointTrajectory
 from robolearn.networks.normalizer import FieldStatistics
 from robolearn.policies.checkpoint import save_policy
 from robolearn.policies.chunking import ChunkPolicy, ChunkPolicyConfig
-from robolearn.specs import InterfaceSpec
+from robolearn.serving.chunks import ChunkTimeline
+from robolearn.specs import InterfaceSpec, image_spec
 from robolearn.tasks import make_task
 
 TASK = "reach-v1"
@@ -187,3 +191,27 @@ def test_a_node_that_was_deactivated_is_not_let_act_by_a_goal(ros: None) -> None
         client.destroy()
         node.trigger_shutdown()
         node.destroy_node()
+
+
+@pytest.mark.parametrize("namespace", ["", "left"])
+def test_a_camera_that_falls_silent_is_named(ros: None, namespace: str) -> None:
+    robot, asked, told = make_task(TASK).robot_spec, list[int](), list[str]()
+    spec = InterfaceSpec({"proprio": robot.proprio_spec, "image_top": image_spec(2, 2)}, robot.action_spec, 20.0)
+    node = rclpy.create_node("driver")
+    driven = DrivenRobot(
+        node, namespace, spec, ChunkTimeline(), lambda name, seen, stamp_ns: asked.append(stamp_ns),
+        lambda name, problem: told.append(problem), max_image_age_ns=100_000_000,
+    )  # fmt: skip
+    driven.acting = True
+    for tick in range(1, 6):
+        if tick < 3:
+            picture = convert.image_message(np.zeros((2, 2, 3), np.uint8), tick * 50_000_000, "top")
+            driven._on_image("image_top")(picture)
+        message = JointState(name=list(robot.joint_names), position=[0.0] * 6, velocity=[0.0] * 6)
+        message.header.stamp.nanosec = tick * 50_000_000
+        driven._on_joint_states(message)
+    topic = f"/{namespace}/camera/top/image_raw".replace("//", "/")
+    assert asked == [50_000_000]
+    assert told[-1] == f"no command: nothing fresh came on {topic}"
+    assert sum("fresh" in problem for problem in told) == 1  # the picture of tick 2 was fresh until tick 4
+    node.destroy_node()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode
 from rclpy.node import Node
@@ -85,6 +87,18 @@ BUSY = """
         node.destroy_node()
         rclpy.try_shutdown()
 """
+
+
+def test_a_timer_goes_on_when_the_systems_clock_is_set_back(
+    node: Node, spin_until: SpinUntil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    real = time.time_ns
+    node.create_timer(0.01, lambda: calls.append(real()))
+    assert spin_until(lambda: calls, node)
+    monkeypatch.setattr(time, "time_ns", lambda: real() - 3_600_000_000_000)
+    before = len(calls)
+    assert spin_until(lambda: len(calls) > before + 2, node, timeout_s=5.0)
 
 
 def test_ctrl_c_in_the_middle_of_the_library_ends_without_a_traceback(other_process: Start) -> None:

@@ -53,11 +53,14 @@ class Timer:
     _source = None
 
     def _clock_moved(self) -> None:
-        now_ns = self._clock._now_ns()
-        if now_ns + self._period_ns < self._next_ns:  # time jumped back, or simulated time began
-            self._next_ns = now_ns + self._period_ns
-        if now_ns >= self._next_ns:
+        if self._remaining_ns() <= 0:
             self._wake()
+
+    def _remaining_ns(self) -> int:
+        """Until the next call; a period at most where time has jumped back, or simulated time began."""
+        now_ns = self._clock._now_ns()
+        self._next_ns = min(self._next_ns, now_ns + self._period_ns)
+        return self._next_ns - now_ns
 
     @property
     def clock(self) -> Clock:
@@ -74,7 +77,7 @@ class Timer:
         self._wake()
 
     def _is_ready(self) -> bool:
-        return not self._canceled and not self._destroyed and self._clock._now_ns() >= self._next_ns
+        return not self._canceled and not self._destroyed and self._remaining_ns() <= 0
 
     is_ready = _is_ready
 
@@ -82,7 +85,7 @@ class Timer:
         """Wall time until the next call; None if nothing is due before the clock is set again."""
         if self._canceled or self._destroyed or self._clock._simulated:
             return None
-        return max(0, self._next_ns - self._clock._now_ns())
+        return max(0, self._remaining_ns())
 
     def _take(self) -> Callable[[], Any] | None:
         expected_ns, now_ns = self._next_ns, self._clock._now_ns()

@@ -132,6 +132,9 @@ class DrivenRobot:
         for tick in self._join.push(self._name(topic), stamp_ns, fields):
             if self.acting and not tick.missing:
                 self._on_tick(tick)
+            elif self.acting:
+                silent = ", ".join(map(self._node.resolve_topic_name, tick.missing))
+                self._report(self.namespace, f"no command: nothing fresh came on {silent}")
 
     def _observation(self, tick: Tick) -> Observation:
         observation: Observation = {}
