@@ -12,6 +12,7 @@ takes nothing from a participant that it does not know. In the range of the netw
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,10 +57,28 @@ def discovery_range() -> str:
     return text.upper()
 
 
+def static_peers() -> list[str]:
+    """Hosts of `ROS_STATIC_PEERS`, which stand between semicolons; none where `ROS_LOCALHOST_ONLY` holds."""
+    if os.environ.get("ROS_LOCALHOST_ONLY") == "1":
+        return []
+    return [peer.strip() for peer in os.environ.get("ROS_STATIC_PEERS", "").split(";") if peer.strip()]
+
+
+def check_peers() -> None:
+    """Raise TransportError for a peer that has no address, at which the library would abort the process."""
+    for peer in static_peers():
+        try:
+            socket.getaddrinfo(peer, None)
+        except (OSError, UnicodeError) as error:
+            raise TransportError(
+                f"ROS_STATIC_PEERS names {peer!r}, whose address is not found ({error}); mend it, or leave it away"
+            ) from None
+
+
 def configuration() -> str:
     """The XML, with the user's `CYCLONEDDS_URI` behind it."""
     reach = discovery_range()
-    static = [peer for peer in os.environ.get("ROS_STATIC_PEERS", "").split(";") if peer]
+    static = static_peers()
     general, discovery = "", ""
     if reach != "SYSTEM_DEFAULT":
         discovery = (
@@ -109,6 +128,7 @@ def acquire_domain(domain_id: int) -> None:
     with _lock:
         domain, users = _domains.get(domain_id, (None, 0))
         if domain is None:
+            check_peers()
             with refusals(_unjoinable(domain_id)):
                 domain = Domain(domain_id, configuration())
         _domains[domain_id] = (domain, users + 1)

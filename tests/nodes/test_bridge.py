@@ -128,6 +128,7 @@ LIMITS = {
         ({}, "the robot node has no robot; set cell, or controller with joint_names and limits"),
         ({"controller": "velocity", "command_topic": "/c", **LIMITS}, "unknown controller 'velocity'"),
         ({"controller": "forward", **LIMITS}, "has no command_topic"),
+        ({"controller": "forward", "command_topic": "a b", **LIMITS}, "Invalid topic name"),
         ({"controller": "forward", "joint_names": "[a, b]"}, "2 joint_names, 0 position_low"),
         ({"cell": "/no/such.yaml"}, "cannot read /no/such.yaml"),
         ({"cell": "/no/such.yaml", **LIMITS}, "both cell and joint_names"),

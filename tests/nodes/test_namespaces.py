@@ -10,7 +10,7 @@ import pytest
 from robolearn_msgs.msg import EpisodeEvent
 from robolearn_nodes import policy_node, topics
 from robolearn_nodes.live_pictures import LivePictures
-from robolearn_nodes.node import rival, unheard
+from robolearn_nodes.node import rival, unheard, warn_of_crowd
 from robolearn_nodes.recorder_node import RecorderNode
 from robolearn_nodes.robot_node import RobotNode
 from robolearn_nodes.supervisor_node import SupervisorNode
@@ -71,7 +71,9 @@ def test_everything_of_every_node_is_below_its_namespace(left: list[Any]) -> Non
     assert left[1]._diagnostics._name == "left/robot"
 
 
-def test_a_robot_of_another_namespace_is_no_rival_and_its_cameras_are_not_shown(left: list[Any]) -> None:
+def test_a_robot_of_another_namespace_is_no_rival_and_its_cameras_are_not_shown(
+    left: list[Any], capfd: pytest.CaptureFixture[str]
+) -> None:
     node = rclpy.create_node("robot")
     left.append(node)
     node.create_publisher(JointTrajectory, topics.COMMAND_SENT, topics.STREAM)
@@ -80,6 +82,12 @@ def test_a_robot_of_another_namespace_is_no_rival_and_its_cameras_are_not_shown(
     other.create_publisher(JointTrajectory, topics.COMMAND_SENT, topics.STREAM)
     other.create_publisher(EpisodeEvent, topics.EPISODE, topics.LATCHED)
     assert rival(node) == ""
+    for publisher in (node, other, node):
+        publisher.create_publisher(JointTrajectory, topics.COMMAND, topics.STREAM)
+        warn_of_crowd(other)
+        assert capfd.readouterr().err == ""
+    warn_of_crowd(node)
+    assert "2 nodes publish /left/joint_command; only one" in capfd.readouterr().err
     assert unheard(node, [topics.EPISODE]) == "nobody publishes /left/episode yet; is its node running?"
     other.create_publisher(JointTrajectory, "/left/joint_command_sent", topics.STREAM)
     assert rival(node).startswith("another robot or twin answers to /left/joint_command on ROS domain")

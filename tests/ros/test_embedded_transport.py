@@ -63,10 +63,13 @@ def test_this_host_is_the_default_range(monkeypatch: pytest.MonkeyPatch) -> None
     assert not any(part in text for part in only_here)
     assert '<Peer address="10.0.0.7"/>' in text
     assert text.endswith(",<CycloneDDS/>")
+    monkeypatch.setenv("ROS_STATIC_PEERS", "127.0.0.1; no such host")
+    with pytest.raises(TransportError, match="ROS_STATIC_PEERS names 'no such host', whose address is not found"):
+        rclpy.Context().init([], domain_id=101)  # at which the library would abort the process
     monkeypatch.setenv("ROS_LOCALHOST_ONLY", "1")
-    monkeypatch.delenv("ROS_STATIC_PEERS")
     assert all(part in cyclone_config.configuration() for part in only_here)
     monkeypatch.delenv("ROS_LOCALHOST_ONLY")
+    monkeypatch.delenv("ROS_STATIC_PEERS")
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "MOON")
     with pytest.raises(TransportError, match="LOCALHOST, SUBNET"):
         cyclone_config.configuration()

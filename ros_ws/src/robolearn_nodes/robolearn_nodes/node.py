@@ -12,7 +12,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy._rclpy_pybind11 import RCLError
-from rclpy.exceptions import ParameterException
+from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 
@@ -65,6 +65,13 @@ def rival(node: Node) -> str:
         f"another robot or twin answers to {node.resolve_topic_name(topics.COMMAND)} on ROS domain "
         f"{node.context.get_domain_id()}; stop it, give each a namespace, or set ROS_DOMAIN_ID to another number"
     )
+
+
+def warn_of_crowd(node: Node) -> None:
+    """Where several nodes may command the robot or twin: if they did, they would pull it about between them."""
+    topic = node.resolve_topic_name(topics.COMMAND)
+    if (count := node.count_publishers(topic)) > 1:
+        node.get_logger().warning(f"{count} nodes publish {topic}; only one of them must command at a time")
 
 
 def graph_name(name: str, namespace: str) -> str:
@@ -132,7 +139,8 @@ def run(make_node: Callable[[], Node], work: Callable[[Any], None] = rclpy.spin)
     except RobolearnError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return error.exit_code
-    except ParameterException as error:  # what rclpy declares by itself, such as use_sim_time
+    # what rclpy declares by itself, such as use_sim_time, and names of topics that parameters give
+    except (ParameterException, NameValidationException) as error:
         sys.stderr.write(f"{error}\n")
         return SpecError.exit_code
     except RCLError:  # what a callback or the executor was at when the signal took its context away

@@ -29,7 +29,7 @@ from robolearn_nodes.commands import NewestCommand
 from robolearn_nodes.emergency_stop import EmergencyStop
 from robolearn_nodes.episode import RunningEpisode, asked_outcome
 from robolearn_nodes.interface import robot_interface
-from robolearn_nodes.node import ALONE_CHECK_S, Diagnostics, Meter, parameter, rival, run
+from robolearn_nodes.node import ALONE_CHECK_S, Diagnostics, Meter, parameter, rival, run, warn_of_crowd
 
 NO_EPISODE = (
     "no episode is running, in which others than people might act; call {start}, or let the command's frame_id say who "
@@ -258,6 +258,7 @@ class RobotNode(LifecycleNode):
         if not self._active or self._measured is None:
             response.message = "the robot is not active"
             return response
+        warn_of_crowd(self)
         self._end(EpisodeOutcome(None, False, True, "another episode was started"))
         started = EpisodeEvent(
             header=convert.header(self._measured.stamp_ns + 1),  # the next observation is its first

@@ -26,7 +26,7 @@ from robolearn_nodes import convert, topics
 from robolearn_nodes.commands import NewestCommand
 from robolearn_nodes.emergency_stop import EmergencyStop
 from robolearn_nodes.episode import RunningEpisode, asked_outcome, new_episode_id
-from robolearn_nodes.node import ALONE_CHECK_S, Diagnostics, parameter, rival, unheard
+from robolearn_nodes.node import ALONE_CHECK_S, Diagnostics, parameter, rival, unheard, warn_of_crowd
 
 
 class Simulation:
@@ -106,6 +106,7 @@ class Simulation:
         if response.message:
             response.success = False
             return response
+        warn_of_crowd(self._node)
         goes_on = self._reset_free and self._running is None and not self._twin.status().diverged
         self._end(EpisodeOutcome(False, False, True, "another episode was started"))
         if not goes_on:
