@@ -60,8 +60,8 @@ def record_live(path: Path, contract: Contract, samples: list[Sample]) -> ZarrSt
 
 def test_topics_are_those_of_the_graph() -> None:
     for name in ("JOINT_STATES", "COMMAND", "COMMAND_SENT", "GROUND_TRUTH", "EPISODE"):
-        assert getattr(contracts, name) == getattr(topics, name)
-    assert contracts.image_topic("front") == topics.image_topic("front")
+        assert getattr(contracts, name) == f"/{getattr(topics, name)}"
+    assert contracts.image_topic("front") == f"/{topics.image_topic('front')}"
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from robolearn_msgs.msg import EpisodeEvent
+from robolearn_msgs.srv import StartEpisode
 from robolearn_nodes import policy_node, topics
 from robolearn_nodes.live_pictures import LivePictures
 from robolearn_nodes.node import rival, unheard, warn_of_crowd
@@ -22,6 +23,7 @@ import robolearn.ros  # noqa: F401  supplies rclpy and the messages where ROS 2 
 
 # isort: split
 import rclpy
+from rclpy.parameter import Parameter
 from trajectory_msgs.msg import JointTrajectory
 
 from robolearn.recipes.graph import free_domain_id
@@ -55,6 +57,9 @@ def test_everything_of_every_node_is_below_its_namespace(left: list[Any]) -> Non
     for make in (TwinNode, RobotNode, policy_node.make, SupervisorNode, RecorderNode, TeleopNode, WebNode):
         left.append(make())
     left[2].trigger_configure()  # the policy's topics, services and action
+    recorder = left[4]
+    assert recorder._on_start(StartEpisode.Request(), StartEpisode.Response()).success  # it hears all that it records
+    assert isinstance(recorder, RecorderNode)
     looker = rclpy.create_node("looker", namespace="/elsewhere", use_global_arguments=False)
     left.append(looker)
     names = {name for name, _ in [*looker.get_topic_names_and_types(), *looker.get_service_names_and_types()]}
@@ -74,8 +79,9 @@ def test_everything_of_every_node_is_below_its_namespace(left: list[Any]) -> Non
 def test_a_robot_of_another_namespace_is_no_rival_and_its_cameras_are_not_shown(
     left: list[Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    node = rclpy.create_node("robot")
+    node = rclpy.create_node("robot", parameter_overrides=[Parameter("use_sim_time", value=True)])
     left.append(node)
+    assert "/left/clock" in [subscription.topic_name for subscription in node.subscriptions]
     node.create_publisher(JointTrajectory, topics.COMMAND_SENT, topics.STREAM)
     other = rclpy.create_node("robot", namespace="/right", use_global_arguments=False)
     left.append(other)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from robolearn_nodes.recording import Recording
-from robolearn_nodes.topics import COMMAND, COMMAND_SENT, JOINT_STATES
 
+from robolearn.datasets.contract import COMMAND, COMMAND_SENT, JOINT_STATES
 from robolearn.sync import ExactJoin, GridJoin, StreamRule
 from robolearn.types import EpisodeOutcome
 

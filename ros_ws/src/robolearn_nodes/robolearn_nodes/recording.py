@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from robolearn.datasets.contract import COMMAND, COMMAND_SENT
 from robolearn.datasets.store import EpisodeInfo, EpisodeWriter
 from robolearn.sync import EpisodeJoin, Join, Step
 from robolearn.types import EpisodeOutcome
-from robolearn_nodes.topics import COMMAND, COMMAND_SENT
 
 
 class Recording:

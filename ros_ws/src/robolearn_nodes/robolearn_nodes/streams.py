@@ -38,13 +38,13 @@ class Streams:
 
     def __init__(self, node: Node, contract: Contract, push: Push, lossy_images: bool) -> None:
         self._node, self._contract, self._push = node, contract, push
-        self.topics = list(contract.streams)
-        self._meters = {topic: Meter() for topic in self.topics}
-        for topic, stream in contract.streams.items():
+        # the contract names what a graph without a namespace has
+        self.topics = [topic.removeprefix("/") for topic in contract.streams]
+        self._meters = {topic: Meter() for topic in contract.streams}
+        for name, (topic, stream) in zip(self.topics, contract.streams.items(), strict=True):
             lossy = lossy_images and TYPES[stream.type] is Image  # a reliable reader hears no lossy writer
             qos = topics.SENSOR if lossy else topics.STREAM
-            # the contract names what a graph without a namespace has
-            node.create_subscription(TYPES[stream.type], topic.removeprefix("/"), self._on(topic), qos)
+            node.create_subscription(TYPES[stream.type], name, self._on(topic), qos)
 
     def figures(self) -> dict[str, str]:
         """Rate and age of each stream."""
