@@ -24,7 +24,6 @@ WRITER_EVENTS = {
     "deadline": "offered_deadline_missed",
     "liveliness": "liveliness_lost",
 }
-STATUSES = {name: getattr(dds_c_t, f"{name}_status") for name in {*READER_EVENTS.values(), *WRITER_EVENTS.values()}}
 
 
 class CycloneEvents:
@@ -32,26 +31,37 @@ class CycloneEvents:
 
     def __init__(self, endpoint: Any, known: Mapping[str, str]) -> None:
         self._endpoint, self._known = endpoint, known
-        self._statuses: dict[str, Any] = {}
+        self._watched: dict[str, _Status] = {}
         self.watch([INCOMPATIBLE_QOS])
 
     def watch(self, kinds: Iterable[str]) -> None:
         """End waits for these, too."""
-        self._statuses |= {kind: STATUSES[self._known[kind]]() for kind in kinds}
-        mask = 0
-        for kind in self._statuses:
-            mask |= getattr(DDSStatus, self._known[kind].title().replace("_", ""))
-        self._endpoint.set_status_mask(mask)
+        self._watched |= {kind: _Status(self._known[kind]) for kind in kinds}
+        self._endpoint.set_status_mask(sum(status.bit for status in self._watched.values()))
 
     def take(self) -> list[EndpointEvent]:
         """What is watched and has happened since the last call; nothing of an endpoint that is gone."""
         happened = []
-        for kind, status in list(self._statuses.items()):
-            read = cyclone_calls.status_of[self._known[kind]]
-            if read(self._endpoint._ref, ctypes.byref(status)) < 0:
-                continue
-            counts = {name: int(getattr(status, name)) for name, _ in status._fields_}
-            if any(count for name, count in counts.items() if name.endswith("_change")):
+        for kind, status in list(self._watched.items()):
+            if status.changed(self._endpoint._ref):
+                counts = status.counts()
                 policy = counts.pop("last_policy_id", 0)
                 happened.append(EndpointEvent(kind, counts, POLICIES.get(policy, f"policy {policy}")))
         return happened
+
+
+class _Status:
+    """One status of DDS, with room for it: it is asked for with every message."""
+
+    def __init__(self, name: str) -> None:
+        self._read = cyclone_calls.status_of[name]
+        self._room = getattr(dds_c_t, f"{name}_status")()
+        self._at = ctypes.byref(self._room)
+        self._changes = [field for field, _ in self._room._fields_ if field.endswith("_change")]
+        self.bit: int = getattr(DDSStatus, name.title().replace("_", ""))
+
+    def changed(self, endpoint: int) -> bool:
+        return self._read(endpoint, self._at) >= 0 and any(getattr(self._room, field) for field in self._changes)
+
+    def counts(self) -> dict[str, int]:
+        return {field: int(getattr(self._room, field)) for field, _ in self._room._fields_}
