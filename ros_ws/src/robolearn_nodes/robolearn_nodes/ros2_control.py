@@ -42,9 +42,9 @@ class Ros2ControlRobot:
             raise SpecError("a robot of ros2_control has no command_topic; set it to the topic of its controller")
         self.spec = spec
         self._node, self._period_ns = node, period_ns
-        self._states, self._commands = states, commands
+        self._states, self._commands = map(node.resolve_topic_name, (states, commands))
         self._state: RobotState | None = None
-        self._problem = f"nobody publishes {states} yet"
+        self._problem = f"nobody publishes {self._states} yet"
         self._publisher = node.create_publisher(CONTROLLERS[controller], commands, 1)
         self._subscription = node.create_subscription(JointState, states, self._on_state, topics.VIEW)
 
