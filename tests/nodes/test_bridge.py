@@ -21,6 +21,7 @@ import robolearn.ros  # noqa: F401  supplies rclpy and the messages where ROS 2 
 
 # isort: split
 import rclpy
+from robolearn_nodes.node import ALONE_CHECKS
 
 from robolearn.errors import TransportError
 from robolearn.recipes.graph import free_domain_id
@@ -177,20 +178,33 @@ def test_a_stop_outlives_the_node_of_a_robot_that_no_file_tells_of(
                 rclpy.shutdown()
 
 
+@pytest.mark.parametrize("stays", [True, False])
 def test_another_robot_on_the_domain_is_noticed_before_the_first_command_moves_anything(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, stays: bool
 ) -> None:
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
     words = {"controller": "forward", "command_topic": "/c", **LIMITS}
     rclpy.init(args=["--ros-args", *(word for k, v in words.items() for word in ("-p", f"{k}:={v}"))])
     node, other = robot_node.RobotNode(), rclpy.create_node("other")
     try:
-        other.create_publisher(JointTrajectory, topics.COMMAND_SENT, topics.STREAM)
+        theirs = other.create_publisher(JointTrajectory, topics.COMMAND_SENT, topics.STREAM)
         end_s = time.monotonic() + 10.0
         while node.count_publishers(topics.COMMAND_SENT) < 2 and time.monotonic() < end_s:
             rclpy.spin_once(other, timeout_sec=0.01)
-        with pytest.raises(TransportError, match="another robot or twin answers"):
-            node._on_command(convert.command_message(np.zeros(1), 1, ["a"]))
+        sent: list[Any] = []
+        node._sent.publish, node._active = sent.append, True
+        node._on_command(convert.command_message(np.zeros(1), 1, ["a"], "human"))
+        assert not sent
+        assert node._diagnostics.problem.startswith("the robot holds: another robot or twin answers")
+        for _ in range(ALONE_CHECKS - 1):
+            node._alone._look()  # it may be one that died
+        if stays:
+            with pytest.raises(TransportError, match="another robot or twin answers"):
+                node._alone._look()
+        else:
+            other.destroy_publisher(theirs)
+            node._alone._look()
+            assert node._alone.problem() == ""
     finally:
         other.destroy_node()
         node.destroy_node()

@@ -16,7 +16,7 @@ from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 
-from robolearn.errors import RobolearnError, SpecError
+from robolearn.errors import RobolearnError, SpecError, TransportError
 from robolearn_nodes import convert, topics
 
 T = TypeVar("T", str, int, float, bool)
@@ -24,6 +24,7 @@ E = TypeVar("E", str, float)
 DIAGNOSTICS_PERIOD_S = 1.0
 SAME_CLOCK_MS = 60_000.0  # a sample that is older is stamped by another clock, as the twin's
 ALONE_CHECK_S = 1.0  # discovery on one host takes about a tenth of it
+ALONE_CHECKS = 3  # a node that died without a word is in the graph for 2.5 s more
 
 
 def parameter(node: Node, name: str, default: T, description: str) -> T:
@@ -65,6 +66,29 @@ def rival(node: Node) -> str:
         f"another robot or twin answers to {node.resolve_topic_name(topics.COMMAND)} on ROS domain "
         f"{node.context.get_domain_id()}; stop it, give each a namespace, or set ROS_DOMAIN_ID to another number"
     )
+
+
+class Alone:
+    """Ends a robot or twin that finds another one where it starts. One that has died stays in the graph for a while:
+    until that is over nothing is to be moved, by which who is started again in its place is not mistaken for a second.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node, self._settled, self._left = node, False, ALONE_CHECKS
+        self._timer = node.create_timer(ALONE_CHECK_S, self._look)
+
+    def problem(self) -> str:
+        """Why nothing may be moved yet, in words."""
+        return "" if self._settled else rival(self._node)
+
+    def _look(self) -> None:
+        problem = rival(self._node)
+        self._left -= 1
+        if problem and not self._left:
+            raise TransportError(problem)
+        if not problem:
+            self._settled = True
+            self._node.destroy_timer(self._timer)
 
 
 def warn_of_crowd(node: Node) -> None:

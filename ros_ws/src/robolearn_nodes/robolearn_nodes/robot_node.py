@@ -21,7 +21,7 @@ from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from robolearn import cell
-from robolearn.errors import HardwareError, RobolearnError, SpecError, TransportError
+from robolearn.errors import HardwareError, RobolearnError, SpecError
 from robolearn.robots.robot import Robot
 from robolearn.types import PEOPLE, EpisodeOutcome, RobotState
 from robolearn_nodes import convert, ros2_control, topics
@@ -29,7 +29,7 @@ from robolearn_nodes.commands import NewestCommand
 from robolearn_nodes.emergency_stop import EmergencyStop
 from robolearn_nodes.episode import RunningEpisode, asked_outcome
 from robolearn_nodes.interface import robot_interface
-from robolearn_nodes.node import ALONE_CHECK_S, Diagnostics, Meter, parameter, rival, run, warn_of_crowd
+from robolearn_nodes.node import Alone, Diagnostics, Meter, parameter, run, warn_of_crowd
 
 NO_EPISODE = (
     "no episode is running, in which others than people might act; call {start}, or let the command's frame_id say who "
@@ -78,7 +78,7 @@ class RobotNode(LifecycleNode):
         self.create_timer(self._interface.period_ns * 1e-9, self._on_tick)
         self._deadman = self.create_timer(self._interface.safety.max_command_age_s, self._on_silence)
         self._deadman.cancel()
-        self._alone_check, self._looked = self.create_timer(ALONE_CHECK_S, self._check_alone), False
+        self._alone = Alone(self)
 
     def _stop_file(self) -> Path | None:
         if self._interface.cell_file is not None:
@@ -206,8 +206,6 @@ class RobotNode(LifecycleNode):
         if self._running is not None:
             self._running.answered(stamp_ns, time.perf_counter_ns())
         self._meters["commands"].note(now_ns, stamp_ns)
-        if not self._looked and (problem := rival(self)):  # who has just started moves nothing before it is known
-            raise TransportError(problem)
         by_hand = convert.action_source(message.header.frame_id) in PEOPLE
         refusal = "" if by_hand or self._running is not None else self._no_episode
         if self._command.put(message, now_ns, refusal) and self._active:
@@ -224,8 +222,8 @@ class RobotNode(LifecycleNode):
     def _decide(self) -> None:
         """Let the filter judge the newest command, and send what it says."""
         self._decided = True
-        if self._lost:
-            self._mark(self._lost)
+        if problem := self._lost or self._alone.problem():
+            self._mark(problem)
             return
         stamp_ns, action, refusal = self._command.get()
         decision = self._safety.filter(action, stamp_ns, self._now_ns())
@@ -244,13 +242,6 @@ class RobotNode(LifecycleNode):
             self._sent.publish(convert.command_message(command, self._now_ns(), self._joints, held))
         if self._command.count or command is None:  # before the first command nobody wants it to move
             self._diagnostics.report(f"the robot holds: {held}" if held else "")
-
-    def _check_alone(self) -> None:
-        """Once, when discovery has had its time: two robots must never answer to one command topic."""
-        self.destroy_timer(self._alone_check)
-        self._looked = True
-        if problem := rival(self):
-            raise TransportError(problem)
 
     # --- episodes ---
 

@@ -18,7 +18,7 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory
 
-from robolearn.errors import SpecError, TransportError
+from robolearn.errors import SpecError
 from robolearn.robots.safety import SafetyConfig, SafetyFilter
 from robolearn.twin.twin import Twin
 from robolearn.types import EpisodeOutcome
@@ -26,7 +26,7 @@ from robolearn_nodes import convert, topics
 from robolearn_nodes.commands import NewestCommand
 from robolearn_nodes.emergency_stop import EmergencyStop
 from robolearn_nodes.episode import RunningEpisode, asked_outcome, new_episode_id
-from robolearn_nodes.node import ALONE_CHECK_S, Diagnostics, parameter, rival, unheard, warn_of_crowd
+from robolearn_nodes.node import Alone, Diagnostics, parameter, rival, unheard, warn_of_crowd
 
 
 class Simulation:
@@ -83,13 +83,7 @@ class Simulation:
             self._timer.cancel()
         start = self._node.resolve_service_name(topics.START_EPISODE)
         self._node.get_logger().info(f"{twin.task.id} is ready; it starts when {start} is called")
-        self._alone_check = self._node.create_timer(ALONE_CHECK_S, self._check_alone)
-
-    def _check_alone(self) -> None:
-        """Once, when discovery has had its time: two robots must never answer to one command topic."""
-        self._node.destroy_timer(self._alone_check)
-        if problem := rival(self._node):
-            raise TransportError(problem)
+        Alone(self._node)
 
     def _on_start(self, request: StartEpisode.Request, response: StartEpisode.Response) -> StartEpisode.Response:
         task = self._twin.task
