@@ -6,6 +6,7 @@ import inspect
 import json as json_module
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,15 @@ UNTRAINED = ("vlm", "keypoints")  # models that learn nothing, and label as they
 CLIP_OPTIONS = ("model", "pretrained", "model_dir")
 VLM_OPTIONS = ("goal", "baseline", "alpha", *CLIP_OPTIONS, "batch_size", "precision")
 
+LABELLER_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "task": ("pairs", "wrong_answers"),
+    "outcome": ("pairs", "wrong_answers"),
+    "factors": ("pairs", "wrong_answers", "factors"),
+    "endpoint": ("pairs", "goal", "asked"),
+    "people": (),
+}
+"""Options of commands that compare pairs that not all labellers heed."""
+
 
 def require_heeded(
     command: Callable[..., int], given: Mapping[str, Any], heeded: Iterable[str], some: Iterable[str], whom: str
@@ -30,6 +40,13 @@ def require_heeded(
         if name in some and name not in heeded and given[name] != parameter.default:
             told = "asking an endpoint" if name == "asked" else f"--{name.replace('_', '-')}"
             raise RobolearnError(f"{told} does nothing for {whom}; leave it out")
+
+
+def require_labeller_heeds(command: Callable[..., int], given: Mapping[str, Any]) -> None:
+    """`require_heeded` of the command's `labeller`: who asks for a model's answers is not to get those of a rule."""
+    labeller = given["labeller"]
+    some = set(chain(*LABELLER_OPTIONS.values()))
+    require_heeded(command, given, LABELLER_OPTIONS[labeller], some, f"comparisons by --labeller {labeller}")
 
 
 def reward_model(name: str, config: Path | None, device: str, vlm: dict[str, Any], clip: dict[str, Any]) -> Any:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from robolearn.cli.output import NOT_ASKED, Asked, Dataset, ask_person, counted, print_json, say, say_spent, spent
-from robolearn.cli.reward_models import VLM_OPTIONS, As, require_heeded, reward_model
+from robolearn.cli.reward_models import VLM_OPTIONS, As, require_heeded, require_labeller_heeds, reward_model
 from robolearn.progress import ProgressBar
 
 TaskName = Annotated[str, Positional, arg(metavar="TASK")]
@@ -52,10 +52,12 @@ def reward_policy(
         compile: compile the policy's updates; takes up to a minute, then they run about three times as fast.
         device: cpu or cuda.
     """
+    given = locals()
     from robolearn.recipes.rewards.policy import default_steps, policy_from_preferences
     from robolearn.recipes.rewards.settings import TrainingSettings
     from robolearn.rewards.audit import in_words
 
+    require_labeller_heeds(reward_policy, given)
     settings = TrainingSettings(
         seed=seed,
         device=device,

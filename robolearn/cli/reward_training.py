@@ -21,7 +21,7 @@ from robolearn.cli.output import (
     say_spent,
     spent,
 )
-from robolearn.cli.reward_models import CLIP_OPTIONS, gates_missed, require_heeded, short
+from robolearn.cli.reward_models import CLIP_OPTIONS, gates_missed, require_heeded, require_labeller_heeds, short
 from robolearn.cli.web import beside
 from robolearn.errors import RobolearnError
 from robolearn.progress import ProgressBar
@@ -29,17 +29,26 @@ from robolearn.progress import ProgressBar
 Models = Annotated[tuple[Path, ...], Positional, arg(metavar="MODEL MODEL ...", help_behavior_hint="")]
 RewardName = Annotated[str, Positional, arg(metavar="MODEL")]
 
+LEARNED = ("steps", "encoder")  # options of what learns
+
 TRAIN_OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "progress": ("single_stage",),
-    "success": ("false_positive_rate",),
-    "preference": ("labeller", "pairs", "segment", "factors", "wrong_answers", "goal", "asked"),
-    "hop": (),
-    "matching": ("method",),
-    "perceptual_steps": (),
+    "progress": (*LEARNED, "proprio", "single_stage"),
+    "success": (*LEARNED, "false_positive_rate"),
+    "preference": (*LEARNED, "proprio", "labeller", "pairs", "segment", "factors", "wrong_answers", "goal", "asked"),
+    "hop": LEARNED,
+    "matching": (*LEARNED, "method"),
+    "perceptual_steps": LEARNED,
     "keypoints": ("success_dir", "goal", "asked"),
     "vlm": ("goal", "baseline", "alpha", *CLIP_OPTIONS),
 }
 """Options of `reward train` that not all models heed."""
+
+ANNOTATE_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "vlm": ("stages", "camera", "pictures", "asked"),
+    "task": (),
+    "file": ("file",),
+}
+"""Options of `reward annotate` that not all who say where stages begin heed."""
 
 
 def reward_train(
@@ -80,7 +89,7 @@ def reward_train(
             a model at the endpoint says what has to move, and on which way.
         dataset: a zarr dataset of episodes with images.
         out: folder of the model.
-        steps: gradient steps.
+        steps: gradient steps of what learns.
         seed: fixes initial weights, batches and which episodes are held out.
         camera: cameras that the model looks at.
         encoder: a small one that is trained, or a frozen CLIP.
@@ -117,6 +126,8 @@ def reward_train(
     if name in TRAIN_OPTIONS:
         heeded = (*TRAIN_OPTIONS[name], *(CLIP_OPTIONS if encoder == "open_clip" else ()))
         require_heeded(reward_train, given, heeded, tuple(chain(*TRAIN_OPTIONS.values())), name)
+    if name == "preference":
+        require_labeller_heeds(reward_train, given)
     place = str(model_dir.absolute()) if model_dir else ""  # the saved model is read from elsewhere
     clip = OpenClipConfig(model, pretrained, place, device=device)
     settings = TrainingSettings(
@@ -179,10 +190,12 @@ def reward_annotate(
         pictures: of vlm: how many of an episode, which bounds how exactly a start can be told.
         author: name that the annotations carry; their source by default.
     """
+    given = locals()
     from robolearn.recipes.rewards.annotate import annotate_stages, by_file, by_model, by_task
     from robolearn.recipes.rewards.data import RewardData
     from robolearn.rewards.endpoint import Endpoint
 
+    require_heeded(reward_annotate, given, ANNOTATE_OPTIONS[by], tuple(chain(*ANNOTATE_OPTIONS.values())), f"--by {by}")
     data = RewardData(dataset, pictures=by == "vlm")
     named = client = None
     if by == "file":
@@ -231,10 +244,13 @@ def reward_combine(
         dataset: of models that give rewards: episodes over which each is brought to mean 0 and standard deviation 1.
         device: where the models run: cpu or cuda.
     """
+    given = locals()
     from robolearn.datasets.zarr_store import ZarrStore
     from robolearn.recipes.rewards.combine import combine_rewards
     from robolearn.rewards.combine import CombineConfig
 
+    weighed = ("variance_weight",)
+    require_heeded(reward_combine, given, weighed if rule == "uncertainty" else (), weighed, f"--rule {rule}")
     count = len(ZarrStore.open(dataset).episodes) if dataset else 0
     with ProgressBar("reward combine", count * len(models), "episode") as bar:
         config = CombineConfig(rule, variance_weight, device=device)

@@ -104,6 +104,23 @@ def test_the_command_line(dataset: Path, tmp_path: Path, capsys: pytest.CaptureF
             "nothing for vlm beside --config",
         ),
         (["reward", "train", "hop", "--dataset", "{d}", "--out", "x", "--pairs", "9"], "--pairs does nothing for hop"),
+        (
+            ["reward", "train", "keypoints", "--dataset", "{d}", "--out", "x", "--steps", "9"],
+            "--steps does nothing for",
+        ),
+        (
+            ["reward", "train", "preference", "--dataset", "{d}", "--out", "x", "--endpoint-model", "q"],
+            "asking an endpoint does nothing for comparisons by --labeller task",
+        ),
+        (
+            ["reward", "policy", "{d}", "--out", "x", "--labeller", "people", "--pairs", "9"],
+            "--pairs does nothing for comparisons by --labeller people",
+        ),
+        (["reward", "annotate", "{d}", "--by", "task", "--stages", "a"], "--stages does nothing for --by task"),
+        (
+            ["reward", "combine", "{m}", "{m}", "--out", "x", "--variance-weight", "1"],
+            "--variance-weight does nothing for --rule worst",
+        ),
         (["reward", "online", "reach-v1", "--out", "x", "--reward", "{m}", "--alpha", "1"], "--alpha does nothing for"),
         (["reward", "train", "hop", "--dataset", "{d}", "--out", "{d}"], "exists and is not empty"),
         (["reward", "train", "hop", "--dataset", "{d}", "--out", "x", "--camera", "top"], "has no camera 'top'"),
