@@ -51,7 +51,7 @@ def record(
         web_host: address that it listens on; others than this machine need the link that is printed.
         web_port: its port.
     """
-    from robolearn.tasks import TASKS, make_task
+    from robolearn.tasks import known_task, make_task
     from robolearn.teleop import TELEOPERATORS
     from robolearn.teleop.keyboard import KeyboardConfig
 
@@ -71,9 +71,10 @@ def record(
         if section and isinstance(section.config, KeyboardConfig):
             keys = section.config.keys
         arguments |= {"cell": str(cell.absolute()), "task": task, "teleop": teleop}
-        if task in TASKS and sees(described, make_task(task)):
+        known = known_task(task)
+        if known is not None and sees(described, known):
             arguments["tags"] = "true"
-            say(f"the poses of {', '.join(make_task(task).bodies)} are recorded, too")
+            say(f"the poses of {', '.join(known.bodies)} are recorded, too")
     else:
         driver = teleop or "keyboard"
         arguments |= {"twin": "true", "task": make_task(str(twin)).id, "teleop": driver}

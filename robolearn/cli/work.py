@@ -203,7 +203,7 @@ def train(
     """
     from robolearn.algorithms.compute import Compute
     from robolearn.recipes.train_request import TrainRequest
-    from robolearn.tasks import TASKS
+    from robolearn.tasks import known_task
 
     request = TrainRequest(algorithm, dataset, task, out, steps, seed, resume, init_from, offline_data, reward)
     request = replace(request, num_envs=num_envs, compute=Compute(device, compile, precision), settings=set)
@@ -235,7 +235,7 @@ def train(
         say(f"interrupted at step {result['steps']}; go on with: robolearn train {algorithm} --resume {request.run}")
         return EXIT_INTERRUPTED
     for judged in result["tasks"] if len(result["tasks"]) == 1 else ():
-        if ":" in judged or judged.partition("@")[0] in TASKS:  # what was done on a cell no twin can judge
+        if ":" in judged or known_task(judged):  # what was done on a cell no twin can judge
             say(f"judge it with: robolearn evaluate {result['checkpoint']} --task {judged}")
     return 0
 

@@ -17,7 +17,7 @@ from robolearn.recipes.train_online import OnlineConfig, train_online
 from robolearn.recipes.train_request import TrainRequest
 from robolearn.recipes.training_data import seen_spec
 from robolearn.recipes.training_loop import Progress, begun_config, check_settings
-from robolearn.tasks import TASKS
+from robolearn.tasks import known_task
 
 
 def remark(request: TrainRequest) -> str:
@@ -30,7 +30,7 @@ def remark(request: TrainRequest) -> str:
     settings, _ = configure(request)
     check_settings(settings, request.seed)
     store = ZarrStore.open(request.dataset)
-    tasks = sorted({info.task for info in store.episodes if info.task.partition("@")[0] in TASKS})
+    tasks = sorted(filter(known_task, {info.task for info in store.episodes}))
     if not tasks:
         return ""
     seen = seen_spec(request.dataset, store, settings.policy.privileged).observation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from robolearn.errors import UnknownNameError
+from robolearn.errors import AssetError, UnknownNameError
 from robolearn.tasks.arm import Arm
 from robolearn.tasks.bar import LiftBar, LowerBar
 from robolearn.tasks.button import Button, ButtonRelease
@@ -77,6 +77,14 @@ def make_task(task_id: str) -> Task:
         raise UnknownNameError("robot", robot, ARMS)
     task.id, task.backward = f"{name}@{robot}", f"{task.backward}@{robot}"
     return task
+
+
+def known_task(task_id: str) -> Task | None:
+    """`make_task` of an id that was recorded; None where this machine does not know such a task or robot."""
+    try:
+        return make_task(task_id)
+    except (UnknownNameError, AssetError):
+        return None
 
 
 def is_robot_file(robot: str) -> bool:

@@ -28,7 +28,7 @@ from robolearn.datasets.preferences import (
     undo_preference,
 )
 from robolearn.datasets.store import Annotation
-from robolearn.tasks import TASKS, make_task
+from robolearn.tasks import known_task
 from robolearn.web.stores import Stores
 
 Author = Annotated[
@@ -95,7 +95,8 @@ def make_router(stores: Stores) -> APIRouter:
         stages: dict[str, list[dict[str, Any]]] = {}
         for note in row.annotations:
             stages.setdefault(note.author, []).append({"label": note.label, "start": note.start, "stop": note.stop})
-        of_task = make_task(row.task).stages if row.task in TASKS else ()
+        task = known_task(row.task)
+        of_task = () if task is None else task.stages
         used = (note.label for other in store.episodes if other.task == row.task for note in other.annotations)
         return {
             "length": row.length,

@@ -19,7 +19,7 @@ from robolearn.recipes.rewards.settings import Report
 from robolearn.rewards.endpoint import VisionClient
 from robolearn.rewards.stages import starts_from_labels, targets_from_starts
 from robolearn.rewards.vlm_labels import stage_starts
-from robolearn.tasks import TASKS, make_task
+from robolearn.tasks import known_task
 
 Starts = dict[str, int]
 """First step of each stage by its name, in order."""
@@ -105,6 +105,7 @@ def by_file(data: RewardData, file: Path) -> tuple[StagesOf, list[int]]:
 
 
 def _stages_of_task(task: str, episode: str) -> tuple[str, ...]:
-    if task.partition("@")[0] not in TASKS:
+    known = known_task(task)
+    if known is None:
         raise DatasetError(f"episode {episode} is of {task or 'no task'}, whose stages nobody knows; give --stages")
-    return make_task(task).stages
+    return known.stages

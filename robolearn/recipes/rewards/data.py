@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, SpecError
 from robolearn.rewards.reward_model import Episodes, RewardModel
 from robolearn.rewards.stages import StageTargets, starts_from_labels, targets_from_starts
-from robolearn.tasks import TASKS, make_task
+from robolearn.tasks import known_task
 
 IMAGES_AT_ONCE = 512  # of one camera, decoded and scored together
 
@@ -43,6 +44,7 @@ class RewardData:
             raise DatasetError(f"{dataset} has no camera images; reward models look at pictures")
         if not self.store.episodes:
             raise DatasetError(f"{dataset} has no episodes")
+        self._task = cache(known_task)
         self.proprio_size = observation["proprio"].shape[0] if "proprio" in observation else 0
 
     def image_size(self, camera: str) -> tuple[int, int]:
@@ -136,11 +138,11 @@ class RewardData:
                 yield group, current.result()
 
     def truth(self, index: int) -> Truth | None:
-        """The task's own judgement of every step; None where the poses that it looks at were not recorded."""
-        info = self.store.episodes[index]
-        if info.task not in TASKS:
+        """The task's own judgement of every step; None where nobody here knows the task, or the poses that it looks at
+        were not recorded."""
+        task = self._task(self.store.episodes[index].task)
+        if task is None:
             return None
-        task = make_task(info.task)
         wanted = ["proprio", *(f"pose_{body}" for body in task.bodies)]
         if any(name not in self.store.spec.fields for name in wanted):
             return None

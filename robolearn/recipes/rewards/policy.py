@@ -19,7 +19,7 @@ from robolearn.recipes.rewards.training import train_reward
 from robolearn.recipes.run import require_new
 from robolearn.recipes.train_offline import train_offline
 from robolearn.rewards.saved import load_reward
-from robolearn.tasks import TASKS, make_task
+from robolearn.tasks import known_task
 
 ALGORITHM = "iql"
 
@@ -83,7 +83,7 @@ def twin_task(dataset: Path) -> str | None:
     """The task of the twin that all episodes are of and whose facts were recorded, if there is one."""
     store = ZarrStore.open(dataset)
     tasks = {info.task for info in store.episodes}
-    task = tasks.pop() if len(tasks) == 1 else ""
-    if task.partition("@")[0] not in TASKS:
+    task = known_task(tasks.pop()) if len(tasks) == 1 else None
+    if task is None or any(f"pose_{body}" not in store.spec.fields for body in task.bodies):
         return None
-    return task if all(f"pose_{body}" in store.spec.fields for body in make_task(task).bodies) else None
+    return task.id

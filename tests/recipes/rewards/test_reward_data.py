@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ import torch
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.tool_env import tool_space
 from robolearn.errors import DatasetError
+from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.finetune.data import decision_steps
 from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.label import label_dataset
+from robolearn.recipes.rewards.policy import twin_task
 from robolearn.recipes.rewards.read_ahead import ReadAhead
 from robolearn.recipes.rewards.tool_policy import labelled_buffer
 from robolearn.rewards.saved import load_reward
@@ -53,6 +56,15 @@ def test_stages_come_from_predicates_and_annotations_go_first(dataset: Path) -> 
     assert stages == ("go", "stay")
     assert targets.stage.tolist() == [0] * 5 + [1] * (length - 5)
     assert RewardData(dataset).stage_targets(3) is None  # by a failing demonstrator
+
+
+def test_a_task_judges_its_episodes_with_whatever_robot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    collect_episodes(CollectConfig("reach-v1@panda", image_size=24), tmp_path / "d", 1)
+    data = RewardData(tmp_path / "d")
+    assert data.truth(0).progress[-1] == 1.0  # type: ignore[union-attr]
+    assert twin_task(tmp_path / "d") == "reach-v1@panda"
+    monkeypatch.setattr(data.store, "_episodes", (replace(data.store.episodes[0], task="reach-v1@lost.xml"),))
+    assert data.truth(0) is None  # nobody here knows its arm
 
 
 def test_pictures_of_several_cameras_lie_in_memory_that_is_given(dataset: Path) -> None:

@@ -20,7 +20,7 @@ from robolearn.recipes.policies import open_robot_policy
 from robolearn.serving.chunks import EXECUTE_STEPS, ChunkTimeline
 from robolearn.serving.inference import Inference
 from robolearn.serving.shelf import PolicyShelf
-from robolearn.tasks import TASKS, make_task
+from robolearn.tasks import known_task, make_task
 from robolearn_nodes import topics
 from robolearn_nodes.driven_robot import DrivenRobot
 from robolearn_nodes.interface import DEFAULT_TASK
@@ -92,6 +92,7 @@ class PolicyNode(LifecycleNode):
         self._answered = self.create_guard_condition(self._on_answers)
         self._inference = Inference(self._shelf, self._answered.trigger)
         self._inference.reset(self._seed)
+        known = known_task(self._task_id)
         self._robots = {
             name: DrivenRobot(
                 self,
@@ -102,7 +103,7 @@ class PolicyNode(LifecycleNode):
                 self._report,
                 self._image_qos,
                 self._max_image_age_ns,
-                self._instruction or (make_task(self._task_id).instruction if self._task_id in TASKS else ""),
+                self._instruction or (known.instruction if known else ""),
             )
             for name, timeline in zip(self._namespaces, timelines, strict=True)
         }
