@@ -21,6 +21,9 @@ from robolearn.networks.open_clip import OpenClip, OpenClipConfig
 from robolearn.rewards.reward_model import Episodes, version_of
 
 
+PIXELS_AT_ONCE = 1 << 22  # in one pass of what is not learned from: some 400 MB of the small encoder's maps
+
+
 class Encoder(Protocol):
     """Images and sentences to vectors. `image_size` and `text_size` are their lengths."""
 
@@ -65,7 +68,9 @@ class SmallEncoder(nn.Module):
                 f"the reward model wants images of {wanted} pixels, {came} came; score episodes with such images, or "
                 "train one on these"
             )
-        return self.net(images)
+        if torch.is_grad_enabled():
+            return self.net(images)
+        return torch.cat([self.net(part) for part in in_parts(images)])
 
     def text(self, text: Sequence[str]) -> Tensor:
         device = next(self.net.parameters()).device
@@ -102,6 +107,11 @@ def make_encoder(config: EncoderConfig) -> SmallEncoder | FrozenClip:
     if config.name not in ENCODERS:
         raise UnknownNameError("encoder", config.name, ENCODERS)
     return ENCODERS[config.name](config)
+
+
+def in_parts(images: Tensor) -> tuple[Tensor, ...]:
+    """Images (N, H, W, 3), a few at a time: a whole episode of large ones would take gigabytes to look at."""
+    return images.split(max(PIXELS_AT_ONCE // (images.shape[1] * images.shape[2]), 1))
 
 
 def step_features(

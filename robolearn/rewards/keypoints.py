@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from robolearn.errors import CheckpointError, SpecError
+from robolearn.rewards.features import in_parts
 from robolearn.rewards.reward_model import Episodes, Kind, RewardOutput, masked, version_of
 from robolearn.rewards.success import SuccessReward
 
@@ -77,12 +78,15 @@ def colour_track(images: Tensor, colour: tuple[int, int, int], colour_distance: 
     """Centre (B, T, 2), x then y as fractions of the image, of the pixels near `colour`; NaN where there are none."""
     height, width = images.shape[2:4]
     wanted = torch.tensor(colour, device=images.device, dtype=torch.float32)
-    near = ((images.float() - wanted).square().sum(-1) <= colour_distance**2).float()  # (B, T, H, W)
-    count = near.sum((2, 3))
     x = (torch.arange(width, device=images.device) + 0.5) / width
     y = (torch.arange(height, device=images.device) + 0.5) / height
-    centre = torch.stack([(near.sum(2) * x).sum(-1), (near.sum(3) * y).sum(-1)], -1) / count[..., None]
-    return centre  # 0 / 0 is NaN, as wanted
+
+    def centres(part: Tensor) -> Tensor:
+        near = ((part.float() - wanted).square().sum(-1) <= colour_distance**2).float()  # (N, H, W)
+        sums = torch.stack([(near.sum(1) * x).sum(-1), (near.sum(2) * y).sum(-1)], -1)
+        return sums / near.sum((1, 2))[:, None]  # 0 / 0 is NaN, as wanted
+
+    return torch.cat([centres(part) for part in in_parts(images.flatten(0, 1))]).unflatten(0, images.shape[:2])
 
 
 def _are_numbers(values: Any, count: int) -> bool:

@@ -13,6 +13,7 @@ from robolearn.networks.open_clip import OpenClipConfig
 from robolearn.rewards import Episodes
 from robolearn.rewards.features import EncoderConfig, hashed_words, make_encoder
 from robolearn.rewards.fixture import save_untrained
+from robolearn.rewards.keypoints import colour_track
 from robolearn.rewards.progress import ProgressConfig, ProgressReward
 
 needs_open_clip = pytest.mark.skipif(
@@ -39,6 +40,21 @@ def test_images_of_another_size_are_refused_in_words() -> None:
     assert encoder.images(torch.zeros(2, 32, 24, 3, dtype=torch.uint8)).shape == (2, encoder.image_size)
     with pytest.raises(SpecError, match=r"wants images of 32 x 24 pixels, 64 x 64 came"):
         encoder.images(torch.zeros(2, 64, 64, 3, dtype=torch.uint8))
+
+
+def test_a_long_episode_is_looked_at_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("robolearn.rewards.features.PIXELS_AT_ONCE", 4 * 16 * 16)
+    encoder = make_encoder(EncoderConfig(image_height=16, image_width=16))
+    images = torch.randint(0, 256, (10, 16, 16, 3), dtype=torch.uint8)
+    whole = encoder.images(images)  # in one pass, to learn from
+    passes: list[int] = []
+    encoder.net.register_forward_hook(lambda net, inputs, output: passes.append(len(output)))  # type: ignore[union-attr]
+    with torch.no_grad():
+        torch.testing.assert_close(encoder.images(images), whole)
+    assert passes == [4, 4, 2]
+    track = colour_track(images[None], (128, 128, 128), 60.0)
+    monkeypatch.setattr("robolearn.rewards.features.PIXELS_AT_ONCE", 10 * 16 * 16)
+    torch.testing.assert_close(colour_track(images[None], (128, 128, 128), 60.0), track)
 
 
 @needs_open_clip
