@@ -20,7 +20,6 @@ from robolearn.networks.encoders import ImageEncoder
 from robolearn.networks.open_clip import OpenClip, OpenClipConfig
 from robolearn.rewards.reward_model import Episodes, version_of
 
-
 PIXELS_AT_ONCE = 1 << 22  # in one pass of what is not learned from: some 400 MB of the small encoder's maps
 
 

@@ -46,7 +46,7 @@ def test_progress_is_published_as_the_model_says_it(graph: Any, tmp_path: Path) 
     }
     states = node.create_publisher(JointState, topics.JOINT_STATES, topics.STREAM)
     events = node.create_publisher(EpisodeEvent, topics.EPISODE, topics.LATCHED)
-    graph.start("reward", model=tmp_path / "model")
+    graph.start("reward", model=tmp_path / "model", max_steps=4)
     graph.spin_until(lambda: images["front"].get_subscription_count() and states.get_subscription_count())
 
     rng = np.random.default_rng(0)
@@ -68,8 +68,9 @@ def test_progress_is_published_as_the_model_says_it(graph: Any, tmp_path: Path) 
             images["front"].publish(convert.image_message(front[k], stamp, "front"))
             for _ in range(5):
                 graph.spin_once()
-    shown = {"front": torch.from_numpy(front)[None], "wrist": torch.from_numpy(wrist).expand(1, 6, -1, -1, -1)}
-    expected = model.score(Episodes(shown, ["do it"], torch.from_numpy(proprio).expand(1, 6, -1)))
+    remembered = torch.from_numpy(front)[[0, 3, 4, 5]][None]  # the first and the newest
+    shown = {"front": remembered, "wrist": torch.from_numpy(wrist).expand(1, 4, -1, -1, -1)}
+    expected = model.score(Episodes(shown, ["do it"], torch.from_numpy(proprio).expand(1, 4, -1)))
     assert rewards[-1].value == pytest.approx(float(expected.value[0, -1]), abs=1e-5)
     assert rewards[-1].confidence == pytest.approx(float(expected.confidence[0, -1]), abs=1e-5)
     assert (rewards[-1].model, rewards[-1].version, rewards[-1].kind) == ("progress", model.version, "potential")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,7 @@ class RewardNode(Node):
         path = parameter(self, "model", "", "folder of a reward model, as `robolearn reward train` makes it")
         device = parameter(self, "device", "cpu", "where it runs")
         rate = parameter(self, "step_hz", 0.0, "steps a second of the episode that it is shown; 0: as it was trained")
-        steps = parameter(self, "max_steps", 256, "newest steps that it is shown; older ones are forgotten")
+        steps = parameter(self, "max_steps", 256, "steps that it is shown: the first of the episode and the newest")
         cell = parameter(self, "cell", "", "YAML file of the physical cell that it looks at; empty for the twin")
         force = parameter(self, "force", False, "look at a real cell with a model that did not pass its audit")
         if not path or rate < 0 or steps < 1:
@@ -66,7 +65,8 @@ class RewardNode(Node):
         self._pictures: dict[str, NDArray[np.uint8]] = {}  # the newest of each camera
         self._proprio: NDArray[np.float32] | None = None
         self._episode: EpisodeEvent | None = None
-        self._steps: deque[Step] = deque(maxlen=steps)
+        self._steps: list[Step] = []
+        self._max_steps = steps
         self._fresh = self._closing = False
         self._changed = threading.Condition()  # guards the episode, its steps and these two
         self._scores = self._taken = 0
@@ -124,6 +124,8 @@ class RewardNode(Node):
             return
         with self._changed:
             if self._episode is not None and stamp_ns >= convert.stamp_ns(self._episode.header.stamp):
+                if len(self._steps) == self._max_steps:  # the first one stays, for progress is measured from there
+                    del self._steps[min(1, self._max_steps - 1)]
                 self._steps.append((stamp_ns, dict(self._pictures), self._proprio))
                 self._taken += 1
                 self._fresh = True
