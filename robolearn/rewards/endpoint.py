@@ -13,7 +13,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -72,7 +72,7 @@ class Endpoint:
             raise SpecError(f"the endpoint is {config.url!r}, expected a URL that begins with http:// or https://")
         if not config.model:
             raise SpecError(f"no model is named for the endpoint {config.url}; give the name that it goes by there")
-        self.config = config
+        self.config = replace(config, url=config.url.rstrip("/"))
         key = os.environ.get(config.key_variable, "")
         self._http = HttpClient(key, config.key_variable, config.timeout_s, config.retries)
         self.cached = self.input_tokens = self.output_tokens = 0
@@ -150,6 +150,10 @@ class Endpoint:
                 f"{self.config.url} answers {data[:80]!r}..., expected a chat completion with choices; "
                 "is this an OpenAI-compatible endpoint?"
             ) from error
+        if self.config.max_cost and not sent + received:
+            raise EndpointError(
+                f"{self.config.url} does not say how many tokens an answer took; leave out max_cost, which goes by them"
+            )
         with self._counting:
             self.input_tokens += sent
             self.output_tokens += received

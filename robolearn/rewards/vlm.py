@@ -88,6 +88,10 @@ class VLMReward:
         frames, steps = episodes.images[config.camera].flatten(0, 1), episodes.shape[1]
         valid = episodes.valid(torch.device("cpu"))
         seen = valid.flatten().nonzero().flatten()  # on the CPU: a GPU that is asked has to finish first
+        if not config.goal and not all(text.strip() for text in episodes.text):
+            raise SpecError(
+                "an episode has no instruction that its pictures could be compared with; give a goal prompt"
+            )
         if config.goal:
             goal = self._mean(config.goal).to(device)
         else:

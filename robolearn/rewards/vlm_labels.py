@@ -199,7 +199,7 @@ class AskedHops:
         answer = self._client.ask(question, [before, after], lambda answer: _percent(answer) is not None)
         percent = _percent(answer)
         if percent is None:
-            raise _unreadable(answer, "a hop", "a number from -100 to 100", row)
+            raise _unreadable(answer, "a hop", "one number from -100 to 100", row)
         return percent / 100.0
 
 
@@ -225,7 +225,7 @@ class AskedSignals:
                 raise _unreadable(answer, what, wanted, row)
             return value
 
-        process = told(PROCESS.format(goal=goal), [start, now], _share, "the process", "a number from 0 to 100")
+        process = told(PROCESS.format(goal=goal), [start, now], _share, "the process", "one number from 0 to 100")
         done, nearer = {"yes": 1.0, "no": 0.0}, {"first": -1.0, "second": 1.0, "same": 0.0}
         completion = told(COMPLETION.format(goal=goal), [now], _meaning(done), "the completion", "yes or no")
         if np.array_equal(before, now):
@@ -244,9 +244,9 @@ Reader = Callable[[str], float | None]
 
 
 def _percent(answer: str) -> float | None:
-    """The first number of an answer; None where there is none from -100 to 100."""
-    number = re.search(r"[-+]?\d+(?:\.\d+)?", answer.replace("\N{MINUS SIGN}", "-"))
-    return float(number[0]) if number is not None and abs(float(number[0])) <= 100.0 else None
+    """The number of an answer; None where there is none from -100 to 100, or several, as "in picture 2 it is at 40"."""
+    numbers = {float(one) for one in re.findall(r"[-+]?\d+(?:\.\d+)?", answer.replace("\N{MINUS SIGN}", "-"))}
+    return next(iter(numbers)) if len(numbers) == 1 and all(abs(one) <= 100.0 for one in numbers) else None
 
 
 def _share(answer: str) -> float | None:

@@ -18,6 +18,7 @@ class ModelServer:
     def __init__(self) -> None:
         self.seen: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
+        self.paths: list[str] = []
         self.reply: Callable[[dict[str, Any]], Any] = lambda body: "fine"
         outer = self
 
@@ -25,6 +26,7 @@ class ModelServer:
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 outer.seen.append(body)
+                outer.paths.append(self.path)
                 outer.keys.append(self.headers.get("Authorization"))
                 reply = outer.reply(body)
                 if isinstance(reply, str):

@@ -16,9 +16,13 @@ from model_server import ModelServer
 
 from robolearn.cli import run
 from robolearn.cli.output import ask_person
+from robolearn.datasets.edit import relabel
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.errors import RobolearnError, SpecError
+from robolearn.errors import DatasetError, RobolearnError, SpecError
 from robolearn.recipes.collect import CollectConfig, collect_episodes
+from robolearn.recipes.rewards.data import RewardData
+from robolearn.recipes.rewards.preference import draw_pairs
+from robolearn.recipes.rewards.settings import TrainingSettings
 from robolearn.rewards.code.client import ChatClient
 from robolearn.rewards.keypoints import KeypointsReward
 from robolearn.rewards.saved import load_reward
@@ -75,8 +79,9 @@ def test_three_signals_are_asked_every_k_steps_and_held(
 @pytest.mark.parametrize(
     ("question", "reply", "message"),
     [
-        ("percent of the task", "far", "'far' for the process; expected a number from 0 to 100"),
-        ("percent of the task", "-5", "'-5' for the process; expected a number from 0 to 100"),
+        ("percent of the task", "far", "'far' for the process; expected one number from 0 to 100"),
+        ("percent of the task", "-5", "'-5' for the process; expected one number from 0 to 100"),
+        ("percent of the task", "Picture 2: 40", "'Picture 2: 40' for the process; expected one number from 0 to 100"),
         ("yes or no", "yes and no", "for the completion; expected yes or no"),
         ("first, second or same", "neither", "for the contrast; expected first, second or same"),
     ],
@@ -109,6 +114,20 @@ def test_requests_and_cost_of_a_labelling_are_told_and_bounded(
         label(dataset, server, "hop", "--max-cost", "1")
     with pytest.raises(RobolearnError, match="--every 0"):
         label(dataset, server, "three_signals", "--every", "0")
+
+
+def test_nothing_is_asked_about_episodes_without_an_instruction(dataset: Path, server: ModelServer) -> None:
+    relabel(dataset, [1], {"instruction": ""})
+    data = RewardData(dataset)
+    assert data.goal(0) == data.store.episodes[0].instruction
+    assert data.goal(1, "the goal") == "the goal"
+    settings = TrainingSettings(endpoint=server.config, labeller="endpoint", pairs=20)
+    for reward in ("hop", "three_signals"):
+        with pytest.raises(DatasetError, match=r"episode \S+ has no instruction that a model could be told; write one"):
+            label(dataset, server, reward)
+    with pytest.raises(DatasetError, match="has no instruction that a model could be told"):
+        draw_pairs(data, range(len(data.store.episodes)), settings, lambda done, text: None)
+    assert not server.seen
 
 
 def test_three_signals_without_an_endpoint_say_what_they_want(dataset: Path) -> None:

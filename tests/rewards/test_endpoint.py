@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -44,8 +45,9 @@ def test_other_words_make_another_version() -> None:
 
 def test_a_question_with_pictures(server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
-    client = Endpoint(server.config)
+    client = Endpoint(replace(server.config, url=f"{server.config.url}/"))  # as people write it
     assert client.ask("what is it?", [DARK, LIGHT]) == "fine"
+    assert server.paths == ["/v1/chat/completions"]
     parts = server.seen[0]["messages"][0]["content"]
     assert [part["type"] for part in parts] == ["image_url", "image_url", "text"]
     assert parts[0]["image_url"]["url"].startswith("data:image/png;base64,")
@@ -198,6 +200,9 @@ def test_spending_stops_at_the_limit(server: ModelServer) -> None:
     client.ask("two?")
     with pytest.raises(EndpointError, match=r"0\.01 was spent on 2 requests, 0\.01 was allowed"):
         client.ask("three?")
+    server.reply = lambda body: (200, {}, json.dumps({"choices": [{"message": {"content": "fine"}}]}))
+    with pytest.raises(EndpointError, match="does not say how many tokens an answer took; leave out max_cost"):
+        Endpoint(replace(server.config, max_cost=0.005)).ask("one?")
 
 
 def test_a_bad_address_or_no_model() -> None:
@@ -323,7 +328,7 @@ def test_hops_come_from_the_endpoint() -> None:
     np.testing.assert_allclose(output.value[0], [0.0, 0.5, 0.75], atol=1e-6)
 
 
-@pytest.mark.parametrize("answer", ["no", "250"])
+@pytest.mark.parametrize("answer", ["no", "250", "-250", "In picture 2 it is 40 percent nearer"])
 def test_a_hop_that_cannot_be_read(answer: str) -> None:
-    with pytest.raises(SpecError, match="expected a number from -100 to 100"):
+    with pytest.raises(SpecError, match="expected one number from -100 to 100"):
         AskedHops(Canned(answer)).hops(torch.zeros(1, 2, 2, 3), torch.ones(1, 2, 2, 3), ["go"])

@@ -152,6 +152,9 @@ def test_settings_that_cannot_work_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(SpecError):
             VLMReward(bad)
+    images = torch.zeros(2, 1, 64, 64, 3, dtype=torch.uint8)
+    with pytest.raises(SpecError, match="an episode has no instruction that its pictures could be compared with"):
+        VLMReward(VLMConfig(alpha=0.0, clip=clip)).score(Episodes({"front": images}, ["point up", " "]))
 
 
 @needs_open_clip

@@ -69,9 +69,8 @@ def by_model(data: RewardData, client: VisionClient, stages: Sequence[str], came
     def stages_of(index: int) -> Starts:
         info = data.store.episodes[index]
         names = tuple(stages) or _stages_of_task(info.task, info.id)
-        return dict(
-            zip(names, stage_starts(client, info.instruction, names, data.images(index, camera), pictures), strict=True)
-        )
+        starts = stage_starts(client, data.goal(index), names, data.images(index, camera), pictures)
+        return dict(zip(names, starts, strict=True))
 
     return stages_of
 

@@ -137,6 +137,16 @@ class RewardData:
                     waiting.append(pool.submit(self.episodes, groups[number + 1], cameras))
                 yield group, current.result()
 
+    def goal(self, index: int, wanted: str = "") -> str:
+        """What a model is told that an episode is about: `wanted`, or its instruction. Raises DatasetError without."""
+        info = self.store.episodes[index]
+        if not (wanted or info.instruction).strip():
+            raise DatasetError(
+                f"{self.path}: episode {info.id} has no instruction that a model could be told; write one with "
+                "`robolearn dataset relabel --instruction`, or give --goal to a command that has it"
+            )
+        return wanted or info.instruction
+
     def truth(self, index: int) -> Truth | None:
         """The task's own judgement of every step; None where nobody here knows the task, or the poses that it looks at
         were not recorded."""

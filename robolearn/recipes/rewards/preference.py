@@ -184,10 +184,10 @@ def _asked(
 ) -> NDArray[np.int64]:
     client = Endpoint(settings.endpoint)
     camera = settings.cameras[0]
+    goals = [data.goal(int(index), settings.goal) for index, _ in first]
     answers = []
-    for number, (a, b) in enumerate(zip(first, second, strict=True)):
+    for number, (goal, a, b) in enumerate(zip(goals, first, second, strict=True)):
         images = [data.images(int(index), camera)[int(step) :][: settings.segment] for index, step in (a, b)]
-        goal = settings.goal or data.store.episodes[int(a[0])].instruction
         answers.append(compare(client, goal, *images))
         report(0, f"pair {number + 1} of {len(first)} asked, {client.requests} requests, cost {client.cost:.2f}")
     return np.array(answers, np.int64)

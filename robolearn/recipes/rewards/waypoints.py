@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from robolearn.errors import SpecError
 from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.settings import Report, TrainingSettings
 from robolearn.rewards.endpoint import Endpoint
@@ -23,9 +22,7 @@ def make_keypoints(
     """Nothing is learned. A waypoint is passed within half a cell, which is as exactly as a model can tell it."""
     camera = settings.cameras[0]
     image = data.images(indices[0], camera)[0]
-    goal = settings.goal or data.store.episodes[indices[0]].instruction
-    if not goal:
-        raise SpecError(f"{data.path} has no instruction that a model could be told; give --goal")
+    goal = data.goal(indices[0], settings.goal)
     client = Endpoint(settings.endpoint)
     thing, way = marked_way(client, goal, image)
     report(settings.steps, f"{client.requests} requests, cost {client.cost:.2f}")
