@@ -17,7 +17,8 @@ def reward_audit(
 ) -> int:
     """Measure how far a reward model can be trusted; exit code 1 when it misses a gate.
 
-    The verdict is kept with the model: what missed a gate labels datasets, but teaches no real robot unless forced.
+    The table is over all episodes. The verdict on those that a model was not trained on is kept with it, and is the one
+    that counts: what missed a gate labels datasets, but teaches no real robot unless forced.
 
     Example: robolearn reward audit demos.zarr --reward runs/progress --out runs/audit
 
@@ -30,10 +31,13 @@ def reward_audit(
     from robolearn.recipes.rewards.audit import keep_audit
 
     audits = _audit(dataset, reward, out, device, json, f"audit of {dataset}")
+    passed = [one.passed for one in audits.models]
     for name in reward:
         if Path(name).exists():
-            say(keep_audit(Path(name), dataset, audits))
-    return 0 if all(one.passed for one in audits.models) else EXIT_NO
+            unseen, told = keep_audit(Path(name), dataset, audits)
+            passed.append(unseen)
+            say(told)
+    return 0 if all(passed) else EXIT_NO
 
 
 def reward_leaderboard(
@@ -41,7 +45,8 @@ def reward_leaderboard(
 ) -> int:
     """All models, and all columns that the dataset has, on the same episodes, best first.
 
-    A column that lacks an episode, as after a labelling that was stopped, is left out and named.
+    Episodes that a model was trained on flatter it; collect others to compare on. A column that lacks an episode, as
+    after a labelling that was stopped, is left out and named.
 
     Example: robolearn reward leaderboard demos.zarr --reward runs/progress runs/success
 

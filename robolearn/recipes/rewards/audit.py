@@ -79,20 +79,20 @@ def audit_models(
     return Audits(list(indices), facts, scores, [audits[i] for i in order], agreement(scores))
 
 
-def keep_audit(path: Path, dataset: Path, audits: Audits) -> str:
-    """Keep the audit with the model in the folder `path`, and say so: that of the episodes which it was not trained on,
-    in whatever dataset they are, for on the others it proves nothing."""
+def keep_audit(path: Path, dataset: Path, audits: Audits) -> tuple[bool, str]:
+    """Keep the audit with the model in the folder `path`: that of the episodes which it was not trained on, in whatever
+    dataset they are, for on the others it proves nothing. Whether the model passed there, and a line that says so."""
     model = load_reward(path)
     trained_on = trained_episodes(path)
     ids = [info.id for info in ZarrStore.open(dataset).episodes]
     rows = [row for row, index in enumerate(audits.episodes) if ids[index] not in trained_on]
     if not rows:
-        return f"{path} was trained on all episodes of {dataset}: this audit is not kept; audit it on others"
+        return False, f"{path} was trained on all episodes of {dataset}: this audit is not kept; audit it on others"
     scores = next(each for each in audits.scores if each.name == f"{model.id}-{model.version}")
     one = audit(scores.of(rows), [audits.facts[row] for row in rows])
     save_audit(path, {**one.to_json(), "dataset": str(dataset), "episodes": len(rows)})
     on = "" if len(rows) == len(ids) else f" on the {len(rows)} of {len(ids)} episodes that it was not trained on"
-    return f"{path}: {'passed' if one.passed else 'missed its gates'}{on}, kept with the model"
+    return one.passed, f"{path}: {'passed' if one.passed else 'missed its gates'}{on}, kept with the model"
 
 
 def _facts(data: RewardData, index: int) -> AuditEpisode:

@@ -20,6 +20,7 @@ from robolearn.recipes.report import FRAMES
 from robolearn.recipes.rewards.audit import NEAR_MISS, audit_dataset
 from robolearn.recipes.rewards.label import label_dataset
 from robolearn.recipes.rewards.training import train_reward
+from robolearn.rewards.audit import GATES, Gate
 from robolearn.rewards.features import EncoderConfig
 from robolearn.rewards.saved import load_reward, save_reward
 from robolearn.rewards.success import SuccessConfig, SuccessReward
@@ -58,6 +59,19 @@ def test_trust_is_gained_on_episodes_that_a_model_was_not_trained_on(
     run(["reward", "audit", str(tmp_path / "seen.zarr"), "--reward", str(model)])
     assert "this audit is not kept; audit it on others" in capsys.readouterr().err
     assert read_model_config(model)["provenance"]["audit"] == after
+
+
+def test_what_a_model_passes_on_episodes_of_its_training_alone_is_no_pass(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One unseen episode shows nothing of how successes and failures are told apart."""
+    monkeypatch.setitem(GATES, "success", (Gate("success_auroc", 0.0),))
+    model = SuccessReward(SuccessConfig(encoder=EncoderConfig(image_height=24, image_width=24)))
+    ids = [info.id for info in ZarrStore.open(dataset).episodes]
+    for number, (seen, code) in enumerate(((ids[:0], 0), (ids[1:], 1), (ids, 1))):
+        path = tmp_path / str(number)
+        save_reward(model, path, {"train_episodes": seen})
+        assert run(["reward", "audit", str(dataset), "--reward", str(path), "--json"]) == code
 
 
 def test_near_misses_are_tagged_or_known_by_progress(dataset: Path, success_model: Path) -> None:
