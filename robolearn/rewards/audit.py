@@ -39,19 +39,22 @@ class AuditEpisode:
     terminated: bool = True  # else cut off, and the last state bootstraps
     progress: Array | None = None  # (T,) true progress in [0, 1]
     stage: NDArray[np.int64] | None = None  # (T,) true stage
+    stages: tuple[str, ...] = ()  # which they are, by number
     reference: Array | None = None  # (T,) a reward to compare with
     features: Array | None = None  # (T, D) of the state, for DARD and STARC
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What one model says of each episode: value (T,), whether a classifier decided that it was done, stage (T,)."""
+    """What one model says of each episode: value (T,), whether a classifier decided that it was done, stage (T,), of
+    those by name."""
 
     name: str
     kind: Kind
     value: Sequence[Array]
     done: Sequence[bool] | None = None
     stage: Sequence[NDArray[np.int64]] | None = None
+    stages: tuple[str, ...] = ()
 
     def of(self, rows: Sequence[int]) -> Scores:
         """What it says of some of the episodes."""
@@ -153,7 +156,7 @@ def audit(scores: Scores, episodes: Sequence[AuditEpisode], discount: float = 0.
         "progress_spearman": _over_steps(
             spearman, scores.value, [one.progress if one.success else None for one in episodes]
         ),
-        "stage_accuracy": _stage_accuracy(scores.stage, episodes),
+        "stage_accuracy": _stage_accuracy(scores, episodes),
         "false_positive_rate": None,
         "false_positive_bound": None,
         "near_miss_false_positive_rate": None,
@@ -218,10 +221,15 @@ def _over_steps(
     return measure(np.concatenate([v for v, _ in both]), np.concatenate([r for _, r in both])) if both else None
 
 
-def _stage_accuracy(stage: Sequence[NDArray[np.int64]] | None, episodes: Sequence[AuditEpisode]) -> float | None:
-    if stage is None:
+def _stage_accuracy(scores: Scores, episodes: Sequence[AuditEpisode]) -> float | None:
+    """Over the successes whose stages are those of the model."""
+    if scores.stage is None:
         return None
-    both = [(s, one.stage) for s, one in zip(stage, episodes, strict=True) if one.success and one.stage is not None]
+    both = [
+        (stage, one.stage)
+        for stage, one in zip(scores.stage, episodes, strict=True)
+        if one.success and one.stage is not None and one.stages == scores.stages
+    ]
     return _mean(np.concatenate([s == true for s, true in both])) if both else None
 
 

@@ -14,10 +14,13 @@ from robolearn.cli import run
 from robolearn.datasets.edit import annotate
 from robolearn.datasets.store import Annotation
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.errors import RobolearnError
+from robolearn.errors import DatasetError, RobolearnError
 from robolearn.recipes.collect import CollectConfig, collect_episodes
+from robolearn.recipes.rewards.audit import audit_dataset
 from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.progress import annotated
+from robolearn.rewards.features import EncoderConfig
+from robolearn.rewards.progress import ProgressConfig, ProgressReward
 
 
 def annotate_by_model(dataset: Path, server: ModelServer, tmp_path: Path, *words: str) -> int:
@@ -99,6 +102,19 @@ def test_the_task_and_a_file_annotate_and_progress_learns_from_it(dataset: Path,
     known = annotated(RewardData(dataset), [0])
     assert known.stages == ("approach", "settle")
     assert known.starts[0] == [0, 2]  # the first author in the order of names
+    length = data.store.episodes[2].length
+    annotate(dataset, 2, [Annotation(0, 2, "go", "a person"), Annotation(2, length, "stay", "a person")], "a person")
+    data = RewardData(dataset)
+    with pytest.raises(
+        DatasetError, match=r"the stages are approach, settle \(\d episodes\) or go, stay \(1 episodes\)"
+    ):
+        annotated(data, range(4))
+    assert annotated(data, [2]).stages == ("go", "stay")
+    encoder = EncoderConfig(image_height=data.image_size("front")[0], image_width=data.image_size("front")[1])
+    audits = audit_dataset(dataset, {"x": ProgressReward(ProgressConfig(("go", "stay"), (0.5, 0.5), encoder=encoder))})
+    assert audits.facts[2].stages == ("go", "stay")  # which is what a model has to say there, and not the task's
+    assert audits.facts[2].stage.tolist()[:3] == [0, 0, 1]  # type: ignore[union-attr]
+    assert audits.models[0].metrics["stage_accuracy"] is not None
 
 
 def test_the_task_needs_no_pictures_to_annotate(tmp_path: Path) -> None:

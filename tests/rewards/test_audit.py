@@ -135,10 +135,13 @@ def test_what_cannot_be_measured_passes_no_gate() -> None:
 
 def test_stages_are_counted_on_successes() -> None:
     stage = np.array([0, 0, 1, 1])
-    known = [AuditEpisode(True, stage=stage), AuditEpisode(False, stage=stage), AuditEpisode(True, stage=stage)]
+    names = ("go", "stay")
+    known = [AuditEpisode(outcome, stage=stage, stages=names) for outcome in (True, False, True)]
     said = [stage, 1 - stage, np.array([0, 1, 1, 1])]
-    result = audit(Scores("x", "potential", [np.arange(4.0)] * 3, stage=said), known)
-    assert result.metrics["stage_accuracy"] == pytest.approx(7 / 8)
+    scores = Scores("x", "potential", [np.arange(4.0)] * 3, stage=said, stages=names)
+    assert audit(scores, known).metrics["stage_accuracy"] == pytest.approx(7 / 8)
+    known[2] = replace(known[2], stages=("approach", "settle"))  # whose numbers mean something else
+    assert audit(scores, known).metrics["stage_accuracy"] == 1.0
 
 
 def test_agreement_between_models() -> None:

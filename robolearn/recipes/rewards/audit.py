@@ -99,6 +99,9 @@ def _facts(data: RewardData, index: int) -> AuditEpisode:
     info = data.store.episodes[index]
     truth = data.truth(index)
     near = bool(info.tags.get(NEAR_MISS, truth is not None and float(truth.progress.max()) >= NEAR_PROGRESS))
+    stages, stage = ((), None) if truth is None else (truth.stages, truth.stage)
+    if annotated := data.annotated_stages(index):
+        stages, stage = annotated[0], annotated[1].stage
     poses = [name for name in data.store.spec.fields if name.startswith("pose_")]
     features = None
     if poses:
@@ -109,7 +112,8 @@ def _facts(data: RewardData, index: int) -> AuditEpisode:
         near_miss=near and info.success is False,
         terminated=info.terminated,
         progress=None if truth is None else truth.progress,
-        stage=None if truth is None else truth.stage,
+        stage=stage,
+        stages=stages,
         reference=None if truth is None else truth.reward,
         features=features,
     )
@@ -128,7 +132,8 @@ def _scores(data: RewardData, indices: Sequence[int], name: str, model: RewardMo
                 done.append(bool(output.raw["done"][row, :length].any()))
             if "stage" in output.raw:
                 stage.append(output.raw["stage"][row, :length].cpu().numpy())
-    return Scores(name, model.kind, value, done or None, stage or None)
+    stages = tuple(getattr(getattr(model, "config", None), "stages", ()))
+    return Scores(name, model.kind, value, done or None, stage or None, stages)
 
 
 def _column(data: RewardData, indices: Sequence[int], name: str) -> Scores:
@@ -139,16 +144,17 @@ def _column(data: RewardData, indices: Sequence[int], name: str) -> Scores:
     value = [data.store.read(i, [name])[name].astype(np.float64) for i in indices]
     stages = f"stage/{name.partition('/')[2]}"
     stage = [data.store.read(i, [stages])[stages] for i in indices] if stages in columns else None
+    told = columns[name].attributes.get("settings")
+    settings = told if isinstance(told, Mapping) else {}
     done = f"done/{name.partition('/')[2]}"
     if kind == "success" and done in columns:
-        return Scores(name, kind, value, [bool(data.store.read(i, [done])[done].any()) for i in indices], stage)
-    return Scores(name, kind, value, _decided(columns[name].attributes, value), stage)
+        return Scores(name, kind, value, [bool(data.store.read(i, [done])[done].any()) for i in indices])
+    return Scores(name, kind, value, _decided(settings, value), stage, tuple(settings.get("stages", ())))
 
 
-def _decided(attributes: Mapping[str, Any], value: Sequence[NDArray[np.float64]]) -> list[bool] | None:
+def _decided(settings: Mapping[str, Any], value: Sequence[NDArray[np.float64]]) -> list[bool] | None:
     """Whether a classifier with the settings of its column, whose decisions were not written beside it, decided that
     each episode was done; None without any."""
-    settings = attributes.get("settings")
-    if not isinstance(settings, Mapping) or not {"threshold", "consecutive"} <= settings.keys():
+    if not {"threshold", "consecutive"} <= settings.keys():
         return None
     return [bool(decided(one, settings).any()) for one in value]

@@ -164,11 +164,8 @@ class RewardData:
             np.asarray(judged.reward, np.float64),
         )
 
-    def stage_targets(self, index: int) -> tuple[tuple[str, ...], StageTargets] | None:
-        """Stages of an episode, from the annotations of one author, or else of a success from the task's predicates.
-
-        None where there are none, or where the episode does not pass each stage once and in order.
-        """
+    def annotated_stages(self, index: int) -> tuple[tuple[str, ...], StageTargets] | None:
+        """Stages of an episode as the first author, in the order of names, annotated them; None without."""
         info = self.store.episodes[index]
         for author in sorted({mark.author for mark in info.annotations}):
             marks = [mark for mark in info.annotations if mark.author == author]
@@ -176,6 +173,16 @@ class RewardData:
                 return tuple(m.label for m in marks), targets_from_starts([m.start for m in marks], info.length)
             except SpecError:
                 continue
+        return None
+
+    def stage_targets(self, index: int) -> tuple[tuple[str, ...], StageTargets] | None:
+        """Stages of an episode as they were annotated, or else of a success from the task's predicates.
+
+        None where there are none, or where the episode does not pass each stage once and in order.
+        """
+        if annotated := self.annotated_stages(index):
+            return annotated
+        info = self.store.episodes[index]
         truth = self.truth(index) if info.success else None
         if truth is None:
             return None

@@ -7,6 +7,7 @@ Legend: N steps of all episodes, B windows, W steps of a window, S stages.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -54,7 +55,8 @@ class Annotated:
 
 
 def annotated(data: RewardData, indices: Sequence[int]) -> Annotated:
-    """The episodes that pass every stage once and in order. Raises DatasetError when there are none."""
+    """The episodes that pass every stage once and in order, the stages being those that were annotated, where any were.
+    Raises DatasetError when there are none, or when they are of several kinds."""
     found = [(index, data.stage_targets(index)) for index in indices]
     known = [(index, one) for index, one in found if one is not None]
     if not known:
@@ -62,7 +64,12 @@ def annotated(data: RewardData, indices: Sequence[int]) -> Annotated:
             f"{data.path}: none of {len(found)} episodes passes its stages once and in order; annotate stages, or "
             "record `pose_` fields so that the task's own predicates can"
         )
-    stages = known[0][1][0]
+    said = {index: names for index, (names, _) in known if data.annotated_stages(index)}
+    kinds = Counter((said or {index: names for index, (names, _) in known}).values()).most_common()
+    if len(kinds) > 1:
+        words = " or ".join(f"{', '.join(names)} ({count} episodes)" for names, count in kinds[:2])
+        raise DatasetError(f"{data.path}: the stages are {words}; annotate all alike, and learn one task at a time")
+    stages = kinds[0][0]
     same = [(index, targets) for index, (names, targets) in known if names == stages]
     return Annotated([index for index, _ in same], stages, [targets for _, targets in same])
 
