@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, ClassVar
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from robolearn.rewards.http_client import HttpClient, Unanswered
 from robolearn.rewards.reward_model import Episodes, Kind, RewardOutput, lasting_settings, masked
 from robolearn.rewards.score_protocol import (
+    MAX_PIXELS,
     TOKEN_VARIABLE,
     VERSION,
     ScoreError,
@@ -69,20 +71,23 @@ class RemoteReward:
         steps = episodes.shape[1]
         device = episodes.images[self.config.cameras[0]].device
         valid = episodes.valid(device)
-        answer = self._post(
-            "/v1/score", episodes_to_json(episodes, self.config.cameras), "episodes", len(episodes.text)
-        )
+        requests = episodes_to_json(episodes, self.config.cameras)
+        answer = [told for one in requests for told in self._post("/v1/score", one, "episodes", 1)]
         output = output_from_json(answer, valid.sum(1).tolist(), steps)
         raw = {name: values.to(device) for name, values in output.raw.items()}
         return masked(RewardOutput(output.value.to(device), output.confidence.to(device), raw), valid)
 
     def hops(self, before: Tensor, after: Tensor, text: Sequence[str]) -> Tensor:
         """Hops (N,) in [-1, 1] between images (N, H, W, 3) uint8."""
-        pairs = [
-            {"text": words, "before": picture_to_json(one), "after": picture_to_json(two)}
-            for words, one, two in zip(text, before.cpu().numpy(), after.cpu().numpy(), strict=True)
-        ]
-        told = self._post("/v1/hops", {"pairs": pairs}, "hops", len(pairs))
+        at_once = max(MAX_PIXELS // (2 * before.shape[1] * before.shape[2]), 1)
+        moments = zip(text, before.cpu().numpy(), after.cpu().numpy(), strict=True)
+        told: list[Any] = []
+        while part := list(islice(moments, at_once)):
+            pairs = [
+                {"text": words, "before": picture_to_json(one), "after": picture_to_json(two)}
+                for words, one, two in part
+            ]
+            told += self._post("/v1/hops", {"pairs": pairs}, "hops", len(pairs))
         try:
             answer = torch.tensor(told, dtype=torch.float32, device=before.device)
         except (TypeError, ValueError) as error:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import base64
 import binascii
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -62,7 +62,7 @@ class Pictures:
             raise SpecError(f"a picture is no JPEG in base64: {error}") from error
         self._left -= height * width
         if self._left < 0:
-            raise SpecError(f"the pictures of a request have over {MAX_PIXELS} pixels; send fewer at once")
+            raise SpecError(f"the pictures of a request have over {MAX_PIXELS} pixels; send fewer or smaller ones")
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
         if image is None or image.shape != (height, width, 3):
             raise SpecError("a picture is no JPEG: it cannot be decoded")
@@ -91,18 +91,16 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
     raise ValueError("it has no size")
 
 
-def episodes_to_json(episodes: Episodes, cameras: Sequence[str]) -> dict[str, Any]:
-    """The request of a score, without padding."""
+def episodes_to_json(episodes: Episodes, cameras: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The request of a score of each episode, without padding; of all together a server may not take the pictures."""
     length = episodes.valid(torch.device("cpu")).sum(1).tolist()
-    rows = []
     for row, steps in enumerate(length):
         images = {
             camera: [picture_to_json(image) for image in episodes.images[camera][row, :steps].cpu().numpy()]
             for camera in cameras
         }
         proprio = None if episodes.proprio is None else episodes.proprio[row, :steps].tolist()
-        rows.append({"text": episodes.text[row], "images": images, "proprio": proprio})
-    return {"episodes": rows}
+        yield {"episodes": [{"text": episodes.text[row], "images": images, "proprio": proprio}]}
 
 
 def episodes_from_json(body: Mapping[str, Any]) -> list[Episodes]:

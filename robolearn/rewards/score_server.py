@@ -86,14 +86,13 @@ class ScoreServer:
     def about(self) -> dict[str, Any]:
         """What the model is."""
         model, config = self._model, getattr(self._model, "config", None)
-        cameras = getattr(config, "cameras", None) or (getattr(config, "camera", "front"),)
         return {
             "protocol": VERSION,
             "model": model.id,
             "version": model.version,
             "kind": model.kind,
             "causal": model.causal,
-            "cameras": list(cameras),
+            "cameras": list(_cameras(model)),
             "stages": list(getattr(config, "stages", ())),
             "settings": None if config is None else lasting_settings(config),
         }
@@ -176,16 +175,23 @@ class ScoreServer:
 def hops_of(model: RewardModel, before: Tensor, after: Tensor, text: list[str]) -> Tensor:
     """Hops (N,) between images (N, H, W, 3): by the model's own net, or by its progress of single pictures.
 
-    Raises SpecError for a model whose values are no progress.
+    Raises SpecError for a model whose values are no progress, or that looks at several cameras.
     """
     if isinstance(model, HopReward):
         with torch.no_grad():
             return model.model.hops(before, after, text)
     if model.kind == "reward":
         raise SpecError(f"{model.id} says reward, not how far a task has come; serve a model of progress or success")
-    camera = getattr(getattr(model, "config", None), "camera", "front")
-    values = [model.score(Episodes({camera: images[:, None]}, text)).value[:, 0] for images in (before, after)]
+    cameras = _cameras(model)
+    if len(cameras) > 1:
+        raise SpecError(f"{model.id} looks at {', '.join(cameras)}; a hop is told of one camera: serve a model of one")
+    values = [model.score(Episodes({cameras[0]: images[:, None]}, text)).value[:, 0] for images in (before, after)]
     return hop(values[0].clamp(0.0, 1.0), values[1].clamp(0.0, 1.0))
+
+
+def _cameras(model: RewardModel) -> tuple[str, ...]:
+    config = getattr(model, "config", None)
+    return getattr(config, "cameras", None) or (getattr(config, "camera", "front"),)
 
 
 def _body(request: BaseHTTPRequestHandler) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from robolearn.rewards.saved import save_reward
 from robolearn.rewards.score_client import RemoteReward
 from robolearn.rewards.score_protocol import TOKEN_VARIABLE, Pictures, ScoreError, picture_to_json
 from robolearn.rewards.score_server import ScoreServer
+from robolearn.rewards.success import SuccessConfig, SuccessReward
 
 
 def serve(model: RewardModel, token: str = "") -> ScoreServer:
@@ -95,6 +96,31 @@ def test_hops_come_from_the_net_or_from_progress(server: ScoreServer, model: Hop
     other.close()
 
 
+def test_hops_are_of_one_camera_whichever_it_is() -> None:
+    before, after = images(2), images(2, seed=1)
+    for cameras in (("wrist",), ("front", "wrist")):
+        other = serve(SuccessReward(SuccessConfig(cameras)).eval())
+        remote = RemoteReward(other.address)
+        if len(cameras) == 1:
+            assert remote.hops(before, after, ["push"] * 2).shape == (2,)
+        else:
+            with pytest.raises(ScoreError, match="success looks at front, wrist; a hop is told of one camera"):
+                remote.hops(before, after, ["push"] * 2)
+        other.close()
+
+
+def test_more_pictures_than_a_server_takes_at_once_are_sent_in_several_requests(
+    server: ScoreServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("score_protocol", "score_client"):
+        monkeypatch.setattr(f"robolearn.rewards.{module}.MAX_PIXELS", 6 * 32 * 32)
+    remote = RemoteReward(server.address)
+    assert remote.hops(images(7), images(7, seed=1), ["push"] * 7).shape == (7,)
+    assert remote.score(Episodes({"front": images(3, 6)}, ["push"] * 3)).value.shape == (3, 6)
+    with pytest.raises(ScoreError, match=r"have over \d+ pixels; send fewer or smaller ones"):
+        remote.score(Episodes({"front": images(1, 7)}, ["push"]))
+
+
 def test_a_model_of_rewards_tells_no_hops(server: ScoreServer) -> None:
     other = serve(REWARDS["preference"](REWARDS["preference"].config_type()).eval())
     with pytest.raises(ScoreError, match="serve a model of progress or success") as error:
@@ -155,7 +181,7 @@ def episode(**changes: Any) -> bytes:
         (episode(images={"wrist": [PICTURE]}), {}, 400, "needs camera 'front'"),
         (episode(images={"front": ["%%%"]}), {}, 400, "no JPEG in base64"),
         (episode(images={"front": [PICTURE[:40]]}), {}, 400, "no JPEG"),
-        (episode(images={"front": [base64.b64encode(bytes(HUGE)).decode()]}), {}, 400, "send fewer at once"),
+        (episode(images={"front": [base64.b64encode(bytes(HUGE)).decode()]}), {}, 400, "send fewer or smaller ones"),
         (episode(proprio=[["a"]]), {}, 400, "no rows of numbers"),
         (episode(proprio=[[float("nan")]]), {}, 400, "not all finite"),
         (episode(text=7), {}, 400, "came otherwise"),

@@ -137,8 +137,9 @@ def _train_net(
     lengths = np.array(known.lengths)
     first = np.cumsum([0, *lengths[:-1]])
     device = features.device
-    words = model.encoder.text([*texts, *OTHER_TASKS]).to(device)
-    by_text = {text: words[i] for i, text in enumerate([*texts, *OTHER_TASKS])}
+    others = [text for text in OTHER_TASKS if text not in texts]
+    words = model.encoder.text([*texts, *others]).to(device)
+    by_text = {text: words[i] for i, text in enumerate([*texts, *others])}
     rng, generator = np.random.default_rng(settings.seed), torch.Generator(device).manual_seed(settings.seed)
     optimizer = torch.optim.AdamW(model.net.parameters(), settings.learning_rate, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, total_steps=settings.steps)
@@ -149,7 +150,7 @@ def _train_net(
         window, valid = training_window(rng, now, config)
         rows = torch.from_numpy(window + first[episode, None])
         told, wanted_stage, wanted_tau = with_wrong_texts(
-            rng, [texts[i] for i in episode], OTHER_TASKS, stage[rows].numpy(), tau[rows].numpy(), config
+            rng, [texts[i] for i in episode], others, stage[rows].numpy(), tau[rows].numpy(), config
         )
         losses = model.net.loss(
             features[rows.to(device)],

@@ -11,13 +11,13 @@ import pytest
 from reward_settings import SETTINGS
 
 from robolearn.cli import run
-from robolearn.datasets.edit import mark, split
+from robolearn.datasets.edit import mark, relabel, split
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import CheckpointError, DatasetError, UnknownNameError
 from robolearn.networks.model_directory import read_model_config
 from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.label import label_dataset
-from robolearn.recipes.rewards.progress import single_stage
+from robolearn.recipes.rewards.progress import OTHER_TASKS, single_stage
 from robolearn.recipes.rewards.settings import TrainingSettings
 from robolearn.recipes.rewards.success import train_success
 from robolearn.recipes.rewards.training import TRAINERS, split_episodes, train_reward
@@ -57,6 +57,7 @@ def test_a_single_stage_needs_no_annotations(dataset: Path, tmp_path: Path, caps
         assert not targets.stage.any()
     with pytest.raises(DatasetError, match="none of 2 episodes succeeded"):
         single_stage(data, [3, 7])
+    relabel(dataset, range(8), {"instruction": OTHER_TASKS[0]})  # which is not another task here
     words = ["--dataset", str(dataset), "--out", str(tmp_path / "m"), "--steps", "2", "--json"]
     assert run(["reward", "train", "progress", *words, "--single-stage"]) == 0
     assert json.loads(capsys.readouterr().out)["audit"]["stage_accuracy"] is None  # its stage is none of the task's
