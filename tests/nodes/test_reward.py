@@ -78,6 +78,18 @@ def test_progress_is_published_as_the_model_says_it(graph: Any, tmp_path: Path) 
     assert (stages[-1].episode_id, list(stages[-1].stages)) == ("e", ["one", "two"])
     assert stages[-1].stage == int(expected.raw["stage"][0, -1])
 
+    end, count = 10**9 + 6 * 50_000_000, len(rewards)
+    events.publish(EpisodeEvent(header=convert.header(end), event=EpisodeEvent.ENDED, episode_id="e"))
+    graph.spin_until(lambda: len(graph.events) > 1)
+    while len(rewards) == count:  # the last picture comes late, and shows what the episode is worth
+        images["front"].publish(convert.image_message(front[0], end, "front"))
+        for _ in range(5):
+            graph.spin_once()
+    for _ in range(5):
+        images["front"].publish(convert.image_message(front[0], end + 50_000_000, "front"))  # which is none of it
+        graph.spin_once()
+    assert {convert.stamp_ns(one.header.stamp) for one in rewards[count:]} == {end}
+
 
 @pytest.mark.slow
 def test_what_is_said_of_an_episode_is_kept_with_it(graph: Any, tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ class RewardNode(Node):
         self._pictures: dict[str, NDArray[np.uint8]] = {}  # the newest of each camera
         self._proprio: NDArray[np.float32] | None = None
         self._episode: EpisodeEvent | None = None
+        self._end_ns: int | None = None  # of its last observation, once it ended
         self._steps: list[Step] = []
         self._max_steps = steps
         self._fresh = self._closing = False
@@ -95,9 +96,12 @@ class RewardNode(Node):
 
     def _on_event(self, event: EpisodeEvent) -> None:
         with self._changed:
-            self._episode = event if event.event == EpisodeEvent.STARTED else None
-            self._steps.clear()
-            self._fresh = False
+            if event.event == EpisodeEvent.STARTED:
+                self._episode, self._end_ns = event, None
+                self._steps.clear()
+                self._fresh = False
+            elif self._episode is not None and self._episode.episode_id == event.episode_id:
+                self._end_ns = convert.stamp_ns(event.header.stamp)  # what was seen until then is scored all the same
 
     def _on_image(self, camera: str) -> Callable[[Image], None]:
         def on_image(message: Image) -> None:
@@ -123,7 +127,9 @@ class RewardNode(Node):
         if not complete or not self._pace.due(stamp_ns):
             return
         with self._changed:
-            if self._episode is not None and stamp_ns >= convert.stamp_ns(self._episode.header.stamp):
+            if self._episode is None or stamp_ns < convert.stamp_ns(self._episode.header.stamp):
+                return
+            if self._end_ns is None or stamp_ns <= self._end_ns:
                 if len(self._steps) == self._max_steps:  # the first one stays, for progress is measured from there
                     del self._steps[min(1, self._max_steps - 1)]
                 self._steps.append((stamp_ns, dict(self._pictures), self._proprio))
