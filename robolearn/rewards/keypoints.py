@@ -32,7 +32,7 @@ class KeypointsConfig:
     """Settings of KeypointsReward."""
 
     waypoints: tuple[tuple[float, float], ...] = ()  # two or more: x, y as fractions of the image
-    radius: float = 0.05  # within which a waypoint is passed, as a fraction of the image's width
+    radius: float = 0.05  # within which a waypoint is passed, as a fraction of the image
     camera: str = "front"  # in whose image the waypoints lie
     colour: tuple[int, int, int] = (220, 40, 40)  # RGB of what is tracked
     colour_distance: float = 60.0  # Euclidean, within which a pixel belongs to it

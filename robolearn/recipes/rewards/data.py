@@ -60,11 +60,8 @@ class RewardData:
         name = f"image_{camera}"
         images = self.store.read(index, [name], out=None if out is None else {name: out})[name]
         valid = self.store.read_valid(index)[name]
-        if valid.all():
-            return images
-        newest = np.maximum.accumulate(np.where(valid, np.arange(len(valid)), -1))
-        first = int(valid.argmax())  # what came before the first image is shown as that one
-        images[...] = images[np.where(newest < 0, first, newest)]
+        if not valid.all():
+            images[...] = images[_newest(valid)]
         return images
 
     def pictures(
@@ -103,7 +100,8 @@ class RewardData:
         if self.proprio_size:
             values = np.zeros((len(infos), longest, self.proprio_size), np.float32)
             for row, index in enumerate(indices):
-                values[row, : infos[row].length] = self.store.read(index, ["proprio"])["proprio"]
+                seen = self.store.read(index, ["proprio"])["proprio"]
+                values[row, : infos[row].length] = seen[_newest(np.isfinite(seen).all(1))]
             proprio = torch.from_numpy(np.nan_to_num(values))
         length = torch.tensor([info.length for info in infos])
         tensors = {camera: torch.from_numpy(rows) for camera, rows in images.items()}
@@ -191,6 +189,12 @@ class RewardData:
         except DatasetError:
             return None
         return truth.stages, targets_from_starts(starts, info.length)
+
+
+def _newest(valid: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(T,) the last step up to each that is valid (T,); before the first one, that one."""
+    newest = np.maximum.accumulate(np.where(valid, np.arange(len(valid)), -1))
+    return np.where(newest < 0, int(valid.argmax()), newest)
 
 
 def cameras_of(model: RewardModel) -> tuple[str, ...]:

@@ -41,6 +41,18 @@ def test_lost_images_are_seen_as_the_last_one_before_them(dataset: Path, monkeyp
     np.testing.assert_array_equal(seen[0], whole[1])
     np.testing.assert_array_equal(seen[6], whole[6])
 
+    states, read = data.store.read(0, ["proprio"])["proprio"].copy(), data.store.read
+    assert states[3].any()
+    gaps = states.copy()
+    gaps[4:6, 1] = np.nan
+    monkeypatch.setattr(
+        data.store,
+        "read",
+        lambda i, names, **more: {"proprio": gaps} if names == ["proprio"] else read(i, names, **more),
+    )
+    shown = data.episodes([0], ()).proprio
+    np.testing.assert_array_equal(shown[0, 3:7], states[[3, 3, 3, 6]])  # type: ignore[index]
+
 
 def test_stages_come_from_predicates_and_annotations_go_first(dataset: Path) -> None:
     from robolearn.datasets.edit import annotate
