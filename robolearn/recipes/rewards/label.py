@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from robolearn.algorithms.compile import keep_memory
-from robolearn.datasets.columns import COLUMN_KINDS, remove_column
+from robolearn.datasets.columns import COLUMN_KINDS, ColumnWriter, remove_column
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.errors import SpecError
+from robolearn.errors import DatasetBusyError, SpecError
 from robolearn.recipes.rewards.data import RewardData, cameras_of
 from robolearn.recipes.rewards.read_ahead import ReadAhead
 from robolearn.recipes.rewards.settings import Report
@@ -39,6 +39,7 @@ Columns = dict[str, NDArray]
 Scored = tuple[list[int], Columns]
 """Indices of episodes, and what was made of them."""
 
+BUSY_S, PATIENCE_S = 0.02, 60.0  # between two tries while others write columns, and altogether
 WRITE_EVERY_S = 1.0  # at most: to make little durable takes a disk as long as much
 
 
@@ -105,7 +106,7 @@ def label_dataset(
         wanted[f"done/{suffix}"] = ("done", "bool")
     wanted[name] = ("value", "float32")  # the last one, for an episode that has it is not scored again
     started_s, images, episodes = time.perf_counter(), 0, 0
-    with data.store.column_writer(name, ArraySpec(()), attributes) as writer:
+    with _column_writer(data.store, name, "float32", attributes) as writer:
         missing = writer.missing
     had = len(data.store.episodes) - len(missing)
     if had and model.kind == "success" and "threshold" in attributes["settings"]:
@@ -161,12 +162,25 @@ def followed_discount(dataset: Path, column: str) -> float:
     return scheduled_discount(round(float(np.median(last))) if last else 0, DiscountConfig())
 
 
+def _column_writer(store: ZarrStore, name: str, dtype: str, attributes: Mapping[str, Any]) -> ColumnWriter:
+    """Waits for others who write columns, as another labelling does for moments now and then. Raises DatasetBusyError
+    when they take longer than PATIENCE_S."""
+    end_s = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return store.column_writer(name, ArraySpec((), dtype), attributes)
+        except DatasetBusyError:
+            if time.monotonic() > end_s:
+                raise
+            time.sleep(BUSY_S)
+
+
 def _decide_earlier(
     store: ZarrStore, name: str, missing: Sequence[int], attributes: Mapping[str, Mapping[str, Any]]
 ) -> None:
     """Write the decisions of episodes that were labelled when only their probability was written."""
     ((done, of_done),) = attributes.items()
-    with store.column_writer(done, ArraySpec((), "bool"), of_done) as writer:
+    with _column_writer(store, done, "bool", of_done) as writer:
         for index in sorted(set(writer.missing) - set(missing)):
             writer.write(index, decided(store.read(index, [name])[name], of_done["settings"]))
 
@@ -223,5 +237,5 @@ def _write(store: ZarrStore, scored: Sequence[Scored], attributes: Mapping[str, 
             for group, columns in scored
             for row, index in enumerate(group)
         }
-        with store.column_writer(name, ArraySpec((), str(example.dtype)), attributes[name]) as writer:
+        with _column_writer(store, name, str(example.dtype), attributes[name]) as writer:
             writer.write_all(values)

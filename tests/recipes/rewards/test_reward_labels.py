@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,6 +47,22 @@ def test_a_labelling_that_was_interrupted_goes_on(dataset: Path, success_model: 
     assert label_dataset(dataset, model)["episodes"] == 0
     for field, values in before.items():
         np.testing.assert_array_equal(ZarrStore.open(dataset).read(1)[field], values)
+
+
+def test_who_labels_waits_for_others_who_write_columns(
+    dataset: Path, success_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, store = load_reward(success_model), ZarrStore.open(dataset)
+    closing = threading.Timer(0.2, store.column_writer("reward/other-1", ArraySpec(()), {"kind": "reward"}).close)
+    closing.start()
+    assert label_dataset(dataset, model)["episodes"] == 8
+    closing.join()
+    monkeypatch.setattr(label, "PATIENCE_S", 0.0)
+    with (
+        store.column_writer("reward/other-1", ArraySpec(()), {"kind": "reward"}),
+        pytest.raises(DatasetError, match="is being written to by process"),
+    ):
+        label_dataset(dataset, model)
 
 
 def _made_by(model):  # type: ignore[no-untyped-def]
