@@ -58,8 +58,8 @@ def finetune(
         out: the run, runs/finetune by default: metrics.csv, checkpoints/, replay.zarr, films/, report.html.
         seed: fixes everything.
         cell: file of the physical cell that practises, as hardware/cells/so101.yaml; the twin by default.
-        graph: practise on the robot or twin of the ROS graph, as `robolearn launch robot` or `launch twin
-            reset_free:=true` starts one; where things are has to be published as /twin/ground_truth.
+        graph: practise on the robot or twin of the ROS graph, as `robolearn launch practice` starts one; where things
+            are has to be published as /twin/ground_truth, unless they are unseen.
         teleop: device by which a person may take over at any tick: keyboard, gamepad, ...; `cell`: that of the cell.
         things_back: tell the run in this folder that things are put back, for which it waits; do nothing else.
         task_done: tell the run in this folder, with --reward person, that the task is done; do nothing else.

@@ -1,7 +1,7 @@
 """A real cell to practise in, on this computer: its robot, its cameras, and where things are by their tags, if any.
 
-Each tick: what came is asked of the safety filter and written, the tick passes, the robot is read. Whatever fails is
-kept as the cell's fault, and the arm holds. Legend: J joints.
+Each tick: what came is asked of the safety filter and written, the tick passes, the robot is read. The arm holds while
+a camera that is looked at is silent. What fails for long is kept as the cell's fault. Legend: J joints.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from robolearn.types import ActionSource
 
 FIRST_LOOK_S = 5.0  # for all things to be seen at the start
 FAILING_S = 1.0  # that a device may fail on end before the cell counts as broken; the arm holds meanwhile
+CAMERA = "camera "  # and its name: what fails
 Clock = Callable[[], int]
 
 
@@ -74,7 +75,8 @@ class DeviceCell:
         self._period_ns = round(1e9 / task.control_hz)
         self._hands: Hands | None = None
         self._fault, self._due_ns = "", 0
-        self._failing_ns: dict[str, int] = {}  # since when, by what fails
+        self._failing: dict[str, tuple[int, str]] = {}  # since when [ns], and what it said, by what fails
+        self._pictures: dict[str, NDArray[np.uint8]] = {}  # newest of each camera
         try:
             robot.connect()
             for camera in cameras.values():
@@ -106,7 +108,7 @@ class DeviceCell:
 
     def rest(self) -> NDArray[np.float32]:
         self._look()
-        if not (self._filter.stopped or self._fault or "read" in self._failing_ns):
+        if not (self._filter.stopped or self._fault or "read" in self._failing):
             try:
                 self._sent = self._filter.reset(self._state)
             except SpecError as error:  # it stands outside of its range
@@ -119,16 +121,18 @@ class DeviceCell:
         if self._hands is not None:
             verdict, said = self._hands.decide(joints, self._state, self._clock())
             sent = Sent(verdict.action, verdict.source or ActionSource.POLICY, verdict.reason, said)
-        action = None if sent.action is None or self._fault else sent.action.astype(np.float32)
+        blind = self._blind
+        action = None if sent.action is None or self._fault or blind else sent.action.astype(np.float32)
         decision = self._filter.filter(action, self._state.stamp_ns, self._clock())
         self._sent = decision.command
-        if "read" not in self._failing_ns:  # nobody is sent anywhere while nobody knows where it is
+        if "read" not in self._failing:  # nobody is sent anywhere while nobody knows where it is
             self._attempt("write", lambda: self._robot.write(decision.command))
         self._due_ns = max(self._due_ns + self._period_ns, self._clock())
         self._sleep(max(self._due_ns - self._clock(), 0) * 1e-9)
         self._look()
         self._scene.judge()
-        return replace(sent, held=(sent.held or self._fault or decision.reason) if decision.held else "")
+        why = sent.held or self._fault or next(iter(blind.values()), decision.reason)
+        return replace(sent, held=why if decision.held else "")
 
     def place(self, body: str, pose: NDArray) -> None:
         self._scene.place(body, pose)
@@ -147,12 +151,12 @@ class DeviceCell:
         )
 
     def render(self, camera: str) -> NDArray[np.uint8]:
-        """Of that camera, or of the first one where there is none of that name."""
-        device = self._cameras.get(camera) or next(iter(self._cameras.values()))
-        black = np.zeros((device.spec.height, device.spec.width, 3), np.uint8)
-        pictures = [black]
-        self._attempt("picture", lambda: pictures.append(device.read().image))
-        return pictures[-1]
+        """The newest of that camera, or of the first one where there is none of that name; black before there is
+        any."""
+        name = camera if camera in self._cameras else next(iter(self._cameras))
+        self._see(name)
+        shown = self._cameras[name].spec
+        return self._pictures.get(name, np.zeros((shown.height, shown.width, 3), np.uint8))
 
     def freeze(self) -> dict[str, Any]:
         return self._scene.freeze()
@@ -172,9 +176,20 @@ class DeviceCell:
         self._attempt("read", self._measure)
         if self._tracker is not None:
             self._attempt("look", partial(self._follow, self._tracker))
+        for name in self._blind:
+            self._see(name)
+
+    @property
+    def _blind(self) -> dict[str, str]:
+        """Cameras that are silent, and what they said."""
+        return {name: self._failing[CAMERA + name][1] for name in self._cameras if CAMERA + name in self._failing}
+
+    def _see(self, name: str) -> None:
+        read = self._cameras[name].read
+        self._attempt(CAMERA + name, lambda: self._pictures.update({name: read().image}))
 
     def _measure(self) -> None:
-        failed = self._failing_ns.keys() & {"read", "write"}
+        failed = self._failing.keys() & {"read", "write"}
         self._scene.state = self._state = self._robot.read()
         self._filter.watch(self._state, getattr(self._robot, "health", None))
         if failed:  # it may not have gone where it was told: from where it is now, or nowhere
@@ -191,9 +206,10 @@ class DeviceCell:
         """A single failure is passed over: the filter refuses to act on old measurements."""
         try:
             step()
-            self._failing_ns.pop(what, None)
+            self._failing.pop(what, None)
         except HardwareError as error:
-            since_ns = self._failing_ns.setdefault(what, self._clock())
+            since_ns = self._failing.get(what, (self._clock(), ""))[0]
+            self._failing[what] = since_ns, str(error)
             if self._clock() - since_ns > FAILING_S * 1e9:
                 self._fault = self._fault or str(error)
 

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from robolearn.cameras.camera import Camera
+from robolearn.cameras.fake import FakeCamera
 from robolearn.envs.device_cell import DeviceCell
 from robolearn.envs.practice_cell import Hands
 from robolearn.envs.practice_world import PracticeConfig, PracticeWorld
@@ -18,12 +20,13 @@ from robolearn.envs.tool_space import DECISION_TICKS, ToolSpace
 from robolearn.errors import HardwareError, SpecError
 from robolearn.robots.robot import Robot
 from robolearn.robots.safety import SafetyConfig, SafetyFilter
+from robolearn.specs import CameraSpec
 from robolearn.teleop.intervention import InterventionConfig
 from robolearn.teleop.scripted import ScriptedTeleop, ScriptedTeleopConfig
 from robolearn.teleop.teleoperator import TeleopCommand, TeleopEvent
 from robolearn.twin.devices import TwinRobot
 from robolearn.twin.twin import Twin
-from robolearn.types import ActionSource, RobotState
+from robolearn.types import ActionSource, Frame, RobotState
 
 CONFIG = PracticeConfig()
 SPACE = ToolSpace(("push-v1", "push_back-v1"), CONFIG.tool_low, CONFIG.tool_high)
@@ -40,7 +43,9 @@ class Bench:
         self.hidden = self.broken = False
         self._seen: dict[str, tuple[int, np.ndarray]] = {}
 
-    def cell(self, *commands: TeleopCommand, bell: bool = False, unseen: bool = False) -> DeviceCell:
+    def cell(
+        self, *commands: TeleopCommand, bell: bool = False, unseen: bool = False, cameras: Mapping[str, Camera] = {}
+    ) -> DeviceCell:
         spec = self.twin.robot_spec
 
         def hands(robot: Robot) -> Hands:
@@ -52,7 +57,7 @@ class Bench:
             self,
             SafetyFilter(spec, SafetyConfig(), PERIOD_S),
             None if unseen else self,
-            {},
+            cameras,
             hands if commands else None,
             lambda: bell,
             clock=lambda: self.twin.stamp_ns,
@@ -204,6 +209,37 @@ def test_a_person_takes_over_in_the_middle_of_a_decision_and_it_is_theirs(bench:
     following = world.step(stay)
     assert not following.intervened
     np.testing.assert_array_equal(following.action, stay)
+
+
+class Eye(FakeCamera):
+    """Falls silent for as long as it is told to."""
+
+    silent = False
+
+    def read(self) -> Frame:
+        if self.silent:
+            raise HardwareError(f"camera {self.spec.name} is silent")
+        return super().read()
+
+
+def test_the_arm_holds_while_a_camera_is_silent_and_then_stops_for_good(bench: Bench) -> None:
+    """Whatever another one shows meanwhile; what was seen last is kept."""
+    eyes = {name: Eye(CameraSpec(name, 4, 4, 20.0)) for name in ("front", "wrist")}
+    cell = bench.cell(cameras=eyes)
+    target = cell.rest() + np.float32([0.02, 0, 0, 0, 0, 0])
+    seen = cell.render("front")
+    assert cell.send(target).held == ""
+    eyes["front"].silent = True
+    np.testing.assert_array_equal(cell.render("front"), seen)
+    assert cell.send(target).held == "camera front is silent"
+    eyes["front"].silent = False
+    assert [cell.send(target).held for _ in range(2)] == ["camera front is silent", ""]  # a held tick looks again
+    eyes["front"].silent = True
+    for _ in range(25):
+        cell.render("front")
+        cell.render("wrist")
+        assert cell.send(target).held == "camera front is silent"
+    assert cell.condition().fault == "camera front is silent"
 
 
 @pytest.mark.parametrize(

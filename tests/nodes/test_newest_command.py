@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from robolearn_nodes import convert
 from robolearn_nodes.commands import LiveJoin, NewestCommand, Pace
 
+from robolearn.sync import NewestJoin, StreamRule
+
 PERIOD = 100
 
 
@@ -53,6 +55,24 @@ def test_live_observation_is_the_state_with_the_newest_pictures_that_are_fresh()
     assert join.counts.missing == {"front": 1, "wrist": 2}
     (tick,) = join.push("states", 100, "s3")  # the clock went back: those pictures are of another time
     assert tick.missing == ("front", "wrist")
+
+
+@given(st.lists(st.integers(30, 200), min_size=5, max_size=40), st.integers(0, 60))
+def test_a_live_picture_is_the_one_that_is_recorded(gaps: list[int], late: int) -> None:
+    """Though joint states come late, and younger pictures before them; where none is held there may be one after it."""
+    pictures = np.cumsum(gaps).tolist()
+    states = range(PERIOD, pictures[-1], PERIOD)
+    came = sorted([(at, "front", at) for at in pictures] + [(at + late, "states", at) for at in states])
+    live = LiveJoin(["states", "front"], "states", PERIOD, max_age_ns=150)
+    recorded = NewestJoin({"front": StreamRule(150, "hold")})
+    for _, stream, stamp in came:
+        ticks = live.push(stream, stamp, stamp)
+        if stream == "front":
+            recorded.push(stream, stamp, stamp)
+            continue
+        wanted = recorded.take(stamp).samples.get("front")
+        shown = ticks[0].samples.get("front")
+        assert shown == wanted or (wanted is None and stamp < shown <= stamp + late)
 
 
 JOINTS = ("a", "b")

@@ -17,6 +17,7 @@ from cells import Typist
 from robolearn_msgs.msg import EpisodeEvent
 from robolearn_msgs.srv import StopEpisode
 from robolearn_nodes import topics
+from robolearn_nodes.episode import ENDINGS
 from robolearn_nodes.graph_cell import GraphCell, GraphCellConfig
 from std_srvs.srv import Trigger
 
@@ -29,12 +30,12 @@ from robolearn.types import ActionSource
 
 CONFIG = PracticeConfig()
 SPACE = ToolSpace(("push-v1", "push_back-v1"), CONFIG.tool_low, CONFIG.tool_high)
-TWIN = {"task": "push-v1", "cameras": " ", "reset_free": True}
+TWIN = {"task": "push-v1", "cameras": "' '", "reset_free": True}
 
 
 def test_the_expert_practises_on_the_twin_of_the_graph_and_nothing_is_reset(graph: Any) -> None:
     graph.start("twin", **TWIN, realtime_factor=0.0)
-    cell = GraphCell(graph.node, SPACE.tasks[0], GraphCellConfig(ask_operator=False), lambda: False)
+    cell = GraphCell(graph.node, SPACE.tasks[0], GraphCellConfig(twin=True), lambda: False)
     world = PracticeWorld(SPACE, CONFIG, cell)
     assert world.reset(3)
     rng = np.random.default_rng(0)
@@ -87,8 +88,11 @@ def test_an_episode_that_somebody_ends_is_followed_by_one_that_begins_where_thin
     graph.agree(StopEpisode, topics.STOP_EPISODE, event=EpisodeEvent(truncated=True))
     said = [event for _ in range(3) for event in cell.send(None).said]
     assert said == [TeleopEvent.DISCARD]
+    graph.agree(StopEpisode, topics.STOP_EPISODE, event=ENDINGS["success"])  # as the operator's page asks for it
+    graph.agree(Trigger, topics.NEXT_EPISODE)
+    assert {event for _ in range(3) for event in cell.send(None).said} == {TeleopEvent.SUCCESS}
     np.testing.assert_allclose(cell.facts()["pose_puck"][:2], wanted, atol=2e-3)
-    assert [event.event for event in graph.events].count(EpisodeEvent.STARTED) == 3
+    assert [event.event for event in graph.events].count(EpisodeEvent.STARTED) == 4
 
 
 @pytest.mark.slow
@@ -97,7 +101,7 @@ def test_a_person_takes_over_gives_back_and_gives_up_on_the_graph(graph: Any, ty
     graph.start("twin", **TWIN, realtime_factor=1.0)
     graph.start("teleop", task="push-v1", teleop="keyboard", terminal=typist.terminal, with_policy=True)
     graph.agree(Trigger, topics.RESUME_TELEOP)  # it is there: what is sent to it arrives
-    cell = GraphCell(graph.node, SPACE.tasks[0], GraphCellConfig(with_person=True, ask_operator=False), lambda: False)
+    cell = GraphCell(graph.node, SPACE.tasks[0], GraphCellConfig(with_person=True, twin=True), lambda: False)
     world = PracticeWorld(SPACE, CONFIG, cell)
     world.begin(0, np.random.default_rng(0))
     still = np.zeros(4, np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -24,7 +25,7 @@ from robolearn.datasets.store import CLOSING_ROW, EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.practice_cell import Condition
 from robolearn.envs.twin_cell import TwinCell
-from robolearn.errors import DatasetError, SpecError, UnknownNameError
+from robolearn.errors import DatasetError, RobolearnError, SpecError, UnknownNameError
 from robolearn.policies.checkpoint import load_policy
 from robolearn.recipes.finetune import learner as learning
 from robolearn.recipes.finetune import prepare as preparing
@@ -39,7 +40,7 @@ from robolearn.recipes.finetune.prepare import (
     prepare_judge,
     recorded,
 )
-from robolearn.recipes.finetune.recipe import practise
+from robolearn.recipes.finetune.recipe import Child, practise
 from robolearn.recipes.finetune.report import write_morning_report
 from robolearn.recipes.finetune.settings import FinetuneConfig, InterventionsConfig
 from robolearn.recipes.train import read_settings, with_settings
@@ -354,3 +355,26 @@ def test_what_does_not_fit_is_told_before_anything_is_written(tmp_path: Path, de
     pairs = read_settings(["algorithm=iql", "pretrained_by=iql", "iql.expectile=0.8", "iql.batch_size=8"])
     config = with_settings(FinetuneConfig("push-v1"), pairs)  # one without the other would be refused
     assert (config.algorithm, config.iql.expectile, config.iql.batch_size) == ("iql", 0.8, 8)
+
+
+@pytest.mark.parametrize(
+    ("code", "told"), [(2, "the collector cannot begin: no camera"), (1, "died 5 times in a minute")]
+)
+def test_what_keeps_a_process_from_its_work_is_told_and_one_that_dies_is_started_again(
+    code: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\necho no camera >&2\nexit {code}\n")
+    python.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(python))
+    child, said = Child(tmp_path, "collector"), ""
+
+    def mend() -> None:
+        nonlocal said
+        while True:
+            said += child.mend(time.monotonic())
+
+    with pytest.raises(RobolearnError, match=told):
+        mend()
+    child.end()
+    assert said.count("is started again; its last words: no camera") == (4 if code == 1 else 0)

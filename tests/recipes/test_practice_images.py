@@ -20,11 +20,11 @@ from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.practice_cell import Hands
 from robolearn.envs.tool_space import DECISION_TICKS
 from robolearn.envs.twin_cell import TwinCell
-from robolearn.errors import RobolearnError, SpecError
+from robolearn.errors import DatasetError, RobolearnError, SpecError
 from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.finetune.cells import TASK_DONE, THINGS_BACK
 from robolearn.recipes.finetune.collector import Collector
-from robolearn.recipes.finetune.data import SURE_FRAMES, Recorded
+from robolearn.recipes.finetune.data import SURE_FRAMES, Recorded, recorded_sizes
 from robolearn.recipes.finetune.dense import POTENTIAL, shaped, shaped_rewards
 from robolearn.recipes.finetune.image_judge import (
     FILE,
@@ -47,7 +47,7 @@ from robolearn.rewards.features import EncoderConfig
 from robolearn.rewards.fixture import save_untrained
 from robolearn.rewards.saved import save_reward
 from robolearn.rewards.success import SuccessConfig, SuccessReward
-from robolearn.specs import InterfaceSpec
+from robolearn.specs import InterfaceSpec, image_spec
 from robolearn.tasks import make_task
 from robolearn.teleop.intervention import InterventionConfig
 from robolearn.teleop.scripted import ScriptedTeleop, ScriptedTeleopConfig
@@ -194,6 +194,22 @@ def test_a_classifier_of_the_other_task_does_not_judge(tmp_path: Path) -> None:
     ):
         with pytest.raises(SpecError, match=wanted):
             check_learned_from(FinetuneConfig("push-v1", reward_models=models), paths)
+
+
+def test_demonstrations_of_two_sizes_are_refused_for_a_graph(tmp_path: Path) -> None:
+    """Whose cameras have one size each; it is that of the demonstrations."""
+    spec = make_task("push-v1").robot_spec
+    for size in (8, 12):
+        interface = InterfaceSpec({"image_front": image_spec(size, 2 * size)}, spec.action_spec, 20.0)
+        with ZarrStore.create(tmp_path / f"{size}.zarr", DatasetSpec(spec, interface)).writer() as writer:
+            writer.begin(EpisodeMeta("push-v1"))
+            writer.append({"image_front": np.zeros((size, 2 * size, 3), np.uint8), "action": np.zeros(6)}, {})
+            writer.commit(EpisodeOutcome(True, True, False))
+    one, other = tmp_path / "8.zarr", tmp_path / "12.zarr"
+    assert recorded_sizes([one, one], ["front"]) == {"front": (8, 16)}
+    assert recorded_sizes([one, other], []) == {}
+    with pytest.raises(DatasetError, match=r"12.zarr has pictures of 24 x 12 of camera front, .*8.zarr of 16 x 8"):
+        recorded_sizes([one, other], ["front"])
 
 
 def test_a_person_says_once_that_it_is_done_and_of_the_rest_it_is_not() -> None:
@@ -345,7 +361,7 @@ def test_a_person_judges_what_nobody_sees(how: str, tasks: int, demos: list[Path
             assert command(["finetune", "--task-done", str(run)]) == 0
 
     cell = TwinCell(task, config.space().cameras, hands, lambda: 0, sleep, unseen=True)
-    learner, collector = Learner(config, run, old_data(config, run)), Collector(config, run, cell=cell)
+    learner, collector = Learner(config, run, old_data(config, run)), Collector(config, run, make=lambda cameras: cell)
     while collector.attempt():
         learner.learn(collector.store)
     collector.close()

@@ -17,6 +17,7 @@ from robolearn.envs.practice_cell import Hands, PracticeCell
 from robolearn.envs.tagged_things import check_tags, tag_reader
 from robolearn.envs.twin_cell import TwinCell
 from robolearn.errors import CellError, HardwareError, SpecError, UnknownNameError
+from robolearn.recipes.finetune.film import filmed
 from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.specs import RobotSpec
 from robolearn.tasks import make_task
@@ -31,14 +32,14 @@ TASK_DONE = "task_is_done"  # one that the person lays there who judges
 
 
 def make_cell(config: FinetuneConfig, run: Path, cameras: Mapping[str, tuple[int, int]]) -> PracticeCell:
-    """cameras: size (H, W) by name, of the twin. Raises what its devices raise."""
+    """cameras: size (H, W) by name of the pictures that are wanted. Raises what its devices raise."""
     task = make_task(config.task)
     if config.graph:
         raise SpecError("a robot of the graph is practised with by the node `practice`; leave --in-turns out")
     if not config.cell:
         spec = task.robot_spec
         hands = hands_of(Device(config.teleop, _settings(config.teleop)), spec, task) if config.teleop else None
-        return TwinCell(task, cameras, hands, unseen=config.unseen)
+        return TwinCell(task, {**filmed(config), **cameras}, hands, unseen=config.unseen)
     path = Path(config.cell)
     cell = replace(load_cell(path), control_hz=task.control_hz)
     check_cell(cell, path, task, config)

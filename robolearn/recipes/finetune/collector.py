@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,18 +60,19 @@ class Collector:
         config: FinetuneConfig,
         run: Path,
         alive: Callable[[], bool] = lambda: True,
-        cell: PracticeCell | None = None,
+        make: Callable[[Mapping[str, tuple[int, int]]], PracticeCell] | None = None,
     ) -> None:
-        """alive: asked while waiting for weights; when it says no, `attempt` raises InterruptedError. cell: another one
-        than the config names."""
+        """alive: asked while waiting for weights; when it says no, `attempt` raises InterruptedError. make: makes
+        another cell than the config names, where pictures of these cameras, (H, W) by name, are wanted."""
         self.config, self.run, self._alive = config, run, alive
         self.film = Film(config, run)
         judge = make_judge(config, run)
-        seen = dict.fromkeys(judge.cameras, judge.size) if isinstance(judge, ImageJudge) else {}
-        self._verdicts = Verdicts(judge, aside=bool(seen), patient=not config.real)
+        judged = dict.fromkeys(judge.cameras, judge.size) if isinstance(judge, ImageJudge) else {}
+        self._verdicts = Verdicts(judge, aside=bool(judged), patient=not config.real)
         space = config.space()
-        cell = cell or make_cell(config, run, {**self.film.cameras, **space.cameras, **seen})
-        self.world = PracticeWorld(space, config.practice, cell, tuple(seen))
+        wanted = {**space.cameras, **judged}
+        cell = make(wanted) if make else make_cell(config, run, wanted)
+        self.world = PracticeWorld(space, config.practice, cell, tuple(judged))
         self.supervisor = Supervisor(config.supervisor, recovers=self.world.recovers)
         policy = load_policy(run / PRETRAINED / "checkpoints" / "latest")
         assert isinstance(policy, GaussianPolicy)
@@ -308,6 +309,14 @@ class Collector:
 
     def _state_file(self, attempts: int) -> Path:
         return self.run / STATE / f"world_{attempts % 2}.json"
+
+
+def told(run: Path, name: str) -> str:
+    """What the file WAITS or NOW of a run says; else empty."""
+    try:
+        return (run / name).read_text(encoding="utf-8")
+    except OSError:
+        return ""
 
 
 def weights_file(run: Path, learned: int) -> Path:

@@ -6,7 +6,7 @@ D decisions, S state, A action.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from robolearn.cell import load_cell
 from robolearn.datasets.replay_buffer import ReplayBuffer
 from robolearn.datasets.store import Store
 from robolearn.datasets.zarr_store import ZarrStore
@@ -23,6 +24,8 @@ from robolearn.errors import DatasetError
 from robolearn.recipes.finetune.dense import shaped
 from robolearn.recipes.finetune.judges import DONE_REWARD, STEP_REWARD, Frames, Judge
 from robolearn.recipes.finetune.settings import FinetuneConfig
+from robolearn.recipes.rewards.data import RewardData
+from robolearn.recipes.run import read_run_config
 from robolearn.types import Observation
 
 SURE_FRAMES, UNSURE_FRAMES = 3, 6  # at the end of a success: those that are done, and those that nobody can tell
@@ -49,6 +52,33 @@ class Recorded:
             space.action_between(self.commands[a], self.commands[b], max(b - a, 1)) for a, b in pairwise(at.tolist())
         ]
         return self.states[at], np.array(actions, np.float32)
+
+
+def camera_sizes(config: FinetuneConfig, run: Path, cameras: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """(H, W) of the pictures that these cameras give where a run practises, by name: on a graph, that of the
+    demonstrations, by which practice sees what it is held to."""
+    if config.cell:
+        specs = {name: camera.spec for name, camera in load_cell(Path(config.cell)).make_cameras().items()}
+        return {name: (specs[name].height, specs[name].width) for name in cameras}
+    if config.graph:
+        return recorded_sizes([Path(path) for path in read_run_config(run)["demos"]], cameras)
+    return dict.fromkeys(cameras, (config.image_size, config.image_size))
+
+
+def recorded_sizes(paths: Sequence[Path], cameras: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """(H, W) of the pictures of these cameras in datasets. Raises DatasetError where two differ, or one has none."""
+    sizes: dict[str, tuple[int, int]] = {}
+    for path in paths:
+        data = RewardData(path, pictures=False)
+        for camera in cameras:
+            size = data.image_size(camera)
+            if sizes.setdefault(camera, size) != size:
+                (height, width), (first_height, first_width) = size, sizes[camera]
+                raise DatasetError(
+                    f"{path} has pictures of {width} x {height} of camera {camera}, {paths[0]} of {first_width} x "
+                    f"{first_height}; a graph's camera has one size: record all demonstrations with that"
+                )
+    return sizes
 
 
 def decision_steps(length: int) -> NDArray[np.int64]:

@@ -8,14 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.envs.practice_world import PracticeWorld
+from robolearn.envs.tool_space import resized
 from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.recipes.finetune.supervisor import Attempt
 
-FOLDER = "films"
+FOLDER, CAMERA = "films", "front"
 SIZE = (96, 96)
 FRAMES, GAP = 8, 2  # of a strip, and the pixels between two
 TRUTHS = {True: "true", False: "false", None: "unknown"}  # as the names of strips tell it
 FIRST = 4  # attempts that are filmed in any case
+
+
+def filmed(config: FinetuneConfig) -> dict[str, tuple[int, int]]:
+    """Size (H, W) by name of the camera that films a run, where one does."""
+    return {CAMERA: SIZE} if config.film_every else {}
 
 
 class Film:
@@ -23,7 +29,6 @@ class Film:
 
     def __init__(self, config: FinetuneConfig, run: Path) -> None:
         self._every, self._folder = config.film_every, run / FOLDER
-        self.cameras = {"front": SIZE} if self._every else {}
         self._filming = False
 
     def begin(self, number: int) -> None:
@@ -32,9 +37,7 @@ class Film:
 
     def look(self, world: PracticeWorld) -> None:
         if self._filming:
-            import cv2
-
-            self._images.append(np.asarray(cv2.resize(world.render("front"), SIZE), np.uint8))
+            self._images.append(resized(world.render(CAMERA), SIZE))
 
     def end(self, number: int, attempt: Attempt, truth: bool | None) -> None:
         """Write the strip, whose name tells how it went; truth None: nobody knows."""

@@ -16,14 +16,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from robolearn.cell import load_cell
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.envs.tool_space import DECISION_TICKS
+from robolearn.envs.tool_space import DECISION_TICKS, resized
 from robolearn.errors import CheckpointError, SpecError
 from robolearn.networks.model_directory import CONFIG_FILE
 from robolearn.networks.open_clip import OpenClipConfig
@@ -83,10 +82,9 @@ class ImageJudge:
 
     def _score(self, frames: Frames, task: int) -> NDArray[np.float32]:
         model, count = self.models[task], len(frames.images)
-        height, width = self.size
         for images in frames.images:
             for camera, pictures in self._images.items():
-                pictures.append(np.asarray(cv2.resize(images[camera], (width, height)), np.uint8))
+                pictures.append(resized(images[camera], self.size))
         if frames.proprio is not None:
             self._proprio += list(frames.proprio)
         looks_back = hasattr(getattr(model, "config", None), "window")

@@ -30,6 +30,7 @@ from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.networks.model_directory import write_tensors
 from robolearn.policies.gaussian import GaussianPolicy
 from robolearn.recipes.finetune.collector import REPLAY, WEIGHTS, weights_file
+from robolearn.recipes.finetune.data import camera_sizes
 from robolearn.recipes.finetune.dense import shaped_rewards
 from robolearn.recipes.finetune.evaluation import true_success
 from robolearn.recipes.finetune.interventions import add_human_steps
@@ -84,6 +85,7 @@ class Learner:
             self._rewards = partial(shaped_rewards, config)
         self.average = copy.deepcopy(self.algorithm.policy())
         self._world = config.world() if config.evaluate_every else None
+        self._about = config.provenance(camera_sizes(config, run, config.space().cameras))
         self._started_s = time.perf_counter()
         self.learned, self.steps, self.evaluated, self._best = 0, 0, float("nan"), -1.0
         if (run / RESUME_FILE).exists():
@@ -94,9 +96,10 @@ class Learner:
             self.learned, self.steps, self._best = int(facts["learned"]), int(facts["step"]), facts["best"]
             self._started_s -= facts["wall_s"]
             self._run = Run.resume(run, columns(config), self.steps)
-            store = ZarrStore.open(run / REPLAY)
-            for index in range(self.learned):
-                self._take(store, index)
+            if self.learned:
+                store = ZarrStore.open(run / REPLAY)
+                for index in range(self.learned):
+                    self._take(store, index)
         else:
             self._run = Run.resume(run, columns(config), -1)
             row: dict[str, Any] = {}
@@ -123,7 +126,7 @@ class Learner:
             self._evaluate(row)
             names = ("latest", "best") if self.evaluated >= self._best else ("latest",)
             self._best = max(self._best, self.evaluated)
-            self._run.save(self.average, self.steps, {**self.config.provenance(), **row}, names)
+            self._run.save(self.average, self.steps, {**self._about, **row}, names)
         wall_s = time.perf_counter() - self._started_s
         self._run.log(self.steps, wall_s, row)
         if self.learned % SAVE_EVERY == 0:
@@ -137,7 +140,7 @@ class Learner:
         self._run.save_state(self.algorithm.state_dict() | average, facts)
 
     def close(self) -> None:
-        self._run.save(self.average, self.steps, self.config.provenance(), ("latest",))
+        self._run.save(self.average, self.steps, self._about, ("latest",))
         self.save()
         self._run.__exit__(None, None, None)
 

@@ -14,7 +14,8 @@ from robolearn.cell import load_cell
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import RobolearnError
 from robolearn.recipes.finetune.cells import check_cell, check_teleop
-from robolearn.recipes.finetune.collector import NOW, REPLAY, STOPPED, WAITS, Collector
+from robolearn.recipes.finetune.collector import NOW, REPLAY, STOPPED, WAITS, Collector, told
+from robolearn.recipes.finetune.data import recorded_sizes
 from robolearn.recipes.finetune.image_judge import check_learned_from, check_models
 from robolearn.recipes.finetune.interventions import critics_of
 from robolearn.recipes.finetune.learner import Learner, columns
@@ -51,6 +52,8 @@ def begin(config: FinetuneConfig, prior: Sequence[Path], demos: Sequence[Path], 
     if config.interventions.ratio:
         critics_of(Path(config.interventions.critic), config.space().interface)
     check_successes(config, recorded(config, prior, demos))
+    if config.graph:
+        recorded_sizes(demos, config.space().cameras)
     config = by_its_rule(config)
     about: dict[str, Any] = {"task": config.task, "recipe": "finetune", "reward": config.reward}
     about["online"] = {"evaluation_episodes": config.evaluation_episodes}
@@ -131,6 +134,7 @@ class Child:
             self._command += ["-p", f"run:={run.absolute()}", "-p", "ends_with_stdin:=true"]
         self.role, self._log = role, run / f"{role}.log"
         self._deaths: list[float] = []
+        self._first_s: float | None = time.monotonic()  # until it has died
         self._start()
 
     def _start(self) -> None:
@@ -142,11 +146,16 @@ class Child:
         return self._process.poll() == 0
 
     def mend(self, now_s: float) -> str:
-        """Start it again if it died; says so, and why it did. Raises RobolearnError when that happens too often."""
+        """Start it again if it died; says so, and why it did. Raises RobolearnError when that happens too often, and
+        where it began by saying what keeps it from its work."""
         if self._process.poll() in (None, 0):
             return ""
         self._deaths = [at for at in self._deaths if now_s - at < DEATH_WINDOW_S] + [now_s]
         last = self._log.read_text(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+        first_s, self._first_s = self._first_s, None
+        explained = self._process.returncode == RobolearnError.exit_code
+        if explained and first_s is not None and now_s - first_s < DEATH_WINDOW_S:
+            raise RobolearnError(f"the {self.role} cannot begin: {last[0]}")
         if len(self._deaths) >= MAX_DEATHS:
             raise RobolearnError(f"the {self.role} died {MAX_DEATHS} times in a minute; its last words: {last[0]}")
         self._close()
@@ -206,10 +215,8 @@ class _Look:
 
     def _said(self, name: str, words: str) -> str:
         """What that file of the run says, if it is there."""
-        try:
-            return f"; {words}: {(self._run / name).read_text(encoding='utf-8')}"
-        except OSError:
-            return ""
+        text = told(self._run, name)
+        return f"; {words}: {text}" if text else ""
 
 
 def _text(store: ZarrStore, evaluated: float) -> str:

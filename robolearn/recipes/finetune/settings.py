@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,6 @@ from robolearn.algorithms.compute import Compute
 from robolearn.algorithms.iql import IQLConfig
 from robolearn.algorithms.rlpd import RLPDConfig
 from robolearn.algorithms.sac import SACConfig
-from robolearn.cell import load_cell
 from robolearn.envs.practice_world import PracticeConfig, PracticeWorld
 from robolearn.envs.tool_space import ToolSpace
 from robolearn.envs.twin_cell import TwinCell
@@ -141,10 +141,9 @@ class FinetuneConfig:
         if self.image_size < 0 or (self.cameras and not self.image_size):
             raise SpecError(f"image_size is {self.image_size}; for a policy of pictures give their pixels, such as 64")
         sees = getattr(algorithm_class(self.algorithm), "sees_images", False)
-        if self.image_size and (self.pretrained_by != "nothing" or not sees or self.graph):
+        if self.image_size and (self.pretrained_by != "nothing" or not sees):
             raise SpecError(
-                "from pictures rlpd and sac learn, with nothing pre-trained, in the twin or with --cell: set "
-                "algorithm=rlpd pretrained_by=nothing"
+                "from pictures rlpd and sac learn, with nothing pre-trained: set algorithm=rlpd pretrained_by=nothing"
             )
         if self.rlpd.cloning_weight and self.online != "symmetric":
             raise SpecError("rlpd.cloning_weight holds the policy to the old data; it wants online=symmetric")
@@ -243,14 +242,11 @@ class FinetuneConfig:
         """The same practice by a policy that sees pictures, with settings that have learned from them."""
         return replace(self, image_size=image_size, pretrained_by="nothing", rlpd=FROM_PICTURES, average=100)
 
-    def provenance(self) -> dict[str, Any]:
-        """What a checkpoint tells of where it was practised, for a robot to run it (`envs/tool_policy.py`)."""
-        seen = self.space().cameras
-        if self.cell and seen:
-            specs = {name: camera.spec for name, camera in load_cell(Path(self.cell)).make_cameras().items()}
-            seen = {name: (specs[name].height, specs[name].width) for name in seen}
+    def provenance(self, sizes: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
+        """What a checkpoint tells of where it was practised, for a robot to run it (`envs/tool_policy.py`). sizes:
+        (H, W) by name of the pictures that its cameras gave."""
         limits = {"tool_low": list(self.practice.tool_low), "tool_high": list(self.practice.tool_high)}
-        return {"tasks": [self.task], "cameras": {name: list(size) for name, size in seen.items()}, **limits}
+        return {"tasks": [self.task], "cameras": {name: list(size) for name, size in sizes.items()}, **limits}
 
     def space(self) -> ToolSpace:
         names = self.cameras.split(",") if self.cameras else make_task(self.task).cameras

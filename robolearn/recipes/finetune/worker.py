@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -54,9 +55,15 @@ def _watch(left: threading.Event) -> None:
     os._exit(1)
 
 
-def collect(config: FinetuneConfig, run: Path, left: threading.Event, cell: PracticeCell | None = None) -> None:
-    """Attempt after attempt, until the supervisor stops for good; exits with 1 when `left` is set before."""
-    collector = Collector(config, run, alive=lambda: not left.is_set(), cell=cell)
+def collect(
+    config: FinetuneConfig,
+    run: Path,
+    left: threading.Event,
+    make: Callable[[Mapping[str, tuple[int, int]]], PracticeCell] | None = None,
+) -> None:
+    """Attempt after attempt, until the supervisor stops for good; exits with 1 when `left` is set before. make: as of
+    the Collector."""
+    collector = Collector(config, run, alive=lambda: not left.is_set(), make=make)
     try:
         while not left.is_set():
             if not collector.attempt():

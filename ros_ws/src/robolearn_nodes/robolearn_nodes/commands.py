@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -30,9 +31,13 @@ class Pace:
         return True
 
 
+FEW = 4  # newest samples of a stream: the last ones may be younger than the joint states that have just come
+
+
 class LiveJoin:
-    """Observations of a cell, whose clocks tick apart: joint states at the control rate, each with the newest that came
-    of every other stream, if that is fresh enough. Nothing is waited for."""
+    """Observations of a cell, whose clocks tick apart: joint states at the control rate, each with the newest sample of
+    every other stream at or before it, as it is recorded, or else the first after it, if that is near enough. Nothing
+    is waited for."""
 
     def __init__(self, streams: Iterable[str], states: str, period_ns: int, max_age_ns: int) -> None:
         self._others = [stream for stream in streams if stream != states]
@@ -43,18 +48,20 @@ class LiveJoin:
         """Forget all samples and counts."""
         self.counts = StreamCounts()
         self._pace = Pace(self._period_ns)
-        self._newest: dict[str, tuple[int, Any]] = {}
+        self._came: dict[str, deque[tuple[int, Any]]] = {name: deque(maxlen=FEW) for name in self._others}
 
     def push(self, stream: str, stamp_ns: int, sample: Any) -> list[Tick]:
         """Add a sample; of joint states, the tick that they make."""
         if stream != self._states:
-            self._newest[stream] = (stamp_ns, sample)
+            self._came[stream].append((stamp_ns, sample))
             return []
         if not self._pace.due(stamp_ns):
             return []
-        fresh = {
-            name: value for name, (at_ns, value) in self._newest.items() if abs(stamp_ns - at_ns) <= self._max_age_ns
-        }
+        fresh = {}
+        for name, came in self._came.items():
+            near = [one for one in came if abs(one[0] - stamp_ns) <= self._max_age_ns]
+            if near:
+                fresh[name] = min(near, key=lambda one: (one[0] > stamp_ns, abs(one[0] - stamp_ns)))[1]
         missing = tuple(name for name in self._others if name not in fresh)
         self.counts.missing.update(missing)
         return [Tick(stamp_ns, {self._states: sample, **fresh}, missing)]

@@ -1,14 +1,15 @@
-"""The robot or twin of the graph as a cell to practise in: joint states and poses in, commands out.
+"""The robot or twin of the graph as a cell to practise in: joint states, pictures and poses in, commands out.
 
-A command answers the newest joint state and carries its stamp; the tick is over when the next one at the control rate
-has come. The safety filter stands with the robot: what it refuses is read from what was sent. Legend: J joints.
+A command answers the newest tick (`graph_ticks.py`) and carries its stamp; it is over when the next one has come. While
+pictures lack nobody commands, and so the robot holds. The safety filter stands with the robot: what it refuses is read
+from what was sent. Legend: J joints, H W image.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from robolearn_msgs.msg import EpisodeEvent
 from robolearn_msgs.srv import StartEpisode
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory
@@ -31,7 +32,7 @@ from robolearn.tasks.task import Facts, Task, TaskStatus
 from robolearn.teleop.teleoperator import TeleopEvent
 from robolearn.types import ActionSource
 from robolearn_nodes import convert, topics
-from robolearn_nodes.commands import Pace
+from robolearn_nodes.graph_ticks import GraphTicks
 from robolearn_nodes.node import unheard
 
 SILENT_S = 6.0  # of wall time without a joint state: the robot is gone (a twin in lockstep waits 5 s for a command)
@@ -42,32 +43,43 @@ REFUSED_TICKS = 60  # on end, after which what refuses is a fault
 class GraphCellConfig:
     """How the cell takes part in the graph."""
 
+    twin: bool = False  # all of a tick is stamped alike, and another episode puts things back; else somebody does
     with_person: bool = False  # the node `teleop` stands between: commands go through it
-    ask_operator: bool = True  # whether somebody puts things back; else another episode of the twin does
-    appear_s: float = 30.0  # for robot and poses to be there
+    unseen: bool = False  # nobody tells where things are
+    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # (H, W) of pictures that are wanted, by camera
+    appear_s: float = 30.0  # for robot, cameras and poses to be there, or for pictures to come again
 
 
 class GraphCell:
-    """`bell`: whether somebody has said, elsewhere, that things are put back. Waits for the robot; raises LaunchError
-    when it does not appear, and what SeenScene raises."""
+    """`bell`: whether somebody has said, elsewhere, that things are put back. `report`: told what is waited for, and
+    with an empty text that all is well. Waits for robot and cameras; raises LaunchError when they do not appear or do
+    not fit, before anything moves, and what SeenScene raises."""
 
-    def __init__(self, node: Node, task: Task, config: GraphCellConfig, bell: Callable[[], bool]) -> None:
-        self._node, self._config, self._bell = node, config, bell
-        self._scene = SeenScene(task, task.robot_spec)
+    def __init__(
+        self,
+        node: Node,
+        task: Task,
+        config: GraphCellConfig,
+        bell: Callable[[], bool],
+        report: Callable[[str], None] = lambda problem: None,
+    ) -> None:
+        self._node, self._config, self._bell, self._report = node, config, bell, report
+        self._scene = SeenScene(task, task.robot_spec, config.unseen)
         self.marks, self.day_s = self._scene.marks, day_s
         self._joints = task.robot_spec.joint_names
-        self._pace = Pace(round(1e9 / task.control_hz))
         self._commanded: tuple[NDArray, ActionSource] | None = None  # in this tick, by whoever is in charge
         self._target: NDArray | None = None  # the last one
-        self._held, self._refused, self._fault, self._ticks = "", 0, "", 0
+        self._held, self._refused, self._fault = "", 0, ""
         self._said: list[TeleopEvent] = []
-        self._images: dict[str, NDArray[np.uint8]] = {}
-        self._episode = ""  # that runs
+        self._filmed: dict[str, NDArray[np.uint8]] = {}  # newest pictures that nothing depends on, by camera
+        self._episode = self._asked = ""  # that runs, and that was asked for last
+        self._began_ns: int | None = None  # stamp of its first tick
         topic = topics.POLICY_COMMAND if config.with_person else topics.COMMAND
         self._command = node.create_publisher(JointTrajectory, topic, topics.STREAM)
-        self._states = node.resolve_topic_name(topics.JOINT_STATES)
-        node.create_subscription(JointState, self._states, self._on_state, topics.NEWEST)
-        node.create_subscription(TFMessage, topics.GROUND_TRUTH, self._on_poses, topics.NEWEST)
+        period_ns = round(1e9 / task.control_hz)
+        self._ticks = GraphTicks(node, self._joints, period_ns, config.sizes, config.twin)
+        if not config.unseen:
+            node.create_subscription(TFMessage, topics.GROUND_TRUTH, self._on_poses, topics.NEWEST)
         node.create_subscription(JointTrajectory, topics.COMMAND, self._on_command, topics.NEWEST)
         node.create_subscription(JointTrajectory, topics.COMMAND_SENT, self._on_sent, topics.NEWEST)
         node.create_subscription(EpisodeEvent, topics.EPISODE, self._on_event, topics.LATCHED)
@@ -98,6 +110,8 @@ class GraphCell:
     def send(self, joints: NDArray | None) -> Sent:
         if not self._episode and not self._fault:
             self._begin_episode(0)
+        if self._fault:
+            return Sent(None, held=self._fault)
         if joints is not None or self._target is None:
             self._target = np.asarray(self.rest() if joints is None else joints, np.float64)
         self._commanded = None
@@ -118,7 +132,7 @@ class GraphCell:
         self._scene.place(body, pose)
 
     def put_back(self, seed: int) -> bool:
-        if self._config.ask_operator and TeleopEvent.SUCCESS not in self.send(None).said and not self._bell():
+        if not self._config.twin and TeleopEvent.SUCCESS not in self.send(None).said and not self._bell():
             return False
         self._begin_episode(seed)
         return not self._fault
@@ -127,15 +141,18 @@ class GraphCell:
         return Condition(self._fault, self._scene.unseen(self.stamp_ns))
 
     def render(self, camera: str) -> NDArray[np.uint8]:
-        if camera not in self._images:
-            self._images[camera] = np.zeros((2, 2, 3), np.uint8)  # until the first one has come
+        """Of that camera at the newest tick; where pictures are wanted of others alone, of the first of them."""
+        if self._config.sizes:
+            return self._ticks.pictures[camera if camera in self._config.sizes else next(iter(self._config.sizes))]
+        if camera not in self._filmed:
+            self._filmed[camera] = np.zeros((2, 2, 3), np.uint8)  # until the first one has come
             self._node.create_subscription(
                 Image,
                 topics.image_topic(camera),
-                lambda message: self._images.update({camera: convert.image(message)}),
+                lambda message: self._filmed.update({camera: convert.image(message)}),
                 topics.VIEW,
             )
-        return self._images[camera]
+        return self._filmed[camera]
 
     def freeze(self) -> dict[str, Any]:
         return self._scene.freeze()
@@ -149,45 +166,64 @@ class GraphCell:
     # --- the graph ---
 
     def _appear(self) -> None:
-        """Until the robot is there, an episode runs and every thing was seen."""
+        """Until the robot and its cameras are there, an episode runs and every thing was seen."""
         if not self._start.wait_for_service(self._config.appear_s):
             raise LaunchError(
                 f"{self._start.srv_name} did not appear within {self._config.appear_s:g} s; is a robot or twin running?"
             )
-        self._wait(lambda: not unheard(self._node, [self._states]), self._config.appear_s)
+        wanted = [self._ticks.states, *self._ticks.images]
+        self._wait(lambda: not self._told(unheard(self._node, wanted)), self._config.appear_s)
+        if silent := unheard(self._node, wanted):
+            among = f" Pictures are wanted of {', '.join(self._config.sizes)}" if self._config.sizes else ""
+            raise LaunchError(silent + among)
         self._begin_episode(0)
         if self._fault:
             raise LaunchError(self._fault)
-        self._wait(lambda: self._scene.state is not None and not self._scene.missing, self._config.appear_s)
-        lacks = [self._states] if self._scene.state is None else self._scene.missing
-        if lacks:
+        self._wait(lambda: not self._scene.missing, self._config.appear_s)
+        if lacks := self._scene.missing:
             raise LaunchError(
                 f"{', '.join(lacks)} was not heard of within {self._config.appear_s:g} s; "
-                f"{unheard(self._node, [self._states, topics.GROUND_TRUTH]) or 'see what is published there'}"
+                f"{unheard(self._node, [topics.GROUND_TRUTH]) or 'see what is published there'}"
             )
 
     def _begin_episode(self, seed: int) -> None:
         """Ask for one until the robot agrees: nodes that have just started may not have found each other yet."""
         end_s, message = time.monotonic() + self._config.appear_s, "no answer"
-        self._episode = ""  # the end of the one before is no news
+        self._episode, self._began_ns = "", None  # the end of the one before is no news
         while time.monotonic() < end_s:
-            episode = f"practice-{time.time_ns()}"
+            self._asked = episode = f"practice-{time.time_ns()}"
+            self._ticks.reset()
             future = self._start.call_async(StartEpisode.Request(episode_id=episode, task=self._task.id, seed=seed))
             self._wait(future.done, SILENT_S)
             if future.done() and future.result().success:
                 self._episode, self._target = episode, None
-                self._tick()
+                self._until(lambda: self._began_ns is not None and self.stamp_ns >= self._began_ns)
                 return
             message = future.result().message if future.done() else message
             time.sleep(0.1)
         self._fault = self._fault or f"{self._start.srv_name}: {message}"
 
     def _tick(self) -> None:
-        """Until the next joint state that counts."""
-        ticks = self._ticks
-        self._wait(lambda: self._ticks > ticks, SILENT_S)
-        if self._ticks == ticks:
-            self._fault = self._fault or f"{self._states} was silent for {SILENT_S:g} s"
+        """Until the next whole tick."""
+        whole = self._ticks.whole
+        self._until(lambda: self._ticks.whole > whole)
+
+    def _until(self, done: Callable[[], bool]) -> None:
+        """Or a fault. What is lacking meanwhile is told."""
+        ticks, heard, since_s = self._ticks, self._ticks.heard, time.monotonic()
+        while not done() and not self._fault:
+            self._spin(0.02)
+            waited_s, lacks = time.monotonic() - since_s, self._told(ticks.lacking)
+            if ticks.fault:
+                self._fault = ticks.fault
+            elif ticks.heard == heard and waited_s > SILENT_S:
+                self._fault = f"{ticks.states} was silent for {SILENT_S:g} s"
+            elif lacks and waited_s > self._config.appear_s:
+                self._fault = f"{lacks}; so it was for {self._config.appear_s:g} s"
+
+    def _told(self, problem: str) -> str:
+        self._report(problem)
+        return problem
 
     def _wait(self, done: Callable[[], bool], timeout_s: float) -> None:
         end_s = time.monotonic() + timeout_s
@@ -198,15 +234,7 @@ class GraphCell:
         rclpy.spin_once(self._node, timeout_sec=timeout_s)
         if not rclpy.ok():
             raise ExternalShutdownException
-
-    def _on_state(self, message: JointState) -> None:
-        try:
-            state = convert.robot_state(message, self._joints)
-        except SpecError as error:
-            self._fault = self._fault or str(error)
-            return
-        self._scene.state = state
-        self._ticks += self._pace.due(state.stamp_ns)
+        self._scene.state = self._ticks.state
 
     def _on_poses(self, message: TFMessage) -> None:
         try:
@@ -229,6 +257,8 @@ class GraphCell:
         self._held = message.header.frame_id
 
     def _on_event(self, event: EpisodeEvent) -> None:
+        if event.event == EpisodeEvent.STARTED and event.episode_id == self._asked:
+            self._began_ns = convert.stamp_ns(event.header.stamp)
         if event.event == EpisodeEvent.ENDED and event.episode_id == self._episode:
             self._episode = ""
             self._said.append(TeleopEvent.SUCCESS if event.success else TeleopEvent.DISCARD)

@@ -6,12 +6,15 @@ Who does what next is the library's `recipes/finetune/supervisor.py`; the learne
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from rclpy.node import Node
 
 from robolearn.recipes.finetune.cells import THINGS_BACK, rung
+from robolearn.recipes.finetune.collector import NOW, WAITS, told
+from robolearn.recipes.finetune.data import camera_sizes
 from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.recipes.finetune.worker import collect, starter_gone
 from robolearn.tasks import make_task
@@ -28,14 +31,27 @@ class PracticeNode(Node):
         ends = parameter(self, "ends_with_stdin", False, "whether it ends when its standard input does")
         self._config = FinetuneConfig.read(self._run)
         self._left = starter_gone() if ends else threading.Event()
-        self._diagnostics = Diagnostics(self, lambda: {"run": str(self._run), "task": self._config.task})
-        self._options = GraphCellConfig(bool(self._config.teleop), ask_operator=self._config.graph == "robot")
+        self._diagnostics = Diagnostics(self, self._figures)
 
     def practise(self) -> None:
         """Until the supervisor stops for good."""
         torch.set_num_threads(1)
-        cell = GraphCell(self, make_task(self._config.task), self._options, lambda: rung(self._run, THINGS_BACK))
-        collect(self._config, self._run, self._left, cell)
+        collect(self._config, self._run, self._left, self._cell)
+
+    def _figures(self) -> dict[str, str]:
+        about = {"now": told(self._run, NOW), "waits": told(self._run, WAITS)}
+        return {"run": str(self._run), "task": self._config.task, **about}
+
+    def _cell(self, cameras: Iterable[str]) -> GraphCell:
+        config = self._config
+        options = GraphCellConfig(
+            twin=config.graph == "twin",
+            with_person=bool(config.teleop),
+            unseen=config.unseen,
+            sizes=camera_sizes(config, self._run, cameras),
+        )
+        rings = lambda: rung(self._run, THINGS_BACK)  # noqa: E731
+        return GraphCell(self, make_task(config.task), options, rings, self._diagnostics.report)
 
 
 def main() -> int:
