@@ -40,6 +40,7 @@ LOOK_S = 0.2
 LOOK_SHARE = 0.05  # of the time at the most, for after thousands of attempts a look at their list takes a while
 MAX_DEATHS = 5  # of one process within DEATH_WINDOW_S, before the run is given up
 DEATH_WINDOW_S = 60.0
+BEGIN_S = 120.0  # of the first process: within it to end by saying why is not to have begun
 
 
 def begin(config: FinetuneConfig, prior: Sequence[Path], demos: Sequence[Path], out: Path) -> None:
@@ -154,7 +155,7 @@ class Child:
         last = self._log.read_text(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
         first_s, self._first_s = self._first_s, None
         explained = self._process.returncode == RobolearnError.exit_code
-        if explained and first_s is not None and now_s - first_s < DEATH_WINDOW_S:
+        if explained and first_s is not None and now_s - first_s < BEGIN_S:
             raise RobolearnError(f"the {self.role} cannot begin: {last[0]}")
         if len(self._deaths) >= MAX_DEATHS:
             raise RobolearnError(f"the {self.role} died {MAX_DEATHS} times in a minute; its last words: {last[0]}")

@@ -218,7 +218,8 @@ class GraphCell:
                 self._fault = ticks.fault
             elif ticks.heard == heard and waited_s > SILENT_S:
                 self._fault = f"{ticks.states} was silent for {SILENT_S:g} s"
-            elif lacks and waited_s > self._config.appear_s:
+            elif waited_s > self._config.appear_s:
+                lacks = lacks or f"{ticks.states} brings nothing of the episode"
                 self._fault = f"{lacks}; so it was for {self._config.appear_s:g} s"
 
     def _told(self, problem: str) -> str:
