@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray
 from robolearn_nodes import convert, topics
 from robolearn_nodes.graph_cell import GraphCell, GraphCellConfig
 from sensor_msgs.msg import Image, JointState
@@ -117,14 +119,14 @@ def test_the_robot_holds_while_pictures_lack_and_it_is_told_why(graph: Any) -> N
     assert strict.send(np.asarray(strict.rest(), np.float64)).action is None
 
 
-def attended(run: Path, node: Any) -> None:
+def attended(graph: Any, run: Path, node: Any) -> None:
     """Somebody puts things back when asked, and calls all attempts but the first done."""
     while node.poll() is None:
         if (run / WAITS).exists():
             (run / THINGS_BACK).touch()
         elif (run / FOLDER).exists():
             (run / TASK_DONE).touch()
-        time.sleep(0.1)
+        graph.spin_once()
 
 
 @pytest.mark.slow
@@ -144,7 +146,15 @@ def test_the_node_practises_from_pictures_a_person_judges_and_puts_back_and_the_
     begin(config, [], [demos], run)
     prepare(run)
     assert camera_sizes(config, run, ["front"]) == {"front": SIZE}
-    attended(run, graph.start("practice", run=run))
+    said: dict[str, set[str]] = defaultdict(set)
+
+    def hear(message: Any) -> None:
+        for pair in (pair for status in message.status if status.name == "practice" for pair in status.values):
+            said[pair.key].add(pair.value)
+
+    graph.node.create_subscription(DiagnosticArray, topics.DIAGNOSTICS, hear, topics.STREAM)
+    attended(graph, run, graph.start("practice", run=run))
+    assert TASK.instruction in said["now"]
     assert (run / STOPPED).read_text() == "6 steps were asked for, and are done", graph.log("practice")
     first = ZarrStore.open(run / REPLAY)
     assert [info.success for info in first.episodes[:2]] == [False, True]
@@ -157,7 +167,7 @@ def test_the_node_practises_from_pictures_a_person_judges_and_puts_back_and_the_
     assert len(list((run / FOLDER).iterdir())) == len(first.episodes)
     replace(FinetuneConfig.read(run), supervisor=replace(rules, max_steps=8)).write(run)
     (run / STOPPED).unlink()
-    attended(run, graph.start("practice", "again", run=run))
+    attended(graph, run, graph.start("practice", "again", run=run))
     store = ZarrStore.open(run / REPLAY)
     assert sum(info.length - 1 for info in store.episodes) == 8, graph.log("again")
     assert [info.id for info in store.episodes][: len(first.episodes)] == [info.id for info in first.episodes]

@@ -129,7 +129,6 @@ def test_who_is_held_to_old_data_is_held_to_what_succeeded_at_its_own_task(tmp_p
     [
         ({"image_size": 64}, "set algorithm=rlpd pretrained_by=nothing"),
         ({"image_size": 64, "pretrained_by": "nothing", "algorithm": "iql"}, "from pictures rlpd and sac learn"),
-        ({"image_size": 64, "pretrained_by": "nothing", "graph": "twin"}, "in the twin or with --cell"),
         ({"image_size": -1}, "give their pixels"),
         ({"cameras": "front"}, "give their pixels"),
         ({"things": "unseen", "reward": "person", "teleop": "keyboard"}, "let it see pictures: --set image_size=64"),
