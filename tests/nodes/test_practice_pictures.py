@@ -37,7 +37,7 @@ SPACE = ToolSpace(
     ("push-v1", "push_back-v1"), CONFIG.tool_low, CONFIG.tool_high, cameras={"front": (8, 8)}, unseen=True
 )
 TASK = SPACE.tasks[0]
-FRONT = topics.image_topic("front")
+FRONT = "/camera/front/image_raw"
 
 
 def test_pictures_are_those_of_their_tick_and_a_camera_that_is_missing_or_of_another_size_is_told(graph: Any) -> None:
