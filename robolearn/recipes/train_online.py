@@ -88,7 +88,7 @@ class OnlineConfig:
     offline_fraction: float = 0.5  # of every batch, where there is offline data; 0: as if the buffer held it too
     evaluation_episodes: int = 10
     evaluations: int = SAVES  # in a run; each is a checkpoint
-    average: int = 1  # environment steps over which the policy that is judged and kept is a running mean of the newest
+    average: int = 1  # environment steps that have learned, of whose policies the one judged and kept is a running mean
 
 
 def train_online(
@@ -215,8 +215,10 @@ def train_online(
             if batch:
                 with watch("update"):
                     metrics = learner.update({name: values.to(compute.device) for name, values in batch.items()})
-                    if kept is not learner.policy():
-                        mean_follows(kept, learner.policy(), min(online.num_envs / online.average, 1.0))
+                    if kept is not learner.policy():  # at first the mean of all that learned: not of the untrained
+                        learned = learner.gradient_step / settings.utd
+                        share = online.num_envs / min(online.average, learned)
+                        mean_follows(kept, learner.policy(), min(share, 1.0))
             with watch("environment"):
                 stepping.result()
             stop = interrupted.is_set()
