@@ -64,12 +64,12 @@ def test_it_moves_the_robot_as_it_moved_the_tool(cameras: Any) -> None:
 def test_a_policy_that_practised_is_judged_and_served_by_the_robots_fields(tmp_path: Path) -> None:
     config = FinetuneConfig(TASK, pretrained_by="nothing", image_size=16)
     policy = untrained(config.space(), images=True)
-    save_policy(policy, tmp_path / "c", {**config.provenance(), "cameras": {"front": [48, 64], "wrist": [16, 16]}})
+    save_policy(policy, tmp_path / "c", config.provenance({"front": (48, 64), "wrist": (16, 16)}))
     robot = open_robot_policy(str(tmp_path / "c"))
     assert {n: f.shape for n, f in robot.spec.observation.items()} == {
         "proprio": (12,), "image_front": (48, 64, 3), "image_wrist": (16, 16, 3),
     }  # fmt: skip
-    save_policy(policy, tmp_path / "d", config.provenance())
+    save_policy(policy, tmp_path / "d", config.provenance(CAMERAS))
     answer = evaluate_policy(tmp_path / "d", TASK, 1)
     assert answer["outcomes"][0]["steps"] > 20
     assert "policy" not in answer["outcomes"][0]["reason"]  # its answers were of the right form
@@ -81,7 +81,7 @@ def test_a_policy_that_practised_is_judged_and_served_by_the_robots_fields(tmp_p
     }
     assert not np.allclose(there.act(seen, 0).actions, back.act(seen, 0).actions)
     alone = replace(config, supervisor=replace(config.supervisor, tasks=1))
-    robot = robot_policy(untrained(alone.space(), images=True), alone.provenance())
+    robot = robot_policy(untrained(alone.space(), images=True), alone.provenance(CAMERAS))
     assert robot.act(seen, 0).actions.shape == (DECISION_TICKS, 6)
 
 
