@@ -43,6 +43,7 @@ class ProgressBar:
         self.printed_s = time.monotonic()
         self.begun_at = (0, self.printed_s)  # units and time that the rate is counted from
         self.updated = False
+        self.told: tuple[int, str] | None = None  # by the last line
         self.bar: Progress | None = None
         if self.stream.isatty():
             self.bar = Progress(
@@ -68,8 +69,9 @@ class ProgressBar:
             self.bar.update(self.task_id, completed=done, text=text)
             return
         now_s = time.monotonic()
-        if done >= self.total or now_s - self.printed_s >= PLAIN_INTERVAL_S:
-            self.printed_s = now_s
+        told = done, text
+        if told != self.told and (done >= self.total or now_s - self.printed_s >= PLAIN_INTERVAL_S):
+            self.printed_s, self.told = now_s, told
             rate = (done - self.begun_at[0]) / max(now_s - self.begun_at[1], 1e-9)
             left = f", {max(self.total - done, 0) / rate:.0f} s left" if rate else ""
             line = f"{self.title}: {done}/{self.total} {self.unit}s, {rate:.1f}/s{left}{', ' if text else ''}{text}"

@@ -60,7 +60,8 @@ def finetune(
         cell: file of the physical cell that practises, as hardware/cells/so101.yaml; the twin by default.
         graph: practise on the robot or twin of the ROS graph, as `robolearn launch practice` starts one; where things
             are has to be published as /twin/ground_truth, unless they are unseen.
-        teleop: device by which a person may take over at any tick: keyboard, gamepad, ...; `cell`: that of the cell.
+        teleop: device by which a person may take over at any tick: keyboard, gamepad, ...; `cell`: that of the cell;
+            `node`: with --graph, that of the node `teleop`.
         things_back: tell the run in this folder that things are put back, for which it waits; do nothing else.
         task_done: tell the run in this folder, with --reward person, that the task is done; do nothing else.
         resume: a run to go on with, as it was begun.
@@ -102,7 +103,8 @@ def finetune(
             (told / file).touch()
             return 0
     if resume is not None:
-        if task or demos or prior or out or set or steps or hours:
+        begun_with = (task, demos, prior, out, set, steps, hours, reward_model, cell, graph, teleop)
+        if any(begun_with):
             raise SpecError("--resume goes on with a run as it was begun; leave out everything else but --in-turns")
         config, run = FinetuneConfig.read(resume), resume
     else:

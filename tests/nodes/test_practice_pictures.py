@@ -55,6 +55,12 @@ def test_pictures_are_those_of_their_tick_and_a_camera_that_is_missing_or_of_ano
     ):
         with pytest.raises(LaunchError, match=why):
             GraphCell(graph.node, TASK, replace(options, sizes=sizes, appear_s=appear_s), lambda: False)
+    with pytest.raises(LaunchError, match=r"nobody hears /policy/joint_command; is the node teleop"):
+        GraphCell(graph.node, TASK, replace(options, with_person=True, appear_s=0.5), lambda: False)
+    second = graph.node.create_publisher(Image, FRONT, topics.STREAM)
+    with pytest.raises(LaunchError, match="2 nodes publish /camera/front/image_raw; stop all but one"):
+        GraphCell(graph.node, TASK, replace(options, sizes={"front": SIZE}, appear_s=0.5), lambda: False)
+    graph.node.destroy_publisher(second)
     assert commands == []
     cell = GraphCell(graph.node, TASK, replace(options, sizes={"front": SIZE}), lambda: False)
     world = PracticeWorld(SPACE, CONFIG, cell, ("front",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import sys
@@ -21,15 +22,17 @@ from safetensors.torch import load_file
 from robolearn.algorithms.algorithm import Batch, Metrics
 from robolearn.algorithms.rlpd import RLPDConfig
 from robolearn.cli import run as command
+from robolearn.datasets.lock import WriterLock
 from robolearn.datasets.store import CLOSING_ROW, EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.practice_cell import Condition
 from robolearn.envs.twin_cell import TwinCell
-from robolearn.errors import DatasetError, RobolearnError, SpecError, UnknownNameError
+from robolearn.errors import DatasetBusyError, DatasetError, RobolearnError, SpecError, UnknownNameError
 from robolearn.policies.checkpoint import load_policy
+from robolearn.progress import ProgressBar
 from robolearn.recipes.finetune import learner as learning
 from robolearn.recipes.finetune import prepare as preparing
-from robolearn.recipes.finetune.collector import WEIGHTS, Collector, open_replay, weights_file
+from robolearn.recipes.finetune.collector import WAITS, WEIGHTS, Collector, open_replay, weights_file
 from robolearn.recipes.finetune.interventions import Interventions, critics_of
 from robolearn.recipes.finetune.judges import ErringJudge, Frames, TrueJudge
 from robolearn.recipes.finetune.prepare import (
@@ -40,7 +43,7 @@ from robolearn.recipes.finetune.prepare import (
     prepare_judge,
     recorded,
 )
-from robolearn.recipes.finetune.recipe import Child, practise
+from robolearn.recipes.finetune.recipe import PRACTISING, Child, _Look, practise
 from robolearn.recipes.finetune.report import write_morning_report
 from robolearn.recipes.finetune.settings import FinetuneConfig, InterventionsConfig
 from robolearn.recipes.train import read_settings, with_settings
@@ -358,7 +361,8 @@ def test_what_does_not_fit_is_told_before_anything_is_written(tmp_path: Path, de
 
 
 @pytest.mark.parametrize(
-    ("code", "told"), [(2, "the collector cannot begin: no camera"), (1, "died 5 times in a minute")]
+    ("code", "told"),
+    [(2, "the collector cannot begin: no camera"), (1, "died 5 times in a minute"), (0, "in a minute; .*: no camera")],
 )
 def test_what_keeps_a_process_from_its_work_is_told_and_one_that_dies_is_started_again(
     code: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -377,4 +381,36 @@ def test_what_keeps_a_process_from_its_work_is_told_and_one_that_dies_is_started
     with pytest.raises(RobolearnError, match=told):
         mend()
     child.end()
-    assert said.count("is started again; its last words: no camera") == (4 if code == 1 else 0)
+    assert said.count("is started again; its last words: no camera") == (0 if code == 2 else 4)
+    python.write_text("#!/bin/sh\nexit 1\n")
+    silent = Child(tmp_path, "collector")
+    while not (died := silent.mend(time.monotonic())):
+        pass
+    assert died.endswith("it said nothing")  # what stands in its log is of an earlier one
+    silent.end()
+
+
+def test_a_run_is_gone_on_with_by_one_process_at_a_time(tmp_path: Path) -> None:
+    small_config(1).write(tmp_path)
+    other = WriterLock(tmp_path, tmp_path / PRACTISING)
+    with pytest.raises(DatasetBusyError, match="is being written to by process"):
+        practise(tmp_path)
+    other.release()
+
+
+def test_what_is_waited_for_is_told_where_there_is_no_terminal_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 0.0
+    monkeypatch.setattr("robolearn.progress.time.monotonic", lambda: now_s)
+    open_replay(small_config(1), tmp_path)
+    told = io.StringIO()
+    bar, look = ProgressBar("finetune", 9, "decision", told), _Look(tmp_path)
+    for now_s, waits in ((100.0, ""), (101.0, "the puck is lost"), (102.0, ""), (120.0, ""), (140.0, "")):
+        if waits:
+            (tmp_path / WAITS).write_text(waits)
+        look(bar.update, "the learner died" if now_s == 102.0 else "")
+    assert [line.partition("/s, ")[2] for line in told.getvalue().splitlines()] == [
+        "no attempt yet",
+        "the learner died; no attempt yet; it waits: the puck is lost",
+    ]

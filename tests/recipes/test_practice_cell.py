@@ -6,6 +6,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -161,11 +162,19 @@ def test_a_person_at_a_device_that_wants_settings_is_refused(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("teleop", "why"), [("web", "operator's page"), ("cell", "give --cell"), ("keybord", "keyboard")]
+    ("teleop", "graph", "why"),
+    [
+        ("web", "", "operator's page"),
+        ("cell", "", "give --cell"),
+        ("keybord", "", "keyboard"),
+        ("node", "", "give --graph"),
+        ("keyboard", "robot", "--teleop node"),
+        ("cell", "twin", "--teleop node"),
+    ],
 )
 def test_hands_that_cannot_take_over_are_refused_before_anything_is_written(
-    tmp_path: Path, teleop: str, why: str
+    tmp_path: Path, teleop: str, graph: Literal["", "robot", "twin"], why: str
 ) -> None:
     with pytest.raises(RobolearnError, match=why):
-        begin(FinetuneConfig("push-v1", teleop=teleop), [], [], tmp_path / "run")
+        begin(FinetuneConfig("push-v1", teleop=teleop, graph=graph), [], [], tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -228,6 +228,9 @@ def test_nobody_says_what_is_done_where_a_model_judges_or_put_back_where_nobody_
     with pytest.raises(SpecError, match="does not wait for anybody now"):
         command(["finetune", "--things-back", str(tmp_path)])
     assert not (tmp_path / THINGS_BACK).exists()
+    for unheeded in (["--graph", "robot"], ["--teleop", "node"], ["--reward-model", "folder"]):
+        with pytest.raises(SpecError, match="as it was begun; leave out everything else"):
+            command(["finetune", "--resume", str(tmp_path), *unheeded])
 
 
 def test_who_interrupts_the_preparation_is_told_how_to_go_on(
@@ -385,6 +388,11 @@ def test_a_model_that_was_not_trusted_judges_no_robot_unless_forced(
     config = replace(small_config(24), reward="progress", reward_models=(str(progress),), graph="robot")
     with pytest.raises(RobolearnError, match=r"missed gates of its audit|was never audited"):
         begin(config, [], demos, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    small = tmp_path / "push.zarr"
+    collect_episodes(CollectConfig("push-v1", image_size=16), small, 1, seed=0)
+    with pytest.raises(SpecError, match="wants images of 24 x 24 pixels, 16 x 16 came"):
+        begin(replace(config, graph=""), [], [*demos, small], tmp_path / "run")
     assert not (tmp_path / "run").exists()
     (problem,) = check_models(replace(config, force_reward=True))
     assert "somebody forced it" in problem

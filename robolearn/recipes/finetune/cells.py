@@ -29,6 +29,7 @@ from robolearn.teleop.teleoperator import Fed
 
 THINGS_BACK = "things_are_back"  # a file that somebody lays into the run who was asked to put things right
 TASK_DONE = "task_is_done"  # one that the person lays there who judges
+NODE = "node"  # --teleop: on a graph, the node that has the device
 
 
 def make_cell(config: FinetuneConfig, run: Path, cameras: Mapping[str, tuple[int, int]]) -> PracticeCell:
@@ -75,7 +76,14 @@ def check_cell(cell: Cell, path: Path, task: Task, config: FinetuneConfig) -> No
 
 def check_teleop(config: FinetuneConfig) -> None:
     """Raises SpecError or UnknownNameError for a device by which nobody can take over there."""
-    if config.teleop and config.teleop != "cell" and not config.graph:
+    if config.graph and config.teleop not in ("", NODE):
+        raise SpecError(
+            f"--teleop {config.teleop} came with --graph, where the device is that of a node: --teleop {NODE}, beside "
+            "`robolearn launch practice teleop:=DEVICE`"
+        )
+    if config.teleop == NODE and not config.graph:
+        raise SpecError(f"--teleop {NODE} is the node of a graph; give --graph, or name a device")
+    if config.teleop and config.teleop not in (NODE, "cell"):
         _settings(config.teleop)
     elif config.teleop == "cell" and not config.cell:
         raise SpecError("--teleop cell is the device of a cell's file; give --cell, or name a device")

@@ -130,6 +130,15 @@ def check_learned_from(config: FinetuneConfig, demos: Sequence[Path]) -> None:
             )
 
 
+def check_shown(config: FinetuneConfig, paths: Sequence[Path]) -> None:
+    """Raises what keeps the models from scoring the pictures of these datasets: a camera or size that is not theirs."""
+    for model in load_models(config):
+        for path in paths:
+            shown = RewardData(path).episodes([0], cameras_of(model))
+            first = {camera: pictures[:, :1] for camera, pictures in shown.images.items()}
+            model.score(Episodes(first, shown.text, None if shown.proprio is None else shown.proprio[:, :1]))
+
+
 def score_old(config: FinetuneConfig, run: Path, paths: Sequence[Path], episodes: Sequence[Recorded]) -> list[Recorded]:
     """The episodes of these datasets, in order, with their values, which are kept in the run: whole, or not at all.
     They are made anew where a dataset has grown."""

@@ -6,17 +6,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from robolearn.cell import load_cell
+from robolearn.datasets.lock import WriterLock
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import RobolearnError
 from robolearn.recipes.finetune.cells import check_cell, check_teleop
 from robolearn.recipes.finetune.collector import NOW, REPLAY, STOPPED, WAITS, Collector, told
 from robolearn.recipes.finetune.data import recorded_sizes
-from robolearn.recipes.finetune.image_judge import check_learned_from, check_models
+from robolearn.recipes.finetune.image_judge import check_learned_from, check_models, check_shown
 from robolearn.recipes.finetune.interventions import critics_of
 from robolearn.recipes.finetune.learner import Learner, columns
 from robolearn.recipes.finetune.prepare import (
@@ -36,6 +38,7 @@ from robolearn.recipes.run import Run
 from robolearn.recipes.training_loop import Progress, interruptible, run_config
 from robolearn.tasks import make_task
 
+PRACTISING = "practising"  # folder of the lock of who goes on with a run
 LOOK_S = 0.2
 LOOK_SHARE = 0.05  # of the time at the most, for after thousands of attempts a look at their list takes a while
 MAX_DEATHS = 5  # of one process within DEATH_WINDOW_S, before the run is given up
@@ -53,6 +56,7 @@ def begin(config: FinetuneConfig, prior: Sequence[Path], demos: Sequence[Path], 
     if config.interventions.ratio:
         critics_of(Path(config.interventions.critic), config.space().interface)
     check_successes(config, recorded(config, prior, demos))
+    check_shown(config, [*demos, *prior])
     if config.graph:
         recorded_sizes(demos, config.space().cameras)
     config = by_its_rule(config)
@@ -82,13 +86,16 @@ def practise(run: Path, processes: bool = True, progress: Progress = lambda done
     processes: collector and learner side by side, each restarted when it dies; else in turns in this process, which
     gives the same data. The answer has `steps`, `attempts`, `success_rate` (the last evaluation by the truth),
     `attempt_success` and `attempt_truth` (of the last 50 attempts, by the reward model and by the truth),
-    `human_resets`, `stopped` (why), `interrupted`, `checkpoint` and `report`.
+    `human_resets`, `stopped` (why), `interrupted`, `checkpoint` and `report`. Raises DatasetBusyError where another
+    process does so already, before anything moves.
     """
     config = FinetuneConfig.read(run)
-    prepare(run, progress)
-    (run / STOPPED).unlink(missing_ok=True)  # whoever starts it again has looked why it had stopped
-    with interruptible() as interrupted:
-        (_side_by_side if processes else _in_turns)(config, run, progress, interrupted)
+    with ExitStack() as practising:
+        practising.callback(WriterLock(run, run / PRACTISING).release)
+        prepare(run, progress)
+        (run / STOPPED).unlink(missing_ok=True)  # whoever starts it again has looked why it had stopped
+        with interruptible() as interrupted:
+            (_side_by_side if processes else _in_turns)(config, run, progress, interrupted)
     stopped = (run / STOPPED).read_text(encoding="utf-8") if (run / STOPPED).exists() else ""
     answer = write_morning_report(run)
     return {
@@ -129,6 +136,7 @@ class Child:
 
     def __init__(self, run: Path, role: str, graph: bool = False) -> None:
         """graph: collects as a node of the ROS graph."""
+        self._run = run
         self._command = [sys.executable, "-m", "robolearn.recipes.finetune.worker", role, str(run)]
         if graph:
             self._command = [sys.executable, "-m", "robolearn_nodes.practice_node", "--ros-args"]
@@ -140,19 +148,22 @@ class Child:
 
     def _start(self) -> None:
         with self._log.open("ab") as log:
+            self._from = log.tell()  # where the words of this one begin
             self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=log, stderr=log)
 
     @property
     def finished(self) -> bool:
-        return self._process.poll() == 0
+        """Whether it has ended as the run has: a node of the graph ends well, too, where somebody asks it to."""
+        return self._process.poll() == 0 and (self._run / STOPPED).exists()
 
     def mend(self, now_s: float) -> str:
         """Start it again if it died; says so, and why it did. Raises RobolearnError when that happens too often, and
         where it began by saying what keeps it from its work."""
-        if self._process.poll() in (None, 0):
+        if self._process.poll() is None or self.finished:
             return ""
         self._deaths = [at for at in self._deaths if now_s - at < DEATH_WINDOW_S] + [now_s]
-        last = self._log.read_text(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+        words = self._log.read_bytes()[self._from :].decode(errors="replace").strip()
+        last = words.splitlines()[-1:] or ["it said nothing"]
         first_s, self._first_s = self._first_s, None
         explained = self._process.returncode == RobolearnError.exit_code
         if explained and first_s is not None and now_s - first_s < BEGIN_S:
@@ -181,10 +192,7 @@ def _side_by_side(config: FinetuneConfig, run: Path, progress: Progress, interru
     looked = _Look(run)
     try:
         while not interrupted.is_set() and not all(child.finished for child in children):
-            for child in children:
-                if died := child.mend(time.monotonic()):
-                    progress(looked.steps, died)
-            looked(progress)
+            looked(progress, "; ".join(filter(None, (child.mend(time.monotonic()) for child in children))))
             time.sleep(LOOK_S)
     finally:
         for child in children:
@@ -192,27 +200,29 @@ def _side_by_side(config: FinetuneConfig, run: Path, progress: Progress, interru
 
 
 class _Look:
-    """Tells the progress from the dataset, when it has changed, and what is waited for or done."""
+    """Tells the progress from the dataset, and what is waited for or done."""
 
     def __init__(self, run: Path) -> None:
         self._run, self._path = run, run / REPLAY
         self._seen: tuple[int, str] = (0, "")
+        self._died = self._text = ""
         self._rest_until_s = 0.0
-        self.steps = 0  # decisions
+        self._steps = 0  # decisions
 
-    def __call__(self, progress: Callable[[int, str], None]) -> None:
+    def __call__(self, progress: Progress, died: str = "") -> None:
+        """died: which process did just now; it is told until there is other news."""
+        self._died = died or self._died
         root, now_s = self._path / "zarr.json", time.monotonic()
-        if now_s < self._rest_until_s or not root.exists():
-            return
-        does = self._said(WAITS, "it waits") or self._said(NOW, "now")
-        seen = root.stat().st_mtime_ns, does
-        if seen == self._seen:
-            return
-        self._seen = seen
-        store = ZarrStore.open(self._path)
-        self.steps = sum(info.num_actions for info in store.episodes)
-        progress(self.steps, _text(store, float("nan")) + does)
-        self._rest_until_s = now_s + (time.monotonic() - now_s) / LOOK_SHARE
+        if now_s >= self._rest_until_s and root.exists():
+            does = self._said(WAITS, "it waits") or self._said(NOW, "now")
+            seen = root.stat().st_mtime_ns, does
+            if seen != self._seen:
+                store = ZarrStore.open(self._path)
+                self._steps = sum(info.num_actions for info in store.episodes)
+                self._seen, self._died, self._text = seen, died, _text(store, float("nan")) + does
+                self._rest_until_s = now_s + (time.monotonic() - now_s) / LOOK_SHARE
+        if self._text or self._died:  # again and again: of what is written to no terminal much is left out
+            progress(self._steps, "; ".join(filter(None, (self._died, self._text))))
 
     def _said(self, name: str, words: str) -> str:
         """What that file of the run says, if it is there."""

@@ -33,7 +33,7 @@ from robolearn.teleop.teleoperator import TeleopEvent
 from robolearn.types import ActionSource
 from robolearn_nodes import convert, topics
 from robolearn_nodes.graph_ticks import GraphTicks
-from robolearn_nodes.node import unheard
+from robolearn_nodes.node import crowded, unheard
 
 SILENT_S = 6.0  # of wall time without a joint state: the robot is gone (a twin in lockstep waits 5 s for a command)
 REFUSED_TICKS = 60  # on end, after which what refuses is a fault
@@ -172,10 +172,18 @@ class GraphCell:
                 f"{self._start.srv_name} did not appear within {self._config.appear_s:g} s; is a robot or twin running?"
             )
         wanted = [self._ticks.states, *self._ticks.images]
-        self._wait(lambda: not self._told(unheard(self._node, wanted)), self._config.appear_s)
+        mixed, heard = lambda: crowded(self._node, wanted), self._command.get_subscription_count
+        self._wait(
+            lambda: not self._told(unheard(self._node, wanted) or mixed()) and heard() > 0, self._config.appear_s
+        )
         if silent := unheard(self._node, wanted):
             among = f" Pictures are wanted of {', '.join(self._config.sizes)}" if self._config.sizes else ""
             raise LaunchError(silent + among)
+        if several := mixed():
+            raise LaunchError(several)
+        if not heard():
+            hears = "teleop (`launch practice teleop:=DEVICE`)" if self._config.with_person else "of the robot"
+            raise LaunchError(f"nobody hears {self._command.topic_name}; is the node {hears} running?")
         self._begin_episode(0)
         if self._fault:
             raise LaunchError(self._fault)

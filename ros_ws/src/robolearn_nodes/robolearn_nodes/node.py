@@ -58,6 +58,14 @@ def unheard(node: Node, topics_to_hear: Iterable[str]) -> str:
     return f"nobody publishes {', '.join(silent)} yet; is its node running?" if silent else ""
 
 
+def crowded(node: Node, topics_to_hear: Iterable[str]) -> str:
+    """Which of these topics several nodes publish, in words, or nothing: their messages would come mixed."""
+    for name in map(node.resolve_topic_name, topics_to_hear):
+        if (count := node.count_publishers(name)) > 1:
+            return f"{count} nodes publish {name}; stop all but one, or give each robot and its cameras a namespace"
+    return ""
+
+
 def rival(node: Node) -> str:
     """Whether another robot or twin answers to the same commands, in words: two must never do."""
     if node.count_publishers(node.resolve_topic_name(topics.COMMAND_SENT)) < 2:
