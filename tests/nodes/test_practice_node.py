@@ -74,7 +74,7 @@ def test_what_the_robot_refuses_is_held_and_told_and_its_silence_is_a_fault(grap
 
 
 def test_a_robot_that_is_not_there_is_told(graph: Any) -> None:
-    with pytest.raises(LaunchError, match="is a robot or twin running"):
+    with pytest.raises(LaunchError, match="is a robot or twin running, on this"):
         GraphCell(graph.node, SPACE.tasks[0], GraphCellConfig(appear_s=0.2), lambda: False)
 
 

@@ -169,7 +169,8 @@ class GraphCell:
         """Until the robot and its cameras are there, an episode runs and every thing was seen."""
         if not self._start.wait_for_service(self._config.appear_s):
             raise LaunchError(
-                f"{self._start.srv_name} did not appear within {self._config.appear_s:g} s; is a robot or twin running?"
+                f"{self._start.srv_name} did not appear within {self._config.appear_s:g} s; is a robot or twin "
+                "running, on this ROS_DOMAIN_ID and in this namespace?"
             )
         wanted = [self._ticks.states, *self._ticks.images]
         mixed, heard = lambda: crowded(self._node, wanted), self._command.get_subscription_count
