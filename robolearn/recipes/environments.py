@@ -79,11 +79,23 @@ class OneByOne(SyncVectorEnv):
     def __init__(self, make: Callable[[], RobotEnv | ToolEnv], num_envs: int) -> None:
         super().__init__([make] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
         self.interface: InterfaceSpec = cast("RobotEnv", self.envs[0].unwrapped).interface
+        self._info: Info = {}
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, Info]:
-        return super().reset(seed=seed if seed is None or isinstance(seed, int) else list(seed), options=options)
+        begins = (options or {}).get("reset_mask")
+        seeds = seed if seed is None or isinstance(seed, int) else list(seed)
+        shown, info = super().reset(seed=seeds, options=options)
+        if begins is not None:  # Gymnasium's tells of those alone that begin
+            for name in info.keys() & self._info.keys():
+                info[name][~begins] = self._info[name][~begins]
+        self._info = info
+        return shown, info
+
+    def step(self, actions: Any) -> tuple[Any, NDArray, NDArray, NDArray, Info]:
+        shown, reward, terminated, truncated, self._info = super().step(actions)
+        return shown, reward, terminated, truncated, self._info
 
     def render(self) -> Any:
         """Pictures (H, W, 3), one an environment."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import gymnasium
@@ -83,6 +84,16 @@ def test_an_environment_of_gymnasium_does_what_the_transitions_say_also_at_the_e
         found, found_reward, *_ = alone.step(action)
         np.testing.assert_allclose(found, following, atol=1e-5)
         np.testing.assert_allclose(found_reward, reward, atol=1e-4)
+
+
+@pytest.mark.parametrize("task", ["push-v1", "tool:push-v1"])
+def test_one_that_begins_changes_nothing_that_is_told_of_the_others(task: str) -> None:
+    with contextlib.closing(make_environments(task, 2)) as envs:
+        envs.reset(seed=[1, 2])
+        before = envs.step(np.zeros((2, *envs.interface.action.shape), np.float32))[4]["progress"].copy()
+        info = envs.reset(seed=[3, 2], options={"reset_mask": np.array([True, False])})[1]
+    assert info["progress"][1] == before[1] > 0
+    assert info["progress"][0] != before[0]
 
 
 def test_all_buffers_are_drawn_from_and_mixed() -> None:
