@@ -256,7 +256,7 @@ def sweep(
 ) -> int:
     """Search settings of a training by many short ones.
 
-    A sweep that is begun again with the same --out goes on.
+    A sweep that is begun again as it was, with the same --out, goes on with other settings than were tried.
 
     Example: robolearn sweep sac --task gym:Pendulum-v1 --steps 5000 --search critic_learning_rate=1e-4..1e-2:log
 

@@ -17,13 +17,15 @@ from robolearn.algorithms import algorithm_class
 from robolearn.errors import RobolearnError, SpecError
 from robolearn.recipes.environments import is_gym, twin_task
 from robolearn.recipes.evaluate import evaluate_policy
+from robolearn.recipes.seeds import SELECTION_SEED
 from robolearn.recipes.train import configure, train_policy
 from robolearn.recipes.train_offline import check_task
 from robolearn.recipes.train_request import TrainRequest
+from robolearn.recipes.training_loop import check_settings
 from robolearn.tasks import make_task
 
 JOURNAL_FILE, RESULT_FILE = "journal.log", "sweep.json"
-STUDY = "sweep"
+STUDY, ASKED = "sweep", "asked"
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ def sweep(
     What counts is the return of the last evaluation in a task, the validation loss on a dataset of demonstrations, and
     where a dataset has none, the success, or else the return, in a task that the policy is then judged in. The answer
     has `best_settings`, `best_value`, `trials` and `out`. Raises SpecError before anything is run when a setting does
-    not exist or nothing would judge, and RobolearnError when Optuna is not installed or every trial failed.
+    not exist or cannot be meant, nothing would judge, or the folder holds another sweep, and RobolearnError when Optuna
+    is not installed or every trial failed.
     """
     try:
         import optuna
@@ -94,7 +97,7 @@ def sweep(
     for choice in choices:  # a wrong name or value is told before the first training
         ends = choice.values or tuple(repr(int(end) if choice.whole else end) for end in (choice.low, choice.high))
         for end in ends:
-            configure(replace(request, settings=(*request.settings, f"{choice.name}={end}")))
+            check_settings(configure(replace(request, settings=(*request.settings, f"{choice.name}={end}")))[0], 0)
 
     best_is_most = judged or request.dataset is None
     out = request.run
@@ -103,11 +106,13 @@ def sweep(
     journal = JournalFileBackend(str(out / JOURNAL_FILE))
     study = optuna.create_study(
         storage=optuna.storages.JournalStorage(journal),
-        sampler=optuna.samplers.TPESampler(seed=request.seed),
         study_name=STUDY,
         direction="maximize" if best_is_most else "minimize",
         load_if_exists=True,
     )
+    done = len(study.trials)
+    _require_same(study, request, search, out)
+    study.sampler = optuna.samplers.TPESampler(seed=request.seed + done)  # one that goes on draws others than before
 
     def train(trial: Any) -> float:
         settings = [f"{choice.name}={choice.suggest(trial)}" for choice in choices]
@@ -117,7 +122,7 @@ def sweep(
         except RobolearnError as error:
             if "diverged" not in str(error):
                 raise
-            progress(trial.number + 1, f"diverged with {' '.join(settings)}")
+            progress(trial.number + 1 - done, f"diverged with {' '.join(settings)}")
             raise optuna.TrialPruned from error
         if result["interrupted"]:
             raise KeyboardInterrupt
@@ -125,7 +130,7 @@ def sweep(
             value = _judge(run, result["checkpoint"])
         else:
             value = float(result["return_mean"] if best_is_most else result["validation_loss"])
-        progress(trial.number + 1, f"{value:.3g} with {' '.join(settings)}")
+        progress(trial.number + 1 - done, f"{value:.3g} with {' '.join(settings)}")
         return value
 
     study.optimize(train, n_trials=trials)
@@ -140,6 +145,21 @@ def sweep(
         raise RobolearnError(f"all {len(rows)} trials of {out} diverged; search lower learning rates")
     best = finished[0]
     return {"best_settings": best["settings"], "best_value": best["value"], "trials": len(rows), "out": out}
+
+
+def _require_same(study: Any, request: TrainRequest, search: Sequence[str], out: Path) -> None:
+    """Raise SpecError where the trials that are there were asked for otherwise, and so are not to be ranked with more;
+    a new study is told what it is for."""
+    asked = {name: str(value) for name, value in vars(request).items() if name not in ("out", "compute", "settings")}
+    asked |= {"settings": " ".join(request.settings), "search": " ".join(search)}
+    told = study.user_attrs.get(ASKED)
+    if told is None and not study.trials:
+        study.set_user_attr(ASKED, asked)
+    elif told != asked:
+        others = ", ".join(name for name in asked if told is None or told[name] != asked[name])
+        raise SpecError(
+            f"{out} holds a sweep with other {others}; begin that one again as it was, or name another --out"
+        )
 
 
 def _is_judged(request: TrainRequest) -> bool:
@@ -165,8 +185,9 @@ def _reads_task(request: TrainRequest) -> bool:
 
 
 def _judge(request: TrainRequest, checkpoint: Path) -> float:
-    """The success rate in the task, or the mean return where it knows none."""
+    """The success rate in the task, or the mean return where it knows none; on other seeds than `evaluate` takes, which
+    are left for what comes out."""
     assert request.task is not None
     episodes = configure(request)[1].evaluation_episodes
-    answer = evaluate_policy(checkpoint, request.task, episodes, device=request.compute.device)
+    answer = evaluate_policy(checkpoint, request.task, episodes, seed=SELECTION_SEED, device=request.compute.device)
     return float(answer["return_mean"] if answer["success_rate"] is None else answer["success_rate"])

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ import torch
 from robolearn.errors import RobolearnError, SpecError, UnknownNameError
 from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.run import read_run_config
+from robolearn.recipes.seeds import SELECTION_SEED
 from robolearn.recipes.sweep import Choice, sweep
 from robolearn.recipes.train_request import TrainRequest
 
@@ -26,13 +29,26 @@ def test_a_sweep_tries_ranks_and_goes_on(tmp_path: Path) -> None:
     search = ["critic_learning_rate=1e-4..1e-2:log", "utd=1|2"]
     first = sweep(request(tmp_path / "sweep"), search, trials=2)
     assert first["trials"] == 2
-    again = sweep(request(tmp_path / "sweep"), search, trials=1)
+    told: list[int] = []
+    again = sweep(request(tmp_path / "sweep"), search, trials=1, progress=lambda done, text: told.append(done))
+    assert told == [1]
     rows = json.loads((tmp_path / "sweep" / "sweep.json").read_text())
     assert again["trials"] == len(rows) == 3
     values = [row["value"] for row in rows]
     assert values == sorted(values, reverse=True)
     assert again["best_value"] == values[0]
     assert again["best_settings"] == rows[0]["settings"]
+    assert len({row["settings"]["critic_learning_rate"] for row in rows}) == 3
+    others: list[tuple[dict[str, Any], str]] = [
+        ({"steps": 21}, "other steps"),
+        ({"seed": 1}, "other seed"),
+        ({"settings": (*SMALL, *SMALL_ENDS, "polyak=0.1")}, "other settings"),
+    ]
+    for other, words in others:
+        with pytest.raises(SpecError, match=words):
+            sweep(replace(request(tmp_path / "sweep"), **other), search, trials=1)
+    with pytest.raises(SpecError, match="other search"):
+        sweep(request(tmp_path / "sweep"), ["critic_learning_rate=1e-3|1e-4"], trials=1)
     for row in rows:
         assert 1e-4 <= row["settings"]["critic_learning_rate"] <= 1e-2
         config = (tmp_path / "sweep" / f"trial_{row['number']:03d}" / "config.yaml").read_text()
@@ -82,8 +98,8 @@ def test_what_a_dataset_cannot_judge_is_judged_in_a_task(algorithm: str, dataset
 def test_the_most_successes_are_the_best(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([(0.25, 9.0), (0.75, 1.0), (None, 0.5)])
 
-    def judged(checkpoint: Path, task: str, episodes: int, device: str) -> dict[str, float | None]:
-        assert (checkpoint.exists(), task, episodes) == (True, "reach-v1", 1)
+    def judged(checkpoint: Path, task: str, episodes: int, seed: int, device: str) -> dict[str, float | None]:
+        assert (checkpoint.exists(), task, episodes, seed) == (True, "reach-v1", 1, SELECTION_SEED)
         return dict(zip(("success_rate", "return_mean"), next(answers), strict=True))
 
     monkeypatch.setattr("robolearn.recipes.sweep.evaluate_policy", judged)
@@ -114,6 +130,8 @@ def test_a_wrong_setting_is_told_before_anything_is_run(tmp_path: Path) -> None:
         sweep(request(tmp_path / "sweep"), ["critic_learning_rat=1e-4..1e-2"], trials=1)
     with pytest.raises(SpecError, match="batch_size"):
         sweep(request(tmp_path / "sweep"), ["batch_size=4|many"], trials=1)
+    with pytest.raises(SpecError, match="discount is 1.5; expected a number from 0 to 1"):
+        sweep(request(tmp_path / "sweep"), ["discount=0.9..1.5"], trials=1)
     assert not (tmp_path / "sweep").exists()
 
 
