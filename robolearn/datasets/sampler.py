@@ -281,9 +281,11 @@ class Sampler:
         else:
             reward = self._read_vectors(store, [config.reward])[config.reward].astype(np.float32)
             self._reward = np.where(known, reward, np.float32(0))
-        # The observation after a step is the next one; where the task was over, none is needed.
+        # The observation after a step is the next one. Where the task was over none is needed, but of goals, on the way to
+        # which that end is none.
         follows = (steps < self._last) & seen[np.minimum(steps + 1, self._last)]
-        self._acted = valid["action"] & known & seen & (follows | self._terminated)
+        follows |= self._terminated & (self.config.goals is None)
+        self._acted = valid["action"] & known & seen & follows
         cut = worth_of_a_cut(self._reward[self._acted], config.discount)
         self._return = returns_to_go(self._reward, final, np.where(self._terminated[final], 0.0, cut), config.discount)
         return self._acted

@@ -164,6 +164,10 @@ def test_goals_reward_what_reaches_them(store: ZarrStore) -> None:
     last = ends[np.searchsorted(ends, batch["proprio"][:, 0])]
     reached = np.minimum(batch["proprio"][:, 0] + 1, last) == batch["goal_proprio"][:, 0]
     np.testing.assert_array_equal(batch["goal_reached"], reached)
+    for goals in (HIQL, HER):  # an end after which nothing was seen leads nowhere, to itself neither
+        sampler = Sampler(store, SamplerConfig(("proprio",), transition=TransitionConfig(), goals=goals))
+        batch = sampler.batch(sampler.starts, sampler.starts)
+        np.testing.assert_array_equal(batch["next_proprio"][:, 0], batch["proprio"][:, 0] + 1)
     with pytest.raises(DatasetError, match="num_steps to 1"):
         Sampler(store, SamplerConfig(("proprio",), transition=TransitionConfig(num_steps=2), goals=HER))
     with pytest.raises(DatasetError, match="add up to 1"):

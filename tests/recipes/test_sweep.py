@@ -130,7 +130,7 @@ def test_a_wrong_setting_is_told_before_anything_is_run(tmp_path: Path) -> None:
         sweep(request(tmp_path / "sweep"), ["critic_learning_rat=1e-4..1e-2"], trials=1)
     with pytest.raises(SpecError, match="batch_size"):
         sweep(request(tmp_path / "sweep"), ["batch_size=4|many"], trials=1)
-    with pytest.raises(SpecError, match="discount is 1.5; expected a number from 0 to 1"):
+    with pytest.raises(SpecError, match=r"discount is 1\.5; expected a number from 0 to 1"):
         sweep(request(tmp_path / "sweep"), ["discount=0.9..1.5"], trials=1)
     assert not (tmp_path / "sweep").exists()
 
