@@ -281,8 +281,8 @@ class Sampler:
         else:
             reward = self._read_vectors(store, [config.reward])[config.reward].astype(np.float32)
             self._reward = np.where(known, reward, np.float32(0))
-        # The observation after a step is the next one. Where the task was over none is needed, but of goals, on the way to
-        # which that end is none.
+        # The observation after a step is the next one. Where the task was over none is needed, unless there are goals:
+        # where one was not reached, it is not over.
         follows = (steps < self._last) & seen[np.minimum(steps + 1, self._last)]
         follows |= self._terminated & (self.config.goals is None)
         self._acted = valid["action"] & known & seen & follows

@@ -65,6 +65,8 @@ def export_policy(checkpoint: Path, out: Path | None = None) -> dict[str, Any]:
             f"export wants ONNX, which is not installed ({error.name}): pip install 'robolearn[onnx]'"
         ) from error
 
+    if out.is_dir():
+        raise RobolearnError(f"{out} is a folder; name a file in it, as in {out / (checkpoint.name + '.onnx')}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -118,7 +118,7 @@ def sweep(
         settings = [f"{choice.name}={choice.suggest(trial)}" for choice in choices]
         run = replace(request, out=out / f"trial_{trial.number:03d}", settings=(*request.settings, *settings))
         try:
-            result = train_policy(run if _reads_task(run) else replace(run, task=None))
+            result = train_policy(run if request.dataset is None else _on_dataset(run))
         except RobolearnError as error:
             if "diverged" not in str(error):
                 raise
@@ -179,9 +179,11 @@ def _is_judged(request: TrainRequest) -> bool:
     return True
 
 
-def _reads_task(request: TrainRequest) -> bool:
-    """Whether the training is told of the task; what learns to get to goals is not."""
-    return request.dataset is None or algorithm_class(request.algorithm).learns_from == "transitions"
+def _on_dataset(request: TrainRequest) -> TrainRequest:
+    """What the training is told: nothing of how it is judged, and not of the task where it learns to get to goals."""
+    told = algorithm_class(request.algorithm).learns_from == "transitions"
+    settings = [setting for setting in request.settings if not setting.startswith("online.")]
+    return replace(request, task=request.task if told else None, settings=settings)
 
 
 def _judge(request: TrainRequest, checkpoint: Path) -> float:

@@ -71,6 +71,8 @@ def train_policy(request: TrainRequest, progress: Progress = lambda done, text: 
             ) from error
     config, online = configure(request)
     asked = read_settings(request.settings)
+    if dataset is not None:
+        _require_heeded(request, asked)
     common = {
         "algorithm": request.algorithm,
         "out": request.run,
@@ -87,6 +89,15 @@ def train_policy(request: TrainRequest, progress: Progress = lambda done, text: 
         return train_offline(dataset=dataset, task=task, reward=request.reward or SUCCESS, **common)
     assert task is not None
     return train_online(task=task, online=online, offline_data=request.offline_data, **common)
+
+
+def _require_heeded(request: TrainRequest, asked: Mapping[str, str]) -> None:
+    """Raise SpecError for what a training on a dataset would pass over."""
+    learns_from = algorithm_class(request.algorithm).learns_from
+    if request.reward is not None and learns_from != "transitions":
+        raise SpecError(f"{request.algorithm} learns from {learns_from} and looks at no reward; leave --reward out")
+    if online := [name for name in asked if name.startswith("online.")]:
+        raise SpecError(f"setting {online[0]} is of a training in a task, and this one is on a dataset; leave it out")
 
 
 def configure(request: TrainRequest) -> tuple[Any, OnlineConfig]:

@@ -30,6 +30,7 @@ from robolearn.recipes.training_loop import (
     due,
     initialise,
     interruptible,
+    require_finite,
     restore,
     run_config,
     scalars,
@@ -149,6 +150,7 @@ def train_offline(
                 names = ("latest", "best") if loss is None or loss < best_loss else ("latest",)
                 best_loss = min(best_loss, math.inf if loss is None else loss)
                 with watch("save"):
+                    require_finite(learner.policy(), out, step)
                     run.save(learner.policy(), step, {**provenance, **row}, names)
                     run.save_state(learner.state_dict(), {"step": step, "wall_s": wall_s, "best_loss": best_loss})
             run.log(step, wall_s, row)

@@ -54,6 +54,7 @@ from robolearn.recipes.training_loop import (
     initialise,
     interruptible,
     mean_follows,
+    require_finite,
     restore,
     run_config,
     scalars,
@@ -228,6 +229,8 @@ def train_online(
             with watch("update"):
                 row = scalars(metrics, out, step) | collector.recent()
             names: tuple[str, ...] = ("latest",)
+            if evaluate or stop:
+                require_finite(kept, out, step)
             if evaluate:
                 with watch("evaluate"):
                     judged = _evaluate(kept, task, online, compute.device)

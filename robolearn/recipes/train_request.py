@@ -10,6 +10,7 @@ from robolearn.algorithms import require_algorithm
 from robolearn.algorithms.compute import Compute
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import SpecError
+from robolearn.networks.model_directory import CONFIG_FILE
 from robolearn.policies.checkpoint_config import read_config
 from robolearn.recipes.environments import is_gym, twin_task
 from robolearn.recipes.run import read_run_config
@@ -68,6 +69,8 @@ class TrainRequest:
         if self.resume is not None:
             read_run_config(self.resume)
         if self.init_from is not None:
+            if (self.init_from / CONFIG_FILE).is_file():
+                raise SpecError(f"--init-from {self.init_from} is a checkpoint; name the run that it is of")
             read_config(self.init_from / "checkpoints" / "latest")
         for dataset in (self.dataset, self.offline_data):
             if self.resume is None and dataset is not None:

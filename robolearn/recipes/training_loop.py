@@ -81,6 +81,13 @@ def scalars(metrics: Metrics, out: Path, step: int) -> dict[str, float]:
     return values
 
 
+def require_finite(policy: TrainablePolicy, out: Path, step: int) -> None:
+    """Raise RobolearnError before a policy is saved that the last update ruined, which no metric tells yet."""
+    for name, value in policy.state_dict().items():
+        if not torch.isfinite(value).all():
+            raise diverged(f"{name} of the policy is not finite", out, step)
+
+
 def diverged(what: str, out: Path, step: int) -> RobolearnError:
     """The error of a training that has diverged, with what to look at."""
     best = out / "checkpoints" / "best"
@@ -167,7 +174,7 @@ def _wanted(name: str, value: Any) -> str:
         return "" if 0.0 < value <= 1.0 else "a number above 0, at most 1"
     if name == "expectile":
         return "" if 0.0 < value < 1.0 else "a number between 0 and 1"
-    return ""
+    return "" if not isinstance(value, float) or math.isfinite(value) else "a finite number"
 
 
 def statistics_of(run: Path) -> Statistics:

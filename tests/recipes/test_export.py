@@ -77,6 +77,8 @@ def test_a_folder_that_cannot_be_made_is_told_before_the_work(tmp_path: Path) ->
     path = checkpoint(tmp_path, "gaussian", SMALL["gaussian"][0])
     with pytest.raises(RobolearnError, match=r"a\.onnx cannot be written: .*config\.json: File exists"):
         export.export_policy(path, path / "config.json" / "a.onnx")
+    with pytest.raises(RobolearnError, match=f"{tmp_path} is a folder; name a file in it"):
+        export.export_policy(path, tmp_path)
 
 
 @pytest.mark.slow

@@ -163,6 +163,8 @@ def test_who_began_with_another_run_goes_on_with_its_statistics(dataset: Path, t
     (run / "config.yaml").write_text(yaml.safe_dump(begun))
     train_offline("bc", other, run, resume=run)
     assert kept[0] == kept[1] == read_config(run / "checkpoints" / "latest")["statistics"]
+    with pytest.raises(SpecError, match="best is a checkpoint; name the run that it is of"):
+        TrainRequest("bc", other, init_from=run / "checkpoints" / "best").check()
 
 
 def test_a_perturbed_step_is_never_imitated(tmp_path: Path) -> None:
@@ -299,6 +301,31 @@ def test_divergence_stops_and_keeps_what_was_good(dataset: Path, tmp_path: Path)
         train_offline("bc", dataset, tmp_path / "run", steps=20, config=wild)
     best = load_policy(tmp_path / "run" / "checkpoints" / "best")
     assert all(torch.isfinite(parameter).all() for parameter in best.parameters())
+    wilder = replace(
+        wild, learning_rate=1e8, weight_decay=1e35
+    )  # the only update leaves no weight finite, and no loss tells of it
+    with pytest.raises(RobolearnError, match=r"training diverged: .* of the policy is not finite at step 1"):
+        train_offline("bc", dataset, tmp_path / "short", steps=1, config=wilder)
+    best = load_policy(tmp_path / "short" / "checkpoints" / "best")
+    assert all(torch.isfinite(parameter).all() for parameter in best.parameters())
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "change", "words"),
+    [
+        ("bc", {"reward": "success"}, "bc learns from chunks and looks at no reward"),
+        ("hiql", {"reward": "success"}, "hiql learns from goals and looks at no reward"),
+        ("iql", {"settings": ("online.num_steps=3",)}, "online.num_steps is of a training in a task"),
+        ("td3_bc", {"settings": ("alpha=nan",)}, "alpha is nan; expected a finite number"),
+    ],
+)
+def test_what_a_dataset_does_not_heed_is_refused(
+    algorithm: str, change: dict[str, Any], words: str, dataset: Path, tmp_path: Path
+) -> None:
+    request = TrainRequest(algorithm, dataset, out=tmp_path / "run", steps=1)
+    with pytest.raises(SpecError, match=words):
+        train_policy(replace(request, **change))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_state_of_another_version_is_told(dataset: Path, tmp_path: Path) -> None:

@@ -248,6 +248,14 @@ def test_divergence_stops_and_says_what_to_look_at(tmp_path: Path) -> None:
         train_online("sac", TASK, tmp_path / "run", 200, 0, wild, ONLINE)
     best = load_policy(tmp_path / "run" / "checkpoints" / "best")
     assert all(torch.isfinite(value).all() for value in best.state_dict().values())
+    wilder = replace(
+        CONFIG, actor_learning_rate=1e39
+    )  # the only update leaves no weight finite, and no loss tells of it
+    with pytest.raises(RobolearnError, match=r"training diverged: .* of the policy is not finite at step 12"):
+        train_online(
+            "sac", TASK, tmp_path / "short", 12, 0, wilder, replace(ONLINE, num_envs=1, random_steps=12, evaluations=1)
+        )
+    assert (tmp_path / "short" / "checkpoints" / "latest").resolve().name == "step_0000000"
 
 
 @pytest.mark.parametrize(
