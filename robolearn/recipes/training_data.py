@@ -101,6 +101,9 @@ class ChunkData:
         self.seeds, self.tasks = provenance(store.episodes)
         both = (*self.train_episodes, *self.validation_episodes)
         check_values(dataset, store, self.spec, both, (weight,) if weight else ())
+        if weight:
+            check_weights(dataset, store, weight, self.train_episodes)
+            check_weights(dataset, store, weight, self.validation_episodes)
         self.statistics = field_statistics(store, ("proprio", "action"), self.train_episodes)
 
         self._seed, self._device, self._weight = seed, device, weight
@@ -264,6 +267,18 @@ def check_values(
         margin = LIMIT_MARGIN * (high - low)
         if ((acted < low - margin) | (acted > high + margin)).any():
             raise DatasetError(f"{dataset}: episode {name} has actions outside their limits; delete or trim it")
+
+
+def check_weights(dataset: Path, store: Store, weight: str, episodes: Sequence[int]) -> None:
+    """Raise DatasetError where a column of these episodes says nothing of how much each step is worth."""
+    if shape := store.spec_of(weight).shape:
+        raise DatasetError(f"{dataset}: {weight} is {shape} a step; name a weight that is one number")
+    values = np.concatenate([store.read(index, [weight])[weight] for index in episodes])
+    if (values < 0).any() or not values.any():
+        raise DatasetError(
+            f"{dataset}: {weight} has weights from {values.min():g} to {values.max():g} in {len(episodes)} episodes; "
+            "wanted none below 0, and one above; another --seed holds out other episodes"
+        )
 
 
 def usable_episodes(store: Store, config: Any) -> list[str]:

@@ -149,6 +149,9 @@ def check_settings(settings: Any, seed: int) -> None:
         raise SpecError(
             f"setting policy.distribution is {settings.policy.distribution}; this algorithm learns {' or '.join(known)}"
         )
+    low, high = (getattr(settings.policy, f"log_std_{end}", 0.0) for end in ("low", "high"))
+    if low > high:
+        raise SpecError(f"setting policy.log_std_low is {low:g}; expected at most policy.log_std_high, {high:g}")
     if getattr(settings, "num_sampled_critics", 0) > getattr(settings, "num_critics", 0):
         raise SpecError(
             f"setting num_sampled_critics is {settings.num_sampled_critics}; expected at most num_critics, "

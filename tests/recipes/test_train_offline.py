@@ -317,13 +317,16 @@ def test_divergence_stops_and_keeps_what_was_good(dataset: Path, tmp_path: Path)
         ("hiql", {"reward": "success"}, "hiql learns from goals and looks at no reward"),
         ("iql", {"settings": ("online.num_steps=3",)}, "online.num_steps is of a training in a task"),
         ("td3_bc", {"settings": ("alpha=nan",)}, "alpha is nan; expected a finite number"),
+        ("iql", {"settings": ("policy.log_std_low=3",)}, "log_std_low is 3; expected at most policy.log_std_high, 2"),
+        ("bc", {"settings": ("weight=proprio",)}, r"proprio is \(4,\) a step; name a weight that is one number"),
+        ("bc", {"settings": ("weight=held",)}, "held has weights from 0 to 0 in .* wanted none below 0, and one above"),
     ],
 )
-def test_what_a_dataset_does_not_heed_is_refused(
+def test_what_a_training_on_a_dataset_cannot_heed_is_refused(
     algorithm: str, change: dict[str, Any], words: str, dataset: Path, tmp_path: Path
 ) -> None:
     request = TrainRequest(algorithm, dataset, out=tmp_path / "run", steps=1)
-    with pytest.raises(SpecError, match=words):
+    with pytest.raises((SpecError, DatasetError), match=words):
         train_policy(replace(request, **change))
     assert not (tmp_path / "run").exists()
 
