@@ -85,6 +85,11 @@ def train_offline(
             settings = replace(settings, policy=replace(settings.policy, privileged=True))
     check_settings(settings, seed)
     processes = Processes.join(compute)
+    if resume is not None and processes.count != (count := begun.get("processes", 1)):
+        raise CheckpointError(
+            f"{resume} was begun in {count} processes, each with a batch of its own, and this is one of "
+            f"{processes.count}; resume it by torchrun --nproc-per-node {count}"
+        )
     made = algorithm_class(algorithm)
 
     started_s = time.perf_counter()
@@ -114,8 +119,8 @@ def train_offline(
     else:
         if init_from is not None:
             initialise(learner, init_from, read_state(init_from)[0], keep_temperature)
-        origin = {"dataset": str(dataset), "reward": reward, "data_task": task, "episodes": dict(data.split)}
-        origin["init_from"] = str(init_from or "")
+        origin: dict[str, Any] = {"dataset": str(dataset), "reward": reward, "data_task": task}
+        origin |= {"episodes": dict(data.split), "init_from": str(init_from or ""), "processes": processes.count}
         about = run_config(algorithm, seed, settings, compute, **origin)
         if processes.first:
             run = Run.create(out, about, (*columns, "validation_loss"))
