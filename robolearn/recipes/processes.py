@@ -18,6 +18,11 @@ from robolearn.algorithms.compute import Compute
 from robolearn.errors import SpecError
 
 
+def started() -> int:
+    """How many processes `torchrun` started, this one included."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @dataclass(frozen=True)
 class Processes:
     """How many there are, and the number of this one."""
@@ -28,7 +33,7 @@ class Processes:
     @classmethod
     def join(cls, compute: Compute) -> Processes:
         """Find the others, if `torchrun` started any. Raises SpecError for what several processes cannot do."""
-        count, number = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+        count, number = started(), int(os.environ.get("RANK", "0"))
         if count == 1:
             return cls()
         if compute.compile:

@@ -86,9 +86,10 @@ def train_offline(
     check_settings(settings, seed)
     processes = Processes.join(compute)
     if resume is not None and processes.count != (count := begun.get("processes", 1)):
+        remedy = f"by torchrun --nproc-per-node {count}" if count > 1 else "without torchrun"
         raise CheckpointError(
-            f"{resume} was begun in {count} processes, each with a batch of its own, and this is one of "
-            f"{processes.count}; resume it by torchrun --nproc-per-node {count}"
+            f"{resume} was begun with {count} times its batch_size a step, by as many processes, and this is one of "
+            f"{processes.count}; resume it {remedy}"
         )
     made = algorithm_class(algorithm)
 

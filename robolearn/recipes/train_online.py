@@ -38,6 +38,7 @@ from robolearn.recipes.collector_process import CollectorProcess
 from robolearn.recipes.demonstrations import Source, buffer_statistics, demonstrations
 from robolearn.recipes.environments import REWARDS, is_gym, make_environments, seen_environments
 from robolearn.recipes.judge import judge, summary
+from robolearn.recipes.processes import started
 from robolearn.recipes.run import Run, read_state
 from robolearn.recipes.seeds import SELECTION_SEED
 from robolearn.recipes.training_data import FrozenTrunk, episode_indices, mixed, outcomes_of, tensors
@@ -273,6 +274,8 @@ def _check(
     algorithm: str, task: str, settings: Any, online: OnlineConfig, seed: int, offline_data: Path | None
 ) -> None:
     check_settings(settings, seed)
+    if (count := started()) > 1:
+        raise SpecError(f"torchrun started {count} processes, which learn together on a --dataset alone; leave it out")
     if algorithm_class(algorithm).learns_from != "transitions" or outcomes_of(settings) == "any":
         raise SpecError(f"{algorithm} learns from demonstrations alone; give it a --dataset")
     if online.image_size and (is_gym(task) or not getattr(algorithm_class(algorithm), "sees_images", False)):

@@ -16,6 +16,7 @@ from robolearn.datasets.store import DatasetSpec, EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import SpecError
 from robolearn.recipes.processes import Processes
+from robolearn.recipes.train_online import train_online
 from robolearn.specs import ArraySpec, InterfaceSpec, RobotSpec
 from robolearn.types import EpisodeOutcome
 
@@ -64,6 +65,12 @@ def test_several_processes_refuse_a_compiled_step(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(SpecError, match="--compile"):
         Processes.join(Compute("cpu", compile=True))
+
+
+def test_several_processes_refuse_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SpecError, match="torchrun started 2 processes"):
+        train_online("sac", "gym:Pendulum-v1", tmp_path / "run", steps=1)
 
 
 def test_every_row_is_somebodys() -> None:

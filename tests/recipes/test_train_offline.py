@@ -291,7 +291,7 @@ def test_an_unknown_algorithm_a_taken_folder_a_strange_run(dataset: Path, tmp_pa
     with pytest.raises(CheckpointError, match=r"was begun on cuda:99, which torch cannot use here; .*--init-from"):
         train_policy(TrainRequest("bc", resume=run))
     (run / "config.yaml").write_text(json.dumps({**config, "processes": 2}))
-    with pytest.raises(CheckpointError, match=r"begun in 2 processes, .* resume it by torchrun --nproc-per-node 2"):
+    with pytest.raises(CheckpointError, match=r"begun with 2 times .* resume it by torchrun --nproc-per-node 2"):
         train_offline("bc", dataset, run, resume=run)
     (run / "config.yaml").write_text(json.dumps({**config, "config": {"horizon": 3}}))
     with pytest.raises(CheckpointError, match=r"cannot be resumed.*horizon"):
