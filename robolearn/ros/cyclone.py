@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 GONE = SampleState.Any | ViewState.Any | InstanceState.NotAliveDisposed | InstanceState.NotAliveNoWriters
 BUILTIN_TOPICS = (BuiltinTopicDcpsParticipant, BuiltinTopicDcpsPublication, BuiltinTopicDcpsSubscription)
 READ_AT_ONCE = 100_000
+_QOS_LOCK = threading.Lock()  # the library reads the QoS of others into memory that all threads of a process share
 
 
 class CycloneTransport:
@@ -169,9 +170,10 @@ class CycloneTransport:
     def _read(self, index: int) -> list[Any]:
         """What is alive of one kind; what is gone leaves the library's cache."""
         reader = self._builtin[index]
-        while reader.take(READ_AT_ONCE, self._gone[index]):
-            pass
-        samples = reader.read(READ_AT_ONCE)
+        with _QOS_LOCK:
+            while reader.take(READ_AT_ONCE, self._gone[index]):
+                pass
+            samples = reader.read(READ_AT_ONCE)
         return [s for s in samples if s.sample_info.valid_data and s.sample_info.instance_state == InstanceState.Alive]
 
     def close(self) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import rclpy
+from cyclonedds.builtin import BuiltinDataReader
 from rclpy.node import Node
 
 SpinUntil = Callable[..., bool]
@@ -103,3 +105,23 @@ def test_what_has_left_is_forgotten(node: Node, spin_until: SpinUntil) -> None:
     assert len(transport._builtin[0].read(1000)) == 1
     own = {endpoint.gid for endpoint in transport.graph().endpoints}
     assert len(transport._builtin[1].read(1000)) + len(transport._builtin[2].read(1000)) == len(own)
+
+
+def test_one_thread_at_a_time_reads_who_is_there(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library reads into memory that all threads of a process share: two at once ended in a segmentation fault."""
+    inside, most = threading.Semaphore(1), [0]
+
+    def read(reader: BuiltinDataReader[Any], *args: Any) -> list[Any]:
+        most[0] += not inside.acquire(blocking=False)
+        time.sleep(0.02)  # in which the others get to run
+        inside.release()
+        return untouched(reader, *args)
+
+    untouched = BuiltinDataReader.read
+    monkeypatch.setattr(BuiltinDataReader, "read", read)
+    threads = [threading.Thread(target=node.context.handle.transport.graph) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [0]
