@@ -22,6 +22,7 @@ from robolearn.recipes.graph import free_domain_id
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PATIENCE_S = 90.0
+PRESS_AGAIN_S = 5.0
 
 
 class Bench:
@@ -74,18 +75,20 @@ def type_episode(bench: Bench, command: str) -> str:
     with log.open("wb") as output:
         child = bench.start(command, stdin=slave, stdout=output, stderr=output)
 
-    def wait_for(words: str) -> None:
+    def wait_for(words: str, press: bytes = b"") -> None:
+        """Press a key until these words are there: the nodes may not have met yet."""
         end_s = time.monotonic() + PATIENCE_S
+        pressed_s = -PRESS_AGAIN_S
         while words not in log.read_text(encoding="utf-8", errors="replace"):
             assert child.poll() is None, log.read_text()
             assert time.monotonic() < end_s, log.read_text()
+            if press and time.monotonic() > pressed_s + PRESS_AGAIN_S:
+                pressed_s = time.monotonic()
+                os.write(master, press)
             time.sleep(0.05)
 
     wait_for("it waits for the operator")
-
-    time.sleep(2.0)  # the nodes may not have met yet
-    os.write(master, b"\n")
-    time.sleep(1.0)
+    wait_for("[teleop]: episode", press=b"\n")
     for _ in range(40):
         os.write(master, b"q")
         time.sleep(0.04)
