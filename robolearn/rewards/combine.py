@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from robolearn.errors import CheckpointError, SpecError
-from robolearn.rewards.reward_model import Episodes, Kind, RewardModel, RewardOutput, masked, version_of
+from robolearn.rewards.reward_model import Episodes, Kind, RewardModel, RewardOutput, cameras_of, masked, version_of
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class EnsembleReward:
             if getattr(config, name) and len(getattr(config, name)) != len(members):
                 raise SpecError(f"{len(getattr(config, name))} values of {name} for {len(members)} members")
         settings = [getattr(member, "config", None) for member in members]
-        cameras = [getattr(one, "cameras", None) or (getattr(one, "camera", "front"),) for one in settings]
+        cameras = [cameras_of(member) or ("front",) for member in members]
         self.config = replace(
             config,
             members=_names(members),

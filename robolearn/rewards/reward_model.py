@@ -125,6 +125,14 @@ class RewardModel(Protocol):
         ...
 
 
+def cameras_of(model: RewardModel) -> tuple[str, ...]:
+    """The cameras that a model looks at, so that no others are decoded."""
+    config = getattr(model, "config", None)
+    if hasattr(config, "cameras"):
+        return tuple(config.cameras)  # type: ignore[union-attr]
+    return (config.camera,) if hasattr(config, "camera") else ()  # type: ignore[union-attr]
+
+
 def masked(output: RewardOutput, valid: Tensor) -> RewardOutput:
     """`output` with zeros on padding, in float32."""
     return replace(

@@ -22,7 +22,7 @@ from torch import Tensor
 from robolearn.errors import RobolearnError, SpecError
 from robolearn.listening import unsafe
 from robolearn.rewards.hop import HopReward, hop
-from robolearn.rewards.reward_model import Episodes, RewardModel, lasting_settings
+from robolearn.rewards.reward_model import Episodes, RewardModel, cameras_of, lasting_settings
 from robolearn.rewards.score_protocol import (
     VERSION,
     Pictures,
@@ -92,7 +92,7 @@ class ScoreServer:
             "version": model.version,
             "kind": model.kind,
             "causal": model.causal,
-            "cameras": list(_cameras(model)),
+            "cameras": list(cameras_of(model) or ("front",)),
             "stages": list(getattr(config, "stages", ())),
             "settings": None if config is None else lasting_settings(config),
         }
@@ -182,16 +182,11 @@ def hops_of(model: RewardModel, before: Tensor, after: Tensor, text: list[str]) 
             return model.model.hops(before, after, text)
     if model.kind == "reward":
         raise SpecError(f"{model.id} says reward, not how far a task has come; serve a model of progress or success")
-    cameras = _cameras(model)
+    cameras = cameras_of(model) or ("front",)
     if len(cameras) > 1:
         raise SpecError(f"{model.id} looks at {', '.join(cameras)}; a hop is told of one camera: serve a model of one")
     values = [model.score(Episodes({cameras[0]: images[:, None]}, text)).value[:, 0] for images in (before, after)]
     return hop(values[0].clamp(0.0, 1.0), values[1].clamp(0.0, 1.0))
-
-
-def _cameras(model: RewardModel) -> tuple[str, ...]:
-    config = getattr(model, "config", None)
-    return getattr(config, "cameras", None) or (getattr(config, "camera", "front"),)
 
 
 def _body(request: BaseHTTPRequestHandler) -> dict[str, Any]:

@@ -29,8 +29,8 @@ from robolearn.networks.open_clip import OpenClipConfig
 from robolearn.recipes.finetune.data import SURE_FRAMES, UNSURE_FRAMES, Recorded
 from robolearn.recipes.finetune.judges import Frames
 from robolearn.recipes.finetune.settings import FinetuneConfig
-from robolearn.recipes.rewards.data import RewardData, cameras_of
-from robolearn.rewards.reward_model import Episodes, RewardModel
+from robolearn.recipes.rewards.data import RewardData
+from robolearn.rewards.reward_model import Episodes, RewardModel, cameras_of
 from robolearn.rewards.saved import load_reward, require_trusted, trained_episodes
 from robolearn.rewards.success import MIN_FOUND, SuccessReward, area_under_roc, decision_strength, threshold_between
 from robolearn.rewards.vlm import VLMConfig, VLMReward

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
-from robolearn.recipes.rewards.data import RewardData, cameras_of
+from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.settings import Report
 from robolearn.rewards.audit import Audit, AuditEpisode, Scores, agreement, audit
-from robolearn.rewards.reward_model import RewardModel
+from robolearn.rewards.reward_model import RewardModel, cameras_of
 from robolearn.rewards.saved import load_reward, save_audit, trained_episodes
 from robolearn.rewards.success import decided
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, SpecError
-from robolearn.rewards.reward_model import Episodes, RewardModel
+from robolearn.rewards.reward_model import Episodes
 from robolearn.rewards.stages import StageTargets, starts_from_labels, targets_from_starts
 from robolearn.tasks import known_task
 
@@ -195,11 +195,3 @@ def _newest(valid: NDArray[np.bool_]) -> NDArray[np.int64]:
     """(T,) the last step up to each that is valid (T,); before the first one, that one."""
     newest = np.maximum.accumulate(np.where(valid, np.arange(len(valid)), -1))
     return np.where(newest < 0, int(valid.argmax()), newest)
-
-
-def cameras_of(model: RewardModel) -> tuple[str, ...]:
-    """The cameras that a model looks at, so that no others are decoded."""
-    config = getattr(model, "config", None)
-    if hasattr(config, "cameras"):
-        return tuple(config.cameras)  # type: ignore[union-attr]
-    return (config.camera,) if hasattr(config, "camera") else ()  # type: ignore[union-attr]

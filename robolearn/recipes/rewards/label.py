@@ -19,13 +19,13 @@ from robolearn.algorithms.compile import keep_memory
 from robolearn.datasets.columns import COLUMN_KINDS, ColumnWriter, remove_column
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetBusyError, SpecError
-from robolearn.recipes.rewards.data import RewardData, cameras_of
+from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.read_ahead import ReadAhead
 from robolearn.recipes.rewards.settings import Report
 from robolearn.recipes.rewards.side_by_side import SideBySide
 from robolearn.rewards.hop import UnreadableAnswerError
 from robolearn.rewards.matching import DiscountConfig, MatchingReward, scheduled_discount
-from robolearn.rewards.reward_model import Episodes, RewardModel, lasting_settings
+from robolearn.rewards.reward_model import Episodes, RewardModel, cameras_of, lasting_settings
 from robolearn.rewards.score_client import RemoteReward
 from robolearn.rewards.success import decided
 from robolearn.specs import ArraySpec

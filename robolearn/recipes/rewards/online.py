@@ -36,14 +36,13 @@ from robolearn.errors import SpecError
 from robolearn.policies.gaussian import GaussianPolicy, GaussianPolicyConfig, vector_spec
 from robolearn.recipes.demonstrations import buffer_statistics
 from robolearn.recipes.environments import Environments, is_gym, make_environments
-from robolearn.recipes.rewards.data import cameras_of
 from robolearn.recipes.rewards.settings import Report
 from robolearn.recipes.run import Run, require_new
 from robolearn.recipes.training_data import tensors
 from robolearn.recipes.training_loop import check_settings, mean_follows, run_config, scalars
 from robolearn.rewards.combine import EnsembleReward
 from robolearn.rewards.matching import DiscountConfig, MatchingReward, scheduled_discount
-from robolearn.rewards.reward_model import Episodes, RewardModel
+from robolearn.rewards.reward_model import Episodes, RewardModel, cameras_of
 from robolearn.tasks import make_task
 from robolearn.twin.layout import IMAGE_SIZE
 from robolearn.types import Observation
