@@ -7,7 +7,9 @@ peers installed (stable-baselines3, sbx-rl, d3rlpy), by default that of the vari
 checkout of corl-team/CORL, by default of ROBOLEARN_CORL. Each contender is a process of its own that waits for its
 turn; a figure is the median over the rounds. RLPD's rate is of whole steps: 20 updates of ten critics with layer norm,
 one of the actor. `float32` and `bfloat16` are ours compiled, by the precision of the products of hidden layers; `plain`
-is ours without the compiler, in float32. `updates_per_s` and the ratios beside it are of the default, float32.
+is ours without the compiler, in float32; `products` does nothing but the matrix products of `plain`, so no update in
+float32 that takes its products from torch can be faster. `updates_per_s` and the ratios beside it are of the default,
+float32.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +35,7 @@ TORCH_PEERS = {
     "calql": ("corl",),
 }
 JAX_PEERS: dict[str, tuple[str, ...]] = {"sac": ("sbx",), "rlpd": ("sbx",), "iql": (), "cql": (), "calql": ()}
-OURS = ("float32", "bfloat16", "plain")
+OURS = ("float32", "bfloat16", "plain", "products")
 DEFAULT = "float32"
 RLPD_UTD = 20
 
@@ -55,7 +58,8 @@ def worker(variant: str, name: str, threads: int, device: str) -> None:
     if conservative:  # CORL's actor has three layers
         settings["policy"] = GaussianPolicyConfig(hidden_sizes=(256, 256, 256))
     made = ALGORITHMS[name]
-    compute = Compute(device, variant != "plain", "bfloat16" if variant == "bfloat16" else "float32")
+    compiled = variant in ("float32", "bfloat16")
+    compute = Compute(device, compiled, "bfloat16" if variant == "bfloat16" else "float32")
     learner = made(spec, {}, made.config_type(**settings), 0, device, compute.wrapper())
     buffer = ReplayBuffer(spec, ReplayBufferConfig(ROWS))
     rng = np.random.default_rng(0)
@@ -75,6 +79,8 @@ def worker(variant: str, name: str, threads: int, device: str) -> None:
 
     for _ in range(5):
         update()
+    if variant == "products":
+        update = products(update)
     print("ready", flush=True)
     for line in sys.stdin:
         seconds, done, started, used = float(line), 0, time.perf_counter(), time.process_time()
@@ -84,6 +90,35 @@ def worker(variant: str, name: str, threads: int, device: str) -> None:
         finish()
         wall_s, cpu_s = time.perf_counter() - started, time.process_time() - used
         print(f"rate {done / wall_s} {done / cpu_s}", flush=True)
+
+
+def products(update: Callable[[], None]) -> Callable[[], None]:
+    """The matrix products of `update` alone, of the same shapes and layouts, into buffers that are there."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    aten = torch.ops.aten
+    factors = {aten.mm.default: 0, aten.bmm.default: 0, aten.addmm.default: 1, aten.baddbmm.default: 1}
+    calls: list[tuple[Callable[..., Any], tuple[torch.Tensor, torch.Tensor], torch.Tensor]] = []
+
+    class Recorder(TorchDispatchMode):
+        def __torch_dispatch__(self, op: Any, types: Any, inputs: Any = (), kwargs: Any = None) -> Any:
+            answer = op(*inputs, **(kwargs or {}))
+            if op in factors:
+                first = factors[op]
+                multiply = torch.mm if answer.dim() == 2 else torch.bmm
+                calls.append((multiply, tuple(inputs[first : first + 2]), torch.empty_like(answer)))
+            return answer
+
+    with Recorder():
+        update()
+
+    def alone() -> None:
+        with torch.no_grad():
+            for multiply, pair, out in calls:
+                multiply(*pair, out=out)
+
+    return alone
 
 
 class Contender:
