@@ -32,9 +32,11 @@ class Sent:
 
 @dataclass(frozen=True)
 class Condition:
-    """How the cell fares. `fault`: what is wrong with it; `unseen`: why a thing cannot be worked on for now."""
+    """How the cell fares. `fault`: what is wrong with it; `away`: why the robot is not there now, but may come back;
+    `unseen`: why a thing cannot be worked on for now."""
 
     fault: str = ""
+    away: str = ""
     unseen: str = ""
     temperature_c: float = 0.0  # of the hottest motor
     load: float = 0.0  # the largest of any motor, in the robot's unit

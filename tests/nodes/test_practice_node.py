@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cells import Typist
+from cells import Typist, standin_cell
 from robolearn_msgs.msg import EpisodeEvent
 from robolearn_msgs.srv import StopEpisode
 from robolearn_nodes import topics
@@ -51,7 +51,7 @@ def test_the_expert_practises_on_the_twin_of_the_graph_and_nothing_is_reset(grap
 
 
 @pytest.mark.slow
-def test_what_the_robot_refuses_is_held_and_told_and_its_silence_is_a_fault(graph: Any) -> None:
+def test_what_the_robot_refuses_is_held_and_told_and_one_that_stays_away_is_a_fault(graph: Any) -> None:
     twin = graph.start("twin", **TWIN, realtime_factor=1.0)
     cell = GraphCell(graph.node, SPACE.tasks[0], GraphCellConfig(), lambda: False)
     world = PracticeWorld(SPACE, CONFIG, cell)
@@ -63,14 +63,53 @@ def test_what_the_robot_refuses_is_held_and_told_and_its_silence_is_a_fault(grap
         world.hold()
     assert cell.condition().fault == "the robot holds: emergency stop"
     graph.agree(Trigger, topics.RESUME_ROBOT)
-    other = GraphCell(graph.node, SPACE.tasks[0], GraphCellConfig(), lambda: True)
+    other = GraphCell(graph.node, SPACE.tasks[0], GraphCellConfig(away_s=7.0), lambda: True)
     assert other.put_back(1)
     twin.kill()
     twin.wait()
     del graph.children["twin"]
-    while not other.condition().fault:
+    while not other.condition().away:
         other.send(None)
-    assert other.condition().fault == "/joint_states was silent for 6 s"
+    assert other.condition().away == "for the robot, 7 s at most: /joint_states was silent for 6 s"
+    while not other.condition().fault:
+        assert not other.put_back(2)
+    assert other.condition().fault.startswith("it waited for the robot, 7 s at most: nobody publishes /joint_states")
+
+
+def test_a_robot_that_is_started_again_is_waited_for_and_another_one_is_a_fault(graph: Any, tmp_path: Path) -> None:
+    unseen = GraphCellConfig(unseen=True)
+    told: list[str] = []
+    with standin_cell(tmp_path, control_hz=20, max_command_age_s=0.3) as (file, _):
+        graph.start("robot", cell=file)
+        cell = GraphCell(graph.node, SPACE.tasks[0], unseen, lambda: False, told.append)
+        stay = np.asarray(cell.rest(), np.float64)
+        assert not cell.send(stay).held
+        graph.call(Trigger, topics.EMERGENCY_STOP)
+
+        def again(**parameters: Any) -> None:
+            graph.children["robot"].send_signal(signal.SIGINT)
+            assert graph.children["robot"].wait(10) == 0
+            graph.start("robot", cell=file, **parameters)
+            while not cell.condition().away:
+                cell.send(stay)
+
+        again()
+        for _ in range(3):  # nothing moves before somebody holds: what goes on is the decision of before
+            assert cell.send(stay).action is None
+        assert not graph.call(Trigger, topics.NEXT_EPISODE).success  # nobody takes *Start* for anything meanwhile
+        while "emergency stop, before this node began" not in told[-1]:
+            cell.send(None)
+        graph.call(Trigger, topics.RESUME_ROBOT)
+        while cell.condition().away:
+            cell.send(None)
+        assert told[-1] == ""
+        assert not cell.send(stay).held
+        again(max_command_age_s=0.4)
+        assert (
+            cell.condition().fault
+            == "the robot that began anew is another one: its max_command_age_s is 0.4, and was 0.3"
+        )
+        graph.stop()
 
 
 def test_a_robot_that_is_not_there_is_told(graph: Any) -> None:
@@ -125,20 +164,48 @@ def test_a_person_takes_over_gives_back_and_gives_up_on_the_graph(graph: Any, ty
     assert lost == "the operator gave the attempt up"
 
 
+def a_run(folder: Path, steps: int, **settings: Any) -> Path:
+    """One that is prepared, and judged by a classifier."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
+    from practice_runs import demonstrations, prepared, small_config
+    from test_practice_cell import write_classifier
+
+    config = replace(small_config(steps), film_every=0)
+    run = prepared(config, demonstrations(folder), folder / "run")
+    replace(config, reward="success", **settings).write(run)
+    write_classifier(config, run)
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_run_goes_on_with_a_robot_that_has_died_and_is_started_again(graph: Any, tmp_path: Path) -> None:
+    run = a_run(tmp_path, 24, graph="robot", lag=100)
+    replay = run / "replay.zarr"
+    twin = graph.start("twin", **TWIN, realtime_factor=1.0, max_held_steps=0)
+    practice = graph.start("practice", run=run)
+    graph.spin_until(lambda: (replay / "zarr.json").exists() and ZarrStore.open(replay).episodes)
+    twin.kill()
+    twin.wait()
+    del graph.children["twin"]
+    graph.spin_until((run / "waits.txt").exists)
+    assert (run / "waits.txt").read_text().startswith("for the robot, 300 s at most: /joint_states was silent for 6 s")
+    before = [info.id for info in ZarrStore.open(replay).episodes]
+    graph.start("twin", "again", **TWIN, realtime_factor=1.0, max_held_steps=0)
+    assert practice.wait(60) == 0
+    infos = ZarrStore.open(replay).episodes
+    assert [info.id for info in infos][: len(before)] == before
+    assert sum(info.length - 1 for info in infos) == 24
+    assert "fault" not in {info.tags["end"] for info in infos}
+    assert not (run / "waits.txt").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_run_on_the_graph_survives_its_node_and_keeps_what_a_person_does(
     graph: Any, typist: Typist, tmp_path: Path
 ) -> None:
-    sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
-    from practice_runs import demonstrations, prepared, small_config
-
-    config = replace(small_config(60), film_every=0)
-    run = prepared(config, demonstrations(tmp_path), tmp_path / "run")
-    replace(config, reward="success", graph="twin", teleop="node").write(run)
-    from test_practice_cell import write_classifier
-
-    write_classifier(config, run)
+    run = a_run(tmp_path, 60, graph="twin", teleop="node")
     typist.hold("q")
     started = graph.launch(
         "practice", task="push-v1", twin="true", teleop="keyboard", terminal=typist.terminal, run=run, image_size=16

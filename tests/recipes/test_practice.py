@@ -32,7 +32,7 @@ from robolearn.policies.checkpoint import load_policy
 from robolearn.progress import ProgressBar
 from robolearn.recipes.finetune import learner as learning
 from robolearn.recipes.finetune import prepare as preparing
-from robolearn.recipes.finetune.collector import WAITS, WEIGHTS, Collector, open_replay, weights_file
+from robolearn.recipes.finetune.collector import REPLAY, WAITS, WEIGHTS, Collector, open_replay, weights_file
 from robolearn.recipes.finetune.interventions import Interventions, critics_of
 from robolearn.recipes.finetune.judges import ErringJudge, Frames, TrueJudge
 from robolearn.recipes.finetune.prepare import (
@@ -289,6 +289,26 @@ def test_who_starts_a_stopped_run_again_goes_on(folder: Path, ready: Path, monke
     answer = practise(run, processes=False)
     assert answer["stopped"] == "6 steps were asked for, and are done"
     assert answer["attempts"] > 1
+
+
+def test_what_was_done_before_the_robot_went_away_is_in_no_attempt(
+    folder: Path, ready: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, looks = copied(ready, folder / "away"), []
+    small_config(6).write(run)
+    waited: list[bool] = []
+
+    def condition(cell: TwinCell) -> Condition:
+        looks.append(0)
+        waited.append((run / WAITS).exists())
+        return Condition(away="for the robot" if 9 < len(looks) < 13 else "")
+
+    monkeypatch.setattr(TwinCell, "condition", condition)
+    assert practise(run, processes=False)["stopped"] == "6 steps were asked for, and are done"
+    store = ZarrStore.open(run / REPLAY)
+    assert sum(info.num_actions for info in store.episodes) == 6
+    assert {info.tags["end"] for info in store.episodes} <= {"timeout", "success"}
+    assert waited.count(True) == 3
 
 
 def test_the_intervention_ratio_has_to_lie_above_the_discount() -> None:

@@ -38,6 +38,7 @@ sensed = st.builds(
     recovered=st.booleans(),
     reset_done=st.booleans(),
     temperature_c=st.floats(20.0, 80.0),
+    away=st.sampled_from(["", "", "", "for the robot"]),
 )
 configs = st.builds(
     SupervisorConfig,
@@ -72,6 +73,9 @@ def test_attempts_begin_and_end_in_turn_and_never_last_too_long(
             assert running
             assert order.ended.steps == steps <= config.max_attempt_steps
             running, attempts = False, attempts + 1
+        if order.dropped:
+            assert running
+            running = False
         if order.begins:
             assert order.phase is Phase.PRACTISE
             assert not running
@@ -231,6 +235,20 @@ def test_the_end_of_quiet_hours_is_followed_by_going_home() -> None:
 def test_times_that_no_day_has_are_refused() -> None:
     with pytest.raises(SpecError, match="quiet_from_s"):
         SupervisorConfig(quiet_from_s=22, quiet_to_s=90_000)
+
+
+def test_an_attempt_in_which_the_robot_goes_away_counts_for_nothing_and_is_begun_again() -> None:
+    supervisor = Supervisor(SupervisorConfig(max_steps=3, failed_attempts=1))
+    away = Sensed((True,) * 5, away="for the robot", lost="the puck is out of reach")
+    orders = [supervisor.decide(each, i) for i, each in enumerate([HOME, Sensed(), away, away, HOME, Sensed(), HOME])]
+    phases = "practise practise pause pause home home practise"
+    assert " ".join(order.phase.value for order in orders) == phases
+    assert [order.dropped for order in orders].index(True) == 2
+    assert (orders[3].reason, orders[-1].task, orders[-1].begins) == ("for the robot", 0, True)
+    assert (supervisor.steps, supervisor.attempts, supervisor.resets) == (0, 0, 0)
+    supervisor.decide(LOST, 7)
+    assert supervisor.decide(away, 8).reason == "the puck is out of reach; for the robot"
+    assert supervisor.decide(Sensed(fault="it waited"), 9).phase is Phase.STOPPED
 
 
 def test_a_hot_motor_pauses_until_it_is_cool() -> None:

@@ -108,6 +108,9 @@ class Collector:
                 self._begin(order.task)
             self._tell(order.reason if order.phase in (Phase.WAIT, Phase.PAUSE) else "")
             order = self._decide(self._execute(order, rows))
+            if order.dropped:
+                self._verdicts.hear(all_of_them=True)
+                rows.clear()
 
     def close(self) -> None:
         self._writer.__exit__(None, None, None)
@@ -129,6 +132,7 @@ class Collector:
         sensed = replace(
             sensed,
             fault=condition.fault,
+            away=condition.away,
             temperature_c=condition.temperature_c,
             load=condition.load,
             free_bytes=disk.f_bavail * disk.f_frsize,

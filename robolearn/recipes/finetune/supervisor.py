@@ -6,7 +6,7 @@ Pure: it knows no robot, no policy and no clock; time, and what was sensed, are 
     PRACTISE  the policy of the current task acts
     RECOVER   a scripted motion brings things back to where attempts begin
     WAIT      a person was asked to put things right
-    PAUSE     quiet hours, or a motor that has to cool
+    PAUSE     quiet hours, a motor that has to cool, or a robot that is away
     STOPPED   for good, and `reason` says why
 
 An attempt ends when the reward model has called `consecutive` frames in a row done, when its time is up, when a thing
@@ -14,6 +14,7 @@ is lost, or when something is wrong with the robot. After it the other task's tu
 alone, a person puts things back, and the arm goes home before it asks. That time-outs switch as well
 matters: a false "done" also switches, and without time-outs nothing undoes what it leaves behind. Where there is a
 motion that brings things back, a person is asked only when that has failed, or was needed again and again in vain.
+An attempt in which the robot goes away is none, for the policy is not to blame: it is begun again.
 """
 
 from __future__ import annotations
@@ -103,6 +104,7 @@ class Sensed:
     moved: bool = False  # a thing, in this attempt
     lost: str = ""  # why a thing cannot be worked on any more
     fault: str = ""  # what is wrong with the robot or its cameras
+    away: str = ""  # why the robot is not there now, but may come back
     recovered: bool = False  # things are back where attempts begin
     reset_done: bool = False  # the person says that things are put right
     temperature_c: float = 0.0  # of the hottest motor
@@ -122,11 +124,13 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Order:
-    """What to do until the next decision. `ended`: the attempt that is over by now. `begins`: a new one begins."""
+    """What to do until the next decision. `ended`: the attempt that is over by now; `dropped`: it counts for nothing.
+    `begins`: a new one begins."""
 
     phase: Phase
     task: int
     ended: Attempt | None = None
+    dropped: bool = False
     begins: bool = False
     reason: str = ""
 
@@ -191,6 +195,13 @@ class Supervisor:
 
     def decide(self, sensed: Sensed, now_ns: int, day_s: float = 0.0) -> Order:
         """What to do from `now_ns` on; `day_s`: seconds since midnight."""
+        state = self._state
+        if not (sensed.away and state.phase is Phase.PRACTISE):
+            return self._next(sensed, now_ns, day_s)
+        self._state = replace(state, phase=Phase.PAUSE, steps=state.steps - state.attempt_steps, attempt_steps=0)
+        return replace(self._next(sensed, now_ns, day_s), dropped=True)
+
+    def _next(self, sensed: Sensed, now_ns: int, day_s: float) -> Order:
         if not 0 <= self._state.started_ns <= now_ns:  # not yet, or on the clock of before a reboot
             self._state = replace(self._state, started_ns=now_ns)
         stop = self._must_stop(sensed, now_ns)
@@ -273,7 +284,8 @@ class Supervisor:
 
     def _wait(self, sensed: Sensed, pause: str) -> Order:
         if not sensed.reset_done:
-            return Order(Phase.WAIT, self._state.task, reason=self._state.reason)
+            reason = f"{self._state.reason}; {sensed.away}" if sensed.away else self._state.reason
+            return Order(Phase.WAIT, self._state.task, reason=reason)
         return self._go(Phase.HOME, task=0, home_steps=0, idle_attempts=0, reason="")
 
     def _paused(self, sensed: Sensed, pause: str) -> Order:
@@ -365,6 +377,8 @@ class Supervisor:
 
     def _must_pause(self, sensed: Sensed, day_s: float) -> str:
         config = self.config
+        if sensed.away:
+            return sensed.away
         lasts_s = config.quiet_to_s - config.quiet_from_s
         if (day_s - config.quiet_from_s) % DAY_S < lasts_s + (DAY_S if lasts_s < 0 else 0):
             return "quiet hours"

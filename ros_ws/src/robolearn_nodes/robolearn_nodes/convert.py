@@ -6,8 +6,10 @@ nanoseconds inside. Quaternions are wxyz inside and xyzw in messages.
 
 from __future__ import annotations
 
+import json
 from array import array
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import cv2
@@ -20,12 +22,13 @@ from robolearn_msgs.msg import ActionChunk as ActionChunkMessage
 from robolearn_msgs.msg import OperatorInput
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
-from std_msgs.msg import Float64MultiArray, Header
+from std_msgs.msg import Float64MultiArray, Header, String
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from robolearn.messages import action_source, command, ground_truth, image, robot_state, stamp_ns
-from robolearn.specs import CameraSpec
+from robolearn.robots.safety import SafetyConfig
+from robolearn.specs import CameraSpec, RobotSpec
 from robolearn.types import ActionChunk, ActionSource, RobotState
 from robolearn.web.driving import Hands
 
@@ -64,6 +67,18 @@ def command_message(
         joint_names=list(joint_names),
         points=[JointTrajectoryPoint(positions=action.tolist())],
     )
+
+
+def spec_message(spec: RobotSpec, control_hz: float, safety: SafetyConfig) -> String:
+    """Which robot it is, and the limits within which it moves, as one JSON object."""
+    return String(data=json.dumps({**asdict(spec), "control_hz": control_hz, **asdict(safety)}, default=str))
+
+
+def spec_difference(before: String, now: String) -> str:
+    """The first thing in which two `spec_message`s differ, in words; nothing where they are of the same robot."""
+    was, known = json.loads(before.data), json.loads(now.data)
+    differ = [key for key in was | known if was.get(key) != known.get(key)]
+    return f"its {differ[0]} is {known.get(differ[0])}, and was {was.get(differ[0])}" if differ else ""
 
 
 def forward_command(action: NDArray) -> Float64MultiArray:

@@ -2,7 +2,8 @@
 
 A command answers the newest tick (`graph_ticks.py`) and carries its stamp; it is over when the next one has come. While
 pictures lack nobody commands, and so the robot holds. The safety filter stands with the robot: what it refuses is read
-from what was sent. Legend: J joints, H W image.
+from what was sent. A robot that falls silent, or whose node begins anew, is away: nothing moves it until whoever
+practises has noticed, and holds; then it is looked for. Legend: J joints, H W image.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from rclpy.node import Node
 from robolearn_msgs.msg import EpisodeEvent
 from robolearn_msgs.srv import StartEpisode
 from sensor_msgs.msg import Image
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory
@@ -35,8 +37,10 @@ from robolearn_nodes import convert, topics
 from robolearn_nodes.graph_ticks import GraphTicks
 from robolearn_nodes.node import crowded, unheard
 
-SILENT_S = 6.0  # of wall time without a joint state: the robot is gone (a twin in lockstep waits 5 s for a command)
+SILENT_S = 6.0  # of wall time without a joint state: the robot is away (a twin in lockstep waits 5 s for a command)
 REFUSED_TICKS = 60  # on end, after which what refuses is a fault
+LOOK_S = 0.5  # between two looks for a robot that is away
+STAY_TICKS = 4  # for which it is asked to stay where it is, before it counts as back
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class GraphCellConfig:
     unseen: bool = False  # nobody tells where things are
     sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # (H, W) of pictures that are wanted, by camera
     appear_s: float = 30.0  # for robot, cameras and poses to be there, or for pictures to come again
+    away_s: float = 300.0  # that a robot may be away: a person starts its driver again, but is still there
 
 
 class GraphCell:
@@ -70,6 +75,8 @@ class GraphCell:
         self._commanded: tuple[NDArray, ActionSource] | None = None  # in this tick, by whoever is in charge
         self._target: NDArray | None = None  # the last one
         self._held, self._refused, self._fault = "", 0, ""
+        self._away, self._away_since_s = "", 0.0  # why the robot is not there
+        self._spec: String | None = None  # of the robot that began
         self._said: list[TeleopEvent] = []
         self._filmed: dict[str, NDArray[np.uint8]] = {}  # newest pictures that nothing depends on, by camera
         self._episode = self._asked = ""  # that runs, and that was asked for last
@@ -83,6 +90,7 @@ class GraphCell:
         node.create_subscription(JointTrajectory, topics.COMMAND, self._on_command, topics.NEWEST)
         node.create_subscription(JointTrajectory, topics.COMMAND_SENT, self._on_sent, topics.NEWEST)
         node.create_subscription(EpisodeEvent, topics.EPISODE, self._on_event, topics.LATCHED)
+        node.create_subscription(String, topics.ROBOT_SPEC, self._on_spec, topics.STATE)
         node.create_service(Trigger, topics.NEXT_EPISODE, self._on_next)
         self._start = node.create_client(StartEpisode, topics.START_EPISODE)
         self._task = task
@@ -108,16 +116,16 @@ class GraphCell:
         return self._scene.state.joint_position
 
     def send(self, joints: NDArray | None) -> Sent:
-        if not self._episode and not self._fault:
-            self._begin_episode(0)
-        if self._fault:
-            return Sent(None, held=self._fault)
+        if self._away and joints is None and not self._fault:
+            self._look_for_robot()
+        elif not (self._episode or self._away or self._fault):
+            self._lose(self._begin_episode(0, self._config.appear_s))
+        if problem := self._fault or self._waits:
+            return Sent(None, held=problem)
         if joints is not None or self._target is None:
             self._target = np.asarray(self.rest() if joints is None else joints, np.float64)
         self._commanded = None
-        source = convert.source_name(ActionSource.POLICY)
-        self._command.publish(convert.command_message(self._target, self.stamp_ns, self._joints, source))
-        self._tick()
+        self._ask_for(self._target)
         self._refused = self._refused + 1 if self._held else 0
         if self._refused >= REFUSED_TICKS:
             self._fault = self._fault or f"the robot holds: {self._held}"
@@ -132,13 +140,14 @@ class GraphCell:
         self._scene.place(body, pose)
 
     def put_back(self, seed: int) -> bool:
-        if not self._config.twin and TeleopEvent.SUCCESS not in self.send(None).said and not self._bell():
+        said = self.send(None).said if self._away or not self._config.twin else ()
+        if self._away or not (self._config.twin or TeleopEvent.SUCCESS in said or self._bell()):
             return False
-        self._begin_episode(seed)
-        return not self._fault
+        self._lose(self._begin_episode(seed, self._config.appear_s))
+        return not (self._away or self._fault)
 
     def condition(self) -> Condition:
-        return Condition(self._fault, self._scene.unseen(self.stamp_ns))
+        return Condition(self._fault, self._waits, self._scene.unseen(self.stamp_ns))
 
     def render(self, camera: str) -> NDArray[np.uint8]:
         """Of that camera at the newest tick; where pictures are wanted of others alone, of the first of them."""
@@ -185,9 +194,8 @@ class GraphCell:
         if not heard():
             hears = "teleop (`launch practice teleop:=DEVICE`)" if self._config.with_person else "of the robot"
             raise LaunchError(f"nobody hears {self._command.topic_name}; is the node {hears} running?")
-        self._begin_episode(0)
-        if self._fault:
-            raise LaunchError(self._fault)
+        if problem := self._begin_episode(0, self._config.appear_s) or self._fault:
+            raise LaunchError(problem)
         self._wait(lambda: not self._scene.missing, self._config.appear_s)
         if lacks := self._scene.missing:
             raise LaunchError(
@@ -195,9 +203,10 @@ class GraphCell:
                 f"{unheard(self._node, [topics.GROUND_TRUTH]) or 'see what is published there'}"
             )
 
-    def _begin_episode(self, seed: int) -> None:
-        """Ask for one until the robot agrees: nodes that have just started may not have found each other yet."""
-        end_s, message = time.monotonic() + self._config.appear_s, "no answer"
+    def _begin_episode(self, seed: int, patience_s: float) -> str:
+        """Ask for one until the robot agrees, for nodes that have just started may not have found each other yet; why
+        it did not agree."""
+        end_s, message = time.monotonic() + patience_s, "no answer"
         self._episode, self._began_ns = "", None  # the end of the one before is no news
         while time.monotonic() < end_s:
             self._asked = episode = f"practice-{time.time_ns()}"
@@ -207,26 +216,63 @@ class GraphCell:
             if future.done() and future.result().success:
                 self._episode, self._target = episode, None
                 self._until(lambda: self._began_ns is not None and self.stamp_ns >= self._began_ns)
-                return
+                return self._away
             message = future.result().message if future.done() else message
             time.sleep(0.1)
-        self._fault = self._fault or f"{self._start.srv_name}: {message}"
+        return f"{self._start.srv_name}: {message}"
 
-    def _tick(self) -> None:
-        """Until the next whole tick."""
-        whole = self._ticks.whole
+    def _ask_for(self, target: NDArray) -> None:
+        """These joint targets (J,) answer the newest tick; until the next whole one."""
+        whole, source = self._ticks.whole, convert.source_name(ActionSource.POLICY)
+        self._command.publish(convert.command_message(target, self.stamp_ns, self._joints, source))
         self._until(lambda: self._ticks.whole > whole)
 
+    # --- a robot that is away ---
+
+    @property
+    def _waits(self) -> str:
+        return self._away and f"for the robot, {self._config.away_s:g} s at most: {self._away}"
+
+    def _lose(self, problem: str) -> None:
+        """The robot is away, if there is a problem."""
+        if problem:
+            self._away_since_s = self._away_since_s or time.monotonic()
+            self._away, self._episode = problem, ""
+            self._told(self._waits)
+
+    def _look_for_robot(self) -> None:
+        """It is back once it begins an episode, and lets a command to stay where it is through."""
+        self._wait(lambda: False, LOOK_S)
+        self._fault = self._fault or self._ticks.fault
+        self._away, states = "", [self._ticks.states]
+        missing = unheard(self._node, states) or crowded(self._node, states)
+        self._lose(missing or self._begin_episode(0, LOOK_S) or self._refusal())
+        if not self._away:
+            self._told("")
+            self._away_since_s, self._refused = 0.0, 0
+            self._said.clear()
+        elif time.monotonic() - self._away_since_s > self._config.away_s:
+            self._fault = self._fault or f"it waited {self._waits}"
+
+    def _refusal(self) -> str:
+        """Why the robot does not let a command to stay where it is through."""
+        self._target, self._held = self.rest().astype(np.float64), "it has answered no command yet"
+        for _ in range(STAY_TICKS):
+            self._ask_for(self._target)
+        return self._away or (self._held and f"the robot holds: {self._held}")
+
+    # --- what comes in ---
+
     def _until(self, done: Callable[[], bool]) -> None:
-        """Or a fault. What is lacking meanwhile is told."""
+        """Or a fault, or the robot is away. What is lacking meanwhile is told."""
         ticks, heard, since_s = self._ticks, self._ticks.heard, time.monotonic()
-        while not done() and not self._fault:
+        while not (done() or self._fault or self._away):
             self._spin(0.02)
             waited_s, lacks = time.monotonic() - since_s, self._told(ticks.lacking)
             if ticks.fault:
                 self._fault = ticks.fault
             elif ticks.heard == heard and waited_s > SILENT_S:
-                self._fault = f"{ticks.states} was silent for {SILENT_S:g} s"
+                self._lose(f"{ticks.states} was silent for {SILENT_S:g} s")
             elif waited_s > self._config.appear_s:
                 lacks = lacks or f"{ticks.states} brings nothing of the episode"
                 self._fault = f"{lacks}; so it was for {self._config.appear_s:g} s"
@@ -266,6 +312,15 @@ class GraphCell:
     def _on_sent(self, message: JointTrajectory) -> None:
         self._held = message.header.frame_id
 
+    def _on_spec(self, spec: String) -> None:
+        """A robot begins; the first one is that which the run is about."""
+        before = self._spec = self._spec or spec
+        if before is spec:
+            return
+        if differs := convert.spec_difference(before, spec):
+            self._fault = self._fault or f"the robot that began anew is another one: {differs}"
+        self._lose("its node began anew")
+
     def _on_event(self, event: EpisodeEvent) -> None:
         if event.event == EpisodeEvent.STARTED and event.episode_id == self._asked:
             self._began_ns = convert.stamp_ns(event.header.stamp)
@@ -274,6 +329,7 @@ class GraphCell:
             self._said.append(TeleopEvent.SUCCESS if event.success else TeleopEvent.DISCARD)
 
     def _on_next(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._said.append(TeleopEvent.SUCCESS)
-        response.success = True
+        response.success, response.message = not self._away, self._waits
+        if not self._away:
+            self._said.append(TeleopEvent.SUCCESS)
         return response

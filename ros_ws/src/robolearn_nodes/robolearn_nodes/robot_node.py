@@ -18,6 +18,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from robolearn_msgs.msg import EpisodeEvent
 from robolearn_msgs.srv import StartEpisode, StopEpisode
 from sensor_msgs.msg import JointState
+from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
 from robolearn import cell
@@ -69,6 +70,7 @@ class RobotNode(LifecycleNode):
         theirs = bool(self._controller) and self.resolve_topic_name(self._state_topic) == joint_states
         self._joint_states = None if theirs else self.create_publisher(JointState, joint_states, topics.STREAM)
         self._sent = self.create_publisher(JointTrajectory, topics.COMMAND_SENT, topics.STREAM)
+        self._spec = self.create_publisher(String, topics.ROBOT_SPEC, topics.STATE)
         self._events = self.create_publisher(EpisodeEvent, topics.EPISODE, topics.LATCHED)
         self._diagnostics = Diagnostics(self, self._figures)
         self.create_subscription(JointTrajectory, topics.COMMAND, self._on_command, topics.NEWEST)
@@ -144,6 +146,8 @@ class RobotNode(LifecycleNode):
         self._safety.start_anew(self._measured)  # who stopped the robot before has to resume it
         self._command.clear()
         self._active, self._held, self._lost = True, "", ""
+        about = self._interface
+        self._spec.publish(convert.spec_message(about.spec, about.control_hz, about.safety))
         self.get_logger().info(
             f"{self._interface.spec.name} takes commands on {self.resolve_topic_name(topics.COMMAND)}"
         )

@@ -15,6 +15,7 @@ from robolearn_msgs.msg import EpisodeEvent
 from robolearn_msgs.srv import StartEpisode, StopEpisode
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, JointState
+from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory
 
@@ -52,7 +53,8 @@ class Simulation:
         self._node, self._twin = node, twin
         self._joints = self._twin.robot_spec.joint_names
         period_s = self._twin.period_ns / convert.NS
-        self._safety = SafetyFilter(self._twin.robot_spec, SafetyConfig(max_command_age_s=max_age_s), period_s)
+        limits = SafetyConfig(max_command_age_s=max_age_s)
+        self._safety = SafetyFilter(self._twin.robot_spec, limits, period_s)
         self._lockstep = factor == 0
         self._running: RunningEpisode | None = None
         self._newest = NewestCommand(self._joints)  # real time
@@ -69,6 +71,8 @@ class Simulation:
             camera: self._node.create_publisher(CameraInfo, topics.camera_info_topic(camera), topics.STREAM)
             for camera in self._twin.camera_specs
         }
+        self._spec = self._node.create_publisher(String, topics.ROBOT_SPEC, topics.STATE)
+        self._spec.publish(convert.spec_message(twin.robot_spec, twin.task.control_hz, limits))
         self._events = self._node.create_publisher(EpisodeEvent, topics.EPISODE, topics.LATCHED)
         self._diagnostics = Diagnostics(self._node, self._figures)
         self._node.create_subscription(JointTrajectory, topics.COMMAND, self._on_command, topics.NEWEST)

@@ -27,6 +27,7 @@ REWARD = "reward"
 STAGE_PROGRESS = "reward/stage_progress"
 
 # Of the robot, or of the twin that stands in for it.
+ROBOT_SPEC = "robot/spec"
 START_EPISODE = "robot/start_episode"
 STOP_EPISODE = "robot/stop_episode"
 EMERGENCY_STOP = "robot/emergency_stop"
@@ -50,6 +51,7 @@ SENSOR = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 IMAGE_QOS = {"reliable": QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE), "sensor": SENSOR}
 VIEW = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)  # of who may lag and wants no backlog
 LATCHED = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+STATE = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 def image_topic(camera: str) -> str:
