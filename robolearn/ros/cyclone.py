@@ -33,6 +33,7 @@ from robolearn.ros.transport import EndpointInfo, EndpointQos, Graph, NodeInfo
 logger = logging.getLogger(__name__)
 
 GONE = SampleState.Any | ViewState.Any | InstanceState.NotAliveDisposed | InstanceState.NotAliveNoWriters
+NEWS = SampleState.NotRead | ViewState.Any | InstanceState.Any
 BUILTIN_TOPICS = (BuiltinTopicDcpsParticipant, BuiltinTopicDcpsPublication, BuiltinTopicDcpsSubscription)
 READ_AT_ONCE = 100_000
 _QOS_LOCK = threading.Lock()  # the library reads the QoS of others into memory that all threads of a process share
@@ -59,6 +60,9 @@ class CycloneTransport:
         self._graph_lock = threading.Lock()
         self._builtin = [BuiltinDataReader(self.participant, topic) for topic in BUILTIN_TOPICS]
         self._gone = [ReadCondition(reader, GONE) for reader in self._builtin]
+        self._news = [ReadCondition(reader, NEWS) for reader in self._builtin]
+        self._announcements = 0  # that were noted, ours too
+        self._seen: tuple[int, Graph] | None = None  # the graph as it was after so many announcements
         self._open_discovery()
 
     def _open_discovery(self) -> None:
@@ -79,6 +83,7 @@ class CycloneTransport:
                 logger.warning("a participant announced its nodes in a form that cannot be read: %s", error)
                 continue
             self._announced[bytes(entities.gid.data)[:16]] = entities
+            self._announcements += 1
 
     def next_identity(self) -> str:
         """A new client or service id."""
@@ -129,17 +134,25 @@ class CycloneTransport:
         """Tell the domain which nodes and endpoints this participant holds."""
         message = _entities_message(self.gid, nodes)
         self._announced[self.gid] = message
+        self._announcements += 1
         self._announcer.write(messages.serialize(message))
 
     def graph(self) -> Graph:
-        """Everything that is alive in the domain now, this participant included."""
+        """Everything that is alive in the domain now, this participant included. To look at it takes long, so that it
+        is done when there is news."""
         self.take_announcements()
-        participants: dict[bytes, str] = {}
         with self._graph_lock:
-            for participant in self._read(0):
-                participants[participant.key.bytes] = user_data_of(participant.qos).get("enclave", "")
-            for gid in self._announced.keys() - participants.keys():  # it was discovered before it could announce
-                del self._announced[gid]
+            count = self._announcements
+            if self._seen is None or self._seen[0] != count or any(news.triggered for news in self._news):
+                self._seen = count, self._look()
+            return self._seen[1]
+
+    def _look(self) -> Graph:
+        participants: dict[bytes, str] = {}
+        for participant in self._read(0):
+            participants[participant.key.bytes] = user_data_of(participant.qos).get("enclave", "")
+        for gid in self._announced.keys() - participants.keys():  # it was discovered before it could announce
+            del self._announced[gid]
         endpoints = [
             EndpointInfo(
                 endpoint.key.bytes,
