@@ -102,7 +102,7 @@ def test_unknown_source_is_none() -> None:
 def test_image_survives() -> None:
     image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     message = over_the_wire(convert.image_message(image, 5, "front"))
-    np.testing.assert_array_equal(convert.image(message), image)
+    np.testing.assert_array_equal(convert.picture(message), image)
     assert (message.encoding, message.header.frame_id) == ("rgb8", "front_optical_frame")
 
 
@@ -111,7 +111,7 @@ def test_padded_bgr_image_is_read() -> None:
     rows = np.zeros((2, 8), np.uint8)
     rows[:, :6] = image[..., ::-1].reshape(2, 6)
     message = Image(height=2, width=2, step=8, encoding="bgr8", data=rows.tobytes())
-    np.testing.assert_array_equal(convert.image(message), image)
+    np.testing.assert_array_equal(convert.picture(message), image)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_padded_bgr_image_is_read() -> None:
 def test_unusable_image_is_refused(fields: dict[str, Any], expected: str) -> None:
     message = Image(**{"header": Header(frame_id="front"), "height": 2, "width": 2, "step": 6, **fields})
     with pytest.raises(SpecError, match=expected):
-        convert.image(message)
+        convert.picture(message)
 
 
 def test_ground_truth_survives_and_turns_its_quaternion() -> None:

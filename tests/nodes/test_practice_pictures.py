@@ -16,7 +16,7 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from robolearn_nodes import convert, topics
 from robolearn_nodes.graph_cell import GraphCell, GraphCellConfig
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import CompressedImage, Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from robolearn.datasets.zarr_store import ZarrStore
@@ -38,6 +38,7 @@ SPACE = ToolSpace(
 )
 TASK = SPACE.tasks[0]
 FRONT = "/camera/front/image_raw"
+JPEGS = f"{FRONT}/compressed"
 
 
 def test_pictures_are_those_of_their_tick_and_a_camera_that_is_missing_or_of_another_size_is_told(graph: Any) -> None:
@@ -68,7 +69,7 @@ def test_pictures_are_those_of_their_tick_and_a_camera_that_is_missing_or_of_ano
     seen = []
     for _ in range(4):
         tick = world.step(np.full(4, 0.8, np.float32))
-        np.testing.assert_array_equal(tick.images[-1]["front"], convert.image(shown[cell.stamp_ns]))
+        np.testing.assert_array_equal(tick.images[-1]["front"], convert.picture(shown[cell.stamp_ns]))
         seen.append(world.observe()["image_front"])
     assert {picture.shape for picture in seen} == {(8, 8, 3)}
     assert any((picture != seen[0]).any() for picture in seen)  # the arm moves in them
@@ -78,18 +79,19 @@ def test_pictures_are_those_of_their_tick_and_a_camera_that_is_missing_or_of_ano
 
 
 class Eye:
-    """A camera of the test's own node: a picture for each joint state, while it is not told otherwise."""
+    """A camera of the test's own node: a picture for each joint state, while it is not told otherwise, as JPEG."""
 
     def __init__(self, node: Any) -> None:
         self.shows: Callable[[], bool] = lambda: True
         self.off_ns = 0
-        self._images = node.create_publisher(Image, FRONT, topics.SENSOR)  # lossy, as real ones may be
+        self._images = node.create_publisher(CompressedImage, JPEGS, topics.SENSOR)  # lossy, as real ones may be
         node.create_subscription(JointState, topics.JOINT_STATES, self._on_state, topics.NEWEST)
 
     def _on_state(self, message: JointState) -> None:
         if self.shows():
             stamp_ns = convert.stamp_ns(message.header.stamp) + self.off_ns
-            self._images.publish(convert.image_message(np.full((*SIZE, 3), 90, np.uint8), stamp_ns, "front"))
+            image = np.full((*SIZE, 3), 90, np.uint8)
+            self._images.publish(convert.compressed_image_message(image, stamp_ns, "front"))
 
 
 def test_the_robot_holds_while_pictures_lack_and_it_is_told_why(graph: Any) -> None:
@@ -109,7 +111,7 @@ def test_the_robot_holds_while_pictures_lack_and_it_is_told_why(graph: Any) -> N
     eye.shows = lambda: time.monotonic() > back_s
     while time.monotonic() < back_s:
         assert cell.send(np.asarray(cell.rest(), np.float64)).action is not None
-    assert f"{FRONT} brings no pictures; see its camera" in told
+    assert f"{JPEGS} brings no pictures; see its camera" in told
     assert any("old" in why for why in sent)  # the robot's filter held
     assert any(not world.step(np.zeros(4, np.float32)).held for _ in range(10))
     assert told[-1] == ""
@@ -121,7 +123,7 @@ def test_the_robot_holds_while_pictures_lack_and_it_is_told_why(graph: Any) -> N
     eye.shows = lambda: False
     while not strict.condition().fault:
         strict.send(None)
-    assert strict.condition().fault == f"{FRONT} brings no pictures; see its camera; so it was for 0.8 s"
+    assert strict.condition().fault == f"{JPEGS} brings no pictures; see its camera; so it was for 0.8 s"
     assert strict.send(np.asarray(strict.rest(), np.float64)).action is None
 
 

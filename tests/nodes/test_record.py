@@ -15,6 +15,7 @@ from cells import CONTROL_HZ, Typist, standin_cell
 from robolearn_msgs.msg import DatasetInfo, EpisodeEvent
 from robolearn_msgs.srv import AnnotateEpisode, DiscardEpisode, StartEpisode, StopEpisode
 from robolearn_nodes import convert, topics
+from robolearn_nodes.node import COMPRESSED
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory
@@ -159,7 +160,9 @@ def test_stopped_recorder_holds_up_nobody_and_kept_episodes_can_be_changed(
         recorder = graph.start("recorder", cell=cell, dataset=dataset, task="wave-v1")
         graph.node.create_subscription(JointState, topics.JOINT_STATES, states.append, topics.STREAM)
         graph.node.create_subscription(Image, topics.image_topic("front"), images.append, topics.VIEW)
-        graph.node.create_subscription(CompressedImage, topics.compressed_topic("front"), jpegs.append, topics.VIEW)
+        graph.node.create_subscription(
+            CompressedImage, topics.image_topic("front") + COMPRESSED, jpegs.append, topics.VIEW
+        )
         graph.node.create_subscription(CameraInfo, topics.camera_info_topic("front"), infos.append, topics.VIEW)
         typist.hold("q")
         for name in ("first", "second"):

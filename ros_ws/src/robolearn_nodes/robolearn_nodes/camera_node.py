@@ -15,7 +15,7 @@ from robolearn.cameras.camera import Camera
 from robolearn.cell import camera_calibration_file, load_cell
 from robolearn.errors import CellError, HardwareError, UnknownNameError
 from robolearn_nodes import convert, topics
-from robolearn_nodes.node import Diagnostics, Meter, parameter, run
+from robolearn_nodes.node import COMPRESSED, Diagnostics, Meter, parameter, run
 
 POLL_S = 0.002  # while the next frame is due
 EARLY = 0.9  # of a period after a frame, from when on the next one is asked for
@@ -50,7 +50,7 @@ class CameraNode(Node):
             for name, camera in self._cameras.items()
         }
         self._jpegs = {
-            name: self.create_publisher(CompressedImage, topics.compressed_topic(name), qos)
+            name: self.create_publisher(CompressedImage, topics.image_topic(name) + COMPRESSED, qos)
             for name in (wanted if compressed else ())
         }
         self._meters = {name: Meter() for name in wanted}

@@ -26,15 +26,20 @@ from std_msgs.msg import Float64MultiArray, Header, String
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from robolearn.messages import action_source, command, ground_truth, image, robot_state, stamp_ns
+from robolearn.messages import action_source, command, compressed_image, ground_truth, image, robot_state, stamp_ns
 from robolearn.robots.safety import SafetyConfig
 from robolearn.specs import CameraSpec, RobotSpec
 from robolearn.types import ActionChunk, ActionSource, RobotState
 from robolearn.web.driving import Hands
 
-__all__ = ["action_source", "command", "ground_truth", "image", "robot_state", "stamp_ns"]  # and all that is made here
+__all__ = ["action_source", "command", "ground_truth", "robot_state", "stamp_ns"]  # and all that is made here
 
 NS = 1_000_000_000
+
+
+def picture(message: Image | CompressedImage) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB. Raises SpecError when it cannot be read."""
+    return compressed_image(message) if isinstance(message, CompressedImage) else image(message)
 
 
 def time_message(stamp_ns: int) -> Time:

@@ -11,7 +11,7 @@ import numpy as np
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from robolearn_msgs.msg import ActionChunk
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import CompressedImage, Image, JointState
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory
 
@@ -24,6 +24,8 @@ from robolearn.sync import ExactJoin, Tick
 from robolearn.types import ActionSource, Observation
 from robolearn_nodes import convert, topics
 from robolearn_nodes.commands import LiveJoin
+from robolearn_nodes.heard_camera import HeardCamera, OnPicture
+from robolearn_nodes.node import heard_topic
 
 REMEMBERED = 1000  # latencies
 
@@ -61,11 +63,14 @@ class DrivenRobot:
         self._command = node.create_publisher(JointTrajectory, self.command_topic, topics.STREAM)
         self._action_chunk = node.create_publisher(ActionChunk, self._name(topics.ACTION_CHUNK), topics.STREAM)
         self._subscriptions: list[Any] = []
+        self._cameras: list[HeardCamera] = []
         self.streams: list[str] = []
         self._hear(JointState, topics.JOINT_STATES, self._on_joint_states)
         for field in spec.observation:
             if field.startswith("image_"):
-                self._hear(Image, topics.image_topic(field.removeprefix("image_")), self._on_image(field), image_qos)
+                topic = self._name(topics.image_topic(field.removeprefix("image_")))
+                self.streams.append(topic)
+                self._cameras.append(HeardCamera(node, topic, self._on_image(field), image_qos))
         if any(name.startswith("pose_") for name in spec.observation):
             self._hear(TFMessage, topics.GROUND_TRUTH, self._on_ground_truth)
         self._join: ExactJoin | LiveJoin = ExactJoin(self.streams, depth=4)
@@ -76,10 +81,10 @@ class DrivenRobot:
     def _name(self, topic: str) -> str:
         return f"{self.namespace}/{topic}" if self.namespace else topic
 
-    def _hear(self, kind: Any, topic: str, callback: Callable[[Any], None], qos: QoSProfile = topics.NEWEST) -> None:
+    def _hear(self, kind: Any, topic: str, callback: Callable[[Any], None]) -> None:
         name = self._name(topic)
         self.streams.append(name)
-        self._subscriptions.append(self._node.create_subscription(kind, name, callback, qos))
+        self._subscriptions.append(self._node.create_subscription(kind, name, callback, topics.NEWEST))
 
     def heard(self) -> bool:
         """Whether somebody listens to the commands."""
@@ -109,12 +114,12 @@ class DrivenRobot:
             return
         self._on_sample(topics.JOINT_STATES, state.stamp_ns, {"proprio": state.proprio()})
 
-    def _on_image(self, field: str) -> Callable[[Image], None]:
+    def _on_image(self, field: str) -> OnPicture:
         topic = topics.image_topic(field.removeprefix("image_"))
 
-        def on_image(message: Image) -> None:
+        def on_image(message: Image | CompressedImage) -> None:
             try:
-                image = convert.image(message)
+                image = convert.picture(message)
             except SpecError as error:
                 self._report(self.namespace, f"no command: {error}")
                 return
@@ -133,7 +138,7 @@ class DrivenRobot:
             if self.acting and not tick.missing:
                 self._on_tick(tick)
             elif self.acting:
-                silent = ", ".join(map(self._node.resolve_topic_name, tick.missing))
+                silent = ", ".join(heard_topic(self._node, topic) for topic in tick.missing)
                 self._report(self.namespace, f"no command: nothing fresh came on {silent}")
 
     def _observation(self, tick: Tick) -> Observation:
@@ -212,5 +217,7 @@ class DrivenRobot:
         """Let go of the topics."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
+        for camera in self._cameras:
+            camera.close()
         for publisher in (self._command, self._action_chunk):
             self._node.destroy_publisher(publisher)

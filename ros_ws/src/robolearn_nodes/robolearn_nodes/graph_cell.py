@@ -20,7 +20,6 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from robolearn_msgs.msg import EpisodeEvent
 from robolearn_msgs.srv import StartEpisode
-from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
@@ -35,6 +34,7 @@ from robolearn.teleop.teleoperator import TeleopEvent
 from robolearn.types import ActionSource
 from robolearn_nodes import convert, topics
 from robolearn_nodes.graph_ticks import GraphTicks
+from robolearn_nodes.heard_camera import HeardCamera, OnPicture
 from robolearn_nodes.node import crowded, unheard
 
 SILENT_S = 6.0  # of wall time without a joint state: the robot is away (a twin in lockstep waits 5 s for a command)
@@ -155,12 +155,8 @@ class GraphCell:
             return self._ticks.pictures[camera if camera in self._config.sizes else next(iter(self._config.sizes))]
         if camera not in self._filmed:
             self._filmed[camera] = np.zeros((2, 2, 3), np.uint8)  # until the first one has come
-            self._node.create_subscription(
-                Image,
-                topics.image_topic(camera),
-                lambda message: self._filmed.update({camera: convert.image(message)}),
-                topics.VIEW,
-            )
+            film: OnPicture = lambda message: self._filmed.update({camera: convert.picture(message)})  # noqa: E731
+            HeardCamera(self._node, topics.image_topic(camera), film, topics.VIEW)
         return self._filmed[camera]
 
     def freeze(self) -> dict[str, Any]:

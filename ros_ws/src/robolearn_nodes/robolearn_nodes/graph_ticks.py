@@ -6,12 +6,12 @@ before it. Legend: H W image.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.node import Node
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from robolearn.datasets.contract import MAX_IMAGE_AGE_S
 from robolearn.errors import SpecError
@@ -19,6 +19,8 @@ from robolearn.sync import ExactJoin, Tick
 from robolearn.types import RobotState
 from robolearn_nodes import convert, topics
 from robolearn_nodes.commands import LiveJoin
+from robolearn_nodes.heard_camera import HeardCamera, OnPicture
+from robolearn_nodes.node import heard_topic
 
 
 class GraphTicks:
@@ -33,9 +35,10 @@ class GraphTicks:
         self.whole = self.heard = 0  # ticks that were whole, and all of them
         self.lacking = ""  # which pictures the newest tick has not, and why
         self.fault = ""  # what does not fit the run, and will not by waiting
-        self._joints = joints
+        self._node, self._joints = node, joints
         self.states = node.resolve_topic_name(topics.JOINT_STATES)
         self.images = {node.resolve_topic_name(topics.image_topic(camera)): camera for camera in sizes}
+        self._unread: dict[str, str] = {}  # why the newest picture of a topic cannot be read
         self._came_ns: dict[str, int] = {}  # stamp of the newest picture since the last whole tick, by topic
         self._wanted = "of the same stamp" if twin else f"of the last {MAX_IMAGE_AGE_S:g} s"
         streams = [self.states, *self.images]
@@ -45,7 +48,7 @@ class GraphTicks:
         node.create_subscription(JointState, self.states, self._on_state, topics.NEWEST)
         for topic, camera in self.images.items():
             quality = topics.NEWEST if twin else topics.SENSOR  # which hears every camera, the lossy too
-            node.create_subscription(Image, topic, self._on_image(topic, sizes[camera]), quality)
+            HeardCamera(node, topic, self._on_image(topic, sizes[camera]), quality)
 
     def reset(self) -> None:
         """Another episode begins: what came before it is of none of its ticks."""
@@ -59,18 +62,19 @@ class GraphTicks:
             return
         self._push(self.states, state.stamp_ns, state)
 
-    def _on_image(self, topic: str, wanted: tuple[int, int]) -> Callable[[Image], None]:
-        def on_image(message: Image) -> None:
+    def _on_image(self, topic: str, wanted: tuple[int, int]) -> OnPicture:
+        def on_image(message: Image | CompressedImage) -> None:
             try:
-                image = convert.image(message)
+                image = convert.picture(message)
             except SpecError as error:
-                self.fault = self.fault or f"{topic}: {error}"
+                self._unread[topic] = str(error)
                 return
+            self._unread.pop(topic, None)
             if image.shape[:2] != wanted:
                 (height, width), (wanted_height, wanted_width) = image.shape[:2], wanted
                 self.fault = self.fault or (
-                    f"{topic} has pictures of {width} x {height}, the demonstrations of {wanted_width} x "
-                    f"{wanted_height}; set that size there, or record demonstrations with this one"
+                    f"{heard_topic(self._node, topic)} has pictures of {width} x {height}, the demonstrations of "
+                    f"{wanted_width} x {wanted_height}; set that size there, or record demonstrations with this one"
                 )
                 return
             stamp_ns = convert.stamp_ns(message.header.stamp)
@@ -91,11 +95,14 @@ class GraphTicks:
 
     def _why(self, tick: Tick) -> str:
         for topic in self.images.keys() & set(tick.missing):
+            name = heard_topic(self._node, topic)
+            if topic in self._unread:
+                return f"{name}: {self._unread[topic]}"
             if topic not in self._came_ns:
-                return f"{topic} brings no pictures; see its camera"
+                return f"{name} brings no pictures; see its camera"
             off_s = (self._came_ns[topic] - tick.stamp_ns) * 1e-9
             return (
-                f"{topic} has pictures stamped {abs(off_s):.1f} s {'after' if off_s > 0 else 'before'} the joint "
+                f"{name} has pictures stamped {abs(off_s):.1f} s {'after' if off_s > 0 else 'before'} the joint "
                 f"states; wanted are those {self._wanted}: see its camera, and both clocks"
             )
         return ""

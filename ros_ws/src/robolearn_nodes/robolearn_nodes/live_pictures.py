@@ -64,7 +64,7 @@ class LivePictures:
             return None
         stamp_ns = convert.stamp_ns(message.header.stamp)
         try:
-            return stamp_ns, bytes(message.data) if isinstance(message, CompressedImage) else convert.image(message)
+            return stamp_ns, bytes(message.data) if isinstance(message, CompressedImage) else convert.picture(message)
         except SpecError:
             return None
 

@@ -23,6 +23,7 @@ T = TypeVar("T", str, int, float, bool)
 E = TypeVar("E", str, float)
 DIAGNOSTICS_PERIOD_S = 1.0
 SAME_CLOCK_MS = 60_000.0  # a sample that is older is stamped by another clock, as the twin's
+COMPRESSED = "/compressed"  # behind the name of a topic of pictures, as image_transport has it
 ALONE_CHECK_S = 1.0  # discovery on one host takes about a tenth of it
 ALONE_CHECKS = 3  # a node that died without a word is in the graph for 2.5 s more
 
@@ -52,15 +53,23 @@ def list_parameter(node: Node, name: str, kind: type[E], description: str) -> tu
     return tuple(kind(item) for item in items)
 
 
+def heard_topic(node: Node, topic: str) -> str:
+    """Where that of a topic comes from: of pictures that are published compressed alone, from there."""
+    name = node.resolve_topic_name(topic)
+    compressed = node.resolve_topic_name(name + COMPRESSED)
+    return compressed if not node.count_publishers(name) and node.count_publishers(compressed) else name
+
+
 def unheard(node: Node, topics_to_hear: Iterable[str]) -> str:
     """Which of these topics nobody publishes yet, in words, or nothing. What starts too early misses its first tick."""
-    silent = [name for name in map(node.resolve_topic_name, topics_to_hear) if not node.count_publishers(name)]
+    heard = [heard_topic(node, topic) for topic in topics_to_hear]
+    silent = [name for name in heard if not node.count_publishers(name)]
     return f"nobody publishes {', '.join(silent)} yet; is its node running?" if silent else ""
 
 
 def crowded(node: Node, topics_to_hear: Iterable[str]) -> str:
     """Which of these topics several nodes publish, in words, or nothing: their messages would come mixed."""
-    for name in map(node.resolve_topic_name, topics_to_hear):
+    for name in [heard_topic(node, topic) for topic in topics_to_hear]:
         if (count := node.count_publishers(name)) > 1:
             return f"{count} nodes publish {name}; stop all but one, or give each robot and its cameras a namespace"
     return ""

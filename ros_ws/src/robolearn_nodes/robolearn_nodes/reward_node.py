@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from rclpy.node import Node
 from robolearn_msgs.msg import EpisodeEvent, Reward, StageProgress
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from robolearn.errors import CheckpointError, RobolearnError, SpecError
 from robolearn.networks.model_directory import read_model_config
@@ -27,6 +26,7 @@ from robolearn.rewards.reward_model import Episodes
 from robolearn.rewards.saved import load_reward, require_trusted
 from robolearn_nodes import convert, topics
 from robolearn_nodes.commands import Pace
+from robolearn_nodes.heard_camera import HeardCamera, OnPicture
 from robolearn_nodes.node import Diagnostics, parameter, run
 
 UNTRAINED_HZ = 10.0  # of a model that nobody trained on a dataset
@@ -78,7 +78,7 @@ class RewardNode(Node):
         self._diagnostics = Diagnostics(self, self._figures)
         self.create_subscription(EpisodeEvent, topics.EPISODE, self._on_event, topics.LATCHED)
         for camera in self._cameras:
-            self.create_subscription(Image, topics.image_topic(camera), self._on_image(camera), topics.VIEW)
+            HeardCamera(self, topics.image_topic(camera), self._on_image(camera), topics.VIEW)
         if self._needs_proprio:
             self.create_subscription(JointState, topics.JOINT_STATES, self._on_joint_states, topics.VIEW)
         self.create_timer(0.5, lambda: self._diagnostics.report(self._problem))
@@ -103,10 +103,10 @@ class RewardNode(Node):
             elif self._episode is not None and self._episode.episode_id == event.episode_id:
                 self._end_ns = convert.stamp_ns(event.header.stamp)  # what was seen until then is scored all the same
 
-    def _on_image(self, camera: str) -> Callable[[Image], None]:
-        def on_image(message: Image) -> None:
+    def _on_image(self, camera: str) -> OnPicture:
+        def on_image(message: Image | CompressedImage) -> None:
             try:
-                self._pictures[camera] = convert.image(message)
+                self._pictures[camera] = convert.picture(message)
             except SpecError as error:
                 self._problem = str(error)
                 return

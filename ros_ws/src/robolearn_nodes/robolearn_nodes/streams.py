@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rclpy.node import Node
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import CompressedImage, Image, JointState
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory
 
@@ -18,10 +18,12 @@ from robolearn.errors import SpecError
 from robolearn.messages import header_ns
 from robolearn.specs import POSE_SPEC, InterfaceSpec, image_spec
 from robolearn_nodes import topics
+from robolearn_nodes.heard_camera import HeardCamera
 from robolearn_nodes.interface import RobotInterface
 from robolearn_nodes.node import Meter
 from robolearn_nodes.own_rate import check_streams
 
+COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 TYPES: dict[str, type] = {
     "sensor_msgs/msg/JointState": JointState,
     "sensor_msgs/msg/Image": Image,
@@ -42,9 +44,10 @@ class Streams:
         self.topics = [topic.removeprefix("/") for topic in contract.streams]
         self._meters = {topic: Meter() for topic in contract.streams}
         for name, (topic, stream) in zip(self.topics, contract.streams.items(), strict=True):
-            lossy = lossy_images and TYPES[stream.type] is Image  # a reliable reader hears no lossy writer
-            qos = topics.SENSOR if lossy else topics.STREAM
-            node.create_subscription(TYPES[stream.type], name, self._on(topic), qos)
+            if TYPES[stream.type] is Image:  # a reliable reader hears no lossy writer
+                HeardCamera(node, name, self._on(topic), topics.SENSOR if lossy_images else topics.STREAM)
+            else:
+                node.create_subscription(TYPES[stream.type], name, self._on(topic), topics.STREAM)
 
     def figures(self) -> dict[str, str]:
         """Rate and age of each stream."""
@@ -54,9 +57,10 @@ class Streams:
         return figures
 
     def _on(self, topic: str) -> Callable[[Any], None]:
-        kind = self._contract.streams[topic].type
+        contracted = self._contract.streams[topic].type
 
         def came(message: Any) -> None:
+            kind = COMPRESSED_IMAGE if isinstance(message, CompressedImage) else contracted
             if kind == "tf2_msgs/msg/TFMessage" and not message.transforms:
                 return
             stamp_ns = header_ns(message)

@@ -6,13 +6,12 @@ of a mark where the running episode's seed has it. A thing that has been hidden 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 from rclpy.node import Node
 from robolearn_msgs.msg import EpisodeEvent
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import CompressedImage, Image, JointState
 from tf2_msgs.msg import TFMessage
 
 from robolearn.envs.seen_scene import SeenScene
@@ -20,6 +19,7 @@ from robolearn.envs.tagged_things import tag_reader
 from robolearn.errors import CellError, HardwareError, SpecError, UnknownNameError
 from robolearn.tasks import make_task
 from robolearn_nodes import convert, topics
+from robolearn_nodes.heard_camera import HeardCamera
 from robolearn_nodes.interface import robot_interface
 from robolearn_nodes.node import Diagnostics, Meter, parameter, run
 
@@ -45,14 +45,13 @@ class TagNode(Node):
         self._poses = self.create_publisher(TFMessage, topics.GROUND_TRUTH, topics.STREAM)
         self._diagnostics = Diagnostics(self, lambda: self._meter.figures("poses"))
         for camera in self._reader.cameras:
-            heard: Callable[[Image], None] = partial(self._on_image, camera)
-            self.create_subscription(Image, topics.image_topic(camera), heard, topics.IMAGE_QOS[quality])
+            HeardCamera(self, topics.image_topic(camera), partial(self._on_image, camera), topics.IMAGE_QOS[quality])
         self.create_subscription(JointState, topics.JOINT_STATES, self._on_state, topics.STREAM)
         self.create_subscription(EpisodeEvent, topics.EPISODE, self._on_event, topics.LATCHED)
 
-    def _on_image(self, camera: str, message: Image) -> None:
+    def _on_image(self, camera: str, message: Image | CompressedImage) -> None:
         try:
-            things = self._reader.find(camera, convert.image(message))
+            things = self._reader.find(camera, convert.picture(message))
         except (HardwareError, SpecError) as error:
             self._blind[camera] = str(error)
             return

@@ -58,10 +58,6 @@ def image_topic(camera: str) -> str:
     return f"camera/{camera}/image_raw"
 
 
-def compressed_topic(camera: str) -> str:
-    return f"{image_topic(camera)}/compressed"
-
-
 def camera_info_topic(camera: str) -> str:
     return f"camera/{camera}/camera_info"
 
