@@ -15,7 +15,7 @@ import yaml
 from tyro.conf import Positional, arg
 
 from robolearn.cli.output import EXIT_NO, print_json, print_table, say
-from robolearn.errors import LaunchError, RobolearnError
+from robolearn.errors import LaunchError, RobolearnError, SpecError
 
 Topic = Annotated[str, Positional, arg(metavar="TOPIC")]
 NodeName = Annotated[str, Positional, arg(metavar="NODE")]
@@ -58,6 +58,16 @@ def launch(
     commands = str(Path(sys.executable).parent)  # launch files start `robolearn`, too
     os.environ["PATH"] = os.pathsep.join((os.environ.get("PATH", os.defpath), commands))
     return runner.run(runner.load(path, pairs), log=say)
+
+
+def namespace_of(text: str) -> str:
+    """The namespace that `--namespace left` or `/left` names, as /left; empty where none is given. Raises SpecError."""
+    from robolearn.ros.names import namespace_fault
+
+    namespace = f"/{text}" if text and not text.startswith("/") else text
+    if fault := namespace and namespace_fault(namespace):
+        raise SpecError(f"--namespace {text}: {fault}; wanted is such as left")
+    return namespace
 
 
 def _interrupt_when_gone(parent: int) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from robolearn.cli.graph import namespace_of
 from robolearn.cli.output import EXIT_INTERRUPTED, print_json, print_table, say
 from robolearn.cli.web import beside
 from robolearn.errors import SpecError
@@ -25,6 +26,7 @@ def finetune(
     seed: int = 0,
     cell: Path | None = None,
     graph: Literal["", "robot", "twin"] = "",
+    namespace: str = "",
     teleop: str = "",
     things_back: Path | None = None,
     task_done: Path | None = None,
@@ -60,6 +62,7 @@ def finetune(
         cell: file of the physical cell that practises, as hardware/cells/so101.yaml; the twin by default.
         graph: practise on the robot or twin of the ROS graph, as `robolearn launch practice` starts one; where things
             are has to be published as /twin/ground_truth, unless they are unseen.
+        namespace: with --graph, that of the nodes of robot and cameras, such as left; none by default.
         teleop: device by which a person may take over at any tick: keyboard, gamepad, ...; `cell`: that of the cell;
             `node`: with --graph, that of the node `teleop`.
         things_back: tell the run in this folder that things are put back, for which it waits; do nothing else.
@@ -103,7 +106,7 @@ def finetune(
             (told / file).touch()
             return 0
     if resume is not None:
-        begun_with = (task, demos, prior, out, set, steps, hours, reward_model, cell, graph, teleop)
+        begun_with = (task, demos, prior, out, set, steps, hours, reward_model, cell, graph, namespace, teleop)
         if any(begun_with):
             raise SpecError("--resume goes on with a run as it was begun; leave out everything else but --in-turns")
         config, run = FinetuneConfig.read(resume), resume
@@ -117,6 +120,7 @@ def finetune(
             force_reward=force_reward,
             cell=str(cell.absolute()) if cell else "",
             graph=graph,
+            namespace=namespace_of(namespace),
             teleop=teleop,
             seed=seed,
             compute=Compute(compile=compile),

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+from robolearn.cli.graph import namespace_of
 from robolearn.cli.output import say
-from robolearn.errors import RobolearnError
+from robolearn.errors import RobolearnError, SpecError
 
 
 def web(
@@ -21,6 +22,7 @@ def web(
     data: tuple[Path, ...] = (Path("runs"),),
     runs: Path = Path("runs"),
     graph: bool = True,
+    namespace: str = "",
     certificate: Path | None = None,
     key: Path | None = None,
 ) -> int:
@@ -37,6 +39,7 @@ def web(
         data: folders of datasets; nothing outside them is shown or changed.
         runs: folder of training and evaluation runs.
         graph: join the ROS 2 graph for the live page; --no-graph serves the other pages alone.
+        namespace: of the robot's nodes on the graph, such as left; none by default.
         certificate: PEM file for https, which a phone asks for before it tells its pose.
         key: PEM file of its private key.
     """
@@ -47,6 +50,9 @@ def web(
     if token is None and not is_loopback(host):
         token = new_token()
     settings = WebSettings(host, port, token, data, runs, certificate, key)
+    if namespace and not graph:
+        raise SpecError("--namespace is that of nodes on the ROS graph; leave out --no-graph")
+    absolute = namespace_of(namespace)
     for folder in dict.fromkeys((*data, runs)):
         if not folder.exists():
             say(f"{folder} does not exist yet; what comes there will be shown")
@@ -57,7 +63,7 @@ def web(
         from robolearn_nodes.node import run
         from robolearn_nodes.web_node import WebNode
 
-        return run(lambda: WebNode(settings), WebNode.work)
+        return run(lambda: WebNode(settings, absolute), WebNode.work)
     with in_thread(settings) as opened:
         say(f"the page is at {settings.url(opened)}   (Ctrl-C ends it)")
         with contextlib.suppress(KeyboardInterrupt):

@@ -45,9 +45,9 @@ class Graph:
         self.events: list[Any] = []
         self.node.create_subscription(EpisodeEvent, topics.EPISODE, self.events.append, topics.STREAM)
 
-    def start(self, node: str, name: str = "", **parameters: Any) -> ForkedNode:
+    def start(self, node: str, name: str = "", namespace: str = "", **parameters: Any) -> ForkedNode:
         """Run `<node>_node` with these parameters; `name` tells several of a kind apart."""
-        arguments = ["--ros-args"]
+        arguments = ["--ros-args", *(("-r", f"__ns:=/{namespace}") if namespace else ())]
         for key, value in parameters.items():
             arguments += ["-p", f"{key}:={value}"]
         return self._fork(name or node, node, arguments)

@@ -21,6 +21,11 @@ from robolearn_nodes.episode import ENDINGS
 from robolearn_nodes.graph_cell import GraphCell, GraphCellConfig
 from std_srvs.srv import Trigger
 
+import robolearn.ros  # noqa: F401  supplies rclpy and the messages where ROS 2 is not installed
+
+# isort: split
+import rclpy
+
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.practice_world import PracticeConfig, PracticeWorld
 from robolearn.envs.tool_space import ToolSpace
@@ -117,6 +122,17 @@ def test_a_robot_that_is_not_there_is_told(graph: Any) -> None:
         GraphCell(graph.node, SPACE.tasks[0], GraphCellConfig(appear_s=0.2), lambda: False)
 
 
+def test_practice_in_a_namespace_is_with_the_robot_of_that_one(graph: Any) -> None:
+    graph.start("twin", namespace="left", **TWIN, realtime_factor=1.0)
+    left, right = (rclpy.create_node("practice", namespace=name) for name in ("left", "right"))
+    cell = GraphCell(left, SPACE.tasks[0], GraphCellConfig(), lambda: False)
+    assert not cell.send(None).held
+    with pytest.raises(LaunchError, match="^/right/robot/start_episode did not appear"):
+        GraphCell(right, SPACE.tasks[0], GraphCellConfig(appear_s=0.2), lambda: False)
+    for node in (left, right):
+        node.destroy_node()
+
+
 def test_an_episode_that_somebody_ends_is_followed_by_one_that_begins_where_things_are(graph: Any) -> None:
     graph.start("twin", **TWIN, realtime_factor=1.0)
     cell = GraphCell(graph.node, SPACE.tasks[0], GraphCellConfig(), lambda: True)
@@ -205,11 +221,12 @@ def test_a_run_goes_on_with_a_robot_that_has_died_and_is_started_again(graph: An
 def test_a_run_on_the_graph_survives_its_node_and_keeps_what_a_person_does(
     graph: Any, typist: Typist, tmp_path: Path
 ) -> None:
-    run = a_run(tmp_path, 60, graph="twin", teleop="node")
+    run = a_run(tmp_path, 60, graph="twin", teleop="node", namespace="/left")
     typist.hold("q")
     started = graph.launch(
-        "practice", task="push-v1", twin="true", teleop="keyboard", terminal=typist.terminal, run=run, image_size=16
-    )
+        "namespaced", file="practice", namespace="left", task="push-v1", twin="true", teleop="keyboard",
+        terminal=typist.terminal, run=run, image_size=16,
+    )  # fmt: skip
     replay = run / "replay.zarr"
     while not (replay / "zarr.json").exists() or not ZarrStore.open(replay).episodes:
         assert started.poll() is None, graph.log("launch")[-3000:]

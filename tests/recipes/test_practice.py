@@ -391,7 +391,7 @@ def test_what_keeps_a_process_from_its_work_is_told_and_one_that_dies_is_started
     python.write_text(f"#!/bin/sh\necho no camera >&2\nexit {code}\n")
     python.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(python))
-    child, said = Child(tmp_path, "collector"), ""
+    child, said = Child(small_config(4), tmp_path, "collector"), ""
 
     def mend() -> None:
         nonlocal said
@@ -403,7 +403,7 @@ def test_what_keeps_a_process_from_its_work_is_told_and_one_that_dies_is_started
     child.end()
     assert said.count("is started again; its last words: no camera") == (0 if code == 2 else 4)
     python.write_text("#!/bin/sh\nexit 1\n")
-    silent = Child(tmp_path, "collector")
+    silent = Child(small_config(4), tmp_path, "collector")
     while not (died := silent.mend(time.monotonic())):
         pass
     assert died.endswith("it said nothing")  # what stands in its log is of an earlier one

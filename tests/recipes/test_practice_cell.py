@@ -14,6 +14,7 @@ from practice_runs import demonstrations, prepared, small_config
 from tag_pictures import calibration, look_at_tag, pose_of, write_video
 
 from robolearn.cli import run as command
+from robolearn.cli.graph import namespace_of
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import CellError, HardwareError, RobolearnError, SpecError
 from robolearn.networks.model_directory import write_model
@@ -159,6 +160,16 @@ def test_a_person_who_types_wants_a_terminal(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_person_at_a_device_that_wants_settings_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="leader_arm needs settings"):
         make_cell(FinetuneConfig("push-v1", teleop="leader_arm"), tmp_path, {})
+
+
+def test_a_namespace_is_one_of_the_graph(tmp_path: Path) -> None:
+    assert [namespace_of(text) for text in ("", "left", "/left/arm")] == ["", "/left", "/left/arm"]
+    with pytest.raises(SpecError, match=r"--namespace 2nd: topic name has the part '2nd'"):
+        namespace_of("2nd")
+    with pytest.raises(SpecError, match="give --graph, too"):
+        FinetuneConfig("push-v1", namespace="/left")
+    with pytest.raises(SpecError, match="leave out --no-graph"):
+        command(["web", "--no-graph", "--namespace", "left"])
 
 
 @pytest.mark.parametrize(

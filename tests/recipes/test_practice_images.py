@@ -228,7 +228,7 @@ def test_nobody_says_what_is_done_where_a_model_judges_or_put_back_where_nobody_
     with pytest.raises(SpecError, match="does not wait for anybody now"):
         command(["finetune", "--things-back", str(tmp_path)])
     assert not (tmp_path / THINGS_BACK).exists()
-    for unheeded in (["--graph", "robot"], ["--teleop", "node"], ["--reward-model", "folder"]):
+    for unheeded in (["--graph", "robot"], ["--teleop", "node"], ["--namespace", "left"], ["--reward-model", "folder"]):
         with pytest.raises(SpecError, match="as it was begun; leave out everything else"):
             command(["finetune", "--resume", str(tmp_path), *unheeded])
 

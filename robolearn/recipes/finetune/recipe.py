@@ -134,12 +134,12 @@ def _in_turns(config: FinetuneConfig, run: Path, progress: Progress, interrupted
 class Child:
     """One process of the run. It dies with us: it holds the other end of a pipe, and ends when that is closed."""
 
-    def __init__(self, run: Path, role: str, graph: bool = False) -> None:
-        """graph: collects as a node of the ROS graph."""
+    def __init__(self, config: FinetuneConfig, run: Path, role: str) -> None:
         self._run = run
         self._command = [sys.executable, "-m", "robolearn.recipes.finetune.worker", role, str(run)]
-        if graph:
+        if role == "collector" and config.graph:
             self._command = [sys.executable, "-m", "robolearn_nodes.practice_node", "--ros-args"]
+            self._command += ["-r", f"__ns:={config.namespace}"] if config.namespace else []
             self._command += ["-p", f"run:={run.absolute()}", "-p", "ends_with_stdin:=true"]
         self.role, self._log = role, run / f"{role}.log"
         self._deaths: list[float] = []
@@ -188,7 +188,7 @@ class Child:
 
 
 def _side_by_side(config: FinetuneConfig, run: Path, progress: Progress, interrupted: threading.Event) -> None:
-    children = [Child(run, "learner"), Child(run, "collector", bool(config.graph))]
+    children = [Child(config, run, role) for role in ("learner", "collector")]
     looked = _Look(run)
     try:
         while not interrupted.is_set() and not all(child.finished for child in children):

@@ -81,6 +81,7 @@ class FinetuneConfig:
     force_reward: bool = False  # let a model near a robot that did not pass its audit
     cell: str = ""  # file of the physical cell that practises; empty: the twin
     graph: Literal["", "robot", "twin"] = ""  # practise on that of the ROS graph, by the node `practice`
+    namespace: str = ""  # of the nodes of that robot and its cameras, such as /left; empty: none
     instruction: str = ""  # who makes vectors of the tasks' sentences, by which the policy is told its task: `words`, a
     # text tower of open_clip (MODEL/TAG or a folder); empty: by the task's number
     things: Literal["seen", "unseen"] = "seen"  # unseen: nobody knows where they are, as in a cell without tags
@@ -184,6 +185,8 @@ class FinetuneConfig:
             )
         if self.cell and self.graph:
             raise SpecError("--cell is a cell of this computer, --graph one of the ROS graph; give one of them")
+        if self.namespace and not self.graph:
+            raise SpecError("--namespace is that of nodes on the ROS graph; give --graph, too")
         if self.real and (self.reward == "true" or self.interventions.ratio or self.false_positives):
             raise SpecError(
                 "the true reward, the scripted person (interventions.ratio) and false_positives are the twin's; on a "

@@ -16,10 +16,11 @@ from robolearn_nodes.node import Diagnostics, parameter, run
 
 
 class WebNode(Node):
-    """Serves the page until asked to stop. `settings`: as the command line has them; None: by parameters."""
+    """Serves the page until asked to stop. `settings`: as the command line has them; None: by parameters. `namespace`:
+    that of the robot's nodes."""
 
-    def __init__(self, settings: WebSettings | None = None) -> None:
-        super().__init__("web")
+    def __init__(self, settings: WebSettings | None = None, namespace: str = "") -> None:
+        super().__init__("web", namespace=namespace or None)
         self._settings = settings or self._read_settings()
         self._graph = LiveGraph(self)
         self._diagnostics = Diagnostics(self, lambda: {"url": self._settings.url().partition("#")[0]})
