@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
@@ -20,6 +23,7 @@ from robolearn_nodes import topics
 from robolearn_nodes.episode import ENDINGS
 from robolearn_nodes.graph_cell import GraphCell, GraphCellConfig
 from std_srvs.srv import Trigger
+from websockets.sync.client import connect
 
 import robolearn.ros  # noqa: F401  supplies rclpy and the messages where ROS 2 is not installed
 
@@ -61,13 +65,9 @@ def test_what_the_robot_refuses_is_held_and_told_and_one_that_stays_away_is_a_fa
     cell = GraphCell(graph.node, SPACE.tasks[0], GraphCellConfig(), lambda: False)
     world = PracticeWorld(SPACE, CONFIG, cell)
     assert not world.reset(0)  # nobody has said so yet
-    graph.call(Trigger, topics.EMERGENCY_STOP)
-    tick = world.step(np.ones(4, np.float32))
-    assert tick.held
     while not cell.condition().fault:
-        world.hold()
-    assert cell.condition().fault == "the robot holds: emergency stop"
-    graph.agree(Trigger, topics.RESUME_ROBOT)
+        assert cell.send(np.full(6, np.nan)).held
+    assert cell.condition().fault.startswith("the robot holds: shoulder_pan is nan rad")
     other = GraphCell(graph.node, SPACE.tasks[0], GraphCellConfig(away_s=7.0), lambda: True)
     assert other.put_back(1)
     twin.kill()
@@ -98,6 +98,14 @@ def test_a_robot_that_is_started_again_is_waited_for_and_another_one_is_a_fault(
             while not cell.condition().away:
                 cell.send(stay)
 
+        while not cell.condition().away:
+            cell.send(stay)
+        assert cell.condition().away == "for the robot, 300 s at most: the robot holds: emergency stop"
+        graph.call(Trigger, topics.RESUME_ROBOT)
+        while cell.condition().away:
+            cell.send(None)
+        assert not cell.send(stay).held
+        graph.call(Trigger, topics.EMERGENCY_STOP)
         again()
         for _ in range(3):  # nothing moves before somebody holds: what goes on is the decision of before
             assert cell.send(stay).action is None
@@ -127,7 +135,7 @@ def test_practice_in_a_namespace_is_with_the_robot_of_that_one(graph: Any) -> No
     left, right = (rclpy.create_node("practice", namespace=name) for name in ("left", "right"))
     cell = GraphCell(left, SPACE.tasks[0], GraphCellConfig(), lambda: False)
     assert not cell.send(None).held
-    with pytest.raises(LaunchError, match="^/right/robot/start_episode did not appear"):
+    with pytest.raises(LaunchError, match=r"^/right/robot/start_episode did not appear"):
         GraphCell(right, SPACE.tasks[0], GraphCellConfig(appear_s=0.2), lambda: False)
     for node in (left, right):
         node.destroy_node()
@@ -214,6 +222,54 @@ def test_a_run_goes_on_with_a_robot_that_has_died_and_is_started_again(graph: An
     assert sum(info.length - 1 for info in infos) == 24
     assert "fault" not in {info.tags["end"] for info in infos}
     assert not (run / "waits.txt").exists()
+
+
+def ask(page: str, what: str) -> str:
+    """What the operator's page answers to a press of a button."""
+    headers = {"Content-Type": "application/json", "Origin": page}
+    request = Request(f"{page}/api/live/ask/{what}", b"{}", headers, method="POST")
+    try:
+        with urlopen(request, timeout=20) as answer:
+            return str(json.load(answer)["answer"])
+    except HTTPError as refused:
+        return str(json.load(refused)["error"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_stop_on_the_page_interrupts_an_attempt_and_resume_lets_the_run_go_on(graph: Any, tmp_path: Path) -> None:
+    run = a_run(tmp_path, 100_000, graph="robot", lag=100_000)
+    replay, waits = run / "replay.zarr", run / "waits.txt"
+    graph.launch("practice", task="push-v1", twin="true", run=run, image_size=16, web="true", web_port=0)
+
+    def attempts() -> int:
+        return len(ZarrStore.open(replay).episodes) if (replay / "zarr.json").exists() else 0
+
+    graph.spin_until(attempts, 100.0)
+    page = next(word for word in graph.log("launch").split() if word.startswith("http://")).rstrip("/")
+    assert ask(page, "start") == "/supervisor/next_episode: practice goes on; nobody is waited for"
+    with connect(f"{page.replace('http', 'ws')}/api/live/state", origin=page) as socket:  # type: ignore[arg-type]
+        state: dict[str, Any] = {}
+
+        def practice() -> str:
+            state.update(json.loads(socket.recv(30)).get("changes", {}))
+            return next((node["message"] for node in state["nodes"] if node["name"] == "practice"), "")
+
+        socket.send(json.dumps({"stop": True}))
+        while not practice().startswith("for the robot, 300 s at most: the robot holds: emergency stop"):
+            pass
+        assert state["safety"]["state"] == "stopped"
+        graph.spin_until(waits.exists)
+        before = attempts()
+        assert ask(page, "start") == "the robot is stopped; resume it first"
+        assert ask(page, "resume") == ""
+        while practice() != "OK":
+            pass
+    graph.spin_until(lambda: attempts() > before + 1)
+    assert not waits.exists()
+    assert not (run / "stopped.txt").exists()
+    ends = [info.tags["end"] for info in ZarrStore.open(replay).episodes]
+    assert set(ends) <= {"success", "timeout", "lost"}
 
 
 @pytest.mark.slow

@@ -19,6 +19,8 @@ from robolearn.types import RobotState
 from robolearn_nodes import topics
 from robolearn_nodes.node import Diagnostics
 
+STOPPED = "emergency stop"  # how the reason begins for which a robot holds that a person has stopped
+
 
 class EmergencyStop:
     """Lets a node's safety filter be stopped and resumed, and says so at once. `measured` gives what the robot
@@ -59,7 +61,7 @@ class EmergencyStop:
             self._node.get_logger().warning(f"whether the robot is stopped cannot be kept in {self._file}: {error}")
 
     def _stop(self) -> None:
-        self._safety.stop("emergency stop")
+        self._safety.stop(STOPPED)
         self.remember()
         self._diagnostics.publish()
 

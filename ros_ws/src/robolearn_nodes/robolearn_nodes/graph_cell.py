@@ -2,8 +2,8 @@
 
 A command answers the newest tick (`graph_ticks.py`) and carries its stamp; it is over when the next one has come. While
 pictures lack nobody commands, and so the robot holds. The safety filter stands with the robot: what it refuses is read
-from what was sent. A robot that falls silent, or whose node begins anew, is away: nothing moves it until whoever
-practises has noticed, and holds; then it is looked for. Legend: J joints, H W image.
+from what was sent. A robot that falls silent, that a person stops, or whose node begins anew, is away: nothing moves it
+until whoever practises has noticed, and holds; then it is looked for. Legend: J joints, H W image.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from robolearn.tasks.task import Facts, Task, TaskStatus
 from robolearn.teleop.teleoperator import TeleopEvent
 from robolearn.types import ActionSource
 from robolearn_nodes import convert, topics
+from robolearn_nodes.emergency_stop import STOPPED
 from robolearn_nodes.graph_ticks import GraphTicks
 from robolearn_nodes.heard_camera import HeardCamera, OnPicture
 from robolearn_nodes.node import crowded, unheard
@@ -57,8 +58,8 @@ class GraphCellConfig:
 
 class GraphCell:
     """`bell`: whether somebody has said, elsewhere, that things are put back. `report`: told what is waited for, and
-    with an empty text that all is well. Waits for robot and cameras; raises LaunchError when they do not appear or do
-    not fit, before anything moves, and what SeenScene raises."""
+    with an empty text that all is well. `asked`: whether a person has anything to say now. Waits for robot and cameras;
+    raises LaunchError when they do not appear or do not fit, before anything moves, and what SeenScene raises."""
 
     def __init__(
         self,
@@ -67,8 +68,9 @@ class GraphCell:
         config: GraphCellConfig,
         bell: Callable[[], bool],
         report: Callable[[str], None] = lambda problem: None,
+        asked: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._node, self._config, self._bell, self._report = node, config, bell, report
+        self._node, self._config, self._bell, self._report, self._person_asked = node, config, bell, report, asked
         self._scene = SeenScene(task, task.robot_spec, config.unseen)
         self.marks, self.day_s = self._scene.marks, day_s
         self._joints = task.robot_spec.joint_names
@@ -126,6 +128,8 @@ class GraphCell:
             self._target = np.asarray(self.rest() if joints is None else joints, np.float64)
         self._commanded = None
         self._ask_for(self._target)
+        if self._held.startswith(STOPPED):
+            self._lose(f"the robot holds: {self._held}")
         self._refused = self._refused + 1 if self._held else 0
         if self._refused >= REFUSED_TICKS:
             self._fault = self._fault or f"the robot holds: {self._held}"
@@ -233,7 +237,7 @@ class GraphCell:
         """The robot is away, if there is a problem."""
         if problem:
             self._away_since_s = self._away_since_s or time.monotonic()
-            self._away, self._episode = problem, ""
+            self._away = problem
             self._told(self._waits)
 
     def _look_for_robot(self) -> None:
@@ -242,7 +246,9 @@ class GraphCell:
         self._fault = self._fault or self._ticks.fault
         self._away, states = "", [self._ticks.states]
         missing = unheard(self._node, states) or crowded(self._node, states)
-        self._lose(missing or self._begin_episode(0, LOOK_S) or self._refusal())
+        if not (missing or self._episode):
+            missing = self._begin_episode(0, LOOK_S)
+        self._lose(missing or self._refusal())
         if not self._away:
             self._told("")
             self._away_since_s, self._refused = 0.0, 0
@@ -268,6 +274,7 @@ class GraphCell:
             if ticks.fault:
                 self._fault = ticks.fault
             elif ticks.heard == heard and waited_s > SILENT_S:
+                self._episode = ""
                 self._lose(f"{ticks.states} was silent for {SILENT_S:g} s")
             elif waited_s > self._config.appear_s:
                 lacks = lacks or f"{ticks.states} brings nothing of the episode"
@@ -315,6 +322,7 @@ class GraphCell:
             return
         if differs := convert.spec_difference(before, spec):
             self._fault = self._fault or f"the robot that began anew is another one: {differs}"
+        self._episode = ""
         self._lose("its node began anew")
 
     def _on_event(self, event: EpisodeEvent) -> None:
@@ -325,7 +333,8 @@ class GraphCell:
             self._said.append(TeleopEvent.SUCCESS if event.success else TeleopEvent.DISCARD)
 
     def _on_next(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        response.success, response.message = not self._away, self._waits
-        if not self._away:
+        response.message = self._waits or ("" if self._person_asked() else "practice goes on; nobody is waited for")
+        response.success = not response.message
+        if response.success:
             self._said.append(TeleopEvent.SUCCESS)
         return response

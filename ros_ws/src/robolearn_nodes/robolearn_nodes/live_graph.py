@@ -22,6 +22,7 @@ from robolearn.errors import LaunchError
 from robolearn.web.driving import Hands
 from robolearn.web.live_source import Row
 from robolearn_nodes import convert, topics
+from robolearn_nodes.emergency_stop import STOPPED
 from robolearn_nodes.live_discovery import LiveDiscovery
 from robolearn_nodes.live_pictures import LivePictures
 from robolearn_nodes.live_requests import LiveRequests
@@ -105,7 +106,7 @@ class LiveGraph:
         now_s = time.monotonic()
         commanded = now_s - at_s < FRESH_S
         if self.stopped():
-            return {"state": "stopped", "reason": self._stop_reason() or "emergency stop"}
+            return {"state": "stopped", "reason": self._stop_reason() or STOPPED}
         if now_s - self._asked_to_stop_s < FRESH_S:
             return {"state": "stopping", "reason": "asked to stop"}
         if commanded:
@@ -121,7 +122,7 @@ class LiveGraph:
 
     def stopped(self) -> bool:
         return bool(self._stop_reason()) or (
-            self._sent[2].startswith("emergency stop") and time.monotonic() - self._sent[0] < FRESH_S
+            self._sent[2].startswith(STOPPED) and time.monotonic() - self._sent[0] < FRESH_S
         )
 
     def _stop_reason(self) -> str:

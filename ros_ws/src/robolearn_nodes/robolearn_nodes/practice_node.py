@@ -51,7 +51,8 @@ class PracticeNode(Node):
             sizes=camera_sizes(config, self._run, cameras),
         )
         rings = lambda: rung(self._run, THINGS_BACK)  # noqa: E731
-        return GraphCell(self, make_task(config.task), options, rings, self._diagnostics.report)
+        asked = lambda: config.reward == "person" or bool(told(self._run, WAITS))  # noqa: E731
+        return GraphCell(self, make_task(config.task), options, rings, self._diagnostics.report, asked)
 
 
 def main() -> int:
