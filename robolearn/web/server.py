@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from robolearn.errors import TransportError
 from robolearn.web.app import create_app
@@ -16,6 +19,38 @@ from robolearn.web.live_source import LiveSource
 from robolearn.web.settings import WebSettings
 
 START_TIMEOUT_S = 30.0
+REQUEST_S = 20.0  # for a client to say a whole request, from when it connects or begins with it
+
+
+class ImpatientProtocol(H11Protocol):
+    """HTTP/1.1 with a client that is hung up on when it says nothing, or half of a request, and holds a file descriptor
+    meanwhile. Uvicorn itself limits how long a connection may idle after a response alone."""
+
+    _due: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forgive()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        switched = self.transport.get_protocol() is not self  # to a WebSocket
+        if switched or self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
+            self._forgive()
+        elif self._due is None:
+            self._due = self.loop.call_later(REQUEST_S, self.transport.close)
+
+    def _forgive(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
 
 
 def make_server(settings: WebSettings, source: LiveSource | None = None) -> uvicorn.Server:
@@ -32,6 +67,7 @@ def make_server(settings: WebSettings, source: LiveSource | None = None) -> uvic
         host=settings.host,
         port=settings.port,
         log_level="warning",
+        http=ImpatientProtocol,
         ws="websockets-sansio",
         ws_max_size=1 << 16,
         server_header=False,

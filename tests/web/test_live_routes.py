@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from robolearn.errors import LaunchError
-from robolearn.web import pictures
+from robolearn.web import pictures, server
 from robolearn.web.driving import Hands
 from robolearn.web.live_source import LiveSource, Row
 
@@ -111,6 +111,19 @@ def push(socket: ClientConnection, sequence: int, **more: Any) -> None:
 
 def test_the_source_is_one(source: LiveSource) -> None:
     assert source.rows(-1) == (0, [[0.0, 1.0, None]])
+
+
+def test_a_socket_stays_open_for_longer_than_a_request_may_take(
+    open_socket: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "REQUEST_S", 0.3)
+    with open_socket("state") as state, open_socket("camera/front") as camera:
+        opened_s = time.monotonic()
+        while time.monotonic() < opened_s + 3 * server.REQUEST_S:
+            next_state(state)
+        camera.send("")
+        with pytest.raises(TimeoutError):
+            camera.recv(0.1)
 
 
 def test_state_comes_whole_and_then_what_changes(open_socket: Callable[..., Any], source: Source) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import socket
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -15,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robolearn.errors import RobolearnError, SpecError
+from robolearn.web import server
 from robolearn.web.security import HEADERS, LARGEST_BODY, same_token, within
 from robolearn.web.settings import WebSettings
 
@@ -42,17 +47,47 @@ class Caller:
 @pytest.fixture(scope="module")
 def callers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Caller, Caller]]:
     """Of a page on loopback without a token, and of one on every interface with one."""
-    from robolearn.web.server import in_thread
-
     folder = tmp_path_factory.mktemp("data")
     common: dict[str, Any] = {"port": 0, "data_roots": (folder,), "runs_root": folder}
-    with in_thread(WebSettings(**common)) as here, in_thread(WebSettings("0.0.0.0", token=TOKEN, **common)) as there:
+    with (
+        server.in_thread(WebSettings(**common)) as here,
+        server.in_thread(WebSettings("0.0.0.0", token=TOKEN, **common)) as there,
+    ):
         yield Caller(f"http://127.0.0.1:{here}"), Caller(f"http://127.0.0.1:{there}")
 
 
 def login(call: Caller, token: str, **headers: str) -> tuple[int, Any]:
     body = json.dumps({"token": token}).encode()
     return call("POST", "/api/session", body, **{"Content_Type": "application/json", **headers})
+
+
+def test_who_says_nothing_or_half_a_request_is_hung_up_on_and_an_open_page_is_not(
+    callers: tuple[Caller, Caller], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    here, _ = callers
+    host, _, port = here.host.partition(":")
+    get = f"GET /api/live/graph HTTP/1.1\r\nHost: {here.host}\r\n".encode()
+    post = f"POST /api/session HTTP/1.1\r\nHost: {here.host}\r\nOrigin: {here.origin}\r\nContent-Length: 9\r\n".encode()
+    half = post + b"Content-Type: application/json\r\n\r\n{"
+    with closing(http.client.HTTPConnection(here.host, timeout=20)) as page, ExitStack() as strangers:
+        page.request("GET", "/api/live/graph")
+        assert page.getresponse().read() == b'{"graph":false}'
+        monkeypatch.setattr(server, "REQUEST_S", 0.5)
+        held = len(os.listdir("/proc/self/fd"))
+        clients = []
+        for words in (b"", get, half, get + b"\r\n") * 5:
+            clients.append(strangers.enter_context(socket.create_connection((host, int(port)), 20)))
+            clients[-1].sendall(words)
+        for client in clients[3::4]:  # half of a second request
+            assert client.recv(4096).startswith(b"HTTP/1.1 200 OK")
+            client.sendall(get)
+        for client in clients:
+            assert all(b"HTTP" not in words for words in iter(partial(client.recv, 4096), b""))  # until hung up on
+        strangers.close()
+        assert len(os.listdir("/proc/self/fd")) <= held
+        page.request("GET", "/api/live/graph")
+        assert page.getresponse().status == 200
+    assert not caplog.records
 
 
 def test_no_door_to_other_machines_without_a_token() -> None:
