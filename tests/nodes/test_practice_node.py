@@ -107,6 +107,7 @@ def test_a_robot_that_is_started_again_is_waited_for_and_another_one_is_a_fault(
         assert not cell.send(stay).held
         graph.call(Trigger, topics.EMERGENCY_STOP)
         again()
+        del told[:-1]
         for _ in range(3):  # nothing moves before somebody holds: what goes on is the decision of before
             assert cell.send(stay).action is None
         assert not graph.call(Trigger, topics.NEXT_EPISODE).success  # nobody takes *Start* for anything meanwhile
@@ -115,7 +116,7 @@ def test_a_robot_that_is_started_again_is_waited_for_and_another_one_is_a_fault(
         graph.call(Trigger, topics.RESUME_ROBOT)
         while cell.condition().away:
             cell.send(None)
-        assert told[-1] == ""
+        assert not any(told[told.index("") :])  # all the time before it was told what is waited for
         assert not cell.send(stay).held
         again(max_command_age_s=0.4)
         assert (

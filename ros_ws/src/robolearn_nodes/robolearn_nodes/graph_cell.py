@@ -77,7 +77,7 @@ class GraphCell:
         self._commanded: tuple[NDArray, ActionSource] | None = None  # in this tick, by whoever is in charge
         self._target: NDArray | None = None  # the last one
         self._held, self._refused, self._fault = "", 0, ""
-        self._away, self._away_since_s = "", 0.0  # why the robot is not there
+        self._away, self._away_since_s = "", 0.0  # why the robot is not there, and since when; 0: it is
         self._spec: String | None = None  # of the robot that began
         self._said: list[TeleopEvent] = []
         self._filmed: dict[str, NDArray[np.uint8]] = {}  # newest pictures that nothing depends on, by camera
@@ -238,7 +238,7 @@ class GraphCell:
         if problem:
             self._away_since_s = self._away_since_s or time.monotonic()
             self._away = problem
-            self._told(self._waits)
+            self._report(self._waits)
 
     def _look_for_robot(self) -> None:
         """It is back once it begins an episode, and lets a command to stay where it is through."""
@@ -250,7 +250,7 @@ class GraphCell:
             missing = self._begin_episode(0, LOOK_S)
         self._lose(missing or self._refusal())
         if not self._away:
-            self._told("")
+            self._report("")
             self._away_since_s, self._refused = 0.0, 0
             self._said.clear()
         elif time.monotonic() - self._away_since_s > self._config.away_s:
@@ -270,7 +270,9 @@ class GraphCell:
         ticks, heard, since_s = self._ticks, self._ticks.heard, time.monotonic()
         while not (done() or self._fault or self._away):
             self._spin(0.02)
-            waited_s, lacks = time.monotonic() - since_s, self._told(ticks.lacking)
+            waited_s, lacks = time.monotonic() - since_s, ticks.lacking
+            if not self._away_since_s:
+                self._report(lacks)
             if ticks.fault:
                 self._fault = ticks.fault
             elif ticks.heard == heard and waited_s > SILENT_S:
