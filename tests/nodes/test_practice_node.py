@@ -19,9 +19,10 @@ import pytest
 from cells import Typist, standin_cell
 from robolearn_msgs.msg import EpisodeEvent
 from robolearn_msgs.srv import StopEpisode
-from robolearn_nodes import topics
+from robolearn_nodes import convert, topics
 from robolearn_nodes.episode import ENDINGS
 from robolearn_nodes.graph_cell import GraphCell, GraphCellConfig
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from websockets.sync.client import connect
 
@@ -34,6 +35,7 @@ from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.practice_world import PracticeConfig, PracticeWorld
 from robolearn.envs.tool_space import ToolSpace
 from robolearn.errors import LaunchError
+from robolearn.robots.safety import SafetyConfig
 from robolearn.teleop.teleoperator import TeleopEvent
 from robolearn.types import ActionSource
 
@@ -81,48 +83,64 @@ def test_what_the_robot_refuses_is_held_and_told_and_one_that_stays_away_is_a_fa
     assert other.condition().fault.startswith("it waited for the robot, 7 s at most: nobody publishes /joint_states")
 
 
-def test_a_robot_that_is_started_again_is_waited_for_and_another_one_is_a_fault(graph: Any, tmp_path: Path) -> None:
-    unseen = GraphCellConfig(unseen=True)
+def test_a_robot_that_a_person_stops_is_waited_for_and_another_one_is_a_fault(graph: Any, tmp_path: Path) -> None:
     told: list[str] = []
     with standin_cell(tmp_path, control_hz=20, max_command_age_s=0.3) as (file, _):
         graph.start("robot", cell=file)
-        cell = GraphCell(graph.node, SPACE.tasks[0], unseen, lambda: False, told.append)
+        cell = GraphCell(graph.node, SPACE.tasks[0], GraphCellConfig(unseen=True), lambda: False, told.append)
         stay = np.asarray(cell.rest(), np.float64)
         assert not cell.send(stay).held
         graph.call(Trigger, topics.EMERGENCY_STOP)
-
-        def again(**parameters: Any) -> None:
-            graph.children["robot"].send_signal(signal.SIGINT)
-            assert graph.children["robot"].wait(10) == 0
-            graph.start("robot", cell=file, **parameters)
-            while not cell.condition().away:
-                cell.send(stay)
-
         while not cell.condition().away:
             cell.send(stay)
-        assert cell.condition().away == "for the robot, 300 s at most: the robot holds: emergency stop"
-        graph.call(Trigger, topics.RESUME_ROBOT)
-        while cell.condition().away:
-            cell.send(None)
-        assert not cell.send(stay).held
-        graph.call(Trigger, topics.EMERGENCY_STOP)
-        again()
         del told[:-1]
         for _ in range(3):  # nothing moves before somebody holds: what goes on is the decision of before
             assert cell.send(stay).action is None
         assert not graph.call(Trigger, topics.NEXT_EPISODE).success  # nobody takes *Start* for anything meanwhile
-        while "emergency stop, before this node began" not in told[-1]:
-            cell.send(None)
+        cell.send(None)
+        assert cell.condition().away == "for the robot, 300 s at most: the robot holds: emergency stop"
         graph.call(Trigger, topics.RESUME_ROBOT)
         while cell.condition().away:
             cell.send(None)
         assert not any(told[told.index("") :])  # all the time before it was told what is waited for
         assert not cell.send(stay).held
+        specs = graph.node.create_publisher(String, topics.ROBOT_SPEC, topics.STATE)
+        other = replace(SPACE.tasks[0].robot_spec, position_low=(-3.0,) * 6)
+        specs.publish(convert.spec_message(other, 20.0, SafetyConfig()))
+        while not (fault := cell.condition().fault):
+            cell.send(stay)
+        assert fault.startswith("the robot that began anew is another one: its position_low is [-3.0, -3.0, ")
+        graph.stop()
+
+
+@pytest.mark.slow
+def test_a_robot_that_is_started_again_is_waited_for_until_it_is_resumed_and_another_one_is_a_fault(
+    graph: Any, tmp_path: Path
+) -> None:
+    told: list[str] = []
+    with standin_cell(tmp_path, control_hz=20, max_command_age_s=0.3) as (file, _):
+        graph.start("robot", cell=file)
+        cell = GraphCell(graph.node, SPACE.tasks[0], GraphCellConfig(unseen=True), lambda: False, told.append)
+        stay = np.asarray(cell.rest(), np.float64)
+
+        def again(**parameters: Any) -> None:
+            graph.children["robot"].kill()
+            graph.children["robot"].wait(10)
+            graph.start("robot", cell=file, **parameters)
+            while not cell.condition().away:
+                cell.send(stay)
+
+        graph.call(Trigger, topics.EMERGENCY_STOP)
+        again()
+        while "emergency stop, before this node began" not in told[-1]:
+            cell.send(None)
+        graph.call(Trigger, topics.RESUME_ROBOT)
+        while cell.condition().away:
+            cell.send(None)
+        assert not cell.send(stay).held
         again(max_command_age_s=0.4)
-        assert (
-            cell.condition().fault
-            == "the robot that began anew is another one: its max_command_age_s is 0.4, and was 0.3"
-        )
+        why = "the robot that began anew is another one: its max_command_age_s is 0.4, and was 0.3"
+        assert cell.condition().fault == why
         graph.stop()
 
 
