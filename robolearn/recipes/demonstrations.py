@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.algorithms.algorithm import Batch
+from robolearn.datasets.held import read_held
 from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
 from robolearn.datasets.sampler import SUCCESS, TransitionConfig
 from robolearn.datasets.store import Store
@@ -74,7 +75,7 @@ class TaskData:
         self.split = {"train": usable_episodes(store, config), "validation": []} if split is None else split
         episodes = episode_indices(store, self.split["train"])
         self.source, self.statistics = demonstrations(
-            dataset, task, self.spec, config.discount, 1, episodes, reward, outcomes_of(config)
+            store, task, self.spec, config.discount, 1, episodes, reward, outcomes_of(config)
         )
         self.seeds, self.tasks = provenance(store.episodes)
         self.validation_batches: list[Batch] = []
@@ -85,7 +86,7 @@ class TaskData:
 
 
 def demonstrations(
-    dataset: Path,
+    store: ZarrStore,
     task: str,
     spec: InterfaceSpec,
     discount: float,
@@ -102,7 +103,7 @@ def demonstrations(
     a success; then `outcomes` are wanted. trunk: makes vectors of images, which are kept in their place. Raises
     DatasetError or SpecError when they do not fit.
     """
-    store = ZarrStore.open(dataset)
+    dataset = store.path
     check_reward(store, reward, None if task.startswith(TOOL) else discount)
     usable = [index for index, info in enumerate(store.episodes) if info.length] if episodes is None else episodes
     own = twin_task(task)
@@ -120,7 +121,7 @@ def demonstrations(
         if task == own:
             buffer = _relative(dataset, store, spec, config, usable, reward, trunk)
         else:
-            buffer = _of_tool(dataset, store, own, spec, config, usable, reward, trunk)
+            buffer = _of_tool(store, own, spec, config, usable, reward, trunk)
         statistics = buffer_statistics(buffer)
         return buffer, {name: each for name, each in statistics.items() if len(spec.observation[name].shape) == 1}
     held = {name: field for name, field in store.spec.fields.items() if name in spec.observation}
@@ -158,8 +159,7 @@ def _check_images(dataset: Path, store: Store, spec: InterfaceSpec) -> None:
 
 
 def _of_tool(
-    dataset: Path,
-    store: Store,
+    store: ZarrStore,
     task: str,
     spec: InterfaceSpec,
     config: ReplayBufferConfig,
@@ -173,13 +173,13 @@ def _of_tool(
     space = tool_space(task)
     size = spec.observation["state"].shape[0]
     images = [name for name in spec.observation if name.startswith("image_")]
-    read = read_recorded([dataset], space, usable)
+    read = read_recorded([store], space, usable)
     capacity = sum(len(each.states) for each in read) + 2 * len(read)
     buffer = ReplayBuffer(trunk.spec(spec) if trunk else spec, replace(config, capacity=capacity))
     for episode in read:
         states, actions = episode.decisions(space)
         at = decision_steps(len(episode.states))
-        pictures = {name: rows[at] for name, rows in store.read(episode.index, images).items()}
+        pictures = {name: rows[at] for name, rows in read_held(store, episode.index, images).items()}
         seen = {"state": states[:, :size], **(trunk.seen(pictures) if trunk else pictures)}
         shown = [{name: rows[step] for name, rows in seen.items()} for step in range(len(at))]
         buffer.begin(shown[0])
@@ -223,7 +223,8 @@ def _add(buffer: ReplayBuffer, store: Store, index: int, step: NDArray, reward: 
     info = store.episodes[index]
     over = info.terminated or bool(info.success)
     fields = [name for name in buffer.spec.observation if name != "command"]
-    episode = store.read(index, [*fields, "action_sent", *((reward,) if reward != SUCCESS else ())])
+    episode = read_held(store, index, [*fields, "action_sent"])
+    rewards = store.read(index, [reward])[reward] if reward != SUCCESS else None
     episode = trunk.seen(episode) if trunk else episode
     sent = episode["action_sent"].astype(np.float64)
     joints = sent.shape[1]
@@ -234,14 +235,14 @@ def _add(buffer: ReplayBuffer, store: Store, index: int, step: NDArray, reward: 
         return {**{name: episode[name][row] for name in fields}, "command": before[row].astype(np.float32)}
 
     number = info.num_actions
-    if number == info.length and not over and reward == SUCCESS:
+    if number == info.length and not over and rewards is None:
         number -= 1  # what came after was not recorded
     buffer.begin(seen(0))
     for row in range(number):
         last = row == number - 1
         following = seen(min(row + 1, info.length - 1))
-        if reward != SUCCESS:
-            buffer.append(action[row], float(episode[reward][row]), following, False, last)
+        if rewards is not None:
+            buffer.append(action[row], float(rewards[row]), following, False, last)
         else:
             ends = last and over
             buffer.append(action[row], float(ends and bool(info.success)), following, ends, last and not over)

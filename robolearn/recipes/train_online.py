@@ -170,7 +170,7 @@ def train_online(
                 shown |= {seed for seed in (store.episodes[index].seed for index in used) if seed is not None}
                 look = FrozenTrunk(trunk, compute.device) if trunk else None
                 offline, statistics = demonstrations(
-                    offline_data, task, spec, settings.discount, online.num_steps, used, trunk=look
+                    store, task, spec, settings.discount, online.num_steps, used, trunk=look
                 )
             if resume is None and init_from is not None:
                 check_spec(init_from, spec, task)

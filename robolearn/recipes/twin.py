@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.cell import load_cell
+from robolearn.datasets.held import read_held
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, SpecError
 from robolearn.physics import PER_JOINT
@@ -94,7 +95,7 @@ def task_of(store: ZarrStore, dataset: Path, task_id: str) -> Task:
 
 def log_of(store: ZarrStore, episode: int, task: Task) -> Log:
     """What was commanded and measured in an episode."""
-    rows = store.read(episode, ["proprio", "action_sent"])
+    rows = read_held(store, episode, ["proprio", "action_sent"])
     proprio, count = rows["proprio"].astype(np.float64), len(task.robot_spec.joint_names)
     return Log(rows["action_sent"].astype(np.float64), proprio[:, :count], proprio[:, count : 2 * count])
 

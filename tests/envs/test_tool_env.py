@@ -87,7 +87,7 @@ def test_where_things_carried_to_one_another_are_is_not_told(task_id: str) -> No
 
 def test_demonstrations_do_the_task_again(dataset: Path) -> None:
     with contextlib.closing(make_environments(f"tool:{TASK}", 1)) as envs:
-        buffer, statistics = demonstrations(dataset, f"tool:{TASK}", envs.interface, 0.9, 1)
+        buffer, statistics = demonstrations(ZarrStore.open(dataset), f"tool:{TASK}", envs.interface, 0.9, 1)
         assert isinstance(buffer, ReplayBuffer)
         assert set(statistics) == {"state"}
         state = buffer.state_dict()
@@ -121,7 +121,7 @@ def test_pictures_take_the_place_of_things(tmp_path: Path) -> None:
         moved, _, _, _, _ = envs.step(np.ones(envs.interface.action.shape, np.float32)[None])
         assert (moved["image_wrist"] != shown["image_wrist"]).any()
 
-        buffer, statistics = demonstrations(path, f"tool:{TASK}", envs.interface, 0.9, 1)
+        buffer, statistics = demonstrations(ZarrStore.open(path), f"tool:{TASK}", envs.interface, 0.9, 1)
         assert isinstance(buffer, ReplayBuffer)
         assert set(statistics) == {"state"}
         state = buffer.state_dict()
@@ -132,7 +132,7 @@ def test_pictures_take_the_place_of_things(tmp_path: Path) -> None:
             assert jpeg < 10  # the same scene, by a codec that loses a little
     other = contextlib.closing(seen_environments(f"tool:{TASK}", 1, 32))
     with other as envs, pytest.raises(DatasetError, match=r"set online\.image_size=16, or"):
-        demonstrations(path, f"tool:{TASK}", envs.interface, 0.9, 1)
+        demonstrations(ZarrStore.open(path), f"tool:{TASK}", envs.interface, 0.9, 1)
 
 
 def test_what_does_not_fit_is_told(dataset: Path) -> None:
@@ -140,9 +140,9 @@ def test_what_does_not_fit_is_told(dataset: Path) -> None:
         contextlib.closing(seen_environments(f"tool:{TASK}", 1, 16)) as envs,
         pytest.raises(DatasetError, match="no image_front"),
     ):
-        demonstrations(dataset, f"tool:{TASK}", envs.interface, 0.9, 1)
+        demonstrations(ZarrStore.open(dataset), f"tool:{TASK}", envs.interface, 0.9, 1)
     with contextlib.closing(make_environments(f"tool:{TASK}", 1)) as envs, pytest.raises(SpecError, match="reward"):
-        demonstrations(dataset, f"tool:{TASK}", envs.interface, 0.9, 1, reward="proprio")
+        demonstrations(ZarrStore.open(dataset), f"tool:{TASK}", envs.interface, 0.9, 1, reward="proprio")
 
 
 @pytest.mark.slow  # the statistics of random actions take seconds

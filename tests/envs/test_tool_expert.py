@@ -28,7 +28,7 @@ def test_what_is_recorded_does_the_task_again_without_looking(tmp_path: Path) ->
     sources = np.concatenate([store.read(index, ["action_source"])["action_source"] for index in range(2)])
     assert set(sources.tolist()) == {ActionSource.SCRIPT, ActionSource.PERTURBATION}
     with contextlib.closing(ToolEnv(TASK)) as env:
-        buffer, _ = demonstrations(path, f"tool:{TASK}", env.interface, 0.9, 1)
+        buffer, _ = demonstrations(ZarrStore.open(path), f"tool:{TASK}", env.interface, 0.9, 1)
         state = buffer.state_dict()  # type: ignore[attr-defined]
         first = 0
         for row, end in zip(rows, np.flatnonzero(~state["acted"]), strict=True):

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from robolearn_nodes.replay import AT_START_RAD, Replay
+from robolearn_nodes.replay import AT_START_RAD, Replay, recorded
 
+from robolearn.datasets.store import DatasetSpec, EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import SpecError
 from robolearn.recipes.collect import CollectConfig, collect_episodes
-from robolearn.types import RobotState
+from robolearn.specs import InterfaceSpec, RobotSpec
+from robolearn.types import EpisodeOutcome, RobotState
 
 PERIOD = 50_000_000
 
@@ -101,6 +103,23 @@ def test_steps_without_an_action_keep_the_one_before_and_an_empty_episode_is_don
     np.testing.assert_allclose([command[0] for command in commands if command is not None], [0.0, 0.0, 0.2], atol=1e-6)
     assert replay([np.nan]).done
     assert AT_START_RAD < 0.05
+
+
+def test_a_robot_is_not_brought_to_where_it_was_not_seen(tmp_path: Path) -> None:
+    robot = RobotSpec("arm", ("a", "b"), (-1.0, -1.0), (1.0, 1.0), (1.0, 1.0))
+    interface = InterfaceSpec({"proprio": robot.proprio_spec}, robot.action_spec, 20.0)
+    store = ZarrStore.create(tmp_path / "d.zarr", DatasetSpec(robot, interface))
+    with store.writer() as writer:
+        writer.begin(EpisodeMeta())
+        for step in range(3):
+            sent = {"action_sent": np.full(2, 0.5, np.float32)}
+            seen = {"proprio": np.full(4, 0.5, np.float32)} if step else {}
+            writer.append({**sent, **seen}, {"action_sent": 7 + PERIOD * step})
+        writer.commit(EpisodeOutcome(True, True, False))
+    player = Replay(*recorded(store, 0), 0.5, 0.05, PERIOD)
+    answered = player.answer(state(0.5, 0))
+    np.testing.assert_array_equal(answered, [0.5, 0.5])
+    assert player.phase == "playing"
 
 
 def test_episode_replayed_onto_the_twin_through_the_graph_is_the_same(graph: Any, tmp_path: Path) -> None:

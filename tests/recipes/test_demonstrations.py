@@ -15,7 +15,8 @@ from robolearn.algorithms.calql import CalQLConfig
 from robolearn.algorithms.rlpd import RLPDConfig
 from robolearn.datasets import edit
 from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
-from robolearn.datasets.store import CLOSING_ROW
+from robolearn.datasets.store import CLOSING_ROW, EpisodeMeta
+from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, SpecError
 from robolearn.policies.checkpoint_config import read_config
 from robolearn.policies.gaussian import GaussianPolicyConfig, vector_spec
@@ -27,6 +28,7 @@ from robolearn.recipes.run import read_state
 from robolearn.recipes.train_offline import train_offline
 from robolearn.recipes.train_online import OnlineConfig, _batch, train_online
 from robolearn.specs import InterfaceSpec
+from robolearn.types import EpisodeOutcome
 
 TASK = "reach-v1"
 SMALL = {"policy": GaussianPolicyConfig(hidden_sizes=(8,)), "critic_hidden_sizes": (8,), "batch_size": 8}
@@ -47,7 +49,7 @@ def spec() -> InterfaceSpec:
 
 
 def test_positions_that_are_read_as_velocities_do_the_task_again(dataset: Path, spec: InterfaceSpec) -> None:
-    buffer, statistics = demonstrations(dataset, TASK, spec, 0.9, 1)
+    buffer, statistics = demonstrations(ZarrStore.open(dataset), TASK, spec, 0.9, 1)
     assert isinstance(buffer, ReplayBuffer)
     assert set(statistics) == set(spec.observation)
     state = buffer.state_dict()
@@ -73,16 +75,43 @@ def test_a_row_that_closes_an_episode_is_no_action(dataset: Path, spec: Interfac
     closed = tmp_path / "reach.zarr"
     shutil.copytree(dataset, closed)
     edit.tag(closed, [0], {CLOSING_ROW: True})
-    whole, other = (demonstrations(path, TASK, spec, 0.9, 1)[0].state_dict() for path in (dataset, closed))
+    whole, other = (
+        demonstrations(ZarrStore.open(path), TASK, spec, 0.9, 1)[0].state_dict() for path in (dataset, closed)
+    )
     length = int(np.argmin(whole["acted"]))
     assert (np.argmin(other["acted"]), other["reward"][length - 2], whole["reward"][length - 1]) == (length - 1, 1, 1)
 
 
+def test_what_never_came_is_no_place_that_the_robot_was_sent_to(
+    dataset: Path, spec: InterfaceSpec, tmp_path: Path
+) -> None:
+    whole = ZarrStore.open(dataset)
+    rows = whole.read(0)
+    gaps = {5: ("proprio", "action_sent"), 6: ("action_sent",)}
+    store = ZarrStore.create(tmp_path / "gaps.zarr", whole.spec)
+    with store.writer() as writer:
+        for lost in (gaps, dict.fromkeys(range(len(rows["proprio"])), ("action_sent",))):
+            writer.begin(EpisodeMeta(task=TASK, seed=0))
+            for step in range(len(rows["proprio"])):
+                writer.append({n: values[step] for n, values in rows.items() if n not in lost.get(step, ())}, {})
+            writer.commit(EpisodeOutcome(True, True, False))
+    buffer = demonstrations(store, TASK, spec, 0.9, 1, [0])[0]
+    assert isinstance(buffer, ReplayBuffer)
+    state = buffer.state_dict()
+    np.testing.assert_array_equal(state["observation.proprio"][5], rows["proprio"][4])
+    np.testing.assert_array_equal(state["action"][5:7], 0)
+    np.testing.assert_allclose(state["observation.command"][5:8], rows["action_sent"][[4, 4, 4]])
+    with pytest.raises(DatasetError, match=r"episode 1 \(.*\) never has action_sent; delete it"):
+        demonstrations(store, TASK, spec, 0.9, 1)
+
+
 def test_another_task_or_robot_is_told_in_one_line(dataset: Path, spec: InterfaceSpec) -> None:
     with pytest.raises(DatasetError, match="wanted push-v1"):
-        demonstrations(dataset, "push-v1", spec, 0.9, 1)
+        demonstrations(ZarrStore.open(dataset), "push-v1", spec, 0.9, 1)
     with pytest.raises(SpecError, match="the task wants left"):
-        demonstrations(dataset, TASK, replace(spec, action=replace(spec.action, names=("left",) * 6)), 0.9, 1)
+        demonstrations(
+            ZarrStore.open(dataset), TASK, replace(spec, action=replace(spec.action, names=("left",) * 6)), 0.9, 1
+        )
 
 
 def test_from_a_dataset_to_the_task_and_on(dataset: Path, tmp_path: Path) -> None:
@@ -130,7 +159,7 @@ def test_demonstrations_that_came_later_do_not_change_a_run(dataset: Path, tmp_p
 def test_each_update_has_its_share_of_demonstrations(
     dataset: Path, spec: InterfaceSpec, fraction: float, wanted: float | None
 ) -> None:
-    prior, _ = demonstrations(dataset, TASK, spec, 0.9, 1)
+    prior, _ = demonstrations(ZarrStore.open(dataset), TASK, spec, 0.9, 1)
     with contextlib.closing(make_environments(TASK, 1)) as envs:
         collector = Collector(envs, ReplayBufferConfig(200), REWARDS["success"], 0)
         for _ in range(40):

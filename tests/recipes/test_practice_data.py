@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from robolearn.datasets.held import held
 from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
 from robolearn.datasets.store import DatasetSpec, EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
@@ -17,7 +18,7 @@ from robolearn.envs.tool_env import tool_space
 from robolearn.envs.tool_space import resized
 from robolearn.errors import DatasetError, SpecError
 from robolearn.recipes.collect import CollectConfig, collect_episodes
-from robolearn.recipes.finetune.data import add_recorded, decision_steps, held, read_recorded
+from robolearn.recipes.finetune.data import add_recorded, decision_steps, read_recorded
 from robolearn.recipes.finetune.judges import TrueJudge
 from robolearn.recipes.finetune.recipe import begin, old_data
 from robolearn.recipes.finetune.settings import FinetuneConfig, InterventionsConfig
@@ -54,7 +55,7 @@ def test_episodes_of_another_cell_are_refused_in_one_line(
     told = {f"pose_{body}": POSE_SPEC for body in space.tasks[0].bodies} if poses else {}
     ZarrStore.create(tmp_path / "d.zarr", DatasetSpec(robot, interface, extra=told))
     with pytest.raises(DatasetError, match=wanted) as caught:
-        read_recorded([tmp_path / "d.zarr"], space)
+        read_recorded([ZarrStore.open(tmp_path / "d.zarr")], space)
     assert "\n" not in str(caught.value)
 
 
@@ -64,7 +65,7 @@ def test_demonstrations_without_pictures_are_refused_by_who_sees_nothing_else(tm
     interface = InterfaceSpec({"proprio": spec.proprio_spec}, spec.action_spec, 20.0)
     ZarrStore.create(tmp_path / "d.zarr", DatasetSpec(spec, interface))
     with pytest.raises(DatasetError, match=r"lacks image_front, image_wrist; .* collect or record with cameras$"):
-        read_recorded([tmp_path / "d.zarr"], config.space())
+        read_recorded([ZarrStore.open(tmp_path / "d.zarr")], config.space())
 
 
 def test_a_policy_of_pictures_sees_those_of_its_decisions_and_where_the_tool_is(tmp_path: Path) -> None:
@@ -72,7 +73,7 @@ def test_a_policy_of_pictures_sees_those_of_its_decisions_and_where_the_tool_is(
     config = FinetuneConfig("push-v1", reward="true").from_pictures(12)
     space, store = config.space(), ZarrStore.open(tmp_path / "d.zarr")
     assert config.learner.policy.images
-    (episode,) = read_recorded([tmp_path / "d.zarr"], space)
+    (episode,) = read_recorded([ZarrStore.open(tmp_path / "d.zarr")], space)
     buffer = ReplayBuffer(space.interface, ReplayBufferConfig(100))
     assert add_recorded(buffer, episode, space, 0, TrueJudge(), config)
     seen = buffer.state_dict()
@@ -85,10 +86,10 @@ def test_a_policy_of_pictures_sees_those_of_its_decisions_and_where_the_tool_is(
     assert seen["observation.state"].shape[1] == space.own_entries < full.shape[1]
     np.testing.assert_array_equal(seen["observation.state"], full[:, : space.own_entries])
     with pytest.raises(DatasetError, match=r"lacks image_side; practice wants the pictures that are to be seen"):
-        read_recorded([tmp_path / "d.zarr"], replace(config, cameras="side").space())
+        read_recorded([ZarrStore.open(tmp_path / "d.zarr")], replace(config, cameras="side").space())
     unseen = replace(config, reward="success", reward_models=("model",), things="unseen").space()
     assert unseen.interface == space.interface  # what comes out of it runs alike
-    (blind,) = read_recorded([without_poses(store, tmp_path / "blind.zarr")], unseen)
+    (blind,) = read_recorded([ZarrStore.open(without_poses(store, tmp_path / "blind.zarr"))], unseen)
     assert blind.reached is None
     assert blind.pictures.keys() == episode.pictures.keys()
     for mine, seen in zip(blind.decisions(unseen), episode.decisions(space), strict=True):

@@ -102,7 +102,7 @@ def test_outcomes_that_nobody_told_are_no_failures(task: str | None, dataset: Pa
     assert "\n" not in str(caught.value)
     if task is not None:
         with pytest.raises(DatasetError, match="nobody said"):
-            demonstrations(unknown, task, task_spec(task), 0.9, 1)
+            demonstrations(ZarrStore.open(unknown), task, task_spec(task), 0.9, 1)
 
 
 @pytest.mark.parametrize("task", [None, TASK, f"tool:{TASK}"])
@@ -111,7 +111,7 @@ def test_failures_alone_teach_nothing_but_may_lie_beside(task: str | None, datas
     with pytest.raises(DatasetError, match="none of 2 episodes succeeded, so every reward is 0"):
         train_offline("iql", failed, tmp_path / "run", 2, config=IQL, task=task)
     if task is not None:
-        assert len(demonstrations(failed, task, task_spec(task), 0.9, 1)[0])
+        assert len(demonstrations(ZarrStore.open(failed), task, task_spec(task), 0.9, 1)[0])
 
 
 @pytest.mark.parametrize("task", [None, TASK])
@@ -130,7 +130,7 @@ def test_a_success_is_the_end_even_where_the_episode_was_cut(task: str | None, d
     if task is None:
         batch = {name: values.numpy() for name, values in TransitionData(cut, IQL, "success", 0).batch(0, 2000).items()}
     else:
-        batch = demonstrations(cut, task, task_spec(task), 0.9, 1)[0].sample(2000, rng)
+        batch = demonstrations(ZarrStore.open(cut), task, task_spec(task), 0.9, 1)[0].sample(2000, rng)
     ends = batch["reward"] == 1
     assert ends.any()
     np.testing.assert_array_equal(batch["bootstrap"] == 0, ends)
@@ -141,7 +141,7 @@ def test_a_success_is_the_end_even_where_the_episode_was_cut(task: str | None, d
         assert len(TransitionData(cut, IQL, "success", 0).source) == steps - 1  # what came of the last was not seen
     relabel(cut, [0], {"success": False})
     if task is not None:
-        failed = demonstrations(cut, task, task_spec(task), 0.9, 1)[0].sample(2000, rng)
+        failed = demonstrations(ZarrStore.open(cut), task, task_spec(task), 0.9, 1)[0].sample(2000, rng)
         assert (failed["bootstrap"] == 1).all()
         assert not failed["reward"].any()
         assert not failed["return_to_go"].any()

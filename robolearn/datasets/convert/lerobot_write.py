@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from robolearn.datasets.convert.lerobot_layout import INDICES, OURS_FILE, lerobot_name, task_of
 from robolearn.datasets.convert.lerobot_stats import PictureStats, Stats, column_stats, joined, to_json
+from robolearn.datasets.held import held
 from robolearn.datasets.store import DatasetSpec
 from robolearn.datasets.video import VideoWriter
 from robolearn.datasets.zarr_store import ZarrStore
@@ -144,7 +145,7 @@ class _Writer:
                 values = self._store.read(index, [name])[name]
                 if name in valid and not valid[name].all():
                     self._masked[name] = self._masked.get(name, 0) + int((~valid[name]).sum())
-                    values = held(values, valid[name])
+                    values = held(values, valid[name]) if valid[name].any() else np.zeros_like(values)
             else:  # columns by stamped field; those of fields that cannot travel stay behind
                 there = [self._store.spec.stamped_fields.index(field) for field in self._spec.stamped_fields]
                 values = self._store.reader(name).read(info.start, info.stop)[:, there]
@@ -304,15 +305,6 @@ class _Table:
     def close(self) -> None:
         self._writer.close()
         self._file.close()
-
-
-def held(values: NDArray, valid: NDArray[np.bool_]) -> NDArray:
-    """Every value that is not valid replaced by the valid one before it, those before the first one by that."""
-    there = np.flatnonzero(valid)
-    if not len(there):
-        return np.zeros_like(values)
-    before = np.searchsorted(there, np.arange(len(values)), side="right") - 1
-    return values[there[np.maximum(before, 0)]]
 
 
 def _pictures(spec: DatasetSpec) -> list[str]:

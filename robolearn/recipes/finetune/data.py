@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.cell import load_cell
+from robolearn.datasets.held import read_held
 from robolearn.datasets.replay_buffer import ReplayBuffer
 from robolearn.datasets.store import Store
 from robolearn.datasets.zarr_store import ZarrStore
@@ -89,13 +90,15 @@ def decision_steps(length: int) -> NDArray[np.int64]:
     return at
 
 
-def read_recorded(paths: Sequence[Path], space: ToolSpace, indices: Sequence[int] | None = None) -> list[Recorded]:
+def read_recorded(
+    stores: Sequence[ZarrStore], space: ToolSpace, indices: Sequence[int] | None = None
+) -> list[Recorded]:
     """All episodes of these datasets, or of each those of these indices. Raises DatasetError for one of another scene,
     or without what the space sees: poses of its bodies, and pictures."""
     known = {task.id: index for index, task in enumerate(space.tasks)}
     episodes = []
-    for path in paths:
-        store = ZarrStore.open(path)
+    for store in stores:
+        path = store.name
         robot, wanted = store.spec.robot.joint_names, space.arm.spec.joint_names
         if robot != wanted:
             raise DatasetError(f"{path} is of a robot with {', '.join(robot)}; wanted one with {', '.join(wanted)}")
@@ -118,18 +121,15 @@ def read_recorded(paths: Sequence[Path], space: ToolSpace, indices: Sequence[int
             if info.length > DECISION_TICKS and (indices is None or index in indices):
                 episodes.append(_read(store, index, fields, images, space, known[info.task]))
     if not episodes:
-        raise DatasetError(f"{', '.join(map(str, paths)) or 'no dataset'}: no episodes; collect demonstrations first")
+        names = ", ".join(store.name for store in stores) or "no dataset"
+        raise DatasetError(f"{names}: no episodes; collect demonstrations first")
     return episodes
 
 
 def _read(
     store: Store, index: int, fields: Sequence[str], images: Sequence[str], space: ToolSpace, task: int
 ) -> Recorded:
-    info, valid = store.episodes[index], store.read_valid(index)
-    episode = store.read(index, [*fields, *images])
-    if unseen := [name for name in episode if not valid[name].any()]:
-        raise DatasetError(f"episode {index} ({info.id}) never has {', '.join(unseen)}; delete it")
-    episode = {name: held(rows, valid[name]) for name, rows in episode.items()}
+    info, episode = store.episodes[index], read_held(store, index, [*fields, *images])
     length = len(episode["proprio"])
     measured = episode["proprio"][:, : len(space.arm.spec.joint_names)]
     episode[f"pose_{space.arm.tool}"] = np.stack([tool_pose(space.tasks[0], joints) for joints in measured])
@@ -141,13 +141,6 @@ def _read(
     at = decision_steps(length)
     pictures = {name: resized(episode[name][at], space.cameras[name.removeprefix(IMAGE)]) for name in images}
     return Recorded(states, reached, commands, index, task, info.success, bool(info.terminated), pictures=pictures)
-
-
-def held(rows: NDArray, valid: NDArray[np.bool_]) -> NDArray:
-    """The rows (T, ...) with that before in the place of each that is not valid (T,), at the start the first that is:
-    a camera that misses a tag for a moment is no thing that was lost."""
-    newest = np.maximum.accumulate(np.where(valid, np.arange(len(rows)), 0))
-    return np.asarray(rows[np.maximum(newest, int(np.argmax(valid)))])
 
 
 def labelled_frames(episodes: Sequence[Recorded], space: ToolSpace) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

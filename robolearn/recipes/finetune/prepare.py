@@ -14,6 +14,7 @@ import numpy as np
 
 from robolearn.algorithms import algorithm_class
 from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig
+from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.tool_space import TOLD
 from robolearn.errors import DatasetError
 from robolearn.networks.model_directory import config_from_json, read_model_config, read_weights, write_model
@@ -45,7 +46,7 @@ HUMAN_STEPS = 20_000  # that a person may add to the old data while the policy p
 
 def recorded(config: FinetuneConfig, prior: Sequence[Path], demos: Sequence[Path]) -> list[Recorded]:
     """All old episodes, the demonstrations first. Raises DatasetError when they do not fit."""
-    return read_recorded([*demos, *prior], config.space())
+    return read_recorded([ZarrStore.open(path) for path in (*demos, *prior)], config.space())
 
 
 def old_episodes(config: FinetuneConfig, run: Path) -> list[Recorded]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robolearn.datasets.held import held
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
 from robolearn.recipes.rewards.data import RewardData
@@ -105,8 +106,8 @@ def _facts(data: RewardData, index: int) -> AuditEpisode:
     poses = [name for name in data.store.spec.fields if name.startswith("pose_")]
     features = None
     if poses:
-        values = data.store.read(index, ["proprio", *poses])
-        features = np.concatenate(list(values.values()), axis=1).astype(np.float64)
+        rows, valid = data.store.read(index, ["proprio", *poses]), data.store.read_valid(index)
+        features = np.concatenate([held(rows[n], valid[n]) for n in rows], axis=1).astype(np.float64)
     return AuditEpisode(
         success=info.success,
         near_miss=near and info.success is False,

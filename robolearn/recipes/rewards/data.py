@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from robolearn.datasets.held import held, read_held
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, SpecError
 from robolearn.rewards.reward_model import Episodes
@@ -61,7 +62,7 @@ class RewardData:
         images = self.store.read(index, [name], out=None if out is None else {name: out})[name]
         valid = self.store.read_valid(index)[name]
         if not valid.all():
-            images[...] = images[_newest(valid)]
+            images[...] = held(images, valid)
         return images
 
     def pictures(
@@ -100,8 +101,8 @@ class RewardData:
         if self.proprio_size:
             values = np.zeros((len(infos), longest, self.proprio_size), np.float32)
             for row, index in enumerate(indices):
-                seen = self.store.read(index, ["proprio"])["proprio"]
-                values[row, : infos[row].length] = seen[_newest(np.isfinite(seen).all(1))]
+                seen, valid = self.store.read(index, ["proprio"])["proprio"], self.store.read_valid(index)["proprio"]
+                values[row, : infos[row].length] = held(seen, valid)
             proprio = torch.from_numpy(np.nan_to_num(values))
         length = torch.tensor([info.length for info in infos])
         tensors = {camera: torch.from_numpy(rows) for camera, rows in images.items()}
@@ -152,9 +153,10 @@ class RewardData:
         if task is None:
             return None
         wanted = ["proprio", *(f"pose_{body}" for body in task.bodies)]
-        if any(name not in self.store.spec.fields for name in wanted):
+        valid = self.store.read_valid(index)
+        if any(name not in valid or not valid[name].any() for name in wanted):
             return None
-        judged = task.judge(self.store.read(index, wanted))
+        judged = task.judge(read_held(self.store, index, wanted))
         return Truth(
             task.stages,
             np.asarray(judged.stage, np.int64),
@@ -189,9 +191,3 @@ class RewardData:
         except DatasetError:
             return None
         return truth.stages, targets_from_starts(starts, info.length)
-
-
-def _newest(valid: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """(T,) the last step up to each that is valid (T,); before the first one, that one."""
-    newest = np.maximum.accumulate(np.where(valid, np.arange(len(valid)), -1))
-    return np.where(newest < 0, int(valid.argmax()), newest)

@@ -44,7 +44,7 @@ def labelled_buffer(dataset: Path, reward: str, space: ToolSpace, discount: floa
     """
     store = ZarrStore.open(dataset)
     check_reward(store, reward)
-    episodes = read_recorded([dataset], space)
+    episodes = read_recorded([store], space)
     lengths = [len(episode.states) for episode in episodes]
     rewards = [store.read(i, [reward])[reward] for i, info in enumerate(store.episodes) if info.length > DECISION_TICKS]
     assert [len(one) for one in rewards] == lengths

@@ -29,29 +29,31 @@ from robolearn.rewards.saved import load_reward
 from robolearn.specs import ArraySpec
 
 
-def test_lost_images_are_seen_as_the_last_one_before_them(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_lost_is_seen_as_it_was_before(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = RewardData(dataset)
-    whole = data.images(0, "front")
-    lost = np.ones(len(whole), bool)
-    lost[[0, 4, 5]] = False
-    monkeypatch.setattr(data.store, "read_valid", lambda index: {"image_front": lost})
-    seen = data.images(0, "front")
-    np.testing.assert_array_equal(seen[4], whole[3])
-    np.testing.assert_array_equal(seen[5], whole[3])
-    np.testing.assert_array_equal(seen[0], whole[1])
-    np.testing.assert_array_equal(seen[6], whole[6])
-
-    states, read = data.store.read(0, ["proprio"])["proprio"].copy(), data.store.read
+    images, states, truth = data.images(0, "front"), data.store.read(0, ["proprio"])["proprio"], data.truth(0)
+    assert truth is not None
     assert states[3].any()
-    gaps = states.copy()
-    gaps[4:6, 1] = np.nan
-    monkeypatch.setattr(
-        data.store,
-        "read",
-        lambda i, names, **more: {"proprio": gaps} if names == ["proprio"] else read(i, names, **more),
-    )
+    there = np.ones(len(images), bool)
+    there[[0, 4, 5]] = False
+    read, stamped = data.store.read, data.store.spec.stamped_fields
+
+    def with_gaps(index: int, names: Sequence[str], **more: Any) -> dict[str, Any]:
+        rows = read(index, names, **more)
+        for values in rows.values():
+            values[~there] = 0
+        return rows
+
+    monkeypatch.setattr(data.store, "read_valid", lambda index: dict.fromkeys(stamped, there))
+    monkeypatch.setattr(data.store, "read", with_gaps)
+    newest = [1, 1, 2, 3, 3, 3, 6]
+    np.testing.assert_array_equal(data.images(0, "front")[:7], images[newest])
     shown = data.episodes([0], ()).proprio
-    np.testing.assert_array_equal(shown[0, 3:7], states[[3, 3, 3, 6]])  # type: ignore[index]
+    np.testing.assert_array_equal(shown[0, :7], states[newest])  # type: ignore[index]
+    judged = data.truth(0)
+    np.testing.assert_array_equal(judged.progress[:7], truth.progress[newest])  # type: ignore[union-attr]
+    there[:] = False
+    assert data.truth(0) is None
 
 
 def test_stages_come_from_predicates_and_annotations_go_first(dataset: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from robolearn.datasets.store import Store
 from robolearn.errors import SpecError
 from robolearn.types import RobotState
 
@@ -12,6 +13,16 @@ AT_START_RAD = 1e-3  # the robot stands where the episode starts
 MAX_GAP_NS = 500_000_000  # between two joint states: after a longer silence the episode's time is not the robot's
 MAX_HELD_S = 0.5  # that the robot may hold on end, while the episode's time goes on
 RAMP_PATIENCE = 3.0  # of the ramp's own duration, plus a second, until the start must have been reached
+
+
+def recorded(store: Store, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+    """What an episode sent (T, J), where the robot stood then (T, J), and when it was sent [ns] (T,); not finite where
+    it never came."""
+    rows, valid = store.read(index, ["action_sent", "proprio"]), store.read_valid(index)
+    for name, values in rows.items():
+        values[~valid[name]] = np.nan
+    sent = rows["action_sent"]
+    return sent, rows["proprio"][:, : sent.shape[1]], store.read_stamps(index)["action_sent"][:, 0]
 
 
 class Replay:

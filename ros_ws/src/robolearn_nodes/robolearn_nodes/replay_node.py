@@ -26,7 +26,7 @@ from robolearn.errors import DatasetError, LaunchError, SpecError
 from robolearn.types import ActionSource, RobotState
 from robolearn_nodes import convert, topics
 from robolearn_nodes.node import Diagnostics, parameter, run
-from robolearn_nodes.replay import Replay
+from robolearn_nodes.replay import Replay, recorded
 
 CONNECT_S = 10.0
 SILENCE_S = 5.0  # without joint states for so long, there is nobody to play to
@@ -47,12 +47,8 @@ class ReplayNode(Node):
         if not -len(store.episodes) <= index < len(store.episodes):
             raise DatasetError(f"{path} has {len(store.episodes)} episodes; there is no episode {index}")
         self._episode, self._joints = store.episodes[index], store.spec.robot.joint_names
-        rows = store.read(index, ["action_sent", "proprio"])
-        stamps = store.read_stamps(index)["action_sent"][:, 0]
-        self._replay = Replay(
-            rows["action_sent"], rows["proprio"][:, : len(self._joints)], stamps, ramp_rad_s, tolerance,
-            round(1e9 / store.spec.interface.control_hz),
-        )  # fmt: skip
+        period_ns = round(1e9 / store.spec.interface.control_hz)
+        self._replay = Replay(*recorded(store, index), ramp_rad_s, tolerance, period_ns)
         self._playing_as, self._heard = "", False
         self._ended: EpisodeEvent | None = None
         self._commands = self.create_publisher(JointTrajectory, topics.COMMAND, topics.STREAM)
