@@ -104,6 +104,8 @@ def record(
         store = ZarrStore.open(out)
         successes = sum(bool(e.success) for e in store.episodes)
         say(f"{counted(len(store.episodes), 'episode')} in {out}, {successes} successful")
+        if unfinished := store.unfinished:
+            say(f"{'; '.join(map(str, unfinished))}; keep it with: robolearn dataset repair {out}")
     return code
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cells import Typist
-from robolearn_msgs.msg import OperatorInput
+from robolearn_msgs.msg import EpisodeEvent, OperatorInput
 from robolearn_nodes import convert
 from robolearn_nodes.teleop_node import TeleopNode
 from std_srvs.srv import Trigger
@@ -72,6 +72,34 @@ def test_what_was_typed_at_a_robot_that_stood_is_forgotten_when_it_is_resumed(
     assert answer(20) is None
     typist.press("q")
     np.testing.assert_allclose(answer(21), REST, atol=1e-6)
+
+
+def test_a_key_counts_for_the_episode_in_which_it_was_pressed(
+    make: Callable[..., TeleopNode], typist: Typist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = make(teleop="keyboard", terminal=typist.terminal)
+    answer, called = answers(node, monkeypatch), list[str]()
+    monkeypatch.setattr(node, "_call", lambda client, request: called.append(client.srv_name.rpartition("/")[2]))
+    ticks = iter(range(0, 1000, 20))  # a second apart: no key of a tick repeats that of the one before
+
+    def after(key: str, event: int | None) -> list[str]:
+        """What is called when a key is pressed, then this is heard, and then the keys are read."""
+        called.clear()
+        typist.press(key)
+        if event is not None:
+            node._on_event(EpisodeEvent(event=event))
+        answer(next(ticks))
+        return list(called)
+
+    begins, ends = EpisodeEvent.STARTED, EpisodeEvent.ENDED
+    assert after("\r", None) == ["next_episode"]
+    for key in ("\r", "x", "\x7f"):
+        assert after(key, begins) == []
+        assert after(key, None) == ["stop_episode"]
+        assert after(key, ends) == []
+    assert after("\r", None) == ["next_episode"]
+    for event in (begins, ends):
+        assert after(" ", event) == ["emergency_stop"]
 
 
 def test_a_page_whose_clock_is_ahead_lets_go_when_it_falls_silent(

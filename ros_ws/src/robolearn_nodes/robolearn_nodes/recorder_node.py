@@ -37,7 +37,8 @@ class RecorderNode(Node):
     """Appends episodes to one dataset; makes it when it is not there.
 
     An episode is committed when every stream has reached its end, or `stop_timeout_s` later: what is missing then is
-    masked and counted. A sample that does not fit the dataset spoils its episode, which is discarded and reported.
+    masked and counted. A sample that does not fit the dataset spoils its episode. What there is of that, of one whose
+    end is never told, or of one that cannot be committed is left to be salvaged; nothing is discarded but on demand.
     """
 
     def __init__(self) -> None:
@@ -161,7 +162,7 @@ class RecorderNode(Node):
             step()
         except RobolearnError as error:
             self._problem = f"{what}: {error}"
-            self._diagnostics.report(f"the episode is lost: {self._problem}")
+            self._diagnostics.report(f"the episode ends here: {self._problem}")
 
     def _on_event(self, event: EpisodeEvent) -> None:
         recording, stamp_ns = self._recording, convert.stamp_ns(event.header.stamp)
@@ -199,8 +200,9 @@ class RecorderNode(Node):
             response.message = "the episode before is still being ended"
             return response
         if self._recording is not None:
-            self._discard()  # its end was never told: the supervisor is another one
-            self._recording = None
+            self.get_logger().error(
+                self._left("its end was never told", self._recording)
+            )  # the supervisor is another one by now
         task = self._interface.task
         self._episode = EpisodeMeta(
             task=request.task or self._interface.task_id,
@@ -247,9 +249,11 @@ class RecorderNode(Node):
         success = self._success if self._success is not None else bool(event.success) if event.judged else None
         outcome = EpisodeOutcome(success, event.terminated, event.truncated, event.reason)
         try:
-            if self._problem or request.discard:
+            if request.discard:
                 self._discard()
-                response.success, response.message = request.discard, self._problem
+                response.success, response.message = True, self._problem
+            elif self._problem:
+                response.message = self._left(self._problem, recording)
             elif not recording.started:
                 self._discard()
                 events = self.resolve_topic_name(topics.EPISODE)
@@ -263,10 +267,19 @@ class RecorderNode(Node):
                 response.success, response.message = True, _describe(info.masked)
         except RobolearnError as error:
             response.success, response.message = False, str(error)
-            with suppress(RobolearnError):  # what was not committed must not stand in the way of the next one
-                self._discard()
+            self._left(str(error), recording)
         self._tell()
         return response
+
+    def _left(self, why: str, recording: Recording) -> str:
+        """Let go of the running episode without an end, so that it is in nobody's way; what to say of it."""
+        self._rewards.forget(self._episode.id)
+        with suppress(RobolearnError):  # of a sample that does not fit, or a disk that is full
+            recording.flush()
+        self._open.close()
+        self._recording = None
+        salvage = f"salvage it, when nothing is recorded, with: robolearn dataset repair {self._store.path}"
+        return f"episode {self._episode.id} was not ended: {why}; {salvage}"
 
     def _discard(self) -> None:
         self._rewards.forget(self._episode.id)
@@ -370,9 +383,9 @@ class RecorderNode(Node):
         return figures
 
     def destroy_node(self) -> None:
-        self._open.close()
         if self._recording is not None:
-            self._rewards.forget(self._episode.id)
+            self.get_logger().error(self._left("the recorder was stopped", self._recording))
+        self._open.close()
         self._rewards.close()
         super().destroy_node()
 

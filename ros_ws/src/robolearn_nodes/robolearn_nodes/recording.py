@@ -55,9 +55,13 @@ class Recording:
         return self._join.reached(end_ns, period_ns)
 
     def commit(self, outcome: EpisodeOutcome, tags: Mapping[str, Any] | None = None) -> EpisodeInfo:
-        """Write what waits, complete or not, and make the episode visible."""
-        self._append(self._join.flush())
+        """Write what waits, and make the episode visible."""
+        self.flush()
         return self._writer.commit(outcome, tags)
+
+    def flush(self) -> None:
+        """Write what waits, complete or not."""
+        self._append(self._join.flush())
 
     def _append(self, steps: Iterable[Step]) -> None:
         for step in steps:

@@ -52,7 +52,7 @@ class TeleopNode(Node):
         self._intervention = Intervention(InterventionConfig(), with_policy)
         self._policy = NewestCommand(self._joints)
         self._pace = Pace(self._interface.period_ns)
-        self._in_episode = False
+        self._in_episode = self._was_in_episode = False  # now, and when the device was read last
         self._said_ns: dict[TeleopEvent, int] = {}
         self._commands = 0
         self._states = Meter()
@@ -87,9 +87,11 @@ class TeleopNode(Node):
         except (SpecError, HardwareError) as error:
             self._diagnostics.report(f"no command: {error}")
             return
+        passed, self._was_in_episode = self._in_episode != self._was_in_episode, self._in_episode
         for event in said.events:
             since_ns, self._said_ns[event] = now_ns - self._said_ns.get(event, 0), now_ns
-            if event is TeleopEvent.STOP or not 0 <= since_ns < REPEAT_NS:  # a held key repeats, and says it once
+            # a held key repeats, and says it once; what was typed before an episode began, or ended, is not of after it
+            if event is TeleopEvent.STOP or not (passed or 0 <= since_ns < REPEAT_NS):
                 self._say(event)
         stamp_ns, policy_action, _ = self._policy.get()
         fresh = 0 <= now_ns - stamp_ns <= self._interface.safety.max_command_age_s * 1e9
