@@ -28,6 +28,10 @@ class DatasetBusyError(DatasetError):
     """Somebody else is writing to a dataset: the same may be tried again."""
 
 
+class DatasetDamagedError(DatasetError):
+    """The table of a dataset's episodes cannot be read, and so nothing of it."""
+
+
 class CheckpointError(RobolearnError):
     """A checkpoint is missing, damaged or does not fit the robot."""
 

@@ -149,13 +149,27 @@ def block(lines: Sequence[str]) -> bytes:
     return json.dumps({"crc32": zlib.crc32(body)}).encode() + b"\n" + body
 
 
+def is_whole(files: Files, name: str) -> bool:
+    """Whether a block can be read."""
+    try:
+        _parsed(files.read(name))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return True
+
+
+def _parsed(data: bytes) -> list[dict[str, Any]]:
+    """The lines of a block. Raises ValueError, KeyError or TypeError where it is damaged."""
+    head, _, body = data.partition(b"\n")
+    if json.loads(head)["crc32"] != zlib.crc32(body):
+        raise ValueError("its checksum is another one")
+    return list(json.loads(b"[" + body.rstrip(b"\n").replace(b"\n", b",") + b"]"))
+
+
 def _read_block(files: Files, number: int) -> list[dict[str, Any]]:
     file = block_file(number)
     try:
-        head, _, body = files.read(file).partition(b"\n")
-        if json.loads(head)["crc32"] != zlib.crc32(body):
-            raise ValueError("its checksum is another one")
-        return list(json.loads(b"[" + body.rstrip(b"\n").replace(b"\n", b",") + b"]"))
+        return _parsed(files.read(file))
     except OSError as error:
         raise DatasetError(
             f"{files.where(file)} cannot be read, a part of the episode table: {error.strerror or error}"

@@ -46,7 +46,7 @@ def info(path: Path | str) -> dict[str, Any]:
                 "dtype": field.dtype,
                 "unit": field.unit,
                 "names": list(field.names),
-                "bytes": sum(map(_size, (store.path / name).iterdir())),
+                "bytes": sum(map(_size, (store.path / name).glob("*"))),
                 "mean": list(summaries[name].mean) if name in summaries else None,
                 "std": list(summaries[name].std) if name in summaries else None,
                 "masked_steps": sum(episode.masked.get(name, 0) for episode in episodes),
@@ -77,6 +77,7 @@ def info(path: Path | str) -> dict[str, Any]:
             }
             for name, column in store.columns.items()
         },
+        "damaged_fields": list(store.damaged_fields.values()),
         "damaged_columns": list(store.damaged_columns.values()),
         "annotations": sum(len(episode.annotations) for episode in episodes),
         "preferences": len(read_preferences(store)),

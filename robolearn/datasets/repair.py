@@ -1,16 +1,18 @@
-"""Mending what a dead writer left, and damage: unfinished episodes, metadata of arrays, columns."""
+"""Mending what a dead writer left, and damage: unfinished episodes, the episode table, metadata of arrays, columns."""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from robolearn.datasets.column_repair import mend_columns
 from robolearn.datasets.disk import Disk
-from robolearn.datasets.files import LocalFiles
+from robolearn.datasets.episode_table import BLOCKS, is_whole
+from robolearn.datasets.files import File, LocalFiles
 from robolearn.datasets.journal import JOURNAL, JournalReader
 from robolearn.datasets.lock import WriterLock
 from robolearn.datasets.shards import ArrayLayout, ArrayReader, shard_files
@@ -18,6 +20,7 @@ from robolearn.datasets.store import UnfinishedEpisode, WriterConfig
 from robolearn.datasets.zarr_layout import (
     RECORDING,
     ROOT_FILE,
+    SPARE,
     array_layouts,
     array_metadata,
     open_files,
@@ -27,7 +30,7 @@ from robolearn.datasets.zarr_layout import (
 from robolearn.datasets.zarr_recording import recordings, unfinished_episode
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.datasets.zarr_writer import ZarrWriter
-from robolearn.errors import DatasetError
+from robolearn.errors import DatasetDamagedError, DatasetError
 from robolearn.types import EpisodeOutcome
 
 MAX_CHUNKS_LOG2 = 14  # of a shard of any version
@@ -42,7 +45,7 @@ class RepairReport:
     dropped: list[str] = field(default_factory=list)
     salvaged: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)  # that cannot be salvaged, only dropped
-    mended: list[str] = field(default_factory=list)  # arrays whose metadata was written anew; columns
+    mended: list[str] = field(default_factory=list)  # files of the episode table; arrays, by their metadata; columns
     removed: list[str] = field(default_factory=list)  # columns of which nothing tells what they are
 
     def __str__(self) -> str:
@@ -54,7 +57,8 @@ class RepairReport:
 
 
 def repair(path: Path | str, action: Literal["salvage", "drop"] = "salvage", dry_run: bool = False) -> RepairReport:
-    """Salvage or drop every unfinished episode, write metadata of arrays anew that is damaged or not of the length of
+    """Salvage or drop every unfinished episode, put what was written twice in the place of a file of the episode table
+    that is damaged, write metadata of arrays anew that is damaged or not of the length of
     the episode table, and mend columns: of these, what cannot be read is missing again, until it is labelled.
 
     A salvaged episode keeps all steps that reached the journal. It has the outcome, tags and annotations that were
@@ -66,13 +70,17 @@ def repair(path: Path | str, action: Literal["salvage", "drop"] = "salvage", dry
     path = Path(path)
     if action not in ("salvage", "drop"):
         raise DatasetError(f"repair knows the actions salvage and drop, not {action!r}")
-    read_root(path)
-    report = RepairReport(str(path))
+    spares = _spares(path)
+    report = RepairReport(str(path), mended=list(spares))
+    if spares and dry_run:
+        return report  # what else there is can be told when the table is there
     lock = WriterLock(path, path / RECORDING)
     try:
+        with Disk(fsync=True) as disk:
+            disk.replace({path / name: data for name, data in _spares(path).items()})
         fields = _mend_metadata(path, dry_run)
         columns, report.removed = mend_columns(path, dry_run)
-        report.mended = [*fields, *columns]
+        report.mended += [*fields, *columns]
         unfinished = _unfinished(path)
         if action == "drop":
             report.dropped = [episode.id for _, episode in unfinished]
@@ -92,6 +100,48 @@ def repair(path: Path | str, action: Literal["salvage", "drop"] = "salvage", dry
                 if (left := unfinished_episode(folder)) is not None and left.id in report.salvaged:
                     shutil.rmtree(folder, ignore_errors=True)
     return report
+
+
+class _Instead:
+    """The files of a dataset with others in the place of some."""
+
+    def __init__(self, files: LocalFiles, others: Mapping[str, bytes]) -> None:
+        self._files, self._others = files, others
+
+    def where(self, name: str) -> str:
+        return self._files.where(name)
+
+    def open(self, name: str) -> File:
+        return self._files.open(name)
+
+    def read(self, name: str) -> bytes:
+        return self._others[name] if name in self._others else self._files.read(name)
+
+
+def _spares(path: Path) -> dict[str, bytes]:
+    """Contents of the files of the episode table that are damaged, by name, from what was written beside them.
+
+    Raises DatasetError where that does not help.
+    """
+    files = open_files(path)
+    spares: dict[str, bytes] = {}
+    for file in sorted((path / BLOCKS).glob(SPARE.format("*"))):
+        name = f"{BLOCKS}/{file.name.removeprefix('.').removesuffix('.spare')}"
+        if not is_whole(files, name):
+            spares[name] = file.read_bytes()
+    try:
+        read_root(_Instead(files, spares))
+    except DatasetDamagedError:
+        spare = path / SPARE.format(ROOT_FILE)
+        if not spare.exists():
+            raise
+        spares[ROOT_FILE] = spare.read_bytes()
+        try:
+            read_root(_Instead(files, spares))
+        except DatasetDamagedError as error:
+            twice = "its episode table is damaged, and so is what was written beside it"
+            raise DatasetError(f"{path} cannot be mended: {twice}; copy it from where it is whole") from error
+    return spares
 
 
 def _mend_metadata(path: Path, dry_run: bool) -> list[str]:

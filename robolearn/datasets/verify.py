@@ -64,20 +64,15 @@ def verify(path: Path | str, progress: OnProgress = no_progress) -> VerifyReport
     root = read_root(files)
     problems: list[str] = []
     warnings: list[str] = []
+    store = ZarrStore.open(path)
+    if store.damaged_fields:
+        problems += store.damaged_fields.values()
+        return VerifyReport(str(path), len(root.episodes), root.num_steps, problems, warnings)
     for name, layout in array_layouts(root.spec).items():
-        try:
-            num_rows = read_array(files, layout)[1]
-        except DatasetError as error:
-            problems.append(str(error))
-            continue
-        wanted = root.num_rows(name)
-        if num_rows != wanted:
-            problems.append(f"{path / name}: field {name} has {num_rows} steps, the episode table {wanted}")
-    try:
-        store = ZarrStore.open(path)
-    except DatasetError as error:
-        problems.append(str(error))
-        return VerifyReport(str(path), len(root.episodes), root.num_steps, list(dict.fromkeys(problems)), warnings)
+        num_rows, wanted = read_array(files, layout)[1], root.num_rows(name)
+        if num_rows > wanted:
+            longer = f"{path / name}: field {name} has {num_rows} steps, the episode table {wanted}"
+            problems.append(f"{longer}; {repair_advice(files)}")
     problems += [f"{path}: {left}" for left in store.unfinished]
     problems += [*store.damaged_columns.values(), *_column_problems(store)]
     for index, episode in enumerate(store.episodes):

@@ -2,6 +2,7 @@
 
 zarr.json                   zarr v3 group: spec, newest lines of the episode table; replacing it shows an episode
 episodes/<number>.jsonl     the older lines, see `episode_table`
+.<file>.spare               beside each of these the same once more, which `repair` puts in the place of a damaged one
 <field>/                    zarr v3 array (steps, ...) per field: zarr.json and shards
 stamp_ns/                   (steps, stamped fields, 2) int64: capture and receive stamp
 valid/                      (steps, stamped fields) bool
@@ -13,6 +14,7 @@ streams/<name>, streams/<name>_stamp_ns     (samples, ...) and (samples, 2) int6
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Mapping
@@ -36,13 +38,14 @@ from robolearn.datasets.episode_table import (
 from robolearn.datasets.files import Files, LocalFiles
 from robolearn.datasets.shards import ArrayLayout, power_of_two
 from robolearn.datasets.store import NO_STAMP, UNKNOWN_SOURCE, DatasetSpec, EpisodeInfo
-from robolearn.errors import DatasetError, RobolearnError
+from robolearn.errors import DatasetDamagedError, DatasetError, RobolearnError
 from robolearn.specs import ArraySpec
 
 FORMAT = "robolearn-dataset"
 SCHEMA_VERSION = 3  # 2 added annotations, 3 blocks of the episode table; older ones are read as they are
 RECORDING = ".recording"
 STREAMS = "streams"
+SPARE = ".{}.spare"  # name of what has the same contents as a file
 STATISTICS = "statistics"  # attribute of the root file, see `statistics`
 ROOT_FILE = "zarr.json"
 NUM_BLOCKS, NEWEST = "episode_blocks", "newest_episodes"  # attributes of the root file: the episode table
@@ -178,14 +181,14 @@ def read_root(source: Path | Files, known: Root | None = None) -> Root:
     try:
         data = json.loads(files.read(ROOT_FILE))
     except FileNotFoundError as error:
-        raise DatasetError(f"{path} is not a dataset: it has no zarr.json; {ADVICE}") from error
+        raise _damaged(files, f"{path} is not a dataset: it has no zarr.json", ADVICE) from error
     except OSError as error:
-        raise DatasetError(f"{file} cannot be read: {error.strerror or error}") from error
+        raise _damaged(files, f"{file} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{file} is damaged: it is not JSON ({error})") from error
+        raise _damaged(files, f"{file} is damaged: it is not JSON ({error})") from error
     attributes = data.get("attributes") if isinstance(data, dict) else None
     if not isinstance(attributes, dict) or attributes.get("format") != FORMAT:
-        raise DatasetError(f"{path} is a zarr store but no robolearn dataset: {file} lacks format {FORMAT!r}")
+        raise _damaged(files, f"{path} is a zarr store but no robolearn dataset: {file} lacks format {FORMAT!r}")
     version = attributes.get("schema_version")
     if not isinstance(version, int) or version > SCHEMA_VERSION:
         raise DatasetError(
@@ -194,7 +197,10 @@ def read_root(source: Path | Files, known: Root | None = None) -> Root:
     attributes = dict(attributes)
     blocks = attributes.pop(NUM_BLOCKS, None if version >= 3 else 0)
     start = EpisodeTable({}) if known is None or known.table.tail is None else known.table
-    older = read_blocks(files, range(start.blocks, blocks)) if isinstance(blocks, int) else []
+    try:
+        older = read_blocks(files, range(start.blocks, blocks)) if isinstance(blocks, int) else []
+    except DatasetError as error:
+        raise _damaged(files, str(error)) from error
     try:
         spec = DatasetSpec.from_json(attributes.pop("spec"))
         if version < 3:
@@ -203,27 +209,36 @@ def read_root(source: Path | Files, known: Root | None = None) -> Root:
             table = start.followed_by(older, blocks, attributes.pop(NEWEST))
         num_steps = int(attributes.pop("num_steps"))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RobolearnError) as error:
-        raise DatasetError(f"{file} is damaged: its spec or episode table cannot be read ({error})") from error
+        raise _damaged(files, f"{file} is damaged: its spec or episode table cannot be read ({error})") from error
     root = Root(spec, table, num_steps, attributes)
-    _check_table(file, root)
+    _check_table(files, root)
     return root
 
 
-def _check_table(file: str, root: Root) -> None:
+def _damaged(files: Files, what: str, advice: str = "") -> DatasetDamagedError:
+    """Of an episode table that cannot be read. `advice` is what to do where there is no spare."""
+    with contextlib.suppress(OSError):
+        files.read(SPARE.format(ROOT_FILE))
+        advice = repair_advice(files)
+    return DatasetDamagedError("; ".join(filter(None, (what, advice))))
+
+
+def _check_table(files: Files, root: Root) -> None:
     """Episodes lie one after the other, with gaps where one was trimmed."""
     free = 0
     for number, episode in enumerate(root.episodes):
         fits = isinstance(episode.start, int) and isinstance(episode.length, int)
         if not fits or episode.start < free or episode.length < 0 or episode.stop > root.num_steps:
-            raise DatasetError(
-                f"{file} is damaged: episode {number} ({episode.id!r}) has start {episode.start} and length "
-                f"{episode.length}, expected it within steps {free} to {root.num_steps}"
+            raise _damaged(
+                files,
+                f"{files.where(ROOT_FILE)} is damaged: episode {number} ({episode.id!r}) has start {episode.start} and "
+                f"length {episode.length}, expected it within steps {free} to {root.num_steps}",
             )
         free = episode.stop
 
 
 def write_root(path: Path, root: Root, disk: Disk) -> Root:
-    """Replace the root file in one atomic step; the root as it is on disk now.
+    """Replace the root file in one atomic step, and then its spare; the root as it is on disk now.
 
     Its lines of the episode table become a block before, when they are many.
     """
@@ -232,7 +247,7 @@ def write_root(path: Path, root: Root, disk: Disk) -> Root:
         target = path / block_file(blocks)
         if not target.parent.exists():
             disk.make_folder(target.parent)
-        disk.replace({target: block(lines)})
+        disk.replace(_with_spare(target, block(lines)))
         lines, blocks = (), blocks + 1
     ours = {
         "format": FORMAT,
@@ -244,9 +259,14 @@ def write_root(path: Path, root: Root, disk: Disk) -> Root:
     others = {key: value for key, value in root.attributes.items() if key not in ours}
     head = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {**ours, **others}})
     newest = ",\n".join(lines)  # one episode a line: readable, and a difference between two versions is a line
-    disk.replace({path / ROOT_FILE: f'{head[:-2]}, "{NEWEST}": [\n{newest}\n]}}}}\n'.encode()})
+    data = f'{head[:-2]}, "{NEWEST}": [\n{newest}\n]}}}}\n'.encode()
+    disk.replace(_with_spare(path / ROOT_FILE, data))
     attributes = {"format": FORMAT, "schema_version": SCHEMA_VERSION, **others}
     return replace(root, table=replace(root.table, blocks=blocks, tail=lines), attributes=attributes)
+
+
+def _with_spare(file: Path, data: bytes) -> dict[Path, bytes]:
+    return {file: data, file.with_name(SPARE.format(file.name)): data}
 
 
 def group_metadata(attributes: Mapping[str, Any]) -> bytes:

@@ -69,10 +69,15 @@ class ZarrStore:
     def _load(self, root: Root) -> None:
         files = self.files
         readers: dict[str, ArrayReader] = {}
+        damaged: dict[str, str] = {}
         for name, layout in array_layouts(root.spec).items():
-            found, num_rows = read_array(files, layout)
+            try:
+                found, num_rows = read_array(files, layout)
+            except DatasetError as error:
+                damaged[name] = str(error)
+                continue
             if num_rows < root.num_rows(name):
-                raise DatasetError(
+                damaged[name] = (
                     f"{files.where(f'{name}/{ROOT_FILE}')}: field {name} has {num_rows} steps, the episode table "
                     f"{root.num_rows(name)}; the array was cut or replaced; {repair_advice(files)}"
                 )
@@ -80,7 +85,7 @@ class ZarrStore:
         self._committed(root)
         columns = read_columns(files, self._columns if self.is_local else None)
         readers |= {name: ArrayReader(files, stored.layout) for name, stored in columns.whole.items()}
-        self._readers = readers
+        self._readers, self._damaged_fields = readers, damaged
         self._columns, self._damaged_columns = dict(columns.whole), dict(columns.damaged)
 
     @classmethod
@@ -108,7 +113,8 @@ class ZarrStore:
 
     @classmethod
     def open(cls, path: Path | str) -> ZarrStore:
-        """Open a dataset. Raises DatasetError in one line: not a dataset, of a newer schema, or damaged."""
+        """Open a dataset. Raises DatasetError in one line: not a dataset, of a newer schema, or without a table of its
+        episodes. A field or column that is damaged is told when it is read."""
         return cls(RemoteFiles(str(path)) if is_url(path) else open_files(Path(path)))
 
     @property
@@ -185,7 +191,7 @@ class ZarrStore:
                     target[...] = values
                 read[name] = values if target is None else target
             else:
-                read[name] = self._readers[name].read(low, high, target)
+                read[name] = self.reader(name).read(low, high, target)
         return read
 
     def read_stream(self, index: int, name: str) -> tuple[NDArray, NDArray[np.int64]]:
@@ -193,8 +199,8 @@ class ZarrStore:
             raise UnknownNameError("stream", name, self.spec.streams)
         self._steps(index, 0, None)
         first, number = self._episodes[index].streams.get(name, (0, 0))
-        values = self._readers[stream_array(name)].read(first, first + number)
-        return values, self._readers[stream_stamps(name)].read(first, first + number)
+        values = self.reader(stream_array(name)).read(first, first + number)
+        return values, self.reader(stream_stamps(name)).read(first, first + number)
 
     def _aligned(self, index: int, name: str) -> tuple[NDArray, NDArray[np.bool_]]:
         """A stream at the steps of an episode, and where it has a value."""
@@ -220,6 +226,11 @@ class ZarrStore:
         return {name: stored.column for name, stored in self._columns.items()}
 
     @property
+    def damaged_fields(self) -> dict[str, str]:
+        """What is wrong with arrays of fields and streams that cannot be read, a line each, by name."""
+        return dict(self._damaged_fields)
+
+    @property
     def damaged_columns(self) -> dict[str, str]:
         """What is wrong with columns that cannot be read, a line each, by name."""
         return dict(self._damaged_columns)
@@ -237,16 +248,18 @@ class ZarrStore:
         return ColumnWriter(self, Column(name, spec, attributes, {}), self._columns.get(name), self._wrote_column)
 
     def read_stamps(self, index: int) -> dict[str, NDArray[np.int64]]:
-        stamps = self._readers["stamp_ns"].read(*self._steps(index, 0, None))
+        stamps = self.reader("stamp_ns").read(*self._steps(index, 0, None))
         return {name: stamps[:, column] for column, name in enumerate(self.spec.stamped_fields)}
 
     def read_valid(self, index: int) -> dict[str, NDArray[np.bool_]]:
-        valid = self._readers["valid"].read(*self._steps(index, 0, None))
+        valid = self.reader("valid").read(*self._steps(index, 0, None))
         fields = {name: valid[:, column] for column, name in enumerate(self.spec.stamped_fields)}
         return fields | {name: self._aligned(index, name)[1] for name in self.spec.streams}
 
     def reader(self, field: str) -> ArrayReader:
-        """The array of a field, along the steps of all episodes."""
+        """The array of a field, along the steps of all episodes. Raises DatasetError where its metadata is damaged."""
+        if field in self._damaged_fields:
+            raise DatasetError(self._damaged_fields[field])
         if field not in self._readers:
             raise UnknownNameError("dataset field", field, self._readers)
         return self._readers[field]

@@ -63,11 +63,40 @@ def one_line(error: pytest.ExceptionInfo[DatasetError]) -> str:
     ],
 )
 def test_root_file(path: Path, alter: Callable[[Any], Any], says: str) -> None:
-    change(path / "zarr.json", alter)
-    for function in (ZarrStore.open, verify, repair, info):
+    root, newer = path / "zarr.json", "version" in says
+    whole = root.read_bytes()
+    change(root, alter)
+    for function in (ZarrStore.open, verify, info, *([repair] if newer else [])):
         with pytest.raises(DatasetError, match=says) as error:
             function(path)  # type: ignore[operator]
         assert str(path) in one_line(error)
+        assert one_line(error).endswith(f"; mend it with: robolearn dataset repair {path}") is not newer
+    if newer:
+        return
+    assert repair(path, dry_run=True).mended == repair(path).mended == ["zarr.json"]
+    assert root.read_bytes() == whole
+    assert verify(path).ok
+    change(root, alter)
+    change(path / ".zarr.json.spare", alter)
+    with pytest.raises(DatasetError, match=r"and so is what was written beside it; copy it from where it is whole$"):
+        repair(path)
+    (path / ".zarr.json.spare").unlink()
+    with pytest.raises(DatasetError, match=says) as error:
+        repair(path)
+    assert "robolearn dataset repair" not in one_line(error)
+
+
+def test_a_root_file_that_is_gone_is_put_back_with_all_that_was_recorded(path: Path) -> None:
+    before = ZarrStore.open(path).episodes
+    (path / "zarr.json").unlink()
+    with pytest.raises(DatasetError, match=f"has no zarr.json; mend it with: robolearn dataset repair {path}$"):
+        ZarrStore.open(path)
+    assert repair(path).mended == ["zarr.json"]
+    store = ZarrStore.open(path)
+    assert store.episodes == before
+    with store.writer() as writer:
+        record(writer, 3, 10)
+    assert verify(path).ok
 
 
 def test_what_is_no_dataset(tmp_path: Path) -> None:
@@ -107,10 +136,15 @@ def test_what_is_no_dataset(tmp_path: Path) -> None:
 )
 def test_array_metadata(path: Path, alter: Callable[[Any], Any], says: str) -> None:
     change(path / "action" / "zarr.json", alter)
+    store = ZarrStore.open(path)
     with pytest.raises(DatasetError, match=says) as error:
-        ZarrStore.open(path)
+        store.read(0, ["action"])
     assert str(path / "action") in one_line(error)
-    assert not verify(path).ok
+    assert list(store.damaged_fields.values()) == verify(path).problems == info(path)["damaged_fields"]
+    assert store.read(1, ["proprio"])["proprio"][0, 0] == 5
+    edit.delete(path, [0])
+    with pytest.raises(DatasetError, match="field action"):
+        store.writer()
 
 
 @pytest.mark.parametrize("field", ["action", "image_front", "valid"])
@@ -137,7 +171,7 @@ def test_array_metadata_that_is_damaged_is_mended(path: Path, field: str, damage
     before = ZarrStore.open(path).read(1)
     damage(path / field / "zarr.json")
     with pytest.raises(DatasetError, match=f"field {field}.*; mend it with: robolearn dataset repair {path}$") as error:
-        ZarrStore.open(path)
+        ZarrStore.open(path).reader(field)
     one_line(error)
     assert not verify(path).ok
     assert repair(path, dry_run=True).mended == repair(path).mended == [field]
@@ -323,7 +357,7 @@ def test_a_copy_that_was_made_while_somebody_recorded(
         shutil.copy(file, copy / array)
     if earlier == "*":
         with pytest.raises(DatasetError, match=f"the array was cut or replaced; mend it with: .* repair {copy}$"):
-            ZarrStore.open(copy)
+            ZarrStore.open(copy).reader(array)
         assert not verify(copy).ok
         assert repair(copy).mended == [array]
     store = ZarrStore.open(copy)

@@ -165,7 +165,13 @@ def test_a_block_is_durable_before_the_root_file_counts_it(tmp_path: Path, monke
         ("rename", "zarr.json"),
         ("sync", "."),
     ]
-    assert [change for change in done if not change[1].startswith(".recording")][-len(wanted) :] == wanted
+    others = [change for change in done if not change[1].startswith(".recording") and ".spare" not in change[1]]
+    assert others[-len(wanted) :] == wanted
+    for file in ("zarr.json", "episodes/0.jsonl"):
+        spare = (path / file).with_name(f".{Path(file).name}.spare")
+        assert spare.read_bytes() == (path / file).read_bytes()
+        name = os.path.relpath(spare, path)
+        assert done.index(("rename", file)) < done.index(("rename", name))  # it never tells of more
 
 
 def test_a_dataset_of_schema_2_is_left_alone_until_it_is_written_to(tmp_path: Path) -> None:
@@ -271,13 +277,22 @@ def test_a_damaged_block_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         file.unlink()
         if damaged is not None:
             file.write_bytes(damaged)
-        for function in (ZarrStore.open, verify, repair, info):
+        for function in (ZarrStore.open, verify, info):
             with pytest.raises(DatasetError, match="a part of the episode table") as error:
                 function(path)  # type: ignore[operator]
             assert str(file) in str(error.value)
             assert "\n" not in str(error.value)
-        file.write_bytes(whole)
+        assert repair(path, dry_run=True).mended == repair(path).mended == ["episodes/1.jsonl"]
+        assert file.read_bytes() == whole
     assert verify(path).ok
+    (path / "zarr.json").write_bytes(b"")
+    file.unlink()
+    assert repair(path).mended == ["episodes/1.jsonl", "zarr.json"]
+    assert verify(path).ok
+    file.unlink()
+    (path / "episodes/.1.jsonl.spare").unlink()
+    with pytest.raises(DatasetError, match="and so is what was written beside it"):
+        repair(path)
 
 
 def test_lines_that_contradict_each_other(tmp_path: Path) -> None:
