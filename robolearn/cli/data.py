@@ -63,9 +63,22 @@ def dataset_verify(dataset: Dataset, strict: bool = False, json: bool = False) -
         for warning in report.warnings:
             say(f"warning: {warning}")
         noticed = f", {counted(len(report.warnings), 'warning')}" if report.warnings else ""
-        bad = f"{dataset}: NOT whole{noticed}; try: robolearn dataset repair {dataset}"
-        say(f"{dataset}: whole{noticed}" if report.ok else bad)
+        say(f"{dataset}: whole{noticed}" if report.ok else f"{dataset}: NOT whole{noticed}; {_remedy(dataset)}")
     return 0 if report.ok and not (strict and report.warnings) else EXIT_NO
+
+
+def _remedy(dataset: Path) -> str:
+    """What to do about a dataset that is not whole."""
+    from robolearn.datasets.repair import repair
+    from robolearn.errors import DatasetError
+
+    try:
+        report = repair(dataset, dry_run=True)
+    except DatasetError as error:
+        return str(error)
+    if report.is_empty:
+        return f"nothing mends that; leave out what is named with: robolearn dataset delete {dataset} EPISODE ..."
+    return f"try: robolearn dataset repair {dataset}"
 
 
 def dataset_repair(

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from robolearn.datasets.journal import StepRecord
 from robolearn.datasets.lock import WriterLock
 from robolearn.datasets.preferences import copy_preferences, preferences_held
 from robolearn.datasets.shards import ArrayReader
-from robolearn.datasets.store import CLOSING_ROW, Annotation, EpisodeInfo, EpisodeMeta, WriterConfig
+from robolearn.datasets.store import CLOSING_ROW, Annotation, EpisodeInfo, EpisodeMeta, WriterConfig, require_json
 from robolearn.datasets.zarr_layout import RECORDING, Root, read_root, write_root
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.datasets.zarr_writer import ZarrWriter
@@ -89,10 +88,7 @@ def trim(path: Path, episode: Episode, start: int, stop: int | None = None, dry_
 
 def tag(path: Path, episodes: Sequence[Episode], tags: Mapping[str, Any], dry_run: bool = False) -> list[str]:
     """Add tags to episodes; one of value None is removed."""
-    try:
-        json.dumps(dict(tags))
-    except (TypeError, ValueError) as error:
-        raise DatasetError(f"tags cannot be written as JSON: {error}") from error
+    require_json("tags", dict(tags))
 
     def tagged(row: EpisodeInfo) -> EpisodeInfo:
         merged = {**row.tags, **tags}
@@ -115,6 +111,7 @@ def relabel(path: Path, episodes: Sequence[Episode], changes: Mapping[str, Any],
             raise DatasetError(f"label {name} is {value!r}; wanted {LABELS[name]}")
     if not changes:
         raise DatasetError(f"{path}: nothing is to be relabelled; name one of {', '.join(LABELS)}")
+    require_json("labels", dict(changes))
     return _edit(path, "relabel", episodes, lambda row: replace(row, **changes), dry_run)
 
 
@@ -128,6 +125,7 @@ def annotate(
     authors = {note.author for note in annotations} if author is None else {author}
     if strangers := {note.author for note in annotations} - authors:
         raise DatasetError(f"annotations of {', '.join(sorted(strangers))} came as those of {author!r}")
+    require_json("annotations", [asdict(note) for note in annotations])
 
     def annotated(row: EpisodeInfo) -> EpisodeInfo:
         for note in annotations:
@@ -147,6 +145,7 @@ def judge(path: Path, episode: Episode, success: bool | None, author: str, dry_r
     """
     if not author:
         raise DatasetError(f"{path}: a judgement needs a name; say who judges")
+    require_json("the name", author)
 
     def judged(row: EpisodeInfo) -> EpisodeInfo:
         said = {name: word for name, word in {**success_by(row), author: success}.items() if word is not None}
@@ -192,18 +191,20 @@ def undo(path: Path, dry_run: bool = False, expected: str | None = None) -> str:
 def collect_garbage(path: Path, dry_run: bool = False, progress: OnProgress = no_progress) -> int:
     """Write the dataset anew without hidden episodes and trimmed steps; the bytes that this frees.
 
-    The new dataset takes the place of the old one in one atomic step.
+    The new dataset takes the place of the old one in one atomic step, on the disk that it lies on.
     """
+    path = path.resolve()  # of a symbolic link the name stays, and what it names is replaced
     with _locked(path), _locked(path, LABELLING):
         root = read_root(path)
+        new = path.with_name(f".{path.name}.gc")
+        if not dry_run:
+            shutil.rmtree(new, ignore_errors=True)  # the old one, or half a new one, where it was killed
         kept = sum(row.length for row in root.episodes if not row.hidden)
         before = _folder_bytes(path)
         if dry_run or not _has_garbage(root):
             return round(before * (1 - kept / root.num_steps)) if _has_garbage(root) else 0
         if ZarrStore.open(path).unfinished:
             raise DatasetError(f"{path} has unfinished episodes; first: robolearn dataset repair {path}")
-        new = path.with_name(f".{path.name}.gc")
-        shutil.rmtree(new, ignore_errors=True)
         merge([path], new, progress=progress)
         fresh = read_root(new)
         _write(new, replace(fresh, attributes={**root.attributes, **fresh.attributes}))

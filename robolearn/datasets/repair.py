@@ -48,9 +48,14 @@ class RepairReport:
     mended: list[str] = field(default_factory=list)  # files of the episode table; arrays, by their metadata; columns
     removed: list[str] = field(default_factory=list)  # columns of which nothing tells what they are
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there was nothing to repair."""
+        return not (self.dropped or self.salvaged or self.left or self.mended or self.removed)
+
     def __str__(self) -> str:
         done = [f"{what} {', '.join(names)}" for what, names in self.to_json().items() if what != "path" and names]
-        return f"{self.path}: {'; '.join(done) or 'nothing to repair'}"
+        return f"{self.path}: {'nothing to repair' if self.is_empty else '; '.join(done)}"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -32,6 +32,7 @@ T = TypeVar("T")
 SHARD_FILE = re.compile(r"c\.(\d+)(\.0)*")
 EMPTY = np.iinfo(np.uint64).max  # offset and length of a chunk that is not there
 KEPT_GROUPS = 4  # of frames, decoded
+KEPT_CHUNK_BYTES = 4 << 20  # of other rows; a larger chunk is decoded again
 OPEN_SHARDS = 512  # files, with their index tables, that all readers keep open together: a process often may 1,024
 READ_AT_ONCE = 4 << 20  # bytes of rows that lie side by side
 
@@ -150,6 +151,7 @@ class ArrayReader:
         self._self = weakref.ref(self)
         self._shards: dict[int, _Shard] = {}
         self._groups: OrderedDict[int, Group] = OrderedDict()
+        self._last_chunk: tuple[int, NDArray] = -1, np.empty(0)  # replaced as one, for threads read beside each other
         self._lock = threading.Lock()
 
     def read(self, start: int, stop: int, out: NDArray | None = None) -> NDArray:
@@ -169,9 +171,17 @@ class ArrayReader:
             if layout.grouped:
                 self._read_group(chunk, low - first, target)
             else:
-                whole = layout.empty_chunk()
-                self.read_chunk(chunk, whole)
-                target[...] = whole[low - first : high - first]
+                target[...] = self._rows_of(chunk)[low - first : high - first]
+        return rows
+
+    def _rows_of(self, chunk: int) -> NDArray:
+        """All rows of a chunk. The last one is kept: it holds many short episodes, which are read one after another."""
+        number, rows = self._last_chunk
+        if number != chunk:
+            rows = self.layout.empty_chunk()
+            self.read_chunk(chunk, rows)
+            if rows.nbytes <= KEPT_CHUNK_BYTES:
+                self._last_chunk = chunk, rows
         return rows
 
     def read_chunk(self, chunk: int, out: NDArray) -> None:
@@ -262,6 +272,7 @@ class ArrayReader:
         with self._lock:
             self._shards.clear()
             self._groups.clear()
+            self._last_chunk = -1, np.empty(0)
 
     def let_go(self, shard: int) -> None:
         """Close a shard's file, when nobody reads it any more."""

@@ -15,7 +15,7 @@ import base64
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from robolearn.datasets.zarr_store import ZarrStore
 
 RANKS = np.linspace(0, 1, 101)  # whose values are kept
+STEPS_AT_ONCE = 4096  # of short episodes that are summarized together
 MAX_PICTURES = 4  # of an episode and camera
 CELLS = 10  # of the range of each entry of a state or action
 REGISTERS = 1024  # of HyperLogLog: a standard error of 3 %
@@ -89,7 +90,7 @@ def updated(store: ZarrStore, kept: Summaries | None) -> Summaries:
     """What is kept, with the episodes that it lacks. Raises DatasetError when one cannot be read."""
     known = kept["episodes"] if kept else 0
     parts = [kept] if kept else []
-    parts += [_episode(store, index) for index in range(known, len(store.episodes))]
+    parts += [_part(store, indices) for indices in _groups(store, known)]
     names = [name for name in store.spec.fields if any(name in part["fields"] for part in parts)]
     there = [part["returns"] for part in parts if part["returns"]]
     pairs = [part["pairs"] for part in parts]
@@ -135,31 +136,67 @@ def _keep(store: ZarrStore, whole: Summaries) -> None:
         lock.release()
 
 
-def _episode(store: ZarrStore, index: int) -> Summaries:
-    """Everything about one episode."""
-    episode, spec = store.episodes[index], store.spec
-    valid = store.read_valid(index)
+def _groups(store: ZarrStore, first: int) -> Iterator[list[int]]:
+    """The episodes from `first` on, in a row: some that together are of STEPS_AT_ONCE steps, or a longer one."""
+    group: list[int] = []
+    steps = 0
+    for index in range(first, len(store.episodes)):
+        length = store.episodes[index].length
+        if group and steps + length > STEPS_AT_ONCE:
+            yield group
+            group, steps = [], 0
+        group.append(index)
+        steps += length
+    if group:
+        yield group
+
+
+def _part(store: ZarrStore, indices: Sequence[int]) -> Summaries:
+    """Everything about some episodes."""
+    spec, steps = store.spec, sum(store.episodes[index].length for index in indices)
+    masks = [store.read_valid(index) for index in indices]
+    valid = {name: np.concatenate([mask[name] for mask in masks]) for name in spec.stamped_fields}
+    everywhere = np.ones(steps, np.bool_)
     fields: dict[str, Any] = {}
     for name, field in spec.fields.items():
-        mask = valid.get(name, np.ones(episode.length, np.bool_))
         if name in spec.image_fields:
-            there = np.flatnonzero(mask)
-            if len(there):
-                steps = there[np.linspace(0, len(there) - 1, min(len(there), MAX_PICTURES)).astype(int)]
-                pictures = [store.read(index, [name], step, step + 1)[name] for step in np.unique(steps).tolist()]
-                channels = field.shape[2] if len(field.shape) == 3 else 1
-                fields[name] = _grey_levels(np.concatenate(pictures).reshape(-1, channels))
-        elif field.dtype != "bool" and mask.any():
-            fields[name] = _summary(store.read(index, [name])[name][mask].reshape(int(mask.sum()), -1))
-    gained = None if episode.success is None else float(episode.success)
-    if "reward" in spec.extra:
-        gained = float(store.read(index, ["reward"])["reward"][valid["reward"]].sum())
+            seen = [(index, np.flatnonzero(mask[name])) for index, mask in zip(indices, masks, strict=True)]
+            if levels := [_pictures(store, name, index, there) for index, there in seen if len(there)]:
+                fields[name] = _merged(levels)
+        elif field.dtype != "bool" and (mask := valid.get(name, everywhere)).any():
+            fields[name] = _summary(_rows(store, indices, name)[mask].reshape(int(mask.sum()), -1))
+    returns = list(_returns(store, indices, masks))
     return {
-        "steps": episode.length,
+        "steps": steps,
         "fields": fields,
-        "returns": None if gained is None else [1, gained, gained, gained],
-        "pairs": _pairs(store, index, valid),
+        "returns": [len(returns), sum(returns), min(returns), max(returns)] if returns else None,
+        "pairs": _pairs(store, indices, valid),
     }
+
+
+def _rows(store: ZarrStore, indices: Sequence[int], name: str) -> NDArray:
+    """A field in these episodes, one after the other."""
+    return np.concatenate([store.read(index, [name])[name] for index in indices])
+
+
+def _pictures(store: ZarrStore, name: str, index: int, there: NDArray[np.int64]) -> dict[str, Any]:
+    """Of some of the pictures that an episode has, in the steps `there`."""
+    steps = there[np.linspace(0, len(there) - 1, min(len(there), MAX_PICTURES)).astype(int)]
+    pictures = [store.read(index, [name], step, step + 1)[name] for step in np.unique(steps).tolist()]
+    shape = store.spec.fields[name].shape
+    return _grey_levels(np.concatenate(pictures).reshape(-1, shape[2] if len(shape) == 3 else 1))
+
+
+def _returns(
+    store: ZarrStore, indices: Sequence[int], masks: Sequence[Mapping[str, NDArray[np.bool_]]]
+) -> Iterator[float]:
+    """The return of each episode where it is known: the sum of its rewards, else its success."""
+    for index, valid in zip(indices, masks, strict=True):
+        success = store.episodes[index].success
+        if "reward" in store.spec.extra:
+            yield float(store.read(index, ["reward"])["reward"][valid["reward"]].sum())
+        elif success is not None:
+            yield float(success)
 
 
 def _short(values: NDArray) -> Any:
@@ -231,7 +268,7 @@ def _field_summary(part: Mapping[str, Any]) -> FieldSummary:
     )
 
 
-def _pairs(store: ZarrStore, index: int, valid: Mapping[str, NDArray[np.bool_]]) -> str | None:
+def _pairs(store: ZarrStore, indices: Sequence[int], valid: Mapping[str, NDArray[np.bool_]]) -> str | None:
     """HyperLogLog registers of the pairs of joint positions and action, base64; None without limits."""
     spec = store.spec
     robot, action = spec.robot, spec.interface.action
@@ -239,9 +276,9 @@ def _pairs(store: ZarrStore, index: int, valid: Mapping[str, NDArray[np.bool_]])
     proprio = spec.fields.get("proprio")
     if proprio is None or proprio.shape[-1] < joints or action.low is None or action.high is None:
         return None
-    read = store.read(index, ["proprio", "action"])
     mask = valid["proprio"] & valid["action"]
-    pairs = np.concatenate([read["proprio"][mask, :joints], read["action"][mask]], axis=1)
+    seen, acted = _rows(store, indices, "proprio")[mask, :joints], _rows(store, indices, "action")[mask]
+    pairs = np.concatenate([seen, acted], axis=1)
     low = np.array([*robot.position_low, *action.low])
     high = np.array([*robot.position_high, *action.high])
     share = (pairs - low) / np.where(high > low, high - low, 1)

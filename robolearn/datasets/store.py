@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -27,6 +28,15 @@ RESERVED_NAMES = ("stamp_ns", "valid")
 
 
 IMAGE_CODECS = ("jpeg", "jpegxl", "zstd", "h264", "av1")
+
+
+def require_json(what: str, data: Any) -> None:
+    """Raise DatasetError for what is no JSON that every reader knows: other objects, NaN and infinity, halves of
+    characters, as of a name that was typed in another encoding."""
+    try:
+        json.dumps(data, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError) as error:
+        raise DatasetError(f"{what} cannot be written as JSON: {error}") from error
 
 
 @dataclass(frozen=True)

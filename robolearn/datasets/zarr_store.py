@@ -94,6 +94,8 @@ class ZarrStore:
         path = Path(path)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise DatasetError(f"{path} exists; open it to add episodes, or name another folder")
+        if taken := spec.fields.keys() & {COLUMNS, STREAMS}:
+            raise DatasetError(f"{path}: a dataset keeps things of its own in {', '.join(taken)}; rename that field")
         try:
             new = [folder for folder in (path, *path.parents) if not folder.exists()]
             path.mkdir(parents=True, exist_ok=True)

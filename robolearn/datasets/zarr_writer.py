@@ -8,14 +8,13 @@ episode does not matter to how long that takes.
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +26,7 @@ from robolearn.datasets.disk import Disk
 from robolearn.datasets.journal import StepRecord, StreamBlock
 from robolearn.datasets.lock import WriterLock
 from robolearn.datasets.shards import ArrayLayout
-from robolearn.datasets.store import NO_STAMP, Annotation, EpisodeInfo, EpisodeMeta, WriterConfig
+from robolearn.datasets.store import NO_STAMP, Annotation, EpisodeInfo, EpisodeMeta, WriterConfig, require_json
 from robolearn.datasets.zarr_layout import (
     RECORDING,
     ROOT_FILE,
@@ -53,13 +52,6 @@ T = TypeVar("T")
 
 def _stop() -> None:
     """Ends the thread."""
-
-
-def _check_tags(episode_id: str, tags: Mapping[str, Any]) -> None:
-    try:
-        json.dumps(dict(tags))
-    except (TypeError, ValueError) as error:
-        raise DatasetError(f"tags of episode {episode_id!r} cannot be written as JSON: {error}") from error
 
 
 class ZarrWriter:
@@ -128,7 +120,7 @@ class ZarrWriter:
             raise DatasetError(f"episode id {meta.id!r} is not of letters, digits, '.', '_' and '-' (at most 100)")
         if meta.id in self._root.table.rows:
             raise DatasetError(f"{self._path} has an episode {meta.id!r} already; ids are unique")
-        _check_tags(meta.id, meta.tags)
+        require_json(f"what is said of episode {meta.id!r}", asdict(meta))
         self._begun, self._num_appended, self._failure = meta, 0, None
         self._stream_ns: dict[str, int] = {}  # newest stamp of every stream
         self._enqueue(lambda: self._open_episode(meta, phase))
@@ -152,7 +144,11 @@ class ZarrWriter:
             value = self._value(name, spec, step[name]) if name in step else None
             column = self._columns.get(name)
             if column is not None:
-                stamps[column] = stamps_ns.get(name, NO_STAMP), (received_ns or {}).get(name, NO_STAMP)
+                told = stamps_ns.get(name, NO_STAMP), (received_ns or {}).get(name, NO_STAMP)
+                try:
+                    stamps[column] = told
+                except (TypeError, ValueError, OverflowError) as error:
+                    raise SpecError(f"the stamps of {name} are {told}; wanted whole nanoseconds") from error
                 usable[column] = value is not None and (valid or {}).get(name, True)
                 if value is not None and value.dtype.kind == "f" and not np.isfinite(value).all():
                     usable[column] = False
@@ -219,7 +215,8 @@ class ZarrWriter:
         if self._begun is not None and self._failure is None and self._num_appended == 0:
             raise DatasetError(f"{self._path}: the episode has no steps; discard it")
         if self._begun is not None:
-            _check_tags(self._begun.id, tags or {})
+            said = [dict(tags or {}), outcome.reason, [asdict(note) for note in annotations]]
+            require_json(f"what is said of episode {self._begun.id!r}", said)
         try:
             self._check_begun()
             info = self._in_thread(lambda: self._commit_episode(outcome, tags or {}, annotations))
@@ -272,8 +269,11 @@ class ZarrWriter:
 
     def _value(self, name: str, spec: ArraySpec, value: ArrayLike) -> NDArray:
         """A copy of the value in the field's dtype. Numbers that are not finite are facts and stay."""
-        array = np.asarray(value)
         dtype = self._dtypes[name]
+        try:
+            array = np.asarray(value)
+        except ValueError as error:  # rows of unequal lengths
+            raise SpecError(f"{name} is no array, the dataset wants {dtype} {spec.shape} [{spec.unit}]") from error
         fits = array.dtype == dtype or np.can_cast(array.dtype, dtype, "same_kind")
         if not fits and array.dtype.kind in "iub":
             fits = bool((array.astype(dtype) == array).all())  # a Python 0 is a good uint8

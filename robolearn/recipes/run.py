@@ -48,13 +48,15 @@ class Run:
 
     @classmethod
     def resume(cls, path: Path, names: Sequence[str], step: int) -> Run:
-        """Continue a run after `step`; metrics of later steps, which will be made again, are dropped. Where none are
-        left, the columns may be others than before."""
+        """Continue a run after `step`; metrics of later steps, which will be made again, and rows that are damaged or
+        cut off are dropped. Where none are left, the columns may be others than before."""
         file = path / METRICS_FILE
-        text = file.read_text(encoding="utf-8") if file.is_file() else ""
-        header, *rows = text.splitlines() or [""]
-        kept = [row for row in rows if int(row.split(",", 1)[0]) <= step]
-        _write_whole(file, "\n".join([header, *kept, ""]).encode() if kept else b"")
+        text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+        header, *rows = text[: text.rfind("\n") + 1].split("\n")
+        cells = [row.split(",") for row in rows]
+        whole = [len(row) == len(header.split(",")) and row[0].isdecimal() for row in cells]
+        kept = [",".join(row) for row, there in zip(cells, whole, strict=True) if there and int(row[0]) <= step]
+        _write_whole(file, "\n".join([header, *kept, ""]).encode() if kept and header.startswith("step,") else b"")
         return cls(path, read_run_config(path), names, first_step=step + 1)
 
     def log(self, step: int, wall_s: float, values: Mapping[str, float]) -> None:

@@ -165,6 +165,11 @@ def test_values_that_do_not_fit_are_refused_before_anything_is_written(store: St
             writer.append({**step, "image_front": np.zeros((12, 16, 3))}, {})
         with pytest.raises(SpecError, match="action_source is int64"):
             writer.append({**step, "action_source": 300}, {})
+        with pytest.raises(SpecError, match="action is no array"):
+            writer.append({**step, "action": [[0], [0, 1]]}, {})
+        for stamp in (None, "now", 2**64):
+            with pytest.raises(SpecError, match=r"the stamps of action are .*; wanted whole nanoseconds"):
+                writer.append(step, {"action": stamp})  # type: ignore[dict-item]
         with pytest.raises(UnknownNameError, match="proprio"):
             writer.append({**step, "propio": np.zeros(4)}, {})
         writer.append({**step, "action": [0, 1], "action_source": ActionSource.HUMAN, "held": False}, {})

@@ -41,6 +41,14 @@ def test_edits_are_dry_run_done_and_undone(tmp_path: Path, capsys: pytest.Captur
     assert run("split", "0", "2", "--out", str(tmp_path / "part.zarr")) == 0
     assert lengths(tmp_path / "part.zarr") == [4, 3]
     assert run("verify") == 0
+    capsys.readouterr()
+    (path / "action" / "zarr.json").unlink()
+    assert run("verify") == 1
+    assert capsys.readouterr().err.endswith(f"NOT whole; try: robolearn dataset repair {path}\n")
+    assert run("repair") == 0
+    (path / "action" / "c.0.0").unlink()
+    assert run("verify") == 1
+    assert f"leave out what is named with: robolearn dataset delete {path} EPISODE" in capsys.readouterr().err
 
 
 def test_merge_adds_up_and_names_what_is_missing(tmp_path: Path) -> None:

@@ -99,6 +99,13 @@ def test_a_root_file_that_is_gone_is_put_back_with_all_that_was_recorded(path: P
     assert verify(path).ok
 
 
+@pytest.mark.parametrize("name", ["columns", "streams"])
+def test_a_field_that_is_named_as_a_folder_of_ours_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DatasetError, match=f"keeps things of its own in {name}; rename that field"):
+        ZarrStore.create(tmp_path / "d", replace(dataset_spec(), extra={name: ArraySpec(())}))
+    assert not (tmp_path / "d").exists()
+
+
 def test_what_is_no_dataset(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("text")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from painted import dataset, dataset_spec, painted_number, record, stamps, step
 
 from robolearn.datasets import edit
-from robolearn.datasets.store import CLOSING_ROW, EpisodeMeta, ImageCodec, WriterConfig
+from robolearn.datasets.store import CLOSING_ROW, Annotation, EpisodeMeta, ImageCodec, WriterConfig
 from robolearn.datasets.verify import verify
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
@@ -82,8 +83,18 @@ def test_tagging(path: Path) -> None:
     edit.tag(path, [2], {"table": None})
     tags = [row.tags for row in ZarrStore.open(path).episodes]
     assert tags == [{"quality": "good", "table": 3}, {}, {"quality": "good"}]
-    with pytest.raises(DatasetError, match="JSON"):
-        edit.tag(path, [0], {"bad": object()})
+    half = "Zo\udce9"  # as Python reads a name that was typed in Latin-1
+    refused: list[Callable[[], object]] = [
+        lambda: edit.tag(path, [0], {"bad": object()}),
+        lambda: edit.tag(path, [0], {"bad": [float("nan")]}),
+        lambda: edit.relabel(path, [0], {"operator": half}),
+        lambda: edit.annotate(path, 0, [Annotation(0, 1, "reach", half)]),
+        lambda: edit.judge(path, 0, True, half),
+    ]
+    for call in refused:
+        with pytest.raises(DatasetError, match="cannot be written as JSON"):
+            call()
+    assert [row.tags for row in ZarrStore.open(path).episodes] == tags
 
 
 def test_marking(path: Path) -> None:
@@ -98,10 +109,14 @@ def test_tags_given_at_the_end_join_those_of_the_beginning(path: Path) -> None:
     store = ZarrStore.open(path)
     step = {name: values[0] for name, values in store.read(0).items()}
     with store.writer() as writer:
+        with pytest.raises(DatasetError, match="cannot be written as JSON"):
+            writer.begin(EpisodeMeta(operator="Zo\udce9"))
         writer.begin(EpisodeMeta(id="tagged", tags={"a": 1, "b": 1}))
         writer.append(step, {})
-        with pytest.raises(DatasetError, match="cannot be written as JSON"):
-            writer.commit(EpisodeOutcome(True, True, False), {"bad": object()})
+        outcome = EpisodeOutcome(True, True, False)
+        for end, said in ((outcome, {"bad": object()}), (replace(outcome, reason=b"late"), {})):
+            with pytest.raises(DatasetError, match="cannot be written as JSON"):
+                writer.commit(end, said)  # type: ignore[arg-type]
         assert writer.commit(EpisodeOutcome(True, True, False), {"b": 2}).tags == {"a": 1, "b": 2}
     assert ZarrStore.open(path).episodes[-1].tags == {"a": 1, "b": 2}
 
@@ -126,6 +141,22 @@ def test_garbage(path: Path) -> None:
     edit.delete(path, [0, 1])
     edit.collect_garbage(path)
     assert numbers(path) == []
+
+
+def test_garbage_of_a_dataset_that_lies_elsewhere_is_collected_there(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    there, link = (path.rename(tmp_path / "disk" / "d")), path
+    link.symlink_to(there)
+    edit.delete(link, [0])
+    before = numbers(link)
+    (there.parent / ".d.gc").mkdir()  # of one that was killed when it had exchanged them
+    assert edit.collect_garbage(link) > 0
+    assert link.is_symlink()
+    assert numbers(there) == before
+    (there.parent / ".d.gc").mkdir()
+    assert edit.collect_garbage(there) == 0
+    assert [entry.name for entry in there.parent.iterdir()] == ["d"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["d", "disk"]
 
 
 def test_split_and_merge_give_back_the_same_bytes(path: Path, tmp_path: Path) -> None:

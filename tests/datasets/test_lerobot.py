@@ -119,6 +119,7 @@ def foreign(root: Path, version: str = "v3.0") -> None:
         "next.done": {"dtype": "bool", "shape": [1], "names": None},
         "next.success": {"dtype": "bool", "shape": [1], "names": None},
         "note": {"dtype": "string", "shape": [1], "names": None},
+        "columns": {"dtype": "float32", "shape": [1], "names": None},
         "timestamp": {"dtype": "float32", "shape": [1], "names": None},
         **{n: {"dtype": "int64", "shape": [1], "names": None} for n in ("frame_index", "episode_index", "index")},
         "task_index": {"dtype": "int64", "shape": [1], "names": None},
@@ -145,6 +146,7 @@ def foreign(root: Path, version: str = "v3.0") -> None:
             "next.done": ends,
             "next.success": numbers == 5,
             "note": ["x"] * 6,
+            "columns": numbers,
             "timestamp": (numbers % 3 / 30).astype(np.float32),
             "frame_index": numbers.astype(np.int64) % 3,
             "episode_index": numbers.astype(np.int64) // 3,
@@ -205,6 +207,7 @@ def test_a_dataset_of_somebody_else(tmp_path: Path, version: str) -> None:
         read = store.read(index)
         assert [painted_number(image) for image in read["image_top"]] == numbers
         assert read["reward"].tolist() == read["action"][:, 1].tolist() == read["proprio"][:, 2].tolist() == numbers
+        assert read["x_columns"].tolist() == numbers  # the name is that of a folder of ours
         np.testing.assert_allclose(store.read_stamps(index)["action"][:, 0], [0, 1e9 / 30, 2e9 / 30], atol=20)
 
 

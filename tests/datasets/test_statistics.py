@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import zarr
+from hypothesis import given
+from hypothesis import strategies as st
 from painted import dataset, dataset_spec, record
 
 from robolearn.datasets import edit
 from robolearn.datasets.info import _size, info
-from robolearn.datasets.statistics import _count, _hashes, _registers, statistics
+from robolearn.datasets.shards import ArrayReader
+from robolearn.datasets.statistics import _count, _groups, _hashes, _registers, statistics
 from robolearn.datasets.stats import QUANTILES, summarize
 from robolearn.datasets.store import EpisodeMeta, WriterConfig
 from robolearn.datasets.verify import verify
@@ -59,6 +63,28 @@ def test_they_are_those_of_all_steps(tmp_path: Path) -> None:
             ranks = [np.mean(values[:, entry] <= got.quantiles[q][entry]) for q in range(len(QUANTILES))]
             np.testing.assert_allclose(ranks, QUANTILES, atol=0.015)
     assert verify(tmp_path / "d").ok
+
+
+@given(st.lists(st.integers(1, 7), min_size=1, max_size=12))
+def test_short_episodes_are_summarized_together(lengths: list[int]) -> None:
+    store = SimpleNamespace(episodes=[SimpleNamespace(length=length) for length in lengths])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("robolearn.datasets.statistics.STEPS_AT_ONCE", 5)
+        groups = list(_groups(store, 0))  # type: ignore[arg-type]
+    assert [index for group in groups for index in group] == list(range(len(lengths)))
+    sums = [sum(lengths[index] for index in group) for group in groups]
+    assert all(one <= 5 or len(group) == 1 for one, group in zip(sums, groups, strict=True))
+    assert all(before + lengths[group[0]] > 5 for before, group in zip(sums, groups[1:], strict=False))
+
+
+def test_a_chunk_of_many_episodes_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = walk(tmp_path / "d", 0, [3] * 20)
+    decoded: list[int] = []
+    read_chunk = ArrayReader.read_chunk
+    monkeypatch.setattr(ArrayReader, "read_chunk", lambda self, *one: (decoded.append(one[0]), read_chunk(self, *one)))
+    for index in range(20):
+        assert len(store.read(index, ["proprio"])["proprio"]) == 3
+    assert decoded == [0]
 
 
 def test_they_follow_edits_and_crashes(tmp_path: Path) -> None:

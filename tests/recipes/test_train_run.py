@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,30 @@ def test_resuming_drops_the_metrics_that_will_be_made_again(tmp_path: Path) -> N
         run.log(30, 9.0, {"train_loss": 31})
     rows = (tmp_path / "metrics.csv").read_text().splitlines()
     assert rows == ["step,wall_s,train_loss,validation_loss", "10,1.000,10,", "20,2.000,20,", "30,9.000,31,"]
+
+
+@pytest.mark.parametrize(
+    ("damaged", "kept"),
+    [
+        (lambda text: text[:-3], [10]),  # the last row was not written to its end
+        (lambda text: text.replace("20,2.000", "20"), [10]),
+        (lambda text: text.replace("20,2.000", "2\x00,2.000") + "\x00\x00", [10]),
+        (lambda text: "", []),
+        (lambda text: text[20:], []),
+        (lambda text: text.splitlines()[0], []),
+    ],
+)
+def test_damaged_rows_of_metrics_are_dropped(tmp_path: Path, damaged: Callable[[str], str], kept: list[int]) -> None:
+    with Run.create(tmp_path, {}, NAMES) as run:
+        for step in (10, 20):
+            run.log(step, step / 10, {"train_loss": step, "validation_loss": 12345})
+    file = tmp_path / "metrics.csv"
+    file.write_bytes(damaged(file.read_text()).encode() + b"\xff")
+    with Run.resume(tmp_path, NAMES, 20) as run:
+        run.log(30, 9.0, {"train_loss": 31})
+    header, *rows = file.read_text().splitlines()
+    assert header == "step,wall_s,train_loss,validation_loss"
+    assert rows == [*(f"{step},{step / 10:.3f},{step},12345" for step in kept), "30,9.000,31,"]
 
 
 def test_the_state_comes_back_to_the_last_bit(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robolearn.datasets.columns import COLUMNS
 from robolearn.datasets.convert.lerobot_layout import OURS_FILE, Folder, Row, StepReader, column_rows, lerobot_name
 from robolearn.datasets.convert.source import (
     Foreign,
@@ -28,12 +29,15 @@ from robolearn.datasets.convert.source import (
     our_step,
     picture_shape,
 )
-from robolearn.datasets.store import DatasetSpec, EpisodeMeta
+from robolearn.datasets.store import RESERVED_NAMES, DatasetSpec, EpisodeMeta
 from robolearn.datasets.video import VideoReader
+from robolearn.datasets.zarr_layout import STREAMS
 from robolearn.errors import DatasetError, RobolearnError
 from robolearn.specs import ArraySpec
 from robolearn.types import EpisodeOutcome
 
+TAKEN = ("proprio", "action_sent", "action_source", "held", *RESERVED_NAMES, COLUMNS, STREAMS)
+"""Names that features of others cannot have with us."""
 OUTCOMES = ("next.done", "next.success")  # features that become the outcome of the episode
 
 
@@ -164,9 +168,7 @@ def _field_name(feature: str) -> str:
     if feature == "next.reward":
         return "reward"
     word = re.sub(r"[^a-z0-9_]+", "_", feature.lower()).strip("_")
-    return (
-        word if word[:1].isalpha() and word not in ("proprio", "action_sent", "action_source", "held") else f"x_{word}"
-    )
+    return word if word[:1].isalpha() and word not in TAKEN else f"x_{word}"
 
 
 def _entry_names(feature: Mapping[str, Any]) -> list[str]:

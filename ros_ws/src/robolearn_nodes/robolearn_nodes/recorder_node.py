@@ -17,7 +17,7 @@ from std_srvs.srv import SetBool
 
 from robolearn.datasets import edit
 from robolearn.datasets.contract import graph_contract, load_streams
-from robolearn.datasets.store import EpisodeMeta, WriterConfig
+from robolearn.datasets.store import EpisodeMeta, WriterConfig, require_json
 from robolearn.errors import DatasetBusyError, DatasetError, RobolearnError, SpecError, UnknownNameError
 from robolearn.tasks import make_task
 from robolearn.types import EpisodeOutcome
@@ -316,6 +316,7 @@ class RecorderNode(Node):
             value = request.value
 
         def running() -> None:
+            require_json(f"annotation {request.key!r}", {request.key: value})
             self._notes[request.key] = value
 
         return self._answer(
