@@ -208,15 +208,13 @@ def train(
     request = TrainRequest(algorithm, dataset, task, out, steps, seed, resume, init_from, offline_data, reward)
     request = replace(request, num_envs=num_envs, compute=Compute(device, compile, precision), settings=set)
     request.check()  # before torch is imported
-    from robolearn.recipes.train import remark, total_steps, train_policy
+    from robolearn.recipes.train import total_steps, train_policy
 
     if request.begins_with:
         say(f"{task} begins with --set {' '.join(request.begins_with)}")
-    if told := remark(request):
-        say(f"remark: {told}")
     beside_it = beside(web, request.run, dataset, offline_data)
     with beside_it, ProgressBar(f"train {algorithm}", total_steps(request), "step") as bar:
-        result = train_policy(request, bar.update)
+        result = train_policy(request, bar.update, lambda text: say(f"remark: {text}"))
     if result.get("process"):
         return 0  # the first one tells
     if json:

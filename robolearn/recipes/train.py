@@ -9,35 +9,12 @@ from typing import Any, get_args, get_type_hints
 
 from robolearn.algorithms import algorithm_class
 from robolearn.datasets.sampler import SUCCESS
-from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import CheckpointError, SpecError, UnknownNameError
 from robolearn.networks.devices import usable_device
 from robolearn.recipes.train_offline import train_offline
 from robolearn.recipes.train_online import OnlineConfig, train_online
 from robolearn.recipes.train_request import TrainRequest
-from robolearn.recipes.training_data import seen_spec
-from robolearn.recipes.training_loop import Progress, begun_config, check_settings
-from robolearn.tasks import known_task
-
-
-def remark(request: TrainRequest) -> str:
-    """Why the policy may not be what one expects, else empty: what a twin's episodes hold is not what its task shows.
-    Raises what a wrong algorithm, dataset or setting raises."""
-    if request.dataset is None or request.task is not None or request.resume is not None:
-        return ""
-    if algorithm_class(request.algorithm).learns_from != "transitions":
-        return ""
-    settings, _ = configure(request)
-    check_settings(settings, request.seed)
-    store = ZarrStore.open(request.dataset)
-    tasks = sorted(filter(known_task, {info.task for info in store.episodes}))
-    if not tasks:
-        return ""
-    seen = seen_spec(request.dataset, store, settings.policy.privileged).observation
-    return (
-        f"{request.dataset} is of {', '.join(tasks)}; without --task {request.algorithm} sees {', '.join(seen)} alone "
-        f"and acts as recorded, with --task {tasks[0] if len(tasks) == 1 else 'ID'} as in the task"
-    )
+from robolearn.recipes.training_loop import Progress, Tell, begun_config
 
 
 def total_steps(request: TrainRequest) -> int:
@@ -47,8 +24,12 @@ def total_steps(request: TrainRequest) -> int:
     return int(algorithm_class(request.algorithm).config_type().steps if request.steps is None else request.steps)
 
 
-def train_policy(request: TrainRequest, progress: Progress = lambda done, text: None) -> dict[str, Any]:
-    """Train as requested. Raises what `TrainRequest.check` raises, and SpecError for a device that is not there."""
+def train_policy(
+    request: TrainRequest, progress: Progress = lambda done, text: None, tell: Tell = lambda text: None
+) -> dict[str, Any]:
+    """Train as requested. `tell` is called with what one should know before it begins.
+
+    Raises what `TrainRequest.check` raises, and SpecError for a device that is not there."""
     request.check()
     usable_device(request.compute.device)
     dataset, task = request.dataset, request.task
@@ -86,7 +67,7 @@ def train_policy(request: TrainRequest, progress: Progress = lambda done, text: 
         "progress": progress,
     }
     if dataset is not None:
-        return train_offline(dataset=dataset, task=task, reward=request.reward or SUCCESS, **common)
+        return train_offline(dataset=dataset, task=task, reward=request.reward or SUCCESS, tell=tell, **common)
     assert task is not None
     return train_online(task=task, online=online, offline_data=request.offline_data, **common)
 

@@ -19,11 +19,12 @@ from robolearn.recipes.environments import is_gym
 from robolearn.recipes.goal_data import GoalData
 from robolearn.recipes.processes import Processes
 from robolearn.recipes.run import Run, read_state
-from robolearn.recipes.training_data import Data, training_data
+from robolearn.recipes.training_data import Data, remark, training_data
 from robolearn.recipes.training_loop import (
     SAVES,
     Progress,
     Stopwatch,
+    Tell,
     begun_config,
     check_settings,
     check_spec,
@@ -55,13 +56,14 @@ def train_offline(
     task: str | None = None,
     compute: Compute = Compute(),  # noqa: B008, it is frozen
     progress: Progress = lambda done, text: None,
+    tell: Tell = lambda text: None,
 ) -> dict[str, Any]:
     """Train on the dataset and write the run `out`, or continue the run `resume` as it was begun.
 
     reward: of transitions, a field or column of the dataset, or `success`. task: read the dataset as the environments
     of this task would show it, so that the training can go on there; `success` is then the field `reward` where there
     is one. init_from: a run whose networks to begin with; `keep_temperature`: and whose temperature. Ctrl-C saves and
-    returns. In several processes, which
+    returns. `tell` is called with what one should know before it begins. In several processes, which
     `torchrun` starts, each learns from its share of a batch that many times as large, and the first one writes the run.
 
     The result has `checkpoint` (of chunks the best by validation loss, else the latest), `latest_checkpoint`,
@@ -103,6 +105,8 @@ def train_offline(
             data = GoalData(dataset, settings, seed, compute.device, split)
         else:
             data = training_data(made.learns_from, dataset, settings, seed, compute.device, reward, split)
+            if resume is None and made.learns_from == "transitions" and (told := remark(dataset, algorithm, data)):
+                tell(told)
         if init_from is not None:
             check_spec(init_from, data.spec, str(task or dataset))
         source = resume or init_from

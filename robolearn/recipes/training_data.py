@@ -27,6 +27,7 @@ from robolearn.policies.instruction import embed
 from robolearn.policies.robot_features import policy_spec
 from robolearn.rewards.shaping import Shaper, ShapingConfig
 from robolearn.specs import INSTRUCTION, ArraySpec, InterfaceSpec
+from robolearn.tasks import known_task
 
 VALIDATION_FRACTION = 0.1  # of the episodes, at least one, held out from learning
 VALIDATION_BATCHES, VALIDATION_BATCH_SIZE = 4, 128
@@ -228,6 +229,18 @@ class Transitions:
         batch = self._sampler.sample(batch_size, rng)
         batch.pop("action_mask", None)
         return batch
+
+
+def remark(dataset: Path, algorithm: str, data: Data) -> str:
+    """Why the policy may not be what one expects that learns from transitions as they were recorded, else empty: what a
+    twin's episodes hold is not what its task shows."""
+    tasks = list(filter(known_task, data.tasks))
+    if not tasks:
+        return ""
+    return (
+        f"{dataset} is of {', '.join(tasks)}; without --task {algorithm} sees {', '.join(data.spec.observation)} alone "
+        f"and acts as recorded, with --task {tasks[0] if len(tasks) == 1 else 'ID'} as in the task"
+    )
 
 
 def seen_spec(dataset: Path, store: Store, privileged: bool) -> InterfaceSpec:

@@ -45,6 +45,8 @@ TEMPERATURE = "log_temperature"
 
 Progress = Callable[[int, str], None]
 """Called with the steps done and a short text."""
+Tell = Callable[[str], None]
+"""Called with what a person should know, a line."""
 
 
 class Stopwatch:

@@ -23,10 +23,8 @@ from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.demonstrations import demonstrations
 from robolearn.recipes.environments import make_environments
 from robolearn.recipes.evaluate import evaluate_policy
-from robolearn.recipes.train import remark
 from robolearn.recipes.train_offline import train_offline
-from robolearn.recipes.train_request import TrainRequest
-from robolearn.recipes.training_data import TransitionData
+from robolearn.recipes.training_data import TransitionData, remark
 from robolearn.specs import InterfaceSpec
 
 TASK = "push-v1"
@@ -82,16 +80,21 @@ def test_chunks_are_not_read_as_a_task_shows_them(dataset: Path, tmp_path: Path)
 
 
 def test_a_remark_tells_what_is_missed_without_a_task(dataset: Path, tmp_path: Path) -> None:
-    request = TrainRequest("iql", dataset)
-    assert remark(request) == (
+    config, told = replace(IQL, policy=GaussianPolicyConfig(hidden_sizes=(8,)), steps=1), list[str]()
+    assert remark(dataset, "iql", TransitionData(dataset, config, "success", 0)) == (
         f"{dataset} is of push-v1; without --task iql sees proprio alone and acts as recorded, with --task push-v1 as "
         "in the task"
     )
-    assert "proprio, pose_tool, pose_puck" in remark(replace(request, settings=("policy.privileged=true",)))
-    for other in ({"task": TASK}, {"algorithm": "hiql"}, {"algorithm": "bc"}, {"resume": tmp_path}):
-        assert not remark(replace(request, **other))
+    seeing = TransitionData(dataset, IQL, "success", 0)
+    assert "proprio, pose_tool, pose_puck" in remark(dataset, "iql", seeing)
     elsewhere = relabelled(dataset, tmp_path / "d", task="in the kitchen")
-    assert not remark(replace(request, dataset=elsewhere))
+    assert not remark(elsewhere, "iql", TransitionData(elsewhere, config, "success", 0))
+    for task in (TASK, None):
+        assert not told
+        train_offline("iql", dataset, tmp_path / f"run {task}", config=config, task=task, tell=told.append)
+    assert len(told) == 1
+    train_offline("iql", dataset, tmp_path, resume=tmp_path / "run None", tell=told.append)
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize("task", [None, TASK, f"tool:{TASK}"])
