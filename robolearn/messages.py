@@ -118,9 +118,12 @@ def read_path(message: Any, paths: Sequence[str]) -> NDArray[np.float32]:
                 raise SpecError(f"the message has no {path!r}: it ends at {word!r}") from error
         values.append(value)
     try:
-        return float32(values)
+        numbers = float32(values)
     except (TypeError, ValueError) as error:
         raise SpecError(f"{', '.join(paths)} are not all numbers") from error
+    if numbers.shape != (len(paths),):
+        raise SpecError(f"{', '.join(paths)} are not all single numbers; name an entry, as in `position.2`")
+    return numbers
 
 
 def float32(values: Any) -> NDArray[np.float32]:

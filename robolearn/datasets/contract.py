@@ -24,10 +24,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import numpy as np
 import yaml
 
 from robolearn.datasets.store import DatasetSpec, StreamSpec
-from robolearn.errors import DatasetError, RobolearnError, UnknownNameError
+from robolearn.errors import DatasetError, RobolearnError, SpecError, UnknownNameError
 from robolearn.messages import ACTIONS, READERS, read_path
 from robolearn.specs import POSE_SPEC, ArraySpec, InterfaceSpec, RobotSpec, image_spec
 from robolearn.sync import ExactJoin, GridJoin, Join, StreamRule
@@ -120,8 +121,14 @@ class Contract:
         stream = self.streams[topic]
         reader = READERS.get(kind)
         if reader is None or any("." in path for path in stream.select):
-            return {stream.field: read_path(message, stream.select)}
-        return reader(message, stream.field, stream.select or self.spec.robot.joint_names)
+            found = {stream.field: read_path(message, stream.select)}
+        else:
+            found = reader(message, stream.field, stream.select or self.spec.robot.joint_names)
+        for name, value in found.items():
+            wanted = self.spec.fields.get(name)
+            if wanted is not None and np.shape(value) != wanted.shape:
+                raise SpecError(f"{name} is {np.shape(value)}, the dataset wants {wanted.shape}")
+        return found
 
 
 def graph_contract(
