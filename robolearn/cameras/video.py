@@ -41,7 +41,7 @@ class VideoCamera:
         self.counts: Counter[str] = Counter()
         self._clock = clock
         try:
-            with av.open(str(config.path)) as container:
+            with av.open(str(config.path.absolute())) as container:
                 stream = container.streams.video[0]
                 height, width, rate = stream.height, stream.width, config.rate_hz or float(stream.average_rate or 0)
         except (OSError, IndexError, ValueError) as error:
@@ -87,7 +87,7 @@ class VideoCamera:
 
         while True:
             shown = 0
-            with av.open(str(self.config.path)) as container:
+            with av.open(str(self.config.path.absolute())) as container:
                 for frame in container.decode(video=0):
                     shown += 1
                     yield frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)

@@ -29,7 +29,7 @@ class VideoWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.num_frames = self.num_bytes = 0
         path.open("wb").close()  # whose error names the file, as PyAV's does not
-        self._container = av.open(str(path), "w")
+        self._container = av.open(str(path.absolute()), "w")  # of others FFmpeg takes `a:` for the name of a protocol
         self._rate = Fraction(fps).limit_denominator(1001)
         stream: Any = self._container.add_stream(encoder, self._rate, options=options)
         stream.height, stream.width = shape[:2]
@@ -91,7 +91,7 @@ class VideoReader:
 
     def _open(self, path: Path, time_s: float) -> None:
         self.close()
-        self._container = av.open(str(path))
+        self._container = av.open(str(path.absolute()))
         stream = self._container.streams.video[0]
         if stream.width * stream.height > MAX_PIXELS:
             raise DatasetError(f"{path}: {self._what} has frames of {stream.width} x {stream.height}; refused")

@@ -45,7 +45,7 @@ def write_video(path: Path, images: Iterable[Image], rate_hz: float, scale: int 
     import av
 
     path.open("wb").close()  # whose error names the file, as PyAV's does not
-    with av.open(str(path), "w") as container:
+    with av.open(str(path.absolute()), "w") as container:
         stream = container.add_stream("libx264", rate=round(rate_hz), options={"crf": "18", "preset": "veryfast"})
         for image in images:
             large = image.repeat(scale, axis=0).repeat(scale, axis=1)

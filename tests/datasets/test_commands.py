@@ -129,10 +129,10 @@ def test_strict_verification_and_a_camera_that_stood_still(tmp_path: Path, capsy
     assert cli.run(["dataset", "verify", str(path), "--strict"]) == 1
 
 
-def test_view_writes_a_video_of_every_step(tmp_path: Path) -> None:
-    path = tmp_path / "demos.zarr"
+def test_view_writes_a_video_of_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path, video = Path("demos.zarr"), Path("demos-15:00.mp4")
     store = dataset(path, [7])
-    video = tmp_path / "episode.mp4"
     assert cli.run(["dataset", "view", str(path), "0", "--out", str(video)]) == 0
     with VideoReader("the video") as reader:
         frames = [reader.read(video, number / 30, 0.01) for number in range(7)]
@@ -145,4 +145,4 @@ def test_view_writes_a_video_of_every_step(tmp_path: Path) -> None:
         cli.run(["dataset", "view", str(path), "0", "--out", str(video)])
     with pytest.raises(RobolearnError, match="view writes"):
         cli.run(["dataset", "view", str(path), "0", "--out", str(tmp_path / "episode.gif")])
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["demos.zarr", "episode.mp4"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["demos-15:00.mp4", "demos.zarr"]

@@ -49,11 +49,14 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ZarrStore:
 
 
 @pytest.mark.parametrize("name", ["lerobot", "lerobot-images"])
-def test_there_and_back(store: ZarrStore, tmp_path: Path, name: str) -> None:
-    lost = export_dataset(store, name, tmp_path / "out").lost
+def test_there_and_back(store: ZarrStore, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "at-15:00").mkdir()  # which is no URL
+    out = Path("at-15:00/out")
+    lost = export_dataset(store, name, out).lost
     assert any(line.startswith("action: 1 masked") for line in lost)
     assert ("pictures are coded as video (h264), which changes them" in lost) == (name == "lerobot")
-    assert import_dataset("lerobot", tmp_path / "out", tmp_path / "back").lost == []
+    assert import_dataset("lerobot", out, tmp_path / "back").lost == []
     back = ZarrStore.open(tmp_path / "back")
     assert verify(back.path).ok
     assert back.spec == store.spec

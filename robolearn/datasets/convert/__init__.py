@@ -79,8 +79,13 @@ def export_dataset(
     lost = [f"column {column} is not kept" for column in store.columns]
     lost += [f"stream {stream} is not kept: {name} has one rate for all" for stream in store.spec.streams]
     if not dry_run:
-        with _needs(name), moved_when_whole(out) as temporary:
-            lost += write(store, temporary, progress)
+        try:
+            with _needs(name), moved_when_whole(out.absolute()) as temporary:
+                lost += write(store, temporary, progress)
+        except (RobolearnError, OSError):
+            raise
+        except Exception as error:
+            raise DatasetError(f"{store.name} cannot be written as {name}: {_reason(error)}") from error
     return Conversion(name, str(out), len(store.episodes), sum(row.length for row in store.episodes), lost)
 
 
@@ -108,7 +113,10 @@ def import_dataset(
     if settings.control_hz is not None and not 0 < settings.control_hz < 1e5:
         raise DatasetError(f"the control rate is {settings.control_hz:g} Hz; wanted a number above 0")
     try:
-        with _needs(name), read(source, settings) as opened:
+        with (
+            _needs(name),
+            read(source.absolute(), settings) as opened,
+        ):  # of others some libraries take `a:` for a URL's
             if settings.image_codec is not None:
                 opened.spec = replace(opened.spec, image_codec=settings.image_codec, image_codecs={})
             if dry_run:
@@ -119,8 +127,12 @@ def import_dataset(
     except RobolearnError:
         raise
     except Exception as error:
-        reason = (str(error) or repr(error)).splitlines()[0]
-        raise DatasetError(f"{source} cannot be read as {name}: {reason}") from error
+        raise DatasetError(f"{source} cannot be read as {name}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What a library of others says, in a line."""
+    return (str(error) or repr(error)).splitlines()[0]
 
 
 def _coded(spec: DatasetSpec) -> list[str]:
