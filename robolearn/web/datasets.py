@@ -58,7 +58,7 @@ def make_router(stores: Stores) -> APIRouter:
 
     @router.get("")
     def datasets() -> list[dict[str, Any]]:
-        """Every dataset; one that cannot be opened says why."""
+        """Every dataset; one that cannot be opened, or shown whole, says why."""
         return [_summary(stores, name) for name in stores.names()]
 
     @router.get("/episodes")
@@ -171,6 +171,8 @@ def _summary(stores: Stores, name: str) -> dict[str, Any]:
         store = stores.get(name)
     except DatasetError as error:
         return {"name": name, "problem": str(error)}
+    if store.damaged_fields:
+        return {"name": name, "problem": "; ".join(store.damaged_fields.values())}
     table = store.episodes
     return {
         "name": name,

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from robolearn.datasets.columns import COLUMNS, EPISODES
 from robolearn.datasets.edit import episode_index
-from robolearn.datasets.zarr_layout import FORMAT, ROOT_FILE
+from robolearn.datasets.zarr_layout import FORMAT, ROOT_FILE, SPARE
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetBusyError, SpecError
 from robolearn.web.security import within
@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 OPEN_STORES = 32
 LONGEST_NAME = 200  # bytes, with room for what stands beside a dataset while it is written
+ROOT_FILES = (ROOT_FILE, SPARE.format(ROOT_FILE))  # the second one tells of a dataset where the first is damaged
 DEPTH = 4  # folders below a root that may be datasets
 HEAD = 4096  # bytes of a root file that tell whether it is one of ours
 TRIES, PAUSE_S = 40, 0.05  # for an edit while somebody else is writing
@@ -105,9 +106,9 @@ class Stores:
 def _datasets(root: Path) -> Iterator[str]:
     for folder, folders, names in os.walk(root):
         path = Path(folder)
-        if ROOT_FILE in names:
+        if roots := [path / name for name in ROOT_FILES if name in names]:
             folders[:] = []
-            if path != root and _is_ours(path / ROOT_FILE):
+            if path != root and any(map(_is_ours, roots)):
                 yield path.relative_to(root).as_posix()
         elif len(path.relative_to(root).parts) >= DEPTH:
             folders[:] = []

@@ -71,10 +71,13 @@ def test_datasets_are_listed_searched_and_looked_into(browser: Browser, path: Pa
     (deep / "action" / "zarr.json").write_text("[" * 100_000)
     (path.with_name("foreign.zarr")).mkdir()
     (path.with_name("foreign.zarr") / "zarr.json").write_text('{"zarr_format": 3}')
+    shutil.copytree(path, path.with_name("gone.zarr"))
+    (path.with_name("gone.zarr") / "zarr.json").write_text("")
     listed = browser.get("datasets")
-    assert [one["name"] for one in listed] == ["broken.zarr", "deep.zarr", "push.zarr"]
-    assert all("damaged" in one["problem"] for one in listed[:2])
-    assert (listed[2]["episodes"], listed[2]["steps"], listed[2]["successes"]) == (3, 48, 3)
+    assert [one["name"] for one in listed] == ["broken.zarr", "deep.zarr", "gone.zarr", "push.zarr"]
+    assert all("damaged" in one["problem"] for one in listed[:3])
+    assert listed[2]["problem"].endswith(f"; mend it with: robolearn dataset repair {path.with_name('gone.zarr')}")
+    assert (listed[3]["episodes"], listed[3]["steps"], listed[3]["successes"]) == (3, 48, 3)
     name, made = "push.zarr", ids(path)
     found = browser.get("datasets/episodes", dataset=name, min_steps=4, first=1, count=1)
     assert (found["found"], found["found_steps"], found["episodes"]) == (made[1:], 45, 3)
