@@ -21,7 +21,14 @@ from robolearn.datasets.files import Files, LocalFiles
 from robolearn.datasets.remote import RemoteFiles, is_url
 from robolearn.datasets.shards import ArrayReader
 from robolearn.datasets.statistics import Fingerprint, stored, updated
-from robolearn.datasets.store import DatasetSpec, EpisodeInfo, UnfinishedEpisode, WriterConfig, step_ns
+from robolearn.datasets.store import (
+    DatasetSpec,
+    EpisodeInfo,
+    UnfinishedEpisode,
+    WriterConfig,
+    require_json,
+    step_ns,
+)
 from robolearn.datasets.streams import align
 from robolearn.datasets.zarr_layout import (
     ROOT_FILE,
@@ -96,6 +103,7 @@ class ZarrStore:
             raise DatasetError(f"{path} exists; open it to add episodes, or name another folder")
         if taken := spec.fields.keys() & {COLUMNS, STREAMS}:
             raise DatasetError(f"{path}: a dataset keeps things of its own in {', '.join(taken)}; rename that field")
+        require_json(f"what {path} is to hold", spec.to_json())
         try:
             new = [folder for folder in (path, *path.parents) if not folder.exists()]
             path.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robolearn.datasets.held import read_held
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
 from robolearn.physics import DEFAULT_PHYSICS, Physics
@@ -39,7 +40,7 @@ def compare_twin(
     fields = store.spec.interface.observation
     sizes = {name: fields[f"image_{name}"].shape for name in task.cameras if f"image_{name}" in fields}
     cameras = {name: (shape[0], shape[1]) for name, shape in sizes.items()}
-    images = store.read(episode, [f"image_{name}" for name in cameras])
+    images = read_held(store, episode, [f"image_{name}" for name in cameras])
     seed = episodes[episode].seed or 0
     apart = _drift(task, cameras, physics, log, images, seed)
     before = None if physics == DEFAULT_PHYSICS else _drift(task, cameras, DEFAULT_PHYSICS, log, images, seed)

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.cell import load_cell
+from robolearn.datasets.held import read_held
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, HardwareError, SpecError
 from robolearn.recipes.report import side_by_side, write_video
@@ -96,7 +97,7 @@ def _recording(path: Path, episode: int, task_id: str) -> Show:
         twin.reset(seed)
         twin.place_robot(log.position[0])
 
-    return Show(twin, begin, lambda: iter(log.command), store.read(episode, images))
+    return Show(twin, begin, lambda: iter(log.command), read_held(store, episode, images))
 
 
 def pictures(show: Show) -> Iterator[Picture]:

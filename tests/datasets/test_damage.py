@@ -103,6 +103,8 @@ def test_a_root_file_that_is_gone_is_put_back_with_all_that_was_recorded(path: P
 def test_a_field_that_is_named_as_a_folder_of_ours_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(DatasetError, match=f"keeps things of its own in {name}; rename that field"):
         ZarrStore.create(tmp_path / "d", replace(dataset_spec(), extra={name: ArraySpec(())}))
+    with pytest.raises(DatasetError, match="cannot be written as JSON"):  # that other readers know
+        ZarrStore.create(tmp_path / "d", replace(dataset_spec(), cameras={"front": {"focal_length": float("inf")}}))
     assert not (tmp_path / "d").exists()
 
 
