@@ -146,3 +146,25 @@ def test_view_writes_a_video_of_every_step(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(RobolearnError, match="view writes"):
         cli.run(["dataset", "view", str(path), "0", "--out", str(tmp_path / "episode.gif")])
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["demos-15:00.mp4", "demos.zarr"]
+
+
+def test_what_a_recording_left_unfinished_is_told_at_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "demos.zarr"
+
+    def graph(*launched: object, **options: object) -> int:
+        with dataset(path, [2]).writer() as writer:
+            writer.begin(EpisodeMeta(id="cut"))
+            writer.append(step(1), stamps(1))  # type: ignore[arg-type]
+        return 0
+
+    monkeypatch.setattr("robolearn.ros.launch.run", graph)
+    monkeypatch.setenv("ROS_DOMAIN_ID", "77")
+    assert cli.run(["record", "--twin", "reach-v1", "--teleop", "web", "--out", str(path)]) == 0
+    told = capsys.readouterr().err
+    assert f"1 episode in {path}, 1 successful" in told
+    assert (
+        f"episode 'cut' was not finished: 1 steps can be salvaged; keep it with: robolearn dataset repair {path}"
+        in told
+    )
