@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from robolearn.cli.output import NOT_ASKED, Asked, Dataset, counted, print_json, say, say_spent, spent
+from robolearn.cli.output import NOT_ASKED, Asked, Dataset, counted, print_json, say, say_spent, say_unreadable, spent
 from robolearn.cli.reward_models import UNTRAINED, VLM_OPTIONS, As, require_heeded, reward_model
 from robolearn.cli.web import beside
 from robolearn.errors import RobolearnError
@@ -16,6 +16,7 @@ from robolearn.progress import ProgressBar
 if TYPE_CHECKING:
     from robolearn.rewards.endpoint import Endpoint
     from robolearn.rewards.reward_model import RewardModel
+    from robolearn.rewards.score_client import RemoteReward
 
 LABEL_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "vlm": (*VLM_OPTIONS, "camera", "config", "device"),
@@ -76,6 +77,8 @@ def label(
     """
     given = locals()
     from robolearn.recipes.rewards.label import label_dataset
+    from robolearn.rewards.endpoint import Endpoint
+    from robolearn.rewards.score_client import RemoteReward
 
     by_file = config is not None and reward in UNTRAINED
     wired = reward == "three_signals" or (reward == "hop" and bool(asked.endpoint_model or score_server))
@@ -85,13 +88,13 @@ def label(
     require_heeded(label, given, heeded, tuple(chain(*LABEL_OPTIONS.values())), whom)
     if every < 1:
         raise RobolearnError(f"--every {every}: a question is asked every so many steps; give at least 1")
-    client = None
+    client: object
     if wired:
         scorer, client = _behind_a_wire(reward, dataset, asked, score_server, camera, every)
     else:
         clip = {"model": model, "pretrained": pretrained, "model_dir": str(model_dir or ""), "device": device}
         prompts = {"goal": goal, "baseline": baseline, "alpha": alpha, "camera": camera}
-        scorer = reward_model(
+        scorer = client = reward_model(
             reward, config, device, prompts, {**clip, "batch_size": batch_size, "precision": precision}
         )
     from robolearn.datasets.zarr_store import ZarrStore
@@ -100,7 +103,11 @@ def label(
     with beside(web, None, dataset), ProgressBar("label", count, "episode") as bar:
         answer = label_dataset(dataset, scorer, as_, progress=bar.update)
     if json:
-        print_json(answer if client is None else {**answer, **spent(client)})
+        if isinstance(client, Endpoint):
+            answer |= spent(client)
+        elif isinstance(client, RemoteReward):
+            answer["unreadable"] = client.count.unreadable
+        print_json(answer)
     else:
         say(
             f"{dataset}: {answer['column']} for {counted(answer['episodes'], 'episode')} ({answer['skipped']} had it), "
@@ -109,15 +116,17 @@ def label(
         if "discount" in answer:
             discount = f"--set discount={answer['discount']:.3f}"
             say(f"train with: robolearn train iql --dataset {dataset} --reward {answer['column']} {discount}")
-        if client is not None:
+        if isinstance(client, Endpoint):
             say_spent(client)
+        elif isinstance(client, RemoteReward):
+            say_unreadable(client.count)
     return 0
 
 
 def _behind_a_wire(
     reward: str, dataset: Path, asked: Asked, score_server: str, camera: str, every: int
-) -> tuple[RewardModel, Endpoint | None]:
-    """The model that asks, and whom it pays."""
+) -> tuple[RewardModel, Endpoint | RemoteReward]:
+    """The model that asks, and whom."""
     from robolearn.recipes.rewards.data import RewardData
     from robolearn.recipes.rewards.demonstrations import ask_hops, ask_signals
     from robolearn.rewards.endpoint import Endpoint
@@ -129,7 +138,7 @@ def _behind_a_wire(
         if reward != "hop":
             raise RobolearnError(f"{reward} asks an endpoint, not a score server; give --endpoint-model NAME")
         remote = RemoteReward(score_server)
-        return ask_hops(data, remote, f"{remote.id}-{remote.version}", camera, every), None
+        return ask_hops(data, remote, f"{remote.id}-{remote.version}", camera, every), remote
     client = Endpoint(asked.config())
     for index in range(len(data.store.episodes)):
         data.goal(index)  # before anything is paid for

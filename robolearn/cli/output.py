@@ -20,6 +20,7 @@ from robolearn.errors import RobolearnError
 from robolearn.progress import ProgressBar
 
 if TYPE_CHECKING:
+    from robolearn.rewards.answers import AnswerCount
     from robolearn.rewards.endpoint import Endpoint, EndpointConfig
 
 EXIT_NO = 1  # ran, and the answer is no
@@ -76,12 +77,19 @@ NOT_ASKED = Asked()
 
 
 def spent(client: Endpoint) -> dict[str, Any]:
-    """What a client asked and what that cost, for JSON."""
-    return {"requests": client.requests, "cached": client.cached, "cost": client.cost}
+    """What a client asked, what that cost, and how many answers could not be read, for JSON."""
+    asked = {"requests": client.requests, "cached": client.cached, "cost": client.cost}
+    return {**asked, "unreadable": client.count.unreadable}
 
 
 def say_spent(client: Endpoint) -> None:
     say(f"{counted(client.requests, 'request')}, {client.cached} answered from the cache, cost {client.cost:.2f}")
+    say_unreadable(client.count)
+
+
+def say_unreadable(count: AnswerCount) -> None:
+    if count.unreadable:
+        say(str(count))
 
 
 def named(episodes: tuple[str, ...]) -> list[int | str]:

@@ -1,8 +1,9 @@
 """A language or vision model behind any OpenAI-compatible endpoint, over plain HTTP.
 
 Nothing is asked twice: answers are kept on disk by the hash of their question, so that labelling can be interrupted and
-repeated without paying again. Only an answer that cannot be read is asked for anew. The key comes from an environment
-variable and is never written anywhere.
+repeated without paying again. Of an answer that cannot be read the question is put once more, with a line that says
+what was wanted; where that does not help, it is counted, and asked for anew the next time. The key comes from an
+environment variable and is never written anywhere.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.errors import RobolearnError, SpecError
+from robolearn.rewards.answers import AnswerCount
 from robolearn.rewards.code.client import Message
 from robolearn.rewards.http_client import HttpClient, Unanswered
 
@@ -29,8 +31,12 @@ Readable = Callable[[str], bool]
 """Whether an answer is of the form that was asked for."""
 
 
-def any_answer(answer: str) -> bool:
-    return True
+AGAIN = "{question}\n\nThe answer that came before could not be read. Answer with nothing but {wanted}."
+
+
+def has_words(answer: str) -> bool:
+    """Whether there is anything to read."""
+    return bool(answer.strip())
 
 
 class EndpointError(RobolearnError):
@@ -57,9 +63,16 @@ class EndpointConfig:
 class VisionClient(Protocol):
     """Answers a question about pictures. Raises RobolearnError, in one line, when it cannot."""
 
-    def ask(self, question: str, images: Sequence[NDArray[np.uint8]] = (), readable: Readable = any_answer) -> str:
-        """The answer to `question` about images (H, W, 3) uint8 RGB, which come before the words. One that is not
-        `readable` is given back, too, but not kept for the next time."""
+    def ask(
+        self,
+        question: str,
+        images: Sequence[NDArray[np.uint8]] = (),
+        readable: Readable = has_words,
+        wanted: str = "a few words",
+    ) -> str:
+        """The answer to `question` about images (H, W, 3) uint8 RGB, which come before the words. Where it is not
+        `readable`, the question is put once more, with what was `wanted`; the second answer is given back whatever it
+        is, and kept for the next time where it can be read."""
         ...
 
 
@@ -76,6 +89,7 @@ class Endpoint:
         key = os.environ.get(config.key_variable, "")
         self._http = HttpClient(key, config.key_variable, config.timeout_s, config.retries)
         self.cached = self.input_tokens = self.output_tokens = 0
+        self.count = AnswerCount()
         self._counting = threading.Lock()
 
     @property
@@ -94,15 +108,55 @@ class Endpoint:
         paid = self.input_tokens * self.config.input_price + self.output_tokens * self.config.output_price
         return paid * 1e-6
 
-    def ask(self, question: str, images: Sequence[NDArray[np.uint8]] = (), readable: Readable = any_answer) -> str:
+    def ask(
+        self,
+        question: str,
+        images: Sequence[NDArray[np.uint8]] = (),
+        readable: Readable = has_words,
+        wanted: str = "a few words",
+    ) -> str:
+        """Raises EndpointError, and TooManyUnreadableError once a second answer cannot be read too often."""
         parts: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": _data_url(one)}} for one in images]
-        return self._answer([{"role": "user", "content": [*parts, {"type": "text", "text": question}]}], 0, readable)
+
+        def put(words: str) -> list[Message]:
+            return [{"role": "user", "content": [*parts, {"type": "text", "text": words}]}]
+
+        said = self._answer(put(question), 0, readable, put(AGAIN.format(question=question, wanted=wanted)))
+        self.count.add(self.model, wanted, 1, int(not readable(said)), said)
+        return said
 
     def answers(self, messages: Sequence[Message], count: int) -> list[str]:
         """`count` independent answers to one chat."""
         return [self._answer(list(messages), number) for number in range(count)]
 
-    def _answer(self, messages: Sequence[Any], number: int, readable: Readable = any_answer) -> str:
+    def _answer(
+        self,
+        messages: Sequence[Message],
+        number: int,
+        readable: Readable = has_words,
+        again: Sequence[Message] | None = None,
+    ) -> str:
+        """Of an answer that is not readable that to `again`, kept as what the first question was answered."""
+        config = self.config
+        data = self._body(messages, number)
+        digest = hashlib.sha256(config.url.encode() + data).hexdigest()
+        file = Path(config.cache_dir) / digest[:2] / f"{digest}.json" if config.cache_dir else None
+        kept = None if file is None else _kept(file)
+        if kept is not None and readable(kept):
+            with self._counting:
+                self.cached += 1
+            return kept
+        answer = self._text(self._post(data))
+        if again is not None and not readable(answer):
+            answer = self._text(self._post(self._body(again, number)))
+        if file is not None and readable(answer):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            partial = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
+            partial.write_text(json.dumps({"model": config.model, "answer": answer}), encoding="utf-8")
+            partial.replace(file)
+        return answer
+
+    def _body(self, messages: Sequence[Message], number: int) -> bytes:
         config = self.config
         body = {
             "model": config.model,
@@ -112,28 +166,15 @@ class Endpoint:
         }
         if number:
             body["seed"] = number
-        data = json.dumps(body, sort_keys=True).encode()
-        digest = hashlib.sha256(config.url.encode() + data).hexdigest()
-        file = Path(config.cache_dir) / digest[:2] / f"{digest}.json" if config.cache_dir else None
-        kept = None if file is None else _kept(file)
-        if kept is not None and readable(kept):
-            with self._counting:
-                self.cached += 1
-            return kept
+        return json.dumps(body, sort_keys=True).encode()
+
+    def _post(self, data: bytes) -> bytes:
+        config = self.config
         if config.max_cost and self.cost >= config.max_cost:
             raise EndpointError(
                 f"{self.cost:.2f} was spent on {self.requests} requests, {config.max_cost:.2f} was allowed; "
                 "raise max_cost to go on, what was answered is kept"
             )
-        answer = self._text(self._post(data))
-        if file is not None and readable(answer):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            partial = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
-            partial.write_text(json.dumps({"model": config.model, "answer": answer}), encoding="utf-8")
-            partial.replace(file)
-        return answer
-
-    def _post(self, data: bytes) -> bytes:
         try:
             return self._http.request(f"{self.config.url}/chat/completions", self.config.url, data)
         except Unanswered as error:
@@ -142,7 +183,8 @@ class Endpoint:
     def _text(self, data: bytes) -> str:
         try:
             answer = json.loads(data)
-            text = answer["choices"][0]["message"]["content"]
+            message = answer["choices"][0]["message"]
+            text = message.get("refusal") or "" if message["content"] is None else message["content"]
             usage = answer.get("usage") or {}
             sent, received = int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", 0))
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:

@@ -9,15 +9,15 @@ compares two moments of progress p before and q after, and says the share of the
     fused              mean of the three; confidence is 1 less their spread
 
 The model is asked every K steps, and its answers are held in between. Differences: progress is clamped to [0, 1] after
-every step; an unanswered hop is an error, not a silent 0; nobody is asked about padding.
+every step; where a hop is not known, what it would have told stays as it was, and the confidence is 0; nobody is asked
+about padding.
 The model behind is pluggable: here it is a small net that is trained on pairs of one dataset; a vision-language model
 behind a wire answers the same `HopModel`. Legend: N pairs, B episodes, T steps, Q queries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from robolearn.errors import SpecError
 from robolearn.networks.mlp import mlp
 from robolearn.rewards.features import EncoderConfig, make_encoder
-from robolearn.rewards.reward_model import Episodes, Kind, RewardOutput, initial_weights, masked, version_of
+from robolearn.rewards.reward_model import Episodes, Kind, RewardOutput, carried, initial_weights, masked, version_of
 
 
 @dataclass(frozen=True)
@@ -42,20 +42,11 @@ class HopConfig:
     asked: str = ""  # name of the model behind a wire that answers in the place of the small net
 
 
-class UnreadableAnswerError(SpecError):
-    """An answer that cannot be read. `row` is the moment's among those that were asked about; where episodes were
-    scored, it is the episode's, and `step` is known."""
-
-    def __init__(self, message: str, row: int, step: int | None = None) -> None:
-        super().__init__(message)
-        self.row, self.step = row, step
-
-
 class HopModel(Protocol):
     """Compares moments."""
 
     def hops(self, before: Tensor, after: Tensor, text: Sequence[str]) -> Tensor:
-        """Hops (N,) in [-1, 1] between images (N, H, W, 3) uint8."""
+        """Hops (N,) in [-1, 1] between images (N, H, W, 3) uint8; NaN where the model could not tell."""
         ...
 
 
@@ -63,7 +54,7 @@ def hop(before: Tensor, after: Tensor) -> Tensor:
     """The hop between two progresses in [0, 1]."""
     change = after - before
     room = torch.where(change >= 0, 1.0 - before, before)
-    return torch.where(room > 0, change / room.clamp_min(1e-9), 0.0).clamp(-1.0, 1.0)
+    return torch.where(room == 0, 0.0, change / room.clamp_min(1e-9)).clamp(-1.0, 1.0)
 
 
 def apply_hop(progress: Tensor, hop: Tensor) -> Tensor:
@@ -100,15 +91,6 @@ def asked_steps(steps: int, every: int) -> Tensor:
     if every < 1:
         raise SpecError(f"a model is asked every {every} steps; expected a number from 1 on")
     return torch.arange(0, steps, every)
-
-
-@contextmanager
-def at_its_step(row: Tensor, step: Tensor) -> Iterator[None]:
-    """Raises an answer that cannot be read with its episode and step, out of those (N,) of all moments asked about."""
-    try:
-        yield
-    except UnreadableAnswerError as error:
-        raise UnreadableAnswerError(str(error), int(row[error.row]), int(step[error.row])) from error
 
 
 def held(answers: Tensor, steps: int, every: int) -> Tensor:
@@ -157,7 +139,7 @@ class HopReward(nn.Module):
 
     @torch.no_grad()
     def score(self, episodes: Episodes) -> RewardOutput:
-        """Progress with consistency as confidence. `raw`: the three reconstructions."""
+        """Progress with consistency as confidence, 0 where a hop is not known. `raw`: the three reconstructions."""
         episodes.check((self.config.camera,))
         goal = self.get_buffer("goal")
         frames = episodes.images[self.config.camera].to(goal.device)
@@ -169,18 +151,23 @@ class HopReward(nn.Module):
         text = [episodes.text[i] for i in row.tolist()]
 
         def ask(before: Tensor) -> Tensor:
-            with at_its_step(row, at[number]):
-                told = self.model.hops(before, asked[row, number], text)
             hops = torch.zeros(batch, len(at), device=frames.device)
-            hops[row, number] = told.to(hops)
+            hops[row, number] = self.model.hops(before, asked[row, number], text).to(hops)
             return hops
 
-        parts = (
-            incremental(ask(asked[row, (number - 1).clamp_min(0)])[:, 1:]),
-            forward_anchored(ask(asked[row, 0])),
-            backward_anchored(ask(goal.expand(len(row), *goal.shape))),
+        step, start, end = (
+            ask(asked[row, (number - 1).clamp_min(0)]),
+            ask(asked[row, 0]),
+            ask(goal.expand(len(row), *goal.shape)),
         )
-        value, confidence = (held(answer, steps, self.config.every) for answer in fuse(*parts))
+        parts = (
+            incremental(step[:, 1:].nan_to_num(nan=0.0)),
+            carried(forward_anchored(start), ~start.isnan()),
+            carried(backward_anchored(end), ~end.isnan()),
+        )
+        fused, consistency = fuse(*parts)
+        consistency = torch.where((step + start + end).isnan(), 0.0, consistency)
+        value, confidence = (held(answer, steps, self.config.every) for answer in (fused, consistency))
         names = ("incremental", "forward", "backward")
         raw = {name: held(part, steps, self.config.every) for name, part in zip(names, parts, strict=True)}
         return masked(RewardOutput(value, confidence, raw), valid)

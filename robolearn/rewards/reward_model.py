@@ -133,6 +133,14 @@ def cameras_of(model: RewardModel) -> tuple[str, ...]:
     return (config.camera,) if hasattr(config, "camera") else ()  # type: ignore[union-attr]
 
 
+def carried(values: Tensor, known: Tensor) -> Tensor:
+    """Values (B, T, ...), each that is not `known` (B, T) replaced by the last one before it that is, or by 0."""
+    steps = torch.arange(known.shape[1], device=known.device)
+    newest = torch.where(known, steps, -1).cummax(1).values
+    last = values[torch.arange(len(known), device=known.device)[:, None], newest.clamp_min(0)]
+    return torch.where((newest >= 0).view(*newest.shape, *[1] * (values.ndim - 2)), last, torch.zeros_like(last))
+
+
 def masked(output: RewardOutput, valid: Tensor) -> RewardOutput:
     """`output` with zeros on padding, in float32."""
     return replace(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from robolearn.rewards.answers import AnswerCount
 from robolearn.rewards.http_client import HttpClient, Unanswered
 from robolearn.rewards.reward_model import Episodes, Kind, RewardOutput, lasting_settings, masked
 from robolearn.rewards.score_protocol import (
@@ -41,8 +43,8 @@ class RemoteReward:
     """The model of a score server, found at once: a RewardModel, and a HopModel for the hop reward.
 
     The token is read from ROBOLEARN_REWARD_TOKEN. Raises ScoreError, in one line, when there is no such server, it
-    refuses, or its model became another one meanwhile. `settings` are those of the model there, as `lasting_settings`
-    has them.
+    refuses, or its model became another one meanwhile, and TooManyUnreadableError. `settings` are those of the model
+    there, as `lasting_settings` has them.
     """
 
     config_type: ClassVar = RemoteConfig
@@ -52,6 +54,7 @@ class RemoteReward:
         if not self._url.startswith(SCHEMES):
             raise ScoreError(f"the score server is {url!r}, expected a URL that begins with http:// or https://")
         self._http = HttpClient(os.environ.get(TOKEN_VARIABLE, ""), TOKEN_VARIABLE, timeout_s, retries)
+        self.count = AnswerCount()
         about = self._ask("/v1/model", None)
         try:
             if about["protocol"] != VERSION:
@@ -73,12 +76,13 @@ class RemoteReward:
         valid = episodes.valid(device)
         requests = episodes_to_json(episodes, self.config.cameras)
         answer = [told for one in requests for told in self._post("/v1/score", one, "episodes", 1)]
-        output = output_from_json(answer, valid.sum(1).tolist(), steps)
+        output, lacking = output_from_json(answer, valid.sum(1).tolist(), steps)
+        self.count.add(self._url, "a number", int(valid.sum()), lacking, "null")
         raw = {name: values.to(device) for name, values in output.raw.items()}
         return masked(RewardOutput(output.value.to(device), output.confidence.to(device), raw), valid)
 
     def hops(self, before: Tensor, after: Tensor, text: Sequence[str]) -> Tensor:
-        """Hops (N,) in [-1, 1] between images (N, H, W, 3) uint8."""
+        """Hops (N,) in [-1, 1] between images (N, H, W, 3) uint8; NaN where no number from -1 to 1 was answered."""
         at_once = max(MAX_PIXELS // (2 * before.shape[1] * before.shape[2]), 1)
         moments = zip(text, before.cpu().numpy(), after.cpu().numpy(), strict=True)
         told: list[Any] = []
@@ -88,13 +92,10 @@ class RemoteReward:
                 for words, one, two in part
             ]
             told += self._post("/v1/hops", {"pairs": pairs}, "hops", len(pairs))
-        try:
-            answer = torch.tensor(told, dtype=torch.float32, device=before.device)
-        except (TypeError, ValueError) as error:
-            raise ScoreError(f"{self._url} answers hops that are no numbers") from error
-        if answer.ndim != 1 or not (answer.abs() <= 1.0).all():
-            raise ScoreError(f"{self._url} answers hops that are not from -1 to 1")
-        return answer
+        hops = [float(one) if isinstance(one, int | float) and abs(one) <= 1.0 else math.nan for one in told]
+        unread = [json.dumps(one) for one, hop in zip(told, hops, strict=True) if math.isnan(hop)]
+        self.count.add(self._url, "a number from -1 to 1", len(hops), len(unread), next(iter(unread), ""))
+        return torch.tensor(hops, device=before.device)
 
     def _post(self, place: str, body: Any, wanted: str, count: int) -> list[Any]:
         answer = self._ask(place, json.dumps(body).encode())

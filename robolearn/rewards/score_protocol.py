@@ -7,7 +7,9 @@
     POST /v1/hops   pairs [{text, before, after}]            model, version, hops
     what cannot be answered                                  error, in one line
 
-JPEG is lossy: a model says of a picture that was sent what it says of the decoded one. Legend: T steps, H W image.
+A number that a model cannot tell is null. The step that it belongs to is held at what was told of the last one before
+it, with a confidence of 0; a hop without a number is not known. JPEG is lossy: a model says of a picture that was sent
+what it says of the decoded one. Legend: B episodes, T steps, H W image.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robolearn.errors import RobolearnError, SpecError
-from robolearn.rewards.reward_model import Episodes, RewardOutput
+from robolearn.rewards.reward_model import Episodes, RewardOutput, carried
 
 VERSION = 1
 TOKEN_VARIABLE = "ROBOLEARN_REWARD_TOKEN"
@@ -129,23 +131,47 @@ def _episode(row: Any, pictures: Pictures) -> Episodes:
 
 def output_to_json(output: RewardOutput) -> dict[str, Any]:
     """What a model says of one episode."""
-    raw = {name: values[0].tolist() for name, values in output.raw.items()}
-    return {"value": output.value[0].tolist(), "confidence": output.confidence[0].tolist(), "raw": raw}
+    raw = {name: numbers_to_json(values[0]) for name, values in output.raw.items()}
+    return {"value": numbers_to_json(output.value[0]), "confidence": numbers_to_json(output.confidence[0]), "raw": raw}
 
 
-def output_from_json(rows: Sequence[Mapping[str, Any]], lengths: Sequence[int], steps: int) -> RewardOutput:
-    """Episodes of these lengths, padded to `steps` with zeros. Raises ScoreError."""
+def numbers_to_json(values: Tensor) -> Any:
+    """Nested lists of a tensor, null for what is not finite, which JSON does not know."""
+    if values.isfinite().all():
+        return values.tolist()
+    numbers = values.cpu().numpy().astype(object)
+    numbers[~values.isfinite().cpu().numpy()] = None
+    return numbers.tolist()
+
+
+def output_from_json(rows: Sequence[Mapping[str, Any]], lengths: Sequence[int], steps: int) -> tuple[RewardOutput, int]:
+    """Episodes of these lengths, padded to `steps` with zeros, and at how many of their steps a number is lacking.
+    Raises ScoreError."""
     try:
-        values = [_padded([row["value"] for row in rows], lengths, steps)]
-        values.append(_padded([row["confidence"] for row in rows], lengths, steps))
-        raw = {name: _padded([row["raw"][name] for row in rows], lengths, steps) for name in rows[0]["raw"]}
+        names = list(rows[0]["raw"])
+        told = [_padded([row[key] for row in rows], lengths, steps) for key in ("value", "confidence")]
+        told += [_padded([row["raw"][name] for row in rows], lengths, steps) for name in names]
     except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
         raise ScoreError(f"the server's scores are not those of {len(lengths)} episodes: {error!r}") from error
-    return RewardOutput(values[0].float(), values[1].float(), raw)
+    known = torch.stack([values.isfinite().reshape(len(rows), steps, -1).all(2) for values in told]).all(0)
+    value, confidence, *raw = (carried(values, known) for values in told)
+    confidence = torch.where(known, confidence.float(), 0.0)
+    output = RewardOutput(value.float(), confidence, dict(zip(names, raw, strict=True)))
+    return output, int((~known).sum())
 
 
 def _padded(rows: Sequence[Any], lengths: Sequence[int], steps: int) -> Tensor:
-    tensors = [torch.tensor(row) for row in rows]
-    if [len(one) for one in tensors] != list(lengths) or not all(torch.isfinite(one.float()).all() for one in tensors):
-        raise ValueError("another number of steps, or values that are not finite")
+    tensors = [_numbers(row) for row in rows]
+    if [len(one) for one in tensors] != list(lengths):
+        raise ValueError("another number of steps")
     return torch.stack([torch.cat([one, one.new_zeros(steps - len(one), *one.shape[1:])]) for one in tensors])
+
+
+def _numbers(row: Any) -> Tensor:
+    """A tensor of nested lists of numbers, NaN for null."""
+    values = np.array(row)
+    if values.dtype == object:
+        values = np.array(row, np.float32)
+    elif values.dtype.kind == "f":
+        values = values.astype(np.float32)
+    return torch.from_numpy(values)

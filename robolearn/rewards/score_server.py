@@ -28,6 +28,7 @@ from robolearn.rewards.score_protocol import (
     Pictures,
     ScoreError,
     episodes_from_json,
+    numbers_to_json,
     output_to_json,
 )
 
@@ -169,7 +170,7 @@ class ScoreServer:
             for name in ("before", "after")
         )
         told = hops_of(self._model, before, after, [str(pair.get("text", "")) for pair in pairs])
-        return {"model": self._model.id, "version": self._model.version, "hops": told.tolist()}
+        return {"model": self._model.id, "version": self._model.version, "hops": numbers_to_json(told)}
 
 
 def hops_of(model: RewardModel, before: Tensor, after: Tensor, text: list[str]) -> Tensor:

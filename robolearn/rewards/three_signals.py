@@ -8,8 +8,8 @@ asked about (contrast, 1, -1 or 0), and its answers are held in between:
 
 As in the paper this is learned from as it is, for the contrast is no function of a state that a shaper could take
 differences of; read in docs/rewards.md what process alone would do to a learner. Differences: one model answers all
-three in the place of three fine-tuned heads, and an answer that cannot be read is an error, not a silent 0. Legend: N
-questions, B episodes, T steps, Q asked steps of each.
+three in the place of three fine-tuned heads, and where one is not known, what was known before stays, with a confidence
+of 0. Legend: N questions, B episodes, T steps, Q asked steps of each.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from robolearn.errors import SpecError
-from robolearn.rewards.hop import asked_steps, at_its_step, held
-from robolearn.rewards.reward_model import Episodes, Kind, RewardOutput, masked, version_of
+from robolearn.rewards.hop import asked_steps, held
+from robolearn.rewards.reward_model import Episodes, Kind, RewardOutput, carried, masked, version_of
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class SignalModel(Protocol):
 
     def signals(self, start: Tensor, before: Tensor, now: Tensor, text: Sequence[str]) -> Tensor:
         """Process, completion and contrast (3, N) of images (N, H, W, 3) uint8: the first one of the episode, the one
-        that was last asked about, and the one that is asked about."""
+        that was last asked about, and the one that is asked about. NaN for what the model could not tell."""
         ...
 
 
@@ -72,7 +72,8 @@ class ThreeSignalsReward:
 
     @torch.no_grad()
     def score(self, episodes: Episodes) -> RewardOutput:
-        """The reward of every step. `raw`: the three signals. Nobody is asked about padding."""
+        """The reward of every step; its confidence is 0 where a signal is not known, else 1. `raw`: the three signals.
+        Nobody is asked about padding."""
         episodes.check((self.config.camera,))
         frames = episodes.images[self.config.camera]
         batch, steps = episodes.shape
@@ -80,16 +81,18 @@ class ThreeSignalsReward:
         valid = episodes.valid(frames.device)
         asked = frames[:, at]
         row, number = valid[:, at].nonzero(as_tuple=True)
-        with at_its_step(row, at[number]):
-            told = self._model.signals(
-                asked[row, 0],
-                asked[row, (number - 1).clamp_min(0)],
-                asked[row, number],
-                [episodes.text[i] for i in row.tolist()],
-            )
+        told = self._model.signals(
+            asked[row, 0],
+            asked[row, (number - 1).clamp_min(0)],
+            asked[row, number],
+            [episodes.text[i] for i in row.tolist()],
+        )
         answers = torch.zeros(3, batch, len(at), device=frames.device)
         answers[:, row, number] = told.to(answers)
-        process, completion, contrast = (held(one, steps, self.config.every) for one in answers)
+        known = ~answers.isnan()
+        process, completion, contrast, confidence = (
+            held(one, steps, self.config.every) for one in (*map(carried, answers, known), known.all(0).float())
+        )
         value = three_signals(process, completion, contrast)
         raw = {"process": process, "completion": completion, "contrast": contrast}
-        return masked(RewardOutput(value, torch.ones_like(value), raw), valid)
+        return masked(RewardOutput(value, confidence, raw), valid)

@@ -5,14 +5,16 @@ Pairs in two questions, as in RL-VLM-F (Wang et al. 2024): one about both pictur
 to a word; what cannot be read is unsure, and pictures that are the same are never asked about. Of segments film strips
 are compared. Stages as in SARM (Chen et al. 2025): first frames of a film strip, refused unless each stage comes once
 and in order. Hops as in Robo-Dopamine (Tan et al. 2025), three signals as in Large Reward Models (2026). Keypoint and
-waypoints as in KAGI (Lee et al. 2024), by marks on the picture (`marks.py`). Answers are parsed, never trusted: an
-unreadable hop, signal or way is an error, an unreadable preference is unsure; each is asked again the next time.
+waypoints as in KAGI (Lee et al. 2024), by marks on the picture (`marks.py`). Answers are parsed, never trusted, and
+asked for twice; where that does not help a hop or signal is not known (NaN), a preference unsure, and stages and ways
+are an error.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -23,8 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robolearn.errors import SpecError
-from robolearn.rewards.endpoint import VisionClient
-from robolearn.rewards.hop import UnreadableAnswerError
+from robolearn.rewards.endpoint import AGAIN, VisionClient
 from robolearn.rewards.marks import CELLS, GRID, Place, Thing, cell_of, coloured_things, marked
 from robolearn.rewards.preference import FIRST, SECOND, UNSURE
 
@@ -83,9 +84,11 @@ def compare(client: VisionClient, goal: str, first: Image, second: Image) -> int
         return UNSURE
     look, what = (LOOK, "picture") if len(first) == 1 else (LOOK_AT_STRIPS, "film strip")
     shown = [film_strip(first), film_strip(second)]
-    analysis = client.ask(look.format(goal=goal), shown, lambda answer: bool(answer.strip()))
+    analysis = client.ask(look.format(goal=goal), shown, wanted="a few sentences")
+    if not analysis.strip():
+        return UNSURE
     question = DECIDE.format(what=what, goal=goal, analysis=analysis)
-    decision = client.ask(question, (), lambda answer: len(_named(answer)) == 1)
+    decision = client.ask(question, (), lambda answer: len(_named(answer)) == 1, "one word: first, second or unsure")
     return {frozenset({"first"}): FIRST, frozenset({"second"}): SECOND}.get(_named(decision), UNSURE)
 
 
@@ -123,12 +126,13 @@ def stage_starts(
         fits = len(starts) == len(stages) and starts[0] == 0 and growing and starts[-1] < len(shown)
         return starts if fits else []
 
-    answer = client.ask(question, [images[step] for step in shown], lambda answer: bool(starts_in(answer)))
+    wanted = f"a JSON list of {len(stages)} growing numbers from 0 to {len(shown) - 1}"
+    answer = client.ask(question, [images[step] for step in shown], lambda answer: bool(starts_in(answer)), wanted)
     starts = starts_in(answer)
     if not starts:
         raise SpecError(
-            f"the model answers {answer[:60]!r} for the stages {', '.join(stages)}; expected {len(stages)} growing "
-            f"numbers from 0 to {len(shown) - 1}; annotate this episode by hand"
+            f"the model answers {answer[:60]!r} for the stages {', '.join(stages)}; expected {wanted}; annotate this "
+            "episode by hand"
         )
     return tuple(int(shown[number]) for number in starts)
 
@@ -161,13 +165,16 @@ def marked_way(client: VisionClient, goal: str, image: Image) -> tuple[Thing, tu
             return None
         return thing, tuple(CELLS[cell] for cell in cells)
 
-    answer = client.ask(question, [marked(image, things)], lambda answer: read(answer) is not None)
+    wanted = (
+        f"a JSON object with a mark from 1 to {len(things)} and cells of columns {columns} and rows {rows}, none twice "
+        "in a row"
+    )
+    answer = client.ask(question, [marked(image, things)], lambda answer: read(answer) is not None, wanted)
     found = read(answer)
     if found is None:
         raise SpecError(
-            f"the model answers {answer[:60]!r} for a way; expected a mark from 1 to {len(things)} and cells of "
-            f"columns {columns} and rows {rows}, none twice in a row; ask again, or give waypoints in a file, see "
-            "docs/rewards.md"
+            f"the model answers {answer[:60]!r} for a way; expected {wanted}; ask again, or give waypoints in a file, "
+            "see docs/rewards.md"
         )
     return found
 
@@ -180,79 +187,68 @@ def asked_name(model: str, questions: Sequence[str]) -> str:
 class AskedHops:
     """A HopModel (`hop.py`) behind a VisionClient."""
 
-    questions = (HOP,)
+    questions = (HOP, AGAIN)
 
     def __init__(self, client: VisionClient) -> None:
         self._client = client
 
     def hops(self, before: Tensor, after: Tensor, text: Sequence[str]) -> Tensor:
-        answers = [
-            self._hop(goal, one, two, row)
-            for row, (goal, one, two) in enumerate(zip(text, before.cpu().numpy(), after.cpu().numpy(), strict=True))
-        ]
+        pictures = (one.cpu().numpy() for one in (before, after))
+        answers = [self._hop(goal, *shown) for goal, *shown in zip(text, *pictures, strict=True)]
         return torch.tensor(answers, device=before.device)
 
-    def _hop(self, goal: str, before: Image, after: Image, row: int) -> float:
+    def _hop(self, goal: str, before: Image, after: Image) -> float:
         if np.array_equal(before, after):
             return 0.0
-        question = HOP.format(goal=goal)
-        answer = self._client.ask(question, [before, after], lambda answer: _percent(answer) is not None)
-        percent = _percent(answer)
-        if percent is None:
-            raise _unreadable(answer, "a hop", "one number from -100 to 100", row)
-        return percent / 100.0
+        return _told(self._client, HOP.format(goal=goal), [before, after], _hop_in, "one number from -100 to 100")
 
 
 class AskedSignals:
     """A SignalModel (`three_signals.py`) behind a VisionClient."""
 
-    questions = (PROCESS, COMPLETION, CONTRAST)
+    questions = (PROCESS, COMPLETION, CONTRAST, AGAIN)
 
     def __init__(self, client: VisionClient) -> None:
         self._client = client
 
     def signals(self, start: Tensor, before: Tensor, now: Tensor, text: Sequence[str]) -> Tensor:
         pictures = (one.cpu().numpy() for one in (start, before, now))
-        moments = enumerate(zip(text, *pictures, strict=True))
-        answers = [self._signals(row, goal, *shown) for row, (goal, *shown) in moments]
+        answers = [self._signals(goal, *shown) for goal, *shown in zip(text, *pictures, strict=True)]
         return torch.tensor(answers, device=now.device).T
 
-    def _signals(self, row: int, goal: str, start: Image, before: Image, now: Image) -> tuple[float, float, float]:
-        def told(question: str, images: list[Image], read: Reader, what: str, wanted: str) -> float:
-            answer = self._client.ask(question, images, lambda answer: read(answer) is not None)
-            value = read(answer)
-            if value is None:
-                raise _unreadable(answer, what, wanted, row)
-            return value
+    def _signals(self, goal: str, start: Image, before: Image, now: Image) -> tuple[float, float, float]:
+        def told(question: str, images: Sequence[Image], read: Reader, wanted: str) -> float:
+            return _told(self._client, question.format(goal=goal), images, read, wanted)
 
-        process = told(PROCESS.format(goal=goal), [start, now], _share, "the process", "one number from 0 to 100")
-        done, nearer = {"yes": 1.0, "no": 0.0}, {"first": -1.0, "second": 1.0, "same": 0.0}
-        completion = told(COMPLETION.format(goal=goal), [now], _meaning(done), "the completion", "yes or no")
+        process = told(PROCESS, [start, now], _share, "one number from 0 to 100")
+        completion = told(COMPLETION, [now], _meaning({"yes": 1.0, "no": 0.0}), "one word: yes or no")
         if np.array_equal(before, now):
             return process, completion, 0.0
-        question, wanted = CONTRAST.format(goal=goal), "first, second or same"
-        return process, completion, told(question, [before, now], _meaning(nearer), "the contrast", wanted)
-
-
-def _unreadable(answer: str, what: str, wanted: str, row: int) -> UnreadableAnswerError:
-    message = f"the model answers {answer[:60]!r} for {what}; expected {wanted}; ask again"
-    return UnreadableAnswerError(message, row)
+        nearer = _meaning({"first": -1.0, "second": 1.0, "same": 0.0})
+        return process, completion, told(CONTRAST, [before, now], nearer, "one word: first, second or same")
 
 
 Reader = Callable[[str], float | None]
 """What an answer means; None where it cannot be read."""
 
 
-def _percent(answer: str) -> float | None:
-    """The number of an answer; None where there is none from -100 to 100, or several, as "in picture 2 it is at 40"."""
+def _told(client: VisionClient, question: str, images: Sequence[Image], read: Reader, wanted: str) -> float:
+    """What the answer means; NaN where it cannot be read."""
+    value = read(client.ask(question, images, lambda answer: read(answer) is not None, wanted))
+    return math.nan if value is None else value
+
+
+def _hop_in(answer: str) -> float | None:
+    """The hop that an answer gives in percent; None where there is no number from -100 to 100, or several, as "in
+    picture 2 it is at 40"."""
     numbers = {float(one) for one in re.findall(r"[-+]?\d+(?:\.\d+)?", answer.replace("\N{MINUS SIGN}", "-"))}
-    return next(iter(numbers)) if len(numbers) == 1 and all(abs(one) <= 100.0 for one in numbers) else None
+    return next(iter(numbers)) / 100.0 if len(numbers) == 1 and all(abs(one) <= 100.0 for one in numbers) else None
 
 
 def _share(answer: str) -> float | None:
     """The share of 1 that an answer gives in percent."""
-    percent = _percent(answer)
-    return percent / 100.0 if percent is not None and percent >= 0.0 else None
+    share = _hop_in(answer)
+    return share if share is not None and share >= 0.0 else None
 
 
 def _meaning(meanings: Mapping[str, float]) -> Reader:

@@ -25,6 +25,7 @@ from robolearn.recipes.rewards.preference import draw_pairs
 from robolearn.recipes.rewards.settings import TrainingSettings
 from robolearn.rewards.code.client import ChatClient
 from robolearn.rewards.keypoints import KeypointsReward
+from robolearn.rewards.preference import UNSURE
 from robolearn.rewards.saved import load_reward
 from robolearn.rewards.vlm_labels import AskedSignals, asked_name
 
@@ -77,25 +78,88 @@ def test_three_signals_are_asked_every_k_steps_and_held(
 
 
 @pytest.mark.parametrize(
-    ("question", "reply", "message"),
+    ("question", "reply", "wanted"),
     [
-        ("percent of the task", "far", "'far' for the process; expected one number from 0 to 100"),
-        ("percent of the task", "-5", "'-5' for the process; expected one number from 0 to 100"),
-        ("percent of the task", "Picture 2: 40", "'Picture 2: 40' for the process; expected one number from 0 to 100"),
-        ("yes or no", "yes and no", "for the completion; expected yes or no"),
-        ("first, second or same", "neither", "for the contrast; expected first, second or same"),
+        ("percent of the task", "far", "one number from 0 to 100"),
+        ("percent of the task", "-5", "one number from 0 to 100"),
+        ("percent of the task", "Picture 2: 40", "one number from 0 to 100"),
+        ("yes or no", "yes and no", "one word: yes or no"),
+        ("first, second or same", "neither", "one word: first, second or same"),
     ],
 )
-def test_a_signal_that_cannot_be_read_is_an_error(
-    question: str, reply: str, message: str, dataset: Path, server: ModelServer
+def test_a_signal_that_cannot_be_read_is_held_and_told(
+    question: str, reply: str, wanted: str, dataset: Path, server: ModelServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    lost: list[str] = []
+
     def odd(body: dict[str, Any]) -> str:
-        return reply if question in body["messages"][0]["content"][-1]["text"] else answer(body)
+        """Answers oddly, twice each, of the last moment asked about in the first episode."""
+        *pictures, words = body["messages"][0]["content"]
+        asked_about = pictures[-1]["image_url"]["url"]
+        if question in words["text"] and (not lost or lost[0] == asked_about):
+            lost.append(asked_about)
+            return reply
+        if "could not be read" in words["text"]:
+            pytest.fail("asked again though it could be read")
+        return answer(body)
 
     server.reply = odd
-    with pytest.raises(SpecError, match=rf"^episode \S+, step \d+: the model answers .*{message}"):
+    assert label(dataset, server, "three_signals") == 0
+    told = capsys.readouterr().err
+    assert re.search(rf'^1 of \d+ answers could not be read, for instance "{reply}"$', told, re.M)
+    again = [one["messages"][0]["content"][-1]["text"] for one in server.seen]
+    assert [words for words in again if words.endswith(f"Answer with nothing but {wanted}.")] != []
+    store = ZarrStore.open(dataset)
+    (name,) = (column for column in store.columns if column.startswith("confidence/three_signals"))
+    doubted = [int((store.read(i, [name])[name] == 0.0).sum()) for i in range(len(store.episodes))]
+    assert sum(count > 0 for count in doubted) == 1
+    assert 0 < sum(doubted) <= EVERY
+
+
+def test_a_model_that_cannot_answer_ends_the_labelling_and_what_was_scored_is_kept(
+    dataset: Path, server: ModelServer
+) -> None:
+    store = ZarrStore.open(dataset)
+    good = (sum(-(-info.length // EVERY) for info in store.episodes[:2])) * 3
+
+    def tired(body: dict[str, Any]) -> str:
+        return answer(body) if len(server.seen) <= good else "I am sorry."
+
+    server.reply = tired
+    told = r'^tiny: \d+ of \d+ answers .* for instance "I am sorry\.", more than 20%; one .* was wanted'
+    with pytest.raises(RobolearnError, match=told):
         label(dataset, server, "three_signals")
-    assert not any("three_signals" in name for name in ZarrStore.open(dataset).columns)
+    answered = len(list((dataset.parent / "answers").rglob("*.json")))
+    assert answered >= good - 2
+    server.reply = answer
+    before = len(server.seen)
+    assert label(dataset, server, "three_signals") == 0
+    assert len(server.seen) > before
+    (name,) = (column for column in ZarrStore.open(dataset).columns if column.startswith("confidence/three_signals"))
+    assert all((ZarrStore.open(dataset).read(i, [name])[name] == 1.0).all() for i in range(len(store.episodes)))
+
+
+def test_a_pair_whose_answer_cannot_be_read_is_unsure_and_told(
+    dataset: Path, server: ModelServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    def reply(body: dict[str, Any]) -> str:
+        words = body["messages"][0]["content"][-1]["text"]
+        if "Say in a few sentences" in words:
+            return f"analysis {len(server.seen)}"
+        return "both" if "analysis 3\n" in words and odd else "second"
+
+    server.reply = reply
+    settings = TrainingSettings(endpoint=server.config, labeller="endpoint", pairs=6)
+    data = RewardData(dataset)
+    unsure = []
+    for odd in (False, True):
+        server.seen.clear()
+        pairs = draw_pairs(data, range(len(data.store.episodes)), settings, lambda done, text: None)
+        unsure.append(int((pairs.answer == UNSURE).sum()))  # the same pictures are, too
+        count = len(server.seen) - 1  # one was asked for twice
+        said = f'1 of {count} answers could not be read, for instance "both"; such pairs are taken for unsure'
+        assert (said in caplog.text) == odd
+    assert unsure[1] == unsure[0] + 1
 
 
 def test_requests_and_cost_of_a_labelling_are_told_and_bounded(
@@ -161,13 +225,13 @@ def test_keypoints_follow_the_way_that_a_model_saw(
     wire = ["--endpoint", server.config.url, "--endpoint-model", "tiny", "--cache", str(tmp_path / "answers")]
     train = ["reward", "train", "keypoints", "--dataset", str(dataset), *wire]
     server.reply = lambda body: "to the right"
-    with pytest.raises(SpecError, match="'to the right' for a way; expected a mark from 1 to 2"):
+    with pytest.raises(SpecError, match="'to the right' for a way; expected a JSON object with a mark from 1 to 2"):
         run([*train, "--out", str(tmp_path / "none")])
     assert not (tmp_path / "none").exists()
     server.reply = lambda body: '{"mark": 2, "cells": ["D5", "F5"]}'
     assert run([*train, "--out", str(tmp_path / "b")]) == 0
-    assert len(server.seen) == 2
-    picture, words = server.seen[1]["messages"][0]["content"]
+    assert len(server.seen) == 3
+    picture, words = server.seen[2]["messages"][0]["content"]
     assert picture["type"] == "image_url"
     assert "push the blue puck onto the orange mark" in words["text"]
     model = load_reward(tmp_path / "b")

@@ -22,9 +22,10 @@ from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import SpecError
 from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.rewards import REWARDS, Episodes, RewardModel, http_client
-from robolearn.rewards.hop import HopConfig, HopReward
+from robolearn.rewards.answers import TooManyUnreadableError
+from robolearn.rewards.hop import HopConfig, HopNet, HopReward
 from robolearn.rewards.hop import hop as hop_between
-from robolearn.rewards.reward_model import lasting_settings
+from robolearn.rewards.reward_model import RewardOutput, lasting_settings
 from robolearn.rewards.saved import save_reward
 from robolearn.rewards.score_client import RemoteReward
 from robolearn.rewards.score_protocol import TOKEN_VARIABLE, Pictures, ScoreError, picture_to_json
@@ -93,6 +94,35 @@ def test_hops_come_from_the_net_or_from_progress(server: ScoreServer, model: Hop
         success.score(Episodes({"front": as_sent(one)[:, None]}, ["push"] * 3)).value[:, 0] for one in (before, after)
     )
     torch.testing.assert_close(told, hop_between(p, q), atol=1e-5, rtol=0)
+    other.close()
+
+
+class Doubtful(HopReward):
+    """Cannot tell of some of the steps and hops."""
+
+    def score(self, episodes: Episodes) -> RewardOutput:
+        output = super().score(episodes)
+        output.value[:, [0, 3]] = torch.nan
+        return output
+
+
+def test_what_a_served_model_cannot_tell_is_held_and_counted(monkeypatch: pytest.MonkeyPatch, model: HopReward) -> None:
+    other = serve(Doubtful(HopConfig(every=2)).eval())
+    remote = RemoteReward(other.address)
+    pictures = images(1, 15)
+    told = remote.score(Episodes({"front": pictures}, ["push"]))
+    meant = model.score(Episodes({"front": as_sent(pictures)}, ["push"]))
+    wanted = meant.value.clone()
+    wanted[0, 0], wanted[0, 3] = 0.0, meant.value[0, 2]
+    torch.testing.assert_close(told.value, wanted, atol=1e-5, rtol=0)
+    assert told.raw["forward"][0, 3] == told.raw["forward"][0, 2]
+    assert (told.confidence[0, [0, 3]] == 0).all()
+    assert str(remote.count) == '2 of 15 answers could not be read, for instance "null"'
+    monkeypatch.setattr(HopNet, "hops", lambda *about: torch.tensor([0.5, torch.nan, 2.0]))
+    hops = remote.hops(images(3), images(3, seed=1), ["push"] * 3)
+    assert hops.isnan().tolist() == [False, True, True]
+    with pytest.raises(TooManyUnreadableError, match=r"http://\S+: 6 of 21 answers .* from -1 to 1 was wanted"):
+        remote.hops(images(3), images(3, seed=1), ["push"] * 3)
     other.close()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from math import prod
@@ -23,7 +23,6 @@ from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.read_ahead import ReadAhead
 from robolearn.recipes.rewards.settings import Report
 from robolearn.recipes.rewards.side_by_side import SideBySide
-from robolearn.rewards.hop import UnreadableAnswerError
 from robolearn.rewards.matching import DiscountConfig, MatchingReward, scheduled_discount
 from robolearn.rewards.reward_model import Episodes, RewardModel, cameras_of, lasting_settings
 from robolearn.rewards.score_client import RemoteReward
@@ -124,7 +123,7 @@ def label_dataset(
     if device.type == "cuda":
         work = ReadAhead(data, cameras, score, device)
     else:
-        work = SideBySide(lambda group: _named(score, data, group, cameras))
+        work = SideBySide(lambda group: score(data.episodes(group, cameras)))
     steps = sum(data.store.episodes[index].length for index in missing)
     groups = data.groups(missing, work.group_steps(steps, step_bytes))
     keep_memory()  # pages that the system gives anew would cost a small network a third of its time
@@ -183,16 +182,6 @@ def _decide_earlier(
     with _column_writer(store, done, "bool", of_done) as writer:
         for index in sorted(set(writer.missing) - set(missing)):
             writer.write(index, decided(store.read(index, [name])[name], of_done["settings"]))
-
-
-def _named(score: Callable[[Episodes], Columns], data: RewardData, group: list[int], cameras: Sequence[str]) -> Columns:
-    """The scores of a group of episodes; an answer that cannot be read is told with its episode and step."""
-    episodes = data.episodes(group, cameras)
-    try:
-        return score(episodes)
-    except UnreadableAnswerError as error:
-        name = data.store.episodes[group[error.row]].id
-        raise SpecError(f"episode {name}, step {error.step}: {error}") from error
 
 
 class _Writer:

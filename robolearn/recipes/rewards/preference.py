@@ -7,6 +7,7 @@ either. Legend: N pairs, L steps of a segment (1: single steps), K different ste
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,8 @@ from robolearn.rewards.preference import (
     ordered_factor_answers,
 )
 from robolearn.rewards.vlm_labels import compare
+
+logger = logging.getLogger(__name__)
 
 LEAST_DIFFERENCE = 0.02  # of progress; what differs less, the rule is unsure about
 FACTOR_MARGIN = 0.3  # of a factor's standard deviation; what differs less, the next factor decides
@@ -190,6 +193,8 @@ def _asked(
         images = [data.images(int(index), camera)[int(step) :][: settings.segment] for index, step in (a, b)]
         answers.append(compare(client, goal, *images))
         report(0, f"pair {number + 1} of {len(first)} asked, {client.requests} requests, cost {client.cost:.2f}")
+    if client.count.unreadable:
+        logger.warning("%s; such pairs are taken for unsure", client.count)
     return np.array(answers, np.int64)
 
 

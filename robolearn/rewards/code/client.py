@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypedDict
+from typing import Any, Protocol, TypedDict
 
 from robolearn.errors import RobolearnError
 
 
 class Message(TypedDict):
-    """One turn of a chat; role is system, user or assistant."""
+    """One turn of a chat; role is system, user or assistant, content a text, or parts of it that may be pictures."""
 
     role: str
-    content: str
+    content: str | list[dict[str, Any]]
 
 
 class ChatClient(Protocol):
