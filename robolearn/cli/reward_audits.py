@@ -13,12 +13,17 @@ from robolearn.progress import ProgressBar
 
 
 def reward_audit(
-    dataset: Dataset, reward: tuple[str, ...], out: Path | None = None, device: str = "cpu", json: bool = False
+    dataset: Dataset,
+    reward: tuple[str, ...],
+    out: Path | None = None,
+    all_episodes: bool = False,
+    device: str = "cpu",
+    json: bool = False,
 ) -> int:
     """Measure how far a reward model can be trusted; exit code 1 when it misses a gate.
 
-    The table is over all episodes. The verdict on those that a model was not trained on is kept with it, and is the one
-    that counts: what missed a gate labels datasets, but teaches no real robot unless forced.
+    It is judged on episodes that none of the models was trained on, where there are some. The verdict on those is kept
+    with it, and is the one that counts: what missed a gate labels datasets, but teaches no real robot unless forced.
 
     Example: robolearn reward audit demos.zarr --reward runs/progress --out runs/audit
 
@@ -26,11 +31,12 @@ def reward_audit(
         dataset: episodes of known outcome; poses in it give true progress too.
         reward: folders of models, or columns of the dataset.
         out: folder for audit.json and audit.html.
+        all_episodes: judge on those that models were trained on, too, which flatters them.
         device: cpu or cuda.
     """
     from robolearn.recipes.rewards.audit import keep_audit
 
-    audits = _audit(dataset, reward, out, device, json, f"audit of {dataset}")
+    audits = _audit(dataset, reward, out, all_episodes, device, json, f"audit of {dataset}")
     passed = [one.passed for one in audits.models]
     for name in reward:
         if Path(name).exists():
@@ -41,12 +47,17 @@ def reward_audit(
 
 
 def reward_leaderboard(
-    dataset: Dataset, reward: tuple[str, ...] = (), out: Path | None = None, device: str = "cpu", json: bool = False
+    dataset: Dataset,
+    reward: tuple[str, ...] = (),
+    out: Path | None = None,
+    all_episodes: bool = False,
+    device: str = "cpu",
+    json: bool = False,
 ) -> int:
     """All models, and all columns that the dataset has, on the same episodes, best first.
 
-    Episodes that a model was trained on flatter it; collect others to compare on. A column that lacks an episode, as
-    after a labelling that was stopped, is left out and named.
+    Those are the ones that no model was trained on, where there are some. A column that lacks an episode, as after a
+    labelling that was stopped, is left out and named.
 
     Example: robolearn reward leaderboard demos.zarr --reward runs/progress runs/success
 
@@ -54,6 +65,7 @@ def reward_leaderboard(
         dataset: episodes of known outcome.
         reward: folders of models that are not columns of the dataset yet.
         out: folder for audit.json and audit.html.
+        all_episodes: judge on those that models were trained on, too, which flatters them.
         device: cpu or cuda.
     """
     from robolearn.datasets.zarr_store import ZarrStore
@@ -67,7 +79,7 @@ def reward_leaderboard(
                 say(f"left out: {name} lacks {counted(lacks, 'episode')} of {len(store.episodes)}; label them first")
             else:
                 labelled.append(name)
-    _audit(dataset, (*reward, *labelled), out, device, json, f"leaderboard of {dataset}")
+    _audit(dataset, (*reward, *labelled), out, all_episodes, device, json, f"leaderboard of {dataset}")
     return 0
 
 
@@ -77,7 +89,15 @@ def _scored(name: str, column: Any) -> bool:
     return "kind" in column.attributes and name.partition("/")[0] not in BESIDE
 
 
-def _audit(dataset: Path, reward: tuple[str, ...], out: Path | None, device: str, json: bool, title: str) -> Any:
+def _audit(
+    dataset: Path,
+    reward: tuple[str, ...],
+    out: Path | None,
+    all_episodes: bool,
+    device: str,
+    json: bool,
+    title: str,
+) -> Any:
     from robolearn.datasets.zarr_store import ZarrStore
     from robolearn.recipes.rewards.audit import audit_dataset
     from robolearn.recipes.rewards.data import RewardData
@@ -104,7 +124,9 @@ def _audit(dataset: Path, reward: tuple[str, ...], out: Path | None, device: str
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     with ProgressBar("audit", len(reward), "model") as bar:
-        audits = audit_dataset(dataset, models, named, bar.update)
+        audits = audit_dataset(dataset, models, named, all_episodes, bar.update)
+    if audits.chosen:
+        say(audits.chosen)
     if out is not None:
         (out / "audit.json").write_text(json_module.dumps(audits.to_json(), indent=2) + "\n", encoding="utf-8")
         write_audit_page(out / "audit.html", RewardData(dataset), audits)

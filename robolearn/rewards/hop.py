@@ -120,6 +120,7 @@ class HopReward(nn.Module):
     id = "hop"
     kind: Kind = "potential"
     causal = True
+    trained_on: frozenset[str] = frozenset()
 
     def __init__(self, config: HopConfig, model: HopModel | None = None) -> None:
         super().__init__()

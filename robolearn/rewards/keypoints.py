@@ -23,7 +23,7 @@ from torch import Tensor
 
 from robolearn.errors import CheckpointError, SpecError
 from robolearn.rewards.features import in_parts
-from robolearn.rewards.reward_model import Episodes, Kind, RewardOutput, masked, version_of
+from robolearn.rewards.reward_model import Episodes, Kind, RewardOutput, masked, trained_on, version_of
 from robolearn.rewards.success import SuccessReward
 
 
@@ -128,6 +128,7 @@ class KeypointsReward:
         if any(a == b for a, b in pairwise(config.waypoints)):
             raise SpecError("two waypoints in a row are the same point; leave one out")
         self._success = _classifier(config)
+        self.trained_on = trained_on(self._success)
         cameras: tuple[str, ...] = (config.camera,)
         if self._success is not None:
             name = f"{self._success.id}-{self._success.version}"

@@ -133,6 +133,11 @@ def cameras_of(model: RewardModel) -> tuple[str, ...]:
     return (config.camera,) if hasattr(config, "camera") else ()  # type: ignore[union-attr]
 
 
+def trained_on(model: Any) -> frozenset[str]:
+    """Ids of the episodes that a loaded model, or one that it asks, was trained on; none where it learned nothing."""
+    return getattr(model, "trained_on", frozenset())
+
+
 def carried(values: Tensor, known: Tensor) -> Tensor:
     """Values (B, T, ...), each that is not `known` (B, T) replaced by the last one before it that is, or by 0."""
     steps = torch.arange(known.shape[1], device=known.device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ def save_reward(model: RewardModel, path: Path, provenance: Mapping[str, Any] | 
 
 
 def load_reward(path: Path, device: str = "cpu") -> RewardModel:
-    """The model in the directory `path`, ready to score.
+    """The model in the directory `path`, ready to score, with what `trained_on` wants to know.
 
     Raises CheckpointError when there is none, it is damaged, or its settings and weights are not those of its version,
     and SpecError for a device that is not there.
@@ -67,12 +67,13 @@ def load_reward(path: Path, device: str = "cpu") -> RewardModel:
             f"{WHAT} {path} says version {config.get('version')}, its settings and weights are {model.version}; "
             "one of its files was changed: save it again or take another one"
         )
+    model.trained_on = frozenset(_trained_on(config))
     return model
 
 
 def trained_episodes(path: Path) -> set[str]:
     """Ids of the episodes that the model in the directory `path` was trained on, or models that it refers to."""
-    return set(read_model_config(path, WHAT).get("provenance", {}).get("train_episodes", ()))
+    return set(_trained_on(read_model_config(path, WHAT)))
 
 
 def save_audit(path: Path, audit: Mapping[str, Any]) -> None:
@@ -99,6 +100,10 @@ def require_trusted(path: Path, force: bool = False) -> str:
         f"{WHAT} {path} {problem}; it may label a dataset, but nothing is learned from it on a real robot: train it "
         f"better, show with `robolearn reward audit DATASET --reward {path}` that it can be trusted, or force it"
     )
+
+
+def _trained_on(config: Mapping[str, Any]) -> Sequence[str]:
+    return config.get("provenance", {}).get("train_episodes", ())
 
 
 def _on_device(config: Any, device: str) -> Any:

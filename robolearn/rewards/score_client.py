@@ -63,6 +63,7 @@ class RemoteReward:
             self.kind: Kind = about["kind"]
             self.causal = bool(about["causal"])
             self.config = RemoteConfig(self._url, tuple(about["cameras"]), tuple(about["stages"]))
+            self.trained_on = frozenset(map(str, about.get("train_episodes", ())))
             self.settings: dict[str, Any] = dict(about.get("settings") or lasting_settings(self.config))
         except (KeyError, TypeError, ValueError) as error:
             raise ScoreError(f"{self._url} does not say what model it serves; is it a score server?") from error

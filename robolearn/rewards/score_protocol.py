@@ -1,7 +1,7 @@
 """What a score server and its clients say to each other: JSON over HTTP, pictures as JPEG in base64, never a pickle.
 
     GET  /v1/model                                           protocol, model, version, kind, causal, cameras, stages,
-                                                             settings
+                                                             settings, train_episodes
     POST /v1/score  episodes [{text, images {camera: [picture]}, proprio or null}]
                                                              model, version, episodes [{value, confidence, raw}]
     POST /v1/hops   pairs [{text, before, after}]            model, version, hops

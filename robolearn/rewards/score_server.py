@@ -22,7 +22,7 @@ from torch import Tensor
 from robolearn.errors import RobolearnError, SpecError
 from robolearn.listening import unsafe
 from robolearn.rewards.hop import HopReward, hop
-from robolearn.rewards.reward_model import Episodes, RewardModel, cameras_of, lasting_settings
+from robolearn.rewards.reward_model import Episodes, RewardModel, cameras_of, lasting_settings, trained_on
 from robolearn.rewards.score_protocol import (
     VERSION,
     Pictures,
@@ -96,6 +96,7 @@ class ScoreServer:
             "cameras": list(cameras_of(model) or ("front",)),
             "stages": list(getattr(config, "stages", ())),
             "settings": None if config is None else lasting_settings(config),
+            "train_episodes": sorted(trained_on(model)),
         }
 
     def _answer(

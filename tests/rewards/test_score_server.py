@@ -267,7 +267,8 @@ def test_the_command_line_serves_a_model_and_labels_by_it(
     monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
     collect_episodes(CollectConfig("reach-v1", image_size=32), tmp_path / "d", 2)
     model = HopReward(HopConfig(every=20))
-    save_reward(model, tmp_path / "model")
+    ids = [info.id for info in ZarrStore.open(tmp_path / "d").episodes]
+    save_reward(model, tmp_path / "model", {"train_episodes": ids[:1]})
     serving: SimpleQueue[ScoreServer] = SimpleQueue()
     original = ScoreServer.serve
     monkeypatch.setattr(ScoreServer, "serve", lambda self: (serving.put(self), original(self)))
@@ -286,6 +287,7 @@ def test_the_command_line_serves_a_model_and_labels_by_it(
     assert whole["column"] == f"progress/hop-{model.version}"
     settings = json.loads(json.dumps(lasting_settings(model.config)))
     assert store.columns[whole["column"]].attributes["settings"] == settings
+    assert [store.columns[one["column"]].attributes["train_episodes"] for one in (whole, hops)] == [ids[:1]] * 2
     assert run(["label", str(tmp_path / "d"), "--reward", str(tmp_path / "model"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["skipped"] == 2  # this process goes on with what the server began
     assert store.columns[hops["column"]].attributes["settings"]["asked"] == f"hop-{model.version}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from robolearn.datasets.held import held
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
 from robolearn.recipes.rewards.data import RewardData
+from robolearn.recipes.rewards.label import TRAIN_EPISODES
 from robolearn.recipes.rewards.settings import Report
 from robolearn.rewards.audit import Audit, AuditEpisode, Scores, agreement, audit
-from robolearn.rewards.reward_model import RewardModel, cameras_of
-from robolearn.rewards.saved import load_reward, save_audit, trained_episodes
+from robolearn.rewards.reward_model import RewardModel, cameras_of, trained_on
+from robolearn.rewards.saved import load_reward, save_audit
 from robolearn.rewards.success import decided
 
 NEAR_MISS = "near_miss"  # tag of a failed episode that came close
@@ -26,13 +27,15 @@ NEAR_PROGRESS = 0.5  # a failure whose true progress came this far is one, too
 
 @dataclass(frozen=True)
 class Audits:
-    """Audits of some models on the same episodes, best first, with what a page needs to show them."""
+    """Audits of some models on the same episodes, best first, with what a page needs to show them. `chosen` says which
+    episodes of a dataset they are, and of models that saw some of it whether these are among them."""
 
     episodes: list[int]
     facts: list[AuditEpisode]
     scores: list[Scores]
     models: list[Audit]
     agreement: dict[str, dict[str, float | None]]
+    chosen: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -40,6 +43,7 @@ class Audits:
             "successes": sum(one.success is True for one in self.facts),
             "outcome_unknown": sum(one.success is None for one in self.facts),
             "near_misses": sum(one.near_miss for one in self.facts),
+            "chosen": self.chosen,
             "models": [one.to_json() for one in self.models],
             "agreement": self.agreement,
         }
@@ -49,14 +53,36 @@ def audit_dataset(
     dataset: Path,
     models: Mapping[str, RewardModel],
     columns: Sequence[str] = (),
+    all_episodes: bool = False,
     progress: Report = lambda done, text: None,
 ) -> Audits:
-    """Audit models, and columns that the dataset was labelled with, on all of its episodes.
+    """Audit models, and columns that the dataset was labelled with, on the episodes of it that none of them was trained
+    on; on all where there are no others, or `all_episodes` are wanted.
 
     Raises DatasetError for a column that is not there or lacks an episode.
     """
     data = RewardData(dataset)
-    return audit_models(data, range(len(data.store.episodes)), models, columns, progress)
+    learned_from = [trained_on(model) for model in models.values()]
+    silent = []
+    for name in columns:
+        told = _learned_from(data, name)
+        learned_from.append(frozenset(told or ()))
+        silent += [name] if told is None else []
+    seen = frozenset().union(*learned_from)
+    every = range(len(data.store.episodes))
+    fresh = [index for index in every if data.store.episodes[index].id not in seen]
+    indices = list(every) if all_episodes or not fresh else fresh
+    chosen = []
+    if len(fresh) < len(every):
+        number = len(every) - len(fresh)
+        chosen.append(
+            f"judged on the {len(fresh)} of {len(every)} episodes that no model was trained on"
+            if indices == fresh
+            else f"judged on all {len(every)} episodes, of which models were trained on {number}, which flatters them"
+        )
+    if silent:
+        chosen.append(f"older columns do not say what their models were trained on: {', '.join(silent)}")
+    return replace(audit_models(data, indices, models, columns, progress), chosen="; ".join(chosen))
 
 
 def audit_models(
@@ -66,7 +92,7 @@ def audit_models(
     columns: Sequence[str] = (),
     progress: Report = lambda done, text: None,
 ) -> Audits:
-    """The same on the episodes of these indices. `progress` counts models."""
+    """Audit models and columns on the episodes of these indices. `progress` counts models."""
     facts = [_facts(data, index) for index in indices]
     scores: list[Scores] = []
     for name, model in models.items():
@@ -84,15 +110,14 @@ def keep_audit(path: Path, dataset: Path, audits: Audits) -> tuple[bool, str]:
     """Keep the audit with the model in the folder `path`: that of the episodes which it was not trained on, in whatever
     dataset they are, for on the others it proves nothing. Whether the model passed there, and a line that says so."""
     model = load_reward(path)
-    trained_on = trained_episodes(path)
     ids = [info.id for info in ZarrStore.open(dataset).episodes]
-    rows = [row for row, index in enumerate(audits.episodes) if ids[index] not in trained_on]
+    rows = [row for row, index in enumerate(audits.episodes) if ids[index] not in trained_on(model)]
     if not rows:
         return False, f"{path} was trained on all episodes of {dataset}: this audit is not kept; audit it on others"
     scores = next(each for each in audits.scores if each.name == f"{model.id}-{model.version}")
     one = audit(scores.of(rows), [audits.facts[row] for row in rows])
     save_audit(path, {**one.to_json(), "dataset": str(dataset), "episodes": len(rows)})
-    on = "" if len(rows) == len(ids) else f" on the {len(rows)} of {len(ids)} episodes that it was not trained on"
+    on = "" if len(rows) == len(ids) else f" on {len(rows)} of {len(ids)} episodes, which it was not trained on"
     return one.passed, f"{path}: {'passed' if one.passed else 'missed its gates'}{on}, kept with the model"
 
 
@@ -137,10 +162,18 @@ def _scores(data: RewardData, indices: Sequence[int], name: str, model: RewardMo
     return Scores(name, model.kind, value, done or None, stage or None, stages)
 
 
-def _column(data: RewardData, indices: Sequence[int], name: str) -> Scores:
+def _learned_from(data: RewardData, name: str) -> Sequence[str] | None:
+    """Ids of the episodes that the model of a column, or that of its potential, was trained on; None where nobody
+    knows. Raises DatasetError for a column that is not there."""
     columns = data.store.columns
     if name not in columns:
         raise DatasetError(f"{data.path} has no column {name!r}; it has {', '.join(columns) or 'none'}")
+    attributes = columns[name].attributes
+    return _learned_from(data, attributes["potential"]) if "potential" in attributes else attributes.get(TRAIN_EPISODES)
+
+
+def _column(data: RewardData, indices: Sequence[int], name: str) -> Scores:
+    columns = data.store.columns
     kind = columns[name].attributes.get("kind", "reward")
     value = [data.store.read(i, [name])[name].astype(np.float64) for i in indices]
     stages = f"stage/{name.partition('/')[2]}"

@@ -18,6 +18,7 @@ from robolearn.rewards.features import EncoderConfig
 from robolearn.rewards.hop import HopConfig, HopModel, HopReward, hop
 from robolearn.rewards.matching import MatchingConfig, MatchingReward
 from robolearn.rewards.perceptual_steps import PerceptualStepsConfig, PerceptualStepsReward
+from robolearn.rewards.reward_model import trained_on
 from robolearn.rewards.three_signals import SignalModel, ThreeSignalsConfig, ThreeSignalsReward
 
 Model = TypeVar("Model", MatchingReward, PerceptualStepsReward)
@@ -77,6 +78,7 @@ def ask_hops(data: RewardData, behind: HopModel, name: str, camera: str, every: 
     model = HopReward(HopConfig(camera, every, encoder, asked=name), behind)
     goal = successes(data, range(len(data.store.episodes)))[0]
     model.set_goal(torch.from_numpy(data.images(goal, camera)[-1]))
+    model.trained_on = trained_on(behind)
     return model.eval()
 
 

@@ -24,13 +24,16 @@ from robolearn.recipes.rewards.read_ahead import ReadAhead
 from robolearn.recipes.rewards.settings import Report
 from robolearn.recipes.rewards.side_by_side import SideBySide
 from robolearn.rewards.matching import DiscountConfig, MatchingReward, scheduled_discount
-from robolearn.rewards.reward_model import Episodes, RewardModel, cameras_of, lasting_settings
+from robolearn.rewards.reward_model import Episodes, RewardModel, cameras_of, lasting_settings, trained_on
 from robolearn.rewards.score_client import RemoteReward
 from robolearn.rewards.success import decided
 from robolearn.specs import ArraySpec
 
 BESIDE = ("confidence", "stage", "done", "followed")
 """First parts of the names of the columns that are written beside the value."""
+
+TRAIN_EPISODES = "train_episodes"
+"""Attribute of a column: ids of the episodes that its model was trained on. Older columns lack it."""
 
 Columns = dict[str, NDArray]
 """Values (B, T) of a group of episodes by column."""
@@ -95,8 +98,12 @@ def label_dataset(
     name = column_name(model, column)
     suffix = name.partition("/")[2]
     attributes = made_by(model)
+    learned_from = {TRAIN_EPISODES: sorted(trained_on(model))}
+    if name in data.store.columns and TRAIN_EPISODES not in data.store.columns[name].attributes:
+        learned_from = {}  # an older column, which is gone on with as it is
     wanted = {f"confidence/{suffix}": ("confidence", "float32")}
-    attributes_of = {f"done/{suffix}": {**attributes, "kind": "reward"}}
+    of_done = {f"done/{suffix}": {**attributes, "kind": "reward"}}
+    attributes_of = {**of_done, name: {**attributes, **learned_from}}
     if len(getattr(model.config, "stages", ())) > 1:  # type: ignore[attr-defined]
         wanted[f"stage/{suffix}"] = ("stage", "int32")
     if isinstance(model, MatchingReward):
@@ -105,11 +112,11 @@ def label_dataset(
         wanted[f"done/{suffix}"] = ("done", "bool")
     wanted[name] = ("value", "float32")  # the last one, for an episode that has it is not scored again
     started_s, images, episodes = time.perf_counter(), 0, 0
-    with _column_writer(data.store, name, "float32", attributes) as writer:
+    with _column_writer(data.store, name, "float32", attributes_of[name]) as writer:
         missing = writer.missing
     had = len(data.store.episodes) - len(missing)
     if had and model.kind == "success" and "threshold" in attributes["settings"]:
-        _decide_earlier(data.store, name, missing, attributes_of)
+        _decide_earlier(data.store, name, missing, of_done)
 
     def score(episodes: Episodes) -> Columns:
         output = model.score(episodes)

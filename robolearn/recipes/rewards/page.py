@@ -55,7 +55,7 @@ def write_audit_page(path: Path, data: RewardData, audits: Audits) -> None:
     episodes, *outcomes = (f"{count} {name if count == 1 else PLURALS[name]}" for count, name in counts)
     unknown = sum(one.success is None for one in audits.facts)
     outcomes += [f"{unknown} of unknown outcome"] if unknown else []
-    head = f"{episodes} of {data.path.name}: {', '.join(outcomes)}"
+    head = f"{episodes} of {data.path.name}: {', '.join(outcomes)}" + (f"; {audits.chosen}" if audits.chosen else "")
     path.write_text(page_html("Reward audit", "Reward audit", head, "".join(sections), AUDIT_STYLE), encoding="utf-8")
 
 

@@ -18,12 +18,14 @@ from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.networks.model_directory import read_model_config
 from robolearn.recipes.report import FRAMES
 from robolearn.recipes.rewards.audit import NEAR_MISS, audit_dataset
-from robolearn.recipes.rewards.label import label_dataset
+from robolearn.recipes.rewards.label import column_name, label_dataset, made_by
 from robolearn.recipes.rewards.training import train_reward
 from robolearn.rewards.audit import GATES, Gate
 from robolearn.rewards.features import EncoderConfig
+from robolearn.rewards.hop import HopConfig, HopReward
 from robolearn.rewards.saved import load_reward, save_reward
 from robolearn.rewards.success import SuccessConfig, SuccessReward
+from robolearn.specs import ArraySpec
 
 
 def test_a_success_classifier_is_judged_alike_as_a_column_and_as_a_folder(
@@ -50,7 +52,7 @@ def test_trust_is_gained_on_episodes_that_a_model_was_not_trained_on(
     train_reward("hop", recorded, model, SETTINGS)
     before = read_model_config(model)["provenance"]
     run(["reward", "audit", str(dataset), "--reward", str(model)])
-    assert "on the 2 of 8 episodes that it was not trained on, kept" in capsys.readouterr().err
+    assert "on 2 of 8 episodes, which it was not trained on, kept" in capsys.readouterr().err
     after = read_model_config(model)["provenance"]["audit"]
     assert after["progress_spearman"] == pytest.approx(before["audit"]["progress_spearman"])
     assert (after["missed"], after["dataset"], after["episodes"]) == (before["audit"]["missed"], str(dataset), 2)
@@ -59,6 +61,49 @@ def test_trust_is_gained_on_episodes_that_a_model_was_not_trained_on(
     run(["reward", "audit", str(tmp_path / "seen.zarr"), "--reward", str(model)])
     assert "this audit is not kept; audit it on others" in capsys.readouterr().err
     assert read_model_config(model)["provenance"]["audit"] == after
+
+
+def test_models_are_judged_on_what_none_of_them_was_trained_on(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As folders, columns and rewards made of columns; on all episodes where somebody wants it, or nothing is left."""
+    ids = [info.id for info in ZarrStore.open(dataset).episodes]
+    encoder = EncoderConfig(image_height=24, image_width=24)
+    folders = [tmp_path / name for name in ("a", "b", "c")]
+    for seed, (path, seen) in enumerate(zip(folders, (ids[:3], ids[2:5], ids[5:]), strict=True)):
+        save_reward(HopReward(HopConfig(encoder=encoder, seed=seed)), path, {"train_episodes": [*seen, "of another"]})
+    assert run(["label", str(dataset), "--reward", str(folders[0]), "--json"]) == 0
+    column = json.loads(capsys.readouterr().out)["column"]
+
+    def judged(*words: str) -> tuple[int, str]:
+        run(["reward", *words, "--json"])
+        told = capsys.readouterr()
+        answer = json.loads(told.out)
+        assert answer["chosen"] in told.err
+        return answer["episodes"], answer["chosen"]
+
+    board = ["leaderboard", str(dataset)]
+    assert judged(*board) == (5, "judged on the 5 of 8 episodes that no model was trained on")
+    assert run(["reward", "shape", str(dataset), "--progress", column]) == 0
+    shaped = next(name for name in ZarrStore.open(dataset).columns if name.startswith("reward/shaped"))
+    assert judged("audit", str(dataset), "--reward", shaped)[0] == 5
+    assert judged(*board, "--reward", str(folders[1]))[0] == 3
+    flattered = "judged on all 8 episodes, of which models were trained on {}, which flatters them"
+    assert judged("audit", str(dataset), "--reward", str(folders[1]), "--all-episodes") == (8, flattered.format(3))
+    assert judged(*board, "--reward", *map(str, folders[1:])) == (8, flattered.format(8))
+
+
+def test_a_column_that_does_not_say_what_was_trained_on_is_told_and_gone_on_with(
+    dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = HopReward(HopConfig(encoder=EncoderConfig(image_height=24, image_width=24)))
+    name = column_name(model)
+    with ZarrStore.open(dataset).column_writer(name, ArraySpec(()), made_by(model)) as writer:
+        writer.write(0, np.zeros(ZarrStore.open(dataset).episodes[0].length, np.float32))
+    assert label_dataset(dataset, model)["skipped"] == 1
+    assert run(["reward", "leaderboard", str(dataset), "--json"]) == 0
+    told = f"older columns do not say what their models were trained on: {name}"
+    assert json.loads(capsys.readouterr().out)["chosen"] == told
 
 
 def test_what_a_model_passes_on_episodes_of_its_training_alone_is_no_pass(
@@ -78,7 +123,7 @@ def test_near_misses_are_tagged_or_known_by_progress(dataset: Path, success_mode
     failed = [i for i, info in enumerate(ZarrStore.open(dataset).episodes) if not info.success]
     tag(dataset, failed[:1], {NEAR_MISS: True})
     tag(dataset, failed[1:], {NEAR_MISS: False})
-    audits = audit_dataset(dataset, {"m": load_reward(success_model)})
+    audits = audit_dataset(dataset, {"m": load_reward(success_model)}, all_episodes=True)
     assert [one.near_miss for one in audits.facts].count(True) == 1
     assert audits.to_json()["near_misses"] == 1
 
@@ -88,7 +133,7 @@ def test_the_page_shows_the_calibration_of_a_classifier_and_the_distances(
 ) -> None:
     unknown = ZarrStore.open(dataset).episodes[0].id
     relabel(dataset, [unknown], {"success": None})
-    run(["reward", "audit", str(dataset), "--reward", str(success_model), "--out", str(tmp_path)])
+    run(["reward", "audit", str(dataset), "--reward", str(success_model), "--all-episodes", "--out", str(tmp_path)])
     one = json.loads((tmp_path / "audit.json").read_text())["models"][0]
     assert sum(row["episodes"] for row in one["calibration"]) == 7
     page = (tmp_path / "audit.html").read_text()

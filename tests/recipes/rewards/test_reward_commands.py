@@ -24,9 +24,8 @@ def test_the_command_line(dataset: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert run(["label", str(dataset), "--reward", str(model), "--as", "progress/mine", "--json"]) == 0
     column = json.loads(capsys.readouterr().out)["column"]
     assert column == f"progress/mine-{trained['version']}"
-    code = run(
-        ["reward", "audit", str(dataset), "--reward", column, str(model), "--out", str(tmp_path / "a"), "--json"]
-    )
+    told = ["--all-episodes", "--out", str(tmp_path / "a"), "--json"]
+    code = run(["reward", "audit", str(dataset), "--reward", column, str(model), *told])
     audits = json.loads(capsys.readouterr().out)
     assert code == (0 if all(one["passed"] for one in audits["models"]) else 1)
     assert {one["name"] for one in audits["models"]} == {column, f"hop-{trained['version']}"}
@@ -36,8 +35,8 @@ def test_the_command_line(dataset: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert column in page
     assert "<svg" in page
     near = audits["near_misses"]
-    counts = f"8 episodes of {dataset.name}: 6 successes, {near} {'near-miss' if near == 1 else 'near-misses'}<"
-    assert counts in page
+    counts = f"8 episodes of {dataset.name}: 6 successes, {near} {'near-miss' if near == 1 else 'near-misses'}; "
+    assert f"{counts}{audits['chosen']}<" in page
     assert METRIC_WORDS["voc_success"] in page
     assert "voc_success" not in page  # words, not the names of the code
     assert run(["reward", "leaderboard", str(dataset), "--json"]) == 0
