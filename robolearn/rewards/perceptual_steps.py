@@ -15,7 +15,7 @@ enforced; std has a floor. Legend: T steps, F features, n steps of the task.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import ClassVar
@@ -115,7 +115,7 @@ class PerceptualStepsReward(nn.Module):
         return version_of(self.config, self.state_dict())
 
     @torch.no_grad()
-    def fit(self, demonstrations: Sequence[Tensor]) -> list[tuple[int, ...]]:
+    def fit(self, demonstrations: Iterable[Tensor]) -> list[tuple[int, ...]]:
         """Find the steps in demonstrations (T, H, W, 3) uint8 and their classifiers; returns the cuts of each."""
         device = self.get_buffer("mean").device
         features = [self.encoder.images(images.to(device)).double().cpu().numpy() for images in demonstrations]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robolearn.datasets.held import held, read_held
+from robolearn.datasets.held import held, newest, read_held
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, SpecError
 from robolearn.rewards.reward_model import Episodes
@@ -64,6 +64,10 @@ class RewardData:
         if not valid.all():
             images[...] = held(images, valid)
         return images
+
+    def seen_steps(self, index: int, camera: str) -> NDArray[np.int64]:
+        """(T,) whose image is seen at each step of an episode: its own, or where that was lost the last one before."""
+        return newest(self.store.read_valid(index)[f"image_{camera}"])
 
     def pictures(
         self, indices: Sequence[int], cameras: Sequence[str], memory: NDArray[np.uint8] | None = None

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from robolearn.errors import DatasetError
 from robolearn.recipes.rewards.data import RewardData
-from robolearn.recipes.rewards.encoding import encoder_config, image_pool, pretrain
+from robolearn.recipes.rewards.encoding import ImagePool, encoder_config, pretrain, steps_of
 from robolearn.recipes.rewards.settings import REPORT_STEPS, Report, TrainingSettings
 from robolearn.recipes.training_loop import due
 from robolearn.rewards.features import EncoderConfig
@@ -45,7 +45,7 @@ def make_hop(data: RewardData, indices: Sequence[int], settings: TrainingSetting
     model.to(settings.device)
     last = data.images(good[0], settings.cameras[0])[-1]
     model.set_goal(torch.from_numpy(last))
-    images = image_pool(data, known, settings.cameras[:1])[settings.cameras[0]]
+    images = ImagePool(data, settings.cameras[:1], steps_of(data, known))
     lengths = np.array([len(one) for one in progress])
     first = np.cumsum([0, *lengths[:-1]])
     flat = torch.from_numpy(np.concatenate(progress)).float()
@@ -58,7 +58,8 @@ def make_hop(data: RewardData, indices: Sequence[int], settings: TrainingSetting
     for step in range(settings.steps):
         episode = rng.integers(len(known), size=settings.batch_size)
         before, after = (torch.from_numpy(first[episode] + rng.integers(0, lengths[episode])) for _ in range(2))
-        told = net.hops(images[before], images[after], [texts[i] for i in episode])
+        first_seen, then_seen = (images.get(settings.cameras[0], rows) for rows in (before, after))
+        told = net.hops(first_seen, then_seen, [texts[i] for i in episode])
         loss = (told - hop(flat[before], flat[after]).to(told.device)).square().mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -113,7 +114,7 @@ def make_perceptual_steps(
     good = successes(data, indices)
     config = PerceptualStepsConfig(settings.cameras[0], encoder=encoder_config(data, settings), seed=settings.seed)
     model = _told_time(PerceptualStepsReward(config), data, good, settings, report)
-    model.fit([torch.from_numpy(data.images(index, settings.cameras[0])) for index in good])
+    model.fit(torch.from_numpy(data.images(index, settings.cameras[0])) for index in good)
     return model.eval()
 
 
@@ -129,5 +130,6 @@ def _told_time(
     def loss(told: Tensor, rows: Tensor) -> Tensor:
         return (told[:, 0] - time[rows].to(told.device)).square().mean()
 
-    pretrain(model.encoder, image_pool(data, good, settings.cameras[:1]), draw, loss, 1, settings, report)
+    images = ImagePool(data, settings.cameras[:1], steps_of(data, good))
+    pretrain(model.encoder, images, draw, loss, 1, settings, report)
     return model.to(settings.device)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from robolearn.datasets.preferences import draw_segments, read_preferences
 from robolearn.errors import DatasetError, SpecError
 from robolearn.recipes.rewards.data import RewardData
-from robolearn.recipes.rewards.encoding import encoder_config, pretrain
+from robolearn.recipes.rewards.encoding import ImagePool, encoder_config, pretrain
 from robolearn.recipes.rewards.settings import Report, TrainingSettings
 from robolearn.rewards.endpoint import Endpoint
 from robolearn.rewards.preference import (
@@ -243,7 +243,7 @@ def _pretrain(
     answer = torch.from_numpy(pairs.answer[sure]).float()
     sides = np.concatenate([pairs.first[sure], pairs.second[sure]])
     sides[:, 1] += np.random.default_rng(settings.seed).integers(0, pairs.segment, 2 * count)
-    pool = {camera: _images(data, camera, sides) for camera in settings.cameras}
+    pool = ImagePool(data, settings.cameras, sides)
 
     def draw(generator: torch.Generator) -> Tensor:
         pair = torch.randint(count, (settings.batch_size // 2,), generator=generator)
@@ -255,12 +255,3 @@ def _pretrain(
         return nn.functional.binary_cross_entropy_with_logits(score[half:, 0] - score[:half, 0], wanted)
 
     pretrain(model.encoder, pool, draw, pair_loss, 1, settings, report)
-
-
-def _images(data: RewardData, camera: str, steps: NDArray[np.int64]) -> Tensor:
-    """Images (M, H, W, 3) of (episode, step) (M, 2); each episode is decoded once."""
-    images = np.empty((len(steps), *data.image_size(camera), 3), np.uint8)
-    for index in np.unique(steps[:, 0]):
-        which = np.flatnonzero(steps[:, 0] == index)
-        images[which] = data.images(int(index), camera)[steps[which, 1]]
-    return torch.from_numpy(images)

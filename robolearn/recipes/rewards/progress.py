@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from robolearn.errors import DatasetError
 from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.demonstrations import successes
-from robolearn.recipes.rewards.encoding import encoder_config, image_pool, pretrain
+from robolearn.recipes.rewards.encoding import ImagePool, encoder_config, pretrain, steps_of
 from robolearn.recipes.rewards.settings import REPORT_STEPS, Report, TrainingSettings
 from robolearn.recipes.training_loop import due
 from robolearn.rewards.progress import ProgressConfig, ProgressReward, SmoothingConfig
@@ -103,7 +103,7 @@ def train_progress(
     ).to(settings.device)
     stage = torch.from_numpy(np.concatenate([one.stage for one in known.targets]))
     tau = torch.from_numpy(np.concatenate([one.tau for one in known.targets]))
-    images = image_pool(data, known.indices, settings.cameras)
+    images = ImagePool(data, settings.cameras, steps_of(data, known.indices))
     stages = len(known.stages)
 
     def draw(generator: torch.Generator) -> Tensor:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from robolearn.errors import DatasetError
 from robolearn.recipes.rewards.data import RewardData
-from robolearn.recipes.rewards.encoding import encoder_config, image_pool
+from robolearn.recipes.rewards.encoding import ImagePool, encoder_config, steps_of
 from robolearn.recipes.rewards.settings import REPORT_STEPS, Report, TrainingSettings
 from robolearn.recipes.training_loop import due
 from robolearn.rewards.success import (
@@ -51,14 +51,14 @@ def train_success(
     done = np.concatenate([done_steps(data, index) for index in learn])
     config = SuccessConfig(settings.cameras, encoder_config(data, settings), seed=settings.seed)
     model = SuccessReward(config).to(settings.device)
-    images = image_pool(data, learn, settings.cameras)
+    images = ImagePool(data, settings.cameras, steps_of(data, learn))
     labels = torch.from_numpy(done)
     generator = torch.Generator().manual_seed(settings.seed)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], settings.learning_rate)
     model.train()
     for step in range(settings.steps):
         rows = torch.from_numpy(balanced_rows(rng, done, settings.batch_size))
-        batch = {camera: pool[rows].to(settings.device) for camera, pool in images.items()}
+        batch = {camera: images.get(camera, rows).to(settings.device) for camera in images.cameras}
         loss = model.loss(batch, labels[rows].to(settings.device), generator)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -20,7 +21,9 @@ from robolearn.envs.tool_env import tool_space
 from robolearn.errors import DatasetError
 from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.finetune.data import decision_steps
+from robolearn.recipes.rewards import encoding
 from robolearn.recipes.rewards.data import RewardData
+from robolearn.recipes.rewards.encoding import ImagePool, steps_of
 from robolearn.recipes.rewards.label import label_dataset
 from robolearn.recipes.rewards.policy import twin_task
 from robolearn.recipes.rewards.read_ahead import ReadAhead
@@ -54,6 +57,32 @@ def test_what_was_lost_is_seen_as_it_was_before(dataset: Path, monkeypatch: pyte
     np.testing.assert_array_equal(judged.progress[:7], truth.progress[newest])  # type: ignore[union-attr]
     there[:] = False
     assert data.truth(0) is None
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 1 << 30])
+def test_a_trainer_is_shown_the_same_images_of_a_large_dataset_as_of_a_small_one(
+    kept_bytes: int, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And holds no more of them than it wants at once."""
+    monkeypatch.setattr(encoding, "KEPT_BYTES", kept_bytes)
+    data = RewardData(dataset)
+    indices, read_valid = [5, 2, 0, 7] * 20, data.store.read_valid
+
+    def losing(index: int) -> dict[str, np.ndarray]:
+        valid = read_valid(index)["image_front"].copy()
+        valid[[0, 4, 5]] = index != 2
+        return {"image_front": valid}
+
+    monkeypatch.setattr(data.store, "read_valid", losing)
+    whole = np.concatenate([data.images(index, "front") for index in indices])
+    drawn = np.random.default_rng(0).integers(len(whole), size=(40, 16))
+    tracemalloc.start()
+    pool = ImagePool(data, ("front",), steps_of(data, indices))
+    for rows in torch.from_numpy(drawn):
+        np.testing.assert_array_equal(pool.get("front", rows), whole[rows])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (peak < 0.5 * whole.nbytes) == (kept_bytes == 0)
 
 
 def test_stages_come_from_predicates_and_annotations_go_first(dataset: Path) -> None:
