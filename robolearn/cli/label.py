@@ -77,6 +77,7 @@ def label(
     """
     given = locals()
     from robolearn.recipes.rewards.label import label_dataset
+    from robolearn.recipes.rewards.read_ahead import start_server
     from robolearn.rewards.endpoint import Endpoint
     from robolearn.rewards.score_client import RemoteReward
 
@@ -88,6 +89,8 @@ def label(
     require_heeded(label, given, heeded, tuple(chain(*LABEL_OPTIONS.values())), whom)
     if every < 1:
         raise RobolearnError(f"--every {every}: a question is asked every so many steps; give at least 1")
+    if device.startswith("cuda"):
+        start_server()  # beside the loading of the model
     client: object
     if wired:
         scorer, client = _behind_a_wire(reward, dataset, asked, score_server, camera, every)

@@ -120,10 +120,9 @@ def label_dataset(
 
     def score(episodes: Episodes) -> Columns:
         output = model.score(episodes)
-        return {
-            key: (output.raw[what] if what in output.raw else getattr(output, what)).cpu().numpy().astype(dtype)
-            for key, (what, dtype) in wanted.items()
-        }
+        told = [output.raw[what] if what in output.raw else getattr(output, what) for what, _ in wanted.values()]
+        together = torch.stack([values.float() for values in told]).cpu().numpy()  # a GPU is waited for once
+        return {key: values.astype(dtype) for (key, (_, dtype)), values in zip(wanted.items(), together, strict=True)}
 
     device = device_of(model)
     work: ReadAhead[Columns] | SideBySide[Columns]
@@ -140,7 +139,7 @@ def label_dataset(
             indices = [index for group, _ in ready for index in group]
             episodes += len(indices)
             images += sum(data.store.episodes[index].length for index in indices) * len(cameras)
-            results.add(ready)
+            results.add(ready, last=episodes == len(missing))
             progress(had + episodes, f"{images / (time.perf_counter() - started_s):.0f} images/s")
     finally:  # whatever ended it, what was scored is kept
         results.close()
@@ -202,10 +201,11 @@ class _Writer:
         self._began_s = time.perf_counter()
         self._writing: Future[None] | None = None
 
-    def add(self, scored: Sequence[Scored]) -> None:
+    def add(self, scored: Sequence[Scored], last: bool) -> None:
         """Raises what went wrong in an earlier write."""
         self._scored += scored
-        if time.perf_counter() - self._began_s > WRITE_EVERY_S and (self._writing is None or self._writing.done()):
+        due = time.perf_counter() - self._began_s > WRITE_EVERY_S and (self._writing is None or self._writing.done())
+        if due or last:  # the last are written while those who read end
             self._begin()
 
     def close(self) -> None:

@@ -11,11 +11,14 @@ import mmap
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, closing
 from functools import lru_cache
+from multiprocessing.context import ForkServerContext
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Generic, TypeAlias, TypeVar
@@ -39,6 +42,16 @@ GROUP_STEPS = 256
 
 _memory: NDArray[np.uint8]
 """In a process that reads: the blocks, one behind the other."""
+
+
+def start_server() -> ForkServerContext:
+    """Begin to start the process that those who read are forked from, once: it takes seconds, in which a model may be
+    loaded. It reads the modules that this one has, which each of the others would read for itself."""
+    context = multiprocessing.get_context("forkserver")
+    ours = __name__.partition(".")[0]
+    context.set_forkserver_preload([name for name in sys.modules if name.partition(".")[0] == ours])
+    ensure_running()
+    return context
 
 
 class ReadAhead(Generic[Scored]):
@@ -89,10 +102,8 @@ class ReadAhead(Generic[Scored]):
 
     def _processes(self, memory: str) -> ProcessPoolExecutor:
         """Forked from a process that knows no GPU."""
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])
         try:
-            return ProcessPoolExecutor(self._cores, context, _begin_reading, (memory,))
+            return ProcessPoolExecutor(self._cores, start_server(), _begin_reading, (memory,))
         except OSError as error:
             raise DatasetError(
                 f"processes that read pictures need locks in /dev/shm ({error}); give it more room, in a container by "
