@@ -25,7 +25,7 @@ def make_keypoints(
     goal = data.goal(indices[0], settings.goal)
     client = Endpoint(settings.endpoint)
     thing, way = marked_way(client, goal, image)
-    report(settings.steps, f"{client.requests} requests, cost {client.cost:.2f}")
+    report(settings.steps, f"requests: {client.requests}, cost {client.cost:.2f}")
     return KeypointsReward(
         KeypointsConfig(
             waypoints=(thing.centre, *way),
