@@ -25,6 +25,7 @@ from robolearn.rewards import Episodes
 from robolearn.rewards.audit import spearman
 from robolearn.rewards.fixture import TinyClipConfig, graded_targets, save_untrained, train_tiny_clip
 from robolearn.rewards.fixture_images import ArmImages, any_joints, draw_arms
+from robolearn.rewards.reward_model import trained_on
 from robolearn.rewards.saved import load_reward
 from robolearn.rewards.success import area_under_roc
 from robolearn.rewards.vlm import VLMConfig, VLMReward, goal_baseline_reward
@@ -207,6 +208,7 @@ def test_a_vlm_is_trained_audited_and_saved_like_the_others(tmp_path: Path, caps
     trained = json.loads(capsys.readouterr().out)
     model = load_reward(tmp_path / "m")
     assert (model.id, model.version, trained["held_out_episodes"]) == ("vlm", trained["version"], 1)
+    assert not trained_on(model)  # so it is judged on all episodes
     assert run(["label", str(tmp_path / "d"), "--reward", str(tmp_path / "m"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["column"] == f"reward/vlm-{model.version}"
     elsewhere = Path(shutil.copytree(tmp_path / "clip", tmp_path / "elsewhere"))

@@ -98,9 +98,10 @@ def label_dataset(
     name = column_name(model, column)
     suffix = name.partition("/")[2]
     attributes = made_by(model)
-    learned_from = {TRAIN_EPISODES: sorted(trained_on(model))}
-    if name in data.store.columns and TRAIN_EPISODES not in data.store.columns[name].attributes:
-        learned_from = {}  # an older column, which is gone on with as it is
+    learned_from: dict[str, Any] = {TRAIN_EPISODES: sorted(trained_on(model))}
+    if name in data.store.columns:  # it is gone on with as it is, also where it does not say that yet
+        known = data.store.columns[name].attributes
+        learned_from = {key: known[key] for key in learned_from if key in known}
     wanted = {f"confidence/{suffix}": ("confidence", "float32")}
     of_done = {f"done/{suffix}": {**attributes, "kind": "reward"}}
     attributes_of = {**of_done, name: {**attributes, **learned_from}}

@@ -97,7 +97,7 @@ def train_reward(
         "dataset": str(dataset),
         "settings": asdict(settings),
         "control_hz": data.store.spec.interface.control_hz,
-        "train_episodes": sorted(seen.union(data.store.episodes[index].id for index in learn)),
+        "train_episodes": sorted(seen.union(() if name == "vlm" else (data.store.episodes[i].id for i in learn))),
         "audit": audits.models[0].to_json(),
     }
     save_reward(model, out, facts)
