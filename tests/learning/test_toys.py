@@ -25,6 +25,8 @@ from robolearn.recipes.train_online import OnlineConfig, train_online
 from robolearn.specs import ArraySpec, InterfaceSpec, RobotSpec
 from robolearn.types import EpisodeOutcome
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # of a busy machine; alone each takes under a minute
+
 TASK = "gym:robolearn_toys/Reach-v0"
 STEPS = 15
 WANTED = -3.0
@@ -93,8 +95,6 @@ def small(name: str, **changes: Any) -> Any:
     return replace(config, **fast)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", ["sac", "dsac", "rlpd"])
 def test_it_is_learned_by_own_experience(name: str, dataset: Path, tmp_path: Path) -> None:
     changes: dict[str, Any] = {"num_critics": 4, "utd": 4} if name == "rlpd" else {}
@@ -104,8 +104,6 @@ def test_it_is_learned_by_own_experience(name: str, dataset: Path, tmp_path: Pat
     assert result["return_mean"] > WANTED
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", ["iql", "cql", "calql", "td3_bc"])
 def test_it_is_learned_from_better_and_worse_examples(name: str, dataset: Path, tmp_path: Path) -> None:
     changes: dict[str, Any] = {
@@ -120,8 +118,6 @@ def test_it_is_learned_from_better_and_worse_examples(name: str, dataset: Path, 
     assert answer["trained_for"] == [TASK]
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(60)
 def test_iql_goes_on_by_its_own_experience(dataset: Path, tmp_path: Path) -> None:
     """No data is kept: what was learned offline does not fall, and gets better."""
     config = small("iql", expectile=0.9, inverse_temperature=10.0)
@@ -133,8 +129,6 @@ def test_iql_goes_on_by_its_own_experience(dataset: Path, tmp_path: Path) -> Non
     assert result["return_mean"] > WANTED
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(60)
 def test_it_is_cloned_from_good_examples(tmp_path: Path) -> None:
     data = examples(tmp_path / "good.zarr", skill=(1.0, 1.0), noise=0.2)
     config = StateBCConfig(GaussianPolicyConfig((64, 64), "mixture", log_std_low=-4.0), batch_size=64, episodes="all")
