@@ -42,7 +42,7 @@ class StampedBus(StandInBus):
     def __init__(self, kind: str, path: Path) -> None:
         super().__init__(kind, path=path)
         self.stamps_ns: list[int] = []
-        self._goal = MODELS[kind].goal_position.address
+        self._goal = MODELS[kind].goal(0, 0)[0]
 
     def _answers(self, instruction: Instruction) -> bytes:
         if instruction.kind == "sync_write" and instruction.address == self._goal:

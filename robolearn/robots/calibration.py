@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from robolearn.errors import HardwareError
 
 FORMAT = "robolearn-servo-calibration-1"
+MAX_ID = 252  # of a motor; what is above means all of them
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,10 @@ class Calibration:
         if not names or len(set(names)) < len(names) or len(set(ids)) < len(ids):
             raise HardwareError(f"calibration has joints {names} with ids {ids}; each name and id must occur once")
         for joint in self.joints:
+            if not 0 <= joint.motor_id <= MAX_ID:
+                raise HardwareError(
+                    f"calibration of {joint.name} has motor id {joint.motor_id}, expected 0 to {MAX_ID}"
+                )
             if joint.direction not in (1, -1):
                 raise HardwareError(f"calibration of {joint.name} has direction {joint.direction}, expected 1 or -1")
             if not (math.isfinite(joint.low_rad) and joint.low_rad < joint.high_rad < math.inf):
@@ -94,7 +99,7 @@ class Calibration:
             return cls(data["model"], int(data["ticks_per_turn"]), float(data["residual_rad"]), joints)
         except FileNotFoundError as error:
             raise HardwareError(f"no calibration at {path}; calibrate the arm first") from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise HardwareError(f"calibration {path} is damaged ({error}); calibrate the arm again") from error
 
 

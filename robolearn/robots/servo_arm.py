@@ -4,13 +4,14 @@ What it promises near people and motors:
 
 - `connect` refuses when a motor is missing, is of another kind, reports a fault, or does not fit the calibration. It
   moves nothing: every goal is set to where the motor stands before its torque is switched on.
-- Every motor gets a speed limit of its own, so that not even a wrong goal is reached faster than `max_speed_rad_s`.
+- Every motor gets a speed limit of its own, anew with each goal, so that not even a wrong goal is reached faster than
+  `max_speed_rad_s`, nor by a motor that has just restarted.
 - When no command has come for `command_timeout_s`, the driver stops the arm by itself and says so; the next command
   moves it again. Dynamixel motors also stop by themselves when the bus falls silent (their bus watchdog).
 - While a motor reports a fault or is too hot, the arm holds, and `read` and `write` raise HardwareError. So they do
   once a motor has gone limp (it restarted), until `connect` is called again: nothing jerks up a fallen arm.
-- `close` leaves the motors holding. Only `release` switches the torque off: at once where the arm is safe to fall (its
-  `rest_rad`), elsewhere when it is asked twice.
+- `close` leaves the motors holding, and says so. Only `release` switches the torque off: at once where the arm is safe
+  to fall (its `rest_rad`), elsewhere when it is asked twice.
 
 `read` is one sync read of position and velocity; every `health_period_s`, and after every error, the block with load,
 voltage and temperature is read instead, and the motors are asked whether their torque is still on.
@@ -36,7 +37,7 @@ from robolearn.robots.feetech import STS3215
 from robolearn.robots.robot import Health
 from robolearn.robots.servo_bus import BusConfig, Register, ServoBus, Status
 from robolearn.robots.servo_model import ServoModel
-from robolearn.robots.servo_setup import REMEDY, check_motors
+from robolearn.robots.servo_setup import REMEDY, check_motors, require_limp
 from robolearn.specs import RobotSpec
 from robolearn.types import RobotState
 
@@ -105,6 +106,14 @@ class ServoArm:
                     f"{joint.name} has a range of more than a turn in {config.calibration}, of which nobody could tell "
                     "after power-up where in it the joint stands; calibrate the arm again"
                 )
+            ends = (
+                joint.zero_ticks + np.array([joint.low_rad, joint.high_rad]) * joint.direction / self.model.rad_per_tick
+            )
+            if not (self.model.multi_turn or (ends.min() >= -0.5 and ends.max() < self.model.ticks_per_turn - 0.5)):
+                raise HardwareError(
+                    f"{joint.name} has a range across the encoder's seam in {config.calibration}, where a "
+                    f"{self.model.name} would turn the long way round; calibrate the arm again"
+                )
         self.ids = tuple(j.motor_id for j in joints)
         self.spec = RobotSpec(
             name=config.name,
@@ -113,8 +122,7 @@ class ServoArm:
             position_high=tuple(j.high_rad for j in joints),
             max_speed=(config.max_speed_rad_s,) * len(joints),
         )
-        if config.rest_rad is not None and len(config.rest_rad) != len(joints):
-            raise HardwareError(f"{config.name} has {len(config.rest_rad)} angles in rest_rad, expected {len(joints)}")
+        self._check_rest()
         names = dict(zip(self.ids, self.spec.joint_names, strict=True))
         self.bus = ServoBus(config.port, self.model.protocol, config.bus, names)
         self.health: Health | None = None
@@ -125,8 +133,10 @@ class ServoArm:
         self._ends = np.array(self.spec.position_low), np.array(self.spec.position_high)
         self._turn_ticks = np.zeros(len(joints), np.int64)  # of the turn that the encoder woke up on
         self._goal = np.zeros(len(joints), np.int64)  # as sent to the motors
+        self._speed = max(1, int(config.max_speed_rad_s / (self.model.speed_unit_ticks_s * self.model.rad_per_tick)))
         self._hot = self._fault = self._limp = ""  # why the arm holds
         self._holding = False  # whether the torque is meant to be on
+        self._stiff: set[int] = set()  # motors whose torque this driver has switched on
         self._sound = False  # whether the last read was without error
         self._release_asked_ns: int | None = None
         self._health_due_ns = 0
@@ -134,12 +144,26 @@ class ServoArm:
         self._closing = threading.Event()
         self._watcher: threading.Thread | None = None
 
+    def _check_rest(self) -> None:
+        rest, joints = self.config.rest_rad, self.calibration.joints
+        if rest is not None and len(rest) != len(joints):
+            raise HardwareError(f"{self.spec.name} has {len(rest)} angles in rest_rad, expected {len(joints)}")
+        for angle, joint in zip(rest or (), joints, strict=False):
+            if not joint.low_rad <= angle <= joint.high_rad:
+                raise HardwareError(
+                    f"rest_rad has {angle:g} for {joint.name}, whose range is {joint.low_rad:.3f}.."
+                    f"{joint.high_rad:.3f} rad; is it in degrees?"
+                )
+
     def connect(self) -> None:
-        """Open the port, check every motor, and hold where the arm stands."""
-        self.close()
+        """Open the port, check every motor, and hold where the arm stands; one that is led by hand has to be limp."""
+        self._give_back()
+        self._stiff.clear()
         self.bus.open()
         try:
             check_motors(self.bus, self.model, self.calibration, self.config.calibration)
+            if not self.config.torque:
+                require_limp(self.bus, self.model, self.ids)
             ticks = self._locate()
             self._holding = self.config.torque
             if self._holding:
@@ -147,9 +171,13 @@ class ServoArm:
             self._hot = self._fault = self._limp = ""
             self._sound, self._commanded_ns = False, None
             self.read()
-        except HardwareError:
+        except HardwareError as error:
             self.bus.close()
-            raise
+            if not self._stiff:
+                raise
+            raise HardwareError(
+                f"{error}; support the arm: {self.bus.describe(sorted(self._stiff))} took hold"
+            ) from error
         if self.config.torque:
             self._closing = threading.Event()
             self._watcher = threading.Thread(target=self._watch, args=(self._closing,), daemon=True)
@@ -217,7 +245,17 @@ class ServoArm:
         return bool((np.abs(position - self.config.rest_rad) <= self.config.rest_tolerance_rad).all())
 
     def close(self) -> None:
-        """Give the port back. The motors hold their last goal."""
+        """Give the port back. The motors hold their last goal, and the log says so."""
+        if self.bus.is_open and self._holding:
+            log.warning(
+                "%s on %s stays where it stands, with its torque on; `robolearn cell park` lets it rest, without power "
+                "it falls",
+                self.spec.name,
+                self.bus.port,
+            )
+        self._give_back()
+
+    def _give_back(self) -> None:
         self._closing.set()
         if self._watcher is not None:
             self._watcher.join()
@@ -225,7 +263,9 @@ class ServoArm:
         watchdog = self.model.bus_watchdog
         if self.bus.is_open and self._holding and watchdog is not None:
             try:
-                self.bus.sync_write(watchdog, dict.fromkeys(self.ids, 0))  # silence is what follows now
+                self.bus.sync_write(
+                    watchdog.address, dict.fromkeys(self.ids, watchdog.encode(0))
+                )  # silence is what follows now
             except HardwareError as error:
                 log.warning("%s", error)
         self.bus.close()
@@ -251,17 +291,17 @@ class ServoArm:
     def _hold_from(self, ticks: NDArray[np.int64]) -> None:
         """Take over where the arm stands: goal, speed limit, torque, bus watchdog, in this order."""
         model = self.model
-        speed = max(1, int(self.config.max_speed_rad_s / (model.speed_unit_ticks_s * model.rad_per_tick)))
         self._goal = ticks
+        patience = min(max(math.ceil(self.config.command_timeout_s / WATCHDOG_UNIT_S), 1), 127)
         for motor_id, goal in zip(self.ids, ticks.tolist(), strict=True):
             if model.bus_watchdog is not None:
                 self.bus.write(motor_id, model.bus_watchdog, 0)  # one that has tripped refuses goals
             self.bus.write(motor_id, model.goal_position, goal)
-            self.bus.write(motor_id, model.goal_speed, speed)
+            self.bus.write(motor_id, model.goal_speed, self._speed)
             self.bus.write(motor_id, model.torque_enable, 1)
+            self._stiff.add(motor_id)
             if model.bus_watchdog is not None:
-                patience = math.ceil(self.config.command_timeout_s / WATCHDOG_UNIT_S)
-                self.bus.write(motor_id, model.bus_watchdog, min(max(patience, 1), 127))
+                self.bus.write(motor_id, model.bus_watchdog, patience)
 
     def _look_after(self, answers: Mapping[int, Status], ticks: NDArray[np.int64], stamp_ns: int) -> None:
         """The slow checks: health, torque, bus watchdog."""
@@ -338,8 +378,10 @@ class ServoArm:
         log.warning("%s on %s was stopped: %s", self.spec.name, self.bus.port, why)
 
     def _send_goal(self, ticks: NDArray[np.int64]) -> None:
+        """Goals (J,), each with the speed limit: a motor that has restarted forgot it and must not move without."""
         self._goal = ticks
-        self.bus.sync_write(self.model.goal_position, dict(zip(self.ids, ticks.tolist(), strict=True)))
+        blocks = [self.model.goal(goal, self._speed) for goal in ticks.tolist()]
+        self.bus.sync_write(blocks[0][0], dict(zip(self.ids, (data for _, data in blocks), strict=True)))
 
     def _ask_all(self, register: Register) -> dict[int, Status]:
         return self.bus.sync_read(self.ids, register.address, register.length)

@@ -105,6 +105,11 @@ class BusConfig:
     answer_timeout_s: float = 0.02  # for one answer, on top of its time on the wire
     retries: int = 2
 
+    def __post_init__(self) -> None:
+        for name, low, high in (("baud_rate", 1200, 10_000_000), ("answer_timeout_s", 1e-4, 1.0), ("retries", 0, 20)):
+            if not low <= getattr(self, name) <= high:
+                raise HardwareError(f"{name} of the bus is {getattr(self, name):g}, expected {low:g} to {high:g}")
+
 
 class ServoBus:
     """The only user of one serial port. Its methods may be called from several threads; exchanges do not mix.
@@ -192,10 +197,10 @@ class ServoBus:
             raise self._silent(missing)
         return answers
 
-    def sync_write(self, register: Register, values: Mapping[int, int]) -> None:
-        """Write the same register of many motors at once. Nobody answers."""
+    def sync_write(self, address: int, data: Mapping[int, bytes]) -> None:
+        """Write the same registers of many motors at once. Nobody answers."""
         with self._lock:
-            self._send(self.protocol.sync_write(register.address, {i: register.encode(v) for i, v in values.items()}))
+            self._send(self.protocol.sync_write(address, data))
 
     def _ask(
         self, motor_ids: Sequence[int], question: Callable[[Sequence[int]], bytes], length: int | None
@@ -296,4 +301,6 @@ def _why_not(error: Exception) -> str:
         return "no permission; join the group dialout or install hardware/udev, then log in again"
     if number in (errno.EAGAIN, errno.EBUSY):
         return "another process holds it; end that process first"
+    if number == errno.EISDIR or "ioctl" in str(error):
+        return "it is no serial port; see `robolearn cell find ports`"
     return f"{error}; check the cable"

@@ -12,7 +12,7 @@ from robolearn.robots.servo_bus import Register, ServoProtocol
 @dataclass(frozen=True)
 class ServoModel:
     """Registers by role. `position` and `velocity` lie close together, and so do all that are only read: one sync read
-    fetches each group."""
+    fetches each group. So do goal and speed limit, which are written together; what lies between them is 0."""
 
     name: str
     protocol: ServoProtocol
@@ -44,6 +44,15 @@ class ServoModel:
     @property
     def rad_per_tick(self) -> float:
         return 2 * math.pi / self.ticks_per_turn
+
+    def goal(self, ticks: int, speed: int) -> tuple[int, bytes]:
+        """First address of the block that holds a goal and the limit of the speed towards it, and its bytes."""
+        start, length = _span(self.goal_position, self.goal_speed)
+        block = bytearray(length)
+        for register, value in ((self.goal_position, ticks), (self.goal_speed, speed)):
+            at = register.address - start
+            block[at : at + register.length] = register.encode(value)
+        return start, bytes(block)
 
     @property
     def motion(self) -> tuple[int, int]:

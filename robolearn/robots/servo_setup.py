@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.errors import HardwareError
-from robolearn.robots.calibration import Calibration
+from robolearn.robots.calibration import MAX_ID, Calibration
 from robolearn.robots.servo_bus import BusConfig, Register, ServoBus
 from robolearn.robots.servo_model import ServoModel
 
@@ -52,9 +52,9 @@ def find_motors(bus: ServoBus, model: ServoModel, ids: Sequence[int]) -> None:
         absent = [i for i in absent if not bus.ping(i)]
     if absent:
         present = [i for i in ids if i not in absent]
-        found = f", only from {bus.describe(present)}" if present else "; is the arm's power on?"
+        found = f", only from {bus.describe(present)}; check" if present else "; is the arm's power on? if it is, check"
         raise HardwareError(
-            f"no answer from {bus.describe(absent)} on {bus.port}{found}; check cables and ids along the chain"
+            f"no answer from {bus.describe(absent)} on {bus.port}{found} cables and ids along the chain"
         )
     for motor_id in ids:
         number = bus.read(motor_id, model.model_number)
@@ -72,13 +72,20 @@ def store_settings(bus: ServoBus, model: ServoModel, motor_id: int) -> None:
             store(bus, model, motor_id, register, value)
 
 
+def require_limp(bus: ServoBus, model: ServoModel, ids: Sequence[int]) -> None:
+    """Raise HardwareError where a motor has its torque on, which nothing here takes away from an arm that it holds."""
+    stiff = [motor_id for motor_id in ids if bus.read(motor_id, model.torque_enable)]
+    if stiff:
+        holds = "holds with its" if len(stiff) == 1 else "hold with their"
+        raise HardwareError(
+            f"{bus.describe(stiff)} on {bus.port} {holds} torque on, where limp was wanted; support the arm, switch "
+            "its power off and on, and try again"
+        )
+
+
 def store(bus: ServoBus, model: ServoModel, motor_id: int, register: Register, value: int) -> None:
     """Write a register that outlives the power. The torque must be off, or the motor would jump or refuse."""
-    if bus.read(motor_id, model.torque_enable):
-        raise HardwareError(
-            f"{bus.describe([motor_id])} on {bus.port} holds with its torque on, which setting it up would drop; "
-            "support the arm, switch its power off and on, and try again"
-        )
+    require_limp(bus, model, [motor_id])
     if model.lock is not None:
         bus.write(motor_id, model.lock, 0)
     bus.write(motor_id, register, value)
@@ -124,12 +131,13 @@ def set_up_motor(
     """Give the only motor on `port` an id and a baud rate, and make sure that it answers to them.
 
     Looks for it at every rate of the model, at SEARCHED_IDS unless `old_id` is given; patience_s: for each answer.
-    Returns the id and rate that it had. Raises HardwareError when there is none, or more than one.
+    Returns the id and rate that it had. Raises HardwareError when there is none, or more than one, when it holds an arm
+    up, or when another motor has that id.
     """
-    if not 1 <= new_id <= 252 or baud_rate not in model.baud_rates:
+    if not 1 <= new_id <= MAX_ID or baud_rate not in model.baud_rates:
         rates = ", ".join(str(rate) for rate in model.baud_rates)
         raise HardwareError(
-            f"id {new_id} at {baud_rate} baud; expected an id of 1 to 252, and one of the rates {rates}"
+            f"id {new_id} at {baud_rate} baud; expected an id of 1 to {MAX_ID}, and one of the rates {rates}"
         )
     for rate in model.baud_rates:
         bus = ServoBus(port, model.protocol, BusConfig(rate, answer_timeout_s=patience_s, retries=1), {})
@@ -140,9 +148,17 @@ def set_up_motor(
         raise HardwareError(f"no {model.name} answers on {port}; is its power on? give its id if that is above 30")
     if len(found) > 1:
         raise HardwareError(f"{len(found)} motors answer on {port} (ids {found}); leave one on the bus, or give its id")
+    for taken_rate in {rate, baud_rate}:
+        bus = ServoBus(port, model.protocol, BusConfig(taken_rate, answer_timeout_s=patience_s, retries=1), {})
+        if (new_id, taken_rate) != (found[0], rate) and find_bus(bus, [new_id]):
+            raise HardwareError(
+                f"another motor on {port} is id {new_id} already, and two of one id answer at once; unplug it, or give "
+                "another id"
+            )
+    bus = ServoBus(port, model.protocol, BusConfig(rate, answer_timeout_s=patience_s, retries=1), {})
     bus.open()
     try:
-        bus.write(found[0], model.torque_enable, 0)
+        require_limp(bus, model, found)
         if model.lock is not None:
             bus.write(found[0], model.lock, 0)
         _tell(bus, found[0], model.id, new_id)
@@ -163,5 +179,5 @@ def set_up_motor(
 
 def _tell(bus: ServoBus, motor_id: int, register: Register, value: int) -> None:
     """Write without an answer: whether it comes from the old or the new id, at the old or the new rate, is not said."""
-    bus.sync_write(register, {motor_id: value})
+    bus.sync_write(register.address, {motor_id: register.encode(value)})
     time.sleep(STORE_S)

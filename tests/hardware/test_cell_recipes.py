@@ -258,6 +258,13 @@ def test_set_up_wants_one_motor_and_numbers_that_exist(kind: str) -> None:
     with StandInBus(kind, [1, 2]) as bus:
         with pytest.raises(HardwareError, match="2 motors answer"):
             set_up_motor(bus.port, MODELS[kind], 5, 1_000_000, patience_s=0.1)
+        with pytest.raises(HardwareError, match=r"is id 2 already, and two of one id answer at once; unplug it"):
+            set_up_motor(bus.port, MODELS[kind], 2, 1_000_000, 1, BUSY_S)
+        bus.motors[2].set("torque", 1)
+        with pytest.raises(HardwareError, match=r"motor \(id 2\) on .* holds with its torque on"):
+            set_up_motor(bus.port, MODELS[kind], 5, 1_000_000, 2, BUSY_S)
+        assert [motor.get("id") for motor in bus.motors.values()] == [1, 2]
+        bus.motors[2].set("torque", 0)
         assert set_up_motor(bus.port, MODELS[kind], 5, 1_000_000, 2, BUSY_S) == (2, 1_000_000)
         assert f"{kind} motors 1, 5 at 1000000 baud" in describe_motors(bus.port, 0.1)
         for new_id, rate in ((0, 1_000_000), (5, 12)):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 import threading
@@ -18,7 +20,7 @@ from robolearn.robots.moves import park
 from robolearn.robots.safety import SafetyConfig, SafetyFilter
 from robolearn.robots.servo_arm import ServoArm, ServoArmConfig
 from robolearn.robots.servo_bus import BusConfig
-from robolearn.robots.standin import StandInBus
+from robolearn.robots.standin import Motor, StandInBus
 
 from .conftest import DIRECTIONS, JOINTS, calibration_of
 
@@ -164,6 +166,17 @@ def test_a_motor_that_restarted_is_not_jerked_up(arm: ServoArm, bus: StandInBus)
     run(arm, 5, target=0.0)
 
 
+def test_a_motor_that_restarted_gets_its_speed_limit_with_the_next_goal(make_arm: Make, bus: StandInBus) -> None:
+    arm = make_arm(max_speed_rad_s=0.5)
+    arm.connect()
+    bus.motors[3].restart()
+    bus.motors[3].set("torque", 1)  # should a motor take a goal as a reason to hold
+    arm.write(np.full(6, 1.4, np.float32))
+    time.sleep(0.05)
+    bus.settle()
+    assert 0.1 < bus.motors[3].speed * 2 * np.pi / 4096 < 0.52
+
+
 @pytest.mark.parametrize(("bit", "name"), [(2, "overheating"), (5, "overload"), (0, "wrong voltage")])
 def test_a_fault_flag_stops_the_arm_until_it_is_gone(arm: ServoArm, bus: StandInBus, bit: int, name: str) -> None:
     run(arm, 5)
@@ -292,6 +305,41 @@ def test_settings_are_stored_once_and_never_from_under_a_holding_arm(make_arm: M
     with pytest.raises(HardwareError, match=r"shoulder_lift \(id 2\) .* holds with its torque on"):
         make_arm().connect()
     assert bus.motors[2].get("torque")
+
+
+def test_an_arm_that_is_to_be_led_by_hand_and_holds_is_refused(make_arm: Make, bus: StandInBus) -> None:
+    bus.motors[2].set("torque", 1)
+    with pytest.raises(
+        HardwareError, match=r"shoulder_lift \(id 2\) .* holds with its torque on, where limp was wanted"
+    ):
+        make_arm(torque=False).connect()
+    assert bus.motors[2].get("torque")
+
+
+def test_a_connect_that_fails_half_way_says_what_holds(
+    make_arm: Make, bus: StandInBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Motor.store
+
+    def unplugged_by_the_load(motor: Motor, address: int, data: bytes) -> int:
+        motor.present = motor.motor_id != 3 or address != motor.wire.registers["torque"].address
+        return store(motor, address, data) if motor.present else 0
+
+    monkeypatch.setattr(Motor, "store", unplugged_by_the_load)
+    with pytest.raises(
+        HardwareError, match=r"elbow_flex .*support the arm: shoulder_pan \(id 1\), shoulder_lift \(id 2"
+    ):
+        make_arm(bus=BusConfig(answer_timeout_s=0.05, retries=0)).connect()
+
+
+def test_closing_says_that_the_arm_stays_stiff(make_arm: Make, caplog: pytest.LogCaptureFixture) -> None:
+    arm = make_arm()
+    arm.close()
+    arm.connect()
+    arm.connect()
+    assert "torque" not in caplog.text
+    arm.close()
+    assert re.search(r"so101 on .* stays where it stands, with its torque on; .*cell park", caplog.text)
 
 
 def test_a_motor_that_reports_a_fault(make_arm: Make, bus: StandInBus) -> None:
@@ -476,13 +524,38 @@ def test_settings_that_no_arm_can_have_are_refused(changes: dict[str, float], wh
 
 
 @pytest.mark.parametrize(
-    ("ticks", "high", "why"), [(1024, 1.5, "1024 ticks in a turn"), (4096, 5.0, "more than a turn")]
+    ("ticks", "high", "why"),
+    [(1024, 1.5, "1024 ticks in a turn"), (float("inf"), 1.5, "is damaged"), (4096, 5.0, "more than a turn")],
 )
 def test_a_calibration_that_no_motor_can_have_is_refused(tmp_path: Path, ticks: int, high: float, why: str) -> None:
     joint = JointCalibration("pan", 1, 2048, 1, -1.5, high)
     Calibration("sts3215", ticks, 0.0, (joint,)).save(tmp_path / "c.json")
     with pytest.raises(HardwareError, match=why):
         ServoArm(ServoArmConfig("port", tmp_path / "c.json"))
+
+
+@pytest.mark.parametrize("changes", [{"baud_rate": 0}, {"answer_timeout_s": -1.0}, {"retries": -1}])
+def test_a_bus_that_cannot_be_is_refused(changes: dict[str, float]) -> None:
+    with pytest.raises(HardwareError, match=f"{next(iter(changes))} of the bus is .*, expected"):
+        BusConfig(**changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"motor_id": 300}, "pan has motor id 300, expected 0 to 252"),
+        ({"zero_ticks": 600}, "pan has a range across the encoder's seam"),
+        ({"zero_ticks": 10**12}, "pan has a range across the encoder's seam"),
+    ],
+)
+def test_a_joint_that_no_encoder_can_follow_is_refused(tmp_path: Path, changes: dict[str, int], why: str) -> None:
+    path = tmp_path / "c.json"
+    Calibration("sts3215", 4096, 0.0, (JointCalibration("pan", 1, 2048, 1, -1.5, 1.5),)).save(path)
+    data = json.loads(path.read_text())
+    data["joints"][0] |= changes
+    path.write_text(json.dumps(data))
+    with pytest.raises(HardwareError, match=why):
+        ServoArm(ServoArmConfig("port", path))
 
 
 def test_wrong_commands_are_refused(arm: ServoArm) -> None:
@@ -512,3 +585,5 @@ def test_torque_goes_off_where_the_arm_rests_and_elsewhere_when_asked_twice(
     assert not any(motor.get("torque") for motor in bus.motors.values())
     with pytest.raises(HardwareError, match="2 angles in rest_rad, expected 6"):
         make_arm(rest_rad=(0.0, 0.0))
+    with pytest.raises(HardwareError, match=r"rest_rad has -90 for shoulder_lift, whose range is .* in degrees"):
+        make_arm(rest_rad=(0.0, -90.0, 0.0, 0.0, 0.0, 0.0))
