@@ -20,6 +20,7 @@ is a CellError that names file, line and key.
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 import types
 import typing
@@ -100,6 +101,16 @@ def load_cell(path: Path) -> Cell:
     return reader.cell(data)
 
 
+def opened(cell: Cell) -> dict[str, str]:
+    """What each driver takes for itself, by the key that says so: ports, devices, serial numbers and addresses."""
+    configs = {"robot": cell.robot.config, **{f"cameras.{name}": d.config for name, d in cell.cameras.items()}}
+    if cell.teleop is not None:
+        configs |= {"teleop": cell.teleop.config, "teleop.arm": getattr(cell.teleop.config, "arm", None)}
+    keys = [(where, key) for where in configs for key in ("port", "device", "serial")]
+    places = {f"{where}.{key}": getattr(configs[where], key, None) for where, key in keys}
+    return {where: place for where, place in places.items() if isinstance(place, str)}
+
+
 def camera_calibration_file(cell_file: Path, cell: Cell, camera: str) -> Path:
     """Where the calibration of a cell's camera is, or would be."""
     return cell_file.parent.parent / "calibration" / f"{cell.name}_{camera}.json"
@@ -159,7 +170,7 @@ class _Reader:
         if not rate > 0:
             raise self._error("control_hz", f"is {rate:g}, expected more than 0")
         cameras = self._mapping(top.get("cameras") or {}, "cameras")
-        return Cell(
+        cell = Cell(
             name=self._value(str, top["name"], "name"),
             control_hz=rate,
             robot=self._device(ROBOTS, top["robot"], "robot"),
@@ -175,6 +186,12 @@ class _Reader:
                 for name, thing in self._mapping(top.get("objects") or {}, "objects").items()
             },
         )
+        holders: dict[str, str] = {}
+        for where, place in opened(cell).items():
+            holder = holders.setdefault(os.path.realpath(place) if place.startswith("/") else place, where)
+            if holder != where:
+                raise self._error(where, f"is {place}, which {holder} is already; give each its own")
+        return cell
 
     def _device(self, table: Mapping[str, Any], data: Any, where: str, **known: str) -> Device:
         if isinstance(data, str):

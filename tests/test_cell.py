@@ -82,6 +82,18 @@ def test_everything_is_where_it_belongs(tmp_path: Path) -> None:
         ("keys: [qa, ws]", "keys: [qa, 3]", "bench.yaml:15: teleop.keys[1] is 3, expected text"),
         ("cameras:", "cameras: 3\nother:", "bench.yaml:11: other is an unknown key 'other'"),
         ("name: bench", "name: [", "bench.yaml is not YAML"),
+        ("rate_hz: 30", "rate_hz: 0", "bench.yaml:11: cameras.front rate_hz is 0, expected more than 0"),
+        ("path: wrist.mp4", "path: wrist.mp4, rate_hz: -3", "bench.yaml:12: cameras.wrist rate_hz is -3, expected more"),
+        ("rate_hz: 30", "rate_hz: 30, fourcc: MJPEG", "cameras.front fourcc is 'MJPEG', expected four letters"),
+        ("driver: video, path: wrist.mp4", "driver: opencv, device: /dev/../dev/front, height: 1, width: 1, rate_hz: 1",
+         "bench.yaml:12: cameras.wrist.device is /dev/../dev/front, which cameras.front.device is already; give each"),
+        ("driver: keyboard\n  keys: [qa, ws]", "driver: leader_arm\n  arm: {port: /dev/arm, calibration: a.json}",
+         "bench.yaml:15: teleop.arm.port is /dev/arm, which robot.port is already"),
+        ("keys: [qa, ws]", "speed_rad_s: 100", "bench.yaml:13: teleop speed_rad_s is 100, expected above 0 and"),
+        ("driver: keyboard\n  keys: [qa, ws]", "driver: gamepad\n  arm: {speed_m_s: 150}", "speed_m_s is 150"),
+        ("driver: keyboard\n  keys: [qa, ws]", "driver: gamepad\n  mapping: {dead_zone: 1}", "dead_zone is 1,"),
+        ("max_jump: 0.2", "max_jump: 0.2\nobjects: {a: {tag: 99}}", "there is no tag 99; give a number from 0 to 49"),
+        ("retries: 1", "baud_rate: 0", "bench.yaml:7: robot.bus baud_rate of the bus is 0, expected 1200 to 1e+07"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, words: str) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 from robolearn.cameras.newest import NewestFrame
@@ -35,6 +36,14 @@ class CaptureTiming:
     first_frame_s: float
     max_age_s: float
     retry_s: float
+
+
+def require_positive(config: object) -> None:
+    """Raise HardwareError where a size, the rate or a time of a camera's configuration is none."""
+    for name in ("height", "width", "rate_hz", *(field.name for field in fields(CaptureTiming))):
+        value = getattr(config, name)
+        if not 0 < value < math.inf:
+            raise HardwareError(f"{name} is {value:g}, expected more than 0")
 
 
 class Capture:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from robolearn.cameras.capture import Capture, CaptureTiming
+from robolearn.cameras.capture import Capture, CaptureTiming, require_positive
 from robolearn.errors import HardwareError
 from robolearn.specs import CameraSpec
 from robolearn.types import Frame
@@ -43,6 +43,11 @@ class OpenCVCameraConfig:
     first_frame_s: float = 5.0  # to wait for the first frame when connecting
     max_age_s: float = 0.5  # of the newest frame, before the camera counts as silent
     retry_s: float = 1.0  # between two attempts to open a device that was lost
+
+    def __post_init__(self) -> None:
+        require_positive(self)
+        if len(self.fourcc) not in (0, 4):
+            raise HardwareError(f"fourcc is {self.fourcc!r}, expected four letters as in MJPG, or none")
 
 
 class OpenCVCamera:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from robolearn.cameras.capture import Capture, CaptureTiming
+from robolearn.cameras.capture import Capture, CaptureTiming, require_positive
 from robolearn.errors import HardwareError
 from robolearn.specs import CameraSpec
 from robolearn.types import Frame
@@ -36,6 +36,9 @@ class RealSenseCameraConfig:
     first_frame_s: float = 5.0
     max_age_s: float = 0.5
     retry_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_positive(self)
 
 
 class RealSenseCamera:

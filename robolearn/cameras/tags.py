@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from robolearn.cameras.calibration import CameraCalibration
 from robolearn.cameras.camera import Camera
 from robolearn.cameras.charuco import Intrinsics
-from robolearn.errors import HardwareError
+from robolearn.errors import HardwareError, SpecError
 
 DICTIONARY = cv2.aruco.DICT_4X4_50
+TAGS = 50  # that it has
 MAX_SIZE_ERROR = 0.3  # of an edge: more is no tag of that size, a tilted one, or a wrong calibration
 
 
@@ -31,6 +32,12 @@ class TagConfig:
     size_m: float = 0.03  # edge of its black square
     height_m: float | None = None  # of the tag in the base frame, for what never leaves the table: far more precise
     offset_m: tuple[float, ...] = (0.0, 0.0, 0.0)  # from the tag's middle to the thing's, in the tag's frame
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tag < TAGS:
+            raise SpecError(f"there is no tag {self.tag}; give a number from 0 to {TAGS - 1}")
+        if not 0 < self.size_m <= 1:
+            raise SpecError(f"size_m is {self.size_m:g}, expected above 0 and at most 1 m")
 
 
 def draw_tag(tag: int, pixels: int = 400) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,6 +24,10 @@ class VideoCameraConfig:
     path: Path
     name: str = "camera"
     rate_hz: float | None = None  # None: the file's own
+
+    def __post_init__(self) -> None:
+        if self.rate_hz is not None and not 0 < self.rate_hz < math.inf:
+            raise HardwareError(f"rate_hz is {self.rate_hz:g}, expected more than 0")
 
 
 class VideoCamera:

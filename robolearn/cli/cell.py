@@ -17,7 +17,7 @@ from robolearn.errors import RobolearnError
 CellFile = Annotated[Path, Positional, arg(metavar="CELL")]
 
 
-def cell_check(cell: CellFile, move: bool = False, json: bool = False) -> int:
+def cell_check(cell: CellFile, move: bool = False, pictures: Path | None = None, json: bool = False) -> int:
     """Go through the power-up list of a cell and say what to fix.
 
     Connects to the arm, which holds where it stands, and to every camera.
@@ -27,10 +27,11 @@ def cell_check(cell: CellFile, move: bool = False, json: bool = False) -> int:
     Args:
         cell: YAML file of the cell.
         move: let the last joint (the gripper) move a little, to measure the latency from command to motion.
+        pictures: a folder for a picture of each camera by its name, to see which is which.
     """
     from robolearn.recipes.cell_check import check_cell
 
-    checks = check_cell(cell, move)
+    checks = check_cell(cell, move, pictures=pictures)
     ok = all(c.ok or not c.required for c in checks)
     if json:
         print_json({"ok": ok, "checks": [c.to_json() for c in checks]})
@@ -226,11 +227,9 @@ def cell_board(out: Annotated[Path, Positional, arg(metavar="FILE.png")], tag: i
     import cv2
 
     from robolearn.cameras.charuco import BoardConfig, draw_board
-    from robolearn.cameras.tags import draw_tag
+    from robolearn.cameras.tags import TagConfig, draw_tag
 
-    if tag is not None and not 0 <= tag < 50:
-        raise RobolearnError(f"there is no tag {tag}; give a number from 0 to 49")
-    picture = draw_board(BoardConfig()) if tag is None else draw_tag(tag)
+    picture = draw_board(BoardConfig()) if tag is None else draw_tag(TagConfig(tag).tag)
     if out.suffix != ".png" or not cv2.imwrite(str(out), picture):
         raise RobolearnError(f"cannot write {out}; give a file that ends in .png, in a folder that exists")
     say(f"{out}: print it, glue it to {'a flat plate' if tag is None else 'the thing'}, measure a square")

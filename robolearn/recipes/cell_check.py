@@ -6,15 +6,17 @@ safety filter, there and back, which shows the latency from command to motion.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from robolearn.cameras.camera import Camera
-from robolearn.cell import Cell, load_cell, require_not_stopped
+from robolearn.cell import Cell, load_cell, opened, require_not_stopped
 from robolearn.errors import HardwareError, RobolearnError
 from robolearn.recipes.doctor import Check
 from robolearn.robots.robot import Robot
@@ -25,18 +27,21 @@ VOLTAGE_SPREAD_V = 0.7  # between motors: more is a bad contact or a thin cable
 LOW_VOLTAGE_V = 5.5  # below it not even the 7.4 V kinds run well
 WARM_C = 50.0  # at rest
 READS = 200
+PLUGGED = re.compile(r"/dev/(tty(ACM|USB)|video|hidraw|input/js)\d+")
 MOTION_RAD, SEEN_RAD, MOTION_TIMEOUT_S = 0.06, 0.01, 2.0
 
 T = TypeVar("T")
 
 
-def check_cell(path: Path, move: bool = False, seconds: float = 2.0) -> list[Check]:
-    """Every check in order. seconds: that each camera is watched. Raises CellError when the file itself is wrong,
-    and HardwareError when a robot is to move that somebody has stopped."""
+def check_cell(path: Path, move: bool = False, seconds: float = 2.0, pictures: Path | None = None) -> list[Check]:
+    """Every check in order. seconds: that each camera is watched. pictures: a folder for the last picture of each.
+    Raises CellError when the file itself is wrong, and HardwareError when a robot is to move that somebody has stopped.
+    """
     cell = load_cell(path)
     if move:
         require_not_stopped(path)
     checks = [Check("file", True, f"{cell.name}, {cell.control_hz:g} Hz, {len(cell.cameras)} cameras")]
+    _check_names(checks, cell)
     robot = _attempt(checks, "robot", lambda: _connected(cell.make_robot()))
     if robot is not None:
         try:
@@ -48,7 +53,7 @@ def check_cell(path: Path, move: bool = False, seconds: float = 2.0) -> list[Che
             robot.close()
     cameras = _attempt(checks, "cameras", cell.make_cameras) or {}
     for name, camera in cameras.items():
-        _check_camera(checks, f"camera {name}", camera, seconds)
+        _check_camera(checks, f"camera {name}", camera, seconds, pictures)
     if cell.teleop is not None and robot is not None:
         name = f"teleop {cell.teleop.driver}"
         if cell.teleop.driver == "keyboard":
@@ -165,7 +170,15 @@ def _check_motion(checks: list[Check], robot: Robot, safety: SafetyFilter, perio
         checks.append(Check("motion", True, f"{name} moved {SEEN_RAD:g} rad {seen * 1e3:.0f} ms after the command"))
 
 
-def _check_camera(checks: list[Check], name: str, camera: Camera, seconds: float) -> None:
+def _check_names(checks: list[Check], cell: Cell) -> None:
+    """A name by the order of plugging in may be another device's tomorrow: of two cameras, the other one's."""
+    for where, place in opened(cell).items():
+        if PLUGGED.fullmatch(place):
+            remedy = "take the name that lasts, of `robolearn cell find`, or install hardware/udev"
+            checks.append(Check(where, False, f"{place} may be another device after a plug", remedy, required=False))
+
+
+def _check_camera(checks: list[Check], name: str, camera: Camera, seconds: float, pictures: Path | None) -> None:
     if _attempt(checks, name, lambda: _opened(camera)) is None:
         return
     stamps, image, end_s = set(), None, time.monotonic() + seconds
@@ -181,6 +194,8 @@ def _check_camera(checks: list[Check], name: str, camera: Camera, seconds: float
     finally:
         camera.close()
     assert image is not None
+    if pictures is not None:
+        _write_picture(pictures / f"{camera.spec.name}.png", image)
     rate_hz, mean = (len(stamps) - 1) / seconds, float(image.mean())
     counts = getattr(camera, "counts", {})
     late, lost = counts.get("late", 0), counts.get("lost", 0)
@@ -193,3 +208,13 @@ def _check_camera(checks: list[Check], name: str, camera: Camera, seconds: float
         remedies.append("it was lost meanwhile: check its cable")
     found = f"{image.shape[1]}x{image.shape[0]} at {rate_hz:.1f} of {camera.spec.rate_hz:g} Hz, {late} late, "
     checks.append(Check(name, not remedies, found + f"mean grey {mean:.0f}", "; ".join(remedies)))
+
+
+def _write_picture(path: Path, image: NDArray[np.uint8]) -> None:
+    import cv2
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())
+    except OSError as error:
+        raise RobolearnError(f"cannot write {path} ({error.strerror}); give another folder") from error

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from robolearn.errors import HardwareError
@@ -32,10 +33,9 @@ def find_ports(probe: bool = False) -> list[Found]:
         words = [port.description or "serial port"]
         if port.serial_number:
             words.append(f"serial {port.serial_number}")
-        if probe:
-            words.append(describe_motors(port.device))
-        found.append(Found(port.device, _by_id("/dev/serial/by-id", port.device), ", ".join(words)))
-    return found
+        found.append(Found(port.device, "", ", ".join(words)))
+    named = with_names(found, Path("/dev/serial"))
+    return [replace(p, description=f"{p.description}, {describe_motors(p.device)}") for p in named] if probe else named
 
 
 def describe_motors(port: str, patience_s: float = 0.01) -> str:
@@ -56,7 +56,8 @@ def find_cameras(root: Path = Path("/sys/class/video4linux")) -> list[Found]:
     for entry in sorted(root.glob("video*")) if root.is_dir() else ():
         if (entry / "index").read_text().strip() == "0":
             device = f"/dev/{entry.name}"
-            found.append(Found(device, _by_id("/dev/v4l/by-id", device), (entry / "name").read_text().strip()))
+            found.append(Found(device, "", (entry / "name").read_text().strip()))
+    found = with_names(found, Path("/dev/v4l"))
     with contextlib.suppress(ImportError):
         import pyrealsense2
 
@@ -71,7 +72,8 @@ def find_controls(root: Path = Path("/sys/class")) -> list[Found]:
     found = []
     for entry in sorted((root / "input").glob("js*")):
         device = f"/dev/input/{entry.name}"
-        found.append(Found(device, _by_id("/dev/input/by-id", device), (entry / "device" / "name").read_text().strip()))
+        found.append(Found(device, "", (entry / "device" / "name").read_text().strip()))
+    found = with_names(found, Path("/dev/input"))
     for entry in sorted((root / "hidraw").glob("hidraw*")):
         facts = (entry / "device" / "uevent").read_text()
         if "256F" in facts.upper() or "3DCONNEXION" in facts.upper():
@@ -80,8 +82,25 @@ def find_controls(root: Path = Path("/sys/class")) -> list[Found]:
     return found
 
 
-def _by_id(folder: str, device: str) -> str:
-    for link in sorted(Path(folder).glob("*")):
+def with_names(found: Sequence[Found], folder: Path) -> list[Found]:
+    """The devices with the names that last, out of the links in `by-id` and `by-path` of `folder`.
+
+    The names by id of two devices that are alike, without a serial number, are one: it stands for the one that was
+    plugged in last. They go by the USB port instead.
+    """
+    by_id = {device.device: _link(folder / "by-id", device.device) for device in found}
+    nameless = {device.description for device in found if not by_id[device.device]}
+    return [
+        replace(
+            device,
+            steady=_link(folder / "by-path", device.device) if device.description in nameless else by_id[device.device],
+        )
+        for device in found
+    ]
+
+
+def _link(folder: Path, device: str) -> str:
+    for link in sorted(folder.glob("*")):
         if link.resolve() == Path(device).resolve():
             return str(link)
     return ""

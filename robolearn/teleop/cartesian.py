@@ -1,7 +1,7 @@
 """Moving the tool of an arm instead of its joints. Legend: J joints, the gripper last.
 
 A `Hand` keeps the joint targets of a person who is in charge. It takes over where the robot is and follows speeds of
-the tool. Targets end at the joints' limits, so that turning back acts at once.
+the tool. Targets end at the joints' limits and near the robot (`reach.py`), so that turning back acts at once.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.assets import asset
+from robolearn.errors import SpecError
 from robolearn.robots.kinematics import Kinematics
 from robolearn.specs import RobotSpec
+from robolearn.teleop.reach import within_reach
 from robolearn.types import RobotState
 
 LONGEST_STEP_S = 0.1  # between two readings; what is beyond is not made up for
@@ -31,12 +33,17 @@ class CartesianConfig:
     grip_share_s: float = 1.0  # of the gripper's range
     in_tool_frame: bool = False  # directions are the tool's, not the base's
 
+    def __post_init__(self) -> None:
+        for name, most in (("speed_m_s", 2.0), ("turn_rad_s", 10.0), ("grip_share_s", 10.0)):
+            if not 0 < getattr(self, name) <= most:
+                raise SpecError(f"{name} is {getattr(self, name):g}, expected above 0 and at most {most:g}")
+
 
 class Hand:
     """The targets of one person. `target` (J,) is None while nobody is in charge."""
 
     def __init__(self, config: CartesianConfig, spec: RobotSpec) -> None:
-        self.config = config
+        self.config, self._spec = config, spec
         model = config.model or asset(f"sim_assets/robots/{spec.name}/{spec.name}.xml")
         self.kinematics = Kinematics(model, spec, config.tool)
         self.target: NDArray[np.float64] | None = None
@@ -44,12 +51,10 @@ class Hand:
         self._moved_ns = 0
 
     def take(self, state: RobotState, now_ns: int) -> None:
-        """Be in charge, from where the robot is; without effect for who is already."""
+        """Be in charge, from where the robot is; who is already stays in its reach."""
         if self.target is None:
-            self.target, self._moved_ns = (
-                np.clip(state.joint_position.astype(np.float64), self._low, self._high),
-                now_ns,
-            )
+            self.target, self._moved_ns = state.joint_position.astype(np.float64), now_ns
+        self.target = within_reach(self.target, state, self._spec)
 
     def let_go(self) -> None:
         self.target = None

@@ -47,4 +47,5 @@ class DeviceFile:
             self._fd = None
 
     def _lost(self) -> HardwareError:
-        return HardwareError(f"lost {self._path}: it was unplugged; the robot holds, plug it in and connect again")
+        self.close()  # while it is held, the kernel gives the next one another name
+        return HardwareError(f"lost {self._path}: it was unplugged; the robot holds until it is plugged in again")

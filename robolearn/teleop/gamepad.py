@@ -44,7 +44,7 @@ class JoystickDevice:
         self._file.open()
         self.axes, self.held, self._rest = {}, set(), b""
 
-    def update(self) -> list[int]:
+    def update(self, now_ns: int) -> list[int]:
         pressed = []
         data = self._rest
         while more := self._file.read(64 * EVENT.size):

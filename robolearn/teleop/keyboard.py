@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from robolearn.errors import HardwareError, SpecError
 from robolearn.specs import RobotSpec
+from robolearn.teleop.reach import within_reach
 from robolearn.teleop.teleoperator import TeleopCommand, TeleopEvent
 from robolearn.types import RobotState
 
@@ -36,6 +37,7 @@ ESCAPE_SEQUENCE = re.compile(r"\x1b(\[[0-9;]*[A-Za-z~]|O[A-Za-z])")  # arrows an
 UNFINISHED = re.compile(r"\x1b(\[[0-9;]*|O)?$")
 SCALES = (0.25, 0.5, 1.0, 2.0)
 IDLE_S = 1.0  # beside a policy: without a key for so long, and the policy goes on
+FASTEST_RAD_S, LONGEST_HOLD_S = 5.0, 1.0  # that a person can mean
 LONGEST_STEP_S = 0.1  # between two readings; what is beyond is not made up for
 
 
@@ -47,6 +49,11 @@ class KeyboardConfig:
     speed_rad_s: float = 0.5
     hold_s: float = 0.15  # that a key counts as held after a press; terminals repeat every 0.03 s or so
     idle_s: float | None = None  # without a key for so long, the person is not in charge; None: always in charge
+
+    def __post_init__(self) -> None:
+        for name, most in (("speed_rad_s", FASTEST_RAD_S), ("hold_s", LONGEST_HOLD_S)):
+            if not 0 < getattr(self, name) <= most:
+                raise SpecError(f"{name} is {getattr(self, name):g}, expected above 0 and at most {most:g}")
 
 
 class Keyboard:
@@ -102,7 +109,7 @@ class Keyboard:
                     self._target, self._read_ns = state.joint_position.astype(np.float64), now_ns
         if TeleopEvent.STOP in events:
             self._target, self._pressed_ns = None, {}
-        return TeleopCommand(self._move(now_ns), tuple(events))
+        return TeleopCommand(self._move(state, now_ns), tuple(events))
 
     def close(self) -> None:
         """Give the terminal back as it was."""
@@ -111,7 +118,7 @@ class Keyboard:
                 termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
             self._before = None
 
-    def _move(self, now_ns: int) -> NDArray[np.float32] | None:
+    def _move(self, state: RobotState, now_ns: int) -> NDArray[np.float32] | None:
         if self._target is None or self._touched_ns is None:
             return None
         if self.config.idle_s is not None and now_ns - self._touched_ns > self.config.idle_s * 1e9:
@@ -124,7 +131,7 @@ class Keyboard:
             if 0 <= now_ns - pressed_ns <= self.config.hold_s * 1e9:  # a clock that went back holds no key
                 joint, sign = self._moves[key]
                 self._target[joint] += sign * speed * elapsed_s
-        np.clip(self._target, self._spec.position_low, self._spec.position_high, out=self._target)
+        self._target = within_reach(self._target, state, self._spec)
         return self._target.astype(np.float32)
 
     def _keys(self) -> str:

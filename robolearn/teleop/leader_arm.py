@@ -1,7 +1,9 @@
 """A second arm of the same kind, led by hand: the follower copies its joints. Legend: J joints.
 
-The person is in charge once the leader stands near the follower (`max_start_gap_rad`), so that the follower never jumps
-to it. With `idle_s`, a leader that lies still for so long gives the robot back, and takes it again when it is moved.
+The person is in charge once the leader stands near the follower (`max_start_gap_rad`); what is left between them then
+fades at ALIGN_RAD_S, so that the follower never jumps to it. A follower that has not followed for CATCH_UP_S holds for
+a reason of its own, and the leader has to come near again. With `idle_s`, a leader that lies still for so long gives
+the robot back, and takes it again when it is moved.
 """
 
 from __future__ import annotations
@@ -18,6 +20,10 @@ from robolearn.robots.servo_arm import ServoArm, ServoArmConfig
 from robolearn.specs import RobotSpec
 from robolearn.teleop.teleoperator import TeleopCommand
 from robolearn.types import RobotState
+
+ALIGN_RAD_S = 0.5  # at which the follower comes to the leader that has taken over
+CATCH_UP_S = 1.0  # that the follower may be farther from the leader than the leader may take over
+LONGEST_STEP_S = 0.1  # between two readings; what is beyond is not made up for
 
 
 @dataclass(frozen=True)
@@ -54,9 +60,12 @@ class LeaderArm:
             np.array(ends)[self._order] for ends in (self._arm.spec.position_low, self._arm.spec.position_high)
         )
         share = (np.array(spec.position_high) - np.array(spec.position_low)) / (high - low)
+        self._scaled = scaled
         self._factor = np.where(scaled, share, 1.0)
         self._offset = np.where(scaled, np.array(spec.position_low) - low * share, 0.0)
         self._engaged = False
+        self._gap = np.zeros(len(ours))  # of the follower from the leader, as far as it has not faded yet
+        self._read_ns = self._followed_ns = 0
         self._rest: NDArray[np.float64] | None = None  # where it was when it last moved
         self._moved_ns: int | None = None  # None: not since it was connected
 
@@ -80,16 +89,22 @@ class LeaderArm:
         if idle_s is not None and (self._moved_ns is None or now_ns - self._moved_ns > idle_s * 1e9):
             self._engaged = False
             return TeleopCommand()
+        elapsed_s, self._read_ns = min(max((now_ns - self._read_ns) * 1e-9, 0.0), LONGEST_STEP_S), now_ns
+        self._gap = np.sign(self._gap) * np.maximum(np.abs(self._gap) - ALIGN_RAD_S * elapsed_s, 0.0)
+        gap = state.joint_position - target
+        far = np.abs(gap) > self.config.max_start_gap_rad
+        if not self._engaged or not far[~self._scaled].any():  # a gripper that squeezes does not follow
+            self._followed_ns = now_ns
+        if not self._engaged or now_ns - self._followed_ns > CATCH_UP_S * 1e9:
+            self._engaged, self._gap = not far.any(), gap
         if not self._engaged:
-            gap = np.abs(target - state.joint_position)
-            worst = int(np.argmax(gap))
-            if gap[worst] > self.config.max_start_gap_rad:
-                return TeleopCommand(
-                    reason=f"{self._spec.joint_names[worst]} of the leader is {gap[worst]:.2f} rad from the robot's; "
-                    f"bring it within {self.config.max_start_gap_rad:g} rad to take over"
-                )
-            self._engaged = True
-        return TeleopCommand(target.astype(np.float32))
+            worst = int(np.argmax(np.abs(gap)))
+            return TeleopCommand(
+                reason=f"{self._spec.joint_names[worst]} of the leader is {abs(gap[worst]):.2f} rad from the robot's; "
+                f"bring it within {self.config.max_start_gap_rad:g} rad to take over"
+            )
+        action = np.clip(target + self._gap, self._spec.position_low, self._spec.position_high)
+        return TeleopCommand(action.astype(np.float32))
 
     def close(self) -> None:
         self._arm.close()

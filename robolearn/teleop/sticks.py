@@ -21,6 +21,7 @@ from robolearn.types import RobotState
 SCALES = (0.1, 0.25, 0.5, 1.0)
 DIRECTIONS = ("x", "y", "z", "roll", "pitch", "yaw")
 NONE = -1
+RETRY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,10 @@ class StickMapping:
     dead_zone: float = 0.12  # of full deflection
     idle_s: float | None = None
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.dead_zone < 1:
+            raise SpecError(f"dead_zone is {self.dead_zone:g}, expected at least 0 and less than 1")
+
 
 class Device(Protocol):
     """The bytes behind it: axes in -1..1, and buttons. Raises HardwareError when it is gone."""
@@ -55,8 +60,8 @@ class Device(Protocol):
     held: set[int]
 
     def open(self) -> None: ...
-    def update(self) -> list[int]:
-        """Read what came; returns the buttons that were pressed since the last time, in order."""
+    def update(self, now_ns: int) -> list[int]:
+        """Read what came up to `now_ns`; returns the buttons that were pressed since the last time, in order."""
         ...
 
     def close(self) -> None: ...
@@ -79,16 +84,18 @@ class Sticks:
         self._last: NDArray[np.float32] | None = None  # action
         self._touched_ns: int | None = None
         self._connected = False
+        self._trouble: HardwareError | None = None  # that lost the device
+        self._tried_ns = 0  # to open it again
 
     def connect(self) -> None:
         self._device.open()
         self._hand.let_go()
-        self._gripping, self._touched_ns, self._connected = 0.0, None, True
+        self._gripping, self._touched_ns, self._connected, self._trouble = 0.0, None, True, None
 
     def read(self, state: RobotState, now_ns: int) -> TeleopCommand:
         if not self._connected:
             raise HardwareError("the teleoperator is not connected; call connect() first")
-        pressed, mapping = self._device.update(), self.mapping
+        pressed, mapping = self._update(now_ns), self.mapping
         events = tuple(self._events[button] for button in pressed if button in self._events and button != NONE)
         for button in pressed:
             if button != NONE and button in (mapping.slower, mapping.faster):
@@ -117,6 +124,23 @@ class Sticks:
     def close(self) -> None:
         self._device.close()
         self._connected = False
+
+    def _update(self, now_ns: int) -> list[int]:
+        """What the device says; one that was lost is opened again every RETRY_S, and nobody is in charge then."""
+        if self._trouble is not None and not 0 <= now_ns - self._tried_ns < RETRY_S * 1e9:
+            self._tried_ns = now_ns
+            try:
+                self.connect()
+            except HardwareError as error:
+                self._trouble = error
+        if self._trouble is not None:
+            raise HardwareError(str(self._trouble))
+        try:
+            return self._device.update(now_ns)
+        except HardwareError as error:
+            self._trouble, self._tried_ns = error, now_ns
+            self._hand.let_go()
+            raise
 
     def _in_charge(self, moving: bool, now_ns: int) -> bool:
         mapping = self.mapping

@@ -56,7 +56,7 @@ class PageDevice:
         self._pressed += sorted(held - self.held)
         self.axes, self.held = dict(enumerate(axes)), held
 
-    def update(self) -> list[int]:
+    def update(self, now_ns: int) -> list[int]:
         pressed, self._pressed = self._pressed, []
         return pressed
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -24,7 +25,7 @@ from robolearn.recipes import calibrate, cell_check, find
 from robolearn.recipes.calibrate import calibrate_joints, calibrate_lens, calibrate_place, joint_setups
 from robolearn.recipes.cell_check import check_cell
 from robolearn.recipes.doctor import Check
-from robolearn.recipes.find import describe_motors, find_cameras, find_controls
+from robolearn.recipes.find import Found, describe_motors, find_cameras, find_controls, with_names
 from robolearn.recipes.finetune.cells import make_cell
 from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.robots import servo_setup
@@ -85,7 +86,8 @@ def test_a_sound_cell_passes_and_its_latency_is_measured(cell: Path, capsys: pyt
             assert checks[name].ok, checks[name]
         assert "ms after the command" in checks["motion"].found
         assert bus.motors[6].encoder == pytest.approx(before, abs=20)  # it came back
-        assert run(["cell", "check", str(cell), "--json"]) in (0, 1)
+        assert run(["cell", "check", str(cell), "--json", "--pictures", str(cell.parent / "seen")]) in (0, 1)
+    assert cv2.imread(str(cell.parent / "seen" / "front.png"))[0, 0].tolist() == pytest.approx([150, 110, 60], abs=8)
     answer = json.loads(capsys.readouterr().out)
     assert {check["name"] for check in answer["checks"]} >= {"robot", "voltage", "motion"}
 
@@ -293,6 +295,29 @@ def test_cameras_and_controls_are_found_by_what_the_kernel_says(tmp_path: Path) 
         (tmp_path / "hidraw" / name / "device" / "uevent").write_text(facts)
     found = find_controls(tmp_path)
     assert [(c.device, c.description) for c in found] == [("/dev/input/js0", "Xbox pad"), ("/dev/hidraw3", "Cap")]
+
+
+def test_devices_that_are_alike_go_by_their_usb_ports(tmp_path: Path) -> None:
+    """Two cameras of one kind without a serial number have one name by id, which the last one has taken."""
+    for folder, link, device in (
+        ("by-id", "cheap", "b"), ("by-path", "usb-1", "a"), ("by-path", "usb-2", "b"),
+        ("by-id", "good-123", "c"), ("by-path", "usb-3", "c"),
+    ):  # fmt: skip
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / device).touch()
+        (tmp_path / folder / link).symlink_to(tmp_path / device)
+    found = [
+        Found(str(tmp_path / device), "", kind) for device, kind in (("a", "cheap"), ("b", "cheap"), ("c", "good"))
+    ]
+    steady = [Path(device.steady).relative_to(tmp_path) for device in with_names(found, tmp_path)]
+    assert [str(name) for name in steady] == ["by-path/usb-1", "by-path/usb-2", "by-id/good-123"]
+
+
+def test_a_name_that_may_change_is_noted(cell: Path) -> None:
+    cell.write_text(cell.read_text().replace(f"{cell.parent.parent}/arm", "/dev/ttyACM9"))
+    noted = by_name(check_cell(cell, seconds=0.1))["robot.port"]
+    assert noted.found.startswith("/dev/ttyACM9 may be another device")
+    assert not noted.required
 
 
 def test_commands_answer_in_one_line(tmp_path: Path, cell: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from robolearn.errors import HardwareError, SpecError
 from robolearn.tasks.kinematics import SO101
 from robolearn.teleop.keyboard import Keyboard, KeyboardConfig
+from robolearn.teleop.reach import REACH_SHARE
 from robolearn.teleop.teleoperator import TeleopEvent
 from robolearn.types import RobotState
 
@@ -85,12 +86,23 @@ def test_the_other_key_moves_back_and_brackets_change_the_speed(
 
 
 def test_it_stays_in_the_limits(make: Callable[..., Keyboard], press: Callable[[bytes], None]) -> None:
-    keyboard = make(speed_rad_s=100.0)
+    keyboard, state = make(speed_rad_s=5.0), STATE
     for now_ms in range(0, 1000, 50):
+        press(b"q")
+        action = keyboard.read(state, now_ms * MS).action
+        assert action is not None
+        state = replace(STATE, joint_position=action)  # it follows
+    assert action[0] == np.float32(SO101.position_high[0])
+
+
+def test_a_robot_that_holds_is_not_run_away_from(make: Callable[..., Keyboard], press: Callable[[bytes], None]) -> None:
+    keyboard = make()
+    for now_ms in range(0, 3000, 50):
         press(b"q")
         action = keyboard.read(STATE, now_ms * MS).action
     assert action is not None
-    assert action[0] == np.float32(SO101.position_high[0])
+    reach = REACH_SHARE * (SO101.position_high[0] - SO101.position_low[0])
+    np.testing.assert_allclose(action, STATE.joint_position + reach * np.eye(6)[0], atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,12 @@ from robolearn.robots.fake import FakeRobot
 from robolearn.robots.servo_arm import ServoArmConfig
 from robolearn.specs import RobotSpec
 from robolearn.tasks.kinematics import SO101
-from robolearn.teleop.leader_arm import LeaderArm, LeaderArmConfig
+from robolearn.teleop.leader_arm import ALIGN_RAD_S, LeaderArm, LeaderArmConfig
 from robolearn.types import RobotState
 
 HANDLE = replace(SO101, position_low=(*SO101.position_low[:5], -1.0), position_high=(*SO101.position_high[:5], 0.0))
 CONFIG = LeaderArmConfig(ServoArmConfig("none", Path("none")), idle_s=1.0)
+TICK_NS = 33_000_000
 
 
 class Hand(FakeRobot):
@@ -44,7 +45,8 @@ ZERO = state(0, 0, 0, 0, 0, 0)
 def test_joints_are_copied_and_the_gripper_by_its_share() -> None:
     arm, hand = leader(replace(CONFIG, idle_s=None, max_start_gap_rad=9.0))
     hand.put(0.1, 0.2, -0.3, 0.4, 0.5, -0.5)
-    action = arm.read(ZERO, 0).action
+    for tick in range(100):
+        action = arm.read(ZERO, tick * 10**8).action
     middle = (SO101.position_low[5] + SO101.position_high[5]) / 2
     np.testing.assert_allclose(action, [0.1, 0.2, -0.3, 0.4, 0.5, middle], atol=1e-6)
 
@@ -62,6 +64,45 @@ def test_it_takes_over_only_near_the_robot() -> None:
     assert arm.read(robot, 1).action is not None
     hand.put(0, 0, -0.6, 0, 0, -1.0)  # once it is in charge, it stays so
     assert arm.read(robot, 2).action is not None
+
+
+def test_the_follower_comes_softly_to_a_leader_that_takes_over() -> None:
+    arm, hand = leader(replace(CONFIG, idle_s=None))
+    robot = state(0, 0, 0.39, 0, 0, -0.175)
+    hand.put(0, 0, 0, 0, 0, -1.0)
+    seen = [arm.read(robot, tick * TICK_NS).action for tick in range(1, 41)]
+    elbow = np.array([action[2] for action in seen if action is not None])
+    assert len(elbow) == 40
+    assert elbow[0] == pytest.approx(0.39, abs=1e-6)
+    assert np.abs(np.diff(elbow)).max() <= ALIGN_RAD_S * TICK_NS * 1e-9 + 1e-6
+    assert elbow[-1] == 0
+    hand.put(0, 0, 0.2, 0, 0, -1.0)  # then it copies at once
+    action = arm.read(robot, 41 * TICK_NS).action
+    assert action is not None
+    assert action[2] == pytest.approx(0.2)
+
+
+def test_a_follower_that_does_not_follow_is_let_go_of() -> None:
+    arm, hand = leader(replace(CONFIG, idle_s=None))
+    robot = state(0, 0, 0, 0, 0, -0.175)  # it holds: hot, at a limit, or a motor has failed
+    hand.put(0, 0, 0, 0, 0, -1.0)
+    arm.read(robot, 1)
+    hand.put(0, 0, 0.9, 0, 0, -1.0)
+    assert arm.read(robot, 10**8).action is not None  # it may only be slow
+    assert "elbow_flex of the leader is 0.90 rad from the robot's" in arm.read(robot, 12 * 10**8).reason
+    hand.put(0, 0, 0.2, 0, 0, -1.0)
+    action = arm.read(robot, 13 * 10**8).action
+    assert action is not None
+    assert action[2] < 0.06
+
+
+def test_a_gripper_that_squeezes_is_not_let_go_of() -> None:
+    arm, hand = leader(replace(CONFIG, idle_s=None))
+    robot = state(0, 0, 0, 0, 0, -0.175)
+    hand.put(0, 0, 0, 0, 0, -1.0)
+    arm.read(robot, 1)
+    hand.put(0, 0, 0, 0, 0, 0.0)
+    assert all(arm.read(robot, second * 10**9).action is not None for second in range(1, 5))
 
 
 def test_a_leader_that_was_silent_has_to_come_near_again() -> None:

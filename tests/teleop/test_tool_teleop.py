@@ -14,6 +14,7 @@ from robolearn.tasks.kinematics import SO101, forward
 from robolearn.teleop import TELEOPERATORS
 from robolearn.teleop.gamepad import Gamepad, GamepadConfig
 from robolearn.teleop.phone import Phone, PhoneConfig
+from robolearn.teleop.reach import REACH_SHARE
 from robolearn.teleop.spacemouse import SpaceMouse, SpaceMouseConfig
 from robolearn.teleop.standin import StandInGamepad, StandInSpaceMouse
 from robolearn.teleop.sticks import StickMapping
@@ -85,6 +86,21 @@ def test_each_stick_has_its_direction(pad: StandInGamepad, axis: int, value: flo
     assert np.linalg.norm(went - (went @ np.array(direction)) * np.array(direction)) < 0.01
 
 
+def test_a_robot_that_holds_is_not_run_away_from(pad: StandInGamepad) -> None:
+    """A stick that stays pressed while the robot may not move."""
+    teleoperator = gamepad(pad)
+    pad.button(RB)
+    pad.axis(0, -1.0)
+    action = read(teleoperator, 150).action
+    assert action is not None
+    reach = REACH_SHARE * (np.array(SO101.position_high) - SO101.position_low)
+    assert (np.abs(action - READY)[:5] <= reach[:5] + 0.02).all()  # and one step
+    pad.axis(0, 1.0)
+    turned_back = read(teleoperator, 20, start=151).action
+    assert turned_back is not None
+    assert abs(turned_back[0] - READY[0]) < abs(action[0] - READY[0]) - 0.1
+
+
 def test_small_deflections_do_nothing_and_speed_has_steps(pad: StandInGamepad) -> None:
     teleoperator = gamepad(pad)
     pad.button(RB)
@@ -143,6 +159,31 @@ def test_an_unplugged_device_is_an_error_and_not_a_rest(
         TELEOPERATORS[kind](type(teleoperator).config_type(device="/dev/none"), SO101).connect()
 
 
+def test_a_pad_that_is_plugged_in_again_is_used_again(pad: StandInGamepad, tmp_path: Path) -> None:
+    """And moves nothing by what was pressed before."""
+    device = tmp_path / "js0"
+    device.symlink_to(pad.path)
+    teleoperator = Gamepad(GamepadConfig(device=str(device)), SO101)
+    teleoperator.connect()
+    pad.button(RB)
+    pad.axis(1, -1.0)
+    assert read(teleoperator, 10).action is not None
+    pad.unplug()
+    device.unlink()
+    with pytest.raises(HardwareError, match="the robot holds until it is plugged in again"):
+        read(teleoperator, 1, start=11)
+    for start in (12, 50):  # soon, and when it has been tried
+        with pytest.raises(HardwareError, match="unplugged" if start == 12 else "no such device; plug it in"):
+            read(teleoperator, 1, start=start)
+    again = StandInGamepad()
+    again.begin()
+    device.symlink_to(again.path)
+    assert read(teleoperator, 2, start=90).action is None
+    again.button(RB)
+    np.testing.assert_array_equal(read(teleoperator, 3, start=92).action, READY)
+    again.unplug()
+
+
 def spacemouse(mouse: StandInSpaceMouse) -> SpaceMouse:
     teleoperator = SpaceMouse(SpaceMouseConfig(device=mouse.path), SO101)
     teleoperator.connect()
@@ -164,6 +205,16 @@ def test_the_cap_moves_and_turns_the_tool(mouse: StandInSpaceMouse, wireless: bo
     mouse.along(0, 0, 0)
     assert read(teleoperator, 20, start=23).action is not None  # resting for less than idle_s
     assert read(teleoperator, 30, start=43).action is None
+
+
+def test_a_cap_that_falls_silent_while_it_is_deflected_is_at_rest(mouse: StandInSpaceMouse) -> None:
+    teleoperator = spacemouse(mouse)
+    mouse.both(0, 0, -350, 0, 0, 0)
+    read(teleoperator, 16)
+    stopped = read(teleoperator, 1, start=17).action
+    assert stopped is not None
+    np.testing.assert_array_equal(read(teleoperator, 10, start=18).action, stopped)
+    assert read(teleoperator, 30, start=28).action is None
 
 
 def test_buttons_of_the_cap(mouse: StandInSpaceMouse) -> None:
