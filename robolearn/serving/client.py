@@ -103,20 +103,19 @@ class RemotePolicy:
             send(self._connection, Message("hello", {"version": VERSION, "token": self._token}))
             welcome = receive(self._connection, 0, LOADING_S, self._timeout_s)
             if welcome.kind == "refused":
-                raise self._broken(f"refuses: {welcome.get('reason', str)}")
+                raise ServingError(f"refuses: {welcome.get('reason', str)}")
             if welcome.kind != "welcome":
-                raise self._broken(f"said {welcome.kind!r}, wanted 'welcome'")
+                raise ServingError(f"said {welcome.kind!r}, wanted 'welcome'")
             spec = InterfaceSpec.from_json(welcome.get("spec", dict))
             if not 0 < spec.control_hz <= FASTEST_HZ or len(spec.action.shape) != 1:
                 raise ValueError(f"actions of shape {spec.action.shape} at {spec.control_hz} Hz")
             return welcome.get("policy", str), spec
+        except ServingError as error:
+            raise self._broken(str(error)) from error
         except OSError as error:
             raise self._broken(f"not reached ({error}); start one with: robolearn serve CHECKPOINT") from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise self._broken(f"its spec cannot be read ({error!r})") from error
-        except ServingError:
-            self.close()
-            raise
 
     def _ask(self, request: Message, wanted: str) -> Message:
         if self._connection is None:
@@ -129,7 +128,7 @@ class RemotePolicy:
             limit = MAX_ACTIONS * 8 * self.spec.action.shape[0]
             reply = receive(connection, limit, self._patience_s, self._timeout_s)
         except TimeoutError as error:
-            raise self._broken(f"no answer within {self._patience_s:g} s") from error
+            raise self._broken(f"no answer within {self._patience_s:g} s; see its log, and the network") from error
         except OSError as error:
             raise self._broken(f"gone ({error})") from error
         except ServingError as error:

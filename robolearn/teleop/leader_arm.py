@@ -23,7 +23,6 @@ from robolearn.types import RobotState
 
 ALIGN_RAD_S = 0.5  # at which the follower comes to the leader that has taken over
 CATCH_UP_S = 1.0  # that the follower may be farther from the leader than the leader may take over
-LONGEST_STEP_S = 0.1  # between two readings; what is beyond is not made up for
 
 
 @dataclass(frozen=True)
@@ -89,8 +88,10 @@ class LeaderArm:
         if idle_s is not None and (self._moved_ns is None or now_ns - self._moved_ns > idle_s * 1e9):
             self._engaged = False
             return TeleopCommand()
-        elapsed_s, self._read_ns = min(max((now_ns - self._read_ns) * 1e-9, 0.0), LONGEST_STEP_S), now_ns
-        self._gap = np.sign(self._gap) * np.maximum(np.abs(self._gap) - ALIGN_RAD_S * elapsed_s, 0.0)
+        since_s, self._read_ns = (now_ns - self._read_ns) * 1e-9, now_ns
+        if not 0 <= since_s <= CATCH_UP_S:  # asleep meanwhile, or another clock: nobody knows what happened
+            self._engaged = False
+        self._gap = np.sign(self._gap) * np.maximum(np.abs(self._gap) - ALIGN_RAD_S * since_s, 0.0)
         gap = state.joint_position - target
         far = np.abs(gap) > self.config.max_start_gap_rad
         if not self._engaged or not far[~self._scaled].any():  # a gripper that squeezes does not follow

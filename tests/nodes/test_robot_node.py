@@ -16,6 +16,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from robolearn_msgs.srv import StartEpisode
 from robolearn_nodes import convert, topics
+from std_srvs.srv import Trigger
 
 
 def test_dead_commander_holds_the_arm_within_100_ms_and_is_marked(graph: Any, tmp_path: Path, typist: Typist) -> None:
@@ -58,8 +59,10 @@ def test_killed_robot_node_is_started_again_by_its_launch_file(graph: Any, tmp_p
         graph.stop()
 
 
-def test_stop_from_the_keyboard_holds_until_resumed(graph: Any, tmp_path: Path, typist: Typist) -> None:
-    with standin_cell(tmp_path) as (cell, _):
+def test_stop_from_the_keyboard_and_a_pulled_cable_hold_until_resumed(
+    graph: Any, tmp_path: Path, typist: Typist
+) -> None:
+    with standin_cell(tmp_path) as (cell, bus):
         ears = Ears(graph)
         graph.start("robot", cell=cell)
         graph.start("teleop", cell=cell, terminal=typist.terminal)
@@ -75,6 +78,21 @@ def test_stop_from_the_keyboard_holds_until_resumed(graph: Any, tmp_path: Path, 
         time.sleep(0.7)  # a key that repeats counts once
         typist.press("\r")
         graph.spin_until(lambda: not ears.sent[-1].header.frame_id)
+        typist.hold("")
+        bus.pull_cable()
+        graph.spin_until(lambda: "the robot holds: lost" in ears.problems["robot"][-1])
+        assert ears.problems["robot"][-1].endswith("(/robot/resume connects it again)")
+        answer = graph.call(Trigger, topics.RESUME_ROBOT)
+        assert not answer.success
+        assert "there is no such port; plug the adapter in" in answer.message
+        bus.motors[2].restart()  # its power was gone, too, and it fell
+        bus.motors[2].encoder = 2000.0
+        bus.plug_in()
+        assert graph.call(Trigger, topics.RESUME_ROBOT).success
+        graph.spin_until(lambda: "lost" not in ears.problems["robot"][-1])
+        bus.settle()
+        assert bus.motors[2].encoder == pytest.approx(2000.0, abs=2)
+        assert bus.motors[2].get("torque")
         graph.stop()
 
 

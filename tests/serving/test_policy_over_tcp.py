@@ -171,7 +171,7 @@ def test_only_the_first_answer_of_a_policy_may_take_long(serve: Serve) -> None:
     policy = RemotePolicy(serve(Slow).address, timeout_s=0.25)
     with contextlib.closing(policy):
         assert [policy.act(SEEN, stamp_ns).stamp_ns for stamp_ns in (1, 2)] == [1, 2]
-        with pytest.raises(ServingError, match=r"no answer within 0\.25 s"):
+        with pytest.raises(ServingError, match=r"no answer within 0\.25 s; see its log, and the network"):
             policy.act(SEEN, 3)
         assert policy.act(SEEN, 4).stamp_ns == 4  # of a new connection's policy, which is slow at first again
 
@@ -210,6 +210,23 @@ def test_a_policy_of_no_rate_is_refused(serve: Serve, remote: Remote, rate_hz: f
     spec = InterfaceSpec(SPEC.observation, SPEC.action, rate_hz)
     with pytest.raises(ServingError, match="its spec cannot be read"):
         remote(serve(lambda: Mirror(spec)).address)
+
+
+def test_a_server_of_something_else_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+
+        def speak() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(b"HTTP/1.0 400 Bad Request\r\n")
+                connection.recv(4096)
+
+        thread = threading.Thread(target=speak)
+        thread.start()
+        with pytest.raises(ServingError, match=rf"policy server {address}: b'HTTP' came, wanted a frame"):
+            RemotePolicy(address)
+        thread.join()
 
 
 @pytest.mark.parametrize("port", [-1, 99_999])

@@ -96,6 +96,16 @@ def test_a_follower_that_does_not_follow_is_let_go_of() -> None:
     assert action[2] < 0.06
 
 
+@pytest.mark.parametrize("later_ns", [10**12, -(10**12)])
+def test_after_a_sleep_the_follower_comes_softly(later_ns: int) -> None:
+    arm, hand = leader(replace(CONFIG, idle_s=None))
+    robot = state(0, 0, 0, 0, 0, -0.175)
+    hand.put(0, 0, 0, 0, 0, -1.0)
+    arm.read(robot, 10**13)
+    hand.put(0, 0, 0.3, 0, 0, -1.0)
+    np.testing.assert_allclose(arm.read(robot, 10**13 + later_ns).action, robot.joint_position, atol=1e-6)
+
+
 def test_a_gripper_that_squeezes_is_not_let_go_of() -> None:
     arm, hand = leader(replace(CONFIG, idle_s=None))
     robot = state(0, 0, 0, 0, 0, -0.175)

@@ -56,6 +56,7 @@ class RobotNode(LifecycleNode):
         self._joints = self._interface.spec.joint_names
         self._safety = self._interface.make_safety()
         self._command = NewestCommand(self._joints)
+        self._resume = self.resolve_service_name(topics.RESUME_ROBOT)
         self._no_episode = NO_EPISODE.format(start=self.resolve_service_name(topics.START_EPISODE))
         self._robot: Robot | None = None
         self._measured: RobotState | None = None
@@ -169,7 +170,7 @@ class RobotNode(LifecycleNode):
         try:
             self._measured = self._robot.read()
         except HardwareError as error:
-            self._lost = str(error)
+            self._lost = f"{error} ({self._resume} connects it again)"
             self._mark(self._lost)
         else:
             self._safety.watch(self._measured, getattr(self._robot, "health", None))
@@ -200,7 +201,12 @@ class RobotNode(LifecycleNode):
             self._lost = str(error)
 
     def _standing(self) -> RobotState | None:
-        """What the robot measures now. Raises HardwareError while it does not."""
+        """What the robot measures now; one whose device has failed is connected anew, as somebody asks for it who sees
+        the robot. Raises HardwareError while it does not measure."""
+        if self._lost and self._robot is not None:
+            self._robot.connect()
+            self._measured = self._robot.read()
+            self._regain(self._measured)
         if self._lost:
             raise HardwareError(self._lost)
         return self._measured
