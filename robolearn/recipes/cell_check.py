@@ -26,7 +26,7 @@ from robolearn.teleop.teleoperator import Teleoperator
 VOLTAGE_SPREAD_V = 0.7  # between motors: more is a bad contact or a thin cable
 LOW_VOLTAGE_V = 5.5  # below it not even the 7.4 V kinds run well
 WARM_C = 50.0  # at rest
-READS = 200
+READS, FAILURES = 200, 5  # and how many of them in a row end the reading
 PLUGGED = re.compile(r"/dev/(tty(ACM|USB)|video|hidraw|input/js)\d+")
 MOTION_RAD, SEEN_RAD, MOTION_TIMEOUT_S = 0.06, 0.01, 2.0
 
@@ -46,9 +46,9 @@ def check_cell(path: Path, move: bool = False, seconds: float = 2.0, pictures: P
     if robot is not None:
         try:
             safety = _attempt(checks, "safety limits", lambda: _limits(cell, robot))
-            _check_robot(checks, robot, 1 / cell.control_hz)
-            if safety is not None:
-                _check_motion(checks, robot, safety, 1 / cell.control_hz, move)
+            answers = _check_robot(checks, robot, 1 / cell.control_hz)
+            if safety is not None and answers:
+                _attempt(checks, "motion", lambda: _check_motion(checks, robot, safety, 1 / cell.control_hz, move))
         finally:
             robot.close()
     cameras = _attempt(checks, "cameras", cell.make_cameras) or {}
@@ -94,7 +94,8 @@ def _try_teleop(teleoperator: Teleoperator) -> None:
     teleoperator.close()
 
 
-def _check_robot(checks: list[Check], robot: Robot, period_s: float) -> None:
+def _check_robot(checks: list[Check], robot: Robot, period_s: float) -> bool:
+    """Whether it answered to the end."""
     joints = robot.spec.joint_names
     checks.append(Check("robot", True, f"{robot.spec.name}, {len(joints)} joints, all answer and hold"))
     health = getattr(robot, "health", None)
@@ -109,31 +110,35 @@ def _check_robot(checks: list[Check], robot: Robot, period_s: float) -> None:
         remedy = "" if good else f"let {joints[hot]} cool; if it is warm at rest, something drags or its load is high"
         found = f"{health.temperature_c.min():.0f} to {health.temperature_c[hot]:.0f} C"
         checks.append(Check("temperature", good, found, remedy))
-    took, failed, period_ns = [], 0, round(period_s * 1e9)
-    begun_ns = time.monotonic_ns()
-    state = robot.read()
+    took, failed, in_a_row, why, period_ns = list[float](), 0, 0, "", round(period_s * 1e9)
+    begun_ns, state = time.monotonic_ns(), None
     for n in range(READS):
+        if in_a_row == FAILURES:
+            break
         wait_s = (begun_ns + n * period_ns - time.monotonic_ns()) * 1e-9
         time.sleep(max(wait_s, 0.0) if n * period_s < 3.0 else 0.0)
         start = time.perf_counter()
         try:
-            state = robot.read()
-        except HardwareError:
-            failed += 1
+            state, in_a_row = robot.read(), 0
+        except HardwareError as error:
+            failed, in_a_row, why = failed + 1, in_a_row + 1, str(error)
         took.append(time.perf_counter() - start)
     p50, p99 = np.percentile(took, [50, 99]) * 1e3
     counts = getattr(getattr(robot, "bus", None), "counts", {})
     lost = sum(counts.get(name, 0) for name in ("timeouts", "corrupt"))
     good = failed == 0 and p99 < 500 * period_s and lost <= READS // 50
     remedy = "" if good else "check the bus cable and its ground, shorten it, use another USB port, end other programs"
-    found = f"{READS} reads, p50 {p50:.1f} ms, p99 {p99:.1f} ms, {lost} answers lost, {failed} reads failed"
-    checks.append(Check("bus", good, found, remedy))
+    found = f"{len(took)} reads, p50 {p50:.1f} ms, p99 {p99:.1f} ms, {lost} answers lost, {failed} reads failed"
+    checks.append(Check("bus", good, f"{found}: {why}" if why else found, remedy))
+    if in_a_row or state is None:
+        return False
     low, high = np.array(robot.spec.position_low), np.array(robot.spec.position_high)
     room = np.minimum(state.joint_position - low, high - state.joint_position)
     worst = int(np.argmin(room))
     remedy = "" if room[worst] >= 0 else f"move {joints[worst]} inside its range, or calibrate the arm again"
     found = f"{joints[worst]} is the nearest to an end of its range: {room[worst]:.2f} rad"
     checks.append(Check("position", bool(room[worst] >= 0), found, remedy))
+    return True
 
 
 def _check_motion(checks: list[Check], robot: Robot, safety: SafetyFilter, period_s: float, move: bool) -> None:

@@ -30,12 +30,12 @@ from robolearn.recipes.finetune.cells import make_cell
 from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.robots import servo_setup
 from robolearn.robots.calibration import Calibration
-from robolearn.robots.servo_arm import MODELS, ServoArmConfig
+from robolearn.robots.servo_arm import MODELS, ServoArm, ServoArmConfig
 from robolearn.robots.servo_bus import ServoBus
 from robolearn.robots.servo_setup import set_up_motor
 from robolearn.robots.standin import StandInBus
 from robolearn.specs import CameraSpec, InterfaceSpec
-from robolearn.types import EpisodeOutcome, Frame
+from robolearn.types import EpisodeOutcome, Frame, RobotState
 
 from .boards import CAMERA, TRUTH, H, W, arm_poses, photograph, pictures
 from .conftest import JOINTS, PATIENT
@@ -311,6 +311,25 @@ def test_devices_that_are_alike_go_by_their_usb_ports(tmp_path: Path) -> None:
     ]
     steady = [Path(device.steady).relative_to(tmp_path) for device in with_names(found, tmp_path)]
     assert [str(name) for name in steady] == ["by-path/usb-1", "by-path/usb-2", "by-id/good-123"]
+
+
+def test_a_motor_that_falls_silent_meanwhile_is_named_and_nothing_is_moved(
+    cell: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with StandInBus("sts3215", path=cell.parent.parent / "arm") as bus:
+        read, seen = ServoArm.read, []
+
+        def then_silent(arm: ServoArm) -> RobotState:
+            seen.append(read(arm))
+            bus.motors[3].present = len(seen) < 10
+            return seen[-1]
+
+        monkeypatch.setattr(ServoArm, "read", then_silent)
+        cell.write_text(cell.read_text().replace("answer_timeout_s: 0.1", "answer_timeout_s: 0.02"))
+        checks = by_name(check_cell(cell, move=True, seconds=0.1))
+    assert "5 reads failed: no answer from elbow_flex (id 3)" in checks["bus"].found
+    assert not {"motion", "position"} & checks.keys()
+    assert "camera front" in checks
 
 
 def test_a_name_that_may_change_is_noted(cell: Path) -> None:
