@@ -22,6 +22,7 @@ from robolearn.teleop.teleoperator import TeleopCommand
 from robolearn.types import RobotState
 
 ALIGN_RAD_S = 0.5  # at which the follower comes to the leader that has taken over
+RETRY_S = 1.0  # before a leader that does not measure is connected again
 CATCH_UP_S = 1.0  # that the follower may be farther from the leader than the leader may take over
 
 
@@ -65,6 +66,7 @@ class LeaderArm:
         self._engaged = False
         self._gap = np.zeros(len(ours))  # of the follower from the leader, as far as it has not faded yet
         self._read_ns = self._followed_ns = 0
+        self._failing_ns: int | None = None  # since when it has not measured, or was connected in vain
         self._rest: NDArray[np.float64] | None = None  # where it was when it last moved
         self._moved_ns: int | None = None  # None: not since it was connected
 
@@ -73,11 +75,7 @@ class LeaderArm:
         self._engaged, self._rest, self._moved_ns = False, None, None
 
     def read(self, state: RobotState, now_ns: int) -> TeleopCommand:
-        try:
-            measured = self._arm.read()
-        except HardwareError:
-            self._engaged = False  # it may be elsewhere when it answers again
-            raise
+        measured = self._measured(now_ns)
         target = measured.joint_position[self._order].astype(np.float64) * self._factor + self._offset
         target = np.clip(target, self._spec.position_low, self._spec.position_high)
         if self._rest is None:
@@ -106,6 +104,22 @@ class LeaderArm:
             )
         action = np.clip(target + self._gap, self._spec.position_low, self._spec.position_high)
         return TeleopCommand(action.astype(np.float32))
+
+    def _measured(self, now_ns: int) -> RobotState:
+        """What the leader measures; one that has not for RETRY_S is connected again, and takes over anew."""
+        try:
+            measured = self._arm.read()
+        except HardwareError:
+            self._engaged = False  # it may be elsewhere when it answers again
+            if self._failing_ns is None or now_ns < self._failing_ns:
+                self._failing_ns = now_ns
+            if now_ns - self._failing_ns < RETRY_S * 1e9:
+                raise
+            self._failing_ns = now_ns
+            self._arm.connect()
+            measured = self._arm.read()
+        self._failing_ns = None
+        return measured
 
     def close(self) -> None:
         self._arm.close()

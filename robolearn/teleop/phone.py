@@ -8,8 +8,9 @@ Whoever receives the messages (the web page) calls `feed`; this file opens nothi
     grip         0 (closed) to 1 (open), optional
     event        "stop", "success", "failure", "discard", optional
 
-Where the finger comes down, phone and tool are tied together; lifting it lets go, as a mouse is lifted. A phone that is
-not heard of for `max_age_s` has let go.
+Where the finger comes down, phone and tool are tied together; lifting it lets go, as a mouse is lifted. They are tied
+anew where the pose jumps faster than a hand moves, as it does when the phone has lost its bearings. A phone that is not
+heard of for `max_age_s` has let go.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from robolearn.types import RobotState
 
 # From WebXR's axes (x right, y up, z back) to the robot's (x forwards, y left, z up), the person behind the robot.
 TO_BASE = np.array([[0.0, 0.0, -1.0], [-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+
+FASTEST_M_S, JITTER_M = 3.0, 0.05  # of a hand, and of the times at which messages come
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Phone:
         self._low, self._high = spec.position_low[-1], spec.position_high[-1]
         self._lock = threading.Lock()
         self._pose: _Pose | None = None  # None while no finger is on the screen
+        self._jumped = False  # since the last reading
         self._events: list[TeleopEvent] = []
         self._tied: tuple[_Pose, NDArray[np.float64], NDArray[np.float64]] | None = (
             None  # phone and tool, where they met
@@ -85,12 +89,13 @@ class Phone:
             grip = None if message.get("grip") is None else float(np.clip(_numbers(message, "grip", 1)[0], 0, 1))
             pose = _Pose(TO_BASE @ position, TO_BASE @ rotation @ TO_BASE.T, grip, now_ns)
         with self._lock:
+            self._jumped |= pose is not None and self._pose is not None and _jumped(self._pose, pose)
             self._pose = pose
             self._events += [TeleopEvent(event)] if event else []
 
     def connect(self) -> None:
         with self._lock:
-            self._pose, self._events, self._tied = None, [], None
+            self._pose, self._events, self._tied, self._jumped = None, [], None, False
         self._hand.let_go()
         self._connected = True
 
@@ -98,8 +103,8 @@ class Phone:
         if not self._connected:
             raise HardwareError("the phone is not connected; call connect() first")
         with self._lock:
-            pose, events = self._pose, tuple(self._events)
-            self._events = []
+            pose, events, jumped = self._pose, tuple(self._events), self._jumped
+            self._events, self._jumped = [], False
         if pose is None or TeleopEvent.STOP in events or not self._heard(pose, now_ns):
             self._hand.let_go()
             self._tied = None
@@ -107,7 +112,7 @@ class Phone:
         self._hand.take(state, now_ns)
         assert self._hand.target is not None
         position, rotation = self._hand.kinematics.tool(self._hand.target)
-        if self._tied is None:
+        if self._tied is None or jumped:
             self._tied = pose, position, rotation
         began, tool_position, tool_rotation = self._tied
         elapsed_s = self._hand.elapsed_s(now_ns)
@@ -134,6 +139,12 @@ class Phone:
     def _heard(self, pose: _Pose, now_ns: int) -> bool:
         """Whether it is of now; one that a clock put far ahead is not."""
         return abs(now_ns - pose.received_ns) <= self.config.max_age_s * 1e9
+
+
+def _jumped(before: _Pose, pose: _Pose) -> bool:
+    """Whether no hand can have moved the phone so."""
+    elapsed_s = max((pose.received_ns - before.received_ns) * 1e-9, 0.0)
+    return float(np.linalg.norm(pose.position - before.position)) > JITTER_M + FASTEST_M_S * elapsed_s
 
 
 def _numbers(message: Mapping[str, Any], name: str, count: int) -> NDArray[np.float64]:

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from robolearn.errors import HardwareError, SpecError
+from robolearn.robots.calibration import Calibration, JointCalibration
 from robolearn.robots.fake import FakeRobot
 from robolearn.robots.servo_arm import ServoArmConfig
+from robolearn.robots.standin import StandInBus
 from robolearn.specs import RobotSpec
 from robolearn.tasks.kinematics import SO101
 from robolearn.teleop.leader_arm import ALIGN_RAD_S, LeaderArm, LeaderArmConfig
@@ -126,6 +128,27 @@ def test_a_leader_that_was_silent_has_to_come_near_again() -> None:
     hand._reads_left = None
     hand.put(0, 0, 0.9, 0, 0, -1.0)
     assert "bring it within" in arm.read(robot, 2).reason
+
+
+def test_a_leader_whose_cable_was_pulled_is_connected_again(tmp_path: Path) -> None:
+    joints = tuple(JointCalibration(n, i + 1, 2048, 1, -1.5, 1.5) for i, n in enumerate(SO101.joint_names))
+    Calibration("sts3215", 4096, 0.0, joints).save(tmp_path / "leader.json")
+    with StandInBus("sts3215", path=tmp_path / "leader") as bus:
+        config = LeaderArmConfig(ServoArmConfig(bus.port, tmp_path / "leader.json"))
+        arm = LeaderArm(config, SO101)
+        arm.connect()
+        robot = state(0, 0, 0, 0, 0, (SO101.position_low[5] + SO101.position_high[5]) / 2)
+        assert arm.read(robot, 0).action is not None
+        bus.pull_cable()
+        for now_ns, words in ((10**8, "lost"), (9 * 10**8, "lost"), (12 * 10**8, "no such port; plug the adapter in")):
+            with pytest.raises(HardwareError, match=words):
+                arm.read(robot, now_ns)
+        bus.plug_in()
+        bus.motors[3].encoder += 500  # 0.77 rad
+        with pytest.raises(HardwareError, match="not open"):
+            arm.read(robot, 13 * 10**8)
+        assert "elbow_flex of the leader is 0.77 rad" in arm.read(robot, 23 * 10**8).reason
+        arm.close()
 
 
 def test_a_leader_that_lies_still_is_not_in_charge() -> None:

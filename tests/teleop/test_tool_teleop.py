@@ -248,6 +248,20 @@ def test_a_phone_ties_the_tool_to_itself_while_it_is_touched() -> None:
     np.testing.assert_allclose(moved(phone.read(STATE, 91 * TICK_NS)), 0, atol=1e-6)
 
 
+def test_a_phone_that_loses_its_bearings_moves_nothing() -> None:
+    phone = Phone(PhoneConfig(), SO101)
+    phone.connect()
+    for tick in range(60):
+        x = 0.1 if tick < 10 else 0.8  # half a metre and more from one message to the next
+        phone.feed({**POSE, "position": [x, 1.2, 0.3]}, tick * TICK_NS)
+        command = phone.read(STATE, tick * TICK_NS)
+    np.testing.assert_allclose(moved(command), 0, atol=1e-6)
+    for tick in range(60, 90):  # and goes on from there
+        phone.feed({**POSE, "position": [0.84, 1.2, 0.3]}, tick * TICK_NS)
+        command = phone.read(STATE, tick * TICK_NS)
+    np.testing.assert_allclose(moved(command), [0, -0.04, 0], atol=0.004)
+
+
 def test_a_phone_turns_the_tool_and_grips() -> None:
     phone = Phone(PhoneConfig(), SO101)
     phone.connect()
