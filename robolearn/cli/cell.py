@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import sys
 from dataclasses import asdict, replace
@@ -112,7 +113,8 @@ def cell_calibrate(
 
 
 def _calibrate_joints(loaded: Any, leader: bool, model: str, joints: tuple[str, ...]) -> int:
-    from robolearn.recipes.calibrate import calibrate_joints, joint_setups
+    from robolearn.assets import asset
+    from robolearn.recipes.calibrate import calibrate_joints, joint_setups, positive_sides
     from robolearn.robots.calibration import Calibration
     from robolearn.robots.servo_arm import ServoArmConfig
     from robolearn.tasks.kinematics import SO101
@@ -125,7 +127,12 @@ def _calibrate_joints(loaded: Any, leader: bool, model: str, joints: tuple[str, 
     names = joints or SO101.joint_names
     if not joints and config.calibration.exists():
         names = tuple(joint.name for joint in Calibration.load(config.calibration).joints)
-    found = calibrate_joints(config, model, joint_setups(names, {}), say, _enter)
+    positive: dict[str, str] = {}
+    with contextlib.suppress(RobolearnError, ImportError):  # without the arm's shape, or MuJoCo, nobody can say
+        name = getattr(loaded.robot.config, "name", "")  # whose shape a leader has, too
+        shape = loaded.safety.model or asset(f"sim_assets/robots/{name}/{name}.xml")
+        positive = positive_sides(shape, names)
+    found = calibrate_joints(config, model, joint_setups(names, positive), say, _enter)
     rows = [
         (j.name, j.motor_id, "+" if j.direction > 0 else "-", f"{j.low_rad:.3f}", f"{j.high_rad:.3f}")
         for j in found.joints

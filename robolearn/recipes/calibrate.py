@@ -6,6 +6,7 @@ person is reached by `show(text)` and `confirmed()` (has Enter been pressed sinc
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -31,11 +32,15 @@ from robolearn.robots.calibration_routine import CalibrationRoutine, JointSetup,
 from robolearn.robots.kinematics import Kinematics
 from robolearn.robots.servo_arm import MODELS, ServoArmConfig
 from robolearn.robots.servo_bus import ServoBus
+from robolearn.robots.servo_model import ServoModel
 from robolearn.robots.servo_setup import begin_calibration, read_positions, store_homing
+from robolearn.specs import RobotSpec
 
 Show = Callable[[str], None]
 Confirmed = Callable[[], bool]
 SAMPLE_S = 0.05
+NUDGE_RAD, SEEN_M = 0.3, 0.02  # a turn of a joint, and what a person sees of it
+WAYS = (("forwards", "backwards"), ("to the left", "to the right"), ("up", "down"))  # of x, y, z
 
 
 def calibrate_joints(
@@ -54,7 +59,7 @@ def calibrate_joints(
         routine = CalibrationRoutine(model, joints, begin_calibration(bus, model, ids))
         show(routine.prompt)
         while routine.step is not Step.DONE:
-            routine.feed(read_positions(bus, model, ids))
+            routine.feed(_positions(bus, model, ids, show))
             if confirmed():
                 was = routine.step
                 wrong = routine.confirm()
@@ -67,6 +72,26 @@ def calibrate_joints(
     calibration = routine.result()
     calibration.save(config.calibration)
     return calibration
+
+
+def _positions(bus: ServoBus, model: ServoModel, ids: Sequence[int], show: Show) -> NDArray[np.int64]:
+    """Encoder positions (J,), waited for while motors are silent: cables are tugged at here, and work would be lost."""
+    told = False
+    while True:
+        try:
+            positions = read_positions(bus, model, ids)
+        except HardwareError as error:
+            if not told:
+                show(f"Not heard: {error}. What was done is kept; Ctrl-C ends it.")
+            told = True
+            time.sleep(SAMPLE_S)
+            with contextlib.suppress(HardwareError):
+                bus.close()
+                bus.open()
+        else:
+            if told:
+                show("Heard again, go on.")
+            return positions
 
 
 def calibrate_lens(
@@ -140,12 +165,30 @@ def tool_pose_of(kinematics: Kinematics, joint_position: NDArray[np.float32]) ->
     return pose
 
 
-def joint_setups(names: Sequence[str], reference_rad: Mapping[str, float]) -> list[JointSetup]:
-    """Joints with the ids 1, 2, ... along the chain."""
-    unknown = set(reference_rad) - set(names)
-    if unknown:
-        raise HardwareError(f"reference angles are given for {', '.join(sorted(unknown))}; joints: {', '.join(names)}")
-    return [JointSetup(name, i + 1, reference_rad.get(name, 0.0)) for i, name in enumerate(names)]
+def positive_sides(model: Path, names: Sequence[str]) -> dict[str, str]:
+    """What is seen of each joint of an MJCF file when it turns to its positive side out of the reference pose.
+
+    Nothing of those that move the tool in no way that has a word. Raises SpecError when the file has other joints.
+    """
+    none = (0.0,) * len(names)
+    kinematics, words = Kinematics(model, RobotSpec("arm", tuple(names), none, none, none)), dict[str, str]()
+    place, turned = kinematics.tool(np.array(none))
+    for name, step in zip(names, NUDGE_RAD * np.eye(len(names)), strict=True):
+        place_then, turned_then = kinematics.tool(step)
+        way, turn = place_then - place, turned_then @ turned.T
+        axis = int(np.abs(way).argmax())
+        if abs(way[axis]) > SEEN_M:
+            words[name] = f"so that the tool goes {WAYS[axis][int(way[axis] < 0)]}"
+        elif abs(roll := turn[2, 1] - turn[1, 2]) > NUDGE_RAD:  # twice its sine
+            words[name] = f"{'clockwise' if roll > 0 else 'anticlockwise'}, seen from behind the arm"
+        elif name == names[-1]:
+            words[name] = "open"
+    return words
+
+
+def joint_setups(names: Sequence[str], positive: Mapping[str, str]) -> list[JointSetup]:
+    """Joints with the ids 1, 2, ... along the chain; which way is `positive` is said in the words of `JointSetup`."""
+    return [JointSetup(n, i + 1, positive=positive.get(n, JointSetup.positive)) for i, n in enumerate(names)]
 
 
 def _next_view(camera: Camera, board: BoardConfig, show: Show, confirmed: Confirmed) -> tuple[View, NDArray[np.uint8]]:

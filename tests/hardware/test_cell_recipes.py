@@ -22,7 +22,7 @@ from robolearn.datasets.store import DatasetSpec, EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import HardwareError, RobolearnError, SpecError
 from robolearn.recipes import calibrate, cell_check, find
-from robolearn.recipes.calibrate import calibrate_joints, calibrate_lens, calibrate_place, joint_setups
+from robolearn.recipes.calibrate import calibrate_joints, calibrate_lens, calibrate_place, joint_setups, positive_sides
 from robolearn.recipes.cell_check import check_cell
 from robolearn.recipes.doctor import Check
 from robolearn.recipes.find import Found, describe_motors, find_cameras, find_controls, with_names
@@ -153,7 +153,15 @@ def test_what_is_wrong_is_told_with_its_remedy(cell: Path) -> None:
 def test_joints_are_calibrated_by_a_person_who_moves_them(tmp_path: Path, kind: str) -> None:
     middles = np.array([3900.0, 150.0, 2048.0, 1000.0, 3000.0, 4000.0])
     shown: list[str] = []
-    with StandInBus(kind) as bus:
+    outages: list[str] = []
+    with StandInBus(kind, path=tmp_path / "arm") as bus:
+
+        def show(text: str) -> None:
+            if text.startswith(("Not heard", "Heard again")):
+                outages.append(text)
+                bus.plug_in()
+            else:
+                shown.append(text)
 
         def place(encoders: np.ndarray) -> None:
             for motor, encoder in zip(bus.motors.values(), encoders, strict=True):
@@ -172,6 +180,8 @@ def test_joints_are_calibrated_by_a_person_who_moves_them(tmp_path: Path, kind: 
                     shares = np.concatenate([np.linspace(0, 1, 6), np.linspace(1, -1, 10)])
                     pending.extend(middles + 900 * share for share in shares)
                 elif "Move only" in prompt:
+                    if not outages:
+                        bus.pull_cable()
                     moved = np.array([name in prompt for name in JOINTS])
                     pending.append(middles + np.where(moved, 250, 0))
                 else:
@@ -184,7 +194,9 @@ def test_joints_are_calibrated_by_a_person_who_moves_them(tmp_path: Path, kind: 
 
         place(middles)
         config = ServoArmConfig(bus.port, tmp_path / "new" / "arm.json", bus=BUSY)
-        found = calibrate_joints(config, kind, joint_setups(JOINTS, {}), shown.append, confirmed)
+        found = calibrate_joints(config, kind, joint_setups(JOINTS, {}), show, confirmed)
+    assert re.match("Not heard: lost .*arm .*What was done is kept", outages[0])
+    assert outages[1:] == ["Heard again, go on."]
     assert Calibration.load(config.calibration) == found
     for joint in found.joints:
         assert joint.direction == 1
@@ -295,6 +307,18 @@ def test_cameras_and_controls_are_found_by_what_the_kernel_says(tmp_path: Path) 
         (tmp_path / "hidraw" / name / "device" / "uevent").write_text(facts)
     found = find_controls(tmp_path)
     assert [(c.device, c.description) for c in found] == [("/dev/input/js0", "Xbox pad"), ("/dev/hidraw3", "Cap")]
+
+
+def test_which_side_of_a_joint_is_positive_is_seen_at_the_tool() -> None:
+    words = positive_sides(ROOT / "sim_assets/robots/so101/so101.xml", JOINTS)
+    down = "so that the tool goes down"
+    roll = "anticlockwise, seen from behind the arm"
+    assert list(words.values()) == ["so that the tool goes to the right", down, down, down, roll, "open"]
+    setups = joint_setups(JOINTS, words)
+    assert setups[0].positive == "so that the tool goes to the right"
+    assert joint_setups(["rail"], words)[0].positive == "towards its positive side"
+    with pytest.raises(SpecError, match="no joint rail"):
+        positive_sides(ROOT / "sim_assets/robots/so101/so101.xml", ["rail"])
 
 
 def test_devices_that_are_alike_go_by_their_usb_ports(tmp_path: Path) -> None:
