@@ -233,8 +233,15 @@ class ServoArm:
                 )
             self._release_asked_ns = None
             self._commanded_ns, self._holding = None, False
+            failed: dict[int, HardwareError] = {}
             for motor_id in self.ids:
-                self.bus.write(motor_id, self.model.torque_enable, 0)
+                try:
+                    self.bus.write(motor_id, self.model.torque_enable, 0)
+                    self._stiff.discard(motor_id)
+                except HardwareError as error:  # half an arm that holds is no help
+                    failed[motor_id] = error
+            if failed:
+                raise HardwareError(f"{next(iter(failed.values()))}; {self.bus.describe(list(failed))} may hold still")
 
     def _rests(self) -> bool:
         """Whether the arm stands where it is safe to fall."""
@@ -246,7 +253,7 @@ class ServoArm:
 
     def close(self) -> None:
         """Give the port back. The motors hold their last goal, and the log says so."""
-        if self.bus.is_open and self._holding:
+        if self.bus.is_open and self._stiff:
             log.warning(
                 "%s on %s stays where it stands, with its torque on; `robolearn cell park` lets it rest, without power "
                 "it falls",
@@ -325,6 +332,7 @@ class ServoArm:
                 f"{self.bus.describe(limp)} on {self.bus.port} went limp (it restarted, or gave up under load); "
                 "support the arm, then connect again"
             )
+            self._goal = np.where(np.isin(self.ids, limp), ticks, self._goal)  # where they lie now
             self._hold(ticks)
         watchdog = model.bus_watchdog
         if watchdog is not None and any(watchdog.decode(a.data) == TRIPPED for a in self._ask_all(watchdog).values()):

@@ -177,6 +177,16 @@ def test_a_motor_that_restarted_gets_its_speed_limit_with_the_next_goal(make_arm
     assert 0.1 < bus.motors[3].speed * 2 * np.pi / 4096 < 0.52
 
 
+def test_a_motor_that_went_limp_is_told_to_stay_where_it_lies(arm: ServoArm, bus: StandInBus) -> None:
+    bus.motors[3].restart()
+    bus.motors[3].encoder += 40.0  # near its goal, to which a motor that holds would be told to go back
+    arm._health_due_ns = 0
+    with pytest.raises(HardwareError, match="went limp"):
+        arm.read()
+    arm.bus.ping(1)  # the answer comes after the goals are taken
+    assert bus.motors[3].get("goal") == pytest.approx(bus.motors[3].encoder, abs=1)
+
+
 @pytest.mark.parametrize(("bit", "name"), [(2, "overheating"), (5, "overload"), (0, "wrong voltage")])
 def test_a_fault_flag_stops_the_arm_until_it_is_gone(arm: ServoArm, bus: StandInBus, bit: int, name: str) -> None:
     run(arm, 5)
@@ -583,6 +593,12 @@ def test_torque_goes_off_where_the_arm_rests_and_elsewhere_when_asked_twice(
     safety = SafetyFilter(arm.spec, SafetyConfig(max_command_age_s=2.0), 0.02)
     park(arm, safety, 1.0, 0.02)
     assert not any(motor.get("torque") for motor in bus.motors.values())
+    arm.connect()
+    bus.motors[3].present = False
+    for words in ("would fall|no answer", r"no answer .*its id; elbow_flex \(id 3\) may hold still"):
+        with pytest.raises(HardwareError, match=words):
+            arm.release()
+    assert [bool(motor.get("torque")) for motor in bus.motors.values()] == [i == 3 for i in bus.motors]
     with pytest.raises(HardwareError, match="2 angles in rest_rad, expected 6"):
         make_arm(rest_rad=(0.0, 0.0))
     with pytest.raises(HardwareError, match=r"rest_rad has -90 for shoulder_lift, whose range is .* in degrees"):
