@@ -332,6 +332,7 @@ class ServoArm:
                 f"{self.bus.describe(limp)} on {self.bus.port} went limp (it restarted, or gave up under load); "
                 "support the arm, then connect again"
             )
+            self._stiff -= set(limp)
             self._goal = np.where(np.isin(self.ids, limp), ticks, self._goal)  # where they lie now
             self._hold(ticks)
         watchdog = model.bus_watchdog

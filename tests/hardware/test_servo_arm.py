@@ -342,7 +342,9 @@ def test_a_connect_that_fails_half_way_says_what_holds(
         make_arm(bus=BusConfig(answer_timeout_s=0.05, retries=0)).connect()
 
 
-def test_closing_says_that_the_arm_stays_stiff(make_arm: Make, caplog: pytest.LogCaptureFixture) -> None:
+def test_closing_says_whether_the_arm_stays_stiff(
+    make_arm: Make, bus: StandInBus, caplog: pytest.LogCaptureFixture
+) -> None:
     arm = make_arm()
     arm.close()
     arm.connect()
@@ -350,6 +352,15 @@ def test_closing_says_that_the_arm_stays_stiff(make_arm: Make, caplog: pytest.Lo
     assert "torque" not in caplog.text
     arm.close()
     assert re.search(r"so101 on .* stays where it stands, with its torque on; .*cell park", caplog.text)
+    caplog.clear()
+    arm.connect()
+    for motor in bus.motors.values():
+        motor.restart()  # the power was gone
+    arm._health_due_ns = 0
+    with pytest.raises(HardwareError, match="went limp"):
+        arm.read()
+    arm.close()
+    assert "torque on" not in caplog.text
 
 
 def test_a_motor_that_reports_a_fault(make_arm: Make, bus: StandInBus) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -112,3 +113,15 @@ def test_a_page_whose_clock_is_ahead_lets_go_when_it_falls_silent(
     node._on_input(OperatorInput(header=convert.header(ahead_ns), axes=[0.0, -1.0], held=[5]))
     assert answer(1) is not None
     assert answer(20) is None
+
+
+def test_another_problem_is_logged_and_the_same_one_in_other_numbers_is_not(
+    make: Callable[..., TeleopNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = make(teleop="web")
+    logged: list[str] = []
+    monkeypatch.setattr(node, "get_logger", lambda: SimpleNamespace(warning=logged.append))
+    late, limp = "the command is {} s old", "elbow_flex (id 3) went limp; support the arm"
+    for problem in (late.format(0.1), late.format(12), limp, late.format(0.3), "", late.format(0.1)):
+        node._diagnostics.report(problem)
+    assert logged == [late.format(0.1), limp, late.format(0.1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from collections import deque
@@ -22,6 +23,7 @@ from robolearn_nodes import convert, topics
 T = TypeVar("T", str, int, float, bool)
 E = TypeVar("E", str, float)
 DIAGNOSTICS_PERIOD_S = 1.0
+NUMBERS = re.compile(r"\d+(\.\d+)?")
 SAME_CLOCK_MS = 60_000.0  # a sample that is older is stamped by another clock, as the twin's
 COMPRESSED = "/compressed"  # behind the name of a topic of pictures, as image_transport has it
 ALONE_CHECK_S = 1.0  # discovery on one host takes about a tenth of it
@@ -145,14 +147,22 @@ class Diagnostics:
 
     def __init__(self, node: Node, values: Callable[[], dict[str, Any]]) -> None:
         self.problem = ""
+        self._logged: set[str] = set()  # problems without their numbers, since all was well
         self._node, self._values = node, values
         self._name = graph_name(node.get_name(), node.get_namespace())
         self._publisher = node.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, 10)
         node.create_timer(DIAGNOSTICS_PERIOD_S, self.publish)
 
     def report(self, problem: str) -> None:
-        """Say at once what is wrong; an empty text means that all is well again. Only the first of a row is logged."""
-        if problem and not self.problem:
+        """Say at once what is wrong; an empty text means that all is well again.
+
+        Each problem is logged once until then, whatever its numbers are.
+        """
+        kind = NUMBERS.sub("", problem)
+        if not problem:
+            self._logged.clear()
+        elif kind not in self._logged:
+            self._logged.add(kind)
             self._node.get_logger().warning(problem)
         changed, self.problem = problem != self.problem, problem
         if changed:
