@@ -49,6 +49,7 @@ from robolearn.specs import RobotSpec
 from robolearn.types import RobotState
 
 SOFT_START_SHARE = 0.1  # of the speed, that a soft start begins with
+LONG_HOLD_S = 0.3  # after which the next command is a start: nobody knows how far away it is by then
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class SafetyConfig:
     max_command_age_s: float = 0.08  # a command that answers an older observation is refused
     max_acceleration: float | None = None  # [unit/s^2] of every joint
     max_jerk: float | None = None  # [unit/s^3] of every joint; wants max_acceleration
-    soft_start_s: float = 0.0  # after a start or a stop, the speed limit rises from a tenth to its full for so long
+    soft_start_s: float = 0.0  # after a start, a stop or a LONG_HOLD_S, the speed limit rises from a tenth for so long
     max_state_age_s: float | None = None  # of the newest measurement
     max_temperature_c: float | None = None  # of any motor
     max_load: float | None = None  # of any motor, in the robot's unit (see its Health)
@@ -131,7 +132,7 @@ class SafetyFilter:
         self._sent = np.zeros(0, np.float32)
         self._wanted: NDArray[np.float64] | None = None  # the last command, if it was followed
         self._last_ns = 0
-        self._active_s = 0.0  # since the start or the last stop
+        self._active_s = self._held_s = 0.0  # since the start or the last stop; since a command was followed
         self._state_ns = 0
         self._trouble = ""  # of the robot's health
 
@@ -158,7 +159,7 @@ class SafetyFilter:
                 "calibration"
             )
         self._sent = start_of(position, self._limits)
-        self._motion, self._wanted, self._active_s = at_rest(self._sent), None, 0.0
+        self._motion, self._wanted, self._active_s, self._held_s = at_rest(self._sent), None, 0.0, 0.0
         self._room = around(self._limits, self._motion.position)
         self._last_ns = state.stamp_ns - self._period_ns
         self.stopped = ""
@@ -228,8 +229,11 @@ class SafetyFilter:
         if reason or action is None:
             self._wanted = None
             self._send(brake(self._motion, limits, elapsed_s), limits, elapsed_s)
+            self._held_s += elapsed_s
+            if self._held_s > LONG_HOLD_S and not self._motion.speed.any():
+                self._active_s = 0.0
             return SafetyDecision(self._sent.copy(), held=True, limited=False, reason=reason)
-        self._wanted = wanted
+        self._wanted, self._held_s = wanted, 0.0
         self._send(motion, limits, elapsed_s)
         moved = _first(np.abs(self._sent - wanted) > 1e-6)
         reason = "" if moved is None else f"{self._at(moved, wanted)}, limited to {self._sent[moved]:.4g}"

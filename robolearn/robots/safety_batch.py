@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 
 from robolearn.errors import SpecError
 from robolearn.robots.limits import JUMP, NOT_FINITE, OUTSIDE, Motion, MotionLimits, advance, at_rest, brake, judge
-from robolearn.robots.safety import SOFT_START_SHARE, SafetyConfig, around, goes_on, motion_limits, rounded, start_of
+from robolearn.robots.safety import (
+    LONG_HOLD_S,
+    SOFT_START_SHARE,
+    SafetyConfig,
+    around,
+    goes_on,
+    motion_limits,
+    rounded,
+    start_of,
+)
 from robolearn.specs import RobotSpec
 
 LIMITED = 4  # beside what `judge` says of a joint
@@ -46,7 +55,7 @@ class BatchSafetyFilter:
         self.sent = np.zeros((num_robots, len(spec.joint_names)), np.float32)
         self._motion = at_rest(self.sent)
         self._wanted = np.full(self.sent.shape, np.nan)  # the last command, where it was followed
-        self._active_s = np.zeros((num_robots, 1))
+        self._active_s, self._held_s = np.zeros((num_robots, 1)), np.zeros((num_robots, 1))
 
     def reset(self, position: NDArray[np.float32], which: Sequence[int] | NDArray[np.int64] | None = None) -> None:
         """Start the robots `which` (all by default) from where they are, (n, J). Raises SpecError for one that stands
@@ -58,7 +67,7 @@ class BatchSafetyFilter:
         self.sent[rows] = start_of(position, self._limits)
         for now, start in zip(self._motion, at_rest(self.sent[rows]), strict=True):
             now[rows] = start
-        self._wanted[rows], self._active_s[rows] = np.nan, 0.0
+        self._wanted[rows], self._active_s[rows], self._held_s[rows] = np.nan, 0.0, 0.0
 
     def filter(self, actions: NDArray) -> BatchDecision:
         """Decide what to send when `actions` (N, J) were commanded a period after the last decision."""
@@ -78,6 +87,9 @@ class BatchSafetyFilter:
         self._wanted = np.where(held[:, None], np.nan, wanted)
         self.sent = rounded(motion, self.sent, limits, self._period_s)
         self._motion = goes_on(motion, self.sent, limits)
+        self._held_s = np.where(held[:, None], self._held_s + self._period_s, 0.0)
+        moves = np.logical_or.reduce(self._motion.speed != 0, axis=-1, keepdims=True)
+        self._active_s[(self._held_s > LONG_HOLD_S) & ~moves] = 0.0
         moved = (np.abs(self.sent - wanted) > 1e-6) & ~held[:, None]
         limited: NDArray[np.bool_] = np.logical_or.reduce(moved, axis=-1)
         return BatchDecision(self.sent.copy(), held, limited, self._explain(verdict, moved))

@@ -232,6 +232,18 @@ def test_soft_start_begins_at_a_tenth_of_the_speed() -> None:
     assert moves.max() <= 0.1 + 1e-6
 
 
+def test_what_was_held_for_long_starts_softly() -> None:
+    safety = started(SafetyConfig(soft_start_s=0.5))
+    for tick in range(20):
+        send(safety, 0.0, 0.0, 0.0, tick=tick)
+    for tick in range(20, 24):  # 0.2 s without a command: a late one is no start
+        safety.filter(None, 0, tick * PERIOD_NS)
+    assert send(safety, 0.9, 0.0, 0.0, tick=24).command[0] == pytest.approx(0.1)
+    for tick in range(25, 32):
+        safety.filter(None, 0, tick * PERIOD_NS)
+    assert send(safety, 0.9, 0.0, 0.0, tick=32).command[0] == pytest.approx(0.1 + 0.1 * 2.0 * 0.05)
+
+
 def test_a_stop_lasts_until_it_is_resumed_from_where_the_robot_is() -> None:
     safety = started(SafetyConfig(max_acceleration=15.0))
     send(safety, 0.05, 0.0, 0.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from robolearn.errors import SpecError
@@ -31,6 +31,7 @@ numbers = st.one_of(
 commands = st.lists(st.lists(numbers, min_size=3, max_size=3), min_size=ROBOTS, max_size=ROBOTS)
 
 
+@example([[[9.0] * 3] * 2 + [[0.1] * 3] * 2] * 7 + [[[0.1] * 3] * ROBOTS] * 2, CONFIGS[1], np.float32, 0)  # a long hold
 @settings(max_examples=60, deadline=None)  # of up to 8 ticks of 4 robots each
 @given(
     stream=st.lists(commands, min_size=1, max_size=8),
