@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TextIO
 
-from rich.console import Console
+from rich.columns import Columns
+from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
@@ -34,6 +35,17 @@ class RateColumn(ProgressColumn):
         return Text(f"{speed:.1f} {self.unit}/s" if speed else f"- {self.unit}/s", style="progress.data.speed")
 
 
+class Bar(Progress):
+    """The text of a task is a line of its own where it would leave no room for the numbers."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        for task in self.tasks:
+            table = self.make_tasks_table([task])
+            text = Text(str(task.fields["text"]), "dim", overflow="ellipsis", no_wrap=True)
+            fits = self.console.measure(table).maximum + 1 + text.cell_len <= self.console.width
+            yield Columns([table, text]) if fits else Group(table, text)
+
+
 class ProgressBar:
     """`with ProgressBar("train", 2000, "step") as bar: bar.update(10, "loss 0.1")`: tells how far of `total` units."""
 
@@ -46,13 +58,12 @@ class ProgressBar:
         self.told: tuple[int, str] | None = None  # by the last line
         self.bar: Progress | None = None
         if self.stream.isatty():
-            self.bar = Progress(
+            self.bar = Bar(
                 TextColumn("{task.description:<12}"),
                 BarColumn(bar_width=28),
                 MofNCompleteColumn(),
                 RateColumn(unit),
                 TimeRemainingColumn(compact=True),
-                TextColumn("[dim]{task.fields[text]}"),
                 console=Console(file=self.stream),
             )
             self.task_id = self.bar.add_task(title, total=total, text="")

@@ -115,6 +115,18 @@ def test_a_mistake_gives_one_line(
     assert "\n" not in str(error.value)
 
 
+def test_on_a_coloured_terminal_a_mistake_is_told_in_the_same_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+    for terminal in (False, True):
+        monkeypatch.setattr("sys.stdout.isatty", lambda terminal=terminal: terminal)
+        monkeypatch.setenv("TERM", "xterm-256color")
+        with pytest.raises(RobolearnError) as error:
+            cli.run(["collect", "push-v1", "--out", "x", "--episods", "3"])
+        told.append(str(error.value))
+    assert told[0] == told[1]
+    assert "Unrecognized options: --episods, 3; did you mean --episodes?" in told[0]
+
+
 def test_errors_reach_the_shell_as_one_line_and_exit_code_2() -> None:
     answer = robolearn("launch", "twni", "--show-args")
     assert answer.returncode == 2
@@ -189,6 +201,41 @@ def test_tables_keep_brackets(capsys: pytest.CaptureFixture[str]) -> None:
     assert "[red]" in out
     print_table("t", ("", ""), [("episodes", 3)])
     assert "┡" not in capsys.readouterr().out  # no row of empty words
+
+
+def plain(text: str) -> str:
+    """Without the codes of a terminal."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+
+
+def test_a_table_as_wide_as_the_terminal_cuts_no_word(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    print_table("t", ("id", "what it is"), [("pick_place_back-v1", "take the red cube off the green plate " * 2)])
+    out = plain(capsys.readouterr().out)
+    assert all(word in out for word in ("pick_place_back-v1", "what it is", "green", "plate"))
+    assert {len(line) for line in out.splitlines()} <= {40}
+    print_table("t", ("id", "what"), [("x" * 30, "y" * 30)])  # no room: folded, nothing is lost
+    out = capsys.readouterr().out
+    assert (out.count("x"), out.count("y")) == (30, 30)
+
+
+@pytest.mark.parametrize(("columns", "lines"), [(80, 2), (140, 1)])
+def test_a_bar_keeps_its_numbers_and_its_text_in_any_width(
+    columns: int, lines: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    text = "return -1436.5, evaluated -1447.8, 19 updates/s"
+    with ProgressBar("train sac", 1100, "step", terminal) as bar:
+        bar.update(1000, text)
+    shown = [line for line in plain(terminal.getvalue()).splitlines() if line.strip()]
+    assert "1000/1100" in shown[-lines]
+    assert text in shown[-1]
+    assert max(map(len, shown[-lines:])) <= columns
 
 
 def test_resume_takes_no_other_steps_or_folder() -> None:

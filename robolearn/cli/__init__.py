@@ -211,8 +211,9 @@ def help_text(command: Callable[..., int]) -> str:
 
 
 def _one_line(box: str) -> str:
-    """The first paragraph of tyro's boxed message and the option it suggests, on one line."""
+    """The first paragraph of tyro's boxed message, coloured on a terminal, and the option it suggests, on one line."""
     words: list[str] = []
+    box = Text.from_ansi(box).plain
     for line in box.splitlines()[1:]:
         text = line.strip("│ ")
         if set(text) <= set("─╰╯ ") or text.startswith("Argument helptext"):

@@ -36,7 +36,7 @@ def dataset_info(dataset: Dataset, json: bool = False) -> int:
         for name, keys in SHOWN.items():
             rows = [(each, *(_words(facts[key]) for key in keys)) for each, facts in inside[name].items()]
             if rows:
-                print_table(name, ("", *keys), rows)
+                print_table(name, ("", *(key.replace("_", " ") for key in keys)), rows)
     return 0
 
 

@@ -116,13 +116,20 @@ def _finite(data: Any) -> Any:
 
 
 def print_table(title: str, header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    """Print rows below their header; a header of empty words is left out."""
+    """Print rows below their header; a header of empty words is left out. No word is cut in two where there is room."""
     table = Table(title=Text(title), title_justify="left", header_style="bold", show_header=any(header))
-    for name in header:
-        table.add_column(Text(name), overflow="fold")
+    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
+    columns = list(zip(header, *rows, strict=True))
+    words = [max((len(word) for cell in column for word in str(cell).split()), default=0) for column in columns]
+    widths = [max(len(str(cell)) for cell in column) for column in columns]
+    while sum(widths) > console.width - 3 * len(widths) - 1 and widths != words:
+        slack = [width - word for width, word in zip(widths, words, strict=True)]
+        widths[slack.index(max(slack))] -= 1
+    for name, width in zip(header, widths, strict=True):
+        table.add_column(Text(name), overflow="fold", max_width=width)
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))  # `[ms]` is no markup
-    Console(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)
+    console.print(table)
 
 
 def say(text: str) -> None:

@@ -16,7 +16,7 @@ from robolearn.errors import RobolearnError
 
 As = Annotated[str, arg(name="as")]
 
-UNTRAINED = ("vlm", "keypoints")  # models that learn nothing, and label as they are told to
+UNTRAINED = ("vlm", "keypoints")  # models that learn nothing, and label as options of `label` say
 
 CLIP_OPTIONS = ("model", "pretrained", "model_dir")
 VLM_OPTIONS = ("goal", "baseline", "alpha", *CLIP_OPTIONS, "batch_size", "precision")
@@ -62,6 +62,8 @@ def reward_model(name: str, config: Path | None, device: str, vlm: dict[str, Any
     Raises:
         RobolearnError: there is no such model, it has to be trained, or the file does not hold its settings.
     """
+    from torch.nn import Module
+
     from robolearn.networks.model_directory import config_from_json
     from robolearn.networks.open_clip import OpenClipConfig
     from robolearn.rewards import REWARDS, reward_class
@@ -79,7 +81,7 @@ def reward_model(name: str, config: Path | None, device: str, vlm: dict[str, Any
         raise RobolearnError("an ensemble is made of trained ones: robolearn reward combine MODEL MODEL --out FOLDER")
     if name == "three_signals":
         kind(kind.config_type())  # says whom it asks
-    if name not in UNTRAINED:
+    if issubclass(kind, Module):
         raise RobolearnError(f"{name} has to be trained first: robolearn reward train {name} --dataset ... --out MODEL")
     if config is not None:
         try:
@@ -91,7 +93,9 @@ def reward_model(name: str, config: Path | None, device: str, vlm: dict[str, Any
             "keypoints needs waypoints: give `robolearn label` --config with a JSON file, see docs/rewards.md, or have "
             "a model see them: robolearn reward train keypoints --endpoint-model NAME --dataset ... --out MODEL"
         )
-    return kind(replace(VLMConfig(**vlm), clip=OpenClipConfig(**clip)))
+    if name == "vlm":
+        return kind(replace(VLMConfig(**vlm), clip=OpenClipConfig(**clip)))
+    return kind(kind.config_type())
 
 
 def gates_missed(gates: Iterable[str]) -> str:

@@ -82,8 +82,8 @@ def tasks(json: bool = False) -> int:
     if json:
         print_json({"tasks": [_task_json(task, success) for task in made]})
     else:
-        rows = [(t.id, " ".join(t.robots), t.instruction, " > ".join(t.stages), t.backward) for t in made]
-        print_table("tasks", ("id", "robots", "instruction", "stages", "backward"), rows)
+        rows = [(t.id, t.instruction, " ".join(t.robots)) for t in made]
+        print_table("tasks", ("id", "instruction", "robots"), rows)
         say("with another robot than the first one: push-v1@panda, or a model of your own: push-v1@my_arm.xml")
     return 0
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +28,9 @@ from robolearn.recipes.twin import log_of, task_of
 from robolearn.tasks import make_task
 from robolearn.tasks.task import Task
 from robolearn.twin.twin import Twin
+
+if TYPE_CHECKING:
+    import mujoco
 
 VIEW_SIZE = (240, 320)  # of each camera's picture
 CELL_TASK = "reach-v1"  # what a cell's twin does unless a task is named

@@ -74,7 +74,7 @@ def make_task(task_id: str) -> Task:
     elif is_robot_file(robot):
         task = made(importlib.import_module(ROBOT_READER).read_arm(robot))
     else:
-        raise UnknownNameError("robot", robot, ARMS)
+        raise UnknownNameError("robot", robot, [*ARMS, f"a file that ends in {', '.join(ROBOT_FILES)}"])
     task.id, task.backward = f"{name}@{robot}", f"{task.backward}@{robot}"
     return task
 

@@ -10,13 +10,16 @@ What cannot be guessed stands in a YAML file of the same name beside the model, 
     mount: [-0.3, 0, 0]        # where the model's origin stands in the scene [m]; the table's near edge is x = -0.1
     max_speed: 2.0             # of every joint [rad/s]
 
-Actuators of the file are replaced by position servos, and gravity is compensated, as industrial controllers do.
+Actuators of the file are replaced by position servos, and gravity is compensated, as industrial controllers do. Meshes
+of a URDF at `package://NAME/...` are looked for in the folders above the file, then in AMENT_PREFIX_PATH; an inertia
+that no body can have is evened out.
 Legend: N arm joints.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,14 +35,14 @@ from robolearn.tasks import ROBOT_LIBRARY
 from robolearn.tasks.arm import Arm, Gripper
 from robolearn.tasks.chain import Chain, Link
 
-TOOL_NAMES = ("tool", "tcp", "pinch", "grasp", "attachment", "flange", "hand", "ee", "end_effector", "gripper")
+TOOL_NAMES = ("tool", "tcp", "pinch", "grasp", "grasptarget", "attachment", "flange", "hand", "ee", "gripper")
 NOTES = {  # what the YAML file may hold, in words
     "tool": "a name",
     "gripper": "a mapping of joint (a name), open and closed (numbers)",
     "mount": "three numbers [m]",
     "max_speed": "a number above 0 [rad/s]",
 }
-TOOL = "tool"
+TOOL, PACKAGE = "tool", "package://"
 APPROACH_TO_X = (0.5, -0.5, -0.5, -0.5)  # from a frame whose z is the approach to ours, whose x it is
 SERVO_RAD_S, LEAST_INERTIA, LEAST_GAIN = 40.0, 0.01, 200.0  # natural frequency of the servos, and floors [SI]
 GRIP_N, GRIP_N_M = 90.0, 2.2  # of a gripper that is held open half way; a command leads by a fifth of that
@@ -157,9 +160,27 @@ def _parse(robot: str) -> tuple[Path, mujoco.MjSpec]:
     if not path.is_file():
         raise AssetError(f"robot {robot} is not a file; name an MJCF or URDF file, or {ROBOT_LIBRARY}<module>")
     try:
-        return path, mujoco.MjSpec.from_file(str(path))
+        spec = mujoco.MjSpec.from_file(str(path))
     except ValueError as error:
         raise AssetError(f"{path}: {' '.join(str(error).split())}") from error
+    spec.compiler.balanceinertia = True
+    for mesh in spec.meshes:
+        if mesh.file.startswith(PACKAGE):
+            mesh.file = str(_in_package(path, mesh.file))
+    return path, spec
+
+
+def _in_package(path: Path, name: str) -> Path:
+    """The file `package://NAME/rest`: of a package around the model, or of a sourced ROS 2 workspace."""
+    package, _, rest = name.removeprefix(PACKAGE).partition("/")
+    above = path.absolute().parents
+    prefixes = filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep))
+    folders = [folder for folder in above if folder.name == package]
+    folders += [*(folder / package for folder in above), *(Path(prefix, "share", package) for prefix in prefixes)]
+    for folder in folders:
+        if (folder / rest).is_file():
+            return folder / rest
+    raise AssetError(f"{path} wants {name}; put the folder {package} beside it, or source the workspace that has it")
 
 
 def _library_path(module: str) -> Path:
@@ -245,7 +266,7 @@ def _tool(path: Path, spec: mujoco.MjSpec, wanted: str | None) -> tuple[str, str
     for part in TOOL_NAMES:
         for kind, names in (("site", sites), ("body", bodies)):
             for name in names:
-                if part in name.lower().split("_"):
+                if part in (word.rstrip("0123456789") for word in name.lower().split("_")):  # tool0, as UR says
                     return kind, name
     if not bodies:
         raise AssetError(f"{path} has no named bodies, so no tool; name one in {path.stem}.yaml")

@@ -38,6 +38,11 @@ NO_NETWORK = (
 )
 
 
+def test_no_file_imports_mujoco_before_the_twin_has_chosen_its_opengl() -> None:
+    files = [file for file in LIBRARY if file.parent.name != "twin"]
+    assert [str(file) for file in files if re.search(r"^(import|from) mujoco\b", file.read_text(), re.MULTILINE)] == []
+
+
 def test_imports_point_one_way() -> None:
     lint = subprocess.run(
         [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"], cwd=ROOT, capture_output=True, text=True

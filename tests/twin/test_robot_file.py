@@ -11,8 +11,9 @@ import pytest
 
 from robolearn.assets import asset
 from robolearn.envs.robot_env import RobotEnv
-from robolearn.errors import AssetError
+from robolearn.errors import AssetError, UnknownNameError
 from robolearn.tasks import make_task
+from robolearn.twin.robot_file import open_robot, read_arm
 from robolearn.twin.twin import Twin
 
 LINK = """<link name="{name}"><inertial><origin xyz="0 0 {half}"/><mass value="0.4"/>
@@ -64,6 +65,33 @@ def test_a_urdf_by_path_reaches(tmp_path: Path) -> None:
     _, _, _, _, info = env.step(np.array([0, 0, 0, 0, 1, 0], np.float32))
     assert not info["held"]
     assert env.twin.tool_jacobian().shape == (6, 4)
+
+
+def test_a_urdf_of_a_ros_package_is_read_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its meshes in a package, its tool `tool0`, and an inertia that no body can have."""
+    mesh = '<mesh filename="package://bench_description/meshes/arm.obj"/>'
+    text = urdf().replace('<cylinder radius="0.015" length="0.2"/>', mesh).replace("tcp", "tool0")
+    file = tmp_path / "bench_description" / "urdf" / "bench_arm.urdf"
+    file.parent.mkdir(parents=True)
+    file.write_text(text.replace('ixx="0.002"', 'ixx="0.02"'))
+    with pytest.raises(AssetError, match=r"wants package://bench.*arm\.obj; put the folder bench_description"):
+        make_task(f"reach-v1@{file}")
+    corners = "v 0 0 0\nv .03 0 0\nv 0 .03 0\nv 0 0 .2\nf 1 3 2\nf 1 2 4\nf 2 3 4\nf 1 4 3\n"
+    for root in (tmp_path / "ws" / "share", tmp_path):  # of a sourced workspace, then around the file
+        meshes = root / "bench_description" / "meshes"
+        meshes.mkdir(parents=True)
+        (meshes / "arm.obj").write_text(corners)
+        monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path / "ws"))
+        assert open_robot(str(file)).meshes[0].file == str(meshes / "arm.obj")
+        assert read_arm(str(file)).spec.joint_names == ("pan", "shoulder", "elbow", "wrist")
+    assert succeeds(f"reach-v1@{file}")
+
+
+def test_what_is_no_robot_is_told_that_a_file_may_be() -> None:
+    with pytest.raises(
+        UnknownNameError, match=r"unknown robot 'arm\.udf'; known: a file that ends in .*, panda, so101"
+    ):
+        make_task("reach-v1@arm.udf")
 
 
 def test_an_mjcf_in_degrees_with_endless_joints_and_a_sensor_of_a_servo(tmp_path: Path) -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from robolearn.cli import run
+from robolearn.datasets.columns import remove_column
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import RobolearnError
 from robolearn.recipes.rewards.training import ONE_CAMERA, TRAINERS
+from robolearn.rewards import REWARDS, Episodes, RewardOutput
 from robolearn.rewards.audit import METRIC_WORDS
+from robolearn.rewards.reward_model import masked, version_of
 from robolearn.specs import ArraySpec
 
 
@@ -52,6 +57,40 @@ def test_the_command_line(dataset: Path, tmp_path: Path, capsys: pytest.CaptureF
     shown = capsys.readouterr().out
     assert "{" not in shown  # words and tables, not JSON
     assert all(name in shown for name in ("image_front", column, "script"))
+
+
+@dataclass(frozen=True)
+class RednessConfig:
+    """Settings of Redness."""
+
+    cameras: tuple[str, ...] = ("front",)
+
+
+class Redness:
+    """A reward model of a user's own: how red the picture is."""
+
+    config_type = RednessConfig
+    id, kind, causal = "redness", "reward", True
+
+    def __init__(self, config: RednessConfig) -> None:
+        self.config, self.version = config, version_of(config)
+
+    def score(self, episodes: Episodes) -> RewardOutput:
+        episodes.check(self.config.cameras)
+        value = episodes.images["front"][..., 0].float().mean((2, 3)) / 255
+        return masked(RewardOutput(value, torch.ones_like(value), {}), episodes.valid(value.device))
+
+
+def test_a_model_of_ones_own_that_learns_nothing_is_used_by_its_name(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(REWARDS, "redness", Redness)
+    assert run(["label", str(dataset), "--reward", "redness", "--as", "reward/own", "--json"]) == 0
+    column = json.loads(capsys.readouterr().out)["column"]
+    store = ZarrStore.open(dataset)
+    steps = store.read(0, ["image_front", column])
+    np.testing.assert_allclose(steps[column], steps["image_front"][..., 0].mean((1, 2)) / 255, rtol=1e-4)
+    remove_column(dataset, column)
 
 
 @pytest.mark.parametrize(
