@@ -99,14 +99,16 @@ def train_offline(
     watch = Stopwatch()
     with watch("open"):
         data: Data
+        unjudged = ""  # why no task takes what is learned
         if task is not None:
             data = TaskData(dataset, task, settings, seed, compute.device, split, reward)
         elif made.learns_from == "goals":
             data = GoalData(dataset, settings, seed, compute.device, split)
         else:
             data = training_data(made.learns_from, dataset, settings, seed, compute.device, reward, split)
-            if resume is None and made.learns_from == "transitions" and (told := remark(dataset, algorithm, data)):
-                tell(told)
+            unjudged = remark(dataset, algorithm, data) if made.learns_from == "transitions" else ""
+            if unjudged and resume is None:
+                tell(unjudged)
         if init_from is not None:
             check_spec(init_from, data.spec, str(task or dataset))
         source = resume or init_from
@@ -180,7 +182,7 @@ def train_offline(
         "steps": learner.gradient_step,
         "process": processes.number,
         "interrupted": learner.gradient_step < settings.steps,
-        "tasks": data.tasks,
+        "tasks": [] if unjudged else data.tasks,
         "validation_loss": best_loss,
         "train_episodes": len(data.split["train"]),
         "validation_episodes": len(data.split["validation"]),

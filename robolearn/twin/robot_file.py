@@ -11,7 +11,7 @@ What cannot be guessed stands in a YAML file of the same name beside the model, 
     max_speed: 2.0             # of every joint [rad/s]
 
 Actuators of the file are replaced by position servos, and gravity is compensated, as industrial controllers do. Meshes
-of a URDF at `package://NAME/...` are looked for in the folders above the file, then in AMENT_PREFIX_PATH; an inertia
+of a URDF at `package://NAME/...` are looked for in the folders above the file, then in AMENT_PREFIX_PATH. An inertia
 that no body can have is evened out.
 Legend: N arm joints.
 """
@@ -20,6 +20,8 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +44,10 @@ NOTES = {  # what the YAML file may hold, in words
     "mount": "three numbers [m]",
     "max_speed": "a number above 0 [rad/s]",
 }
-TOOL, PACKAGE = "tool", "package://"
+TOOL = "tool"
+PACKAGE, MESH_FILES = "package://", (".stl", ".obj", ".msh")
+SHOW_VISUALS = '<mujoco><compiler discardvisual="false" strippath="false"/></mujoco>'
+SEEN_GROUP, HIDDEN_GROUP = 1, 3  # of geoms; pictures show 0 to 2
 APPROACH_TO_X = (0.5, -0.5, -0.5, -0.5)  # from a frame whose z is the approach to ours, whose x it is
 SERVO_RAD_S, LEAST_INERTIA, LEAST_GAIN = 40.0, 0.01, 200.0  # natural frequency of the servos, and floors [SI]
 GRIP_N, GRIP_N_M = 90.0, 2.2  # of a gripper that is held open half way; a command leads by a fifth of that
@@ -160,27 +165,55 @@ def _parse(robot: str) -> tuple[Path, mujoco.MjSpec]:
     if not path.is_file():
         raise AssetError(f"robot {robot} is not a file; name an MJCF or URDF file, or {ROBOT_LIBRARY}<module>")
     try:
-        spec = mujoco.MjSpec.from_file(str(path))
-    except ValueError as error:
+        spec = _of_urdf(path) if path.suffix == ".urdf" else mujoco.MjSpec.from_file(str(path))
+    except (OSError, UnicodeDecodeError, ValueError) as error:
         raise AssetError(f"{path}: {' '.join(str(error).split())}") from error
     spec.compiler.balanceinertia = True
-    for mesh in spec.meshes:
-        if mesh.file.startswith(PACKAGE):
-            mesh.file = str(_in_package(path, mesh.file))
     return path, spec
 
 
-def _in_package(path: Path, name: str) -> Path:
-    """The file `package://NAME/rest`: of a package around the model, or of a sourced ROS 2 workspace."""
+def _of_urdf(path: Path) -> mujoco.MjSpec:
+    """The model with what is to be seen of its links, which MuJoCo leaves out by default. Where nothing of a link can
+    be shown, as of COLLADA files, its collision shapes stand for it."""
+    text = path.read_text(encoding="utf-8")
+    if "<mujoco" not in text:  # else its author has chosen
+        text = re.sub(r"<robot\b[^>]*>", lambda tag: tag[0] + SHOW_VISUALS, text, count=1)
+    spec = mujoco.MjSpec.from_string(text)
+    files = {mesh.name: _mesh_file(path, mesh.file) for mesh in spec.meshes}
+    for body in spec.bodies:
+        for geom in body.geoms:
+            file = files.get(geom.meshname)
+            if not geom.contype and file and not (file.is_file() and file.suffix.lower() in MESH_FILES):
+                spec.delete(geom)
+        if any(not geom.contype for geom in body.geoms):
+            for geom in body.geoms:
+                geom.group = SEEN_GROUP if not geom.contype else HIDDEN_GROUP
+    for mesh in list(spec.meshes):
+        if any(geom.meshname == mesh.name for geom in spec.geoms):
+            mesh.file = str(files[mesh.name])
+        else:
+            spec.delete(mesh)
+    for geom in spec.geoms:
+        if geom.meshname and not files[geom.meshname].is_file():
+            raise AssetError(
+                f"{path} wants {files[geom.meshname]}, which is not there; put its package beside the file, or source "
+                "the workspace that has it"
+            )
+    return spec
+
+
+def _mesh_file(path: Path, name: str) -> Path:
+    """The file that a URDF calls `name`; of `package://NAME/rest`, in a package around the URDF or of a sourced ROS 2
+    workspace, or where that is not there, beside the URDF."""
+    if not name.startswith(PACKAGE):
+        return path.absolute().parent / name.removeprefix("file://")
     package, _, rest = name.removeprefix(PACKAGE).partition("/")
     above = path.absolute().parents
     prefixes = filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep))
     folders = [folder for folder in above if folder.name == package]
     folders += [*(folder / package for folder in above), *(Path(prefix, "share", package) for prefix in prefixes)]
-    for folder in folders:
-        if (folder / rest).is_file():
-            return folder / rest
-    raise AssetError(f"{path} wants {name}; put the folder {package} beside it, or source the workspace that has it")
+    found = (folder / rest for folder in folders if (folder / rest).is_file())
+    return next(found, above[0] / package / rest)
 
 
 def _library_path(module: str) -> Path:
@@ -194,7 +227,9 @@ def _library_path(module: str) -> Path:
 
 def _compile(path: Path, spec: mujoco.MjSpec) -> mujoco.MjModel:
     try:
-        return spec.compile()
+        with warnings.catch_warnings():  # of texture coordinates and the like, which nobody sees
+            warnings.simplefilter("ignore")
+            return spec.compile()
     except ValueError as error:
         raise AssetError(f"{path}: {' '.join(str(error).split())}") from error
 

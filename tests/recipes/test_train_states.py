@@ -91,7 +91,8 @@ def test_a_remark_tells_what_is_missed_without_a_task(dataset: Path, tmp_path: P
     assert not remark(elsewhere, "iql", TransitionData(elsewhere, config, "success", 0))
     for task in (TASK, None):
         assert not told
-        train_offline("iql", dataset, tmp_path / f"run {task}", config=config, task=task, tell=told.append)
+        result = train_offline("iql", dataset, tmp_path / f"run {task}", config=config, task=task, tell=told.append)
+        assert result["tasks"] == ([] if task is None else [TASK])  # that can judge it
     assert len(told) == 1
     train_offline("iql", dataset, tmp_path, resume=tmp_path / "run None", tell=told.append)
     assert len(told) == 1

@@ -74,7 +74,9 @@ def test_a_urdf_of_a_ros_package_is_read_as_it_is(tmp_path: Path, monkeypatch: p
     file = tmp_path / "bench_description" / "urdf" / "bench_arm.urdf"
     file.parent.mkdir(parents=True)
     file.write_text(text.replace('ixx="0.002"', 'ixx="0.02"'))
-    with pytest.raises(AssetError, match=r"wants package://bench.*arm\.obj; put the folder bench_description"):
+    with pytest.raises(
+        AssetError, match=r"wants .*/bench_description/meshes/arm\.obj, which is not there; put its package"
+    ):
         make_task(f"reach-v1@{file}")
     corners = "v 0 0 0\nv .03 0 0\nv 0 .03 0\nv 0 0 .2\nf 1 3 2\nf 1 2 4\nf 2 3 4\nf 1 4 3\n"
     for root in (tmp_path / "ws" / "share", tmp_path):  # of a sourced workspace, then around the file
@@ -84,6 +86,21 @@ def test_a_urdf_of_a_ros_package_is_read_as_it_is(tmp_path: Path, monkeypatch: p
         monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path / "ws"))
         assert open_robot(str(file)).meshes[0].file == str(meshes / "arm.obj")
         assert read_arm(str(file)).spec.joint_names == ("pan", "shoulder", "elbow", "wrist")
+    assert succeeds(f"reach-v1@{file}")
+
+
+def test_of_a_urdf_is_seen_what_it_shows(tmp_path: Path) -> None:
+    """Links that have a look of their own show it and not what they collide with; COLLADA cannot be read."""
+    look = '<visual><geometry>{}</geometry><material name="m"><color rgba="1 0 1 1"/></material></visual></link>'
+    file = tmp_path / "bench_arm.urdf"
+    links = urdf().split("</link>")
+    looks = ['<sphere radius="0.03"/>', '<mesh filename="a.dae"/>', '<sphere radius="0.05"/>']
+    file.write_text(
+        "".join(part + look.format(each) for part, each in zip(links, looks, strict=False)) + "</link>".join(links[3:])
+    )
+    bodies = {body.name: [(geom.contype, geom.group) for geom in body.geoms] for body in open_robot(str(file)).bodies}
+    assert bodies["turntable"] == [(1, 0)]
+    assert sorted(bodies["upper"]) == [(0, 1), (1, 3)]
     assert succeeds(f"reach-v1@{file}")
 
 

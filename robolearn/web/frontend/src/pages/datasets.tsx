@@ -82,9 +82,11 @@ function AllDatasets() {
                       </td>
                       <td data-label="Tasks">{one.tasks.join(", ")}</td>
                       <td data-label="Robot">{one.robot}</td>
-                      <td class="row" data-label="Open">
-                        <a href={to("annotate", one.name)}>annotate</a>
-                        <a href={to("preferences", one.name)}>compare</a>
+                      <td data-label="Open">
+                        <span class="row">
+                          <a href={to("annotate", one.name)}>annotate</a>
+                          <a href={to("preferences", one.name)}>compare</a>
+                        </span>
                       </td>
                     </>
                   )}
