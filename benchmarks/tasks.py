@@ -4,7 +4,7 @@ Expert: 100 episodes of seeds that no test uses, in the environment, safety filt
 drifting random joint targets; counted are crashes, diverged simulations (`deep_penetrations` are those that ended
 because things stayed more than 5 mm deep in each other), objects lost (the task says so) and objects that fell without
 the task noticing. Writes the figures of each task to
-sim_assets/measured.json, which `robolearn tasks` shows.
+sim_assets/measured.json, which `robolearn tasks --json` tells.
 """
 
 from __future__ import annotations

@@ -199,6 +199,8 @@ def test_tables_keep_brackets(capsys: pytest.CaptureFixture[str]) -> None:
     assert "loop p50 [ms]" in out
     assert "[1, 2]" in out
     assert "[red]" in out
+    print_table("t", ("id",), [])
+    assert not capsys.readouterr().out
     print_table("t", ("", ""), [("episodes", 3)])
     assert "┡" not in capsys.readouterr().out  # no row of empty words
 

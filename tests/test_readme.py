@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from robolearn import cli
+from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.robots.robot import Robot
 
@@ -72,6 +73,16 @@ def test_your_robot_in_one_file() -> None:
     robot.write(target)
     np.testing.assert_array_equal(robot.read().joint_position, target)
     robot.close()
+
+
+def test_an_episode_is_recorded_as_the_page_of_datasets_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
+    (source,) = [
+        block for block in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL) if "writer.begin" in block
+    ]
+    monkeypatch.chdir(tmp_path)
+    exec(source, {})
+    assert [info.length for info in ZarrStore.open(tmp_path / "push.zarr").episodes] == [20]
 
 
 def test_three_lines_of_zarr_give_an_episode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,7 +116,10 @@ def _finite(data: Any) -> Any:
 
 
 def print_table(title: str, header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    """Print rows below their header; a header of empty words is left out. No word is cut in two where there is room."""
+    """Print rows, if there are any, below their header; a header of empty words is left out. No word is cut in two
+    where there is room."""
+    if not rows:
+        return
     table = Table(title=Text(title), title_justify="left", header_style="bold", show_header=any(header))
     console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
     columns = list(zip(header, *rows, strict=True))

@@ -269,18 +269,16 @@ class ZarrWriter:
 
     def _value(self, name: str, spec: ArraySpec, value: ArrayLike) -> NDArray:
         """A copy of the value in the field's dtype. Numbers that are not finite are facts and stay."""
-        dtype = self._dtypes[name]
+        dtype, unit = self._dtypes[name], f" [{spec.unit}]" if spec.unit else ""
         try:
             array = np.asarray(value)
         except ValueError as error:  # rows of unequal lengths
-            raise SpecError(f"{name} is no array, the dataset wants {dtype} {spec.shape} [{spec.unit}]") from error
+            raise SpecError(f"{name} is no array, the dataset wants {dtype} {spec.shape}{unit}") from error
         fits = array.dtype == dtype or np.can_cast(array.dtype, dtype, "same_kind")
         if not fits and array.dtype.kind in "iub":
             fits = bool((array.astype(dtype) == array).all())  # a Python 0 is a good uint8
         if array.shape != spec.shape or not fits:
-            raise SpecError(
-                f"{name} is {array.dtype} {array.shape}, the dataset wants {dtype} {spec.shape} [{spec.unit}]"
-            )
+            raise SpecError(f"{name} is {array.dtype} {array.shape}, the dataset wants {dtype} {spec.shape}{unit}")
         return np.array(array, dtype, order="C")
 
     def _enqueue_step(

@@ -169,9 +169,8 @@ def train_offline(
             told = next(iter(row))
             progress(
                 step,
-                f"loss {row['train_loss']:.4f}, validation {best_loss:.4f}"
-                if data.validation_batches
-                else f"{told} {row[told]:.4f}",
+                f"{told.removeprefix('train_')} {row[told]:.4f}"
+                + (f", validation {best_loss:.4f}" if math.isfinite(best_loss) else ""),
             )
     processes.leave()
     checkpoints = out / "checkpoints"

@@ -37,7 +37,19 @@ from robolearn.tasks import ROBOT_LIBRARY
 from robolearn.tasks.arm import Arm, Gripper
 from robolearn.tasks.chain import Chain, Link
 
-TOOL_NAMES = ("tool", "tcp", "pinch", "grasp", "grasptarget", "attachment", "flange", "hand", "ee", "gripper")
+TOOL_NAMES = (
+    "tool",
+    "tcp",
+    "pinch",
+    "grasp",
+    "grasptarget",
+    "attachment",
+    "flange",
+    "hand",
+    "ee",
+    "effector",
+    "gripper",
+)
 NOTES = {  # what the YAML file may hold, in words
     "tool": "a name",
     "gripper": "a mapping of joint (a name), open and closed (numbers)",

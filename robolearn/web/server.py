@@ -60,7 +60,8 @@ def make_server(settings: WebSettings, source: LiveSource | None = None) -> uvic
             pass
     except OSError as error:
         raise TransportError(
-            f"web: cannot listen on {settings.host} port {settings.port}: {error.strerror}; choose another --port"
+            f"web: cannot listen on {settings.host} port {settings.port}: {error.strerror}; choose another "
+            "--host or --port"
         ) from error
     config = uvicorn.Config(
         create_app(settings, source),

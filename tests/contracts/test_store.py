@@ -161,7 +161,7 @@ def test_values_that_do_not_fit_are_refused_before_anything_is_written(store: St
         writer.begin(EpisodeMeta())
         with pytest.raises(SpecError, match=r"action is float32 \(3,\), .* float32 \(2,\)"):
             writer.append({**step, "action": np.zeros(3, np.float32)}, {})
-        with pytest.raises(SpecError, match="image_front is float64"):
+        with pytest.raises(SpecError, match=r"image_front is float64 .*, the dataset wants uint8 \([\d, ]*\)$"):
             writer.append({**step, "image_front": np.zeros((12, 16, 3))}, {})
         with pytest.raises(SpecError, match="action_source is int64"):
             writer.append({**step, "action_source": 300}, {})

@@ -90,6 +90,14 @@ def losses(run: Path) -> dict[str, str]:
         return {row["step"]: row["validation_loss"] for row in csv.DictReader(file)}
 
 
+def test_the_bar_tells_of_a_validation_that_was(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("robolearn.recipes.train_offline.SAVES", 1)  # so that the first is that of the last step
+    told: list[str] = []
+    train_offline("bc", dataset, tmp_path / "run", 40, config=CONFIG, progress=lambda step, text: told.append(text))
+    assert ["validation" in text for text in told] == [False, True]
+    assert all(text.startswith("loss ") for text in told)
+
+
 def test_a_run_has_all_its_parts(dataset: Path, tmp_path: Path) -> None:
     done: list[int] = []
     run = tmp_path / "run"
