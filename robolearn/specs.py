@@ -157,9 +157,10 @@ class InterfaceSpec:
                 raise SpecError(f"{ours} needs observation field {name!r}; {theirs} has {', '.join(other.observation)}")
             theirs_spec = other.observation[name]
             if theirs_spec.shape != spec.shape:
+                size = " x ".join(map(str, spec.shape[:2]))
+                remedy = f"use an image size of {size}" if name.startswith("image_") else "use the robot that it is of"
                 raise SpecError(
-                    f"{ours} wants {name} of shape {spec.shape}, {theirs} has {theirs_spec.shape}; "
-                    "use the camera size and robot that it was trained with"
+                    f"{ours} wants {name} of shape {spec.shape}, {theirs} has {theirs_spec.shape}; {remedy}"
                 )
         if self.action.shape != other.action.shape or self.action.names != other.action.names:
             raise SpecError(

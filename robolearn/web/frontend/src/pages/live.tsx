@@ -93,7 +93,7 @@ function Plots() {
   const hasReward = rows.some((row) => row[1 + 2 * joints.length] != null);
   return (
     <>
-      <h2>Joints: measured, and (dashed) commanded</h2>
+      <h2>Joints, last half minute [s]</h2>
       <div class="plotgrid">
         {joints.map((joint, i) => (
           <LivePlot
