@@ -73,6 +73,10 @@ def make_task(task_id: str) -> Task:
         task = made(ARMS[robot])
     elif is_robot_file(robot):
         task = made(importlib.import_module(ROBOT_READER).read_arm(robot))
+        if not task.arm.grips and any("grasp" in each.stages for each in (made, TASKS[made.backward])):
+            raise AssetError(
+                f"{name} wants a gripper, and {robot} has no joint beyond its arm; do reach, push or button"
+            )
     else:
         raise UnknownNameError("robot", robot, [*ARMS, f"a file that ends in {', '.join(ROBOT_FILES)}"])
     task.id, task.backward = f"{name}@{robot}", f"{task.backward}@{robot}"

@@ -55,6 +55,9 @@ def test_a_urdf_by_path_reaches(tmp_path: Path) -> None:
     assert task.robot_spec.joint_names == ("pan", "shoulder", "elbow", "wrist")
     assert task.robot_spec.position_low == pytest.approx((-2 * np.pi, -2.5, -2.5, -2.5))
     assert task.cameras == ("front",)
+    for grasping in ("lift-v1", "lower-v1"):
+        with pytest.raises(AssetError, match=f"{grasping} wants a gripper, and .* has no joint beyond its arm"):
+            make_task(f"{grasping}@{file}")
     assert make_task(task.backward).backward == task.id
     assert succeeds(task.id)
     assert succeeds(task.backward)
