@@ -215,6 +215,25 @@ def test_bfloat16_changes_results_by_little_and_types_not_at_all(name: str) -> N
         )
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # torch's own
+@pytest.mark.parametrize("name", ["iql", "rlpd", "sac"])
+def test_compiled_in_bfloat16_equals_plain_in_bfloat16(name: str) -> None:
+    """Each gradient to the rounding of bfloat16; where the processor multiplies it, too."""
+    wide = {"policy": GaussianPolicyConfig(hidden_sizes=(64, 64)), "critic_hidden_sizes": (64, 64)}
+    plain, fast = (
+        ALGORITHMS[name](SPEC, STATISTICS, make(name, **wide).config, 0, wrapper=how.wrapper())
+        for how in (Compute(precision="bfloat16"), Compute(compile=True, precision="bfloat16"))
+    )
+    _, wanted = after(plain, 1)
+    _, found = after(fast, 1)
+    gradients = [key for key in wanted if "mean." in key and "adam" in key]
+    assert gradients
+    for key in gradients:
+        assert (found[key] - wanted[key]).norm() <= 0.02 * wanted[key].norm(), key
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore")  # of the compiler

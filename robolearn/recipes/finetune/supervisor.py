@@ -289,9 +289,8 @@ class Supervisor:
         return self._go(Phase.HOME, task=0, home_steps=0, idle_attempts=0, reason="")
 
     def _paused(self, sensed: Sensed, pause: str) -> Order:
-        cool = sensed.temperature_c <= self.config.resume_temperature_c
-        if pause or not cool:
-            return Order(Phase.PAUSE, self._state.task, reason=pause or self._state.reason)
+        if pause or sensed.temperature_c > self.config.resume_temperature_c:
+            return self._go(Phase.PAUSE, reason=pause or self._heat(sensed))
         return self._go(Phase.HOME, home_steps=0, reason="")
 
     # --- transitions ---
@@ -383,5 +382,8 @@ class Supervisor:
         if (day_s - config.quiet_from_s) % DAY_S < lasts_s + (DAY_S if lasts_s < 0 else 0):
             return "quiet hours"
         if sensed.temperature_c > config.max_temperature_c:
-            return f"a motor has {sensed.temperature_c:g} C; it cools to {config.resume_temperature_c:g} C"
+            return self._heat(sensed)
         return ""
+
+    def _heat(self, sensed: Sensed) -> str:
+        return f"a motor has {sensed.temperature_c:g} C; it cools to {self.config.resume_temperature_c:g} C"

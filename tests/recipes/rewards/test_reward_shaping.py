@@ -80,7 +80,7 @@ def test_progress_is_learned_from_as_a_difference_alone(dataset: Path, capsys: p
     with pytest.raises(SpecError, match=r"discounts by 0.9, the learner by 0.99; give both the same"):
         run([*train, "--reward", column])
     assert run([*train, "--reward", column, "--set", "discount=0.9"]) == 0
-    assert "checkpoints/best --task reach-v1\n" in capsys.readouterr().err  # how to judge what was learned
+    assert "checkpoints/best\n" in capsys.readouterr().err
     with pytest.raises(DatasetError, match="no potential; learn from it as it is"):
         run(["reward", "shape", str(dataset), "--progress", column])
 
