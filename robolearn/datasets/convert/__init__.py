@@ -113,10 +113,8 @@ def import_dataset(
     if settings.control_hz is not None and not 0 < settings.control_hz < 1e5:
         raise DatasetError(f"the control rate is {settings.control_hz:g} Hz; wanted a number above 0")
     try:
-        with (
-            _needs(name),
-            read(source.absolute(), settings) as opened,
-        ):  # of others some libraries take `a:` for a URL's
+        # Absolute, for some libraries take what stands before a colon for a URL's scheme.
+        with _needs(name), read(source.absolute(), settings) as opened:
             if settings.image_codec is not None:
                 opened.spec = replace(opened.spec, image_codec=settings.image_codec, image_codecs={})
             if dry_run:

@@ -200,9 +200,8 @@ class RecorderNode(Node):
             response.message = "the episode before is still being ended"
             return response
         if self._recording is not None:
-            self.get_logger().error(
-                self._left("its end was never told", self._recording)
-            )  # the supervisor is another one by now
+            # The supervisor is another one by now.
+            self.get_logger().error(self._left("its end was never told", self._recording))
         task = self._interface.task
         self._episode = EpisodeMeta(
             task=request.task or self._interface.task_id,
