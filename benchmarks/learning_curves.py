@@ -22,10 +22,10 @@ from pathlib import Path
 import torch
 
 from robolearn.algorithms.compute import Compute
-from robolearn.recipes.rewards.workers import end_with_parent
 from robolearn.recipes.train import train_policy
 from robolearn.recipes.train_request import TrainRequest
 from robolearn.recipes.value_bias import value_bias
+from robolearn.recipes.workers import end_with_parent
 
 RESULTS = Path(__file__).parent / "results"
 NUMBERS = ("return_mean", "return_std", "success_rate", "value", "temperature")

@@ -113,7 +113,9 @@ def collect(
     seed: int | None = None,
     image_size: int | None = None,
     perturbation: float | None = None,
+    num_envs: int = 1,
     web: bool = False,
+    json: bool = False,
 ) -> int:
     """Collect episodes of the twin into a zarr dataset.
 
@@ -133,6 +135,7 @@ def collect(
         image_size: height and width of the camera images; 64 by default, 0 for none, which is
             three times as fast.
         perturbation: share of steps at which a scripted policy is pushed off its path, so that it shows how to recover.
+        num_envs: twins side by side, each in a process of its own; the episodes are the same, whatever their number.
         web: serve the page while this runs, with its run and its data; its address is printed.
     """
     from robolearn.recipes.collect import CollectConfig, collect_episodes
@@ -147,13 +150,15 @@ def collect(
     )
     try:
         with beside(web, None, out), ProgressBar("collect", episodes, "episode") as bar:
-            rows = collect_episodes(config, out, episodes, seed, graph=graph, progress=bar.update)
+            rows = collect_episodes(config, out, episodes, seed, graph, num_envs, progress=bar.update)
     except KeyboardInterrupt:
         if not out.exists():
             raise
         say(f"interrupted; what was finished is in {out}, and the same command adds to it")
         return EXIT_INTERRUPTED
     successes = sum(row["success"] for row in rows)
+    if json:
+        print_json({"dataset": str(out), "episodes": len(rows), "successes": successes, "outcomes": rows})
     say(f"{counted(len(rows), 'episode')} added to {out}, {successes} successful")
     return 0
 

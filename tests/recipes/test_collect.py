@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import multiprocessing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,34 @@ def test_a_seed_fixes_the_data(tmp_path: Path) -> None:
     one, other = (ZarrStore.open(tmp_path / name).read(0) for name in ("a", "b"))
     for name, values in one.items():
         np.testing.assert_array_equal(values, other[name])
+
+
+def test_twins_side_by_side_make_the_same_dataset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    quick = ["collect", "reach-v1", "--episodes", "3", "--image-size", "16", "--seed", "11", "--json"]
+    answers = []
+    for name, more in (("a", []), ("b", ["--num-envs", "2"])):
+        assert cli.run([*quick, "--out", str(tmp_path / name), *more]) == 0
+        answers.append(json.loads(capsys.readouterr().out))
+    assert [answer.pop("dataset") for answer in answers] == [str(tmp_path / name) for name in ("a", "b")]
+    assert answers[0] == answers[1]
+    assert [row["seed"] for row in answers[0]["outcomes"]] == [11, 12, 13]
+    for episode in range(3):
+        one, other = (ZarrStore.open(tmp_path / name).read(episode) for name in ("a", "b"))
+        for name, values in one.items():
+            np.testing.assert_array_equal(values, other[name])
+
+
+def test_a_process_that_dies_leaves_what_was_finished(tmp_path: Path) -> None:
+    out = tmp_path / "demos.zarr"
+
+    def kill(done: int, text: str) -> None:
+        for child in multiprocessing.active_children():
+            child.kill()
+
+    with pytest.raises(RobolearnError, match="died; is memory short for so many --num-envs"):
+        collect_episodes(replace(CONFIG, image_size=0), out, 40, num_envs=2, progress=kill)
+    assert ZarrStore.open(out).episodes
+    assert verify(out).ok
 
 
 def test_without_pictures_the_data_are_the_same_but_for_them(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from robolearn.errors import RobolearnError, SpecError
-from robolearn.recipes.rewards.workers import Failure, work_each
+from robolearn.recipes.workers import Failure, work_each
 
 
 def work(job: str) -> object:
@@ -71,7 +71,7 @@ def test_what_takes_too_long_is_ended(tmp_path: Path) -> None:
 def test_nothing_outlives_whoever_asked(tmp_path: Path, how: signal.Signals) -> None:
     """Ctrl-C reaches all processes of a terminal; SIGKILL only ours."""
     program = (
-        "from test_workers import work; from robolearn.recipes.rewards.workers import work_each\n"
+        "from test_workers import work; from robolearn.recipes.workers import work_each\n"
         f"if __name__ == '__main__': work_each(work, {{1: 'stay {tmp_path}', 2: 'stay {tmp_path}'}}, 2, 60.0)"
     )
     process = subprocess.Popen(

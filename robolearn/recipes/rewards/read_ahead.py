@@ -28,8 +28,10 @@ import torch
 from numpy.typing import NDArray
 
 from robolearn.errors import DatasetError
+from robolearn.recipes.in_order import in_order
 from robolearn.recipes.rewards.data import RewardData
-from robolearn.recipes.rewards.side_by_side import READ_AHEAD_BYTES, in_order
+from robolearn.recipes.rewards.side_by_side import READ_AHEAD_BYTES
+from robolearn.recipes.workers import end_with_parent
 from robolearn.rewards.reward_model import Episodes
 
 Scored = TypeVar("Scored")
@@ -152,6 +154,7 @@ class _Blocks:
 def _begin_reading(memory: str) -> None:
     global _memory
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for who labels
+    end_with_parent()
     torch.set_num_threads(1)
     with open(memory, "r+b") as file:
         _memory = np.frombuffer(mmap.mmap(file.fileno(), 0), np.uint8)

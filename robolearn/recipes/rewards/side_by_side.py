@@ -6,12 +6,13 @@ others to wait for, as it has where all share one. For a GPU see `read_ahead.py`
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 import torch
+
+from robolearn.recipes.in_order import in_order
 
 Scored = TypeVar("Scored")
 
@@ -43,25 +44,3 @@ class SideBySide(Generic[Scored]):
         finally:
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(threads)
-
-
-def in_order(
-    groups: Sequence[list[int]], begin: Callable[[list[int]], Future[Scored]], ahead: int
-) -> Iterator[list[tuple[list[int], Scored]]]:
-    """What was begun with each group, in their order; `ahead` of them and one more are under way at most."""
-    waiting: deque[tuple[list[int], Future[Scored]]] = deque()
-    for group in groups:
-        waiting.append((group, begin(group)))
-        if len(waiting) > ahead:
-            yield _ready(waiting)
-    while waiting:
-        yield _ready(waiting)
-
-
-def _ready(waiting: deque[tuple[list[int], Future[Scored]]]) -> list[tuple[list[int], Scored]]:
-    """Take the first ones, waiting for one of them."""
-    ready: list[tuple[list[int], Scored]] = []
-    while waiting and (not ready or waiting[0][1].done()):
-        group, future = waiting.popleft()
-        ready.append((group, future.result()))
-    return ready

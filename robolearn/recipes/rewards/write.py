@@ -25,7 +25,7 @@ from robolearn.errors import RobolearnError
 from robolearn.recipes.evaluate import evaluate_policy
 from robolearn.recipes.rewards.journal import ClientOnce, Journal, asking_once
 from robolearn.recipes.rewards.online import SETTINGS, OnlineRewardConfig, Played, learn_from, require_rounds
-from robolearn.recipes.rewards.workers import Failure, cores, require_work, work_each
+from robolearn.recipes.workers import Failure, cores, require_work, work_each
 from robolearn.rewards.code.candidate import Candidate, Training
 from robolearn.rewards.code.client import ChatClient
 from robolearn.rewards.code.forms import TaskText, form_of
