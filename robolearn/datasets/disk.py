@@ -128,8 +128,8 @@ def moved_when_whole(path: Path) -> Iterator[Path]:
     try:
         _remove(temporary)  # of a process that was killed
         yield temporary
-        for file in (temporary, *temporary.rglob("*")):
-            sync(file)
+        with ThreadPoolExecutor(SYNC_THREADS, "dataset-sync") as pool:
+            list(pool.map(sync, (temporary, *temporary.rglob("*"))))
         if path.exists():
             raise DatasetError(f"{path} was made by somebody else meanwhile; name another one")
         os.rename(temporary, path)

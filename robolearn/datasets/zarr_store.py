@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.datasets.columns import COLUMNS, Column, ColumnWriter, StoredColumn, read_columns
-from robolearn.datasets.disk import Disk, sync
+from robolearn.datasets.disk import Disk, moved_when_whole, sync
 from robolearn.datasets.episode_table import Edit, EpisodeTable
 from robolearn.datasets.files import Files, LocalFiles
 from robolearn.datasets.remote import RemoteFiles, is_url
@@ -105,16 +105,17 @@ class ZarrStore:
             raise DatasetError(f"{path}: a dataset keeps things of its own in {', '.join(taken)}; rename that field")
         require_json(f"what {path} is to hold", spec.to_json())
         try:
-            new = [folder for folder in (path, *path.parents) if not folder.exists()]
-            path.mkdir(parents=True, exist_ok=True)
+            new = [folder for folder in path.parents if not folder.exists()]
+            if path.exists():
+                path.rmdir()
             layouts = array_layouts(spec)
-            for name in layouts:
-                (path / name).mkdir(parents=True)
-            with Disk(fsync=True) as disk:
+            with moved_when_whole(path) as whole, Disk(fsync=False) as disk:  # which is made durable as it is moved
+                for name in layouts:
+                    (whole / name).mkdir(parents=True)
                 if spec.streams:
-                    disk.replace({path / STREAMS / ROOT_FILE: group_metadata({})})
-                disk.replace({path / name / ROOT_FILE: array_metadata(layout, 0) for name, layout in layouts.items()})
-                write_root(path, Root(spec, EpisodeTable({}), 0, {}), disk)
+                    disk.replace({whole / STREAMS / ROOT_FILE: group_metadata({})})
+                disk.replace({whole / name / ROOT_FILE: array_metadata(array, 0) for name, array in layouts.items()})
+                write_root(whole, Root(spec, EpisodeTable({}), 0, {}), disk)
             for folder in new:
                 sync(folder.parent)
         except OSError as error:

@@ -2,6 +2,7 @@
 
     python kill_writer.py random DATASET SEED KILLS     killed after a random time
     python kill_writer.py step DATASET STRIDE           killed by its own hand before every STRIDE-th change of a file
+    python kill_writer.py create DATASET STRIDE         the same while it makes the dataset; told is what is there then
 
 Every episode's numbers run on from the committed one before it, so that any loss or shift shows.
 """
@@ -18,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from painted import SUCCESS, stamps, step
+from painted import SUCCESS, dataset_spec, stamps, step
 
 from robolearn.datasets import zarr_layout
 from robolearn.datasets.store import EpisodeMeta, WriterConfig
@@ -89,6 +90,17 @@ def main() -> None:
             told, _ = in_child(lambda pipe: write_forever(path, length, 10**6, fsync, pipe), rng.uniform(0.0, 0.25))  # noqa: B023
             print(before + told, len(ZarrStore.open(path).episodes), flush=True)
         return
+    if mode == "create":
+        for number in range(1, 1000, int(sys.argv[3])):
+
+            def make(told: int, number: int = number) -> None:
+                die_before(number)
+                ZarrStore.create(path, dataset_spec())
+
+            _, killed = in_child(make, None)
+            print(int(killed), len(ZarrStore.open(path).spec.fields) if path.exists() else 0, flush=True)
+            if path.exists():
+                return
     for number in range(1, 1000, int(sys.argv[3])):
         before = len(ZarrStore.open(path).episodes)
 

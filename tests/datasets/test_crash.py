@@ -104,6 +104,16 @@ def test_killed_before_a_change_of_a_file(tmp_path: Path, stride: int) -> None:
     check_repair(path)
 
 
+def test_killed_while_it_makes_a_dataset(tmp_path: Path) -> None:
+    """The name is free until the dataset is whole."""
+    path = tmp_path / "d"
+    killed = [line.split() for line in run_script("kill_writer.py", "create", path, 4).splitlines()]
+    assert len(killed) > 15
+    assert {fields for _, fields in killed[:-1]} == {"0"}
+    assert killed[-1][1] != "0"
+    assert verify(path).ok
+
+
 def test_unfinished_episode_is_reported_salvaged_or_dropped(tmp_path: Path) -> None:
     for action in ("drop", "salvage"):
         path = tmp_path / action

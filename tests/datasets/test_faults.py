@@ -159,7 +159,7 @@ def test_names_are_durable_before_what_needs_them(tmp_path: Path, monkeypatch: p
         def call(what: Any, *args: Any, **kwargs: Any) -> Any:
             where = os.readlink(f"/proc/self/fd/{what}") if name == "fsync" else os.fspath(what)
             result = kept[name](what, *args, **kwargs)
-            done.append((name, where))
+            done.append((name, where.replace(".day.converting/day", "day")))  # by which name it goes in the end
             return result
 
         return call
@@ -175,7 +175,7 @@ def test_names_are_durable_before_what_needs_them(tmp_path: Path, monkeypatch: p
             writer.append(there, {})  # type: ignore[arg-type]
             writer.commit(SUCCESS)
     for index, (what, name) in enumerate(done):
-        if what == "mkdir" and ".recording" not in name:
+        if what == "mkdir" and not name.endswith((".recording", ".converting")):
             assert ("fsync", str(Path(name).parent)) in done[index:]
     delete(path, [0])
     done.clear()
