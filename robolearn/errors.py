@@ -7,7 +7,11 @@ with `exit_code`; `--debug` shows the traceback.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+VERSION = re.compile(r"-v\d+$")
+"""The end of a task's name, by which all are alike."""
 
 
 class RobolearnError(Exception):
@@ -65,7 +69,9 @@ class UnknownNameError(RobolearnError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+        stems = [VERSION.sub("", each) for each in names]
+        close = difflib.get_close_matches(VERSION.sub("", name), stems, n=3, cutoff=0.6)
+        near = [each for each, stem in zip(names, stems, strict=True) if stem in close]
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names) or 'none'}"
         super().__init__(f"unknown {kind} {name!r}; {hint}")
 

@@ -189,6 +189,8 @@ def test_near_misses_are_named() -> None:
         == "unknown task 'psh-v1'; did you mean push-v1?"
     )
     assert str(UnknownNameError("task", "zzz", ["push-v1", "lift-v1"])) == "unknown task 'zzz'; known: lift-v1, push-v1"
+    assert str(UnknownNameError("task", "nosuch-v1", ["push-v1"])) == "unknown task 'nosuch-v1'; known: push-v1"
+    assert "did you mean push-v1 or push-v2?" in str(UnknownNameError("task", "push-v3", ["push-v1", "push-v2"]))
     assert str(UnknownNameError("setting", "nonsense", ["loss"])) == "unknown setting 'nonsense'; known: loss"
     assert str(UnknownNameError("node", "/twin", [])) == "unknown node '/twin'; known: none"
 
