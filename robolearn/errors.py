@@ -69,9 +69,9 @@ class UnknownNameError(RobolearnError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
-        stems = [VERSION.sub("", each) for each in names]
-        close = difflib.get_close_matches(VERSION.sub("", name), stems, n=3, cutoff=0.6)
-        near = [each for each, stem in zip(names, stems, strict=True) if stem in close]
+        stem = {each: VERSION.sub("", each) for each in names}
+        close = difflib.get_close_matches(VERSION.sub("", name), set(stem.values()), n=3, cutoff=0.6)
+        near = [each for like in close for each in names if stem[each] == like]
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names) or 'none'}"
         super().__init__(f"unknown {kind} {name!r}; {hint}")
 
