@@ -32,11 +32,13 @@ from robolearn.datasets.zarr_recording import RowsChecksum
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
 from robolearn.progress import OnProgress, no_progress
+from robolearn.specs import ArraySpec
 
 GAP_PERIODS = 2.5  # control periods between two steps that count as a gap
 FROZEN_S = 1.0  # identical images for longer than this are a camera that stands still
 REPEATED_SHARE = 0.2  # of images that equal the one before, from which on a camera is slower than the steps
 LIMIT_TOLERANCE = 1e-5  # of the range of a joint, by which float32 may pass its limit
+TRAIN_MARGIN = 1e-3  # of the range of an action, by which a training lets it pass its limit
 
 
 @dataclass(frozen=True)
@@ -154,13 +156,20 @@ def _episode_problems(store: ZarrStore, index: int, episode: EpisodeInfo) -> Ite
         there = values[valid[name]]
         if not np.isfinite(there).all():
             yield f"{name} holds numbers that are not finite in steps that are marked valid"
-        if name == "action_sent" and field.low is not None and field.high is not None and len(there):
-            low, high = np.array(field.low), np.array(field.high)
-            slack = LIMIT_TOLERANCE * (high - low)
-            outside = (there < low - slack) | (there > high + slack)
-            if outside.any():
-                joints = ", ".join(field.names[joint] for joint in np.flatnonzero(outside.any(axis=0)))
-                yield f"action_sent is outside the limits of {joints} in {int(outside.any(axis=1).sum())} steps"
+        if name == "action_sent" and (outside := outside_limits(there, field, LIMIT_TOLERANCE)):
+            yield f"action_sent is {outside}"
+
+
+def outside_limits(values: NDArray, field: ArraySpec, margin: float) -> str:
+    """Which entries of vectors (T, D) are outside the limits of `field` by more than `margin` of their range, and in
+    how many steps; nothing where none is."""
+    if field.low is None or field.high is None:
+        return ""
+    low, high = np.array(field.low), np.array(field.high)
+    outside = (values < low - margin * (high - low)) | (values > high + margin * (high - low))
+    entries = [field.names[entry] if field.names else str(entry) for entry in np.flatnonzero(outside.any(axis=0))]
+    steps = int(outside.any(axis=1).sum())
+    return f"outside the limits of {', '.join(entries)} in {steps} steps" if entries else ""
 
 
 def _column_problems(store: ZarrStore) -> Iterator[str]:
@@ -216,6 +225,9 @@ def _episode_warnings(store: ZarrStore, index: int, episode: EpisodeInfo) -> Ite
                 yield f"{name} shows one and the same picture for {run} steps"
             elif repeated > REPEATED_SHARE * episode.length:
                 yield f"{name} shows the picture of the step before in {repeated} of {episode.length} steps"
+        acted = store.read(index, ["action"])["action"][store.read_valid(index)["action"]]
+        if outside := outside_limits(acted, spec.interface.action, TRAIN_MARGIN):
+            yield f"action is {outside}; the safety filter clipped that, and no training takes the episode"
     except DatasetError:
         return  # it is among the problems
 

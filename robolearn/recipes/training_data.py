@@ -19,6 +19,7 @@ from robolearn.algorithms.algorithm import Batch, DataKind
 from robolearn.datasets.sampler import SUCCESS, Sampler, SamplerConfig, TransitionConfig, split_episodes
 from robolearn.datasets.stats import summarize
 from robolearn.datasets.store import EpisodeInfo, Store
+from robolearn.datasets.verify import TRAIN_MARGIN, outside_limits
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, SpecError
 from robolearn.networks.normalizer import FieldStatistics
@@ -31,7 +32,6 @@ from robolearn.tasks import known_task
 
 VALIDATION_FRACTION = 0.1  # of the episodes, at least one, held out from learning
 VALIDATION_BATCHES, VALIDATION_BATCH_SIZE = 4, 128
-LIMIT_MARGIN = 1e-3  # of the range of an action, for rounding
 
 Split = Mapping[str, Sequence[str]]
 """Ids of the episodes under `train` and `validation`."""
@@ -264,7 +264,6 @@ def check_values(
 ) -> None:
     """Raise DatasetError for an action outside the limits of its spec, and for an action, a vector of the observation
     or one of the columns that is not finite."""
-    action = spec.action
     vectors = [name for name, field in spec.observation.items() if len(field.shape) == 1 and name in store.spec.fields]
     for index in episodes:
         name = store.episodes[index].id
@@ -273,13 +272,9 @@ def check_values(
             if not np.isfinite(values).all():
                 remedy = "label it again" if field in columns else "delete or trim it"
                 raise DatasetError(f"{dataset}: {field} of episode {name} is not finite; {remedy}")
-        if action.low is None or action.high is None:
-            continue
-        low, high = np.asarray(action.low), np.asarray(action.high)
         acted = rows["action"][store.read_valid(index)["action"]]
-        margin = LIMIT_MARGIN * (high - low)
-        if ((acted < low - margin) | (acted > high + margin)).any():
-            raise DatasetError(f"{dataset}: episode {name} has actions outside their limits; delete or trim it")
+        if outside := outside_limits(acted, spec.action, TRAIN_MARGIN):
+            raise DatasetError(f"{dataset}: action of episode {name} is {outside}; delete or trim it")
 
 
 def check_weights(dataset: Path, store: Store, weight: str, episodes: Sequence[int]) -> None:

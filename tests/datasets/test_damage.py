@@ -311,9 +311,11 @@ def test_verify_finds_what_contradicts_the_spec(tmp_path: Path) -> None:
         writer.begin(EpisodeMeta(id="odd"))
         for number in (0, 2, 1):
             sent = np.array([2e5 if number == 2 else 0, 0], np.float32)
-            writer.append({**step(number), "action_sent": sent}, stamps(number))  # type: ignore[arg-type]
+            writer.append({**step(number), "action": sent, "action_sent": sent}, stamps(number))  # type: ignore[arg-type]
         writer.commit(SUCCESS)
-    text = "\n".join(verify(tmp_path / "d").problems)
+    found = verify(tmp_path / "d")
+    assert any("action is outside the limits of shoulder in 1 steps; the safety" in text for text in found.warnings)
+    text = "\n".join(found.problems)
     assert "episode 0 (odd): action_sent is outside the limits of shoulder in 1 steps" in text
     assert "the capture stamps of proprio run backwards after step 1" in text
 

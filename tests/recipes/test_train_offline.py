@@ -224,7 +224,11 @@ NO_PROPRIO = replace(SPEC, observation={"state": ArraySpec((2,), names=("a", "b"
             DatasetError,
             r"proprio of episode .* is not finite; delete or trim it",
         ),
-        (lambda path: record(path, action=np.full(2, 9, np.float32)), DatasetError, "actions outside their limits"),
+        (
+            lambda path: record(path, action=np.full(2, 9, np.float32)),
+            DatasetError,
+            "action of episode .* is outside the limits of",
+        ),
         (
             lambda path: record(path, sources=(ActionSource.PERTURBATION,) * STEPS),
             DatasetError,
@@ -247,7 +251,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "blind": ({"spec": ONLY_SEEN}, "needs the field .proprio.|policy of vectors needs one"),
     "nan": ({"action": np.full(2, np.nan, np.float32)}, "action of episode .* is not finite"),
     "endless": ({"proprio": np.full(4, np.inf, np.float32)}, "proprio of episode .* is not finite"),
-    "wild": ({"action": np.full(2, 9, np.float32)}, "actions outside their limits"),
+    "wild": ({"action": np.full(2, 9, np.float32)}, "action of episode .* is outside the limits of"),
 }
 
 
