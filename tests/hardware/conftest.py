@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from robolearn.robots.calibration import Calibration, JointCalibration
@@ -59,3 +60,8 @@ def arm(make_arm: Callable[..., ServoArm]) -> ServoArm:
     arm = make_arm()
     arm.connect()
     return arm
+
+
+def encoders(bus: StandInBus) -> np.ndarray:
+    bus.settle()
+    return np.array([motor.encoder for motor in bus.motors.values()])
