@@ -87,6 +87,9 @@ def test_a_stop_outlives_the_node_that_was_stopped(tmp_path: Path, monkeypatch: 
             assert held(node, sent) == ""
             node._stopping._on_message(Empty())
             assert file.read_text() == "emergency stop\n"  # at once: the node may die before its next tick
+            refused = node._on_start(StartEpisode.Request(), StartEpisode.Response())
+            assert refused.message == "the robot is stopped (emergency stop); call /robot/resume first"
+            assert not refused.success
         with active_robot(cell) as (node, sent):
             assert held(node, sent).startswith("emergency stop, before this node began; /robot/resume lets")
             node._on_tick()

@@ -82,6 +82,7 @@ def test_stop_from_the_keyboard_and_a_pulled_cable_hold_until_resumed(
         bus.pull_cable()
         graph.spin_until(lambda: "the robot holds: lost" in ears.problems["robot"][-1])
         assert ears.problems["robot"][-1].endswith("(/robot/resume connects it again)")
+        assert graph.call(StartEpisode, topics.START_EPISODE).message.endswith("(/robot/resume connects it again)")
         answer = graph.call(Trigger, topics.RESUME_ROBOT)
         assert not answer.success
         assert "there is no such port; plug the adapter in" in answer.message

@@ -258,6 +258,11 @@ class RobotNode(LifecycleNode):
     def _on_start(self, request: StartEpisode.Request, response: StartEpisode.Response) -> StartEpisode.Response:
         if not self._active or self._measured is None:
             response.message = "the robot is not active"
+        elif self._safety.stopped:
+            response.message = f"the robot is stopped ({self._safety.stopped}); call {self._resume} first"
+        else:
+            response.message = self._lost or self._alone.problem()
+        if response.message:
             return response
         warn_of_crowd(self)
         self._end(EpisodeOutcome(None, False, True, "another episode was started"))
