@@ -107,14 +107,16 @@ class RemotePolicy:
             if welcome.kind != "welcome":
                 raise ServingError(f"said {welcome.kind!r}, wanted 'welcome'")
             spec = InterfaceSpec.from_json(welcome.get("spec", dict))
-            if not 0 < spec.control_hz <= FASTEST_HZ or len(spec.action.shape) != 1:
-                raise ValueError(f"actions of shape {spec.action.shape} at {spec.control_hz} Hz")
+            if not 0 < spec.control_hz <= FASTEST_HZ or len(spec.action.shape) != 1 or spec.observation_steps < 1:
+                raise ValueError(
+                    f"actions of shape {spec.action.shape} at {spec.control_hz} Hz from {spec.observation_steps} ticks"
+                )
             return welcome.get("policy", str), spec
         except ServingError as error:
             raise self._broken(str(error)) from error
         except OSError as error:
             raise self._broken(f"not reached ({error}); start one with: robolearn serve CHECKPOINT") from error
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError, SpecError) as error:
             raise self._broken(f"its spec cannot be read ({error!r})") from error
 
     def _ask(self, request: Message, wanted: str) -> Message:

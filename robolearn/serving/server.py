@@ -32,14 +32,16 @@ logger = logging.getLogger(__name__)
 
 
 class PolicyServer:
-    """Listens as soon as it is made. `make` loads the policy anew for each client, so that none meets another's seed.
+    """Listens as soon as it is made. `make` loads a policy for each of the clients that are there together, so that none
+    meets another's seed; who comes later is given one that a client has left.
 
     Raises ServingError when the address cannot be used, or wants a token.
     """
 
     def __init__(self, name: str, make: Callable[[], Policy], host: str, port: int, token: str = "") -> None:
         self._name, self._make, self._token = name, make, token
-        self.spec = make().spec
+        self._idle = [make()]  # the policies that no client has
+        self.spec = self._idle[0].spec
         if not 0 <= port <= 65535:  # which getaddrinfo would take modulo 65536
             raise ServingError(f"port {port}; expected 0 to 65535 (0: any that is free)")
         try:
@@ -117,6 +119,14 @@ class PolicyServer:
             reason = _in_words(error)
             send(connection, Message("refused", {"reason": reason}))
             raise ServingError(f"refused: {reason}") from error
+        try:
+            self._serve_policy(connection, policy, peer)
+        finally:
+            with self._lock:
+                self._idle.append(policy)
+
+    def _serve_policy(self, connection: socket.socket, policy: Policy, peer: str) -> None:
+        """Answer a client until it hangs up, which is a ConnectionError."""
         send(connection, Message("welcome", {"version": VERSION, "policy": self._name, "spec": policy.spec.to_json()}))
         logger.info("client %s is served", peer)
         limit = observation_bytes(policy.spec.shown)
@@ -138,8 +148,9 @@ class PolicyServer:
             if len(self._admitted) >= MAX_CLIENTS:
                 raise ServingError(f"{MAX_CLIENTS} clients are served already")
             self._admitted.add(connection)
-        policy = self._make()
-        policy.reset(0)
+            idle = self._idle.pop() if self._idle else None
+        policy = self._make() if idle is None else idle
+        policy.reset(0)  # one that cannot be reset is not given to anybody else
         return policy
 
 

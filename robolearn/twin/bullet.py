@@ -92,13 +92,12 @@ class BulletTwin:
         self._surfaces()
         servos = model.actuator_trnid[:, 0].tolist()
         self._servos = [self._joints[i] for i in servos]
-        moved = [(i, joint, 1.0) for i, joint in enumerate(servos)]
-        moved += [(servos.index(leader), joint, ratio) for joint, leader, ratio in self._layout.coupled]
-        self._moved = [(i, *self._joints[joint], ratio) for i, joint, ratio in moved]  # by a servo, at a ratio to it
+        moved = [(joint, i, 1.0, 0.0) for i, joint in enumerate(servos)] + self._layout.coupled
+        self._moved = [(i, *self._joints[joint], ratio, offset) for joint, i, ratio, offset in moved]  # by which servo
         damping = model.dof_damping[self._layout.qvel_address]
         self._rate = model.actuator_gainprm[:, 0] / (damping - model.actuator_biasprm[:, 2])  # [1/s]
         force = np.where(model.actuator_forcelimited, model.actuator_forcerange[:, 1], NO_LIMIT)
-        self._force = force / np.bincount([i for i, *_ in moved])  # of each that it moves
+        self._force = force / np.bincount([i for _, i, *_ in moved])  # of each that it moves
 
     def _surfaces(self) -> None:
         """Friction, joint damping, and who does not touch whom."""
@@ -155,9 +154,9 @@ class BulletTwin:
         self.stamp_ns += self.period_ns
         if self._diverged:
             return
-        for i, body, j, ratio in self._moved:
+        for i, body, j, ratio, offset in self._moved:
             self._p.setJointMotorControl2(
-                body, j, self._p.POSITION_CONTROL, targetPosition=ratio * self._target[i],
+                body, j, self._p.POSITION_CONTROL, targetPosition=ratio * self._target[i] + offset,
                 positionGain=self._rate[i] * self._substep_s, velocityGain=1.0, force=self._force[i],
                 physicsClientId=self._client)  # fmt: skip
         for _ in range(self._substeps):

@@ -12,7 +12,7 @@ What cannot be guessed stands in a YAML file of the same name beside the model, 
 
 Actuators of the file are replaced by position servos, and gravity is compensated, as industrial controllers do. Meshes
 of a URDF at `package://NAME/...` are looked for in the folders above the file, then in AMENT_PREFIX_PATH. An inertia
-that no body can have is evened out.
+that no body can have is evened out. Fingers beside the gripper's joint follow it, unless the file has ties of its own.
 Legend: N arm joints.
 """
 
@@ -116,7 +116,24 @@ def open_robot(robot: str) -> mujoco.MjSpec:
         servo = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
         servo.set_to_position(kp=gain, kv=2 * gain / SERVO_RAD_S)
         servo.ctrlrange = low_high
+    if choice.gripper and not spec.equalities:
+        _tie_fingers(spec, model, choice.gripper)
     return spec
+
+
+def _tie_fingers(spec: mujoco.MjSpec, model: mujoco.MjModel, gripper: str) -> None:
+    """Let the fingers beside the gripper's, of which the file does not say what moves them, follow it: from the end of
+    the range that is nearer to zero to the other one."""
+    leader = model.joint(gripper)
+    hand = model.body_parentid[leader.bodyid[0]]
+    near, far = sorted(_range(model, gripper), key=abs)
+    for joint in map(model.joint, range(model.njnt)):
+        beside = joint.bodyid[0] != leader.bodyid[0] and model.body_parentid[joint.bodyid[0]] == hand
+        if joint.name and beside and joint.type[0] == leader.type[0]:
+            its_near, its_far = sorted(_range(model, joint.name), key=abs)
+            ratio = (its_far - its_near) / (far - near)
+            tie = spec.add_equality(type=mujoco.mjtEq.mjEQ_JOINT, name1=joint.name, name2=gripper)
+            tie.data[:2] = its_near - joint.qpos0[0] - ratio * (near - leader.qpos0[0]), ratio
 
 
 def read_arm(robot: str) -> Arm:

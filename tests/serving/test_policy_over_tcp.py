@@ -119,6 +119,26 @@ def test_clients_do_not_meet(serve: Serve, remote: Remote) -> None:
     assert len(rest) == MAX_CLIENTS - 2
 
 
+def test_a_policy_is_loaded_once_and_goes_from_client_to_client(serve: Serve, remote: Remote) -> None:
+    made: list[Mirror] = []
+
+    def make() -> Mirror:
+        made.append(Mirror())
+        return made[-1]
+
+    server = serve(make)
+    policy = remote(server.address)
+    for seed in (1, 2, 3):
+        policy.reset(seed)
+        policy.close()
+        while not server._idle:  # until the server has seen that
+            time.sleep(0.01)
+        assert policy.act(SEEN, 1).actions[1, 0] == pytest.approx(seed / 100)
+    assert len(made) == 1
+    remote(server.address).reset(4)  # while the first one is there
+    assert [each.seed for each in made] == [3, 4]
+
+
 def test_strangers_take_no_clients_place_and_lost_ones_are_given_up(serve: Serve, remote: Remote) -> None:
     server = serve(token="a secret of twenty")
     with contextlib.ExitStack() as stack:
@@ -212,19 +232,36 @@ def test_a_policy_of_no_rate_is_refused(serve: Serve, remote: Remote, rate_hz: f
         remote(serve(lambda: Mirror(spec)).address)
 
 
-def test_a_server_of_something_else_is_named() -> None:
+def welcome(**changed: Any) -> bytes:
+    """The welcome frame of a server whose spec is in parts another one's."""
+    spec = {**SPEC.to_json(), **changed}
+    header = json.dumps({"kind": "welcome", "policy": "x", "spec": spec}).encode()
+    return protocol.PREFIX.pack(b"RLPS", len(header), 0) + header
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (b"HTTP/1.0 400 Bad Request\r\n", "b'HTTP' came, wanted a frame"),
+        (welcome(action={"shape": [], "names": ["a"]}), "its spec cannot be read"),
+        (welcome(action={"shape": [2], "names": ["a"]}), "its spec cannot be read"),
+        (welcome(observation_steps=0), "its spec cannot be read"),
+        (welcome(control_hz=10**400), "its spec cannot be read"),
+    ],
+)
+def test_a_server_of_something_else_is_named(said: bytes, told: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
 
         def speak() -> None:
             connection, _ = listener.accept()
             with connection:
-                connection.sendall(b"HTTP/1.0 400 Bad Request\r\n")
+                connection.sendall(said)
                 connection.recv(4096)
 
         thread = threading.Thread(target=speak)
         thread.start()
-        with pytest.raises(ServingError, match=rf"policy server {address}: b'HTTP' came, wanted a frame"):
+        with pytest.raises(ServingError, match=rf"policy server {address}: {told}"):
             RemotePolicy(address)
         thread.join()
 
@@ -269,8 +306,10 @@ def test_a_policy_that_can_no_longer_be_loaded_is_told(
         made.append(Mirror())
         return made[0]
 
+    address = serve(make).address
+    assert remote(address).spec == SPEC
     with pytest.raises(ServingError, match=f"refuses: {told}$"):
-        remote(serve(make).address)
+        remote(address)
 
 
 @pytest.mark.parametrize("address", ["tcp://", "tcp://host", "tcp://:1", "tcp://h:x", "tcp://h:99999", "udp://h:1"])

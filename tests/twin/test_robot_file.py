@@ -160,6 +160,29 @@ def test_an_mjcf_by_path_picks_and_places(tmp_path: Path) -> None:
         make_task(task.id)
 
 
+@pytest.mark.parametrize(
+    ("tie", "closed_m"),
+    [
+        ("", 0.0),  # none: the second finger follows the first one
+        ('<joint joint1="gripper" joint2="gripper_right" polycoef="-0.01 1 0 0 0"/>', 0.01),  # the other way round
+    ],
+)
+def test_all_fingers_follow_the_gripper(tie: str, closed_m: float, tmp_path: Path) -> None:
+    text = asset("sim_assets/robots/panda/panda.xml").read_text()
+    before, _, rest = text.partition("<equality>")
+    file = tmp_path / "mine.xml"
+    file.write_text(f"{before}<equality>{tie}</equality>{rest.partition('</equality>')[2]}")
+    (tmp_path / "mine.yaml").write_text("gripper: {open: 0.02}\nmount: [-0.3, 0.0, 0.0]\n")
+    twin = Twin(make_task(f"lift-v1@{file}"), {})
+    finger = twin.data.joint("robot/gripper_right")
+    assert finger.qpos[0] == pytest.approx(0.02 + closed_m)  # at the start, too
+    target = twin.robot_state().joint_position
+    target[-1] = 0.008
+    for _ in range(10):
+        twin.step(target)
+    assert finger.qpos[0] == pytest.approx(0.008 + closed_m, abs=5e-4)
+
+
 def test_a_model_of_robot_descriptions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "bench_arm.urdf"
     file.write_text(urdf())

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mujoco
 import numpy as np
 import pytest
 
-from robolearn.errors import AssetError, SpecError, UnknownNameError
+from robolearn.errors import AssetError, HardwareError, SpecError, UnknownNameError
 from robolearn.tasks import make_task
 from robolearn.tasks.pick_place import PickPlace
 from robolearn.tasks.reach import Reach
@@ -68,6 +69,21 @@ def test_renders_into_a_given_array(twin: Twin) -> None:
     twin.render("front", out=out)
     np.testing.assert_array_equal(out, twin.render("front"))
     assert out.std() > 10
+
+
+def test_a_second_thread_that_draws_is_told() -> None:
+    twin = Twin(make_task("push-v1"), {"front": (8, 8)})
+    with ThreadPoolExecutor(1, "painter") as pool:
+        picture = pool.submit(twin.render, "front").result()
+        for attempt in (lambda: twin.render("front"), twin.close):
+            with pytest.raises(
+                HardwareError, match=r"are the thread painter_0's, which drew the first one, not MainThread"
+            ):
+                attempt()
+        np.testing.assert_array_equal(pool.submit(twin.render, "front").result(), picture)
+        pool.submit(twin.close).result()
+    np.testing.assert_array_equal(twin.render("front"), picture)  # once it is closed, anybody draws
+    twin.close()
 
 
 def test_both_cameras_see_the_cube_at_the_start(twin: Twin) -> None:
