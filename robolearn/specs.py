@@ -26,7 +26,7 @@ class ArraySpec:
     def __post_init__(self) -> None:
         np.dtype(self.dtype)
         for what, values in (("names", self.names or None), ("low", self.low), ("high", self.high)):
-            if values is not None and len(values) != self.shape[-1]:
+            if values is not None and self.shape[-1:] != (len(values),):
                 raise SpecError(f"spec has {len(values)} {what} for the last axis of shape {self.shape}")
 
     def check(self, what: str, value: ArrayLike) -> NDArray:

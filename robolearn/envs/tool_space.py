@@ -48,7 +48,7 @@ def resized(images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint
 class ToolSpace:
     """The space of tasks that share a scene; their order is that of the field `task`.
 
-    A command (5,) is a place [m], a yaw [rad] and a gripper position, held by a tool that points down.
+    A command (5,) is a place [m], a yaw [rad] and a gripper's opening, held by a tool that points down.
 
     `state` (S,): place of the tool, in a `placeless` space its height alone; how far its command is ahead, commanded
     yaw, opening of the gripper, and from the tool to the first body, from that to the second and so on. Where things
@@ -119,7 +119,7 @@ class ToolSpace:
     def command_of(self, joints: NDArray) -> NDArray[np.float64]:
         """The command (5,) of commanded joints (J,)."""
         place, rotation = self.arm.forward(joints)
-        return np.array([*place, np.arctan2(rotation[1, 2], rotation[0, 2]), joints[-1]])
+        return np.array([*place, np.arctan2(rotation[1, 2], rotation[0, 2]), self.arm.opening(joints[-1])])
 
     def joints(self, command: NDArray[np.float64]) -> NDArray[np.float64]:
         """Joint targets (J,) of a command (5,)."""
@@ -136,7 +136,7 @@ class ToolSpace:
             to_go = jaws.closed + (share[4] + 1) / 2 * (jaws.open - jaws.closed) - command[4]
             moved[4] += np.clip(to_go, -self.gripper_step, self.gripper_step)
         elif self.grasps and np.isfinite(share[4]):
-            low, high = (limit[-1] for limit in self.arm.limits)
+            low, high = sorted(self.arm.opening(limit[-1]) for limit in self.arm.limits)
             moved[4] = np.clip(command[4] + share[4] * self.gripper_step, low, high)
         return moved
 

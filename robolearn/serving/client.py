@@ -116,7 +116,7 @@ class RemotePolicy:
             raise self._broken(str(error)) from error
         except OSError as error:
             raise self._broken(f"not reached ({error}); start one with: robolearn serve CHECKPOINT") from error
-        except (LookupError, TypeError, ValueError, AttributeError, OverflowError, SpecError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, SpecError) as error:
             raise self._broken(f"its spec cannot be read ({error!r})") from error
 
     def _ask(self, request: Message, wanted: str) -> Message:

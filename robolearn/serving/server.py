@@ -32,8 +32,8 @@ logger = logging.getLogger(__name__)
 
 
 class PolicyServer:
-    """Listens as soon as it is made. `make` loads a policy for each of the clients that are there together, so that none
-    meets another's seed; who comes later is given one that a client has left.
+    """Listens as soon as it is made. `make` loads a policy for each of the clients that are there together, so that
+    none meets another's seed; who comes later is given one that a client has left.
 
     Raises ServingError when the address cannot be used, or wants a token.
     """

@@ -45,7 +45,8 @@ class Kinematics(Protocol):
 
 @dataclass(frozen=True)
 class Gripper:
-    """The last joint of an arm. Positions are of that joint, in its own unit: 0 closed, growing as the jaws open."""
+    """The last joint of an arm. An opening is how far it is from where the jaws are closed, in its own unit, and grows
+    as they open."""
 
     open: float  # 6 cm between the jaws
     closed: float  # closed on anything that is between them
@@ -57,6 +58,8 @@ class Gripper:
     gap_m: tuple[float, float]  # where a block may lie, along the tool's z, for the jaws to close on it
     clearance_m: float  # of the tool from a block's centre, along the tool's z, while the jaws come down around it
     tip_m: float  # from the tool frame to the end of the fingers
+    zero: float = 0.0  # position of the joint where the jaws are closed
+    sign: float = 1.0  # -1: they open as the position falls
 
 
 @dataclass(frozen=True)
@@ -89,20 +92,24 @@ class Arm:
         """Lowest and highest joint positions (N + 1,), the gripper last."""
         return np.array(self.spec.position_low[self._mine]), np.array(self.spec.position_high[self._mine])
 
+    def opening(self, position: ArrayLike) -> NDArray[np.float64]:
+        """Opening (...,) at positions (...,) of the gripper's joint."""
+        return self.gripper.sign * (np.asarray(position, dtype=np.float64) - self.gripper.zero)
+
     def opened(self, facts: Facts) -> NDArray[np.float64]:
-        """Position (...,) of the gripper; without one, 0."""
+        """Opening (...,) of the gripper; without one, 0."""
         proprio = np.asarray(facts["proprio"], dtype=np.float64)
-        return proprio[..., self.first + self.joints] if self.grips else np.zeros(proprio.shape[:-1])
+        return self.opening(proprio[..., self.first + self.joints]) if self.grips else np.zeros(proprio.shape[:-1])
 
     def opening_speed(self, facts: Facts) -> NDArray[np.float64]:
-        """Speed (...,) of the gripper; without one, 0."""
+        """Speed (...,) at which the gripper opens; without one, 0."""
         proprio = np.asarray(facts["proprio"], dtype=np.float64)
         index = proprio.shape[-1] // 2 + self.first + self.joints
-        return proprio[..., index] if self.grips else np.zeros(proprio.shape[:-1])
+        return self.gripper.sign * proprio[..., index] if self.grips else np.zeros(proprio.shape[:-1])
 
-    def with_gripper(self, joints: NDArray[np.float64], gripper: float) -> NDArray[np.float64]:
-        """Joint positions (N + 1,) from those of the arm (N,), the gripper last if there is one."""
-        return np.append(joints, gripper) if self.grips else joints
+    def with_gripper(self, joints: NDArray[np.float64], opening: float) -> NDArray[np.float64]:
+        """Joint positions (N + 1,) from those of the arm (N,), last the gripper's at this opening if there is one."""
+        return np.append(joints, self.gripper.zero + self.gripper.sign * opening) if self.grips else joints
 
     def forward(self, q: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Tool position (3,) [m] and rotation (3, 3) in the scene."""

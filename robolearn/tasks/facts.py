@@ -74,7 +74,7 @@ def home(
 ) -> NDArray[np.float64]:
     """Joint positions (N + 1,) with the tool pointing down near `tool` (3,) [m], a little different every time.
 
-    gripper: its position; open by default.
+    gripper: its opening; open by default.
     """
     where = np.asarray(tool) + rng.uniform(-HOME_SPREAD_M, HOME_SPREAD_M, 3)
     joints = arm.inverse(where, yaw=rng.uniform(-0.1, 0.1))

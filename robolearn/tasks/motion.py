@@ -27,7 +27,7 @@ def move(
 ) -> NDArray[np.float32]:
     """Joint targets (N + 1,) one step along the straight line from the tool to `target` (3,) [m].
 
-    yaw [rad] as in `Kinematics.inverse`, None: leave the wrist as it is. gripper: position.
+    yaw [rad] as in `Kinematics.inverse`, None: leave the wrist as it is. gripper: opening.
     """
     q = arm.positions(facts)
     here, _ = arm.forward(q)

@@ -92,7 +92,7 @@ class BulletTwin:
         self._surfaces()
         servos = model.actuator_trnid[:, 0].tolist()
         self._servos = [self._joints[i] for i in servos]
-        moved = [(joint, i, 1.0, 0.0) for i, joint in enumerate(servos)] + self._layout.coupled
+        moved = [(joint, i, 1.0, 0.0) for i, joint in enumerate(servos)] + self._layout.linkage.coupled
         self._moved = [(i, *self._joints[joint], ratio, offset) for joint, i, ratio, offset in moved]  # by which servo
         damping = model.dof_damping[self._layout.qvel_address]
         self._rate = model.actuator_gainprm[:, 0] / (damping - model.actuator_biasprm[:, 2])  # [1/s]

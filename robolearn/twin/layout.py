@@ -17,6 +17,7 @@ from robolearn.physics import DEFAULT_PHYSICS, Physics
 from robolearn.specs import POSE_SPEC, ArraySpec, CameraSpec, InterfaceSpec, image_spec
 from robolearn.tasks import Task
 from robolearn.tasks.task import InitialState
+from robolearn.twin.linkage import Linkage
 from robolearn.twin.randomize import Randomization
 from robolearn.twin.scene import find, load_model, set_physics
 
@@ -80,7 +81,7 @@ class Layout:
             )
         joints = self.model.actuator_trnid[:, 0]
         self.qpos_address, self.qvel_address = self.model.jnt_qposadr[joints], self.model.jnt_dofadr[joints]
-        self.coupled = _coupled(self.model)
+        self.linkage = Linkage(self.model)
         self.body_ids = {body: find(self.model, mujoco.mjtObj.mjOBJ_BODY, body) for body in task.bodies}
         self.facts = ("proprio", *(f"pose_{body}" for body in task.bodies))  # what a task may judge from
         self.spec = InterfaceSpec(self._observation_specs(), task.robot_spec.action_spec, task.control_hz)
@@ -131,10 +132,8 @@ class Layout:
                 )
 
     def place_robot(self, position: ArrayLike, qpos: NDArray[np.float64]) -> None:
-        """Write joint positions (J,) into one simulation's `qpos`, and those of joints that follow them."""
-        qpos[self.qpos_address] = position
-        for joint, servo, ratio, offset in self.coupled:
-            qpos[self.model.jnt_qposadr[joint]] = ratio * qpos[self.qpos_address[servo]] + offset
+        """Write joint positions (J,) into one simulation's `qpos`, and where joints without a servo then are."""
+        self.linkage.place(position, qpos)
 
     def drawn(self, seed: int) -> dict[str, NDArray]:
         """The fields of the model that the twin of this seed has for itself; none without randomization."""
@@ -163,24 +162,3 @@ class Layout:
             return np.zeros(qvel.shape[:-1], np.bool_)
         slow = np.abs(qvel).max(axis=-1, initial=0.0) < MAX_SPEED  # a NaN speed compares false
         return ~(np.isfinite(qpos).all(axis=-1) & slow)
-
-
-def _coupled(model: mujoco.MjModel) -> list[tuple[int, int, float, float]]:
-    """Joints that equalities tie to one with a servo, in either direction and over others, as a gripper's second
-    finger: id, the servo's index, and ratio and offset of its position to that of the servo's joint."""
-    ties = []
-    for i in np.flatnonzero((model.eq_type == mujoco.mjtEq.mjEQ_JOINT) & (model.eq_obj2id >= 0) & model.eq_active0):
-        one, other = int(model.eq_obj1id[i]), int(model.eq_obj2id[i])
-        ratio, start = float(model.eq_data[i, 1]), model.qpos0[model.jnt_qposadr[[one, other]]]
-        offset = float(start[0] + model.eq_data[i, 0] - ratio * start[1])
-        ties.append((one, other, ratio, offset))
-        if ratio:
-            ties.append((other, one, 1 / ratio, -offset / ratio))
-    servos = {int(joint): (i, 1.0, 0.0) for i, joint in enumerate(model.actuator_trnid[:, 0])}
-    known = dict(servos)
-    for _ in ties:  # the longest way from a servo
-        for one, other, ratio, offset in ties:
-            if other in known and one not in known:
-                servo, to_servo, shift = known[other]
-                known[one] = (servo, ratio * to_servo, ratio * shift + offset)
-    return [(joint, *tie) for joint, tie in known.items() if joint not in servos]

@@ -6,13 +6,14 @@
 What cannot be guessed stands in a YAML file of the same name beside the model, every key optional:
 
     tool: wrist_3_link         # site or body; its z is the direction of approach (of a body called tool, its x)
-    gripper: {joint: finger, open: 0.03, closed: 0.0}
+    gripper: {joint: finger, open: 0.03, closed: 0.0}  # one of the two is enough: the other is the farther end
     mount: [-0.3, 0, 0]        # where the model's origin stands in the scene [m]; the table's near edge is x = -0.1
     max_speed: 2.0             # of every joint [rad/s]
 
 Actuators of the file are replaced by position servos, and gravity is compensated, as industrial controllers do. Meshes
 of a URDF at `package://NAME/...` are looked for in the folders above the file, then in AMENT_PREFIX_PATH. An inertia
-that no body can have is evened out. Fingers beside the gripper's joint follow it, unless the file has ties of its own.
+that no body can have is evened out. Fingers beside the gripper's joint follow it, unless the file has ties of its own;
+its joints have no dry friction, and those without a servo no rotor.
 Legend: N arm joints.
 """
 
@@ -36,6 +37,7 @@ from robolearn.specs import RobotSpec
 from robolearn.tasks import ROBOT_LIBRARY
 from robolearn.tasks.arm import Arm, Gripper
 from robolearn.tasks.chain import Chain, Link
+from robolearn.twin.linkage import Linkage
 
 TOOL_NAMES = (
     "tool",
@@ -62,6 +64,7 @@ SHOW_VISUALS = '<mujoco><compiler discardvisual="false" strippath="false"/></muj
 SEEN_GROUP, HIDDEN_GROUP = 1, 3  # of geoms; pictures show 0 to 2
 APPROACH_TO_X = (0.5, -0.5, -0.5, -0.5)  # from a frame whose z is the approach to ours, whose x it is
 SERVO_RAD_S, LEAST_INERTIA, LEAST_GAIN = 40.0, 0.01, 200.0  # natural frequency of the servos, and floors [SI]
+LINK_INERTIA = 0.001  # of a joint of the hand without a servo [SI]
 GRIP_N, GRIP_N_M = 90.0, 2.2  # of a gripper that is held open half way; a command leads by a fifth of that
 MAX_SPEED_RAD_S, MAX_SPEED_M_S = 2.0, 0.2
 ENDLESS_RAD, ENDLESS_M = 2 * np.pi, 1.0  # limits of joints that have none
@@ -77,6 +80,7 @@ class _Choice:
     joints: tuple[str, ...]  # from the base to the tool
     tool: tuple[str, str]  # "site" or "body", and its name
     gripper: str | None
+    hand: tuple[str, ...]  # the joints beyond those, the gripper's among them
     notes: dict[str, Any]  # of the YAML file
 
 
@@ -116,6 +120,10 @@ def open_robot(robot: str) -> mujoco.MjSpec:
         servo = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
         servo.set_to_position(kp=gain, kv=2 * gain / SERVO_RAD_S)
         servo.ctrlrange = low_high
+    for name in choice.hand:  # what holds them back would be taken from the force of a gripper that is ours
+        spec.joint(name).frictionloss = 0.0
+        if name != choice.gripper:
+            spec.joint(name).armature = LINK_INERTIA
     if choice.gripper and not spec.equalities:
         _tie_fingers(spec, model, choice.gripper)
     return spec
@@ -179,7 +187,7 @@ def read_arm(robot: str) -> Arm:
         name=robot,
         spec=spec,
         kinematics=chain,
-        gripper=_gripper(path, choice, limits[-1]),
+        gripper=_gripper(path, choice, model, limits[-1]),
         rest=chain.rest,
         joints=len(choice.joints),
         grips=choice.gripper is not None,
@@ -284,7 +292,7 @@ def _choose(path: Path, spec: mujoco.MjSpec) -> _Choice:
     gripper = notes.get("gripper", {}).get("joint", next(iter(others), None))
     if (gripper or notes.get("gripper")) and gripper not in others:
         raise AssetError(f"{path}: no joint {gripper!r} for the gripper; known: {', '.join(others) or 'none'}")
-    return _Choice(tuple(joints), tool, gripper, notes)
+    return _Choice(tuple(joints), tool, gripper, tuple(others), notes)
 
 
 def _notes(path: Path) -> dict[str, Any]:
@@ -370,28 +378,46 @@ def _rest(path: Path, chain: Chain, place: NDArray[np.float64]) -> NDArray[np.fl
     return best
 
 
-def _gripper(path: Path, choice: _Choice, limits: tuple[float, float]) -> Gripper:
+def _gripper(path: Path, choice: _Choice, model: mujoco.MjModel, limits: tuple[float, float]) -> Gripper:
     notes = choice.notes.get("gripper", {})
-    closed = float(notes.get("closed", limits[0]))
-    opened = float(notes.get("open", limits[1]))
-    if not limits[0] <= closed < opened <= limits[1]:
+    closed, opened = notes.get("closed"), notes.get("open")
+    if closed is None and opened is None:
+        closed = min(limits, key=lambda limit: round(_spread(model, choice, limit), 4))
+    if closed is None:
+        closed = max(limits, key=lambda limit: abs(limit - opened))
+    if opened is None:
+        opened = max(limits, key=lambda limit: abs(limit - closed))
+    if closed == opened or not all(limits[0] <= end <= limits[1] for end in (closed, opened)):
         raise AssetError(
             f"{path}: the gripper {choice.gripper} is closed at {closed:g} and open at {opened:g}, in the limits "
-            f"{limits[0]:g}..{limits[1]:g}; it has to open as its joint grows, within them"
+            f"{limits[0]:g}..{limits[1]:g}; both have to lie within them, apart from each other"
         )
-    width = opened - closed
+    width = float(abs(opened - closed))
     return Gripper(
-        open=opened,
-        closed=closed,
-        fork=closed + width / 2,
-        block=(closed + 0.2 * width, closed + 0.8 * width),
-        hold=closed + width / 2,
+        open=width,
+        closed=0.0,
+        fork=width / 2,
+        block=(0.2 * width, 0.8 * width),
+        hold=width / 2,
         rest_speed=width / 3,
         lead=width / 9,  # or letting go of a block is a jump, see SafetyConfig
         gap_m=(-0.008, 0.008),
         clearance_m=0.0,
         tip_m=0.01,
+        zero=float(closed),
+        sign=float(np.sign(opened - closed)),
     )
+
+
+def _spread(model: mujoco.MjModel, choice: _Choice, position: float) -> float:
+    """How far [m] the parts that move with the gripper at `position` are on average from the line along the fingers."""
+    data = mujoco.MjData(model)
+    Linkage(model).place([0.0] * len(choice.joints) + [position] * (choice.gripper is not None), data.qpos)
+    mujoco.mj_kinematics(model, data)
+    tool, parts = data.body(TOOL), [model.joint(name).id for name in choice.hand]
+    away = data.xipos[model.jnt_bodyid[parts]] - tool.xpos
+    along = tool.xmat.reshape(3, 3)[:, 0]
+    return float(np.linalg.norm(away - np.outer(away @ along, along), axis=1).mean()) if parts else 0.0
 
 
 def _product(a: Any, b: Any) -> NDArray[np.float64]:

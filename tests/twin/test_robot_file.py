@@ -155,9 +155,23 @@ def test_an_mjcf_by_path_picks_and_places(tmp_path: Path) -> None:
         twin.step(q)
         np.testing.assert_allclose(task.arm.where(twin.observe(["proprio"])), twin.body_poses()["tool"][:3], atol=1e-5)
     assert succeeds(task.id)
-    (tmp_path / "mine.yaml").write_text("gripper: {open: 0.0, closed: 0.03}\nmount: [-0.3, 0.0, 0.0]\n")
-    with pytest.raises(AssetError, match=r"mine\.xml: the gripper gripper is closed at 0\.03 and open at 0"):
+    (tmp_path / "mine.yaml").write_text("gripper: {open: 0.0, closed: 0.05}\nmount: [-0.3, 0.0, 0.0]\n")
+    with pytest.raises(AssetError, match=r"mine\.xml: the gripper gripper is closed at 0\.05 and open at 0, "):
         make_task(task.id)
+
+
+def test_a_gripper_that_opens_as_its_joint_falls_is_seen_to(tmp_path: Path) -> None:
+    text = asset("sim_assets/robots/panda/panda.xml").read_text()
+    for name, axis in (("gripper", 1), ("gripper_right", -1)):
+        text = text.replace(f'name="{name}" axis="0 {axis} 0"', f'name="{name}" axis="0 {-axis} 0" range="-0.03 0.01"')
+    file = tmp_path / "mine.xml"
+    file.write_text(text)
+    (tmp_path / "mine.yaml").write_text("mount: [-0.3, 0.0, 0.0]\n")
+    arm = make_task(f"lift-v1@{file}").arm
+    assert (arm.gripper.open, arm.gripper.zero, arm.gripper.sign) == pytest.approx((0.04, 0.01, -1.0))
+    assert arm.with_gripper(np.zeros(7), 0.04)[-1] == pytest.approx(-0.03)
+    (tmp_path / "mine.yaml").write_text("gripper: {closed: 0.0}\nmount: [-0.3, 0.0, 0.0]\n")  # open at the farther end
+    assert succeeds(f"lift-v1@{file}")
 
 
 @pytest.mark.parametrize(
