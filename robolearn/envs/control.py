@@ -38,7 +38,8 @@ class Control(Protocol):
     relative: bool
 
     def targets(self, action: NDArray, sent: NDArray[np.float32], arm: MovedArm) -> NDArray[np.float32]:
-        """Joint targets (..., J) for an action (..., A) after the command `sent` (..., J). A NaN stays one."""
+        """Joint targets (..., J) for an action (..., A) after the command `sent` (..., J). What is not finite gives
+        NaN, which the safety filter refuses."""
         ...
 
 
@@ -70,7 +71,7 @@ class JointVelocity:
         self._low, self._high = np.array(robot.position_low), np.array(robot.position_high)
 
     def targets(self, action: NDArray, sent: NDArray[np.float32], arm: MovedArm) -> NDArray[np.float32]:
-        moved = sent + np.clip(action, -1.0, 1.0) * self._step
+        moved = sent + _shares(action) * self._step
         return np.clip(moved, self._low, self._high).astype(np.float32)
 
 
@@ -101,13 +102,19 @@ class CartesianDelta:
         self._low, self._high = np.array(robot.position_low), np.array(robot.position_high)
 
     def targets(self, action: NDArray, sent: NDArray[np.float32], arm: MovedArm) -> NDArray[np.float32]:
-        shares = np.clip(action.astype(np.float64), -1.0, 1.0)
+        shares = _shares(action)
         jacobian, step = arm.tool_jacobian()[..., : self._joints], shares[..., :6] * self._step
         joints = damped_joint_step(jacobian, step, self._weight, DAMPING_M)
         change = np.concatenate([joints, shares[..., 6:] * self._joint_step[self._joints :]], axis=-1)
         # The whole step is slowed, so that the tool keeps its direction.
         over = np.maximum((np.abs(change) / self._joint_step).max(axis=-1, keepdims=True), 1.0)
         return np.clip(sent + change / over, self._low, self._high).astype(np.float32)
+
+
+def _shares(action: NDArray) -> NDArray[np.float64]:
+    """In [-1, 1], NaN for what is not finite."""
+    shares = np.clip(action.astype(np.float64), -1.0, 1.0)
+    return np.where(np.isfinite(action), shares, np.nan)
 
 
 CONTROLS: dict[str, Callable[[Sequence[Arm], float], Control]] = {

@@ -80,11 +80,15 @@ def test_is_mink_where_no_limit_is_met() -> None:
 
 
 def test_what_is_no_action_is_held_not_guessed() -> None:
-    env = RobotEnv("reach-v1", {}, control="cartesian_delta")
-    env.reset(seed=0)
-    for bad in (np.zeros(6, np.float32), np.full(7, np.nan, np.float32)):
-        _, _, _, _, info = env.step(bad)
-        assert info["held"]
+    for control, size in (("cartesian_delta", 7), ("joint_velocity", 6)):
+        env = RobotEnv("reach-v1", {}, control=control)
+        env.reset(seed=0)
+        for bad in (
+            np.zeros(5, np.float32),
+            *(np.full(size, value, np.float32) for value in (np.nan, np.inf, -np.inf)),
+        ):
+            _, _, _, _, info = env.step(bad)
+            assert info["held"]
     with pytest.raises(SpecError, match="cartesian_delta moves one arm, so101_pair has 2"):
         RobotEnv("lift_bar-v1", {}, control="cartesian_delta")
     with pytest.raises(UnknownNameError, match="did you mean joint_velocity"):
