@@ -24,7 +24,7 @@ from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.robot_env import RobotEnv
 from robolearn.envs.tool_expert import ToolExpert
 from robolearn.envs.tool_space import DECISION_TICKS, TOOL
-from robolearn.errors import DatasetError, RobolearnError, SpecError
+from robolearn.errors import DatasetError, RobolearnError, ServingError, SpecError
 from robolearn.policies.demonstrator import Demonstrator, Manner
 from robolearn.policies.policy import Policy
 from robolearn.policies.scripted import ScriptedPolicy
@@ -180,7 +180,7 @@ class _Player:
             try:
                 step = loop.step(seen, stamp_ns)
                 command = {"action": step.action, "action_source": np.uint8(step.source)}
-            except SpecError as error:
+            except (SpecError, ServingError) as error:
                 refusal = refusal or str(error)
             observation, _, terminated, truncated, info = env.step(command.get("action", nothing))
             sent = {"action_sent": info["action_sent"], "held": np.bool_(info["held"])}

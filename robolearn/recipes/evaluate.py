@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from robolearn.envs.robot_env import RobotEnv
 from robolearn.envs.stochastic import STORI, Stochasticity
 from robolearn.envs.tool_policy import robot_policy
-from robolearn.errors import SpecError
+from robolearn.errors import ServingError, SpecError
 from robolearn.policies.checkpoint_config import read_config
 from robolearn.policies.policy import Policy, TrainablePolicy
 from robolearn.policies.scripted import ScriptedPolicy
@@ -211,8 +211,8 @@ def _run_episode(
     pictures: list[NDArray[np.uint8]] | None = None,
     goal: Observation = {},  # noqa: B006, nobody writes to it
 ) -> tuple[dict[str, Any], Observation]:
-    """How one episode went, and what was seen last. A policy whose answer is refused sends nothing, and the robot
-    holds, as it does on the graph. goal: shown beside every observation."""
+    """How one episode went, and what was seen last. A policy whose answer is refused, or does not come from its server,
+    sends nothing, and the robot holds, as it does on the graph. goal: shown beside every observation."""
     observation, info = env.reset(seed=seed)
     loop.reset(seed)
     nothing = np.full(env.twin.spec.action.shape, np.nan, np.float32)
@@ -222,7 +222,7 @@ def _run_episode(
             pictures.append(side_by_side([image for name, image in observation.items() if name.startswith("image_")]))
         try:
             action = loop.step({**observation, **goal}, info["stamp_ns"]).action
-        except SpecError as error:
+        except (SpecError, ServingError) as error:
             action, refusal = nothing, refusal or str(error)
         observation, reward, terminated, truncated, info = env.step(action)
         total, steps, ended = total + reward, steps + 1, terminated or truncated

@@ -48,9 +48,9 @@ class RemotePolicy:
     """
 
     def __init__(self, address: str, token: str = "", timeout_s: float = TIMEOUT_S) -> None:
+        self._connection: socket.socket | None = None
         self.address, self._token, self._timeout_s = address, token, timeout_s
         self._place = split_address(address)
-        self._connection: socket.socket | None = None
         self._seed = 0
         self._patience_s = LOADING_S  # until this connection has brought a chunk
         self.name, self.spec = self._connect()
@@ -86,10 +86,13 @@ class RemotePolicy:
         return ActionChunk(actions, stamp_ns, start_ns, period_ns, ActionSource(reply.fields["source"]))
 
     def close(self) -> None:
-        """Hang up. The next call connects again."""
+        """Hang up, as happens by itself when nobody has the policy any more. The next call connects again."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+    def __del__(self) -> None:
+        self.close()
 
     def _broken(self, what: str) -> ServingError:
         self.close()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,17 @@ from robolearn.policies.checkpoint import load_policy, save_policy
 from robolearn.policies.chunking import ChunkPolicy, ChunkPolicyConfig
 from robolearn.policies.gaussian import GaussianPolicy, GaussianPolicyConfig
 from robolearn.policies.hierarchical import HierarchicalPolicy, HierarchicalPolicyConfig
+from robolearn.policies.scripted import ScriptedPolicy
+from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.environments import REWARDS, make_environments
 from robolearn.recipes.evaluate import evaluate_policy
 from robolearn.recipes.judge import judge
 from robolearn.runs import wilson_interval
+from robolearn.serving.server import PolicyServer
 from robolearn.specs import POSE_SPEC, InterfaceSpec, image_spec
 from robolearn.tasks import make_task
 from robolearn.twin.randomize import Randomization
-from robolearn.types import ActionChunk
+from robolearn.types import ActionChunk, Observation
 
 TASK = make_task("pick_place-v1")
 ROBOT = TASK.robot_spec
@@ -77,6 +81,32 @@ def test_a_policy_that_answers_nan_moves_nothing(tmp_path: Path) -> None:
     assert not outcome["success"]
     assert outcome["held_steps"] == outcome["steps"]
     assert "the policy's action 0 is not finite" in outcome["reason"]
+
+
+def test_a_server_that_fails_once_costs_a_tick_and_not_the_evaluation(tmp_path: Path) -> None:
+    class Faulty(ScriptedPolicy):
+        def reset(self, seed: int = 0) -> None:
+            self.asked = 0
+            super().reset(seed)
+
+        def act(self, observation: Observation, stamp_ns: int) -> ActionChunk:
+            self.asked += 1
+            if self.asked == 2:
+                raise RuntimeError("out of memory")
+            return super().act(observation, stamp_ns)
+
+    server = PolicyServer("faulty", lambda: Faulty("reach-v1"), "127.0.0.1", 0)
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    try:
+        rows = evaluate_policy(server.address, "reach-v1", 1)["outcomes"]
+        rows += collect_episodes(CollectConfig("reach-v1", server.address, image_size=0), tmp_path / "d.zarr", 1)
+    finally:
+        server.close()
+        thread.join()
+    for row in rows:
+        assert (row["success"], row["held_steps"]) == (True, 1)
+        assert row["reason"].endswith("RuntimeError: out of memory")
 
 
 def test_a_policy_of_vectors_meets_other_engines_and_disturbances(tmp_path: Path) -> None:
