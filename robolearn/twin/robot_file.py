@@ -37,6 +37,7 @@ from robolearn.specs import RobotSpec
 from robolearn.tasks import ROBOT_LIBRARY
 from robolearn.tasks.arm import Arm, Gripper
 from robolearn.tasks.chain import Chain, Link
+from robolearn.tasks.motion import BLOCK_HALF_M
 from robolearn.twin.linkage import Linkage
 
 TOOL_NAMES = (
@@ -58,7 +59,7 @@ NOTES = {  # what the YAML file may hold, in words
     "mount": "three numbers [m]",
     "max_speed": "a number above 0 [rad/s]",
 }
-TOOL = "tool"
+TOOL, BLOCK = "tool", "robolearn_block"  # bodies and geoms of ours
 PACKAGE, MESH_FILES = "package://", (".stl", ".obj", ".msh")
 SHOW_VISUALS = '<mujoco><compiler discardvisual="false" strippath="false"/></mujoco>'
 SEEN_GROUP, HIDDEN_GROUP = 1, 3  # of geoms; pictures show 0 to 2
@@ -148,7 +149,10 @@ def read_arm(robot: str) -> Arm:
     """What the tasks need to know of the robot. Raises AssetError for a model without a chain of joints to a tool."""
     path, raw = _parse(robot)
     choice = _choose(path, raw)
-    model = _compile(path, open_robot(robot))
+    spec = open_robot(robot)
+    block = {"type": mujoco.mjtGeom.mjGEOM_BOX, "size": [BLOCK_HALF_M] * 3, "contype": 0, "conaffinity": 0, "mass": 0}
+    spec.body(TOOL).add_geom(name=BLOCK, **block)
+    model = _compile(path, spec)
     data = mujoco.MjData(model)
     data.qpos[:] = 0.0
     mujoco.mj_kinematics(model, data)
@@ -175,7 +179,7 @@ def read_arm(robot: str) -> Arm:
     limits = [_range(model, name) for name in names]
     sliders = [model.jnt_type[model.joint(name).id] == mujoco.mjtJoint.mjJNT_SLIDE for name in names]
     turning = float(choice.notes.get("max_speed", MAX_SPEED_RAD_S))
-    spec = RobotSpec(
+    robot_spec = RobotSpec(
         name=path.stem,
         joint_names=names,
         position_low=tuple(low for low, _ in limits),
@@ -185,7 +189,7 @@ def read_arm(robot: str) -> Arm:
     )
     return Arm(
         name=robot,
-        spec=spec,
+        spec=robot_spec,
         kinematics=chain,
         gripper=_gripper(path, choice, model, limits[-1]),
         rest=chain.rest,
@@ -392,28 +396,59 @@ def _gripper(path: Path, choice: _Choice, model: mujoco.MjModel, limits: tuple[f
             f"{path}: the gripper {choice.gripper} is closed at {closed:g} and open at {opened:g}, in the limits "
             f"{limits[0]:g}..{limits[1]:g}; both have to lie within them, apart from each other"
         )
-    width = float(abs(opened - closed))
+    width, sign = float(abs(opened - closed)), float(np.sign(opened - closed))
+    touch = _touch(model, choice, closed, sign * width)
     return Gripper(
         open=width,
         closed=0.0,
-        fork=width / 2,
-        block=(0.2 * width, 0.8 * width),
-        hold=width / 2,
+        fork=touch,
+        block=(0.6 * touch, (touch + min(2 * touch, width)) / 2),
+        hold=touch,
         rest_speed=width / 3,
         lead=width / 9,  # or letting go of a block is a jump, see SafetyConfig
         gap_m=(-0.008, 0.008),
         clearance_m=0.0,
         tip_m=0.01,
         zero=float(closed),
-        sign=float(np.sign(opened - closed)),
+        sign=sign,
     )
+
+
+def _touch(model: mujoco.MjModel, choice: _Choice, closed: float, way: float) -> float:
+    """The opening at which the parts that move with the gripper touch a block of 3 cm at the tool, half of its way
+    where they never do."""
+    block, hand = model.geom(BLOCK).id, {int(model.joint(name).bodyid[0]) for name in choice.hand}
+    parts = [g for g in np.flatnonzero(model.geom_contype) if hand & set(_carriers(model, model.geom_bodyid[g]))]
+
+    def apart(share: float) -> bool:
+        data = _placed(model, choice, closed + share * way)
+        return all(mujoco.mj_geomDistance(model, data, block, part, 1.0, None) > 0 for part in parts)
+
+    low, high = 0.0, 1.0
+    if not choice.gripper or apart(low) or not apart(high):
+        return abs(way) / 2
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        low, high = (low, middle) if apart(middle) else (middle, high)
+    return high * abs(way)
+
+
+def _carriers(model: mujoco.MjModel, body: int) -> list[int]:
+    """A body and those that carry it, but the world."""
+    return [] if body == 0 else [int(body), *_carriers(model, model.body_parentid[body])]
+
+
+def _placed(model: mujoco.MjModel, choice: _Choice, position: float) -> mujoco.MjData:
+    """With the gripper at `position`, the arm at zero."""
+    data = mujoco.MjData(model)
+    Linkage(model).place([0.0] * len(choice.joints) + [position] * (choice.gripper is not None), data.qpos)
+    mujoco.mj_kinematics(model, data)
+    return data
 
 
 def _spread(model: mujoco.MjModel, choice: _Choice, position: float) -> float:
     """How far [m] the parts that move with the gripper at `position` are on average from the line along the fingers."""
-    data = mujoco.MjData(model)
-    Linkage(model).place([0.0] * len(choice.joints) + [position] * (choice.gripper is not None), data.qpos)
-    mujoco.mj_kinematics(model, data)
+    data = _placed(model, choice, position)
     tool, parts = data.body(TOOL), [model.joint(name).id for name in choice.hand]
     away = data.xipos[model.jnt_bodyid[parts]] - tool.xpos
     along = tool.xmat.reshape(3, 3)[:, 0]

@@ -170,6 +170,7 @@ def test_a_gripper_that_opens_as_its_joint_falls_is_seen_to(tmp_path: Path) -> N
     arm = make_task(f"lift-v1@{file}").arm
     assert (arm.gripper.open, arm.gripper.zero, arm.gripper.sign) == pytest.approx((0.04, 0.01, -1.0))
     assert arm.with_gripper(np.zeros(7), 0.04)[-1] == pytest.approx(-0.03)
+    assert arm.gripper.hold == pytest.approx(0.025, abs=2e-4)  # where the jaws touch a block of 3 cm
     (tmp_path / "mine.yaml").write_text("gripper: {closed: 0.0}\nmount: [-0.3, 0.0, 0.0]\n")  # open at the farther end
     assert succeeds(f"lift-v1@{file}")
 
