@@ -27,6 +27,7 @@ from robolearn.errors import SpecError
 from robolearn.physics import PER_JOINT, Physics
 from robolearn.specs import RobotSpec
 from robolearn.tasks import Task
+from robolearn.twin.linkage import Linkage
 from robolearn.twin.scene import load_robot, set_physics
 
 Floats = NDArray[np.float64]
@@ -175,8 +176,11 @@ class _Shooting:
         self.commands = np.stack(
             [logs[i].command[np.maximum(np.arange(t - before, t + steps), 0)] for i, t in chosen]
         )  # (W, before + steps, J)
-        self.start_position = np.stack([logs[i].position[t] for i, t in chosen])
-        self.start_velocity = np.stack([logs[i].velocity[t] for i, t in chosen])
+        self.start = np.tile(self.model.qpos0, (len(chosen), 1)), np.zeros((len(chosen), self.model.nv))
+        linkage = Linkage(self.model)
+        for (i, t), qpos, qvel in zip(chosen, *self.start, strict=True):
+            linkage.place(logs[i].position[t], qpos)
+            linkage.move(logs[i].velocity[t], qvel)
         self.position = np.stack([logs[i].position[t + 1 : t + 1 + steps] for i, t in chosen])  # (W, steps, J)
         self.velocity = np.stack([logs[i].velocity[t + 1 : t + 1 + steps] for i, t in chosen])
         self.size = self.position.size
@@ -219,8 +223,8 @@ class _Shooting:
         batch = self._batch(trials * windows)
         self._set(batch, [self.physics(column) for column in x.T], windows)
         batch.reset(stage=0)
-        batch.bind("qpos")[:, self.qpos] = np.tile(self.start_position, (trials, 1))
-        batch.bind("qvel")[:, self.dof] = np.tile(self.start_velocity, (trials, 1))
+        for name, values in zip(("qpos", "qvel"), self.start, strict=True):
+            batch.bind(name)[:] = np.tile(values, (trials, 1))
         control = np.concatenate([self._delayed(latency) for latency in x[-1] * LATENCY_UNIT_S])
         seen = batch.rollout(control.shape[1], control, record=("qpos", "qvel"))
         at = slice(self.substeps - 1, None, self.substeps)

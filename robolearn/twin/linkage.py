@@ -24,7 +24,7 @@ class Linkage:
     def __init__(self, model: mujoco.MjModel) -> None:
         self._model, self._data = model, mujoco.MjData(model)
         servos = model.actuator_trnid[:, 0]
-        self._addresses = model.jnt_qposadr[servos]
+        self._addresses, self._dofs = model.jnt_qposadr[servos], model.jnt_dofadr[servos]
         self.coupled = _coupled(model)
         roots = model.body_rootid[model.jnt_bodyid]
         held = np.isin(np.arange(model.njnt), [*servos, *(joint for joint, *_ in self.coupled)])
@@ -32,13 +32,20 @@ class Linkage:
         self._loose = np.flatnonzero(looped & ~held)
         if len(self._loose):
             self._data.qpos[:] = model.qpos0
-            self._driving = self._ties()[0][:, model.jnt_dofadr[servos]].any(axis=0)  # servos that move a loop
+            self._driving = self._ties()[0][:, self._dofs].any(axis=0)  # servos that move a loop
 
     def place(self, position: ArrayLike, qpos: NDArray[np.float64]) -> None:
         """Write joint positions (J,) into a `qpos` of the model, and where the other joints of the robots then are."""
         self._follow(np.asarray(position, np.float64), qpos)
         if len(self._loose):
             self._close_loops(np.asarray(position, np.float64), qpos)
+
+    def move(self, velocity: ArrayLike, qvel: NDArray[np.float64]) -> None:
+        """Write joint velocities (J,) into a `qvel` of the model, and those of the joints that follow."""
+        rates = np.asarray(velocity, np.float64)
+        qvel[self._dofs] = rates
+        for joint, servo, ratio, _ in self.coupled:
+            qvel[self._model.jnt_dofadr[joint]] = ratio * rates[servo]
 
     def _follow(self, position: NDArray[np.float64], qpos: NDArray[np.float64]) -> None:
         qpos[self._addresses] = position

@@ -113,7 +113,7 @@ class Twin:
 
     def place_robot(self, position: ArrayLike) -> None:
         """Put the joints at `position` (J,), at rest and commanded to stay; nothing else moves, and no time passes."""
-        self.track(position, 0.0)
+        self.track(position, np.zeros_like(self.data.ctrl))
         self.data.ctrl[:] = position
         self._layout.hold(self.data)
         mujoco.mj_forward(self.model, self.data)
@@ -121,7 +121,7 @@ class Twin:
     def track(self, position: ArrayLike, velocity: ArrayLike) -> None:
         """Write joint positions and velocities (J,) into the state; no pose follows before the kinematics have run."""
         self._layout.place_robot(position, self.data.qpos)
-        self.data.qvel[self._layout.qvel_address] = velocity
+        self._layout.linkage.move(velocity, self.data.qvel)
 
     def moves(self, body: str) -> bool:
         """Whether the physics moves a body of the task, rather than its placing alone."""

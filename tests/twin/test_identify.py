@@ -15,7 +15,8 @@ from robolearn.recipes.cell_physics import write_physics
 from robolearn.recipes.twin import fit_twin
 from robolearn.recipes.twin_compare import compare_twin
 from robolearn.specs import InterfaceSpec
-from robolearn.tasks import make_task
+from robolearn.tasks import Task, make_task
+from robolearn.tasks.panda import PANDA_ARM
 from robolearn.twin.identify import Log, excitation, fit, replay
 from robolearn.twin.scene import load_robot
 from robolearn.twin.twin import Twin
@@ -34,11 +35,13 @@ def hidden(factors: dict[str, float] = FACTORS, latency_s: float = 0.035) -> Phy
     return replace(base, **changed, latency_s=latency_s)  # type: ignore[arg-type]
 
 
-def record(physics: Physics, seed: int, steps: int, resolution: float = 0.0) -> Log:
+def record(
+    physics: Physics, seed: int, steps: int, resolution: float = 0.0, task: Task = TASK, start: np.ndarray = START
+) -> Log:
     """What a robot of this physics does under the excitation, as its encoders tell."""
-    twin = Twin(TASK, {}, physics)
-    twin.place_robot(START)
-    command = excitation(TASK.robot_spec, START, steps, TASK.control_hz, np.random.default_rng(seed)).astype(np.float32)
+    twin = Twin(task, {}, physics)
+    twin.place_robot(start)
+    command = excitation(task.robot_spec, start, steps, task.control_hz, np.random.default_rng(seed)).astype(np.float32)
     positions, velocities = [], []
     for row in command:
         state = twin.robot_state()
@@ -77,6 +80,13 @@ def test_replays_a_twin_exactly_when_its_physics_are_known(latency_s: float) -> 
     log = record(physics, seed=1, steps=40)
     np.testing.assert_allclose(replay(TASK, physics, log), log.position, atol=1e-6)
     assert np.abs(replay(TASK, Physics.of(load_robot(TASK)), log) - log.position).max() > 0.01
+
+
+def test_replays_a_gripper_whose_second_finger_has_no_servo() -> None:
+    task = make_task("reach-v1@panda")
+    physics, start = Physics.of(load_robot(task)), np.array([*PANDA_ARM.rest, 0.02])
+    log = record(physics, seed=1, steps=20, task=task, start=start)
+    np.testing.assert_allclose(replay(task, physics, log), log.position, atol=1e-6)
 
 
 def test_a_cell_keeps_what_was_fitted_and_its_twin_has_it(tmp_path: Path) -> None:
