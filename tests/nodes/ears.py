@@ -18,6 +18,7 @@ class Ears:
         self.sent: list[JointTrajectory] = []
         self.commands: list[JointTrajectory] = []
         self.problems: dict[str, list[str]] = {}
+        self.figures: dict[str, dict[str, str]] = {}  # the newest of each node
         graph.node.create_subscription(JointState, topics.JOINT_STATES, self.states.append, topics.STREAM)
         graph.node.create_subscription(JointTrajectory, topics.COMMAND_SENT, self.sent.append, topics.STREAM)
         graph.node.create_subscription(JointTrajectory, topics.COMMAND, self.commands.append, topics.STREAM)
@@ -26,6 +27,7 @@ class Ears:
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
             self.problems.setdefault(status.name, []).append(status.message)
+            self.figures[status.name] = {figure.key: figure.value for figure in status.values}
 
 
 def position(message: JointTrajectory) -> tuple[float, ...]:

@@ -27,7 +27,7 @@ from robolearn_nodes import convert, topics
 from robolearn_nodes.commands import NewestCommand
 from robolearn_nodes.emergency_stop import EmergencyStop
 from robolearn_nodes.episode import RunningEpisode, asked_outcome, new_episode_id
-from robolearn_nodes.node import Alone, Diagnostics, parameter, rival, unheard, warn_of_crowd
+from robolearn_nodes.node import Alone, Diagnostics, Meter, parameter, rival, unheard, warn_of_crowd
 
 
 class Simulation:
@@ -58,6 +58,7 @@ class Simulation:
         self._lockstep = factor == 0
         self._running: RunningEpisode | None = None
         self._newest = NewestCommand(self._joints)  # real time
+        self._ticks = Meter()  # of wall time
 
         self._clock_ticks = self._node.create_publisher(Clock, topics.CLOCK, topics.STREAM)
         self._joint_states = self._node.create_publisher(JointState, topics.JOINT_STATES, topics.STREAM)
@@ -152,6 +153,7 @@ class Simulation:
         else:
             self._twin.advance()
             self._observe()
+        self._ticks.note(time.monotonic_ns(), self._twin.stamp_ns)
 
     def _on_timeout(self) -> None:
         if self._running is not None:
@@ -208,11 +210,12 @@ class Simulation:
         self._events.publish(running.ended(self._twin.stamp_ns, outcome, discarded))
 
     def _figures(self) -> dict[str, object]:
-        running = self._running
+        running, kept = self._running, {} if self._lockstep else self._ticks.figures("ticks")
         if running is None:
-            return {"stopped": self._safety.stopped, "episode": ""}
+            return {"stopped": self._safety.stopped, "episode": "", **kept}
         return {
             "stopped": self._safety.stopped,
+            **kept,
             "episode": running.started.episode_id,
             "steps": running.num_steps,
             "held_steps": running.held_steps,
