@@ -29,6 +29,7 @@ class Linkage:
         roots = model.body_rootid[model.jnt_bodyid]
         held = np.isin(np.arange(model.njnt), [*servos, *(joint for joint, *_ in self.coupled)])
         looped = np.isin(roots, model.body_rootid[_looped(model)]) & np.isin(roots, roots[servos])
+        looped &= np.isin(model.jnt_type, (mujoco.mjtJoint.mjJNT_SLIDE, mujoco.mjtJoint.mjJNT_HINGE))
         self._loose = np.flatnonzero(looped & ~held)
         if len(self._loose):
             self._data.qpos[:] = model.qpos0

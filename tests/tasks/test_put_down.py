@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from robolearn.tasks import make_task
+from robolearn.tasks import ARMS, make_task
 from robolearn.tasks.facts import position
 from robolearn.tasks.motion import BLOCK_HALF_M
 from robolearn.tasks.put import LET_GO_M, RESTS_WITHIN_M
@@ -40,3 +40,14 @@ def test_what_was_dropped_was_not_put_down(task_id: str, body: str, drop_m: floa
     for arm in twin.task.arms:
         assert arm.opened(twin.observe(["proprio"])) > 0.6 * arm.gripper.open
     assert np.isfinite(twin.status().reward)
+
+
+@pytest.mark.parametrize("robot", ARMS)
+def test_the_jaws_begin_against_the_cube_and_not_within_it(robot: str) -> None:
+    twin, straight = Twin(make_task(f"lower-v1@{robot}"), {}), 0
+    for seed in range(20):
+        twin.reset(seed)
+        if twin.data.body("robot/tool").xmat[6] < -0.99999:  # or the cube, which is upright, does not lie along them
+            straight += 1
+            assert twin.data.contact.dist.min(initial=0.0) > -3e-4
+    assert straight > 5
