@@ -14,6 +14,7 @@ import pytest
 from painted import dataset_spec
 
 from robolearn import cli
+from robolearn.algorithms import ALGORITHMS
 from robolearn.cli.output import counted, print_json, print_table
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import RobolearnError, UnknownNameError
@@ -53,6 +54,10 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_help_of_train_names_every_algorithm() -> None:
+    assert set(ALGORITHMS) <= set(re.findall(r"\w+", cli.help_text(cli.COMMANDS["train"])))
+
+
 @pytest.fixture(scope="module")
 def dataset_x(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the dataset x.zarr."""
@@ -87,6 +92,11 @@ def dataset_x(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "setting things is 'unsen'; expected one of 'seen', 'unseen'",
         ),
         (["train", "bc", "--dataset", "x.zarr", "--device", "tpu"], "device is 'tpu'; expected cpu or cuda"),
+        (
+            ["sweep", "sac", "--task", "gym:Pendulum-v1", "--search", "utd=1|2", "--device", "tpu"],
+            "device is 'tpu'; expected cpu or cuda",
+        ),
+        (["evaluate", "y", "--task", "push-v1", "--device", "tpu"], "device is 'tpu'; expected cpu or cuda"),
         (["train", "bc", "--dataset", "x.zarr", "--set", "batch_size=-4"], "batch_size is -4; expected at least 1"),
         (["train", "dsac", "--dataset", "x.zarr", "--set", "policy_delay=0"], "policy_delay is 0; expected at least 1"),
         (

@@ -187,7 +187,8 @@ def train(
     Example: robolearn train sac --task gym:Pendulum-v1 --steps 10000 --compile --out runs/pendulum
 
     Args:
-        algorithm: see docs/learning.md.
+        algorithm: of demonstrations bc, act, flow or state_bc; of a dataset's rewards iql, cql, calql or td3_bc, of its
+            goals hiql; of its own experience sac, dsac or rlpd. See docs/learning.md.
         dataset: a zarr dataset of episodes to learn from.
         task: a task of the twin, `tool:push-v1` for one in the space of its tool, or `gym:HalfCheetah-v5` for one of
             Gymnasium, to learn in; with a dataset, it is read as this task would show it, so that the training can go
@@ -254,6 +255,7 @@ def sweep(
     seed: int = 0,
     num_envs: int = 1,
     compile: bool = False,
+    device: str = "cpu",
     set: tuple[str, ...] = (),
     json: bool = False,
 ) -> int:
@@ -264,7 +266,7 @@ def sweep(
     Example: robolearn sweep sac --task gym:Pendulum-v1 --steps 5000 --search critic_learning_rate=1e-4..1e-2:log
 
     Args:
-        algorithm: see docs/learning.md.
+        algorithm: as of `train`.
         search: what settings may be: `name=a|b|c`, `name=low..high` or `name=low..high:log`.
         trials: how many trainings to run.
         dataset: a dataset to learn from; of demonstrations, what counts is the validation loss.
@@ -275,6 +277,7 @@ def sweep(
         seed: of the search and of every training.
         num_envs: environments that are stepped together.
         compile: compile the updates of every training.
+        device: `cpu` or `cuda`.
         set: settings that stay the same.
     """
     from robolearn.algorithms.compute import Compute
@@ -285,12 +288,15 @@ def sweep(
     from robolearn.recipes.sweep import sweep as run_sweep
 
     with ProgressBar(f"sweep {algorithm}", trials, "trial") as bar:
-        answer = run_sweep(replace(request, compute=Compute("cpu", compile)), search, trials, bar.update)
+        answer = run_sweep(replace(request, compute=Compute(device, compile)), search, trials, bar.update)
     if json:
         print_json(answer)
     best = " ".join(f"{name}={value}" for name, value in answer["best_settings"].items())
     tried = counted(answer["trials"], "trial")
     say(f"best of {tried}: {best} with {answer['best_value']:.4g}; all in {out / 'sweep.json'}")
+    if answer["interrupted"]:
+        say("interrupted; the same command goes on")
+        return EXIT_INTERRUPTED
     return 0
 
 
@@ -301,6 +307,7 @@ def evaluate(
     seed: int = 1_000_000,
     video: Path | None = None,
     engine: Literal["mujoco", "bullet"] = "mujoco",
+    device: str = "cpu",
     json: bool = False,
 ) -> int:
     """Run a policy in the twin and measure its success.
@@ -316,11 +323,14 @@ def evaluate(
         seed: of the first episode; demonstrations count up from 0, evaluations from a million.
         video: write the first episode to this MP4 file.
         engine: of the twin; `bullet` runs the same task in PyBullet.
+        device: where the policy computes, `cpu` or `cuda`.
     """
     from robolearn.recipes.evaluate import evaluate_policy
 
     with ProgressBar("evaluate", episodes, "episode") as bar:
-        answer = evaluate_policy(checkpoint, task, episodes, seed=seed, video=video, engine=engine, progress=bar.update)
+        answer = evaluate_policy(
+            checkpoint, task, episodes, seed=seed, video=video, device=device, engine=engine, progress=bar.update
+        )
     if answer["remark"]:
         say(f"remark: {answer['remark']}")
     if json:

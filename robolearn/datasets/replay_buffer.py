@@ -7,6 +7,7 @@ its last observation is what a truncated episode bootstraps from.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -83,6 +84,8 @@ class ReplayBuffer:
         if not self._running:
             raise DatasetError("replay buffer: no episode is running; call begin with its first observation")
         checked = self.spec.action.check("action", action)
+        if not math.isfinite(reward):
+            raise DatasetError(f"replay buffer: the reward is {reward:g}; expected a number of the environment")
         slot = (self._next - 1) % self.config.capacity
         self._put(next_observation)
         self._action[slot], self._reward[slot], self._terminated[slot] = checked, reward, terminated

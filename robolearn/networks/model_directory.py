@@ -34,7 +34,8 @@ def write_model(path: Path, config: Mapping[str, Any], weights: Mapping[str, Ten
     head = {"format": FORMAT, "robolearn_version": __version__}
     with _replacing(path) as partial:
         write_tensors(partial / WEIGHTS_FILE, weights)
-        (partial / CONFIG_FILE).write_text(json.dumps({**head, **config}, indent=2) + "\n", encoding="utf-8")
+        with writing(partial / CONFIG_FILE) as file:
+            file.write_text(json.dumps({**head, **config}, indent=2) + "\n", encoding="utf-8")
 
 
 def write_tensors(file: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str] | None = None) -> None:
@@ -42,10 +43,18 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
     from safetensors.torch import save_file  # brings torch, as does load_file
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    try:
+    with writing(file):
         save_file(plain, file, metadata=None if facts is None else dict(facts))
+
+
+@contextlib.contextmanager
+def writing(file: Path) -> Iterator[Path]:
+    """For what writes the file. Raises CheckpointError, with its name, where that fails, as on a full disk."""
+    try:
+        yield file
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{file} cannot be written: {str(error).splitlines()[0]}; make room for it") from error
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise CheckpointError(f"{file} cannot be written: {reason}; make room for it") from error
 
 
 def require_place(path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 MIN_STD_FRACTION = 0.01  # of the widest std of the field: a joint that hardly moved must not be blown up
+MIN_STD = 1e-6  # of the widest std: below, the field never moved, and says how far it moves when it does to nobody
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,14 @@ Statistics: TypeAlias = Mapping[str, FieldStatistics]
 
 
 class Normalizer(nn.Module):
-    """(..., D) to zero mean and unit standard deviation, and back. The numbers live in the checkpoint's config."""
+    """(..., D) to zero mean and unit standard deviation, and back; a field that never moved keeps its unit. The numbers
+    live in the checkpoint's config."""
 
     def __init__(self, statistics: FieldStatistics) -> None:
         super().__init__()
         std = torch.tensor(statistics.std, dtype=torch.float32)
-        floor = max(float(std.max()) * MIN_STD_FRACTION, 1e-6)
+        widest = float(std.max())
+        floor = max(widest * MIN_STD_FRACTION, MIN_STD) if widest > MIN_STD else 1.0
         self.register_buffer("mean", torch.tensor(statistics.mean, dtype=torch.float32), persistent=False)
         self.register_buffer("std", std.clamp_min(floor), persistent=False)
 

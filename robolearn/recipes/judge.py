@@ -88,12 +88,14 @@ def _goals(
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """`return_mean`, `return_std`, the 95 % interval of the mean, `mean_episode_steps` and, where it is known,
-    `success_rate` with its 95 % interval (Wilson)."""
+    """`return_mean`, `return_std`, of two episodes or more the 95 % interval of the mean, `mean_episode_steps` and,
+    where it is known, `success_rate` with its 95 % interval (Wilson)."""
     returns = [row["return"] for row in rows]
-    mean, std = float(np.mean(returns)), float(np.std(returns))
-    half = NORMAL_95 * float(np.std(returns, ddof=1)) / math.sqrt(len(returns)) if len(returns) > 1 else math.inf
-    answer = {"return_mean": mean, "return_std": std, "return_low": mean - half, "return_high": mean + half}
+    mean = float(np.mean(returns))
+    answer = {"return_mean": mean, "return_std": float(np.std(returns))}
+    if len(returns) > 1:
+        half = NORMAL_95 * float(np.std(returns, ddof=1)) / math.sqrt(len(returns))
+        answer |= {"return_low": mean - half, "return_high": mean + half}
     answer["mean_episode_steps"] = float(np.mean([row["steps"] for row in rows]))
     known = [row["success"] for row in rows if row["success"] is not None]
     if known:

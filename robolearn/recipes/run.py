@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import yaml
 from safetensors import SafetensorError, safe_open
 
 from robolearn.errors import CheckpointError
-from robolearn.networks.model_directory import write_tensors
+from robolearn.networks.model_directory import write_tensors, writing
 from robolearn.policies.policy import TrainablePolicy
 from robolearn.runs import CONFIG_FILE, METRICS_FILE
 
@@ -43,7 +43,8 @@ class Run:
         """Begin a run. Raises CheckpointError rather than write over another one."""
         require_new(path)
         path.mkdir(parents=True, exist_ok=True)
-        (path / CONFIG_FILE).write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")
+        with writing(path / CONFIG_FILE) as file:
+            _write_whole(file, yaml.safe_dump(dict(config), sort_keys=False).encode())
         return cls(path, config, names)
 
     @classmethod
@@ -61,10 +62,11 @@ class Run:
 
     def log(self, step: int, wall_s: float, values: Mapping[str, float]) -> None:
         """One row of metrics. Names that are missing stay empty."""
-        self._csv.writerow({"step": step, "wall_s": f"{wall_s:.3f}", **{k: f"{v:.6g}" for k, v in values.items()}})
-        self._metrics.flush()
-        for name, value in values.items():
-            self._events.add_scalar(name, value, step)
+        with writing(self.path / METRICS_FILE):
+            self._csv.writerow({"step": step, "wall_s": f"{wall_s:.3f}", **{k: f"{v:.6g}" for k, v in values.items()}})
+            self._metrics.flush()
+            for name, value in values.items():
+                self._events.add_scalar(name, value, step)
 
     def save(self, policy: TrainablePolicy, step: int, provenance: Mapping[str, Any], names: Sequence[str]) -> Path:
         """Write a checkpoint and point each of `names` (`latest`, `best`, `untrained`) to it."""
@@ -92,8 +94,9 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._metrics.close()
-        self._events.close()
+        with writing(self.path / METRICS_FILE):  # what is left of them
+            self._metrics.close()
+            self._events.close()
 
 
 def require_new(path: Path) -> None:
@@ -116,12 +119,14 @@ def read_run_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def read_state(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
-    """What `Run.save_state` wrote. Raises CheckpointError."""
+def read_state(path: Path, parts: Collection[str] | None = None) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+    """What `Run.save_state` wrote; of the tensors those of these parts alone, where some are named, for experience may
+    be as large as the memory. Raises CheckpointError."""
     file = path / RESUME_FILE
     try:
         with safe_open(file, framework="pt") as state:
-            tensors = {name: state.get_tensor(name) for name in state.keys()}  # noqa: SIM118, it is no dict
+            names = [name for name in state.keys() if parts is None or name.split(".")[0] in parts]  # noqa: SIM118
+            tensors = {name: state.get_tensor(name) for name in names}
             facts = {name: float(value) for name, value in state.metadata().items()}
     except (OSError, SafetensorError) as error:
         reason = "it has saved nothing yet" if isinstance(error, FileNotFoundError) else f"{RESUME_FILE}: {error}"

@@ -15,6 +15,7 @@ from typing import Any
 
 from robolearn.algorithms import algorithm_class
 from robolearn.errors import RobolearnError, SpecError
+from robolearn.networks.devices import usable_device
 from robolearn.recipes.environments import is_gym, twin_task
 from robolearn.recipes.evaluate import evaluate_policy
 from robolearn.recipes.seeds import SELECTION_SEED
@@ -78,9 +79,9 @@ def sweep(
 
     What counts is the return of the last evaluation in a task, the validation loss on a dataset of demonstrations, and
     where a dataset has none, the success, or else the return, in a task that the policy is then judged in. The answer
-    has `best_settings`, `best_value`, `trials` and `out`. Raises SpecError before anything is run when a setting does
-    not exist or cannot be meant, nothing would judge, or the folder holds another sweep, and RobolearnError when Optuna
-    is not installed or every trial failed.
+    has `best_settings`, `best_value`, `trials`, `interrupted` (by Ctrl-C) and `out`. Raises SpecError before anything
+    is run when a setting does not exist, is searched twice or cannot be meant, nothing would judge, or the folder holds
+    another sweep, and RobolearnError when Optuna is not installed or every trial failed.
     """
     try:
         import optuna
@@ -90,9 +91,13 @@ def sweep(
     choices = [Choice.parse(text) for text in search]
     if not choices or trials < 1:
         raise SpecError(f"{len(choices)} settings to search and {trials} trials; expected at least one of each")
+    names = [choice.name for choice in choices]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise SpecError(f"{twice[0]} is searched twice; say in one --search all that it may be")
     if request.resume is not None:
         raise SpecError("a sweep goes on when it is begun again with the same --out; leave --resume out")
     request.check()
+    usable_device(request.compute.device)
     judged = _is_judged(request)
     for choice in choices:  # a wrong name or value is told before the first training
         ends = choice.values or tuple(repr(int(end) if choice.whole else end) for end in (choice.low, choice.high))
@@ -133,7 +138,11 @@ def sweep(
         progress(trial.number + 1 - done, f"{value:.3g} with {' '.join(settings)}")
         return value
 
-    study.optimize(train, n_trials=trials)
+    interrupted = False
+    try:
+        study.optimize(train, n_trials=trials)
+    except KeyboardInterrupt:
+        interrupted = True
     rows: list[dict[str, Any]] = [{"number": t.number, "value": t.value, "settings": t.params} for t in study.trials]
     finished = sorted(
         (row for row in rows if row["value"] is not None), key=lambda r: float(r["value"]), reverse=best_is_most
@@ -142,9 +151,11 @@ def sweep(
         json.dumps([*finished, *(row for row in rows if row["value"] is None)], indent=1) + "\n", encoding="utf-8"
     )
     if not finished:
+        if interrupted:
+            raise KeyboardInterrupt
         raise RobolearnError(f"all {len(rows)} trials of {out} diverged; search lower learning rates")
-    best = finished[0]
-    return {"best_settings": best["settings"], "best_value": best["value"], "trials": len(rows), "out": out}
+    best = {"best_settings": finished[0]["settings"], "best_value": finished[0]["value"]}
+    return {**best, "trials": len(rows), "interrupted": interrupted, "out": out}
 
 
 def _require_same(study: Any, request: TrainRequest, search: Sequence[str], out: Path) -> None:

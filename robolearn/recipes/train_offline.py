@@ -19,7 +19,7 @@ from robolearn.recipes.environments import is_gym
 from robolearn.recipes.goal_data import GoalData
 from robolearn.recipes.processes import Processes
 from robolearn.recipes.run import Run, read_state
-from robolearn.recipes.training_data import Data, remark, training_data
+from robolearn.recipes.training_data import Data, remark, training_data, unread
 from robolearn.recipes.training_loop import (
     SAVES,
     Progress,
@@ -31,6 +31,7 @@ from robolearn.recipes.training_loop import (
     due,
     initialise,
     interruptible,
+    networks_of,
     require_finite,
     restore,
     run_config,
@@ -107,8 +108,8 @@ def train_offline(
         else:
             data = training_data(made.learns_from, dataset, settings, seed, compute.device, reward, split)
             unjudged = remark(dataset, algorithm, data) if made.learns_from == "transitions" else ""
-            if unjudged and resume is None:
-                tell(unjudged)
+            if resume is None and (told := unjudged or unread(dataset, algorithm, data)):
+                tell(told)
         if init_from is not None:
             check_spec(init_from, data.spec, str(task or dataset))
         source = resume or init_from
@@ -125,7 +126,7 @@ def train_offline(
         progress(learner.gradient_step, "")
     else:
         if init_from is not None:
-            initialise(learner, init_from, read_state(init_from)[0], keep_temperature)
+            initialise(learner, init_from, networks_of(init_from), keep_temperature)
         origin: dict[str, Any] = {"dataset": str(dataset), "reward": reward, "data_task": task}
         origin |= {"episodes": dict(data.split), "init_from": str(init_from or ""), "processes": processes.count}
         about = run_config(algorithm, seed, settings, compute, **origin)
@@ -148,7 +149,7 @@ def train_offline(
                 metrics = learner.update(batch)
             step = learner.gradient_step
             stop = processes.any(interrupted.is_set())
-            save = stop or due(step, before, max(settings.steps // SAVES, LOG_STEPS), settings.steps)
+            save = stop or due(step, before, max(-(-settings.steps // SAVES), LOG_STEPS), settings.steps)
             if run is None or (not save and not due(step, before, LOG_STEPS, settings.steps)):
                 continue
             with watch("update"):

@@ -55,6 +55,7 @@ from robolearn.recipes.training_loop import (
     initialise,
     interruptible,
     mean_follows,
+    networks_of,
     require_finite,
     restore,
     run_config,
@@ -185,7 +186,7 @@ def train_online(
             run = Run.resume(out, columns, int(facts["step"]))
         else:
             if init_from is not None:
-                initialise(learner, init_from, read_state(init_from)[0], keep_temperature)
+                initialise(learner, init_from, networks_of(init_from), keep_temperature)
             kept = learner.policy() if online.average == 1 else copy.deepcopy(learner.policy())
             about = {"task": task, "online": dict(vars(online)), "offline_data": str(offline_data or "")}
             about |= {"offline_episodes": demonstrated or [], "init_from": str(init_from or "")}
@@ -224,7 +225,7 @@ def train_online(
             with watch("environment"):
                 stepping.result()
             stop = interrupted.is_set()
-            evaluate = due(step, before, max(settings.steps // online.evaluations, 1), settings.steps)
+            evaluate = due(step, before, -(-settings.steps // online.evaluations), settings.steps)
             if not (evaluate or stop or due(step, before, LOG_STEPS, settings.steps)):
                 continue
             with watch("update"):
@@ -373,7 +374,7 @@ def _random_statistics(task: str, spec: InterfaceSpec) -> Statistics:
 
 
 def _state(learner: Algorithm, kept: TrainablePolicy, collector: AnyCollector) -> dict[str, torch.Tensor]:
-    collected = {COLLECTOR + k: torch.from_numpy(v.copy()) for k, v in collector.state_dict().items()}
+    collected = {COLLECTOR + k: torch.from_numpy(v) for k, v in collector.state_dict().items()}  # no second buffer
     average = {} if kept is learner.policy() else {AVERAGE + k: v for k, v in kept.state_dict().items()}
     return {**learner.state_dict(), **average, **collected}
 

@@ -101,6 +101,7 @@ class ChunkData:
         self.validation_episodes = episode_indices(store, split["validation"])
         self.seeds, self.tasks = provenance(store.episodes)
         both = (*self.train_episodes, *self.validation_episodes)
+        self.instructions = sorted({store.episodes[index].instruction.strip() for index in both} - {""})
         check_values(dataset, store, self.spec, both, (weight,) if weight else ())
         if weight:
             check_weights(dataset, store, weight, self.train_episodes)
@@ -240,6 +241,16 @@ def remark(dataset: Path, algorithm: str, data: Data) -> str:
     return (
         f"{dataset} is of {', '.join(tasks)}; without --task {algorithm} sees {', '.join(data.spec.observation)} alone "
         f"and acts as recorded, with --task {tasks[0] if len(tasks) == 1 else 'ID'} as in the task"
+    )
+
+
+def unread(dataset: Path, algorithm: str, data: Data) -> str:
+    """What a policy of chunks cannot know that is not told which of several things to do, else empty."""
+    if not isinstance(data, ChunkData) or INSTRUCTION in data.spec.observation or len(data.instructions) < 2:
+        return ""
+    return (
+        f"{dataset} shows {len(data.instructions)} things to do, such as {data.instructions[0]!r}, and {algorithm} is "
+        "not told which; --set policy.instruction=words makes a policy that is"
     )
 
 

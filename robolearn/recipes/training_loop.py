@@ -24,7 +24,7 @@ from robolearn.errors import CheckpointError, RobolearnError, SpecError
 from robolearn.networks.model_directory import config_from_json
 from robolearn.networks.normalizer import FieldStatistics, Statistics
 from robolearn.policies.checkpoint_config import read_config
-from robolearn.recipes.run import read_run_config
+from robolearn.recipes.run import read_run_config, read_state
 from robolearn.specs import InterfaceSpec
 
 SAVES = 10  # checkpoints, with a validation or evaluation, in a run
@@ -199,6 +199,11 @@ def check_spec(run: Path, spec: InterfaceSpec, theirs: str) -> None:
     seen.require(spec, f"the policy of {run}", theirs)
 
 
+def networks_of(run: Path) -> dict[str, torch.Tensor]:
+    """What of the state of a run another training can begin with. Raises CheckpointError."""
+    return read_state(run, (*NETWORKS, TEMPERATURE))[0]
+
+
 def initialise(learner: Algorithm, run: Path, state: Mapping[str, torch.Tensor], temperature: bool = False) -> None:
     """Begin with the networks of another run, and with its temperature where asked to; optimizers, generators and
     counts stay new. Raises CheckpointError."""
@@ -210,7 +215,7 @@ def initialise(learner: Algorithm, run: Path, state: Mapping[str, torch.Tensor],
     unfit = sorted({_part(name) for name, _ in shapes.items() ^ theirs.items()})
     if not shared or unfit:
         raise CheckpointError(
-            f"{run} does not fit: its {', '.join(unfit) or 'networks'} are of another kind or shape; use the same "
+            f"{run} does not fit: of its networks {', '.join(unfit) or 'all'} differ in kind or shape; use the same "
             "hidden sizes, layer norm and number of critics"
         )
     taken = {*shapes, TEMPERATURE} if temperature else {*shapes}

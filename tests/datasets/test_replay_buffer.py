@@ -133,6 +133,8 @@ def test_misuse() -> None:
         buffer.append(np.zeros(3), 0.0, observation(1), False, False)
     with pytest.raises(SpecError, match="proprio is not finite"):
         buffer.append(np.zeros(2), 0.0, {"proprio": np.full(4, np.nan, np.float32)}, False, False)
+    with pytest.raises(DatasetError, match="the reward is nan"):
+        buffer.append(np.zeros(2), np.nan, observation(1), False, False)
     assert len(buffer) == 0
     buffer.append(np.zeros(2), 0.0, observation(1), True, False)
     with pytest.raises(DatasetError, match="begin"):

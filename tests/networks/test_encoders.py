@@ -50,6 +50,11 @@ def test_normalizer_inverts_and_does_not_blow_up_a_still_joint() -> None:
     assert FieldStatistics.from_json(statistics.to_json()) == statistics
 
 
+def test_a_field_that_never_moved_keeps_its_unit() -> None:
+    statistics = FieldStatistics((0.2, 0.3), (0.0, 0.0), (0.2, 0.3), (0.2, 0.3))  # a mark that lay in one place
+    torch.testing.assert_close(Normalizer(statistics)(torch.tensor([0.2, 0.35])), torch.tensor([0.0, 0.05]))
+
+
 def test_mlp_has_the_sizes_asked_for() -> None:
     network = mlp((3, 8, 2))
     assert network(torch.zeros(5, 3)).shape == (5, 2)

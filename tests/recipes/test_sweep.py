@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.run import read_run_config
 from robolearn.recipes.seeds import SELECTION_SEED
 from robolearn.recipes.sweep import Choice, sweep
+from robolearn.recipes.train import train_policy
 from robolearn.recipes.train_request import TrainRequest
 
 SMALL = ("batch_size=8", "policy.hidden_sizes=8", "critic_hidden_sizes=8", "online.random_steps=10")
@@ -125,6 +127,22 @@ def test_a_sweep_that_nothing_judges_is_refused_before_the_first_trial(
     assert not (tmp_path / "sweep").exists()
 
 
+def test_ctrl_c_leaves_what_was_tried_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    again = iter([False, True, False])
+
+    def train(request: TrainRequest) -> dict[str, Any]:
+        if next(again):
+            signal.raise_signal(signal.SIGINT)
+        return train_policy(request)
+
+    monkeypatch.setattr("robolearn.recipes.sweep.train_policy", train)
+    answer = sweep(request(tmp_path / "sweep"), ["utd=1|2"], trials=9)
+    rows = json.loads((tmp_path / "sweep" / "sweep.json").read_text())
+    assert answer["interrupted"]
+    assert [row["value"] for row in rows] == [answer["best_value"], None]
+    assert not sweep(request(tmp_path / "sweep"), ["utd=1|2"], trials=1)["interrupted"]
+
+
 def test_a_wrong_setting_is_told_before_anything_is_run(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="critic_learning_rate"):
         sweep(request(tmp_path / "sweep"), ["critic_learning_rat=1e-4..1e-2"], trials=1)
@@ -132,6 +150,8 @@ def test_a_wrong_setting_is_told_before_anything_is_run(tmp_path: Path) -> None:
         sweep(request(tmp_path / "sweep"), ["batch_size=4|many"], trials=1)
     with pytest.raises(SpecError, match=r"discount is 1\.5; expected a number from 0 to 1"):
         sweep(request(tmp_path / "sweep"), ["discount=0.9..1.5"], trials=1)
+    with pytest.raises(SpecError, match="utd is searched twice"):
+        sweep(request(tmp_path / "sweep"), ["utd=1..2", "utd=1..3"], trials=1)
     assert not (tmp_path / "sweep").exists()
 
 

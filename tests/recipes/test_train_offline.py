@@ -29,7 +29,7 @@ from robolearn.recipes.run import Run, read_state
 from robolearn.recipes.train import train_policy
 from robolearn.recipes.train_offline import train_offline
 from robolearn.recipes.train_request import TrainRequest
-from robolearn.recipes.training_data import ChunkData
+from robolearn.recipes.training_data import ChunkData, unread
 from robolearn.recipes.training_loop import default_steps
 from robolearn.specs import ArraySpec, InterfaceSpec, RobotSpec, image_spec
 from robolearn.types import ActionSource, EpisodeOutcome
@@ -369,6 +369,15 @@ def test_histories_and_words_come_from_the_dataset(dataset: Path, tmp_path: Path
         np.testing.assert_array_equal(batch["instruction"][row, -1], wanted[episode])
     result = train_offline("bc", dataset, tmp_path / "run", steps=2, config=replace(CONFIG, policy=shape))
     assert load_policy(result["checkpoint"], interface=SPEC).spec == data.spec
+
+
+def test_who_is_not_told_what_to_do_is_remarked_on(dataset: Path) -> None:
+    data = ChunkData(dataset, CONFIG.policy, seed=0)
+    assert unread(dataset, "bc", data) == (
+        f"{dataset} shows 2 things to do, such as 'go 0', and bc is not told which; "
+        "--set policy.instruction=words makes a policy that is"
+    )
+    assert not unread(dataset, "bc", ChunkData(dataset, replace(CONFIG.policy, instruction="words"), seed=0))
 
 
 def test_without_words_nothing_is_learned_of_them(tmp_path: Path) -> None:

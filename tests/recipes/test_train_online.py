@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import csv
+import json
 import multiprocessing
 import os
 import signal
@@ -21,19 +23,21 @@ from robolearn.algorithms.compute import Compute
 from robolearn.algorithms.rlpd import RLPDConfig
 from robolearn.algorithms.sac import SAC, SACConfig
 from robolearn.algorithms.td3_bc import TD3BCConfig
+from robolearn.datasets.replay_buffer import ReplayBufferConfig
 from robolearn.errors import CheckpointError, DatasetError, RobolearnError, SpecError, UnknownNameError
 from robolearn.policies.checkpoint import load_policy, save_policy
 from robolearn.policies.checkpoint_config import read_config
 from robolearn.policies.gaussian import GaussianPolicy, GaussianPolicyConfig
 from robolearn.recipes.collector import Collector
-from robolearn.recipes.environments import make_environments
+from robolearn.recipes.environments import REWARDS, make_environments
 from robolearn.recipes.evaluate import evaluate_policy
 from robolearn.recipes.run import RESUME_FILE, read_state
 from robolearn.recipes.seeds import SELECTION_SEED
 from robolearn.recipes.task_settings import SETTINGS
 from robolearn.recipes.train import configure, read_settings, train_policy
-from robolearn.recipes.train_online import OnlineConfig, train_online
+from robolearn.recipes.train_online import OnlineConfig, _state, train_online
 from robolearn.recipes.train_request import TrainRequest
+from robolearn.recipes.training_loop import networks_of
 
 TASK = "gym:Pendulum-v1"
 CONFIG = SACConfig(policy=GaussianPolicyConfig(hidden_sizes=(8,)), critic_hidden_sizes=(8,), batch_size=16)
@@ -95,6 +99,8 @@ def test_ctrl_c_saves_and_resume_goes_on_bit_for_bit(tmp_path: Path) -> None:
     assert all(torch.equal(a[key], b[key]) for key in a)
     resumed = {row["step"]: row for row in rows(cut)}
     assert all(resumed[row["step"]] == row for row in rows(whole))
+    assert rows(cut)[-1]["return_low"] == ""  # of one episode there is no interval
+    json.loads((cut / "checkpoints" / "latest" / "config.json").read_text(), parse_constant=pytest.fail)
 
 
 def test_the_policy_that_is_kept_is_a_mean_and_learning_does_not_know(
@@ -169,6 +175,20 @@ def test_a_collector_that_is_killed_ends_the_training_in_one_line_and_what_was_s
     assert train_online("sac", "ignored", tmp_path, resume=tmp_path / "run")["steps"] == 240
 
 
+def test_what_is_saved_needs_no_second_buffer_and_its_networks_are_read_alone(tmp_path: Path) -> None:
+    result = train_online("sac", TASK, tmp_path, 107, 0, CONFIG, replace(ONLINE, evaluations=5))
+    assert [row["step"] for row in rows(tmp_path) if row["return_mean"]] == ["22", "44", "66", "88", "108"]
+    assert {name.split(".")[0] for name in networks_of(tmp_path)} == {"actor", "critic", "target", "log_temperature"}
+    policy = load_policy(result["checkpoint"])
+    with contextlib.closing(make_environments(TASK, 1)) as envs:
+        collector = Collector(envs, ReplayBufferConfig(10), REWARDS["task"], seed=0)
+        learner = SAC(envs.interface, {}, CONFIG)
+        saved = _state(learner, policy, collector)
+        for name, values in collector.state_dict().items():
+            if name.startswith("buffer0.observation"):
+                assert np.shares_memory(saved[f"collector.{name}"].numpy(), values)
+
+
 def test_it_begins_with_the_networks_of_another_run(tmp_path: Path) -> None:
     train_online("sac", TASK, tmp_path / "a", 200, 0, CONFIG, ONLINE)
     online = replace(ONLINE, warmup_steps=150)
@@ -203,7 +223,7 @@ def test_critics_without_layer_norm_are_not_taken_for_critics_with(tmp_path: Pat
     shape = {"policy": CONFIG.policy, "critic_hidden_sizes": (8,), "batch_size": 16, "num_critics": 2, "utd": 1}
     online = replace(ONLINE, random_steps=0, evaluations=1)
     train_online("rlpd", TASK, tmp_path / "a", 4, 0, RLPDConfig(**shape, critic_layer_norm=False), online)
-    with pytest.raises(CheckpointError, match=r"its critic, target are of another kind or shape; .* layer norm"):
+    with pytest.raises(CheckpointError, match=r"of its networks critic, target differ in kind or shape; .* layer norm"):
         train_online("rlpd", TASK, tmp_path / "b", 4, 0, RLPDConfig(**shape), online, init_from=tmp_path / "a")
 
 

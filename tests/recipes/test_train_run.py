@@ -53,6 +53,16 @@ def test_a_run_is_never_written_over(tmp_path: Path) -> None:
         Run.create(tmp_path / "thesis.txt", {}, NAMES)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_on_a_full_disk_it_says_which_file_wants_room(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").symlink_to("/dev/full")
+    with (
+        pytest.raises(CheckpointError, match=r"metrics\.csv cannot be written: No space left .*; make room for it"),
+        Run(tmp_path, {}, NAMES) as run,
+    ):
+        run.log(10, 0.5, {"train_loss": 0.25})
+
+
 def test_resuming_drops_the_metrics_that_will_be_made_again(tmp_path: Path) -> None:
     with Run.create(tmp_path, {}, NAMES) as run:
         for step in (10, 20, 30):

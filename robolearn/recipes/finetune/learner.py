@@ -38,7 +38,7 @@ from robolearn.recipes.finetune.prepare import PRETRAINED, buffer_config
 from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.recipes.run import RESUME_FILE, Run, read_state
 from robolearn.recipes.training_data import mixed, tensors
-from robolearn.recipes.training_loop import AVERAGE, initialise, mean_follows, scalars, statistics_of
+from robolearn.recipes.training_loop import AVERAGE, initialise, mean_follows, networks_of, scalars, statistics_of
 from robolearn.rewards.intervention import InterventionConfig, intervention_reward
 from robolearn.specs import InterfaceSpec
 
@@ -78,7 +78,7 @@ class Learner:
             config.compute.device,
             config.compute.wrapper(),
         )
-        initialise(self.algorithm, pretrained, read_state(pretrained)[0])
+        initialise(self.algorithm, pretrained, networks_of(pretrained))
         self._buffer = ReplayBuffer(spec, buffer_config(config, capacity(spec)))
         self._rewards: Rewards = intervention_rewards if config.rewards == "intervention" else logged_rewards
         if config.shaping:
