@@ -22,7 +22,6 @@ import numpy as np
 import torch
 
 from robolearn.algorithms.compute import Compute
-from robolearn.recipes.evaluate import evaluate_policy
 from robolearn.recipes.train import train_policy
 from robolearn.recipes.train_request import TrainRequest
 
@@ -66,8 +65,6 @@ def run(args: argparse.Namespace, name: str, seed: int, folder: Path) -> dict[st
         settings = [*args.set, *args.set_conservative, *way.settings_before]
         request = TrainRequest(way.before, args.dataset, args.task, pre, args.offline_steps, seed, reward=args.reward)
         train_policy(replace(request, settings=settings, compute=compute))
-    start = evaluate_policy(pre / "checkpoints" / "latest", args.task, args.episodes)
-    measure = "return_mean" if start["success_rate"] is None else "success_rate"
     online = [f"online.evaluations={args.evaluations}", f"online.evaluation_episodes={args.episodes}"]
     online += [f"online.warmup_steps={args.warmup_steps}"] * (name == "wsrl")
     online += args.set_conservative if way.after in ("cql", "calql") else []
@@ -84,9 +81,10 @@ def run(args: argparse.Namespace, name: str, seed: int, folder: Path) -> dict[st
     )
     train_policy(request)
     with (request.run / "metrics.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row[measure]]
-    curve = [{"step": int(row["step"]), measure: float(row[measure])} for row in rows]
-    return {"way": name, "seed": seed, "curve": [{"step": 0, measure: start[measure]}, *curve]}
+        rows = list(csv.DictReader(file))
+    measure = "success_rate" if rows[0]["success_rate"] else "return_mean"
+    curve = [{"step": int(row["step"]), measure: float(row[measure])} for row in rows if row[measure]]
+    return {"way": name, "seed": seed, "curve": curve}
 
 
 def plot(rows: list[dict[str, Any]], task: str, path: Path, warmup_steps: int = 0) -> None:

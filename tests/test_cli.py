@@ -96,7 +96,6 @@ def dataset_x(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ["sweep", "sac", "--task", "gym:Pendulum-v1", "--search", "utd=1|2", "--device", "tpu"],
             "device is 'tpu'; expected cpu or cuda",
         ),
-        (["evaluate", "y", "--task", "push-v1", "--device", "tpu"], "device is 'tpu'; expected cpu or cuda"),
         (["train", "bc", "--dataset", "x.zarr", "--set", "batch_size=-4"], "batch_size is -4; expected at least 1"),
         (["train", "dsac", "--dataset", "x.zarr", "--set", "policy_delay=0"], "policy_delay is 0; expected at least 1"),
         (

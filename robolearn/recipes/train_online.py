@@ -112,7 +112,8 @@ def train_online(
     """Train in `task`, a twin or `gym:<id>`, for `steps` environment steps and write the run `out`, or continue the run
     `resume` as it was begun. Ctrl-C saves and returns.
 
-    init_from: a run whose networks and statistics to begin with; `keep_temperature`: and whose temperature.
+    init_from: a run whose networks and statistics to begin with, in a policy that is judged first; `keep_temperature`:
+    and whose temperature.
     offline_data: a dataset of demonstrations, of which `online.offline_fraction` of every batch is drawn.
 
     The result has `checkpoint` (the best by mean return), `latest_checkpoint`, `steps`, `gradient_steps`,
@@ -199,7 +200,13 @@ def train_online(
         interrupted = stack.enter_context(interruptible())
         stack.enter_context(run)
         if resume is None:
-            run.save(kept, 0, provenance, ("untrained", "latest", "best"))
+            if init_from is not None:  # with a policy that may stay the best
+                with watch("evaluate"):
+                    judged = _evaluate(kept, task, online, compute.device)
+                best = judged["return_mean"]
+                run.log(0, time.perf_counter() - started_s, judged)
+                progress(0, _text({}, judged, 0.0))
+            run.save(kept, 0, {**provenance, **judged}, ("untrained", "latest", "best"))
         else:
             progress(step, "")
         stop = False

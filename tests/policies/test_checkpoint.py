@@ -75,6 +75,12 @@ def test_weights_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_who_may_read_the_config_may_read_the_weights(tmp_path: Path) -> None:
+    save_policy(make(1), tmp_path / "c")
+    modes = {file.stat().st_mode & 0o044 for file in (tmp_path / "c").iterdir()}
+    assert len(modes) == 1
+
+
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"not a checkpoint; it does not exist"):
         load_policy(tmp_path / "none")

@@ -15,6 +15,7 @@ from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 
+from robolearn import cli
 from robolearn.envs.gym_env import GymVectorEnv
 from robolearn.envs.stochastic import STORI, Stochasticity
 from robolearn.errors import CheckpointError, SpecError, UnknownNameError
@@ -134,6 +135,8 @@ def test_what_cannot_be_evaluated(tmp_path: Path) -> None:
     save_policy(untrained(replace(SPEC, control_hz=50.0)), tmp_path / "fast")
     with pytest.raises(SpecError, match="50 Hz"):
         evaluate_policy(tmp_path / "fast", TASK.id, 1)
+    with pytest.raises(SpecError, match="device is 'tpu'"):
+        cli.run(["evaluate", str(tmp_path / "fast"), "--task", TASK.id, "--device", "tpu"])
     with pytest.raises(UnknownNameError, match="did you mean pick_place-v1"):
         evaluate_policy("scripted", "pick_place", 1)
     with pytest.raises(CheckpointError, match="does not exist"):

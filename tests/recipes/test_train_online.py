@@ -197,6 +197,10 @@ def test_it_begins_with_the_networks_of_another_run(tmp_path: Path) -> None:
     a, b = weights(tmp_path / "a"), weights(tmp_path / "b")
     assert all(torch.equal(a[key], b[key]) for key in a)
     assert yaml.safe_load((tmp_path / "b" / "config.yaml").read_text())["init_from"] == str(tmp_path / "a")
+    evaluated = rows(tmp_path / "b")
+    assert [row["step"] for row in evaluated] == ["0", "50", "100"]
+    assert len({row["return_mean"] for row in evaluated}) == 1
+    assert read_config(tmp_path / "b" / "checkpoints" / "best")["provenance"]["step"] == 0  # what it began with
     wide = replace(CONFIG, critic_hidden_sizes=(9,))
     with pytest.raises(CheckpointError, match="critic"):
         train_online("sac", TASK, tmp_path / "c", 100, 5, wide, online, init_from=tmp_path / "a")
