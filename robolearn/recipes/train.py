@@ -90,7 +90,11 @@ def configure(request: TrainRequest) -> tuple[Any, OnlineConfig]:
     own = {name: text for name, text in pairs.items() if not name.startswith("online.")}
     online = {name.removeprefix("online."): pairs[name] for name in pairs.keys() - own.keys()}
     asked = OnlineConfig(num_envs=request.num_envs, reward=request.reward or "")
-    return with_settings(algorithm_class(request.algorithm).config_type(), own), with_settings(asked, online)
+    config = algorithm_class(request.algorithm).config_type()
+    for name in own:
+        if name.partition(".")[0] not in {each.name for each in fields(config)}:  # it may be a setting elsewhere
+            raise UnknownNameError("setting", name, [*_names(config), *_names(asked, "online.")])
+    return with_settings(config, own), with_settings(asked, online, "online.")
 
 
 def read_settings(settings: Sequence[str]) -> dict[str, str]:
@@ -104,20 +108,28 @@ def read_settings(settings: Sequence[str]) -> dict[str, str]:
     return pairs
 
 
-def with_settings(config: Any, pairs: Mapping[str, str]) -> Any:
+def _names(config: Any, place: str = "") -> list[str]:
+    """Every setting of a config by its dotted name."""
+    names: list[str] = []
+    for name, value in vars(config).items():
+        names += _names(value, f"{place}{name}.") if is_dataclass(value) else [place + name]
+    return names
+
+
+def with_settings(config: Any, pairs: Mapping[str, str], place: str = "") -> Any:
     """The dataclass with the fields of these dotted names read from the texts, all at once, for some go together.
 
-    Raises UnknownNameError or SpecError."""
+    place: of the dataclass, before the names that errors tell. Raises UnknownNameError or SpecError."""
     changes: dict[str, Any] = {}
     inside: dict[str, dict[str, str]] = {}
     for name, text in pairs.items():
         first, _, rest = name.partition(".")
         if first not in {each.name for each in fields(config)}:
-            raise UnknownNameError("setting", first, [each.name for each in fields(config)])
+            raise UnknownNameError("setting", place + first, [place + each.name for each in fields(config)])
         before = getattr(config, first)
         if is_dataclass(before) != bool(rest):
             inner = f"has settings, such as {first}.{fields(before)[0].name}" if is_dataclass(before) else "has none"
-            raise SpecError(f"setting {name} cannot be set: {first} {inner}")
+            raise SpecError(f"setting {place}{name} cannot be set: {first} {inner}")
         if is_dataclass(before):
             inside.setdefault(first, {})[rest] = text
             continue
@@ -125,9 +137,12 @@ def with_settings(config: Any, pairs: Mapping[str, str]) -> Any:
             changes[first] = _read(text, before, get_type_hints(type(config))[first])
         except ValueError as error:
             choices = ", ".join(map(repr, _choices(get_type_hints(type(config))[first])))
-            wanted = f"one of {choices}" if choices else f"{type(before).__name__} such as {before}"
-            raise SpecError(f"setting {name} is {text!r}; expected {wanted}") from error
-    changes |= {first: with_settings(getattr(config, first), rest) for first, rest in inside.items()}
+            like = f"{type(before).__name__} such as {before}"
+            like = f"numbers such as {','.join(map(str, before))}" if isinstance(before, tuple) else like
+            wanted = f"one of {choices}" if choices else like
+            raise SpecError(f"setting {place}{name} is {text!r}; expected {wanted}") from error
+    for first, rest in inside.items():
+        changes[first] = with_settings(getattr(config, first), rest, f"{place}{first}.")
     return replace(config, **changes)
 
 
