@@ -29,6 +29,7 @@ from robolearn.specs import InterfaceSpec
 
 SAVES = 10  # checkpoints, with a validation or evaluation, in a run
 DIVERGED = 1e9  # of any metric
+ONE_PRESS_S = 0.3
 # settings that are 1 or more
 COUNTS = {"batch_size", "utd", "num_critics", "num_sampled_critics", "num_actions", "policy_delay", "draws"}
 COUNTS |= {"chunk_steps", "observation_steps", "components", "flow_steps", "width", "heads", "layers"}
@@ -240,12 +241,19 @@ def restore(learner: Algorithm, run: Path, state: Mapping[str, torch.Tensor]) ->
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets, so that the step under way is finished; the second one interrupts."""
+    """An event that the first Ctrl-C sets, so that the step under way is finished; the second one interrupts. What
+    follows within ONE_PRESS_S is the same one: `torchrun` passes on what its processes heard themselves."""
     asked = threading.Event()
+    asked_s = 0.0
 
     def ask(number: int, frame: FrameType | None) -> None:
-        asked.set()
-        signal.signal(signal.SIGINT, before)
+        nonlocal asked_s
+        if not asked.is_set():
+            asked_s = time.monotonic()
+            asked.set()
+        elif time.monotonic() - asked_s > ONE_PRESS_S:
+            signal.signal(signal.SIGINT, before)
+            signal.raise_signal(signal.SIGINT)
 
     if threading.current_thread() is not threading.main_thread():
         yield asked  # only the main thread hears of signals

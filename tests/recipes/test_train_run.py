@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from robolearn.policies.checkpoint import load_policy
 from robolearn.policies.checkpoint_config import read_config
 from robolearn.policies.chunking import ChunkPolicy, ChunkPolicyConfig
 from robolearn.recipes.run import Run, read_run_config, read_state
+from robolearn.recipes.training_loop import interruptible
 from robolearn.specs import InterfaceSpec, RobotSpec, image_spec
 
 ROBOT = RobotSpec("toy", ("pan", "grip"), (-1.0, 0.0), (1.0, 0.5), (1.0, 1.0))
@@ -61,6 +63,20 @@ def test_on_a_full_disk_it_says_which_file_wants_room(tmp_path: Path) -> None:
         Run(tmp_path, {}, NAMES) as run,
     ):
         run.log(10, 0.5, {"train_loss": 0.25})
+
+
+def test_the_second_ctrl_c_interrupts_and_an_echo_of_the_first_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pressed(one_press_s: float) -> bool:
+        monkeypatch.setattr("robolearn.recipes.training_loop.ONE_PRESS_S", one_press_s)
+        with interruptible() as interrupted:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            return interrupted.is_set()
+
+    assert pressed(1e9)
+    with pytest.raises(KeyboardInterrupt):
+        pressed(-1.0)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_resuming_drops_the_metrics_that_will_be_made_again(tmp_path: Path) -> None:
