@@ -2,7 +2,9 @@
 
     torchrun --nproc-per-node 2 -m robolearn.cli train iql --dataset D --task T --out runs/iql
 
-is the training of one process with twice the batch size, but for noise, which an algorithm draws alike in each process.
+is the training of one process with twice the batch size, but for noise, which an algorithm draws alike in each process,
+and for means over rows that weigh more or less (masked and weighted chunks), which each takes of its own. Metrics are
+those of the first one's rows.
 """
 
 from __future__ import annotations

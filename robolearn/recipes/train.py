@@ -141,8 +141,7 @@ def with_settings(config: Any, pairs: Mapping[str, str], place: str = "") -> Any
             like = f"numbers such as {','.join(map(str, before))}" if isinstance(before, tuple) else like
             wanted = f"one of {choices}" if choices else like
             raise SpecError(f"setting {place}{name} is {text!r}; expected {wanted}") from error
-    for first, rest in inside.items():
-        changes[first] = with_settings(getattr(config, first), rest, f"{place}{first}.")
+    changes |= {first: with_settings(getattr(config, first), own, f"{place}{first}.") for first, own in inside.items()}
     return replace(config, **changes)
 
 
