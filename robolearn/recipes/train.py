@@ -18,10 +18,10 @@ from robolearn.recipes.training_loop import Progress, Tell, begun_config
 
 
 def total_steps(request: TrainRequest) -> int:
-    """Steps of the run. Raises what a wrong algorithm or run raises."""
+    """Steps of the run. Raises what a wrong algorithm, setting or run raises."""
     if request.resume is not None:
         return int(begun_config(request.resume)[1].steps)
-    return int(algorithm_class(request.algorithm).config_type().steps if request.steps is None else request.steps)
+    return int(configure(request)[0].steps if request.steps is None else request.steps)
 
 
 def train_policy(

@@ -131,11 +131,6 @@ def default_steps(algorithm: str) -> int:
     return algorithm_class(algorithm).config_type().steps
 
 
-def steps_of_run(run: Path) -> int:
-    """Steps that a run was begun for. Raises CheckpointError when it is not a run."""
-    return int(begun_config(run)[1].steps)
-
-
 def check_settings(settings: Any, seed: int) -> None:
     """Raises SpecError for an algorithm's config with a number that cannot be meant, and for such a seed."""
     if settings.steps < 1 or not 0 <= seed < 2**63:

@@ -34,7 +34,7 @@ from robolearn.recipes.evaluate import evaluate_policy
 from robolearn.recipes.run import RESUME_FILE, read_state
 from robolearn.recipes.seeds import SELECTION_SEED
 from robolearn.recipes.task_settings import SETTINGS
-from robolearn.recipes.train import configure, read_settings, train_policy
+from robolearn.recipes.train import configure, read_settings, total_steps, train_policy
 from robolearn.recipes.train_online import OnlineConfig, _state, train_online
 from robolearn.recipes.train_request import TrainRequest
 from robolearn.recipes.training_loop import networks_of
@@ -349,6 +349,8 @@ def test_settings_reach_the_configs() -> None:
     many = TrainRequest("sac", num_envs=3, reward="progress", settings=words)
     assert (configure(many)[1].num_envs, configure(many)[1].reward) == (3, "progress")
     assert configure(replace(many, settings=("online.num_envs=4",)))[1].num_envs == 4
+    assert total_steps(TrainRequest("sac", settings=("steps=7",))) == 7
+    assert total_steps(TrainRequest("sac", steps=5, settings=("steps=7",))) == 5
 
 
 @pytest.mark.parametrize(("task", "algorithm"), [(task, name) for task in SETTINGS for name in SETTINGS[task]])
