@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from robolearn.errors import CheckpointError, RobolearnError
+from robolearn.networks.model_directory import writing
 from robolearn.policies.checkpoint import load_policy
 from robolearn.policies.checkpoint_config import read_config
 from robolearn.policies.policy import TrainablePolicy
@@ -79,7 +80,8 @@ def export_policy(checkpoint: Path, out: Path | None = None) -> dict[str, Any]:
     program = _translate(answer, fields, names, [{0: batch} for _ in names])
     program.model.metadata_props[METADATA] = json.dumps(policy.spec.to_json())
     partial = out.with_name(f".{out.name}.partial")
-    program.save(str(partial))
+    with writing(partial):
+        program.save(str(partial))
     onnx.checker.check_model(str(partial))
 
     session = onnxruntime.InferenceSession(str(partial), providers=["CPUExecutionProvider"])

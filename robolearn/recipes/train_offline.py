@@ -26,8 +26,8 @@ from robolearn.recipes.training_loop import (
     Stopwatch,
     Tell,
     begun_config,
+    check_origin,
     check_settings,
-    check_spec,
     due,
     initialise,
     interruptible,
@@ -111,7 +111,7 @@ def train_offline(
             if resume is None and (told := unjudged or unread(dataset, algorithm, data)):
                 tell(told)
         if init_from is not None:
-            check_spec(init_from, data.spec, str(task or dataset))
+            check_origin(init_from, algorithm, data.spec, str(task or dataset))
         source = resume or init_from
         statistics = data.statistics if source is None else statistics_of(source)
         learner = made(data.spec, statistics, settings, seed, compute.device, compute.wrapper())

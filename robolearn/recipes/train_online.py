@@ -48,8 +48,8 @@ from robolearn.recipes.training_loop import (
     Progress,
     Stopwatch,
     begun_config,
+    check_origin,
     check_settings,
-    check_spec,
     diverged,
     due,
     initialise,
@@ -175,7 +175,7 @@ def train_online(
                     store, task, spec, settings.discount, online.num_steps, used, trunk=look
                 )
             if resume is None and init_from is not None:
-                check_spec(init_from, spec, task)
+                check_origin(init_from, algorithm, spec, task)
             source = resume or init_from
             statistics = statistics_of(source) if source else _widest(statistics, _random_statistics(task, spec))
             learner = made(spec, statistics, settings, seed, compute.device, compute.wrapper())

@@ -349,9 +349,11 @@ def mixed(updates: int, own: Mapping[str, NDArray], prior: Mapping[str, NDArray]
 
 
 def check_reward(store: ZarrStore, reward: str, discount: float | None = None) -> None:
-    """Raise DatasetError for a column of progress, which reaches a learner as a difference alone, and of how sure of
-    success a classifier is, which does as decisions. Raise SpecError for a shaped one where the
-    learner's discount is another than it was shaped for; None: not per step, and not compared."""
+    """Raise DatasetError for what is more than one number a step, for a column of progress, which reaches a learner as
+    a difference alone, and of how sure of success a classifier is, which does as decisions. Raise SpecError for a
+    shaped one where the learner's discount is another than it was shaped for; None: not per step, and not compared."""
+    if reward != SUCCESS and (shape := store.spec_of(reward).shape):
+        raise DatasetError(f"{store.path}: {reward} is {shape} a step; name a reward that is one number")
     column = store.columns.get(reward)
     if column is None:
         return

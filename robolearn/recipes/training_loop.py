@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from robolearn import __version__
-from robolearn.algorithms import algorithm_class
+from robolearn.algorithms import ALGORITHMS, algorithm_class
 from robolearn.algorithms.algorithm import Algorithm, Metrics, TrainablePolicy
 from robolearn.algorithms.compute import Compute
 from robolearn.algorithms.optimizer import polyak_update
@@ -189,8 +189,14 @@ def seeds_shown(run: Path) -> list[int]:
     return [int(seed) for seed in read_config(run / "checkpoints" / "latest")["provenance"].get("episode_seeds", ())]
 
 
-def check_spec(run: Path, spec: InterfaceSpec, theirs: str) -> None:
-    """Raise SpecError unless a training that shows this spec can begin with the networks of a run."""
+def check_origin(run: Path, algorithm: str, spec: InterfaceSpec, theirs: str) -> None:
+    """Raise CheckpointError or SpecError unless a training that shows this spec can begin with a run's networks."""
+    before = read_run_config(run).get("algorithm")
+    kinds = [algorithm_class(name).learns_from for name in (before, algorithm) if name in ALGORITHMS]
+    if len(set(kinds)) > 1:
+        raise CheckpointError(
+            f"{run} does not fit: {before} learns from {kinds[0]}, {algorithm} from {kinds[1]}; begin with another run"
+        )
     seen = InterfaceSpec.from_json(read_config(run / "checkpoints" / "latest")["spec"])
     seen.require(spec, f"the policy of {run}", theirs)
 
@@ -211,8 +217,8 @@ def initialise(learner: Algorithm, run: Path, state: Mapping[str, torch.Tensor],
     unfit = sorted({_part(name) for name, _ in shapes.items() ^ theirs.items()})
     if not shared or unfit:
         raise CheckpointError(
-            f"{run} does not fit: of its networks {', '.join(unfit) or 'all'} differ in kind or shape; use the same "
-            "hidden sizes, layer norm and number of critics"
+            f"{run} does not fit: of its networks {', '.join(unfit) or 'all'} differ in kind or shape; use its "
+            "settings (hidden sizes, layer norm, number of critics), which its config.yaml has"
         )
     taken = {*shapes, TEMPERATURE} if temperature else {*shapes}
     learner.load_state_dict({**mine, **{name: state[name] for name in taken & mine.keys() & state.keys()}})

@@ -173,6 +173,8 @@ def test_who_began_with_another_run_goes_on_with_its_statistics(dataset: Path, t
     assert kept[0] == kept[1] == read_config(run / "checkpoints" / "latest")["statistics"]
     with pytest.raises(SpecError, match="best is a checkpoint; name the run that it is of"):
         TrainRequest("bc", other, init_from=run / "checkpoints" / "best").check()
+    with pytest.raises(CheckpointError, match="does not fit: bc learns from chunks, hiql from goals"):
+        train_offline("hiql", other, tmp_path / "goals", steps=2, init_from=tmp_path / "first")
 
 
 def test_a_perturbed_step_is_never_imitated(tmp_path: Path) -> None:

@@ -156,3 +156,9 @@ def test_what_was_shown_is_told_in_the_space_of_the_tool_too(dataset: Path, tmp_
     run = train_offline("iql", dataset, tmp_path / "run", 2, config=replace(IQL, critic_hidden_sizes=(4,)), task=task)
     answer = evaluate_policy(run["checkpoint"], task, 1, seed=1)
     assert (answer["demonstrated_episodes"], answer["remark"]) == (1, "")
+
+
+@pytest.mark.parametrize("task", [TASK, None])
+def test_a_reward_is_one_number_a_step(task: str | None, dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"pose_tool is \(7,\) a step; name a reward that is one number"):
+        train_offline("iql", dataset, tmp_path / "run", 2, config=IQL, task=task, reward="pose_tool")
