@@ -191,7 +191,7 @@ def seeds_shown(run: Path) -> list[int]:
 
 def check_origin(run: Path, algorithm: str, spec: InterfaceSpec, theirs: str) -> None:
     """Raise CheckpointError or SpecError unless a training that shows this spec can begin with a run's networks."""
-    before = read_run_config(run).get("algorithm")
+    before = str(read_run_config(run).get("algorithm", ""))
     kinds = [algorithm_class(name).learns_from for name in (before, algorithm) if name in ALGORITHMS]
     if len(set(kinds)) > 1:
         raise CheckpointError(
