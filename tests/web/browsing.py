@@ -21,7 +21,7 @@ def violations(page: Page) -> list[str]:
     """What axe finds that is serious or critical."""
     if page.evaluate("!window.axe"):
         page.evaluate(AXE)  # by the debugger: the page's own policy lets no foreign script in
-    found = page.evaluate("axe.run()")["violations"]
+    found = page.evaluate("axe.run({resultTypes: ['violations']}).then((found) => found.violations)")
     return [
         f"{rule['id']}: {node['target']} {node['failureSummary']}"
         for rule in found
