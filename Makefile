@@ -24,6 +24,7 @@ demo: install
 	$(BIN)/robolearn demo
 
 test: install browser
+	@$(BIN)/python -m compileall -q -j 0 robolearn ros_ws/src  # or each worker would compile all of it
 	$(BIN)/python -m pytest -q -m "not slow" -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 slow: install browser

@@ -8,6 +8,7 @@ gets a second try, which the summary shows: a machine that stood still for a mom
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import signal
@@ -34,8 +35,9 @@ def pytest_configure() -> None:
     hypothesis.settings.load_profile("no_deadline")
 
 
-def in_real_time(item: pytest.Item) -> bool:
-    return item.path.is_relative_to(HERE) and item.path.relative_to(HERE).parts[0] in REAL_TIME
+@functools.cache
+def in_real_time(path: Path) -> bool:
+    return path.is_relative_to(HERE) and path.relative_to(HERE).parts[0] in REAL_TIME
 
 
 def browses(item: pytest.Item) -> bool:
@@ -45,12 +47,12 @@ def browses(item: pytest.Item) -> bool:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     turns: dict[Path, float] = {}
     for waits in (True, False):
-        files = list(dict.fromkeys(item.path for item in items if in_real_time(item) is waits))
+        files = list(dict.fromkeys(item.path for item in items if in_real_time(item.path) is waits))
         turns |= {path: number / len(files) for number, path in enumerate(files)}
     items.sort(key=lambda item: (not browses(item), item.path.name not in LONGEST, turns[item.path]))
     for item in items:
         item.add_marker(pytest.mark.xdist_group(BROWSER if browses(item) else item.path.stem))
-        if in_real_time(item):
+        if in_real_time(item.path):
             item.add_marker(pytest.mark.flaky(reruns=1))
 
 

@@ -140,7 +140,7 @@ def test_malformed_samples_are_counted_and_dropped(node: Node, capfd: pytest.Cap
         (["-r", "robot:__node:=a b"], "node name must have letters"),
         (["--params-file", "/nowhere.yaml"], "cannot be read"),
         (["-p", "a:=[1"], "not YAML"),
-        (["-p", "a:=" + "[" * 3000], "nested too deeply"),
+        (["-p", "a:=" + "[" * 1000], "nested too deeply"),
         (["-p", "a:=[1, 2.0]"], "mixes float and int"),
         (["-p", "a:={b: 1}"], "wanted a boolean, number, text"),
         (["-p", "a:=9223372036854775808"], "64 bits"),
@@ -159,7 +159,7 @@ def test_bad_ros_arguments_are_one_line(arguments: list[str], text: str) -> None
         (b"n: {ros__parameters: {a: [1, x]}}", "mixes int and str"),
         (b"\xff\xfe", "UTF-8"),
         (b"n: &n {m: *n}", "nested without end"),
-        (b"[" * 3000, "nested too deeply"),
+        (b"[" * 1000, "nested too deeply"),
     ],
 )
 def test_a_bad_parameter_file_is_one_line(tmp_path: Path, content: bytes, text: str) -> None:
