@@ -151,26 +151,15 @@ def take_hold(page: Page, press: Callable[[], None], lift: Callable[[], None]) -
 def test_record_drive_stop_and_mark_from_two_browsers(
     bench: Bench, ears: Ears, visit: Visit, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page, phone = visit(bench.address), visit(bench.address, size="phone")
+    page = visit(bench.address)
     click(page, "Start")
-    for browser in (page, phone):
-        status(browser, "Recording")
-
+    status(page, "Recording")
     page.get_by_label("Drive by keys").check()
     take_hold(page, lambda: page.keyboard.down("w"), lambda: page.keyboard.up("w"))
     ears.wait(lambda: sum(not reason for _, reason, _ in ears.sent) > 10, "the robot to move")
     moving = [position for _, reason, position in ears.sent if not reason]
     assert max(abs(a - b) for a, b in zip(moving[0], moving[-1], strict=True)) > 0.01
     page.keyboard.up("w")
-    status(page, "Nobody drives")
-    stick = phone.get_by_role("img", name="Left stick")
-    stick.scroll_into_view_if_needed()
-    box = stick.bounding_box()
-    assert box is not None
-    phone.mouse.move(box["x"] + box["width"] / 2, box["y"] + 10)
-    take_hold(phone, phone.mouse.down, phone.mouse.up)
-    status(page, "Another browser drives")
-    phone.mouse.up()
     status(page, "Nobody drives")
     expect(page.locator("canvas[data-stamp]")).to_have_count(2, timeout=PATIENCE_S * 1e3)
 
@@ -180,6 +169,18 @@ def test_record_drive_stop_and_mark_from_two_browsers(
     for width, height in SIZES.values():
         page.set_viewport_size({"width": width, "height": height})
         assert violations(page) == [], width
+
+    phone = visit(bench.address, size="phone")
+    status(phone, "Recording")
+    stick = phone.get_by_role("img", name="Left stick")
+    stick.scroll_into_view_if_needed()
+    box = stick.bounding_box()
+    assert box is not None
+    phone.mouse.move(box["x"] + box["width"] / 2, box["y"] + 10)
+    take_hold(phone, phone.mouse.down, phone.mouse.up)
+    status(page, "Another browser drives")
+    phone.mouse.up()
+    status(page, "Nobody drives")
 
     phone.evaluate("addEventListener('click', (e) => (window.clicked = performance.timeOrigin + e.timeStamp), true)")
     for browser in (phone, page):
