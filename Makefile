@@ -23,8 +23,9 @@ apt = { if [ "$$(id -u)" = 0 ]; then as=; elif sudo -n true 2>/dev/null; then as
 demo: install
 	$(BIN)/robolearn demo
 
+# Compiled before, for otherwise each worker would compile all of the library.
 test: install browser
-	@$(BIN)/python -m compileall -q -j 0 robolearn ros_ws/src  # or each worker would compile all of it
+	@$(BIN)/python -m compileall -q -j 0 robolearn ros_ws/src
 	$(BIN)/python -m pytest -q -m "not slow" -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 slow: install browser
