@@ -9,8 +9,8 @@ the data shows, without ever asking for the value of another one. Legend: B batc
     actor  = mean of -min(exp(inverse_temperature * u), max_weight) * log pi(a | s)
 
 The actor is a Gaussian about tanh of its network, of a width that is the same everywhere; its learning rate falls by a
-cosine over `decay_steps`: in the paper over a whole run of a million steps, here where told. Differences: V(s') and u
-are those from before the step, as in the CORL implementation.
+cosine over a whole run offline, as in the paper. Differences: V(s') and u are those from before the step, as in the
+CORL implementation.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from robolearn.algorithms.algorithm import Batch, DataKind, Metrics
 from robolearn.algorithms.compile import Wrapper, plain
-from robolearn.algorithms.optimizer import Adam, cosine_learning_rate, polyak_update
+from robolearn.algorithms.optimizer import OVER_A_RUN, Adam, cosine_learning_rate, polyak_update
 from robolearn.algorithms.state import load_state, state_of
 from robolearn.networks.critic import Critic
 from robolearn.networks.mlp import mlp
@@ -49,7 +49,7 @@ class IQLConfig:
     discount: float = 0.99  # per environment step
     polyak: float = 0.005  # share of the way that the target critics move each step
     learning_rate: float = 3e-4  # of value and critics; of the actor where it begins
-    decay_steps: int = 0  # over which the actor's learning rate falls to 0; 0 to keep it
+    decay_steps: int = OVER_A_RUN  # over which the actor's learning rate falls to 0; 0: it stays; -1: over a run
     expectile: float = 0.7  # 0.5 is the mean of the data's actions, 1 their maximum; 0.9 for mazes
     inverse_temperature: float = 3.0  # 0 is behaviour cloning; 10 for mazes
     max_weight: float = 100.0  # of an action in the actor's loss
@@ -144,7 +144,7 @@ class IQL:
         size = self.config.batch_size
         metrics: Metrics = {}
         for i in range(len(batch["reward"]) // size):
-            if self.config.decay_steps:
+            if self.config.decay_steps > 0:
                 self._actor_adam.learning_rate.fill_(
                     cosine_learning_rate(self.gradient_step, self.config.learning_rate, 0, self.config.decay_steps)
                 )

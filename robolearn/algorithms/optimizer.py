@@ -78,6 +78,10 @@ def polyak_update(targets: Sequence[Tensor], sources: Sequence[Tensor], polyak: 
         torch._foreach_lerp_(list(targets), list(sources), polyak)
 
 
+OVER_A_RUN = -1
+"""Of `decay_steps`: as many as a run on a dataset has; in a task, none."""
+
+
 def cosine_learning_rate(step: int, peak: float, warmup_steps: int, decay_steps: int) -> float:
     """Linear from 0 to `peak` in `warmup_steps`, then half a cosine to 0 at `decay_steps`, then 0."""
     if step < warmup_steps:

@@ -41,7 +41,7 @@ class StateBCConfig:
     batch_size: int = 256  # of each update
     discount: float = 0.99  # of the return to go, which cloning does not look at
     learning_rate: float = 1e-3  # where it begins
-    decay_steps: int = 0  # over which the learning rate falls to 0; 0 to keep it
+    decay_steps: int = 0  # over which the learning rate falls to 0; 0: it stays; -1: over a run
     episodes: Literal["successful", "all"] = "successful"  # which ones are imitated
 
 
@@ -83,7 +83,7 @@ class StateBC:
         size = self.config.batch_size
         metrics: Metrics = {}
         for i in range(len(batch["action"]) // size):
-            if self.config.decay_steps:
+            if self.config.decay_steps > 0:
                 self._adam.learning_rate.fill_(
                     cosine_learning_rate(self.gradient_step, self.config.learning_rate, 0, self.config.decay_steps)
                 )

@@ -12,6 +12,7 @@ from typing import Any
 from robolearn.algorithms import algorithm_class
 from robolearn.algorithms.algorithm import Algorithm
 from robolearn.algorithms.compute import Compute
+from robolearn.algorithms.optimizer import OVER_A_RUN
 from robolearn.datasets.sampler import SUCCESS
 from robolearn.errors import CheckpointError, SpecError
 from robolearn.recipes.demonstrations import TaskData
@@ -84,6 +85,8 @@ def train_offline(
     else:
         settings = config or algorithm_class(algorithm).config_type()
         settings = replace(settings, steps=settings.steps if steps is None else steps)
+        if getattr(settings, "decay_steps", 0) == OVER_A_RUN:
+            settings = replace(settings, decay_steps=settings.steps)
         if task is not None and not is_gym(task):
             settings = replace(settings, policy=replace(settings.policy, privileged=True))
     check_settings(settings, seed)

@@ -19,7 +19,7 @@ from robolearn import __version__
 from robolearn.algorithms import ALGORITHMS, algorithm_class
 from robolearn.algorithms.algorithm import Algorithm, Metrics, TrainablePolicy
 from robolearn.algorithms.compute import Compute
-from robolearn.algorithms.optimizer import polyak_update
+from robolearn.algorithms.optimizer import OVER_A_RUN, polyak_update
 from robolearn.errors import CheckpointError, RobolearnError, SpecError
 from robolearn.networks.model_directory import config_from_json
 from robolearn.networks.normalizer import FieldStatistics, Statistics
@@ -35,7 +35,7 @@ COUNTS = {"batch_size", "utd", "num_critics", "num_sampled_critics", "num_action
 COUNTS |= {"chunk_steps", "observation_steps", "components", "flow_steps", "width", "heads", "layers"}
 COUNTS |= {"representation_size"}
 # settings that are 0 or more
-AMOUNTS = {"cloning_weight", "max_shift_px", "warmup_steps", "decay_steps", "weight_decay", "kl_weight", "conservatism"}
+AMOUNTS = {"cloning_weight", "max_shift_px", "warmup_steps", "weight_decay", "kl_weight", "conservatism"}
 AMOUNTS |= {"policy_noise", "noise_clip", "inverse_temperature", "high_inverse_temperature", "latent_size"}
 SIZES = ("hidden_sizes", "encoder_channels")  # at the end of a setting's name
 
@@ -167,6 +167,8 @@ def _wanted(name: str, value: Any) -> str:
         return "" if min(value, default=1) >= 1 else "sizes of at least 1"
     if name.endswith("learning_rate") or name in AMOUNTS:
         return "" if 0.0 <= value < math.inf else "at least 0"
+    if name == "decay_steps":
+        return "" if value >= OVER_A_RUN else f"at least 0, or {OVER_A_RUN} for as many as a run has"
     if name in ("push_scale", "initial_temperature", "max_grad_norm", "max_weight"):
         return "" if 0.0 < value < math.inf else "a number above 0"
     if name == "discount":

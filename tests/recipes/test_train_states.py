@@ -23,6 +23,7 @@ from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.demonstrations import demonstrations
 from robolearn.recipes.environments import make_environments
 from robolearn.recipes.evaluate import evaluate_policy
+from robolearn.recipes.run import read_run_config
 from robolearn.recipes.train_offline import train_offline
 from robolearn.recipes.training_data import TransitionData, remark
 from robolearn.specs import InterfaceSpec
@@ -57,6 +58,7 @@ def test_a_goal_may_be_about_bodies(dataset: Path, tmp_path: Path) -> None:
 def test_transitions_have_poses_on_request(dataset: Path, tmp_path: Path) -> None:
     result = train_offline("iql", dataset, tmp_path / "run", 2, config=IQL)
     assert {"proprio", "pose_puck"} <= set(load_policy(result["checkpoint"]).spec.observation)
+    assert read_run_config(tmp_path / "run")["config"]["decay_steps"] == 2  # the actor's rate falls over the run
 
 
 @pytest.mark.parametrize(("algorithm", "config"), [("iql", IQL), ("hiql", HIQL)])
