@@ -1,6 +1,6 @@
 """Offline sets in the manner of D4RL, made of our own SAC, and how well each algorithm learns from them.
 
-`python benchmarks/offline_sets.py gym:HalfCheetah-v5 --sac-steps 20000 100000 --out runs/sets --json` trains SAC for
+`python benchmarks/offline_sets.py gym:HalfCheetah-v5 --online-steps 20000 100000 --out runs/sets --json` trains SAC for
 the first number of steps (medium) and for the second (expert) unless `--out` has those runs already, and makes of them
 
     random         uniform actions
@@ -12,6 +12,8 @@ the first number of steps (medium) and for the second (expert) unless `--out` ha
 Each algorithm is trained on each set and judged on fresh episodes. A score is 100 (return - random) / (expert -
 random), both measured here. With `--corl PYTHON CHECKOUT` the scripts of corl-team/CORL learn from the same
 transitions. Results go to benchmarks/results/offline_<task>.json as they come; what is there already is kept.
+In a task of the twin, such as `tool:push-v1`, the reward is 1 at a success, RLPD from 20 demonstrations takes SAC's
+place, and returns are success rates.
 """
 
 from __future__ import annotations
@@ -31,19 +33,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robolearn.algorithms import algorithm_class
 from robolearn.algorithms.compute import Compute
 from robolearn.datasets.replay_buffer import EpisodeLog, ReplayBuffer, ReplayBufferConfig
 from robolearn.datasets.sampler import Sampler, SamplerConfig, TransitionConfig
 from robolearn.datasets.store import DatasetSpec, EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.envs.gym_env import GymVectorEnv
 from robolearn.policies.checkpoint import load_policy
 from robolearn.policies.gaussian import GaussianPolicy
+from robolearn.recipes.collect import CollectConfig, collect_episodes
+from robolearn.recipes.environments import is_gym, make_environments
 from robolearn.recipes.evaluate import evaluate_policy
 from robolearn.recipes.run import read_state
+from robolearn.recipes.train import configure
 from robolearn.recipes.train_offline import train_offline
-from robolearn.recipes.train_online import OnlineConfig, train_online
+from robolearn.recipes.train_online import train_online
+from robolearn.recipes.train_request import TrainRequest
 from robolearn.recipes.training_data import tensors
 from robolearn.specs import ArraySpec, InterfaceSpec, RobotSpec
 from robolearn.types import EpisodeOutcome
@@ -83,7 +87,7 @@ class Set:
 
 def record(path: Path, task: str, acts: list[Act], steps: int) -> None:
     """Whole episodes of the policies in turns, until there are so many steps."""
-    with contextlib.closing(GymVectorEnv(task, 1)) as envs:
+    with contextlib.closing(make_environments(task, 1)) as envs:
         made, seed = Set(path, envs.interface, task), MAKING_SEED
         with made.store.writer() as writer:
             while made.steps < steps:
@@ -92,8 +96,9 @@ def record(path: Path, task: str, acts: list[Act], steps: int) -> None:
                 seed += 1
                 while not ended:
                     action = act(seen).astype(np.float32)
-                    following, reward, terminated, truncated, _ = envs.step(action)
-                    rows.append((first(seen), action[0], float(reward[0]), first(following)))
+                    following, reward, terminated, truncated, info = envs.step(action)
+                    worth = reward if is_gym(task) else info["success"]
+                    rows.append((first(seen), action[0], float(worth[0]), first(following)))
                     seen, ended = following, bool(terminated[0] | truncated[0])
                 made.add(EpisodeLog(writer), rows, bool(terminated[0]))
 
@@ -104,7 +109,7 @@ def first(rows: dict[str, NDArray]) -> dict[str, NDArray]:
 
 def replay(path: Path, task: str, run: Path) -> None:
     """All that a training saw, as its resumable state keeps it."""
-    with contextlib.closing(GymVectorEnv(task, 1)) as envs:
+    with contextlib.closing(make_environments(task, 1)) as envs:
         interface = envs.interface
     part = "collector.buffer0."
     state = {k.removeprefix(part): v.numpy() for k, v in read_state(run)[0].items() if k.startswith(part)}
@@ -124,16 +129,22 @@ def replay(path: Path, task: str, run: Path) -> None:
 
 
 def make_sets(
-    task: str, out: Path, sac_steps: tuple[int, int], steps: int, seed: int, compute: Compute
+    task: str, out: Path, online_steps: tuple[int, int], steps: int, seed: int, compute: Compute
 ) -> dict[str, Path]:
     """The datasets by name. What is there already is taken as it is."""
-    runs = {"medium": out / "sac_medium", "expert": out / "sac_expert"}
-    for (name, run), number in zip(runs.items(), sac_steps, strict=True):
+    runs = {"medium": out / "online_medium", "expert": out / "online_expert"}
+    demonstrations = None if is_gym(task) else out / "demonstrations.zarr"
+    if demonstrations is not None and not demonstrations.exists():
+        collect_episodes(CollectConfig(task, image_size=0), demonstrations, 20)
+    for (name, run), number in zip(runs.items(), online_steps, strict=True):
         if not (run / "checkpoints" / "latest").exists():
-            print(f"SAC, {name}: {number} steps", file=sys.stderr)
-            train_online("sac", task, run, number, seed, online=OnlineConfig(evaluations=2), compute=compute)
+            algorithm = "sac" if demonstrations is None else "rlpd"
+            print(f"{algorithm}, {name}: {number} steps", file=sys.stderr)
+            config, online = configure(TrainRequest(algorithm, task=task, offline_data=demonstrations))
+            how = {"config": config, "online": replace(online, evaluations=2), "compute": compute}
+            train_online(algorithm, task, run, number, seed, offline_data=demonstrations, **how)
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    with contextlib.closing(GymVectorEnv(task, 1)) as envs:
+    with contextlib.closing(make_environments(task, 1)) as envs:
         action = envs.interface.action
 
     def noisy(run: Path) -> Act:
@@ -179,6 +190,11 @@ def flat(dataset: Path, file: Path) -> Path:
     return file
 
 
+def judge(checkpoint: Path, task: str, episodes: int) -> float:
+    """The mean return of fresh episodes, where a success is worth 1 in a task of the twin."""
+    return float(evaluate_policy(checkpoint, task, episodes)["return_mean" if is_gym(task) else "success_rate"])
+
+
 def corl(
     python: Path, checkout: Path, algorithm: str, task: str, data: Path, steps: int, size: int, seed: int
 ) -> float:
@@ -192,8 +208,8 @@ def corl(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("task", help="gym:<id>")
-    parser.add_argument("--sac-steps", type=int, nargs=2, default=[20_000, 100_000], metavar=("MEDIUM", "EXPERT"))
+    parser.add_argument("task", help="gym:<id>, or tool:<id>")
+    parser.add_argument("--online-steps", type=int, nargs=2, default=[20_000, 100_000], metavar=("MEDIUM", "EXPERT"))
     parser.add_argument("--set-steps", type=int, default=100_000, help="of each set")
     parser.add_argument("--steps", type=int, default=100_000, help="gradient steps of each training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -209,15 +225,17 @@ def main() -> None:
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     compute = Compute("cpu", args.compile, args.precision)
-    sets = make_sets(args.task, args.out, tuple(args.sac_steps), args.set_steps, 0, compute)
-    file = RESULTS / f"offline_{args.task.removeprefix('gym:')}.json"
+    sets = make_sets(args.task, args.out, tuple(args.online_steps), args.set_steps, 0, compute)
+    if args.corl and not is_gym(args.task):
+        parser.error("CORL's scripts judge in environments of Gymnasium alone; leave out --corl")
+    file = RESULTS / f"offline_{args.task.removeprefix('gym:').replace(':', '_')}.json"
     known: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"rows": []}
     if "expert_return" not in known:
         store = ZarrStore.open(sets["random"])
         totals = [float(store.read(i, ["reward"])["reward"].sum()) for i in range(len(store.episodes))]
-        expert = evaluate_policy(args.out / "sac_expert" / "checkpoints" / "latest", args.task, 50)["return_mean"]
+        expert = judge(args.out / "online_expert" / "checkpoints" / "latest", args.task, 50)
         known |= {"random_return": statistics.mean(totals), "expert_return": expert}
-    known |= {"task": args.task, "sac_steps": args.sac_steps, "set_steps": args.set_steps}
+    known |= {"task": args.task, "online_steps": args.online_steps, "set_steps": args.set_steps}
     jobs = [(name, algorithm, seed) for seed in args.seeds for name in args.sets for algorithm in args.algorithms]
     if args.corl:
         both = [each for each in CORL if each in args.algorithms]
@@ -233,10 +251,12 @@ def main() -> None:
             mean = corl(python, checkout, name_there, args.task, data, args.steps, args.batch_size, seed)
         else:
             run = args.out / f"{name}_{algorithm}_{seed}"
-            config: Any = algorithm_class(algorithm).config_type(batch_size=args.batch_size)
+            config, _ = configure(
+                TrainRequest(algorithm, sets[name], settings=(f"batch_size={args.batch_size}", *args.set))
+            )
             config = replace(config, episodes="all") if hasattr(config, "episodes") else config
             train_offline(algorithm, sets[name], run, args.steps, seed, config, reward="reward", compute=compute)
-            mean = evaluate_policy(run / "checkpoints" / "latest", args.task, JUDGED)["return_mean"]
+            mean = judge(run / "checkpoints" / "latest", args.task, JUDGED)
         score = 100 * (mean - known["random_return"]) / (known["expert_return"] - known["random_return"])
         row = {"set": name, "algorithm": algorithm, "seed": seed, "return_mean": mean, "score": score}
         row |= {"steps": args.steps, "batch_size": args.batch_size}

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from dataclasses import fields as dataclass_fields
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -133,7 +134,7 @@ class DatasetSpec:
                     f"{name} is {height}x{width}; av1 wants even sizes of at least 64 pixels, so choose another codec"
                 )
 
-    @property
+    @cached_property
     def fields(self) -> dict[str, ArraySpec]:
         """Spec of every field of a step, in a fixed order."""
         return {
@@ -145,7 +146,7 @@ class DatasetSpec:
             **self.extra,
         }
 
-    @property
+    @cached_property
     def stamped_fields(self) -> tuple[str, ...]:
         """Fields with stamps and a validity mask of their own, in the order of their columns on disk.
 
@@ -153,19 +154,19 @@ class DatasetSpec:
         """
         return tuple(name for name in self.fields if name not in ("action_source", "held"))
 
-    @property
+    @cached_property
     def image_fields(self) -> tuple[str, ...]:
         """Fields stored by the image codec: 8 or 16 bit integers of two axes or more."""
         return tuple(n for n, s in self.fields.items() if s.dtype in ("uint8", "uint16") and len(s.shape) >= 2)
 
-    @property
+    @cached_property
     def video_fields(self) -> tuple[str, ...]:
         """Image fields stored in groups of frames."""
         fields = self.fields
         colour = [n for n in self.image_fields if fields[n].dtype == "uint8" and fields[n].shape[2:] == (3,)]
         return tuple(name for name in colour if self.codec_of(name).is_video)
 
-    @property
+    @cached_property
     def alignment(self) -> int:
         """Rows by whose multiples an episode begins, so that no group of frames has two episodes in it."""
         return max([self.codec_of(name).group for name in self.video_fields], default=1)

@@ -284,6 +284,7 @@ def test_200_random_episodes_lose_nothing_unnoticed(twin: Twin) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_expert_succeeds_in_95_of_100_resets(twin: Twin) -> None:
     wins = 0
     for seed in range(1000, 1100):
