@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ ZARR2 = os.environ.get("ROBOLEARN_ZARR2_PYTHON")  # an interpreter that has zarr
 def store(tmp_path: Path) -> ZarrStore:
     """Two episodes with rewards; in the second one a picture and an action are lost."""
     spec = dataset_spec(ImageCodec("jpegxl"))
-    spec = type(spec)(**{**vars(spec), "extra": {"reward": ArraySpec(())}})
+    spec = replace(spec, extra={"reward": ArraySpec(())})
     store = ZarrStore.create(tmp_path / "d", spec)
     with store.writer() as writer:
         for first, length in ((0, 3), (3, 70)):
