@@ -11,6 +11,7 @@ import json
 import math
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,8 @@ def _is_mark(name: str) -> bool:
 
 
 def updated_s(path: Path) -> float:
-    """When something was last written there [s since 1970]."""
-    return max((entry.stat().st_mtime for entry in os.scandir(path) if entry.is_file()), default=0.0)
+    """When something was last written there [s since 1970]; 0 where nothing is, any more."""
+    return max((entry.stat().st_mtime for entry in _files(path)), default=0.0)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -175,7 +176,18 @@ def wilson_interval(successes: int, episodes: int) -> tuple[float, float]:
 
 def files(path: Path, endings: tuple[str, ...]) -> list[str]:
     """Files with one of these endings directly in a run, by name."""
-    return sorted(entry.name for entry in os.scandir(path) if entry.is_file() and entry.name.endswith(endings))
+    return sorted(entry.name for entry in _files(path) if entry.name.endswith(endings))
+
+
+def _files(path: Path) -> list[os.DirEntry[str]]:
+    """Of a folder that others write to, or take away, meanwhile."""
+    found = []
+    with suppress(FileNotFoundError), os.scandir(path) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                if entry.is_file() and entry.stat():
+                    found.append(entry)
+    return found
 
 
 def _json(file: Path) -> dict[str, Any]:

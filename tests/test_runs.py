@@ -16,6 +16,7 @@ from robolearn.runs import (
     read_config,
     read_metrics,
     training_success,
+    updated_s,
     wilson_interval,
 )
 
@@ -77,3 +78,7 @@ def test_a_config_that_is_none_is_told_in_a_line(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("a: [")
     with pytest.raises(RobolearnError, match="cannot be read"):
         read_config(tmp_path)
+
+
+def test_a_run_that_was_taken_away_has_nothing(tmp_path: Path) -> None:
+    assert (updated_s(tmp_path / "gone"), files(tmp_path / "gone", (".html",))) == (0.0, [])

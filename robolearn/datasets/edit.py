@@ -227,7 +227,7 @@ def split(
 ) -> dict[Path, list[str]]:
     """Copy episodes into new datasets; the ids in each."""
     store = ZarrStore.open(path)
-    chosen = {out: [episode_index(store, episode) for episode in episodes] for out, episodes in parts.items()}
+    chosen = {out: episode_indices(store, episodes) for out, episodes in parts.items()}
     for out in parts:
         if out.exists():
             raise DatasetError(f"{out} exists; name another folder")
@@ -331,7 +331,8 @@ def _edit(
     with _locked(path):
         root = read_root(path)
         store = ZarrStore.open(path)
-        ids = list(dict.fromkeys(store.episodes[episode_index(store, episode)].id for episode in episodes))
+        table = store.episodes
+        ids = list(dict.fromkeys(table[index].id for index in episode_indices(store, episodes)))
         rows = [change(root.table.rows[name]) for name in ids]
         tasks = dict.fromkeys([*root.spec.tasks, *(row.task for row in rows if row.task)])
         spec = replace(root.spec, tasks=tuple(tasks)) if root.spec.tasks else root.spec
@@ -342,15 +343,21 @@ def _edit(
 
 def episode_index(store: ZarrStore, episode: Episode) -> int:
     """Index of an episode among the visible ones."""
-    episodes = store.episodes
-    if isinstance(episode, str):
-        matches = [index for index, row in enumerate(episodes) if row.id == episode]
-        if not matches:
+    return episode_indices(store, [episode])[0]
+
+
+def episode_indices(store: ZarrStore, episodes: Sequence[Episode]) -> list[int]:
+    """Indices of episodes among the visible ones. Raises DatasetError for one that there is not."""
+    of_id = {row.id: index for index, row in enumerate(store.episodes)}
+    found = []
+    for episode in episodes:
+        index = of_id.get(episode) if isinstance(episode, str) else episode
+        if index is None:
             raise DatasetError(f"{store.path} has no episode of id {episode!r}; its table lists them")
-        return matches[0]
-    if not 0 <= episode < len(episodes):
-        raise DatasetError(f"{store.path} has {len(episodes)} episodes, counted from 0; there is no episode {episode}")
-    return episode
+        if not 0 <= index < len(of_id):
+            raise DatasetError(f"{store.path} has {len(of_id)} episodes, counted from 0; there is no episode {episode}")
+        found.append(index)
+    return found
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ from robolearn.datasets.preferences import (
 )
 from robolearn.datasets.store import Annotation
 from robolearn.tasks import known_task
-from robolearn.web.stores import Stores
+from robolearn.web.stores import Stores, version
 
 Author = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=60, pattern=r"^[^\x00-\x1f]*$")
@@ -109,6 +109,13 @@ def make_router(stores: Stores) -> APIRouter:
             "success_agreement": agreement_json(agreement(success_opinions([row]))),
         }
 
+    @router.get("/next")
+    def next_episode(dataset: str, author: str = "") -> dict[str, str | None]:
+        """The first episode without a stage by this person, or the first one; None: there are none."""
+        table = stores.get(dataset).episodes
+        left = (row.id for row in table if all(note.author != author for note in row.annotations))
+        return {"episode": next(left, table[0].id if table else None)}
+
     @router.put("/stages")
     def put_stages(said: Stages) -> dict[str, bool]:
         notes = [Annotation(stage.start, stage.stop, stage.label, said.author) for stage in said.stages]
@@ -138,7 +145,12 @@ def make_router(stores: Stores) -> APIRouter:
         answers = read_preferences(store)
         rows = {row.id: row for row in store.episodes}
         first, second = (
-            {**asdict(moment), "instruction": rows[moment.episode].instruction, "length": rows[moment.episode].length}
+            {
+                **asdict(moment),
+                "instruction": rows[moment.episode].instruction,
+                "length": rows[moment.episode].length,
+                "version": version(store, rows[moment.episode]),
+            }
             for moment in next_pair(store, answers, author, segment)
         )
         return {

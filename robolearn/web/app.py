@@ -14,7 +14,7 @@ from starlette.staticfiles import StaticFiles
 from robolearn.errors import DatasetBusyError, RobolearnError, UnknownNameError
 from robolearn.web import annotate, datasets, live, runs
 from robolearn.web.live_source import LiveSource
-from robolearn.web.security import SESSION, Guard, cookie_name, same_token
+from robolearn.web.security import SESSION, Guard, cookie_name, same_token, sayable
 from robolearn.web.settings import WebSettings
 from robolearn.web.stores import Stores
 
@@ -32,6 +32,7 @@ def create_app(settings: WebSettings, source: LiveSource | None = None) -> FastA
     app = FastAPI(title="robolearn", openapi_url=None, docs_url=None, redoc_url=None)
     app.add_middleware(Guard, settings=settings)
     app.add_exception_handler(RobolearnError, _explain)
+    app.add_exception_handler(OSError, _blame_disk)
     app.add_exception_handler(RequestValidationError, _correct)
 
     @app.get(SESSION)
@@ -69,6 +70,11 @@ def _explain(request: Request, error: Any) -> Response:
     """An error that is raised on purpose is one line for the person."""
     status = {UnknownNameError: 404, DatasetBusyError: 409}.get(type(error), 400)
     return JSONResponse({"error": str(error)}, status)
+
+
+def _blame_disk(request: Request, error: Any) -> Response:
+    """What is full, forbidden, or was taken away while it was read."""
+    return JSONResponse({"error": sayable(f"{error.filename or 'a file'}: {error.strerror or error}")}, 500)
 
 
 def _correct(request: Request, error: Any) -> Response:

@@ -17,8 +17,9 @@ from robolearn.datasets.select import Filter, choices, matching
 from robolearn.datasets.series import series
 from robolearn.datasets.statistics import statistics
 from robolearn.datasets.store import EpisodeInfo
-from robolearn.errors import DatasetError
-from robolearn.web.stores import Stores
+from robolearn.errors import DatasetError, RobolearnError
+from robolearn.web.security import sayable
+from robolearn.web.stores import Stores, version
 
 PICTURES_AT_ONCE = 64
 ROWS_AT_ONCE = 500
@@ -108,7 +109,7 @@ def make_router(stores: Stores) -> APIRouter:
             "episodes": len(table),
             "before": table[index - 1].id if index else None,
             "after": table[index + 1].id if index + 1 < len(table) else None,
-            "version": f"{table[index].start}-{table[index].length}-{store.files.where('')}",
+            "version": version(store, table[index]),
             "last_edit": edit.last_edit(store),
         }
 
@@ -169,8 +170,8 @@ def make_router(stores: Stores) -> APIRouter:
 def _summary(stores: Stores, name: str) -> dict[str, Any]:
     try:
         store = stores.get(name)
-    except DatasetError as error:
-        return {"name": name, "problem": str(error)}
+    except RobolearnError as error:
+        return {"name": sayable(name), "problem": str(error)}
     if store.damaged_fields:
         return {"name": name, "problem": "; ".join(store.damaged_fields.values())}
     table = store.episodes

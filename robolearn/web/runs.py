@@ -11,7 +11,7 @@ from fastapi.responses import FileResponse
 
 from robolearn import runs
 from robolearn.errors import RobolearnError, SpecError, UnknownNameError
-from robolearn.web.security import within
+from robolearn.web.security import sayable, within
 from robolearn.web.settings import WebSettings
 
 MAX_POINTS = 1000  # of a curve
@@ -69,8 +69,10 @@ def _run(root: Path, name: str) -> Path:
 
 def _summary(root: Path, path: Path) -> dict[str, Any]:
     """What a list tells of a run; a file that cannot be read is told, and hides no other run."""
+    name = path.relative_to(root).as_posix()
     problem, config, last, done = "", {}, {}, []
     try:
+        within([root], name)
         config = runs.read_config(path)
         if (path / runs.METRICS_FILE).exists():
             last = runs.last_row(path / runs.METRICS_FILE)
@@ -78,7 +80,7 @@ def _summary(root: Path, path: Path) -> dict[str, Any]:
     except (RobolearnError, OSError) as error:
         problem = str(error)
     return {
-        "name": path.relative_to(root).as_posix(),
+        "name": sayable(name),
         "problem": problem,
         "algorithm": str(config.get("algorithm", "finetune" if (path / runs.PRACTICE_FILE).exists() else "")),
         "learns_from": str(config.get("task") or config.get("dataset") or ""),

@@ -197,13 +197,18 @@ async def _refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+def sayable(name: str) -> str:
+    """A file's name as it can be sent: a disk knows names that are no Unicode text."""
+    return name.encode(errors="replace").decode()
+
+
 def within(roots: Sequence[Path], name: str) -> Path:
     """The path of `name`, relative to the first of `roots` that has it; links are followed and stay inside.
 
     Raises SpecError for what is no plain relative name, UnknownNameError for what no root has.
     """
     parts = name.split("/")
-    if not name or any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in parts):
+    if sayable(name) != name or any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in parts):
         raise SpecError(f"{name!r} is not the name of something below the data folders")
     for root in roots:
         base = root.resolve()

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from robolearn.datasets.columns import COLUMNS, EPISODES
 from robolearn.datasets.edit import episode_index
+from robolearn.datasets.store import EpisodeInfo
 from robolearn.datasets.zarr_layout import FORMAT, ROOT_FILE, SPARE
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetBusyError, SpecError
@@ -101,6 +102,11 @@ class Stores:
                         raise
                     time.sleep(PAUSE_S)
         raise AssertionError("not reached")
+
+
+def version(store: ZarrStore, episode: EpisodeInfo) -> str:
+    """Is another one when the episode is trimmed, or the dataset another; part of the address of its pictures."""
+    return f"{episode.start}-{episode.length}-{store.files.where('')}"
 
 
 def _datasets(root: Path) -> Iterator[str]:

@@ -17,6 +17,7 @@ from robolearn_nodes import supervisor_node, topics
 from std_srvs.srv import Trigger
 
 from robolearn.recipes.graph import free_domain_id
+from robolearn.tasks import make_task
 
 
 @contextmanager
@@ -73,8 +74,10 @@ def test_the_task_of_the_next_episodes(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with supervised(monkeypatch, start, task="push-v1", episodes=3) as (robot, supervisor):
         set_task = robot.create_client(SetTask, topics.SET_TASK)
+        assert supervisor._figures()["instruction"] == make_task("push-v1").instruction
         assert not supervisor._on_task(SetTask.Request(task="no task; rm -rf"), SetTask.Response()).success
         supervisor.run_episodes()
+        assert supervisor._figures()["instruction"] == "touch it"
     assert started == [("push-v1", ""), ("reach-v1", "touch it"), ("reach-v1", "touch it")]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from robolearn_msgs.msg import Reward, StageProgress
 from robolearn_nodes import convert, web_node
+from robolearn_nodes.live_graph import LiveGraph
 from robolearn_nodes.web_node import WebNode
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
@@ -48,6 +49,21 @@ def test_what_is_no_number_leaves_a_page_that_can_be_read(node: WebNode) -> None
     facts = json.loads(json.dumps(graph.state(), allow_nan=False))
     assert list(facts["reward"]) == ["whole"]
     assert facts["progress"] is None
+
+
+def test_the_supervisor_of_this_robot_is_told_in_any_namespace(node: WebNode) -> None:
+    left = LiveGraph(rclpy.create_node("web", namespace="left"))
+    try:
+        stamp = left._node.get_clock().now().to_msg()
+        for name in ("supervisor", "left/supervisor"):
+            figures = {"waits_for_operator": name.startswith("left"), "instruction": "push it"}
+            left._on_diagnostics(convert.diagnostic_message(name, "", figures, stamp))
+        assert left.state()["supervisor"] is None  # nobody of that name is there any more
+        left._discovery.nodes = ["left/supervisor", "supervisor"]
+        assert left.state()["supervisor"] == {"waits_for_operator": "True", "instruction": "push it"}
+    finally:
+        left.close()
+        left._node.destroy_node()
 
 
 def test_the_token_is_told_to_who_starts_it_and_not_logged(

@@ -18,11 +18,15 @@ from urllib.request import Request, urlopen
 import pytest
 from browsing import SIZES, Serve, Visit, violations
 from painted import dataset
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from robolearn import cli
+from robolearn.datasets import edit
+from robolearn.datasets.lock import WriterLock
 from robolearn.datasets.verify import verify
+from robolearn.datasets.zarr_layout import RECORDING
 from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.web import stores
 
 NAME = "push.zarr"
 PAINTED = """canvas => {
@@ -171,16 +175,95 @@ def test_two_people_annotate_one_episode_and_nothing_is_lost(
     assert labels(path, capsys)["episodes"][1]["success_by"] == {"ana": True, "bob": True}
 
 
+PRESS = """async keys => {  // in one breath: before anything that was drawn has had its effects
+    for (const key of keys) {
+        document.activeElement.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true, cancelable: true}));
+        for (let turn = 0; turn < 100; turn++) await null;
+    }
+}"""
+WHEN_SAVED = """keys => {  // presses them when an answer with two stages is drawn
+    const ask = window.fetch;
+    window.fetch = async (...asked) => {
+        const answer = await ask(...asked);
+        if (!String(asked[0]).includes("annotate/episode")) return answer;
+        const said = await answer.json();
+        const pressed = async () => {
+            for (let turn = 0; turn < 100; turn++) await null;
+            await press(keys);
+        };
+        if (Object.values(said.stages).flat().length === 2 && window.fetch !== ask) {
+            window.fetch = ask;
+            answer.json = async () => (pressed(), said);
+        } else answer.json = async () => said;
+        return answer;
+    };
+}"""
+
+
+def test_no_key_is_lost_and_no_refusal_untold(
+    serve: Serve, visit: Visit, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores, "TRIES", 1)
+    address, episode = serve(), ids(path)[1]
+    page = visit(f"{address}/#/annotate/{NAME}/{episode}", expect="status of 4")
+    page.evaluate(f"window.press = {PRESS}; ({WHEN_SAVED})(['End', '3', 'ArrowLeft', '2'])")
+    page.get_by_label("Your name").fill("ana")
+    page.evaluate("press(['Enter', '1', 'ArrowRight', '2'])")
+    page.get_by_role("button", name="push, steps 88 to 88").wait_for()
+    wait_saved(page)
+    notes = ZarrStore.open(path).episodes[1].annotations
+    assert [(note.label, note.start) for note in notes] == [("reach", 0), ("push", 88), ("settle", 89)]
+
+    away = path.rename(path.with_name("away"))
+    page.locator("body").press("s")
+    page.get_by_role("status").get_by_text("kept in this browser until the dataset is here again").wait_for()
+    away.rename(path)
+    page.reload()
+    wait_saved(page)
+    expect(page.get_by_role("button", name="S success")).to_have_attribute("aria-pressed", "true")
+
+    page.get_by_role("link", name="curves and edits").click()
+    lock = WriterLock(path, path / RECORDING)
+    try:
+        page.get_by_role("button", name="Delete").click()
+        page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+        page.get_by_role("alert").get_by_text("is being written to").wait_for()
+    finally:
+        lock.release()
+    page.goto(f"{address}/#/datasets/50%")
+    page.get_by_role("heading", name="50%").wait_for()
+    page.route("**/api/runs", lambda route: route.fulfill(json=[None]))
+    page.get_by_role("link", name="Runs").click()
+    page.get_by_role("alert").get_by_text("This page broke").wait_for()
+    page.get_by_role("link", name="Datasets").click()
+    page.get_by_role("link", name=NAME, exact=True).wait_for()
+
+
 def test_preferences_are_answered_by_keys_and_taken_back(
     serve: Serve, visit: Visit, path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    edit.relabel(path, ids(path), {"instruction": "push" * 100})
     page = visit(f"{serve()}/#/preferences/{NAME}")
+    pictures: list[str] = []
+    page.on("request", lambda request: "/pictures?" in request.url and pictures.append(request.url))
     page.get_by_label("Your name").fill("ana")
     page.get_by_label("Your name").press("Enter")
     for number, key in enumerate("abeuz"):
         page.get_by_text(f"{number} answered by you").wait_for()
         page.locator("section[aria-label='Moment A'] canvas[data-step]").first.wait_for()
         page.locator("body").press(key)
+    page.get_by_text("3 answered by you").wait_for()
+    assert pictures
+    assert all("version=" in address for address in pictures)  # else they would outlive a trim
+    held: list[Route] = []
+    page.route("**/annotate/pair?*", lambda route: held.append(route))
+    for key in "bb":  # the second time at the same pair, as the next one is on its way
+        page.locator("body").press(key)
+        page.get_by_text("saved: second").wait_for()
+    held.pop().continue_()
+    page.unroute("**/annotate/pair?*")
+    page.get_by_text("4 answered by you").wait_for()
+    page.locator("body").press("z")
     page.get_by_text("3 answered by you").wait_for()
     page.reload()
     page.get_by_text("3 answered by you").wait_for()

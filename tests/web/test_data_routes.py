@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import struct
@@ -90,6 +91,20 @@ def test_datasets_are_listed_searched_and_looked_into(browser: Browser, path: Pa
     assert "no episode of id" in browser.get("datasets/episode", 400, dataset=name, episode="nobody")["error"]
 
 
+def test_what_cannot_be_named_is_told_and_hides_no_other(browser: Browser, path: Path, tmp_path: Path) -> None:
+    odd = [os.fsdecode(b"latin\xe9"), "back\\slash", "50% <b>&#?"]
+    for name in odd:
+        shutil.copytree(path, path.with_name(f"{name}.zarr"))
+        (tmp_path / "runs" / name / "metrics.csv").mkdir(parents=True)  # which no disk can read
+        (tmp_path / "runs" / name / "report.html").write_text("")
+    listed = {one["name"]: "is not the name" in one["problem"] for one in browser.get("datasets")}
+    assert listed == {"latin?.zarr": True, "back\\slash.zarr": True, "50% <b>&#?.zarr": False, "push.zarr": False}
+    assert browser.get("datasets/episodes", dataset="50% <b>&#?.zarr")["episodes"] == 3
+    listed = {one["name"]: "is not the name" in one["problem"] for one in browser.get("runs")}
+    assert listed == {"latin?": True, "back\\slash": True, "50% <b>&#?": False}
+    assert "metrics.csv: Is a directory" in browser.get("runs/curves", 500, run="50% <b>&#?")["error"]
+
+
 def test_pictures_come_in_one_answer_and_in_order(browser: Browser, path: Path) -> None:
     asked = {"dataset": "push.zarr", "episode": ids(path)[1], "camera": "image_wrist", "first": 30, "count": 16}
     body = browser.client.get("/api/datasets/pictures", params=asked).content
@@ -168,6 +183,11 @@ def test_people_annotate_at_once_and_their_agreement_is_told(browser: Browser, p
         body = {"dataset": name, "episode": episode, "author": author, "success": word}
         browser.send("PUT", "annotate/success", body)
     browser.send("PUT", "annotate/instruction", {"dataset": name, "episode": episode, "instruction": "shove it"})
+    assert browser.get("annotate/next", dataset=name, author="ana")["episode"] == ids(path)[0]
+    short = {"episode": ids(path)[0], "stages": [{"label": "reach", "start": 0, "stop": 3}]}
+    browser.send("PUT", "annotate/stages", {"dataset": name, "author": "ana", **short})
+    assert browser.get("annotate/next", dataset=name, author="ana")["episode"] == ids(path)[2]
+    assert browser.get("annotate/next", dataset=name)["episode"] == ids(path)[0]
     said = browser.get("annotate/episode", dataset=name, episode=episode)
     assert {author: stages[1]["start"] for author, stages in said["stages"].items()} == cuts
     assert said["stage_agreement"]["same"] == pytest.approx(0.75)
@@ -180,9 +200,15 @@ def test_people_annotate_at_once_and_their_agreement_is_told(browser: Browser, p
     browser.send("PUT", "annotate/success", {**body, "author": " ", "success": True}, 422)
 
 
-def test_preferences_are_asked_answered_and_taken_back(browser: Browser) -> None:
+def test_preferences_are_asked_answered_and_taken_back(browser: Browser, path: Path) -> None:
     who = {"dataset": "push.zarr", "author": "ana"}
     pair = browser.get("annotate/pair", **who)
+    shown = pair["first"]
+    edit.trim(path, shown["episode"], 0, shown["length"] - 1)  # its steps have other pictures than browsers keep
+    trimmed = browser.get("datasets/episode", dataset="push.zarr", episode=shown["episode"])
+    assert trimmed["version"] != shown["version"]
+    edit.undo(path)
+    assert browser.get("annotate/pair", **who)["first"] == shown
     assert browser.get("annotate/pair", **who)["first"] == pair["first"]
     moments = {side: {key: pair[side][key] for key in ("episode", "step")} for side in ("first", "second")}
     browser.send("POST", "annotate/preference", {**who, **moments, "answer": "equal"})

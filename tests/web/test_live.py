@@ -29,6 +29,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from robolearn import cli
 from robolearn.recipes.graph import free_domain_id
+from robolearn.tasks import make_task
 
 PATIENCE_S = 90.0
 
@@ -152,6 +153,7 @@ def test_record_drive_stop_and_mark_from_two_browsers(
     bench: Bench, ears: Ears, visit: Visit, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = visit(bench.address)
+    expect(page.locator(".instruction")).to_have_text(make_task("reach-v1").instruction, timeout=PATIENCE_S * 1e3)
     click(page, "Start")
     status(page, "Recording")
     page.get_by_label("Drive by keys").check()
@@ -172,6 +174,9 @@ def test_record_drive_stop_and_mark_from_two_browsers(
 
     phone = visit(bench.address, size="phone")
     status(phone, "Recording")
+    pictures = phone.locator(".camera canvas")
+    expect(pictures).to_have_count(2)
+    assert len({picture.evaluate("it => it.offsetTop") for picture in pictures.all()}) == 1  # who drives sees both
     stick = phone.get_by_role("img", name="Left stick")
     stick.scroll_into_view_if_needed()
     box = stick.bounding_box()

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from browsing import Serve, Visit
 from numpy.typing import NDArray
-from playwright.sync_api import expect
+from playwright.sync_api import WebSocketRoute, expect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -261,9 +261,27 @@ def test_a_page_that_hears_nothing_says_so_until_it_hears_again(serve: Serve, vi
     silent, state = threading.Event(), source.state
     source.state = lambda: (silent.wait(PATIENCE_S), state())[1]  # type: ignore[method-assign]
     expect(status).to_have_text("No connection", timeout=PATIENCE_S * 1e3)  # though the link is not closed
+    expect(page.get_by_role("heading", name="Robot")).to_have_count(0)  # nor does it show what was
     source.state = state  # type: ignore[method-assign]
     silent.set()
     expect(status).to_have_text("Moving", timeout=PATIENCE_S * 1e3)
+
+
+def test_a_page_whose_token_is_another_by_now_asks_for_it(serve: Serve, visit: Visit, source: Source) -> None:
+    page = visit(serve(source, host="0.0.0.0", token="a-token-of-some-length"), expect="401")
+    sockets: list[WebSocketRoute] = []
+
+    def between(socket: WebSocketRoute) -> None:
+        sockets.append(socket)
+        socket.connect_to_server()
+
+    page.route_web_socket("**/live/state", between)
+    page.get_by_label("Token").fill("a-token-of-some-length")
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("status").get_by_text("Moving").wait_for()
+    page.context.clear_cookies()  # as of another server, which has begun at the same address
+    sockets[0].close()
+    page.get_by_role("heading", name="Who is there?").wait_for()
 
 
 def test_strangers_get_no_socket(serve: Serve, source: Source) -> None:

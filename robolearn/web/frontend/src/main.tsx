@@ -1,7 +1,7 @@
 // The frame of every page: navigation by the address's hash, the stop button, signing in.
 import { effect, signal } from "@preact/signals";
 import { render, type ComponentType } from "preact";
-import { useState } from "preact/hooks";
+import { useErrorBoundary, useState } from "preact/hooks";
 import { signedIn, signIn } from "./api";
 import { connect } from "./live/connection";
 import { Annotate } from "./pages/annotate";
@@ -42,7 +42,7 @@ addEventListener("hashchange", () => {
 
 function App() {
   const [path, query = ""] = address.value.replace(/^#\/?/, "").split("?");
-  const [name, ...words] = path.split("/").filter(Boolean).map(decodeURIComponent);
+  const [name, ...words] = path.split("/").filter(Boolean).map(decoded);
   const key = name in PAGES ? name : "live";
   const page = PAGES[key];
   document.title = `${page.title} - robolearn`;
@@ -69,9 +69,29 @@ function App() {
         <StopBar />
       </header>
       <main id="main" tabIndex={-1}>
-        {signedIn.value === false ? <SignIn /> : signedIn.value && <page.show words={words} query={new URLSearchParams(query)} />}
+        {signedIn.value === false ? <SignIn /> : signedIn.value && <Guarded key={path} page={page} words={words} query={new URLSearchParams(query)} />}
       </main>
     </>
+  );
+}
+
+/** A word of an address as it was meant; one that somebody typed with a bare `%` as it stands. */
+function decoded(word: string): string {
+  try {
+    return decodeURIComponent(word);
+  } catch {
+    return word;
+  }
+}
+
+/** A page that breaks takes neither the stop button nor the way to the others with it. */
+function Guarded({ page, ...props }: PageProps & { page: Page }) {
+  const [broken] = useErrorBoundary();
+  if (!broken) return <page.show {...props} />;
+  return (
+    <p class="card problem" role="alert">
+      This page broke: {String(broken)}. Load it again.
+    </p>
   );
 }
 

@@ -46,6 +46,7 @@ class LiveGraph:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._bodies = [graph_name(name, node.get_namespace()) for name in ("robot", "twin")]
+        self._supervisor = graph_name("supervisor", node.get_namespace())
         self._pictures, self._requests = LivePictures(node), LiveRequests(node)
         self._lock = threading.Lock()
         self._rows: deque[Row] = deque(maxlen=KEPT_ROWS)
@@ -95,6 +96,7 @@ class LiveGraph:
             "loop": loop,
             "joints": self._joints,
             **self._facts,
+            "supervisor": self._supervised(),
             "nodes": self._nodes(),
             "links": self._discovery.links(),
             "offers": self._offers,
@@ -237,6 +239,11 @@ class LiveGraph:
         """In the thread of the discovery."""
         self._pictures.find(self._discovery.types, self._discovery.ends)
         self._offers = self._requests.offered()
+
+    def _supervised(self) -> dict[str, Any] | None:
+        """What the supervisor of this robot said last, if there is one."""
+        _, status = self._health.get(self._supervisor, (0.0, None))
+        return status["values"] if status and self._supervisor in self._discovery.nodes else None
 
     def _nodes(self) -> list[dict[str, Any]]:
         """How everybody fares, by what they said last."""

@@ -10,6 +10,7 @@ import json
 import math
 import re
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from robolearn_msgs.srv import SetTask, StartEpisode, StopEpisode
 from std_srvs.srv import Trigger
 
 from robolearn.errors import LaunchError, SpecError
+from robolearn.tasks import known_task
 from robolearn_nodes import topics
 from robolearn_nodes.episode import new_episode_id
 from robolearn_nodes.node import Diagnostics, parameter, run
@@ -33,6 +35,13 @@ RETRY_S = 0.05
 RETURN_S = 20.0  # how long a node that died may take to be started again
 RESET_ANSWER_S = 3.0
 TASK_ID = r"[\w.@/-]{0,200}"
+
+
+@lru_cache
+def own_instruction(task_id: str) -> str:
+    """What a task itself says is to be done; empty where this machine does not know it."""
+    task = known_task(task_id)
+    return task.instruction if task else ""
 
 
 class NoAnswerError(LaunchError):
@@ -227,6 +236,8 @@ class SupervisorNode(Node):
 
     def _figures(self) -> dict[str, Any]:
         return {
+            "task": self._task,
+            "instruction": self._instruction or own_instruction(self._task),
             "episode": self._waiting_for,
             "episodes": self._episodes,
             "episodes_done": self._done,

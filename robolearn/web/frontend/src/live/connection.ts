@@ -43,6 +43,7 @@ export type State = {
   } | null;
   reward: Record<string, { value: number; kind: string; confidence: number }>;
   progress: { stages: string[]; stage: number; stage_progress: number; progress: number } | null;
+  supervisor: Record<string, string> | null;
   nodes: Health[];
   links: [string, string, string][];
   offers: string[];
@@ -81,13 +82,12 @@ type Message = { t: number; changes: Partial<State>; last: number; rows: Row[] }
 type Echo = { echo: number };
 
 export async function connect(): Promise<void> {
-  if (hasGraph.value === null) {
-    try {
-      hasGraph.value = (await get<{ graph: boolean }>("live/graph")).graph;
-    } catch {
-      if (signedIn.value) setTimeout(connect, RETRY_MS);
-      return;
-    }
+  try {
+    // Each time, for the server may be another one, which wants another token or has no graph.
+    hasGraph.value = (await get<{ graph: boolean }>("live/graph", AbortSignal.timeout(SILENT_MS))).graph;
+  } catch {
+    if (signedIn.value) setTimeout(connect, RETRY_MS);
+    return;
   }
   if (!hasGraph.value || socket) return;
   socket = new WebSocket(socketUrl("live/state"));
@@ -110,6 +110,7 @@ function lose(): void {
   clearInterval(echo);
   clearInterval(watch);
   connected.value = false;
+  state.value = {};
   setTimeout(connect, RETRY_MS);
 }
 

@@ -3,11 +3,10 @@ import { useState } from "preact/hooks";
 import { ask, state } from "./connection";
 
 export function EpisodePanel() {
-  const { episode, recorder, offers = [], nodes = [], safety, progress, reward = {} } = state.value;
+  const { episode, recorder, offers = [], supervisor, safety, progress, reward = {} } = state.value;
   const [problem, setProblem] = useState("");
   const [busy, setBusy] = useState("");
   const running = episode?.running ?? false;
-  const supervisor = nodes.find((node) => node.name === "supervisor")?.values;
   const waits = supervisor?.waits_for_operator === "True";
   const request = (what: string) => () => {
     setBusy(what);
@@ -20,6 +19,7 @@ export function EpisodePanel() {
       {text}
     </button>
   );
+  const next = running ? null : supervisor; // what it will ask for
   const kept = !running && (recorder?.episodes ?? 0) > 0;
   return (
     <section class="card" aria-labelledby="episode">
@@ -29,9 +29,9 @@ export function EpisodePanel() {
           {running ? (recorder?.recording ? "Recording" : "Running") : waits ? "Ready to start" : "Between episodes"}
         </span>
       </div>
-      <p class="instruction">{episode?.instruction || "No instruction yet"}</p>
+      <p class="instruction">{next?.instruction || episode?.instruction || "No instruction yet"}</p>
       <p class="quiet">
-        {episode?.task || "no task"}
+        {next?.task || episode?.task || "no task"}
         {supervisor && ` · ${supervisor.episodes_done} of ${supervisor.episodes} episodes done`}
         {recorder && ` · ${recorder.episodes} kept in ${recorder.path.split("/").at(-1)}`}
       </p>

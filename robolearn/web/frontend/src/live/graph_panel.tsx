@@ -1,7 +1,7 @@
 // Who is on the graph, how they fare, and who talks to whom.
 import { state, type Health } from "./connection";
 
-const COLUMNS = [/^camera/, /^(robot|twin)$/, /^(policy|teleop|replay)/, /.*/];
+const COLUMNS = [/(^|\/)camera[^/]*$/, /(^|\/)(robot|twin)$/, /(^|\/)(policy|teleop|replay)[^/]*$/, /.*/]; // names may have a namespace
 const WIDTH = 150;
 const HEIGHT = 34;
 const GAP_X = 70;

@@ -9,7 +9,7 @@ import { query, to, useKeys, useLoad } from "../parts/load";
 import { refused, save, sendLeftovers, waiting } from "../parts/saver";
 import { Timeline, type Stage } from "../parts/timeline";
 import { useTyped } from "../parts/typed";
-import type { Agreement, EpisodeInfo, Row } from "../parts/types";
+import type { Agreement, EpisodeInfo } from "../parts/types";
 import { Viewer } from "../parts/viewer";
 import "../data.css";
 
@@ -35,15 +35,14 @@ export function Annotate({ words: [dataset, id] }: PageProps) {
 
 /** The first episode that this person has not annotated. */
 function First({ dataset }: { dataset: string }) {
-  const { data, problem } = useLoad<{ rows: Row[] }>(`datasets/episodes${query({ dataset, count: 500 })}`);
+  const { data, problem } = useLoad<{ episode: string | null }>(`annotate/next${query({ dataset, author: author.peek() })}`);
   useEffect(() => {
-    const next = data?.rows.find((row) => !row.annotators.includes(author.peek())) ?? data?.rows[0];
-    if (next) location.replace(to("annotate", dataset, next.id));
+    if (data?.episode) location.replace(to("annotate", dataset, data.episode));
   }, [data]);
   return (
     <>
       <h1>Annotate</h1>
-      <p class={problem ? "problem" : "quiet"}>{problem || (data?.rows.length === 0 ? "This dataset has no episodes." : "Loading ...")}</p>
+      <p class={problem ? "problem" : "quiet"}>{problem || (data?.episode === null ? "This dataset has no episodes." : "Loading ...")}</p>
     </>
   );
 }
@@ -77,15 +76,13 @@ function Desk({ dataset, info, said, reload }: { dataset: string; info: EpisodeI
   const theirs: Mine = { stages: said.stages[me] ?? [], success: said.success_by[me] ?? null, instruction: said.instruction };
   const [changed, setChanged] = useState<{ author: string; now: Mine } | null>(null); // what is not in `said` yet
   const [more, setMore] = useState<string[]>([]);
-  const past = useRef<Mine[]>([]);
+  const past = useRef<{ author: string; before: Mine[] }>({ author: me, before: [] });
+  if (past.current.author !== me) past.current = { author: me, before: [] };
   const mine = changed?.author === me ? changed.now : theirs;
   const labels = [...new Set([...said.labels, ...more])];
   useEffect(() => {
-    past.current = [];
-    setChanged(null);
-  }, [me]);
-  useEffect(() => {
-    if (changed && JSON.stringify(changed.now) === JSON.stringify(theirs)) setChanged(null);
+    // An effect may come after the next key, whose change is newer than the one of this drawing.
+    setChanged((newest) => (newest && JSON.stringify(newest.now) === JSON.stringify(theirs) ? null : newest));
   }, [said]);
 
   const store = async (now: Mine) => {
@@ -104,11 +101,11 @@ function Desk({ dataset, info, said, reload }: { dataset: string; info: EpisodeI
   };
   const change = (part: Partial<Mine>) => {
     if (!me) return document.querySelector<HTMLInputElement>(".who-am-i input")?.focus();
-    past.current.push(mine);
+    past.current.before.push(mine);
     return store({ ...mine, ...part });
   };
   const undo = () => {
-    const before = past.current.pop();
+    const before = past.current.before.pop();
     if (before) store(before);
   };
   const begin = (label: string) => {
@@ -204,7 +201,7 @@ function Desk({ dataset, info, said, reload }: { dataset: string; info: EpisodeI
             <textarea rows={2} disabled={!me} {...words} />
           </label>
           <div>
-            <button onClick={undo} disabled={!past.current.length}>
+            <button onClick={undo} disabled={!past.current.before.length}>
               <kbd>U</kbd> undo
             </button>
           </div>

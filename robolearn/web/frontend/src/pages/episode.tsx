@@ -22,12 +22,14 @@ export function Episode({ words: [dataset, id], query: asked }: PageProps) {
         {dataset && <a href={to("datasets", dataset)}>all episodes of {dataset}</a>}
       </>
     );
-  return <Shown key={id} dataset={dataset} info={loaded.data} reload={loaded.reload} first={Number(asked.get("step") ?? 0)} />;
+  const { data, reload, problem } = loaded;
+  return <Shown key={id} dataset={dataset} info={data} reload={reload} gone={problem} first={Number(asked.get("step") ?? 0)} />;
 }
 
-type Props = { dataset: string; info: EpisodeInfo; reload: () => void; first: number };
+type Props = { dataset: string; info: EpisodeInfo; reload: () => void; gone: string; first: number };
 
-function Shown({ dataset, info, reload, first }: Props) {
+/** gone: why what is shown cannot be asked for any more. */
+function Shown({ dataset, info, reload, gone, first }: Props) {
   const step = useSignal(Math.min(Math.max(first || 0, 0), Math.max(info.length - 1, 0)));
   const [asking, setAsking] = useState<"delete" | "tag" | "trim" | null>(null);
   const [problem, setProblem] = useState("");
@@ -37,12 +39,13 @@ function Shown({ dataset, info, reload, first }: Props) {
   const go = (id: string | null) => id && (location.hash = to("episode", dataset, id));
   useKeys({ "[": () => go(info.before), "]": () => go(info.after) });
 
-  const act = async (what: () => Promise<unknown>, words: string) => {
+  const act = async (what: () => Promise<unknown>, words: string, then?: () => void) => {
     setAsking(null);
     try {
       await what();
       setProblem("");
       setSaid(words);
+      if (then) return then();
     } catch (error) {
       setProblem((error as Error).message);
     }
@@ -79,9 +82,9 @@ function Shown({ dataset, info, reload, first }: Props) {
           </button>
         </nav>
       </div>
-      {problem && (
+      {(problem || gone) && (
         <p class="problem" role="alert">
-          {problem}
+          {problem || gone}
         </p>
       )}
       <p role="status">{said}</p>
@@ -135,7 +138,7 @@ function Shown({ dataset, info, reload, first }: Props) {
           act="Delete"
           danger
           onClose={() => setAsking(null)}
-          onAct={() => act(edit("delete"), "").then(() => (location.hash = to("datasets", dataset)))}
+          onAct={() => act(edit("delete"), "", () => (location.hash = to("datasets", dataset)))}
         >
           <p>It is hidden, and Undo brings it back, until `robolearn dataset gc` frees its room.</p>
         </Dialog>

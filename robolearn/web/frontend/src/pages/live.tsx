@@ -24,6 +24,14 @@ export function Live(_: PageProps) {
       </section>
     );
   }
+  if (!connected.value) {
+    return (
+      <section class="card narrow">
+        <h1>Live</h1>
+        <p>No connection to the server: what the robot does is not known. It is tried again and again.</p>
+      </section>
+    );
+  }
   const cameras = state.value.cameras ?? [];
   return (
     <div class="live">
@@ -53,7 +61,7 @@ function Figures() {
     <section class="card" aria-labelledby="robot">
       <h2 id="robot">Robot</h2>
       <p>
-        <strong>{connected.value ? SAFETY_WORDS[safety?.state ?? "unknown"] : "No connection"}</strong>
+        <strong>{SAFETY_WORDS[safety?.state ?? "unknown"]}</strong>
         {safety?.reason && <span class="quiet">: {safety.reason}</span>}
       </p>
       <dl class="figures">

@@ -12,7 +12,7 @@ import "../data.css";
 
 const BEFORE_S = 2; // that led to the moment, when played
 
-type Moment = { episode: string; step: number; length: number; instruction: string };
+type Moment = { episode: string; step: number; length: number; instruction: string; version: string };
 type Pair = {
   first: Moment;
   second: Moment;
@@ -38,6 +38,7 @@ function Compare({ dataset, segment }: { dataset: string; segment: number }) {
   const [said, setSaid] = useState("");
   const [refused, setRefused] = useState("");
   const busy = useRef(false);
+  const spent = useRef<Pair | null>(null); // is still shown, until the next one comes
   const [plays, setPlays] = useState(false);
 
   const send = async (what: () => Promise<string>) => {
@@ -54,9 +55,11 @@ function Compare({ dataset, segment }: { dataset: string; segment: number }) {
   };
   const answer = (word: string) => () =>
     data &&
+    data !== spent.current &&
     send(async () => {
       const at = ({ episode, step }: Moment) => ({ episode, step });
       await post("annotate/preference", { dataset, author: me, first: at(data.first), second: at(data.second), segment: data.segment, answer: word });
+      spent.current = data;
       return `saved: ${word}`;
     });
   const undo = () =>
@@ -139,13 +142,13 @@ function Compare({ dataset, segment }: { dataset: string; segment: number }) {
 type SideProps = { name: string; dataset: string; pair: Pair; moment: Moment; plays: boolean };
 
 function Side({ name, dataset, pair, moment, plays }: SideProps) {
-  const { episode, step, length } = moment;
+  const { episode, step, length, version } = moment;
   const what = pair.segment > 1 ? "Segment" : "Moment";
   const canvases = useRef<Record<string, HTMLCanvasElement | null>>({});
   const [problem, setProblem] = useState("");
   const moves = plays || pair.segment > 1;
   useEffect(() => {
-    const films = pair.cameras.map((camera) => new Pictures(dataset, episode, camera, length, ""));
+    const films = pair.cameras.map((camera) => new Pictures(dataset, episode, camera, length, version));
     const first = moves && pair.segment === 1 ? Math.max(step - Math.round(BEFORE_S * pair.control_hz), 0) : step;
     const last = step + pair.segment - 1;
     let closed = false;
@@ -171,7 +174,7 @@ function Side({ name, dataset, pair, moment, plays }: SideProps) {
       closed = true;
       films.forEach((one) => one.close());
     };
-  }, [episode, step, pair.segment, moves]);
+  }, [episode, step, version, pair.segment, moves]);
   return (
     <section class="card side" aria-label={`${what} ${name}`}>
       <div class="spread">

@@ -58,7 +58,7 @@ export function Episodes({ dataset }: { dataset: string }) {
   const undo = async () => {
     try {
       const answer = await post<{ undone: string }>("datasets/undo", { dataset, expected: loaded.data?.last_edit });
-      setSaid(`taken back: ${answer.undone}`);
+      setSaid(`taken back: ${brief(answer.undone)}`);
       setProblem("");
     } catch (error) {
       setProblem((error as Error).message);
@@ -78,7 +78,7 @@ export function Episodes({ dataset }: { dataset: string }) {
   );
 
   const data = loaded.data;
-  const ids = [...chosen].filter((id) => found.includes(id));
+  const ids = found.filter((id) => chosen.has(id));
   const last = data?.last_edit ?? "";
   return (
     <>

@@ -13,17 +13,22 @@ export function useLoad<T>(path: string | null, everyMs = 0): Loaded<T> {
     if (path === null) return;
     const stop = new AbortController();
     let before = "";
+    let busy = false;
     const take = (answer: T) => {
       const text = everyMs ? JSON.stringify(answer) : "";
       if (!everyMs || text !== before) setData(answer); // what did not change is not drawn anew
       before = text;
       setProblem("");
     };
-    const load = () =>
-      get<T>(path, stop.signal).then(
+    const load = async () => {
+      if (busy) return; // a slow server is not asked twice
+      busy = true;
+      await get<T>(path, stop.signal).then(
         take,
         (error: Error) => error.name !== "AbortError" && setProblem(error.message),
       );
+      busy = false;
+    };
     load();
     const timer = everyMs ? setInterval(() => document.visibilityState === "visible" && load(), everyMs) : 0;
     return () => (stop.abort(), clearInterval(timer));
@@ -61,7 +66,7 @@ export function useKeys(keys: Record<string, () => void>) {
       const act = known[event.shiftKey ? `Shift+${event.key}` : event.key] ?? known[event.key.toLowerCase()];
       if (!act) return;
       event.preventDefault();
-      act();
+      if (!event.repeat || event.key.startsWith("Arrow")) act(); // a key that is held answers once
     };
     addEventListener("keydown", onKey);
     return () => removeEventListener("keydown", onKey);

@@ -18,15 +18,15 @@ const busy = new Set<string>();
 export async function save(key: string, path: string, body: unknown): Promise<void> {
   localStorage.setItem(PREFIX + key, JSON.stringify({ path, body } satisfies Pending));
   refused.value = "";
-  await flush(key);
+  await flush(key, true);
 }
 
-/** Send what an earlier visit could not. */
+/** Send what an earlier visit could not; of datasets that another server showed nothing is told. */
 export function sendLeftovers() {
   for (const name of Object.keys(localStorage)) if (name.startsWith(PREFIX)) flush(name.slice(PREFIX.length));
 }
 
-async function flush(key: string): Promise<void> {
+async function flush(key: string, told = false): Promise<void> {
   if (busy.has(key)) return;
   busy.add(key);
   let text: string | null;
@@ -37,7 +37,10 @@ async function flush(key: string): Promise<void> {
       await put(path, body);
     } catch (error) {
       const status = error instanceof ApiError ? error.status : -1;
-      if (status === 404) break; // another server's dataset: kept until that one is served here again
+      if (status === 404) {
+        if (told) refused.value = `kept in this browser until the dataset is here again: ${(error as Error).message}`;
+        break;
+      }
       if (status === 0 || status === 401 || status === 409 || status >= 500) {
         waiting.value = `not saved yet, kept in this browser: ${(error as Error).message}`;
         await new Promise((done) => setTimeout(done, RETRY_MS));
