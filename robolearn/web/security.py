@@ -15,12 +15,14 @@ Files: `within` is the only way from a name that came in to a path.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import ipaddress
 import json
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
@@ -90,7 +92,11 @@ class Guard:
         except Refusal as refusal:
             await _refuse(scope, send, refusal)
             return
-        await self._app(scope, receive, send if scope["type"] == "websocket" else _with_headers(send))
+        try:
+            await self._app(scope, receive, send if scope["type"] == "websocket" else _with_headers(send))
+        except asyncio.CancelledError:
+            with suppress(RuntimeError):  # the answer has begun
+                await _refuse(scope, send, Refusal(503, "the server is ending; what it has begun to write is finished"))
 
     def _check(self, scope: Scope, headers: dict[str, str]) -> None:
         host = headers.get("host", "")

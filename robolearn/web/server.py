@@ -19,6 +19,7 @@ from robolearn.web.live_source import LiveSource
 from robolearn.web.settings import WebSettings
 
 START_TIMEOUT_S = 30.0
+GRACE_S = 2  # for requests that are being answered, when the server is asked to end
 REQUEST_S = 20.0  # for a client to say a whole request, from when it connects or begins with it
 
 
@@ -73,7 +74,7 @@ def make_server(settings: WebSettings, source: LiveSource | None = None) -> uvic
         ws_max_size=1 << 16,
         server_header=False,
         proxy_headers=False,
-        timeout_graceful_shutdown=2,
+        timeout_graceful_shutdown=GRACE_S,
         ssl_certfile=settings.certificate,
         ssl_keyfile=settings.key,
     )

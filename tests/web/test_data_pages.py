@@ -109,7 +109,12 @@ def test_an_episode_is_found_scrubbed_edited_and_mended(serve: Serve, visit: Vis
     page.get_by_label("Choose episode 0").check()
     page.get_by_role("button", name="Tag 1").click()
     page.get_by_label("Tag", exact=True).fill("keep")
+    held: list[Route] = []
+    page.route("**/datasets/edit", lambda route: held.append(route))
     page.get_by_role("dialog").get_by_role("button", name="Tag").click()
+    page.get_by_role("status").get_by_text("working on it").wait_for()
+    expect(page.get_by_role("button", name="Tag 1")).to_be_disabled()
+    held.pop().continue_()
     page.get_by_role("cell", name="keep").wait_for()
     page.get_by_role("button", name="Copy 1 to a new dataset").click()
     page.get_by_label("Name of the new dataset").fill("part.zarr")

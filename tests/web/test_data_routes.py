@@ -10,7 +10,7 @@ import struct
 import threading
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 import imagecodecs
@@ -24,8 +24,9 @@ from robolearn.datasets import edit
 from robolearn.datasets.lock import WriterLock
 from robolearn.datasets.zarr_layout import RECORDING
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.web import stores
+from robolearn.web import server, stores
 from robolearn.web.app import create_app
+from robolearn.web.server import in_thread
 from robolearn.web.settings import WebSettings
 
 
@@ -89,6 +90,30 @@ def test_datasets_are_listed_searched_and_looked_into(browser: Browser, path: Pa
     assert browser.get("datasets/series", dataset=name, episode=made[0])["fields"]["action"]["values"][0] == [0, 1, 2]
     assert browser.get("datasets/statistics", dataset=name)["tq"] == 1
     assert "no episode of id" in browser.get("datasets/episode", 400, dataset=name, episode="nobody")["error"]
+
+
+def test_a_request_that_outlasts_the_server_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, done = threading.Event(), threading.Event()
+    monkeypatch.setattr(stores.Stores, "names", lambda self: [] if begun.set() or done.wait(30.0) else [])
+    said: list[Any] = []
+    settings = WebSettings(port=0, data_roots=(tmp_path,), runs_root=tmp_path)
+    monkeypatch.setattr(server, "GRACE_S", 0)
+    with in_thread(settings) as port:
+
+        def ask() -> None:
+            with pytest.raises(HTTPError) as refused:
+                urlopen(f"http://127.0.0.1:{port}/api/datasets")
+            said.append((refused.value.code, json.load(refused.value)["error"]))
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        assert begun.wait(30.0)
+    done.set()
+    asking.join()
+    assert said == [(503, "the server is ending; what it has begun to write is finished")]
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 def test_what_cannot_be_named_is_told_and_hides_no_other(browser: Browser, path: Path, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ export function Episodes({ dataset }: { dataset: string }) {
   const [chosen, setChosen] = useState<Set<string>>(new Set());
   const [asking, setAsking] = useState<"delete" | "tag" | "split" | null>(null);
   const [said, setSaid] = useState("");
+  const [busy, setBusy] = useState(false); // an edit of many episodes takes seconds
   const [problem, setProblem] = useState("");
   const [statistics, setStatistics] = useState(false);
   const loaded = useLoad<Answer>(`datasets/episodes${query({ dataset, ...filter, first, count: PAGE })}`);
@@ -43,28 +44,31 @@ export function Episodes({ dataset }: { dataset: string }) {
     ids.forEach((id) => (on ? next.add(id) : next.delete(id)));
     setChosen(next);
   };
-  const edit = async (action: string, episodes: string[], more: object = {}) => {
-    try {
-      await post("datasets/edit", { dataset, action, episodes, ...more });
-      setSaid(`${action}: ${episodes.length} episodes`);
-      setProblem("");
-      if (action === "delete") setChosen(new Set());
-    } catch (error) {
-      setProblem((error as Error).message);
-    }
+  const change = async (what: () => Promise<string>) => {
     setAsking(null);
-    loaded.reload();
-  };
-  const undo = async () => {
+    setBusy(true);
+    setSaid("working on it ...");
     try {
-      const answer = await post<{ undone: string }>("datasets/undo", { dataset, expected: loaded.data?.last_edit });
-      setSaid(`taken back: ${brief(answer.undone)}`);
+      setSaid(await what());
       setProblem("");
     } catch (error) {
+      setSaid("");
       setProblem((error as Error).message);
     }
+    setBusy(false);
     loaded.reload();
   };
+  const edit = (action: string, episodes: string[], more: object = {}) =>
+    change(async () => {
+      await post("datasets/edit", { dataset, action, episodes, ...more });
+      if (action === "delete") setChosen(new Set());
+      return `${action}: ${episodes.length} episodes`;
+    });
+  const undo = () =>
+    change(async () => {
+      const answer = await post<{ undone: string }>("datasets/undo", { dataset, expected: loaded.data?.last_edit });
+      return `taken back: ${brief(answer.undone)}`;
+    });
   const choice = (name: "task" | "success" | "stage" | "operator" | "tag", options: string[]) => (
     <label>
       {name}{" "}
@@ -136,16 +140,16 @@ export function Episodes({ dataset }: { dataset: string }) {
               <button disabled={!found.length} onClick={() => choose(found, ids.length < found.length)}>
                 {found.length && ids.length === found.length ? "Choose none" : "Choose all found"}
               </button>
-              <button class="danger" disabled={!ids.length} onClick={() => setAsking("delete")}>
+              <button class="danger" disabled={busy || !ids.length} onClick={() => setAsking("delete")}>
                 Delete {ids.length || ""}
               </button>
-              <button disabled={!ids.length} onClick={() => setAsking("tag")}>
+              <button disabled={busy || !ids.length} onClick={() => setAsking("tag")}>
                 Tag {ids.length || ""}
               </button>
-              <button disabled={!ids.length} onClick={() => setAsking("split")}>
+              <button disabled={busy || !ids.length} onClick={() => setAsking("split")}>
                 Copy {ids.length || ""} to a new dataset
               </button>
-              <button disabled={!last} onClick={undo} title={last}>
+              <button disabled={busy || !last} onClick={undo} title={last}>
                 Undo {brief(last)}
               </button>
             </div>
