@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -65,10 +66,17 @@ def read_config(path: Path) -> dict[str, Any]:
     if file is None:
         return {}
     try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))  # which reads JSON, too
+        stat = file.stat()
+        config = _read_yaml(file, stat.st_mtime_ns, stat.st_size)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise RobolearnError(f"{file} cannot be read: {str(error).splitlines()[0]}") from error
-    return config if isinstance(config, dict) else {}
+    return deepcopy(config) if isinstance(config, dict) else {}
+
+
+@lru_cache(1024)
+def _read_yaml(file: Path, changed_ns: int, size: int) -> Any:
+    """Read once as long as the file is what it was: who looks at the list of runs asks every few seconds, of all."""
+    return yaml.safe_load(file.read_text(encoding="utf-8"))  # which reads JSON, too
 
 
 def read_metrics(path: Path) -> Curves:
@@ -85,16 +93,16 @@ def read_metrics(path: Path) -> Curves:
 
 @lru_cache(32)
 def _read_metrics(path: Path, changed_ns: int, size: int) -> Curves:
-    """Read once as long as the file is what it was: whoever watches a run asks every few seconds."""
+    """Read once as long as the file is what it was, as `_read_yaml`."""
     curves: dict[str, tuple[list[float], list[float]]] = {}
     with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
+            step = _number(row.get("step"))
             for name, text in row.items():
                 if name in ("step", "wall_s", None) or not text:
                     continue
-                try:
-                    step, value = float(row["step"]), float(text)
-                except ValueError:
+                value = _number(text)
+                if step is None or value is None:
                     continue  # a row that is being written
                 steps, values = curves.setdefault(name, ([], []))
                 steps.append(step)
@@ -109,14 +117,15 @@ def last_row(path: Path) -> dict[str, float]:
         file.seek(max(os.fstat(file.fileno()).st_size - TAIL, file.tell()))
         lines = file.read().decode("utf-8", "replace").split("\n")[:-1]
     cells = lines[-1].strip().split(",") if lines else []
-    return {name: float(text) for name, text in zip(names, cells, strict=False) if _is_number(text)}
+    found = {name: _number(text) for name, text in zip(names, cells, strict=False)}
+    return {name: value for name, value in found.items() if value is not None and math.isfinite(value)}
 
 
-def _is_number(text: str) -> bool:
+def _number(text: str | None) -> float | None:
     try:
-        return math.isfinite(float(text))
+        return float(text or "")
     except ValueError:
-        return False
+        return None
 
 
 def evaluations(path: Path) -> list[dict[str, Any]]:
@@ -148,9 +157,17 @@ def training_success(path: Path) -> dict[str, Any]:
     config = read_config(path)
     online = config.get("online")
     episodes = {**config, **(online if isinstance(online, dict) else {})}.get("evaluation_episodes")
-    if not isinstance(episodes, int) or episodes < 1 or not (path / METRICS_FILE).exists():
+    file = path / METRICS_FILE
+    if not isinstance(episodes, int) or episodes < 1 or not file.exists():
         return {}
-    step, value = read_metrics(path / METRICS_FILE).get("success_rate", (np.zeros(0), np.zeros(0)))
+    stat = file.stat()
+    return dict(_training_success(file, stat.st_mtime_ns, stat.st_size, episodes))
+
+
+@lru_cache(1024)
+def _training_success(file: Path, changed_ns: int, size: int, episodes: int) -> dict[str, Any]:
+    """Apart from the curves, of which fewer are kept."""
+    step, value = read_metrics(file).get("success_rate", (np.zeros(0), np.zeros(0)))
     known = (value >= 0) & (value <= 1)  # not NaN, which an evaluation that broke off may have left
     step, value = step[known], value[known]
     if not len(step):

@@ -80,5 +80,20 @@ def test_a_config_that_is_none_is_told_in_a_line(tmp_path: Path) -> None:
         read_config(tmp_path)
 
 
-def test_a_run_that_was_taken_away_has_nothing(tmp_path: Path) -> None:
+def test_a_run_that_was_taken_away_or_has_no_steps_shows_nothing(tmp_path: Path) -> None:
+    (tmp_path / "stepless.csv").write_text("loss\n1\n")
+    assert read_metrics(tmp_path / "stepless.csv") == {}
     assert (updated_s(tmp_path / "gone"), files(tmp_path / "gone", (".html",))) == (0.0, [])
+
+
+def test_what_did_not_change_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list of hundreds of runs is asked for every few seconds."""
+    many = [training(tmp_path / str(number), f"1,1,2,0.{number % 10}\n") for number in range(40)]
+    before = [(read_config(run), evaluations(run)) for run in many]
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", lambda *_, **__: pytest.fail("read again"))
+        assert [(read_config(run), evaluations(run)) for run in many] == before
+    read_config(many[0])["algorithm"] = "mine alone"
+    assert read_config(many[0])["algorithm"] == "sac"
+    (many[0] / "config.yaml").write_text("algorithm: ppo\n")
+    assert read_config(many[0]) == {"algorithm": "ppo"}

@@ -96,7 +96,13 @@ def test_a_request_that_outlasts_the_server_is_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     begun, done = threading.Event(), threading.Event()
-    monkeypatch.setattr(stores.Stores, "names", lambda self: [] if begun.set() or done.wait(30.0) else [])
+
+    def slow(self: stores.Stores) -> list[str]:
+        begun.set()
+        done.wait(30.0)
+        return []
+
+    monkeypatch.setattr(stores.Stores, "names", slow)
     said: list[Any] = []
     settings = WebSettings(port=0, data_roots=(tmp_path,), runs_root=tmp_path)
     monkeypatch.setattr(server, "GRACE_S", 0)
