@@ -51,6 +51,16 @@ def test_what_is_no_number_leaves_a_page_that_can_be_read(node: WebNode) -> None
     assert facts["progress"] is None
 
 
+def test_nobody_commands_a_robot_that_was_told_nothing_of_late(node: WebNode) -> None:
+    graph = node._graph
+    command = JointTrajectory(points=[JointTrajectoryPoint(positions=[0.25])])
+    command.header.frame_id = "policy"
+    graph._on_command(command)
+    assert graph.state()["loop"]["commander"] == ""
+    graph._on_sent(command)
+    assert graph.state()["loop"]["commander"] == "policy"
+
+
 def test_the_supervisor_of_this_robot_is_told_in_any_namespace(node: WebNode) -> None:
     left = LiveGraph(rclpy.create_node("web", namespace="left"))
     try:

@@ -84,12 +84,13 @@ class LiveGraph:
         for name, meter in self._meters.items():
             figures |= meter.figures(name)
         fresh = time.monotonic() - self._states_s < FRESH_S
+        commanded = time.monotonic() - self._sent[0] < FRESH_S
         loop = {
             "states_hz": float(figures["states_hz"]) if fresh else 0.0,
-            "commands_hz": float(figures["commands_hz"]) if time.monotonic() - self._sent[0] < FRESH_S else 0.0,
+            "commands_hz": float(figures["commands_hz"]) if commanded else 0.0,
             "latency_p50_ms": round(float(np.percentile(latencies, 50)), 1) if latencies else None,
             "latency_p99_ms": round(float(np.percentile(latencies, 99)), 1) if latencies else None,
-            "commander": self._commander,
+            "commander": self._commander if commanded else "",
         }
         return {
             "safety": self._safety(),

@@ -2,7 +2,9 @@
 import { state, type Health } from "./connection";
 
 const COLUMNS = [/(^|\/)camera[^/]*$/, /(^|\/)(robot|twin)$/, /(^|\/)(policy|teleop|replay)[^/]*$/, /.*/]; // names may have a namespace
-const WIDTH = 150;
+const WIDTH = 164;
+const LONGEST = 16; // letters of a name that fit
+const WEB = /(^|\/)web$/; // looks on at all of them
 const HEIGHT = 34;
 const GAP_X = 70;
 const GAP_Y = 16;
@@ -53,7 +55,7 @@ export function GraphPanel() {
 function Drawing() {
   const nodes = state.value.nodes ?? [];
   const columns: Health[][] = COLUMNS.map(() => []);
-  for (const node of nodes.filter((node) => node.name !== "web")) columns[COLUMNS.findIndex((pattern) => pattern.test(node.name))].push(node);
+  for (const node of nodes.filter((node) => !WEB.test(node.name))) columns[COLUMNS.findIndex((pattern) => pattern.test(node.name))].push(node);
   const used = columns.filter((column) => column.length);
   const rows = Math.max(1, ...used.map((column) => column.length));
   const width = used.length * (WIDTH + GAP_X) - GAP_X + 2;
@@ -65,7 +67,7 @@ function Drawing() {
   });
   const pairs = new Map<string, { from: string; to: string; topics: string[] }>();
   for (const [from, topic, to] of state.value.links ?? []) {
-    if (!at.has(from) || !at.has(to) || to === "web" || from === "web") continue;
+    if (!at.has(from) || !at.has(to)) continue;
     const key = `${from} ${to}`;
     pairs.set(key, { from, to, topics: [...(pairs.get(key)?.topics ?? []), topic] });
   }
@@ -102,7 +104,7 @@ function Drawing() {
               <rect x={x} y={y} width={WIDTH} height={HEIGHT} rx="7" />
               <circle cx={x + 15} cy={y + HEIGHT / 2} r="5" />
               <text x={x + 28} y={y + HEIGHT / 2 + 5}>
-                {node.name.slice(0, 14)}
+                {node.name.slice(0, LONGEST)}
               </text>
             </g>
           );
