@@ -60,7 +60,9 @@ def make_router(stores: Stores) -> APIRouter:
     @router.get("")
     def datasets() -> list[dict[str, Any]]:
         """Every dataset; one that cannot be opened, or shown whole, says why."""
-        return [_summary(stores, name) for name in stores.names()]
+        twice = "has the name of a dataset in a data folder before this one, which is shown; rename one"
+        hidden = [{"name": sayable(str(path)), "problem": f"it {twice}"} for path in stores.hidden()]
+        return [*(_summary(stores, name) for name in stores.names()), *hidden]
 
     @router.get("/episodes")
     def episodes(

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -16,7 +17,7 @@ from robolearn.datasets.edit import episode_index
 from robolearn.datasets.store import EpisodeInfo
 from robolearn.datasets.zarr_layout import FORMAT, ROOT_FILE, SPARE
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.errors import DatasetBusyError, SpecError
+from robolearn.errors import DatasetBusyError, RobolearnError, SpecError
 from robolearn.web.security import within
 
 T = TypeVar("T")
@@ -47,6 +48,16 @@ class Stores:
     def names(self) -> list[str]:
         """Every dataset, as a path relative to its root."""
         return sorted({name for root in self._roots for name in _datasets(root)})
+
+    def hidden(self) -> list[Path]:
+        """Datasets that no name leads to, for an earlier root has one of the same name."""
+        found = []
+        for root in self._roots[1:]:
+            for name in _datasets(root):
+                with suppress(RobolearnError):  # what cannot be named tells so itself
+                    if self.path(name) != (root / name).resolve():
+                        found.append(root / name)
+        return found
 
     def path(self, name: str) -> Path:
         """Raises SpecError or UnknownNameError for what is not below the roots."""

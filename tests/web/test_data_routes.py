@@ -136,6 +136,19 @@ def test_what_cannot_be_named_is_told_and_hides_no_other(browser: Browser, path:
     assert "metrics.csv: Is a directory" in browser.get("runs/curves", 500, run="50% <b>&#?")["error"]
 
 
+def test_of_two_datasets_of_one_name_the_hidden_one_is_told(path: Path, tmp_path: Path) -> None:
+    shutil.copytree(path, tmp_path / "more" / "push.zarr")
+    shutil.copytree(path, tmp_path / "more" / "back\\slash.zarr")
+    roots = (tmp_path / "data", tmp_path / "more", tmp_path / "data")
+    app = create_app(WebSettings(data_roots=roots, runs_root=tmp_path))
+    listed = TestClient(app, base_url="http://127.0.0.1").get("/api/datasets").json()
+    assert [(one["name"], "rename one" in one["problem"]) for one in listed] == [
+        ("back\\slash.zarr", False),
+        ("push.zarr", False),
+        (str(tmp_path / "more" / "push.zarr"), True),
+    ]
+
+
 def test_pictures_come_in_one_answer_and_in_order(browser: Browser, path: Path) -> None:
     asked = {"dataset": "push.zarr", "episode": ids(path)[1], "camera": "image_wrist", "first": 30, "count": 16}
     body = browser.client.get("/api/datasets/pictures", params=asked).content
