@@ -5,7 +5,10 @@ from __future__ import annotations
 import inspect
 import io
 import json
+import os
+import pty
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -154,6 +157,43 @@ def test_what_a_library_says_in_several_lines_is_one(
     with pytest.raises(SystemExit) as exit_:
         cli.main(["tasks"])
     assert (exit_.value.code, capsys.readouterr().err) == (2, "robolearn: Can't close file (time = Thu , errno = 28)\n")
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_sigterm_and_a_lost_terminal_do_what_ctrl_c_does_once(
+    monkeypatch: pytest.MonkeyPatch, ignored: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where Ctrl-C is ignored, as in a script's background jobs. The terminal is a real one that is gone."""
+    done = []
+
+    def work(words: list[str]) -> int:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+            done.append("went on")
+        finally:
+            signal.raise_signal(signal.SIGHUP)
+            os.write(2, b"saved")
+            signal.raise_signal(signal.SIGTERM)
+            done.append("saved")
+        return 0
+
+    monkeypatch.setattr(cli, "run", work)
+    ours, theirs = pty.openpty()
+    kept = os.dup(2)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
+    os.dup2(theirs, 2)
+    os.close(theirs)
+    os.close(ours)
+    try:
+        with pytest.raises(SystemExit) as exit_:
+            cli.main(["train"])
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        signal.signal(signal.SIGINT, before)
+    assert (exit_.value.code, done) == (130, ["saved"])
+    assert capsys.readouterr().err == "robolearn: interrupted; nothing is left running\n"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_json_answers_are_one_object_on_stdout() -> None:

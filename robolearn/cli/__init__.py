@@ -1,6 +1,8 @@
 """The command `robolearn`: parses, calls one library function, prints. No logic lives here.
 
-Exit codes: 0 done, 1 ran and the answer is no, 2 bad input (one line on stderr; `--debug` shows the traceback).
+Exit codes: 0 done, 1 ran and the answer is no, 2 bad input (one line on stderr; `--debug` shows the traceback), 130
+interrupted. Ctrl-C, SIGTERM (`docker stop`, systemd, slurm) and SIGHUP (the terminal or the connection is gone) are the
+same: what runs long saves, says so and exits with 130. A server ends with 0, and `launch` with the code of its nodes.
 Answers with data take `--json`: one JSON object on stdout, everything else on stderr.
 """
 
@@ -10,9 +12,14 @@ import contextlib
 import functools
 import inspect
 import io
+import os
 import re
+import signal
+import stat
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import tyro
@@ -120,7 +127,8 @@ def main(argv: list[str] | None = None) -> None:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
-        sys.exit(run(words))
+        with interrupted_by_signals():
+            sys.exit(run(words))
     except RobolearnError as error:
         if debug:
             raise
@@ -139,6 +147,47 @@ def main(argv: list[str] | None = None) -> None:
             raise
         _say_one_line(f"{error.filename or ''}{': ' if error.filename else ''}{error.strerror or error}")
         sys.exit(2)
+
+
+@contextlib.contextmanager
+def interrupted_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP do what Ctrl-C does. Only the first of them counts, for a shell and its terminal both send
+    SIGHUP, and systemd both signals; one that is ignored, as by `nohup`, stays so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread hears of signals
+        return
+    heard = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal heard
+        if number == signal.SIGHUP:
+            _leave_terminal()
+        if heard:
+            return
+        heard = True
+        ctrl_c = signal.getsignal(signal.SIGINT)
+        if not callable(ctrl_c):  # a shell starts background jobs with Ctrl-C ignored
+            raise KeyboardInterrupt
+        ctrl_c(signal.SIGINT, frame)
+
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _leave_terminal() -> None:
+    """A write to a terminal that is gone is an error, and would end what is to be saved: write nowhere."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):  # it is closed
+            if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+                os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 def _say_one_line(what: str) -> None:

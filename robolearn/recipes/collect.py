@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -32,7 +31,7 @@ from robolearn.recipes.environments import twin_task
 from robolearn.recipes.graph import free_domain_id, run_graph
 from robolearn.recipes.in_order import in_order
 from robolearn.recipes.policies import open_robot_policy
-from robolearn.recipes.workers import end_with_parent
+from robolearn.recipes.workers import end_with_parent, leave_interrupts_to_starter
 from robolearn.serving.chunks import EXECUTE_STEPS
 from robolearn.serving.loop import ControlLoop
 from robolearn.specs import POSE_SPEC
@@ -210,7 +209,7 @@ def _played_side_by_side(config: CollectConfig, seeds: Sequence[int], processes:
 
 
 def _begin_playing() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for who collects
+    leave_interrupts_to_starter()
     end_with_parent()
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from robolearn.errors import RobolearnError
 from robolearn.recipes.collector import Collector
+from robolearn.recipes.workers import leave_interrupts_to_starter
 
 LEAVE_S = 5.0  # that it may take to close its environments
 
@@ -85,7 +86,7 @@ class CollectorProcess:
 
 def _collect(pipe: Connection, make: Callable[[], Collector]) -> None:
     """Answer until the other end is closed, by its owner or by its owner's death."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for the learner
+    leave_interrupts_to_starter(signal.SIGTERM)  # the learner saves what is here, then closes the pipe
     try:
         collector = make()
     except RobolearnError as error:

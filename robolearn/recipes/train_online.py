@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -154,12 +154,9 @@ def train_online(
         trunk = getattr(settings.policy, "trunk", "")
         how = (online.num_envs, online.image_size, buffer, online.reward, seed, trunk, compute.device)
         make = partial(make_collector, task, *how)
-        collector: AnyCollector
-        if online.processes == 1:
-            collector = beside.submit(make).result()
-        else:
-            collector = beside.submit(CollectorProcess, make).result()
-        stack.callback(lambda: beside.submit(collector.close).result())
+        making: Future[AnyCollector] = beside.submit(make if online.processes == 1 else partial(CollectorProcess, make))
+        stack.callback(lambda: beside.submit(_close, making).result())
+        collector = making.result()
         spec = vector_spec(collector.interface, settings.policy.privileged, settings.policy.images)
         offline: Source | None = None
         with watch("open"):
@@ -384,6 +381,12 @@ def _state(learner: Algorithm, kept: TrainablePolicy, collector: AnyCollector) -
     collected = {COLLECTOR + k: torch.from_numpy(v) for k, v in collector.state_dict().items()}  # no second buffer
     average = {} if kept is learner.policy() else {AVERAGE + k: v for k, v in kept.state_dict().items()}
     return {**learner.state_dict(), **average, **collected}
+
+
+def _close(making: Future[AnyCollector]) -> None:
+    """End the collector, which may not be there yet, or never was."""
+    if making.exception() is None:
+        making.result().close()
 
 
 def _load_state(

@@ -116,7 +116,7 @@ def _end(pipe: Connection, one: _Running) -> None:
 
 
 def _serve(work: Work, job: Any, pipe: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where others started the server
+    leave_interrupts_to_starter()  # where others started the server
     end_with_parent()
     try:
         answer = {"result": work(job)}
@@ -125,6 +125,13 @@ def _serve(work: Work, job: Any, pipe: Connection) -> None:
     except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and the others go on
         answer = {"error": f"{type(error).__name__}: {error}"}
     pipe.send_bytes(json.dumps(answer).encode())
+
+
+def leave_interrupts_to_starter(*also: signal.Signals) -> None:
+    """What a terminal sends to all processes is for the one that started this, and ends it: Ctrl-C, and the terminal's
+    own end. also: SIGTERM where the starter ends us otherwise, for systemd and slurm send that to all, too."""
+    for number in (signal.SIGINT, signal.SIGHUP, *also):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def end_with_parent() -> None:

@@ -88,6 +88,8 @@ def test_ctrl_c_saves_and_resume_goes_on_bit_for_bit(tmp_path: Path) -> None:
 
     def interrupt(step: int, text: str) -> None:
         if step == 220:
+            for process in multiprocessing.active_children():
+                process.terminate()  # as systemd and slurm do, who tell all
             os.kill(os.getpid(), signal.SIGINT)
 
     beside = replace(online, processes=2)  # which changes no number

@@ -21,13 +21,14 @@ from robolearn.recipes.finetune.collector import REPLAY, STOPPED, Collector
 from robolearn.recipes.finetune.learner import Learner, follow
 from robolearn.recipes.finetune.recipe import old_data
 from robolearn.recipes.finetune.settings import FinetuneConfig
+from robolearn.recipes.workers import leave_interrupts_to_starter
 
 GRACE_S = 5.0  # for an attempt or a step of learning to end, when the starter has gone
 
 
 def main() -> None:
     role, run = sys.argv[1], Path(sys.argv[2])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the starter, who ends us
+    leave_interrupts_to_starter(signal.SIGTERM)
     torch.set_num_threads(1)
     left = starter_gone()
     config = FinetuneConfig.read(run)

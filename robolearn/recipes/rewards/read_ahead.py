@@ -10,7 +10,6 @@ from __future__ import annotations
 import mmap
 import multiprocessing
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -31,7 +30,7 @@ from robolearn.errors import DatasetError
 from robolearn.recipes.in_order import in_order
 from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.side_by_side import READ_AHEAD_BYTES
-from robolearn.recipes.workers import end_with_parent
+from robolearn.recipes.workers import end_with_parent, leave_interrupts_to_starter
 from robolearn.rewards.reward_model import Episodes
 
 Scored = TypeVar("Scored")
@@ -153,7 +152,7 @@ class _Blocks:
 
 def _begin_reading(memory: str) -> None:
     global _memory
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for who labels
+    leave_interrupts_to_starter()
     end_with_parent()
     torch.set_num_threads(1)
     with open(memory, "r+b") as file:
