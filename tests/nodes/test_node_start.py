@@ -11,6 +11,7 @@ import pytest
 import robolearn.ros  # isort: skip  supplies rclpy where ROS 2 is not installed
 
 import rclpy
+from rclpy.node import Node
 from robolearn_nodes.node import run
 
 assert robolearn.ros
@@ -41,3 +42,19 @@ def test_ctrl_c_while_a_node_starts_is_no_traceback() -> None:
     said = child.communicate(timeout=100)[1]
     assert "Traceback" not in said
     assert child.returncode in (-signal.SIGINT, 0, 2)  # 2: it had begun, and found that it has no dataset
+
+
+def test_a_second_signal_does_not_cut_the_end_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where systemd tells the node, and the launcher tells it again."""
+    monkeypatch.setattr(sys, "argv", ["node"])
+    ended = []
+
+    class Ending(Node):
+        def destroy_node(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+            super().destroy_node()
+            ended.append(True)
+
+    assert run(lambda: Ending("ending"), lambda node: signal.raise_signal(signal.SIGTERM)) == 0
+    assert ended
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -15,6 +15,7 @@ import pytest
 
 from robolearn.errors import LaunchError
 from robolearn.ros.launch import LaunchDescription, Launcher, load, run
+from robolearn.ros.launch.output import Output
 
 PATIENCE_S = 30.0
 # A node: writes its process id, says that it is ready, and does what the test wants until it is interrupted.
@@ -359,3 +360,16 @@ def test_a_log_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(LaunchError, match="cannot write logs"):
         run(launch(tmp_path), log=print, log_dir=tmp_path / "file")
+
+
+def test_a_full_disk_ends_the_log_files_and_not_the_launch(tmp_path: Path) -> None:
+    lines: list[str] = []
+    output = Output(lines.append, None, tmp_path)
+    assert output.directory is not None
+    (output.directory / "launch.log").symlink_to("/dev/full")
+    for text in ("one", "two"):
+        output.event("INFO", "launch", text)
+    output.close()
+    one, ending, two = lines
+    assert (one, two) == ("[INFO] [launch]: one", "[INFO] [launch]: two")
+    assert "No space left on device; the log files end here" in ending

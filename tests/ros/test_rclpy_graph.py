@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable
 
@@ -73,7 +74,9 @@ def test_shutdown_from_another_thread_ends_spin(context: None) -> None:
     assert not rclpy.ok()
 
 
-def test_logger_levels_and_filters(node: Node, capfd: pytest.CaptureFixture[str]) -> None:
+def test_logger_levels_and_filters(
+    node: Node, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     logger = node.get_logger()
     logger.debug("hidden")
     logger.info("shown")
@@ -86,3 +89,7 @@ def test_logger_levels_and_filters(node: Node, capfd: pytest.CaptureFixture[str]
     assert "[INFO]" in errors
     assert "[tested]: shown" in errors
     assert errors.count("only once") == errors.count("throttled") == 1
+    with open("/dev/full", "w", buffering=1) as full, monkeypatch.context() as patch:
+        patch.setattr("sys.stderr", full)
+        assert logger.info("to a full disk, which is no reason for a node to end")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TextIO
@@ -63,16 +64,21 @@ class Output:
             self._write(f"{process.name}-{stream}.log", line)
 
     def close(self) -> None:
-        for file in self._files.values():
-            file.close()
-        self._files.clear()
+        while self._files:
+            with suppress(OSError):  # of a full disk, for what it still holds
+                self._files.popitem()[1].close()
 
     def _write(self, name: str, line: str) -> None:
         if self.directory is None:
             return
-        if name not in self._files:
-            self._files[name] = (self.directory / name).open("a", encoding="utf-8", buffering=1)
-        self._files[name].write(line + "\n")
+        try:
+            if name not in self._files:
+                self._files[name] = (self.directory / name).open("a", encoding="utf-8", buffering=1)
+            self._files[name].write(line + "\n")
+        except OSError as error:  # no reason to stop a robot
+            self._screen(f"[ERROR] [launch]: {self.directory / name}: {error.strerror}; the log files end here")
+            self.directory = None
+            self.close()
 
 
 def _stamp() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable
@@ -90,8 +91,9 @@ class RcutilsLogger:
         stamp_ns = time.time_ns()
         name = self.name if name is None else name
         line = f"[{severity.name}] [{stamp_ns // 10**9}.{stamp_ns % 10**9:09d}] [{name}]: {message}\n"
-        sys.stderr.write(line)
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # who reads it is gone, or the disk is full: the node goes on, as natively
+            sys.stderr.write(line)
+            sys.stderr.flush()
         publish = _publisher_for(name)
         if publish is not None:
             publish(severity, name, str(message), stamp_ns, frame)

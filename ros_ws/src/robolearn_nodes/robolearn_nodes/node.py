@@ -176,7 +176,8 @@ class Diagnostics:
 def run(make_node: Callable[[], Node], work: Callable[[Any], None] = rclpy.spin) -> int:
     """Make the node and let it work until it is done or asked to stop. Returns the exit code.
 
-    Ctrl-C and SIGTERM are a clean end (0); what was raised on purpose is one line on stderr (2).
+    Ctrl-C and SIGTERM are a clean end (0); what was raised on purpose is one line on stderr (2). A second Ctrl-C does
+    not cut the end short: systemd tells a node and its launcher, who tells the node again.
     """
     node = None
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as while this node's modules were read
@@ -198,6 +199,7 @@ def run(make_node: Callable[[], Node], work: Callable[[Any], None] = rclpy.spin)
         if rclpy.ok():
             raise
     finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
