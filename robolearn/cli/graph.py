@@ -284,6 +284,10 @@ def node_list(json: bool = False) -> int:
 
     found = nodes()
     _say_if_empty(found)
+    if shared := sorted({name for name in found if found.count(name) > 1}):
+        say(
+            f"several nodes are called {', '.join(shared)}: who asks one may be answered by another; rename all but one"
+        )
     if json:
         print_json({"nodes": found})
     else:

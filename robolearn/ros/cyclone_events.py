@@ -10,9 +10,9 @@ from cyclonedds.core import DDSStatus
 from cyclonedds.internal import dds_c_t
 
 from robolearn.ros import cyclone_calls
-from robolearn.ros.transport import INCOMPATIBLE_QOS, EndpointEvent
+from robolearn.ros.transport import INCOMPATIBLE_QOS, INCOMPATIBLE_TYPE, TYPE_POLICY, EndpointEvent
 
-POLICIES = {2: "durability", 4: "deadline", 8: "liveliness", 11: "reliability"}  # as DDS numbers them
+POLICIES = {2: "durability", 4: "deadline", 8: "liveliness", 11: "reliability", 24: TYPE_POLICY}  # as DDS numbers them
 READER_EVENTS = {
     INCOMPATIBLE_QOS: "requested_incompatible_qos",
     "deadline": "requested_deadline_missed",
@@ -36,7 +36,7 @@ class CycloneEvents:
 
     def watch(self, kinds: Iterable[str]) -> None:
         """End waits for these, too."""
-        self._watched |= {kind: _Status(self._known[kind]) for kind in kinds}
+        self._watched |= {kind: _Status(self._known[kind]) for kind in kinds if kind != INCOMPATIBLE_TYPE}
         self._endpoint.set_status_mask(sum(status.bit for status in self._watched.values()))
 
     def take(self) -> list[EndpointEvent]:
@@ -45,8 +45,9 @@ class CycloneEvents:
         for kind, status in list(self._watched.items()):
             if status.changed(self._endpoint._ref):
                 counts = status.counts()
-                policy = counts.pop("last_policy_id", 0)
-                happened.append(EndpointEvent(kind, counts, POLICIES.get(policy, f"policy {policy}")))
+                number = counts.pop("last_policy_id", 0)
+                policy = POLICIES.get(number, f"policy {number}")
+                happened.append(EndpointEvent(INCOMPATIBLE_TYPE if policy == TYPE_POLICY else kind, counts, policy))
         return happened
 
 

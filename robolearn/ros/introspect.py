@@ -210,7 +210,8 @@ def fill(message: Any, values: dict[str, Any]) -> None:
 
 
 def _subscribe(node: Any, topic: str, deliver: Any) -> Any:
-    """Subscribe with the type and the QoS that its publishers have. Raises UnknownNameError."""
+    """Subscribe with the type and the QoS that its publishers have. Raises UnknownNameError; RobolearnError where they
+    do not agree on a type."""
     from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
     topic = topic if topic.startswith("/") else f"/{topic}"
@@ -220,6 +221,8 @@ def _subscribe(node: Any, topic: str, deliver: Any) -> Any:
         if topic in known:
             raise RobolearnError(f"nobody publishes {topic}; is its node running?")
         raise unknown(node, "topic", topic, known)
+    if len(kinds := sorted({info.topic_type for info in infos})) > 1:
+        raise RobolearnError(f"{topic} is published with several types, {' and '.join(kinds)}; stop all but one")
     reliable = all(info.qos_profile.reliability == ReliabilityPolicy.RELIABLE for info in infos)
     latched = all(info.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for info in infos)
     profile = QoSProfile(

@@ -59,28 +59,30 @@ def _pursue(node: Any, client: Any, action: str, sent: Any) -> dict[str, Any]:
     done: Any = None
     answer: Any = None
     try:
-        handle = _wait(node, client, sent, silent, SERVICE_TIMEOUT_S)
+        handle = _wait(node, client, action, sent, silent, SERVICE_TIMEOUT_S)
         done = handle.get_result_async() if handle.accepted else None
         if done:
-            answer = _wait(node, client, done, f"{action} is gone; its node has ended, and the goal with it")
+            answer = _wait(node, client, action, done)
     except KeyboardInterrupt:
-        handle = _wait(node, client, sent, silent, SERVICE_TIMEOUT_S)
+        handle = _wait(node, client, action, sent, silent, SERVICE_TIMEOUT_S)
         if handle.accepted:
             done = done or handle.get_result_async()
             handle.cancel_goal_async()
-            answer = _wait(node, client, done, f"{action} was asked to cancel and did not", SERVICE_TIMEOUT_S)
+            answer = _wait(node, client, action, done, f"{action} was asked to cancel and did not", SERVICE_TIMEOUT_S)
     if not handle.accepted:
         return {"accepted": False, "status": "", "result": {}}
     status = STATUS.get(int(answer.status), str(answer.status))
     return {"accepted": True, "status": status, "result": to_dict(answer.result)}
 
 
-def _wait(node: Any, client: Any, future: Any, problem: str, timeout_s: float | None = None) -> Any:
+def _wait(node: Any, client: Any, action: str, future: Any, problem: str = "", timeout_s: float | None = None) -> Any:
     """The future's result; without a time limit, as long as the server is there. Raises TransportError."""
     while not future.done():
         node.executor.spin_until_future_complete(future, timeout_sec=timeout_s or SERVER_CHECK_S)
         if not node.context.ok():
             raise RobolearnError("interrupted")
-        if not future.done() and (timeout_s is not None or not client.server_is_ready()):
+        if not future.done() and not client.server_is_ready():
+            raise TransportError(f"{action} is gone; its node has ended, and the goal with it")
+        if not future.done() and timeout_s is not None:
             raise TransportError(problem)
     return future.result()

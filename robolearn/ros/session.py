@@ -16,7 +16,7 @@ from typing import Any
 from robolearn.ros import messages
 from robolearn.ros.cyclone import CycloneTransport
 from robolearn.ros.messages import Message
-from robolearn.ros.transport import EndpointQos, Graph, NodeInfo, Transport
+from robolearn.ros.transport import TYPE_POLICY, EndpointQos, Graph, NodeInfo, Transport
 
 Payload = Message | bytes
 Refused = Callable[[str], None]  # told the policy for which a publisher does not fit
@@ -52,9 +52,9 @@ class LocalSubscription:
         self.reader = session.transport.create_reader(topic, cls._TYPE, qos)
 
     def compare(self, publisher: LocalPublisher) -> None:
-        """Tell of a publisher of this context whose QoS does not fit."""
-        policy = publisher.qos.lacks(self.qos)
-        if policy and publisher.cls is self.cls:
+        """Tell of a publisher of this context whose type or QoS does not fit."""
+        policy = publisher.qos.lacks(self.qos) if publisher.cls is self.cls else TYPE_POLICY
+        if policy:
             self.refused(policy)
 
     def matched(self) -> int:

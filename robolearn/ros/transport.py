@@ -83,11 +83,13 @@ class Graph:
 
 
 INCOMPATIBLE_QOS = "incompatible_qos"
+INCOMPATIBLE_TYPE = "incompatible_type"
+TYPE_POLICY = "type"  # DDS has it among the policies for which ends do not fit
 
 
 @dataclass(frozen=True)
 class EndpointEvent:
-    """`kind` is incompatible_qos, deadline, liveliness or message_lost; `counts` are those of its DDS status."""
+    """`kind` is incompatible_qos or _type, deadline, liveliness or message_lost; `counts` are of its DDS status."""
 
     kind: str
     counts: Mapping[str, int]
@@ -98,7 +100,7 @@ class EndpointEvents(Protocol):
     """What happens to an endpoint, of other processes."""
 
     def watch(self, kinds: Iterable[str]) -> None:
-        """Have waits end for these kinds of events, too; for incompatible_qos they do from the start."""
+        """Have waits end for these kinds of events, too; for ends that do not fit they do from the start."""
 
     def take(self) -> list[EndpointEvent]:
         """What is watched and has happened since the last call."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from robolearn.cli.graph import node_list
 from robolearn.errors import RobolearnError, TransportError, UnknownNameError
 from robolearn.recipes.graph import free_domain_id
 from robolearn.ros import introspect, introspect_actions
@@ -16,6 +17,7 @@ from robolearn.ros import introspect, introspect_actions
 TALKER = """
     import os, time
     from sensor_msgs.msg import JointState
+    from std_msgs.msg import String
     from std_srvs.srv import SetBool
     def slowly(request, response):
         time.sleep(0.4)
@@ -30,6 +32,9 @@ TALKER = """
     node.create_timer(0.02, lambda: publisher.publish(JointState(name=["a"], position=[0.5])))
     node.create_service(SetBool, "slow", slowly)
     node.create_subscription(JointState, "heard", lambda message: None, 10)
+    node.create_publisher(JointState, "mixed", 10)
+    node.create_publisher(String, "/mixed", 10)
+    twice = [rclpy.create_node("twice") for _ in range(2)]
     print("up", flush=True)
     rclpy.spin(node)
 """
@@ -55,8 +60,13 @@ def talker(make_talk: Callable[[], None]) -> None:
     make_talk()
 
 
-def test_topics_nodes_and_messages(talker: None) -> None:
-    assert "/talker" in introspect.nodes()
+def test_topics_nodes_and_messages(talker: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert node_list() == 0
+    said = capsys.readouterr()
+    assert said.out.split() == ["/talker", "/twice", "/twice"]
+    assert "several nodes are called /twice" in said.err
+    with pytest.raises(RobolearnError, match="/mixed is published with several types, sensor_msgs/msg/JointState and "):
+        introspect.rate("/mixed", seconds=0.1)
     (joints,) = [topic for topic in introspect.topics() if topic["name"] == "/joints"]
     assert joints == {
         "name": "/joints",

@@ -14,7 +14,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import InvalidQosOverridesError, QosCallbackResult, QoSOverridingOptions
-from std_msgs.msg import String
+from std_msgs.msg import Int32, String
 
 SpinUntil = Callable[..., bool]
 
@@ -98,6 +98,20 @@ def test_an_end_that_does_not_fit_is_told_to_a_callback_in_the_place_of_a_warnin
         assert time.monotonic() < end_s
         elsewhere.executor.spin_once(timeout_sec=0.01)
         said += capfd.readouterr().err
+
+
+def test_a_publisher_of_another_type_is_told(
+    node: Node, elsewhere: Node, spin_until: SpinUntil, capfd: pytest.CaptureFixture[str]
+) -> None:
+    told: list[Any] = []
+    callbacks = SubscriptionEventCallbacks(incompatible_type=told.append)
+    node.create_subscription(String, "mixed", lambda message: None, 10, event_callbacks=callbacks)
+    node.create_subscription(String, "mixed", lambda message: None, 10)
+    node.create_publisher(Int32, "mixed", 10)
+    elsewhere.create_publisher(Int32, "mixed", 10)
+    assert spin_until(lambda: len(told) == 2, node)
+    assert (told[1].total_count, told[1].total_count_change) == (2, 1)
+    assert "a publisher of /mixed is not heard by this subscription: its type is another" in capfd.readouterr().err
 
 
 def test_parameters_set_the_quality_of_service(context: None) -> None:

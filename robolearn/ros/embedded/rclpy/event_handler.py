@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from robolearn.ros.transport import INCOMPATIBLE_QOS, EndpointEvent, EndpointEvents
+from robolearn.ros.transport import INCOMPATIBLE_QOS, INCOMPATIBLE_TYPE, TYPE_POLICY, EndpointEvent, EndpointEvents
 
 from .callback_groups import CallbackGroup
 from .qos import QoSPolicyKind
@@ -59,6 +59,10 @@ class QoSMessageLostInfo(QoSRequestedDeadlineMissedInfo):
     """Messages that did not arrive."""
 
 
+class IncompatibleTypeInfo(QoSRequestedDeadlineMissedInfo):
+    """Ends of this topic with another type."""
+
+
 @dataclass(frozen=True)
 class QoSLivelinessChangedInfo:
     """Publishers that live, and those that have not said so within their lease."""
@@ -81,12 +85,14 @@ class QoSRequestedIncompatibleQoSInfo:
 QoSOfferedIncompatibleQoSInfo = QoSRequestedIncompatibleQoSInfo
 OF_SUBSCRIPTIONS: Mapping[str, Any] = {
     INCOMPATIBLE_QOS: QoSRequestedIncompatibleQoSInfo,
+    INCOMPATIBLE_TYPE: IncompatibleTypeInfo,
     "deadline": QoSRequestedDeadlineMissedInfo,
     "liveliness": QoSLivelinessChangedInfo,
     "message_lost": QoSMessageLostInfo,
 }
 OF_PUBLISHERS: Mapping[str, Any] = {
     INCOMPATIBLE_QOS: QoSOfferedIncompatibleQoSInfo,
+    INCOMPATIBLE_TYPE: IncompatibleTypeInfo,
     "deadline": QoSOfferedDeadlineMissedInfo,
     "liveliness": QoSLivelinessLostInfo,
 }
@@ -103,7 +109,7 @@ class _Callbacks:
 
 
 class SubscriptionEventCallbacks(_Callbacks):
-    """Without a callback of its own a publisher whose quality of service does not fit is a warning."""
+    """Without a callback of its own a publisher whose type or quality of service does not fit is a warning."""
 
     def __init__(
         self,
@@ -111,7 +117,7 @@ class SubscriptionEventCallbacks(_Callbacks):
         deadline: Callable[[QoSRequestedDeadlineMissedInfo], None] | None = None,
         liveliness: Callable[[QoSLivelinessChangedInfo], None] | None = None,
         message_lost: Callable[[QoSMessageLostInfo], None] | None = None,
-        incompatible_type: Callable[[Any], None] | None = None,
+        incompatible_type: Callable[[IncompatibleTypeInfo], None] | None = None,
         incompatible_qos: Callable[[QoSRequestedIncompatibleQoSInfo], None] | None = None,
         matched: Callable[[Any], None] | None = None,
         use_default_callbacks: bool = True,
@@ -124,14 +130,14 @@ class SubscriptionEventCallbacks(_Callbacks):
 
 
 class PublisherEventCallbacks(_Callbacks):
-    """Without a callback of its own a subscription whose quality of service does not fit is a warning."""
+    """Without a callback of its own a subscription whose type or quality of service does not fit is a warning."""
 
     def __init__(
         self,
         *,
         deadline: Callable[[QoSOfferedDeadlineMissedInfo], None] | None = None,
         liveliness: Callable[[QoSLivelinessLostInfo], None] | None = None,
-        incompatible_type: Callable[[Any], None] | None = None,
+        incompatible_type: Callable[[IncompatibleTypeInfo], None] | None = None,
         incompatible_qos: Callable[[QoSOfferedIncompatibleQoSInfo], None] | None = None,
         matched: Callable[[Any], None] | None = None,
         use_default_callbacks: bool = True,
@@ -140,6 +146,11 @@ class PublisherEventCallbacks(_Callbacks):
             OF_PUBLISHERS, use_default_callbacks, deadline=deadline, liveliness=liveliness,
             incompatible_type=incompatible_type, incompatible_qos=incompatible_qos, matched=matched,
         )  # fmt: skip
+
+
+def unfit(policy: str) -> str:
+    """What it is of an end that does not fit, in words."""
+    return "type is another" if policy == TYPE_POLICY else f"quality of service does not fit ({policy})"
 
 
 class EventHandler:
@@ -152,27 +163,26 @@ class EventHandler:
         self.callbacks, self.callback_group = callbacks.given, group
         self._infos, self._warn = callbacks.infos, warn if callbacks.use_default_callbacks else lambda policy: None
         self._waiting: deque[EndpointEvent] = deque()
-        self._local = 0  # ends of this process that do not fit
-        self._remote = 0
+        self._unfit = {INCOMPATIBLE_QOS: 0, INCOMPATIBLE_TYPE: 0}  # ends, of this process and of others
         self._wake: Callable[[], None] = lambda: None
 
     def take(self, events: EndpointEvents) -> None:
         """Take over what the endpoint tells."""
         for event in events.take():
-            if event.kind == INCOMPATIBLE_QOS:
-                self._remote = event.counts["total_count"]
             self._put(event)
 
     def refuse(self, policy: str) -> None:
         """An end of this process does not fit."""
-        self._local += 1
-        self._put(EndpointEvent(INCOMPATIBLE_QOS, {"total_count": 0, "total_count_change": 1}, policy))
+        kind = INCOMPATIBLE_TYPE if policy == TYPE_POLICY else INCOMPATIBLE_QOS
+        self._put(EndpointEvent(kind, {"total_count_change": 1}, policy))
         self._wake()
 
     def _put(self, event: EndpointEvent) -> None:
+        if event.kind in self._unfit:
+            self._unfit[event.kind] += event.counts["total_count_change"]
         if event.kind in self.callbacks:
             self._waiting.append(event)
-        elif event.kind == INCOMPATIBLE_QOS:
+        elif event.kind in self._unfit:
             self._warn(event.policy)
 
     def _is_ready(self) -> bool:
@@ -184,8 +194,9 @@ class EventHandler:
         except IndexError:  # another thread was first
             return None
         counts: dict[str, Any] = {name: n for name, n in event.counts.items() if not name.startswith("last_")}
+        if event.kind in self._unfit:
+            counts["total_count"] = self._unfit[event.kind]
         if event.kind == INCOMPATIBLE_QOS:
-            counts["total_count"] = self._local + self._remote
             counts["last_policy_kind"] = QoSPolicyKind.__members__.get(event.policy.upper(), QoSPolicyKind.INVALID)
         info = self._infos[event.kind](**counts)
         return lambda: self.callbacks[event.kind](info)

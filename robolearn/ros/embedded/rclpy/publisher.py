@@ -10,7 +10,7 @@ from robolearn.ros.session import LocalPublisher
 from .callback_groups import CallbackGroup
 from .context import Context
 from .duration import Duration
-from .event_handler import EventHandler, PublisherEventCallbacks
+from .event_handler import EventHandler, PublisherEventCallbacks, unfit
 from .exceptions import InvalidHandle, RCLError
 from .logging import get_logger
 from .qos import QoSProfile
@@ -55,8 +55,7 @@ class Publisher:
     def _warn(self, policy: str) -> None:
         """Tell of a subscription that will hear nothing of this publisher."""
         get_logger(self._logger_name).warning(
-            f"a subscription of {self.topic} hears nothing of this publisher, whose quality of service does not fit "
-            f"({policy}); give both the same"
+            f"a subscription of {self.topic} hears nothing of this publisher, whose {unfit(policy)}; give both the same"
         )
 
     def _open(self) -> LocalPublisher:

@@ -14,7 +14,7 @@ from robolearn.ros.messages import Message
 from robolearn.ros.session import LocalSubscription, Payload
 
 from .callback_groups import CallbackGroup
-from .event_handler import EventHandler, SubscriptionEventCallbacks
+from .event_handler import EventHandler, SubscriptionEventCallbacks, unfit
 from .exceptions import InvalidHandle
 from .logging import get_logger
 from .qos import HistoryPolicy, QoSProfile
@@ -80,8 +80,7 @@ class Subscription:
     def _warn(self, policy: str) -> None:
         """Tell of a publisher that this subscription will hear nothing of."""
         get_logger(self._logger_name).warning(
-            f"a publisher of {self.topic} is not heard: its quality of service does not fit this subscription's "
-            f"({policy}); give both the same"
+            f"a publisher of {self.topic} is not heard by this subscription: its {unfit(policy)}; give both the same"
         )
 
     def _is_ready(self) -> bool:
