@@ -6,13 +6,17 @@ read after our own settings and so overrides them.
 
 In the range of this host only the loopback interface is used. The library still binds its receiving sockets to every
 address, which no setting changes, but it refuses participants whose announcement came in over another interface, and
-takes nothing from a participant that it does not know. In the range of the network, loopback is used as well.
+takes nothing from a participant that it does not know. In the range of the network, loopback is used as well, and alone
+while there is no network.
 """
 
 from __future__ import annotations
 
+import fcntl
+import logging
 import os
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,12 +26,15 @@ from cyclonedds.domain import Domain
 
 from robolearn.errors import TransportError
 
+logger = logging.getLogger(__name__)
+
 MAX_DOMAIN_ID = 232  # the last one whose ports are below 65536
 MAX_PARTICIPANTS = 32  # per host and domain, as rmw_cyclonedds_cpp has it
 LEASE_S = 2.5  # a dead process leaves the graph after this long; the default of DDS is 10 s
 ANNOUNCE_S = 1  # a native peer in its default range, SUBNET, does not look on loopback: it has to be told, for ever
 RECEIVE_BUFFER = "8MB"  # room for several images while the process stalls; the kernel grants up to net.core.rmem_max
 LOOPBACK = "127.0.0.1"
+SIOCGIFFLAGS, SIOCGIFADDR, IFF_UP, IFF_LOOPBACK = 0x8913, 0x8915, 0x1, 0x8  # of Linux, netdevice(7)
 DISCOVERY_RANGES = ("LOCALHOST", "SUBNET", "OFF", "SYSTEM_DEFAULT")
 
 
@@ -75,6 +82,22 @@ def check_peers() -> None:
             ) from None
 
 
+def has_network() -> bool:
+    """Whether an interface besides loopback is up and has an IPv4 address. Where none is, the library would choose
+    loopback a second time, and refuse it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        for _, name in socket.if_nameindex():
+            request = struct.pack("256s", name.encode())
+            try:
+                (flags,) = struct.unpack_from("H", fcntl.ioctl(asked, SIOCGIFFLAGS, request), 16)
+                fcntl.ioctl(asked, SIOCGIFADDR, request)
+            except OSError:  # it has no address, or has gone meanwhile
+                continue
+            if flags & IFF_UP and not flags & IFF_LOOPBACK:
+                return True
+    return False
+
+
 def configuration() -> str:
     """The XML, with the user's `CYCLONEDDS_URI` behind it."""
     reach = discovery_range()
@@ -92,7 +115,11 @@ def configuration() -> str:
         discovery += f"<Peers>{peers}</Peers>" if peers else ""
     # peers in the range of this host announce themselves on loopback, and are not heard where that is not in use
     interfaces = f'<NetworkInterface address="{LOOPBACK}"/>'
-    if reach == "SUBNET" or static:
+    if (reach == "SUBNET" or static) and not has_network():
+        logger.warning(
+            "no network is connected: who starts now is reached from this host alone, also when there is one"
+        )
+    elif reach == "SUBNET" or static:
         interfaces = f'<NetworkInterface autodetermine="true"/>{interfaces}'
     if reach != "SYSTEM_DEFAULT":
         general = f"<Interfaces>{interfaces}</Interfaces>"

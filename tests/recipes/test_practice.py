@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -133,7 +135,12 @@ def test_a_killed_process_loses_nothing_and_leaves_nobody_behind(folder: Path, r
     while not (run / "replay.zarr" / "zarr.json").exists():  # which the collector makes
         assert thread.is_alive()
         time.sleep(0.02)
-    kill(pids(run, "collector")[0])
+    (collector,) = pids(run, "collector")
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as systemd and terminals tell all, of whom the starter ends these
+        os.kill(collector, number)
+    time.sleep(0.1)
+    assert pids(run, "collector") == [collector]
+    kill(collector)
     thread.join(300)
     assert not thread.is_alive()
     assert pids(run) == []

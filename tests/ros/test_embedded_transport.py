@@ -56,6 +56,7 @@ def test_this_host_is_the_default_range(monkeypatch: pytest.MonkeyPatch) -> None
         '<Peers><Peer address="localhost"/></Peers>',
     )
     assert all(part in cyclone_config.configuration() for part in only_here)
+    monkeypatch.setattr(cyclone_config, "has_network", lambda: True)
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")
     monkeypatch.setenv("ROS_STATIC_PEERS", "robot.local;10.0.0.7")
     monkeypatch.setenv("CYCLONEDDS_URI", "<CycloneDDS/>")
@@ -73,6 +74,18 @@ def test_this_host_is_the_default_range(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "MOON")
     with pytest.raises(TransportError, match="LOCALHOST, SUBNET"):
         cyclone_config.configuration()
+
+
+def test_without_a_network_its_range_is_this_host(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")
+    for connected in (cyclone_config.has_network(), False):
+        assert ('autodetermine="true"' in cyclone_config.configuration()) is connected
+        assert ("no network is connected" in caplog.text) is not connected
+        monkeypatch.setattr(socket, "if_nameindex", lambda: [(1, "lo")])
+    with rclpy.Context() as context:  # the library refuses loopback twice
+        assert context.ok()
 
 
 def test_qos_matching() -> None:

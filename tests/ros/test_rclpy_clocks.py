@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -59,6 +62,14 @@ def test_simulated_time_drives_clock_and_timers(context: None, spin_until: SpinU
     assert calls == [10 * 10**9, 11 * 10**9, 12 * 10**9]
     node.destroy_node()
     source.destroy_node()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_sleep(node: Node, number: signal.Signals) -> None:
+    threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
+    with pytest.raises(KeyboardInterrupt) if number == signal.SIGINT else contextlib.nullcontext():
+        assert not node.get_clock().sleep_for(Duration(seconds=3))
+    assert not node.context.ok()
 
 
 def test_rate_sleeps(node: Node) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Callable
 
+import pytest
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from std_srvs.srv import SetBool, Trigger
@@ -48,6 +51,13 @@ def test_synchronous_call_from_another_thread(node: Node) -> None:
     executor.shutdown()
     thread.join(timeout=5)
     assert not thread.is_alive()
+
+
+def test_ctrl_c_ends_a_call_that_nobody_answers(node: Node) -> None:
+    client = node.create_client(Trigger, "silent")
+    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        client.call(Trigger.Request(), timeout_sec=3.0)
 
 
 def test_a_service_that_is_not_there(node: Node) -> None:

@@ -19,6 +19,9 @@ from .utilities import get_default_context
 __all__ = ["Clock", "ClockChange", "ClockType", "JumpHandle", "JumpThreshold", "ROSClock", "TimeJump"]
 
 
+LOOK_S = 0.1  # while a clock is slept by, whether a signal has ended the context
+
+
 class ClockChange(IntEnum):
     """What a jump did to the source of time."""
 
@@ -143,7 +146,7 @@ class Clock:
                 remaining_ns = until.nanoseconds - self._now_ns()
                 if remaining_ns <= 0:
                     return True
-                self._changed.wait(None if simulated else remaining_ns / 1e9)
+                self._changed.wait(LOOK_S if simulated else min(remaining_ns / 1e9, LOOK_S))
         return False
 
     def sleep_for(self, rel_time: Duration, context: Context | None = None) -> bool:

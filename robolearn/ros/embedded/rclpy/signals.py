@@ -1,7 +1,8 @@
 """`rclpy.signals`: SIGINT and SIGTERM shut every context down.
 
 Ctrl-C is a KeyboardInterrupt in the user's code at once. In the middle of this library's code it could be swallowed by
-a destructor or by the DDS binding, so there it waits for the next place that can pass it on.
+a destructor or by the DDS binding, so there it waits for the next place that can pass it on. Where the library waits
+for another thread, as in a synchronous call, there is no such place, and nothing that could swallow it.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ def _handle(number: int, frame: FrameType | None) -> None:
 
 
 def _in_library(frame: FrameType | None) -> bool:
-    """Whether this library runs, or Python's own library on its behalf."""
+    """Whether this library runs, or Python's own library on its behalf, and does not just wait for another thread."""
+    if frame is not None and frame.f_code is threading.Condition.wait.__code__:
+        return False
     while frame is not None:
         module = f"{frame.f_globals.get('__name__', '')}."
         if module.startswith(_LIBRARY):
