@@ -45,14 +45,15 @@ dds_write = _call("dds_write", ctypes.c_int32, Entity, Pointer)
 waitset_wait = _call("dds_waitset_wait", ctypes.c_int32, Entity, Pointer, Size, ctypes.c_int64)
 waitset_attach = _call("dds_waitset_attach", ctypes.c_int32, Entity, Entity, ctypes.c_ssize_t)
 waitset_detach = _call("dds_waitset_detach", ctypes.c_int32, Entity, Entity)
-publication_matched = _call("dds_get_publication_matched_status", ctypes.c_int32, Entity, Pointer)
-subscription_matched = _call("dds_get_subscription_matched_status", ctypes.c_int32, Entity, Pointer)
+matched_publications = _call("dds_get_matched_publications", ctypes.c_int32, Entity, Pointer, Size)
+matched_subscriptions = _call("dds_get_matched_subscriptions", ctypes.c_int32, Entity, Pointer, Size)
 assert_liveliness = _call("dds_assert_liveliness", ctypes.c_int32, Entity)
 status_of = {
     name: _call(f"dds_get_{name}_status", ctypes.c_int32, Entity, Pointer)
     for name in (
         *("requested_incompatible_qos", "requested_deadline_missed", "liveliness_changed", "sample_lost"),
         *("offered_incompatible_qos", "offered_deadline_missed", "liveliness_lost"),
+        *("subscription_matched", "publication_matched"),
     )
 }
 _take = _call("dds_takecdr", ctypes.c_int32, Entity, Pointer, ctypes.c_uint32, Pointer, ctypes.c_uint32)

@@ -7,7 +7,6 @@ from typing import Any
 
 from cyclonedds.core import InstanceState, ReadCondition, SampleState, ViewState
 from cyclonedds.domain import DomainParticipant
-from cyclonedds.internal import dds_c_t
 from cyclonedds.pub import DataWriter
 from cyclonedds.qos import Qos
 from cyclonedds.sub import DataReader
@@ -30,8 +29,6 @@ class CycloneWriter:
         self._ref = self._writer._ref
         self.gid: bytes = self._writer.get_guid().bytes
         self.handle: int = self._writer.get_instance_handle() & HANDLE_MASK
-        self._status = dds_c_t.publication_matched_status()
-        self._status_at = ctypes.byref(self._status)
         self.events = CycloneEvents(self._writer, WRITER_EVENTS)
         self.conditions = (self._writer,)  # what ends a wait: its events
 
@@ -45,8 +42,7 @@ class CycloneWriter:
 
     def matched(self) -> int:
         """Number of readers that this writer reaches through DDS."""
-        code = cyclone_calls.publication_matched(self._ref, self._status_at)
-        return 0 if code < 0 else int(self._status.current_count)
+        return max(int(cyclone_calls.matched_subscriptions(self._ref, None, 0)), 0)
 
     def assert_liveliness(self) -> None:
         cyclone_calls.assert_liveliness(self._ref)
@@ -72,7 +68,6 @@ class CycloneReader:
         self._ref = self._reader._ref
         self._take = cyclone_calls.take
         self.gid: bytes = self._reader.get_guid().bytes
-        self._status = dds_c_t.subscription_matched_status()
         self.condition = ReadCondition(self._reader, ViewState.Any | SampleState.NotRead | InstanceState.Any)
         self.events = CycloneEvents(self._reader, READER_EVENTS)
         self.conditions = (self.condition, self._reader)  # what ends a wait: samples, and events
@@ -90,8 +85,7 @@ class CycloneReader:
 
     def matched(self) -> int:
         """Number of writers that reach this reader through DDS."""
-        code = cyclone_calls.subscription_matched(self._ref, ctypes.byref(self._status))
-        return 0 if code < 0 else int(self._status.current_count)
+        return max(int(cyclone_calls.matched_publications(self._ref, None, 0)), 0)
 
     def matched_ids(self, key: str) -> dict[str, bytes]:
         """Of every matched writer with this entry in its user data: the entry, and the writer's gid."""

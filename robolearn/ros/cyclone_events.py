@@ -1,4 +1,5 @@
-"""What DDS tells of a reader or writer besides samples: missed deadlines, lost liveliness, ends that do not fit."""
+"""What DDS tells of a reader or writer besides samples: matches, missed deadlines, lost liveliness, ends
+that do not fit."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from cyclonedds.core import DDSStatus
 from cyclonedds.internal import dds_c_t
 
 from robolearn.ros import cyclone_calls
-from robolearn.ros.transport import INCOMPATIBLE_QOS, INCOMPATIBLE_TYPE, TYPE_POLICY, EndpointEvent
+from robolearn.ros.transport import INCOMPATIBLE_QOS, INCOMPATIBLE_TYPE, MATCHED, TYPE_POLICY, EndpointEvent
 
 POLICIES = {2: "durability", 4: "deadline", 8: "liveliness", 11: "reliability", 24: TYPE_POLICY}  # as DDS numbers them
 READER_EVENTS = {
@@ -18,11 +19,13 @@ READER_EVENTS = {
     "deadline": "requested_deadline_missed",
     "liveliness": "liveliness_changed",
     "message_lost": "sample_lost",
+    MATCHED: "subscription_matched",
 }
 WRITER_EVENTS = {
     INCOMPATIBLE_QOS: "offered_incompatible_qos",
     "deadline": "offered_deadline_missed",
     "liveliness": "liveliness_lost",
+    MATCHED: "publication_matched",
 }
 
 

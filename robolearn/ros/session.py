@@ -20,6 +20,7 @@ from robolearn.ros.transport import TYPE_POLICY, EndpointQos, Graph, NodeInfo, T
 
 Payload = Message | bytes
 Refused = Callable[[str], None]  # told the policy for which a publisher does not fit
+Met = Callable[[int], None]  # told 1 of an end of this context that fits, -1 when it goes
 DeliverMessage = Callable[[Message, int], None]  # the receiver's own copy, source stamp [ns since the epoch]
 
 
@@ -46,16 +47,20 @@ class LocalSubscription:
         qos: EndpointQos,
         deliver: DeliverMessage,
         refused: Refused,
+        met: Met,
     ) -> None:
         self.session, self.node, self.topic, self.cls, self.qos, self.deliver = session, node, topic, cls, qos, deliver
-        self.refused = refused
+        self.refused, self.met = refused, met
         self.reader = session.transport.create_reader(topic, cls._TYPE, qos)
 
     def compare(self, publisher: LocalPublisher) -> None:
-        """Tell of a publisher of this context whose type or QoS does not fit."""
+        """Tell of a publisher of this context: to both that they fit, or here that its type or QoS does not."""
         policy = publisher.qos.lacks(self.qos) if publisher.cls is self.cls else TYPE_POLICY
         if policy:
             self.refused(policy)
+        else:
+            self.met(1)
+            publisher.met(1)
 
     def matched(self) -> int:
         """Number of publishers, of this process and of others."""
@@ -70,8 +75,10 @@ class LocalSubscription:
 class LocalPublisher:
     """A publisher, with the last samples where late joiners are to get them."""
 
-    def __init__(self, session: Session, node: NodeRecord, topic: str, cls: type[Message], qos: EndpointQos) -> None:
-        self.session, self.node, self.topic, self.cls, self.qos = session, node, topic, cls, qos
+    def __init__(
+        self, session: Session, node: NodeRecord, topic: str, cls: type[Message], qos: EndpointQos, met: Met
+    ) -> None:
+        self.session, self.node, self.topic, self.cls, self.qos, self.met = session, node, topic, cls, qos, met
         self.writer = session.transport.create_writer(topic, cls._TYPE, qos)
         self.latched: deque[tuple[Message, int]] | None = deque(maxlen=qos.depth) if qos.transient_local else None
         # whether the middleware has to know of each sample, even while nobody else listens
@@ -92,21 +99,22 @@ class LocalPublisher:
             with self.session.lock:  # a late joiner sees this sample either latched or delivered, not both
                 message = messages.clone(message)
                 self.latched.append((message, now_ns))
-                targets = self._targets()
+                targets = self.targets()
         else:
-            targets = self._targets()
+            targets = self.targets()
         for subscription in targets:
             message = messages.clone(message)
             subscription.deliver(message, now_ns)
         if self.always_written or self.writer.matched():
             self.writer.write(messages.serialize(message) if data is None else data)
 
-    def _targets(self) -> list[LocalSubscription]:
+    def targets(self) -> list[LocalSubscription]:
+        """The subscriptions of this context that it reaches."""
         return [s for s in self.session.subscriptions.get(self.topic, ()) if self.reaches(s)]
 
     def matched(self) -> int:
         """Number of subscriptions, of this process and of others."""
-        return self.writer.matched() + len(self._targets())
+        return self.writer.matched() + len(self.targets())
 
     def close(self) -> None:
         self.session.forget_publisher(self)
@@ -149,9 +157,11 @@ class Session:
                 ]
             )
 
-    def create_publisher(self, node: NodeRecord, topic: str, cls: type[Message], qos: EndpointQos) -> LocalPublisher:
+    def create_publisher(
+        self, node: NodeRecord, topic: str, cls: type[Message], qos: EndpointQos, met: Met
+    ) -> LocalPublisher:
         with self.lock:
-            publisher = LocalPublisher(self, node, topic, cls, qos)
+            publisher = LocalPublisher(self, node, topic, cls, qos, met)
             self.publishers[topic] = (*self.publishers.get(topic, ()), publisher)
             for subscription in self.subscriptions.get(topic, ()):
                 subscription.compare(publisher)
@@ -167,9 +177,10 @@ class Session:
         qos: EndpointQos,
         deliver: DeliverMessage,
         refused: Refused,
+        met: Met,
     ) -> LocalSubscription:
         with self.lock:
-            subscription = LocalSubscription(self, node, topic, cls, qos, deliver, refused)
+            subscription = LocalSubscription(self, node, topic, cls, qos, deliver, refused, met)
             if qos.transient_local:
                 self._deliver_latched(subscription)
             self.subscriptions[topic] = (*self.subscriptions.get(topic, ()), subscription)
@@ -189,6 +200,8 @@ class Session:
         with self.lock:
             rest = tuple(p for p in self.publishers.get(publisher.topic, ()) if p is not publisher)
             self.publishers[publisher.topic] = rest
+            for subscription in publisher.targets():
+                subscription.met(-1)
             publisher.node.writers.discard(publisher.writer.gid)
             self.announce()
 
@@ -196,6 +209,9 @@ class Session:
         with self.lock:
             rest = tuple(s for s in self.subscriptions.get(subscription.topic, ()) if s is not subscription)
             self.subscriptions[subscription.topic] = rest
+            for publisher in self.publishers.get(subscription.topic, ()):
+                if publisher.reaches(subscription):
+                    publisher.met(-1)
             subscription.node.readers.discard(subscription.reader.gid)
             self.announce()
 

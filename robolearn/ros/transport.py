@@ -84,12 +84,14 @@ class Graph:
 
 INCOMPATIBLE_QOS = "incompatible_qos"
 INCOMPATIBLE_TYPE = "incompatible_type"
+MATCHED = "matched"
 TYPE_POLICY = "type"  # DDS has it among the policies for which ends do not fit
 
 
 @dataclass(frozen=True)
 class EndpointEvent:
-    """`kind` is incompatible_qos or _type, deadline, liveliness or message_lost; `counts` are of its DDS status."""
+    """`kind` is matched, incompatible_qos, incompatible_type, deadline, liveliness or message_lost; `counts` are those
+    of its DDS status."""
 
     kind: str
     counts: Mapping[str, int]

@@ -100,6 +100,34 @@ def test_an_end_that_does_not_fit_is_told_to_a_callback_in_the_place_of_a_warnin
         said += capfd.readouterr().err
 
 
+@pytest.mark.parametrize("side", ["subscription", "publisher"])
+def test_who_comes_and_goes_is_told(node: Node, elsewhere: Node, spin_until: SpinUntil, side: str) -> None:
+    told: list[Any] = []
+
+    def make(owner: Node, subscribes: bool, **options: Any) -> Any:
+        if subscribes:
+            return owner.create_subscription(String, "met", lambda message: None, 10, **options)
+        return owner.create_publisher(String, "met", 10, **options)
+
+    subscribes = side == "subscription"
+    kind = SubscriptionEventCallbacks if subscribes else PublisherEventCallbacks
+    own = make(node, subscribes, event_callbacks=kind(matched=told.append))
+    destroy = Node.destroy_publisher if subscribes else Node.destroy_subscription
+    for owner in (node, elsewhere):
+        count = (2 if owner is elsewhere else 1, 1)
+        other = make(owner, not subscribes)
+        assert spin_until(lambda: told, node)
+        if not subscribes:
+            own.publish(String())  # which asks how many there are, and takes nothing away
+        event = told.pop(0)
+        assert (event.total_count, event.current_count, event.current_count_change) == (*count, 1)
+        destroy(owner, other)
+        assert spin_until(lambda: told, node)
+        event = told.pop(0)
+        assert (event.total_count, event.total_count_change, event.current_count) == (count[0], 0, 0)
+        assert event.current_count_change == -1
+
+
 def test_a_publisher_of_another_type_is_told(
     node: Node, elsewhere: Node, spin_until: SpinUntil, capfd: pytest.CaptureFixture[str]
 ) -> None:

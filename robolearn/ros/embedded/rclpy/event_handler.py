@@ -1,18 +1,25 @@
 """`rclpy.event_handler`: what happens to publishers and subscriptions besides messages.
 
 Deadlines and liveliness are those of other processes: between two ends of one process messages are handed over, which
-misses nothing. An end of this process whose quality of service does not fit is told to the subscription.
+misses nothing. An end of this process whose type or quality of service does not fit is told to the subscription.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
 
-from robolearn.ros.transport import INCOMPATIBLE_QOS, INCOMPATIBLE_TYPE, TYPE_POLICY, EndpointEvent, EndpointEvents
+from robolearn.ros.transport import (
+    INCOMPATIBLE_QOS,
+    INCOMPATIBLE_TYPE,
+    MATCHED,
+    TYPE_POLICY,
+    EndpointEvent,
+    EndpointEvents,
+)
 
 from .callback_groups import CallbackGroup
 from .qos import QoSPolicyKind
@@ -36,7 +43,7 @@ class QoSPublisherEventType(IntEnum):
 
 
 class UnsupportedEventTypeError(RuntimeError):
-    """A kind of event that this client does not tell of."""
+    """Of a native middleware that does not tell of some kind of event; this one tells of all."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,19 @@ class QoSLivelinessChangedInfo:
 
 
 @dataclass(frozen=True)
+class QoSSubscriptionMatchedInfo:
+    """Ends that fit: ever, and now."""
+
+    total_count: int
+    total_count_change: int
+    current_count: int
+    current_count_change: int
+
+
+QoSPublisherMatchedInfo = QoSSubscriptionMatchedInfo
+
+
+@dataclass(frozen=True)
 class QoSRequestedIncompatibleQoSInfo:
     """Ends that do not fit, and the policy of the last one."""
 
@@ -89,23 +109,27 @@ OF_SUBSCRIPTIONS: Mapping[str, Any] = {
     "deadline": QoSRequestedDeadlineMissedInfo,
     "liveliness": QoSLivelinessChangedInfo,
     "message_lost": QoSMessageLostInfo,
+    MATCHED: QoSSubscriptionMatchedInfo,
 }
 OF_PUBLISHERS: Mapping[str, Any] = {
     INCOMPATIBLE_QOS: QoSOfferedIncompatibleQoSInfo,
     INCOMPATIBLE_TYPE: IncompatibleTypeInfo,
     "deadline": QoSOfferedDeadlineMissedInfo,
     "liveliness": QoSLivelinessLostInfo,
+    MATCHED: QoSPublisherMatchedInfo,
 }
 
 
+UNFIT = (INCOMPATIBLE_QOS, INCOMPATIBLE_TYPE)
+SUMMED = (*UNFIT, MATCHED)
+
+
 class _Callbacks:
-    """By kind of event. Raises UnsupportedEventTypeError for one that is not told of."""
+    """By kind of event."""
 
     def __init__(self, infos: Mapping[str, Any], use_default: bool, **given: Callable[[Any], None] | None) -> None:
         self.infos, self.use_default_callbacks = infos, use_default
         self.given = {kind: callback for kind, callback in given.items() if callback is not None}
-        if unknown := ", ".join(sorted(self.given.keys() - infos.keys())):
-            raise UnsupportedEventTypeError(f"the embedded client tells of {', '.join(infos)}, not of {unknown}")
 
 
 class SubscriptionEventCallbacks(_Callbacks):
@@ -119,7 +143,7 @@ class SubscriptionEventCallbacks(_Callbacks):
         message_lost: Callable[[QoSMessageLostInfo], None] | None = None,
         incompatible_type: Callable[[IncompatibleTypeInfo], None] | None = None,
         incompatible_qos: Callable[[QoSRequestedIncompatibleQoSInfo], None] | None = None,
-        matched: Callable[[Any], None] | None = None,
+        matched: Callable[[QoSSubscriptionMatchedInfo], None] | None = None,
         use_default_callbacks: bool = True,
     ) -> None:
         super().__init__(
@@ -139,7 +163,7 @@ class PublisherEventCallbacks(_Callbacks):
         liveliness: Callable[[QoSLivelinessLostInfo], None] | None = None,
         incompatible_type: Callable[[IncompatibleTypeInfo], None] | None = None,
         incompatible_qos: Callable[[QoSOfferedIncompatibleQoSInfo], None] | None = None,
-        matched: Callable[[Any], None] | None = None,
+        matched: Callable[[QoSPublisherMatchedInfo], None] | None = None,
         use_default_callbacks: bool = True,
     ) -> None:
         super().__init__(
@@ -163,7 +187,7 @@ class EventHandler:
         self.callbacks, self.callback_group = callbacks.given, group
         self._infos, self._warn = callbacks.infos, warn if callbacks.use_default_callbacks else lambda policy: None
         self._waiting: deque[EndpointEvent] = deque()
-        self._unfit = {INCOMPATIBLE_QOS: 0, INCOMPATIBLE_TYPE: 0}  # ends, of this process and of others
+        self._sums: Counter[tuple[str, str]] = Counter()  # of the ends of this process and of others
         self._wake: Callable[[], None] = lambda: None
 
     def take(self, events: EndpointEvents) -> None:
@@ -174,16 +198,29 @@ class EventHandler:
     def refuse(self, policy: str) -> None:
         """An end of this process does not fit."""
         kind = INCOMPATIBLE_TYPE if policy == TYPE_POLICY else INCOMPATIBLE_QOS
-        self._put(EndpointEvent(kind, {"total_count_change": 1}, policy))
+        self._put(EndpointEvent(kind, {"total_count": 1, "total_count_change": 1}, policy))
+        self._wake()
+
+    def meet(self, change: int) -> None:
+        """An end of this process fits, or is gone."""
+        came = max(change, 0)
+        counts = {"total_count": came, "total_count_change": came}
+        self._put(EndpointEvent(MATCHED, {**counts, "current_count": change, "current_count_change": change}))
         self._wake()
 
     def _put(self, event: EndpointEvent) -> None:
-        if event.kind in self._unfit:
-            self._unfit[event.kind] += event.counts["total_count_change"]
         if event.kind in self.callbacks:
-            self._waiting.append(event)
-        elif event.kind in self._unfit:
+            self._waiting.append(self._summed(event) if event.kind in SUMMED else event)
+        elif event.kind in UNFIT:
             self._warn(event.policy)
+
+    def _summed(self, event: EndpointEvent) -> EndpointEvent:
+        """With the ends of this process, of which DDS knows nothing, among those that were counted."""
+        counts = dict(event.counts)
+        for name in counts.keys() & {"total_count", "current_count"}:
+            self._sums[event.kind, name] += counts[f"{name}_change"]
+            counts[name] = self._sums[event.kind, name]
+        return replace(event, counts=counts)
 
     def _is_ready(self) -> bool:
         return bool(self._waiting)
@@ -194,8 +231,6 @@ class EventHandler:
         except IndexError:  # another thread was first
             return None
         counts: dict[str, Any] = {name: n for name, n in event.counts.items() if not name.startswith("last_")}
-        if event.kind in self._unfit:
-            counts["total_count"] = self._unfit[event.kind]
         if event.kind == INCOMPATIBLE_QOS:
             counts["last_policy_kind"] = QoSPolicyKind.__members__.get(event.policy.upper(), QoSPolicyKind.INVALID)
         info = self._infos[event.kind](**counts)

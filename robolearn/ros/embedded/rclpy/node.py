@@ -153,14 +153,14 @@ class Node(ParameterMethods, GraphMethods):
         check_for_type_support(msg_type, "msg")
         name = self.resolve_topic_name(topic)
         profile = overridden(self, "publisher", name, as_profile(qos_profile), qos_overriding_options)
-        end = self._rclpy.session.create_publisher(
-            self._rclpy.record, name, msg_type, to_endpoint(profile, is_reader=False)
-        )
         group = self._rclpy.default_callback_group if callback_group is None else callback_group
         publisher = publisher_class(
-            end, self._rclpy.context, msg_type, name, profile, group, self._rclpy.logger.name, event_callbacks
+            self._rclpy.context, msg_type, name, profile, group, self._rclpy.logger.name, event_callbacks
         )
-        self._rclpy.hear_events(publisher._events, end.writer.events, group)
+        publisher._end = self._rclpy.session.create_publisher(
+            self._rclpy.record, name, msg_type, to_endpoint(profile, is_reader=False), publisher._events.meet
+        )
+        self._rclpy.hear_events(publisher._events, publisher._end.writer.events, group)
         return self._rclpy.add(self._rclpy.publishers, publisher, group)
 
     def create_subscription(
@@ -190,6 +190,7 @@ class Node(ParameterMethods, GraphMethods):
             to_endpoint(profile, is_reader=True),
             subscription._deliver,
             subscription._events.refuse,
+            subscription._events.meet,
         )
         self._rclpy.hear_events(subscription._events, subscription._end.reader.events, group)
         return self._rclpy.add(self._rclpy.subscriptions, subscription, group)

@@ -22,7 +22,6 @@ class Publisher:
 
     def __init__(
         self,
-        end: LocalPublisher,
         context: Context,
         msg_type: type[Message],
         topic: str,
@@ -31,7 +30,7 @@ class Publisher:
         logger_name: str,
         event_callbacks: PublisherEventCallbacks | None,
     ) -> None:
-        self._end: LocalPublisher | None = end
+        self._end: LocalPublisher | None = None
         self._context = context
         self.msg_type = msg_type
         self.topic = self.topic_name = topic
