@@ -23,6 +23,7 @@ def test_a_wrong_argument_is_one_line(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["node", "--ros-args", "-p", rule])
     assert run(lambda: rclpy.create_node("wrong")) == 2
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     (line,) = capsys.readouterr().err.splitlines()
     assert rule.partition(":=")[0] in line
 

@@ -182,6 +182,7 @@ def run(make_node: Callable[[], Node], work: Callable[[Any], None] = rclpy.spin)
     node = None
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as while this node's modules were read
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    ctrl_c = signal.getsignal(signal.SIGINT)
     try:
         rclpy.init(args=sys.argv)
         node = make_node()
@@ -203,4 +204,5 @@ def run(make_node: Callable[[], Node], work: Callable[[Any], None] = rclpy.spin)
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
+        signal.signal(signal.SIGINT, ctrl_c)
     return 0
