@@ -251,9 +251,8 @@ def main() -> None:
             mean = corl(python, checkout, name_there, args.task, data, args.steps, args.batch_size, seed)
         else:
             run = args.out / f"{name}_{algorithm}_{seed}"
-            config, _ = configure(
-                TrainRequest(algorithm, sets[name], settings=(f"batch_size={args.batch_size}", *args.set))
-            )
+            settings = (f"batch_size={args.batch_size}",)
+            config, _ = configure(TrainRequest(algorithm, sets[name], settings=settings))
             config = replace(config, episodes="all") if hasattr(config, "episodes") else config
             train_offline(algorithm, sets[name], run, args.steps, seed, config, reward="reward", compute=compute)
             mean = judge(run / "checkpoints" / "latest", args.task, JUDGED)
