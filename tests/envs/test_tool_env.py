@@ -141,7 +141,10 @@ def test_what_does_not_fit_is_told(dataset: Path) -> None:
         pytest.raises(DatasetError, match="no image_front"),
     ):
         demonstrations(ZarrStore.open(dataset), f"tool:{TASK}", envs.interface, 0.9, 1)
-    with contextlib.closing(make_environments(f"tool:{TASK}", 1)) as envs, pytest.raises(SpecError, match="reward"):
+    with (
+        contextlib.closing(make_environments(f"tool:{TASK}", 1)) as envs,
+        pytest.raises(DatasetError, match="one number"),
+    ):
         demonstrations(ZarrStore.open(dataset), f"tool:{TASK}", envs.interface, 0.9, 1, reward="proprio")
 
 
