@@ -222,12 +222,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/offline_sets"))
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     args = parser.parse_args()
+    if args.corl and not is_gym(args.task):
+        parser.error("CORL's scripts judge in environments of Gymnasium alone; leave out --corl")
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     compute = Compute("cpu", args.compile, args.precision)
     sets = make_sets(args.task, args.out, tuple(args.online_steps), args.set_steps, 0, compute)
-    if args.corl and not is_gym(args.task):
-        parser.error("CORL's scripts judge in environments of Gymnasium alone; leave out --corl")
     file = RESULTS / f"offline_{args.task.removeprefix('gym:').replace(':', '_')}.json"
     known: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"rows": []}
     if "expert_return" not in known:

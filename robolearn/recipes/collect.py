@@ -1,4 +1,4 @@
-"""Collect episodes of the twin into a dataset: in this process, or as nodes on a ROS 2 graph."""
+"""Collect episodes of the twin into a dataset: in this process or in several, or as nodes on a ROS 2 graph."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def collect_episodes(
         raise SpecError("the nodes of a graph record pictures; leave out --graph, or --image-size 0")
     if graph:
         return _collect_on_graph(config, out, episodes, seed, progress)
-    return _collect_in_processes(config, out, episodes, seed, num_envs, progress)
+    return _collect_without_graph(config, out, episodes, seed, num_envs, progress)
 
 
 def _collect_on_graph(
@@ -126,7 +126,7 @@ def _collect_on_graph(
     return rows
 
 
-def _collect_in_processes(
+def _collect_without_graph(
     config: CollectConfig, out: Path, episodes: int, seed: int, num_envs: int, progress: Progress
 ) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
