@@ -7,6 +7,7 @@ a centre crop would cut off what the reward is about. Legend: N images, H W imag
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
@@ -59,6 +60,9 @@ class OpenClip:
         self._height, self._width = size if isinstance(size, (tuple, list)) else (size, size)
         self._mean = torch.tensor(mean, device=self.device).view(1, 3, 1, 1) * 255.0
         self._std = torch.tensor(std, device=self.device).view(1, 3, 1, 1) * 255.0
+        self._encoder = self._model
+        if config.precision == "bfloat16":
+            self._encoder = _in_bfloat16(self._model, self._mean, self._std)
         self.size = int(self.text(["size"]).shape[-1])
 
     @torch.no_grad()
@@ -98,6 +102,7 @@ class OpenClip:
             self._captured.clear()
             self._pool = None
             self._model.to(device)
+            self._encoder.to(device)
             self._mean, self._std = self._mean.to(device), self._std.to(device)
 
     def _encode(self, images: Tensor) -> Tensor:
@@ -126,10 +131,53 @@ class OpenClip:
                 pixels = pixels.float()
             size = (self._height, self._width)
             pixels = nn.functional.interpolate(pixels, size=size, mode="bicubic", antialias=True).clamp_(0, 255)
-        pixels = pixels.float().sub_(self._mean).div_(self._std)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-            embedding = self._model.encode_image(pixels)
-        return nn.functional.normalize(embedding.float(), dim=-1)
+        if not isinstance(getattr(self._encoder.visual, "conv1", None), _Patches):
+            pixels = pixels.float().sub_(self._mean).div_(self._std)
+            if self.config.precision == "bfloat16":
+                pixels = pixels.bfloat16()
+        return nn.functional.normalize(self._encoder.encode_image(pixels).float(), dim=-1)
+
+
+class _Patches(nn.Module):
+    """The first convolution of a ViT, in bfloat16 and of pixels 0 to 255: its patches do not overlap, so it is one
+    product, and its weights divide by the deviation of pixels themselves. A GPU is done in a tenth of the time.
+
+    128 is taken from the pixels, which rounds no byte and leaves little of their mean to the bias.
+    """
+
+    MIDDLE = 128.0
+
+    def __init__(self, convolution: nn.Conv2d, mean: Tensor, std: Tensor) -> None:
+        """mean and std (1, 3, 1, 1) of pixels."""
+        super().__init__()
+        weight = convolution.weight.float() / std
+        bias = (weight * (self.MIDDLE - mean)).sum((1, 2, 3))
+        if convolution.bias is not None:
+            bias += convolution.bias
+        self._height, self._width = convolution.kernel_size
+        self.weight = nn.Parameter(weight.permute(0, 2, 3, 1).flatten(1).bfloat16(), requires_grad=False)
+        self.bias = nn.Parameter(bias.bfloat16(), requires_grad=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(N, 3, H, W) of any type -> (N, C, H / height, W / width)."""
+        rows, columns = pixels.shape[2] // self._height, pixels.shape[3] // self._width
+        pixels = pixels[:, :, : rows * self._height, : columns * self._width].permute(0, 2, 3, 1)
+        patches = pixels.unflatten(2, (columns, self._width)).unflatten(1, (rows, self._height)).transpose(2, 3)
+        middled = torch.empty(patches.shape, dtype=torch.bfloat16, device=pixels.device)
+        torch.sub(patches, self.MIDDLE, out=middled)
+        answer = nn.functional.linear(middled.flatten(3), self.weight, self.bias)
+        return answer.permute(0, 3, 1, 2)
+
+
+def _in_bfloat16(model: Any, mean: Tensor, std: Tensor) -> Any:
+    """The model with a copy of its image tower in bfloat16. To have autocast round weights and activations in each call
+    takes a GPU half as long again, and gives the same numbers."""
+    tower = copy.deepcopy(model.visual).to(torch.bfloat16)
+    if isinstance(tower, import_open_clip().transformer.VisionTransformer):
+        tower.conv1 = _Patches(model.visual.conv1, mean, std)
+    encoder = copy.copy(model)
+    encoder._modules = {**model._modules, "visual": tower}
+    return encoder
 
 
 @lru_cache(maxsize=2)
