@@ -11,7 +11,7 @@ the first number of steps (medium) and for the second (expert) unless `--out` ha
 
 Each algorithm is trained on each set and judged on fresh episodes. A score is 100 (return - random) / (expert -
 random), both measured here. With `--corl PYTHON CHECKOUT` the scripts of corl-team/CORL learn from the same
-transitions. Results go to benchmarks/results/offline_<task>.json as they come; what is there already is kept.
+transitions. Results go to offline_<task>.json in --results as they come; what is there already is kept.
 In a task of the twin, such as `tool:push-v1`, the reward is 1 at a success, RLPD from 20 demonstrations takes SAC's
 place, and returns are success rates.
 """
@@ -21,10 +21,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import multiprocessing
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,7 @@ from robolearn.recipes.train_offline import train_offline
 from robolearn.recipes.train_online import train_online
 from robolearn.recipes.train_request import TrainRequest
 from robolearn.recipes.training_data import tensors
+from robolearn.recipes.workers import end_with_parent
 from robolearn.specs import ArraySpec, InterfaceSpec, RobotSpec
 from robolearn.types import EpisodeOutcome
 
@@ -195,15 +198,28 @@ def judge(checkpoint: Path, task: str, episodes: int) -> float:
     return float(evaluate_policy(checkpoint, task, episodes)["return_mean" if is_gym(task) else "success_rate"])
 
 
-def corl(
-    python: Path, checkout: Path, algorithm: str, task: str, data: Path, steps: int, size: int, seed: int
-) -> float:
-    """The mean return of what CORL's script learned from batches of this size."""
+def corl(args: argparse.Namespace, dataset: Path, algorithm: str, seed: int) -> float:
+    """The mean return of what CORL's script learned."""
     script = Path(__file__).with_name("offline_sets_peers.py")
-    numbers = [str(number) for number in (steps, size, seed, JUDGED)]
-    command: list[str | Path] = [python, script, checkout, algorithm, task.removeprefix("gym:"), data, *numbers]
+    python, checkout = args.corl
+    data = flat(dataset, args.out / f"{dataset.stem}_{algorithm}_{seed}.npz")
+    how = [str(each) for each in (args.steps, args.batch_size, seed, JUDGED, args.device)]
+    command: list[str | Path] = [python, script, checkout, algorithm, args.task.removeprefix("gym:"), data, *how]
     answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return float(answer.stdout.splitlines()[-1])
+
+
+def learn(args: argparse.Namespace, dataset: Path, algorithm: str, seed: int) -> float:
+    """The mean return of what an algorithm, ours or `corl ...`, learned of a set."""
+    torch.set_num_threads(1)
+    if algorithm.startswith("corl "):
+        return corl(args, dataset, algorithm.removeprefix("corl "), seed)
+    run = args.out / f"{dataset.stem}_{algorithm}_{seed}"
+    config, _ = configure(TrainRequest(algorithm, dataset, settings=(f"batch_size={args.batch_size}",)))
+    config = replace(config, episodes="all") if hasattr(config, "episodes") else config
+    compute = Compute(args.device, args.compile, args.precision)
+    train_offline(algorithm, dataset, run, args.steps, seed, config, reward="reward", compute=compute)
+    return judge(run / "checkpoints" / "latest", args.task, JUDGED)
 
 
 def main() -> None:
@@ -219,16 +235,20 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--out", type=Path, default=Path("runs/offline_sets"))
+    parser.add_argument("--device", default="cpu", help="where algorithms learn of the sets")
+    parser.add_argument("--processes", type=int, default=1, help="trainings at a time, each with one thread")
+    parser.add_argument("--out", type=Path, default=Path("runs/offline_sets"), help="of sets and runs")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     args = parser.parse_args()
     if args.corl and not is_gym(args.task):
         parser.error("CORL's scripts judge in environments of Gymnasium alone; leave out --corl")
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
+    args.results.mkdir(parents=True, exist_ok=True)
     compute = Compute("cpu", args.compile, args.precision)
     sets = make_sets(args.task, args.out, tuple(args.online_steps), args.set_steps, 0, compute)
-    file = RESULTS / f"offline_{args.task.removeprefix('gym:').replace(':', '_')}.json"
+    file = args.results / f"offline_{args.task.removeprefix('gym:').replace(':', '_')}.json"
     known: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"rows": []}
     if "expert_return" not in known:
         store = ZarrStore.open(sets["random"])
@@ -241,27 +261,22 @@ def main() -> None:
         both = [each for each in CORL if each in args.algorithms]
         jobs += [(name, f"corl {each}", seed) for seed in args.seeds for name in args.sets for each in both]
     done = {(row["set"], row["algorithm"], row["seed"]) for row in known["rows"]}
-    for name, algorithm, seed in jobs:
-        if (name, algorithm, seed) in done:
-            continue
-        if algorithm.startswith("corl "):
-            data = flat(sets[name], args.out / f"{name}.npz")
-            python, checkout = args.corl
-            name_there = algorithm.removeprefix("corl ")
-            mean = corl(python, checkout, name_there, args.task, data, args.steps, args.batch_size, seed)
-        else:
-            run = args.out / f"{name}_{algorithm}_{seed}"
-            settings = (f"batch_size={args.batch_size}",)
-            config, _ = configure(TrainRequest(algorithm, sets[name], settings=settings))
-            config = replace(config, episodes="all") if hasattr(config, "episodes") else config
-            train_offline(algorithm, sets[name], run, args.steps, seed, config, reward="reward", compute=compute)
-            mean = judge(run / "checkpoints" / "latest", args.task, JUDGED)
-        score = 100 * (mean - known["random_return"]) / (known["expert_return"] - known["random_return"])
-        row = {"set": name, "algorithm": algorithm, "seed": seed, "return_mean": mean, "score": score}
-        row |= {"steps": args.steps, "batch_size": args.batch_size}
-        print(row, file=sys.stderr, flush=True)
-        known["rows"].append(row)
-        file.write_text(json.dumps(known, indent=1) + "\n")
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(args.processes, mp_context=spawn, initializer=end_with_parent) as pool:
+        under_way = {
+            pool.submit(learn, args, sets[name], algorithm, seed): (name, algorithm, seed)
+            for name, algorithm, seed in jobs
+            if (name, algorithm, seed) not in done
+        }
+        for future in as_completed(under_way):
+            name, algorithm, seed = under_way[future]
+            mean = future.result()
+            score = 100 * (mean - known["random_return"]) / (known["expert_return"] - known["random_return"])
+            row = {"set": name, "algorithm": algorithm, "seed": seed, "return_mean": mean, "score": score}
+            row |= {"steps": args.steps, "batch_size": args.batch_size}
+            print(row, file=sys.stderr, flush=True)
+            known["rows"].append(row)
+            file.write_text(json.dumps(known, indent=1) + "\n")
     if args.json:
         print(json.dumps(known))
 

@@ -1,8 +1,8 @@
 """CORL's own scripts on transitions of `offline_sets.py`, run by a Python that has torch and gymnasium.
 
-`python offline_sets_peers.py CHECKOUT ALGORITHM ENV NPZ STEPS BATCH SEED EPISODES` prints the mean return of EPISODES
-episodes after so many gradient steps on batches of that size. The scripts are loaded as they are; observations are
-normalised as theirs do it.
+`python offline_sets_peers.py CHECKOUT ALGORITHM ENV NPZ STEPS BATCH SEED EPISODES DEVICE` prints the mean return of
+EPISODES episodes after so many gradient steps on batches of that size. The scripts are loaded as they are; observations
+are normalised as theirs do it.
 """
 
 from __future__ import annotations
@@ -38,22 +38,26 @@ def load(checkout: Path, algorithm: str) -> Any:
     return script
 
 
-def learner_of(script: Any, algorithm: str, state: int, action: int, steps: int) -> tuple[Any, Any]:
+def learner_of(script: Any, algorithm: str, state: int, action: int, steps: int, device: str) -> tuple[Any, Any]:
     """The learner with the settings of the script's own config for locomotion, and its actor."""
     adam = torch.optim.Adam
     if algorithm == "td3_bc":
         actor, first, second = (
-            script.Actor(state, action, 1.0),
-            script.Critic(state, action),
-            script.Critic(state, action),
+            net.to(device)
+            for net in (script.Actor(state, action, 1.0), script.Critic(state, action), script.Critic(state, action))
         )
         optimizers = [adam(net.parameters(), 3e-4) for net in (actor, first, second)]
-        return script.TD3_BC(1.0, actor, optimizers[0], first, optimizers[1], second, optimizers[2]), actor
+        return script.TD3_BC(
+            1.0, actor, optimizers[0], first, optimizers[1], second, optimizers[2], device=device
+        ), actor
     if algorithm == "iql":
         q, v, actor = (
-            script.TwinQ(state, action),
-            script.ValueFunction(state),
-            script.GaussianPolicy(state, action, 1.0),
+            net.to(device)
+            for net in (
+                script.TwinQ(state, action),
+                script.ValueFunction(state),
+                script.GaussianPolicy(state, action, 1.0),
+            )
         )
         learner = script.ImplicitQLearning(
             max_action=1.0,
@@ -64,12 +68,12 @@ def learner_of(script: Any, algorithm: str, state: int, action: int, steps: int)
             v_network=v,
             v_optimizer=adam(v.parameters(), 3e-4),
             max_steps=steps,
-            device="cpu",
+            device=device,
         )
         return learner, actor
     layers = script.TrainConfig().q_n_hidden_layers
-    first, second = (script.FullyConnectedQFunction(state, action, True, layers) for _ in range(2))
-    actor = script.TanhGaussianPolicy(state, action, 1.0, orthogonal_init=True)
+    first, second = (script.FullyConnectedQFunction(state, action, True, layers).to(device) for _ in range(2))
+    actor = script.TanhGaussianPolicy(state, action, 1.0, orthogonal_init=True).to(device)
     conservative = {"cql": "ContinuousCQL", "calql": "CalQL"}[algorithm]
     learner = getattr(script, conservative)(
         critic_1=first,
@@ -81,7 +85,7 @@ def learner_of(script: Any, algorithm: str, state: int, action: int, steps: int)
         target_entropy=-float(action),
         bc_steps=0,
         cql_alpha=script.TrainConfig().cql_alpha,
-        device="cpu",
+        device=device,
     )
     return learner, actor
 
@@ -89,6 +93,7 @@ def learner_of(script: Any, algorithm: str, state: int, action: int, steps: int)
 def main() -> None:
     checkout, algorithm, name, file = Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
     steps, size, seed, episodes = (int(text) for text in sys.argv[5:9])
+    device = sys.argv[9]
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     np.random.seed(seed)
@@ -98,9 +103,9 @@ def main() -> None:
     for key in ("observations", "next_observations"):
         data[key] = (data[key] - mean) / std
     rows, state, action = len(data["rewards"]), data["observations"].shape[1], data["actions"].shape[1]
-    buffer = script.ReplayBuffer(state, action, rows, "cpu")
+    buffer = script.ReplayBuffer(state, action, rows, device)
     buffer.load_d4rl_dataset(data)
-    learner, actor = learner_of(script, algorithm, state, action, steps)
+    learner, actor = learner_of(script, algorithm, state, action, steps, device)
     for _ in range(steps):
         learner.train(buffer.sample(size))
     actor.eval()
@@ -111,7 +116,7 @@ def main() -> None:
         seen, _ = env.reset(seed=FIRST_SEED + episode)
         total, ended = 0.0, False
         while not ended:
-            chosen = actor.act(((seen - mean) / std).astype(np.float32))
+            chosen = actor.act(((seen - mean) / std).astype(np.float32), device)
             seen, reward, terminated, truncated, _ = env.step((low + high) / 2 + (high - low) / 2 * chosen)
             total, ended = total + float(reward), terminated or truncated
         totals.append(total)
