@@ -62,7 +62,7 @@ class OpenClip:
         self._std = torch.tensor(std, device=self.device).view(1, 3, 1, 1) * 255.0
         self._encoder = self._model
         if config.precision == "bfloat16":
-            self._encoder = _in_bfloat16(self._model, self._mean, self._std)
+            self._encoder = in_bfloat16(self._model, self._mean, self._std)
         self.size = int(self.text(["size"]).shape[-1])
 
     @torch.no_grad()
@@ -131,14 +131,14 @@ class OpenClip:
                 pixels = pixels.float()
             size = (self._height, self._width)
             pixels = nn.functional.interpolate(pixels, size=size, mode="bicubic", antialias=True).clamp_(0, 255)
-        if not isinstance(getattr(self._encoder.visual, "conv1", None), _Patches):
+        if not isinstance(getattr(self._encoder.visual, "conv1", None), Patches):
             pixels = pixels.float().sub_(self._mean).div_(self._std)
             if self.config.precision == "bfloat16":
                 pixels = pixels.bfloat16()
         return nn.functional.normalize(self._encoder.encode_image(pixels).float(), dim=-1)
 
 
-class _Patches(nn.Module):
+class Patches(nn.Module):
     """The first convolution of a ViT, in bfloat16 and of pixels 0 to 255: its patches do not overlap, so it is one
     product, and its weights divide by the deviation of pixels themselves. A GPU is done in a tenth of the time.
 
@@ -169,12 +169,12 @@ class _Patches(nn.Module):
         return answer.permute(0, 3, 1, 2)
 
 
-def _in_bfloat16(model: Any, mean: Tensor, std: Tensor) -> Any:
+def in_bfloat16(model: Any, mean: Tensor, std: Tensor) -> Any:
     """The model with a copy of its image tower in bfloat16. To have autocast round weights and activations in each call
     takes a GPU half as long again, and gives the same numbers."""
     tower = copy.deepcopy(model.visual).to(torch.bfloat16)
     if isinstance(tower, import_open_clip().transformer.VisionTransformer):
-        tower.conv1 = _Patches(model.visual.conv1, mean, std)
+        tower.conv1 = Patches(model.visual.conv1, mean, std)
     encoder = copy.copy(model)
     encoder._modules = {**model._modules, "visual": tower}
     return encoder

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from robolearn.cli import run
 from robolearn.errors import CheckpointError, SpecError
-from robolearn.networks.open_clip import OpenClip, OpenClipConfig
+from robolearn.networks.open_clip import OpenClip, OpenClipConfig, Patches, import_open_clip, in_bfloat16
 from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.rewards import Episodes
 from robolearn.rewards.audit import spearman
@@ -195,6 +195,44 @@ def test_bfloat16_changes_embeddings_by_little_and_the_version(tmp_path: Path) -
     assert two.dtype == torch.float32
     assert 0 < (one - two).abs().max() < 0.05
     assert VLMReward(VLMConfig(alpha=0.0, clip=exact)).version != VLMReward(VLMConfig(alpha=0.0, clip=rough)).version
+
+
+@needs_open_clip
+@pytest.mark.parametrize("bias", [False, True])
+def test_the_first_convolution_of_bytes_is_that_of_their_normalised_pixels(bias: bool) -> None:
+    """Patches of 3 x 5 pixels, and a rim that belongs to none."""
+    generator = torch.Generator().manual_seed(0)
+    convolution = nn.Conv2d(3, 64, (3, 5), stride=(3, 5), bias=bias)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) * 255 for values in ((0.5, 0.4, 0.3), (0.2, 0.3, 0.25)))
+    images = torch.randint(0, 256, (2, 13, 21, 3), dtype=torch.uint8, generator=generator)
+    exact = convolution((images.permute(0, 3, 1, 2) - mean) / std).detach()
+    found = Patches(convolution, mean, std)(images.permute(0, 3, 1, 2))
+    assert found.dtype == torch.bfloat16
+    rounded = convolution.bfloat16()(((images.permute(0, 3, 1, 2) - mean) / std).bfloat16()).detach()
+    assert (found - exact).abs().mean() < 1.5 * (rounded - exact).abs().mean()
+
+
+@needs_open_clip
+@pytest.mark.parametrize("arch", ["RN50", "ViT-B-32"])
+def test_weights_in_bfloat16_err_as_much_as_autocast(arch: str) -> None:
+    open_clip = import_open_clip()
+    settings = open_clip.get_model_config(arch)
+    layers = [1, 1, 1, 1] if arch == "RN50" else 2
+    vision = {**settings["vision_cfg"], "image_size": 64, "width": 64, "layers": layers}
+    text = {**settings["text_cfg"], "layers": 1, "width": 64, "heads": 1}
+    torch.manual_seed(0)
+    model = open_clip.CLIP(64, vision, text).eval().requires_grad_(False)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) * 255 for values in ((0.5, 0.4, 0.3), (0.2, 0.3, 0.25)))
+    pixels = torch.from_numpy(draw_arms(np.random.default_rng(0), 8).images).permute(0, 3, 1, 2)
+    normalised = (pixels - mean) / std
+    exact = nn.functional.normalize(model.encode_image(normalised), dim=-1)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = nn.functional.normalize(model.encode_image(normalised).float(), dim=-1)
+    encoder = in_bfloat16(model, mean, std)
+    found = nn.functional.normalize(encoder.encode_image(pixels if arch != "RN50" else normalised.bfloat16()).float())
+    assert isinstance(encoder.visual.conv1, Patches) == (arch != "RN50")
+    assert (found - exact).norm(dim=-1).mean() < 1.5 * (rounded - exact).norm(dim=-1).mean()
+    assert all(values.dtype == torch.float32 for values in model.state_dict().values() if values.is_floating_point())
 
 
 @needs_open_clip
