@@ -57,7 +57,7 @@ def reward_leaderboard(
     """All models, and all columns that the dataset has, on the same episodes, best first.
 
     Those are the ones that no model was trained on, where there are some. A column that lacks an episode, as after a
-    labelling that was stopped, is left out and named.
+    labelling that was stopped, is left out and named. So is a shaped one, for what it was shaped of stands for it.
 
     Example: robolearn reward leaderboard demos.zarr --reward runs/progress runs/success
 
@@ -69,11 +69,14 @@ def reward_leaderboard(
         device: cpu or cuda.
     """
     from robolearn.datasets.zarr_store import ZarrStore
+    from robolearn.recipes.rewards.audit import shaped_from
 
     store = ZarrStore.open(dataset)
     labelled = []
     for name, column in store.columns.items():
-        if _scored(name, column):
+        if shaped_from(column):
+            say(f"left out: {name} is made of differences, whose values do not say how an episode ended")
+        elif _scored(name, column):
             lacks = sum(not column.has(one.id, one.start, one.stop) for one in store.episodes)
             if lacks:
                 say(f"left out: {name} lacks {counted(lacks, 'episode')} of {len(store.episodes)}; label them first")

@@ -171,6 +171,9 @@ def test_requests_and_cost_of_a_labelling_are_told_and_bounded(
     asked = len(server.seen)
     assert asked < 10
     assert label(dataset, server, "hop", *prices) == 0  # what was answered is kept
+    store = ZarrStore.open(dataset)
+    (column,) = (one for name, one in store.columns.items() if name.startswith("progress/hop"))
+    assert column.attributes["train_episodes"] == [store.episodes[0].id]  # whose last picture is the goal
     sent = len(server.seen) - asked
     cost = f"{sent * 0.003:.2f}"
     assert re.search(rf"^{sent} requests, \d+ answered from the cache, cost {cost}$", capsys.readouterr().err, re.M)

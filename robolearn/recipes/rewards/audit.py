@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robolearn.datasets.columns import Column
 from robolearn.datasets.held import held
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
@@ -59,16 +60,21 @@ def audit_dataset(
     """Audit models, and columns that the dataset was labelled with, on the episodes of it that none of them was trained
     on; on all where there are no others, or `all_episodes` are wanted.
 
-    Raises DatasetError for a column that is not there or lacks an episode.
+    Raises DatasetError for a column that is not there or lacks an episode, and for a shaped one.
     """
     data = RewardData(dataset)
-    learned_from = [trained_on(model) for model in models.values()]
+    sources = [trained_on(model) for model in models.values()]
     silent = []
     for name in columns:
-        told = _learned_from(data, name)
-        learned_from.append(frozenset(told or ()))
+        if potential := shaped_from(data.store.columns.get(name)):
+            raise DatasetError(
+                f"{name} is made of differences and of what was paid anyway, as success, so its values say nothing of "
+                f"how an episode ended; audit {potential}"
+            )
+        told = learned_from(data, name)
+        sources.append(frozenset(told or ()))
         silent += [name] if told is None else []
-    seen = frozenset().union(*learned_from)
+    seen = frozenset().union(*sources)
     every = range(len(data.store.episodes))
     fresh = [index for index in every if data.store.episodes[index].id not in seen]
     indices = list(every) if all_episodes or not fresh else fresh
@@ -162,14 +168,26 @@ def _scores(data: RewardData, indices: Sequence[int], name: str, model: RewardMo
     return Scores(name, model.kind, value, done or None, stage or None, stages)
 
 
-def _learned_from(data: RewardData, name: str) -> Sequence[str] | None:
-    """Ids of the episodes that the model of a column, or that of its potential, was trained on; None where nobody
-    knows. Raises DatasetError for a column that is not there."""
+def shaped_from(column: Column | None) -> str:
+    """The potential that a shaped column was made of; empty for another one."""
+    return "" if column is None else str(column.attributes.get("potential", ""))
+
+
+def learned_from(data: RewardData, name: str) -> Sequence[str] | None:
+    """Ids of the episodes that the model of a column, or those that a shaped one was made of, was trained on; None
+    where nobody knows. The value says it for what is written beside it. Raises DatasetError for a column that is not
+    there."""
     columns = data.store.columns
     if name not in columns:
         raise DatasetError(f"{data.path} has no column {name!r}; it has {', '.join(columns) or 'none'}")
-    attributes = columns[name].attributes
-    return _learned_from(data, attributes["potential"]) if "potential" in attributes else attributes.get(TRAIN_EPISODES)
+    if potential := shaped_from(columns[name]):
+        paid = columns[name].attributes["reward"]
+        told = [learned_from(data, part) for part in (potential, *([paid] if paid in columns else []))]
+        known = [ids for ids in told if ids is not None]
+        return sorted(set().union(*known)) if len(known) == len(told) else None
+    suffix = name.partition("/")[2]
+    alike = [column.attributes for other, column in columns.items() if other.partition("/")[2] == suffix]
+    return next((one[TRAIN_EPISODES] for one in alike if TRAIN_EPISODES in one), None)
 
 
 def _column(data: RewardData, indices: Sequence[int], name: str) -> Scores:

@@ -72,14 +72,14 @@ def make_hop(data: RewardData, indices: Sequence[int], settings: TrainingSetting
 def ask_hops(data: RewardData, behind: HopModel, name: str, camera: str, every: int) -> HopReward:
     """Hops as a model behind a wire tells them, which goes by `name`; nothing is trained.
 
-    The goal is what the first success ends with; without any success it is a DatasetError.
+    The goal is what the first success ends with, which counts as trained on; without any success it is a DatasetError.
     """
     height, width = data.image_size(camera)
     encoder = EncoderConfig(image_height=height, image_width=width)
     model = HopReward(HopConfig(camera, every, encoder, asked=name), behind)
     goal = successes(data, range(len(data.store.episodes)))[0]
     model.set_goal(torch.from_numpy(data.images(goal, camera)[-1]))
-    model.trained_on = trained_on(behind)
+    model.trained_on = trained_on(behind) | {data.store.episodes[goal].id}
     return model.eval()
 
 

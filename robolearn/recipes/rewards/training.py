@@ -15,7 +15,7 @@ import numpy as np
 
 from robolearn.errors import DatasetError, SpecError, UnknownNameError
 from robolearn.networks.model_directory import require_place
-from robolearn.recipes.rewards.audit import audit_models
+from robolearn.recipes.rewards.audit import audit_models, learned_from
 from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.demonstrations import make_hop, make_matching, make_perceptual_steps
 from robolearn.recipes.rewards.preference import train_preference
@@ -89,6 +89,8 @@ def train_reward(
     require_place(out)
     data = RewardData(dataset)
     seen = trained_episodes(Path(settings.success_dir)) if settings.success_dir else set()
+    for column in data.store.columns.keys() & set(settings.factors):
+        seen.update(learned_from(data, column) or ())
     learn, held_out = split_episodes(data, settings, seen)
     with initial_weights(settings.seed):  # dropout draws from the global generator
         model = TRAINERS[name](data, learn, settings, progress)
@@ -120,7 +122,8 @@ def split_episodes(
         held_out += chosen
         learn += [i for i in rows if i not in chosen]
     if not learn or not held_out:
-        but = f" that the model in {settings.success_dir} was not trained on" if seen else ""
+        built_on = settings.success_dir or ", ".join(settings.factors)
+        but = f" that the model of {built_on} was not trained on" if seen else ""
         raise DatasetError(
             f"{data.path} has {len(data.store.episodes)} episodes, too few to hold {settings.held_out:.0%} of them "
             f"out{but}; record more"

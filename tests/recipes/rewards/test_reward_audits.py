@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,14 +16,18 @@ from reward_settings import SETTINGS
 from robolearn.cli import run
 from robolearn.datasets.edit import relabel, split, tag
 from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.errors import DatasetError
 from robolearn.networks.model_directory import read_model_config
 from robolearn.recipes.report import FRAMES
-from robolearn.recipes.rewards.audit import NEAR_MISS, audit_dataset
+from robolearn.recipes.rewards.audit import NEAR_MISS, audit_dataset, learned_from
+from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.label import column_name, label_dataset, made_by
-from robolearn.recipes.rewards.training import train_reward
+from robolearn.recipes.rewards.shape import shape_dataset
+from robolearn.recipes.rewards.training import split_episodes, train_reward
 from robolearn.rewards.audit import GATES, Gate
 from robolearn.rewards.features import EncoderConfig
 from robolearn.rewards.hop import HopConfig, HopReward
+from robolearn.rewards.reward_model import trained_on
 from robolearn.rewards.saved import load_reward, save_reward
 from robolearn.rewards.success import SuccessConfig, SuccessReward
 from robolearn.specs import ArraySpec
@@ -66,14 +71,14 @@ def test_trust_is_gained_on_episodes_that_a_model_was_not_trained_on(
 def test_models_are_judged_on_what_none_of_them_was_trained_on(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As folders, columns and rewards made of columns; on all episodes where somebody wants it, or nothing is left."""
+    """As folders and columns; on all episodes where somebody wants it, or nothing is left."""
     ids = [info.id for info in ZarrStore.open(dataset).episodes]
     encoder = EncoderConfig(image_height=24, image_width=24)
     folders = [tmp_path / name for name in ("a", "b", "c")]
     for seed, (path, seen) in enumerate(zip(folders, (ids[:3], ids[2:5], ids[5:]), strict=True)):
         save_reward(HopReward(HopConfig(encoder=encoder, seed=seed)), path, {"train_episodes": [*seen, "of another"]})
-    assert run(["label", str(dataset), "--reward", str(folders[0]), "--json"]) == 0
-    column = json.loads(capsys.readouterr().out)["column"]
+    assert run(["label", str(dataset), "--reward", str(folders[0])]) == 0
+    capsys.readouterr()
 
     def judged(*words: str) -> tuple[int, str]:
         run(["reward", *words, "--json"])
@@ -84,13 +89,45 @@ def test_models_are_judged_on_what_none_of_them_was_trained_on(
 
     board = ["leaderboard", str(dataset)]
     assert judged(*board) == (5, "judged on the 5 of 8 episodes that no model was trained on")
-    assert run(["reward", "shape", str(dataset), "--progress", column]) == 0
-    shaped = next(name for name in ZarrStore.open(dataset).columns if name.startswith("reward/shaped"))
-    assert judged("audit", str(dataset), "--reward", shaped)[0] == 5
     assert judged(*board, "--reward", str(folders[1]))[0] == 3
     flattered = "judged on all 8 episodes, of which models were trained on {}, which flatters them"
     assert judged("audit", str(dataset), "--reward", str(folders[1]), "--all-episodes") == (8, flattered.format(3))
     assert judged(*board, "--reward", *map(str, folders[1:])) == (8, flattered.format(8))
+
+
+def test_a_shaped_reward_is_not_judged_by_the_outcome_that_it_pays(
+    dataset: Path, success_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its last value holds whether the episode succeeded, whatever the progress is worth."""
+    encoder = EncoderConfig(image_height=24, image_width=24)
+    column = label_dataset(dataset, HopReward(HopConfig(encoder=encoder)))["column"]
+    shaped = shape_dataset(dataset, column)["column"]
+    with pytest.raises(DatasetError, match=f"say nothing of how an episode ended; audit {column}$"):
+        run(["reward", "audit", str(dataset), "--reward", shaped])
+    assert run(["reward", "leaderboard", str(dataset), "--json"]) == 0
+    told = capsys.readouterr()
+    assert f"left out: {shaped} is made of differences" in told.err
+    assert [one["name"] for one in json.loads(told.out)["models"]] == [column]
+
+
+def test_what_was_made_of_a_models_values_was_learned_from_what_the_model_was(
+    dataset: Path, success_model: Path, tmp_path: Path
+) -> None:
+    """Its decisions, a reward that was shaped of them, and a model whose comparisons go by them."""
+    seen = trained_on(load_reward(success_model))
+    value = label_dataset(dataset, load_reward(success_model))["column"]
+    done = value.replace("success/", "done/", 1)
+    assert audit_dataset(dataset, {}, [done]).chosen == audit_dataset(dataset, {}, [value]).chosen
+    settings = replace(SETTINGS, labeller="factors", factors=(value,), seed=1)
+    data = RewardData(dataset)
+    assert split_episodes(data, settings)[1] != split_episodes(data, SETTINGS)[1]
+    train_reward("preference", dataset, tmp_path / "ordered", settings)
+    assert trained_on(load_reward(tmp_path / "ordered")) == seen
+    encoder = EncoderConfig(image_height=24, image_width=24)
+    hop = HopReward(HopConfig(encoder=encoder))
+    hop.trained_on = frozenset({"another"})
+    shaped = shape_dataset(dataset, label_dataset(dataset, hop)["column"], reward=done)["column"]
+    assert set(learned_from(RewardData(dataset), shaped) or ()) == {*seen, "another"}
 
 
 def test_a_column_that_does_not_say_what_was_trained_on_is_told_and_gone_on_with(
