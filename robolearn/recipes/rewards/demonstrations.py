@@ -110,9 +110,15 @@ def make_matching(
 def make_perceptual_steps(
     data: RewardData, indices: Sequence[int], settings: TrainingSettings, report: Report
 ) -> PerceptualStepsReward:
-    """Find the steps in all successful episodes."""
-    good = successes(data, indices)
+    """Find the steps in all successful episodes that are long enough to hold them. Raises DatasetError without any."""
     config = PerceptualStepsConfig(settings.cameras[0], encoder=encoder_config(data, settings), seed=settings.seed)
+    least = config.steps * config.min_length
+    good = [index for index in successes(data, indices) if data.store.episodes[index].length >= least]
+    if not good:
+        raise DatasetError(
+            f"{data.path}: no success has the {least} steps that {config.steps} steps of a task take at least; record "
+            "longer ones"
+        )
     model = _told_time(PerceptualStepsReward(config), data, good, settings, report)
     model.fit(torch.from_numpy(data.images(index, settings.cameras[0])) for index in good)
     return model.eval()

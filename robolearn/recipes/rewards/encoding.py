@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from robolearn.datasets.image_cache import ImageCache
+from robolearn.errors import DatasetError
 from robolearn.networks.augmentation import random_shift
 from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.settings import REPORT_STEPS, Report, TrainingSettings
@@ -27,8 +28,16 @@ KEPT_BYTES = 512 << 20  # of decoded images
 
 
 def encoder_config(data: RewardData, settings: TrainingSettings) -> EncoderConfig:
-    """The settings' encoder, for the images of the first camera."""
-    height, width = data.image_size(settings.cameras[0])
+    """The settings' encoder, for the images of the cameras. Raises DatasetError for a camera that is not there, and for
+    images of several sizes, where the encoder is a small one."""
+    sizes = {camera: data.image_size(camera) for camera in settings.cameras}
+    if settings.encoder.name == "small" and len(set(sizes.values())) > 1:
+        came = ", ".join(f"{camera} of {height} x {width}" for camera, (height, width) in sizes.items())
+        raise DatasetError(
+            f"{data.path} has images of several sizes ({came}), and the small encoder takes one; give cameras of one "
+            "size, or --encoder open_clip, which takes any"
+        )
+    height, width = sizes[settings.cameras[0]]
     return replace(settings.encoder, image_height=height, image_width=width)
 
 

@@ -202,13 +202,13 @@ def train_preference(
     data: RewardData, indices: Sequence[int], settings: TrainingSettings, report: Report
 ) -> PreferenceReward:
     """The encoder, unless it is frozen, first learns from the same answers; then the ensemble on its features."""
-    pairs = draw_pairs(data, indices, settings, report)
     config = PreferenceConfig(
         settings.cameras,
         data.proprio_size if settings.proprio else 0,
         encoder_config(data, settings),
         seed=settings.seed,
     )
+    pairs = draw_pairs(data, indices, settings, report)
     model = PreferenceReward(config).to(settings.device)
     _pretrain(model, data, pairs, settings, report)
     steps, rows = pairs.steps()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from reward_settings import SETTINGS
 
 from robolearn.cli import run
 from robolearn.datasets.edit import mark, relabel, split
+from robolearn.datasets.store import DatasetSpec, EpisodeMeta, EpisodeOutcome
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import CheckpointError, DatasetError, UnknownNameError
 from robolearn.networks.model_directory import read_model_config
@@ -23,6 +25,8 @@ from robolearn.recipes.rewards.success import train_success
 from robolearn.recipes.rewards.training import TRAINERS, split_episodes, train_reward
 from robolearn.rewards.saved import load_reward
 from robolearn.rewards.success import SuccessConfig
+from robolearn.specs import ArraySpec, InterfaceSpec
+from robolearn.tasks import make_task
 
 
 @pytest.mark.parametrize("name", sorted(set(TRAINERS) - {"vlm", "keypoints"}))  # which want a CLIP, or an endpoint
@@ -139,6 +143,41 @@ def test_datasets_that_cannot_be_learned_from(dataset: Path, tmp_path: Path) -> 
         train_reward("progress", tmp_path / "failed.zarr", tmp_path / "x", half)
     with pytest.raises(UnknownNameError):
         train_reward("progres", dataset, tmp_path / "x", SETTINGS)
+
+
+def made_up(path: Path, lengths: Sequence[int], sizes: Mapping[str, tuple[int, int]]) -> Path:
+    """Episodes of a task that nobody knows, every second one a success, of cameras of these sizes."""
+    robot, rng = make_task("reach-v1").robot_spec, np.random.default_rng(0)
+    cameras = {f"image_{name}": ArraySpec((*size, 3), "uint8") for name, size in sizes.items()}
+    interface = InterfaceSpec({"proprio": robot.proprio_spec, **cameras}, robot.action_spec, 20.0)
+    with ZarrStore.create(path, DatasetSpec(robot, interface)).writer() as writer:
+        for number, length in enumerate(lengths):
+            writer.begin(EpisodeMeta("unknown", "do it"))
+            for _ in range(length):
+                seen = {name: rng.integers(256, size=spec.shape, dtype=np.uint8) for name, spec in cameras.items()}
+                writer.append({"proprio": rng.normal(size=12), "action": np.zeros(6), **seen}, {})
+            writer.commit(EpisodeOutcome(number % 2 == 0, True, False))
+    return path
+
+
+@pytest.mark.parametrize("name", ["progress", "success", "preference"])
+def test_cameras_are_there_and_of_one_size_before_anything_is_learned(name: str, tmp_path: Path) -> None:
+    data = made_up(tmp_path / "d.zarr", [12] * 8, {"front": (24, 24), "wrist": (16, 32)})
+    settings = replace(SETTINGS, labeller="endpoint", single_stage=name == "progress")  # which nobody gets to ask
+    for cameras, message in (
+        (("front", "top"), "has no camera 'top'; it has front, wrist"),
+        (("front", "wrist"), r"several sizes \(front of 24 x 24, wrist of 16 x 32\), and the small encoder takes one"),
+    ):
+        with pytest.raises(DatasetError, match=message):
+            train_reward(name, data, tmp_path / "x", replace(settings, cameras=cameras))
+
+
+def test_steps_are_found_in_the_demonstrations_that_can_hold_them(tmp_path: Path) -> None:
+    data = made_up(tmp_path / "d.zarr", [12, 12, 1, 1, 2, 12, 12, 12, 3, 1], {"front": (24, 24)})
+    train_reward("perceptual_steps", data, tmp_path / "m", replace(SETTINGS, seed=1))
+    short = made_up(tmp_path / "short.zarr", [8] * 8, {"front": (24, 24)})
+    with pytest.raises(DatasetError, match="no success has the 9 steps that 3 steps of a task take"):
+        train_reward("perceptual_steps", short, tmp_path / "x", SETTINGS)
 
 
 def test_a_model_is_not_written_over_another(dataset: Path, success_model: Path) -> None:
