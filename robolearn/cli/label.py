@@ -23,6 +23,7 @@ LABEL_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "keypoints": ("config",),
     "wired": ("asked", "score_server", "every", "camera"),  # hop and three_signals of a model behind a wire
     "trained": ("config", "device"),  # `reward_model` says why it takes no config
+    "served": (),  # elsewhere, and on the device that it has there
 }
 """Options of `label` that a model heeds."""
 
@@ -61,7 +62,7 @@ def label(
         asked: of hop and three_signals: who answers.
         as_: the column; by default <kind>/<model>-<version>, and what is missing of that is added.
         goal: of vlm: prompts that describe success; the episodes' instructions when left out.
-        baseline: of vlm: prompts that describe the scene whatever happens.
+        baseline: of vlm: prompts that describe the scene whatever happens, of which alpha is the weight.
         alpha: of vlm: strength of the goal-baseline projection, 0 to 1.
         model: of vlm: architecture, as open_clip names it.
         pretrained: of vlm: tag of the weights.
@@ -79,14 +80,17 @@ def label(
     from robolearn.recipes.rewards.label import label_dataset
     from robolearn.recipes.rewards.read_ahead import start_server
     from robolearn.rewards.endpoint import Endpoint
-    from robolearn.rewards.score_client import RemoteReward
+    from robolearn.rewards.score_client import SCHEMES, RemoteReward
 
     by_file = config is not None and reward in UNTRAINED
     wired = reward == "three_signals" or (reward == "hop" and bool(asked.endpoint_model or score_server))
     sort = "wired" if wired else reward if reward in UNTRAINED else "trained"
+    sort = "served" if reward.startswith(SCHEMES) else sort
     heeded = ("config",) if by_file else LABEL_OPTIONS[sort]
     whom = f"{reward} beside --config" if by_file else reward
     require_heeded(label, given, heeded, tuple(chain(*LABEL_OPTIONS.values())), whom)
+    require_heeded(label, given, ("asked",) if not score_server else (), ("asked",), "hop of a --score-server")
+    require_heeded(label, given, ("baseline",) if alpha else (), ("baseline",), "--alpha 0")
     if every < 1:
         raise RobolearnError(f"--every {every}: a question is asked every so many steps; give at least 1")
     if device.startswith("cuda"):

@@ -164,7 +164,7 @@ def reward_online(
     The pictures of whole episodes are scored together, and their rewards written back before anything is learned. The
     policy itself sees the state of the twin, as in the paper.
 
-    Example: robolearn reward online point_up-v1 --goal "a robot arm pointing up" --baseline "a robot arm" --out runs/up
+    Example: robolearn reward online point_up-v1 --goal "a robot arm pointing up" --out runs/up
 
     Args:
         task: a task of the twin, or `gym:Humanoid-v5`, drawn as the paper's.
@@ -191,6 +191,7 @@ def reward_online(
     from robolearn.recipes.rewards.online import learn_from_model, settings_for
 
     require_heeded(reward_online, given, VLM_OPTIONS if reward == "vlm" else (), VLM_OPTIONS, reward)
+    require_heeded(reward_online, given, ("baseline",) if alpha else (), ("baseline",), "--alpha 0")
     prompts = {"goal": goal, "baseline": baseline, "alpha": alpha}
     clip = {"model": model, "pretrained": pretrained, "model_dir": str(model_dir or ""), "device": device}
     scorer = reward_model(reward, None, device, prompts, {**clip, "batch_size": batch_size, "precision": precision})

@@ -126,6 +126,7 @@ def reward_train(
     if name in TRAIN_OPTIONS:
         heeded = (*TRAIN_OPTIONS[name], *(CLIP_OPTIONS if encoder == "open_clip" else ()))
         require_heeded(reward_train, given, heeded, tuple(chain(*TRAIN_OPTIONS.values())), name)
+        require_heeded(reward_train, given, ("baseline",) if alpha else (), ("baseline",), "--alpha 0")
     if name == "preference":
         require_labeller_heeds(reward_train, given)
     place = str(model_dir.absolute()) if model_dir else ""  # the saved model is read from elsewhere

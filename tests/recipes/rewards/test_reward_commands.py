@@ -136,6 +136,19 @@ def test_a_model_of_ones_own_that_learns_nothing_is_used_by_its_name(
         (["reward", "train", "vlm", "--dataset", "{d}", "--out", "x", "--camera", "top"], "has no camera 'top'"),
         (["label", "{d}", "--reward", "http://127.0.0.1:x"], "is no address that could be asked"),
         (["label", "{d}", "--reward", "{m}", "--goal", "done"], "--goal does nothing for .*; leave it out"),
+        *(
+            ([*words, "--baseline", "a table"], "--baseline does nothing for --alpha 0; leave it out")
+            for words in (
+                ["label", "{d}", "--reward", "vlm"],
+                ["reward", "train", "vlm", "--dataset", "{d}", "--out", "x"],
+                ["reward", "online", "reach-v1", "--out", "x"],
+            )
+        ),
+        (
+            ["label", "{d}", "--reward", "hop", "--score-server", "http://127.0.0.1:1", "--endpoint-model", "q"],
+            "asking an endpoint does nothing for hop of a --score-server",
+        ),
+        (["label", "{d}", "--reward", "http://127.0.0.1:1", "--device", "cuda"], "--device does nothing for http"),
         (["label", "{d}", "--reward", "{m}", "--endpoint-model", "x"], "asking an endpoint does nothing for"),
         (
             ["label", "{d}", "--reward", "vlm", "--config", "{d}.json", "--alpha", "1"],
