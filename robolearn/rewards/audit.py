@@ -29,6 +29,8 @@ from robolearn.rewards.success import area_under_roc, calibration, rate_bound
 
 Array = NDArray[np.float64]
 
+TRANSITIONS = 3  # for each feature that DARD and STARC fit; by fewer the fit knows the noise, and the distance is any
+
 
 @dataclass(frozen=True)
 class AuditEpisode:
@@ -238,7 +240,7 @@ def _pearson(a: Array, b: Array) -> float | None:
 
 
 def _distances(value: Sequence[Array], episodes: Sequence[AuditEpisode], discount: float) -> dict[str, float | None]:
-    """DARD and STARC over the transitions of the episodes that have features and a reference."""
+    """DARD and STARC over the transitions of the episodes that have features and a reference; None of too few."""
     mine, reference, features, ahead, bootstrap = [], [], [], [], []
     for score, one in zip(value, episodes, strict=True):
         if one.reference is None or one.features is None or len(score) < 2:
@@ -254,6 +256,8 @@ def _distances(value: Sequence[Array], episodes: Sequence[AuditEpisode], discoun
     if not mine or np.ptp(np.concatenate(mine)) == 0 or np.ptp(np.concatenate(reference)) == 0:
         return {"dard_distance": None, "starc_distance": None}
     a, b, state, next_state, mask = (np.concatenate(each) for each in (mine, reference, features, ahead, bootstrap))
+    if len(a) < TRANSITIONS * state.shape[1]:
+        return {"dard_distance": None, "starc_distance": None}
     try:
         dard = dard_distance_sampled(a, b, state)
     except SpecError:  # one of them could be foreseen altogether

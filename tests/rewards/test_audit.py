@@ -125,6 +125,20 @@ def test_distances_to_the_reference() -> None:
     assert near < 0.1 < 0.9 < far
 
 
+def test_distances_of_too_few_transitions_are_not_told() -> None:
+    """A fit of as many numbers as there are transitions leaves of rewards that have nothing in common any distance."""
+    rng, state = np.random.default_rng(0), 12
+
+    def distances(steps: int) -> list[float | None]:
+        one = AuditEpisode(True, reference=rng.normal(size=steps), features=rng.normal(size=(steps, state)))
+        metrics = audit(Scores("noise", "reward", [rng.normal(size=steps)]), [one]).metrics
+        return [metrics["dard_distance"], metrics["starc_distance"]]
+
+    assert distances(3 * (state + 1)) == [None, None]
+    for _ in range(20):
+        assert distances(20 * (state + 1)) == [pytest.approx(0.5**0.5, abs=0.12)] * 2
+
+
 def test_what_cannot_be_measured_passes_no_gate() -> None:
     known = [AuditEpisode(success=True) for _ in range(3)]
     result = audit(Scores("constant", "potential", [np.zeros(STEPS)] * 3), known)
