@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from robolearn.cli.output import NOT_ASKED, Asked, Dataset, counted, print_json, say, say_spent, say_unreadable, spent
-from robolearn.cli.reward_models import UNTRAINED, VLM_OPTIONS, As, require_heeded, reward_model
+from robolearn.cli.reward_models import UNTRAINED, VLM_OPTIONS, As, require_clip_heeds, require_heeded, reward_model
 from robolearn.cli.web import beside
 from robolearn.errors import RobolearnError
 from robolearn.progress import ProgressBar
@@ -90,7 +90,7 @@ def label(
     whom = f"{reward} beside --config" if by_file else reward
     require_heeded(label, given, heeded, tuple(chain(*LABEL_OPTIONS.values())), whom)
     require_heeded(label, given, ("asked",) if not score_server else (), ("asked",), "hop of a --score-server")
-    require_heeded(label, given, ("baseline",) if alpha else (), ("baseline",), "--alpha 0")
+    require_clip_heeds(label, given)
     if every < 1:
         raise RobolearnError(f"--every {every}: a question is asked every so many steps; give at least 1")
     if device.startswith("cuda"):

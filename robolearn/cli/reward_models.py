@@ -42,6 +42,13 @@ def require_heeded(
             raise RobolearnError(f"{told} does nothing for {whom}; leave it out")
 
 
+def require_clip_heeds(command: Callable[..., int], given: Mapping[str, Any]) -> None:
+    """`require_heeded` of what names a CLIP and its prompts: a baseline wants an alpha, and a directory no names."""
+    names = ("model", "pretrained")
+    require_heeded(command, given, ("baseline",) if given["alpha"] else (), ("baseline",), "--alpha 0")
+    require_heeded(command, given, () if given["model_dir"] else names, names, "a CLIP of --model-dir")
+
+
 def require_labeller_heeds(command: Callable[..., int], given: Mapping[str, Any]) -> None:
     """`require_heeded` of the command's `labeller`: who asks for a model's answers is not to get those of a rule."""
     labeller = given["labeller"]

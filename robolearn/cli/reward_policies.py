@@ -10,7 +10,14 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from robolearn.cli.output import NOT_ASKED, Asked, Dataset, ask_person, counted, print_json, say, say_spent, spent
-from robolearn.cli.reward_models import VLM_OPTIONS, As, require_heeded, require_labeller_heeds, reward_model
+from robolearn.cli.reward_models import (
+    VLM_OPTIONS,
+    As,
+    require_clip_heeds,
+    require_heeded,
+    require_labeller_heeds,
+    reward_model,
+)
 from robolearn.progress import ProgressBar
 
 TaskName = Annotated[str, Positional, arg(metavar="TASK")]
@@ -191,7 +198,7 @@ def reward_online(
     from robolearn.recipes.rewards.online import learn_from_model, settings_for
 
     require_heeded(reward_online, given, VLM_OPTIONS if reward == "vlm" else (), VLM_OPTIONS, reward)
-    require_heeded(reward_online, given, ("baseline",) if alpha else (), ("baseline",), "--alpha 0")
+    require_clip_heeds(reward_online, given)
     prompts = {"goal": goal, "baseline": baseline, "alpha": alpha}
     clip = {"model": model, "pretrained": pretrained, "model_dir": str(model_dir or ""), "device": device}
     scorer = reward_model(reward, None, device, prompts, {**clip, "batch_size": batch_size, "precision": precision})

@@ -21,7 +21,14 @@ from robolearn.cli.output import (
     say_spent,
     spent,
 )
-from robolearn.cli.reward_models import CLIP_OPTIONS, gates_missed, require_heeded, require_labeller_heeds, short
+from robolearn.cli.reward_models import (
+    CLIP_OPTIONS,
+    gates_missed,
+    require_clip_heeds,
+    require_heeded,
+    require_labeller_heeds,
+    short,
+)
 from robolearn.cli.web import beside
 from robolearn.errors import RobolearnError
 from robolearn.progress import ProgressBar
@@ -126,7 +133,7 @@ def reward_train(
     if name in TRAIN_OPTIONS:
         heeded = (*TRAIN_OPTIONS[name], *(CLIP_OPTIONS if encoder == "open_clip" else ()))
         require_heeded(reward_train, given, heeded, tuple(chain(*TRAIN_OPTIONS.values())), name)
-        require_heeded(reward_train, given, ("baseline",) if alpha else (), ("baseline",), "--alpha 0")
+        require_clip_heeds(reward_train, given)
     if name == "preference":
         require_labeller_heeds(reward_train, given)
     place = str(model_dir.absolute()) if model_dir else ""  # the saved model is read from elsewhere

@@ -80,13 +80,13 @@ class OpenClip:
         return nn.functional.normalize(self._model.encode_text(tokens).float(), dim=-1)
 
     def weights(self) -> dict[str, Tensor]:
-        """The network's tensors by name, for the version."""
-        return dict(self._model.state_dict())
+        """The network's tensors by name, and what pixels are normalised by, for the version."""
+        return {**self._model.state_dict(), "pixel_mean": self._mean, "pixel_std": self._std}
 
     def version(self) -> int:
         """A number that other weights would not have."""
         digest = hashlib.sha256()
-        for name, tensor in sorted(self.weights().items()):
+        for name, tensor in sorted(self._model.state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         return int.from_bytes(digest.digest()[:7], "big")

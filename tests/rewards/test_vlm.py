@@ -177,12 +177,15 @@ def test_our_preprocessing_is_open_clips(tmp_path: Path) -> None:
 
 
 @needs_open_clip
-def test_the_version_is_of_the_weights_and_not_of_the_place(tmp_path: Path) -> None:
+def test_the_version_is_of_the_weights_and_what_pixels_are_divided_by_and_not_of_the_place(tmp_path: Path) -> None:
     versions = []
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+    for name, seed, std in (("a", 0, 0.5), ("b", 0, 0.5), ("c", 1, 0.5), ("d", 0, 0.25)):
         save_untrained(tmp_path / name, seed)
+        file = tmp_path / name / "open_clip_config.json"
+        file.write_text(file.read_text().replace('"std": [\n      0.5', f'"std": [\n      {std}'))
         versions.append(VLMReward(VLMConfig(alpha=0.0, clip=OpenClipConfig(model_dir=str(tmp_path / name)))).version)
-    assert versions[0] == versions[1] != versions[2]
+    assert versions[0] == versions[1]
+    assert len(set(versions)) == 3
 
 
 @needs_open_clip

@@ -137,7 +137,11 @@ def test_a_model_of_ones_own_that_learns_nothing_is_used_by_its_name(
         (["label", "{d}", "--reward", "http://127.0.0.1:x"], "is no address that could be asked"),
         (["label", "{d}", "--reward", "{m}", "--goal", "done"], "--goal does nothing for .*; leave it out"),
         *(
-            ([*words, "--baseline", "a table"], "--baseline does nothing for --alpha 0; leave it out")
+            ([*words, *given], message)
+            for given, message in (
+                (["--baseline", "a table"], "--baseline does nothing for --alpha 0; leave it out"),
+                (["--model-dir", "{d}", "--model", "ViT-L-14"], "--model does nothing for a CLIP of --model-dir"),
+            )
             for words in (
                 ["label", "{d}", "--reward", "vlm"],
                 ["reward", "train", "vlm", "--dataset", "{d}", "--out", "x"],
