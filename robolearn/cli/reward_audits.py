@@ -147,7 +147,10 @@ def _audit(
             )
             for one in audits.models
         ]
-        print_table(title, header, rows)
+        told = audits.to_json()
+        outcomes = f"{counted(told['episodes'], 'episode')}, of which {told['successes']} succeeded"
+        outcomes += f" and {told['outcome_unknown']} may have" if told["outcome_unknown"] else ""
+        print_table(f"{title}: {outcomes}", header, rows)
         if out is not None:
             say(f"page: {out / 'audit.html'}")
     return audits

@@ -18,7 +18,7 @@ from robolearn.rewards.audit import METRIC_WORDS, Audit, in_words
 PICTURES = 10  # in a film strip
 SAID = (
     "An episode of each sort. Its frame is green for a success, red for a failure, grey where nobody knows. Each curve "
-    "is scaled to the range of its model over all episodes."
+    "is scaled to the range of its model over all episodes. Pictures are those of camera {camera}."
 )
 WIDE = "<div class=w tabindex=0>"  # what is wider than the screen is moved by keys, too
 PLURALS = {"episode": "episodes", "success": "successes", "near-miss": "near-misses"}
@@ -37,8 +37,8 @@ def write_audit_page(path: Path, data: RewardData, audits: Audits) -> None:
     if len(audits.models) > 1:
         sections.append(f"<h2>Agreement</h2><p class=d>Spearman over all steps.</p>{_agreement(audits)}")
     sections += [_calibration(one) for one in audits.models if one.calibration]
-    sections.append(f"<h2>What they say</h2><p class=d>{SAID}</p>")
     camera = data.cameras[0]
+    sections.append(f"<h2>What they say</h2><p class=d>{SAID.format(camera=html.escape(camera))}</p>")
     for row, what in shown:
         images = data.images(audits.episodes[row], camera)
         steps = np.linspace(0, len(images) - 1, PICTURES).round().astype(int)

@@ -44,6 +44,9 @@ def test_the_command_line(dataset: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert f"{counts}{audits['chosen']}<" in page
     assert METRIC_WORDS["voc_success"] in page
     assert "voc_success" not in page  # words, not the names of the code
+    assert "Pictures are those of camera front." in page
+    run(["reward", "audit", str(dataset), "--reward", column, "--all-episodes"])
+    assert f"audit of {dataset}: 8 episodes, of which 6 succeeded" in " ".join(capsys.readouterr().out.split())
     assert run(["reward", "leaderboard", str(dataset), "--json"]) == 0
     names = [one["name"] for one in json.loads(capsys.readouterr().out)["models"]]
     assert names == [column]
