@@ -66,6 +66,11 @@ def targets_from_starts(starts: Sequence[int], steps: int) -> StageTargets:
     return StageTargets(stage.astype(np.int64), tau.astype(np.float32))
 
 
+def time_share(steps: int) -> NDArray[np.float32]:
+    """(T,) the share of the time of an episode of so many steps that has passed: tau of a single stage."""
+    return targets_from_starts([0], steps).tau
+
+
 def starts_from_labels(stage: NDArray[np.integer], stages: int) -> tuple[int, ...]:
     """First step of each stage, from a stage label for each step (T,). Raises DatasetError.
 

@@ -19,6 +19,7 @@ from robolearn.rewards.hop import HopConfig, HopModel, HopReward, hop
 from robolearn.rewards.matching import MatchingConfig, MatchingReward
 from robolearn.rewards.perceptual_steps import PerceptualStepsConfig, PerceptualStepsReward
 from robolearn.rewards.reward_model import trained_on
+from robolearn.rewards.stages import time_share
 from robolearn.rewards.three_signals import SignalModel, ThreeSignalsConfig, ThreeSignalsReward
 
 Model = TypeVar("Model", MatchingReward, PerceptualStepsReward)
@@ -40,7 +41,7 @@ def make_hop(data: RewardData, indices: Sequence[int], settings: TrainingSetting
     for index in known:
         truth = data.truth(index)
         length = data.store.episodes[index].length
-        progress.append(np.linspace(0.0, 1.0, length) if truth is None else truth.progress)
+        progress.append(time_share(length) if truth is None else truth.progress)
     model = HopReward(HopConfig(settings.cameras[0], encoder=encoder_config(data, settings), seed=settings.seed))
     model.to(settings.device)
     last = data.images(good[0], settings.cameras[0])[-1]
@@ -128,7 +129,7 @@ def _told_time(
     model: Model, data: RewardData, good: Sequence[int], settings: TrainingSettings, report: Report
 ) -> Model:
     """A small encoder first learns to tell early from late in the successes, which needs no labels."""
-    time = torch.cat([torch.linspace(0.0, 1.0, data.store.episodes[index].length) for index in good])
+    time = torch.from_numpy(np.concatenate([time_share(data.store.episodes[index].length) for index in good]))
 
     def draw(generator: torch.Generator) -> Tensor:
         return torch.randint(len(time), (settings.batch_size,), generator=generator)

@@ -33,6 +33,7 @@ from robolearn.rewards.preference import (
     fit_bradley_terry,
     ordered_factor_answers,
 )
+from robolearn.rewards.stages import time_share
 from robolearn.rewards.vlm_labels import compare
 
 logger = logging.getLogger(__name__)
@@ -142,7 +143,7 @@ def _by_rule(
         info = data.store.episodes[index]
         if settings.labeller == "outcome":
             most = np.nan if info.success is None else 1.0 if info.success else 0.3
-            worth[index] = _segment_means(np.linspace(0.0, most, info.length), settings.segment)
+            worth[index] = _segment_means(most * time_share(info.length), settings.segment)
             continue
         truth = data.truth(index)
         if truth is None:

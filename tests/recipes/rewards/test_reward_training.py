@@ -19,10 +19,12 @@ from robolearn.errors import CheckpointError, DatasetError, UnknownNameError
 from robolearn.networks.model_directory import read_model_config
 from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.label import label_dataset
+from robolearn.recipes.rewards.preference import draw_pairs
 from robolearn.recipes.rewards.progress import OTHER_TASKS, single_stage
 from robolearn.recipes.rewards.settings import TrainingSettings
 from robolearn.recipes.rewards.success import train_success
 from robolearn.recipes.rewards.training import TRAINERS, split_episodes, train_reward
+from robolearn.rewards.preference import FIRST, SECOND
 from robolearn.rewards.saved import load_reward
 from robolearn.rewards.success import SuccessConfig
 from robolearn.specs import ArraySpec, InterfaceSpec
@@ -170,6 +172,16 @@ def test_cameras_are_there_and_of_one_size_before_anything_is_learned(name: str,
     ):
         with pytest.raises(DatasetError, match=message):
             train_reward(name, data, tmp_path / "x", replace(settings, cameras=cameras))
+
+
+def test_a_success_of_one_step_is_its_end(tmp_path: Path) -> None:
+    """And no beginning, which is worth less than the end of a failure."""
+    data = RewardData(made_up(tmp_path / "d.zarr", [1, 12, 1, 12], {"front": (24, 24)}))
+    pairs = draw_pairs(data, range(4), replace(SETTINGS, labeller="outcome"), lambda done, text: None)
+    success = np.array([data.store.episodes[index].success for index in pairs.first[:, 0]])
+    against = success != np.array([data.store.episodes[index].success for index in pairs.second[:, 0]])
+    assert against.any()
+    np.testing.assert_array_equal(pairs.answer[against], np.where(success, FIRST, SECOND)[against])
 
 
 def test_steps_are_found_in_the_demonstrations_that_can_hold_them(tmp_path: Path) -> None:
