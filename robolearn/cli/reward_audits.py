@@ -136,9 +136,9 @@ def _audit(
     if json:
         print_json(audits.to_json())
     else:
-        header = ("model", "AUROC", "order +", "order -", "rank", "false +", "at 95 % below", "gates missed")
-        false_positives = ("false_positive_rate", "false_positive_bound")
-        keys = ("success_auroc", "voc_success", "voc_failure", "progress_spearman", *false_positives)
+        header = ("model", "AUROC", "order +", "order -", "rank", "found", "false +", "at 95 % below", "gates missed")
+        decisions = ("found_rate", "false_positive_rate", "false_positive_bound")
+        keys = ("success_auroc", "voc_success", "voc_failure", "progress_spearman", *decisions)
         rows = [
             (
                 one.name,

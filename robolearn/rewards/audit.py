@@ -4,6 +4,7 @@
     VOC         value-order correlation: Spearman of value and time, over successes and over failures apart
     progress    Spearman of the value and the task's true progress over successes, where the episodes have it
     stage       share of the steps of successes whose stage is right, where model and episodes have one
+    found       share of successes that a success classifier calls done; one that never does has no false positives
     FPR         share of failed episodes, and of near-misses, that a success classifier calls done, and what so many
                 failures say of all (Clopper and Pearson 1934): below which rate they are at 95 % confidence
     calibration expected calibration error of the probability of success, at the last step
@@ -99,6 +100,7 @@ METRIC_WORDS = {
     "voc_failure": "order on failures",
     "progress_spearman": "rank with true progress",
     "stage_accuracy": "stage accuracy",
+    "found_rate": "successes found",
     "false_positive_rate": "false positives",
     "false_positive_bound": "false positives of all failures, at 95 % below",
     "near_miss_false_positive_rate": "false positives on near-misses",
@@ -159,6 +161,7 @@ def audit(scores: Scores, episodes: Sequence[AuditEpisode], discount: float = 0.
             spearman, scores.value, [one.progress if one.success else None for one in episodes]
         ),
         "stage_accuracy": _stage_accuracy(scores, episodes),
+        "found_rate": None,
         "false_positive_rate": None,
         "false_positive_bound": None,
         "near_miss_false_positive_rate": None,
@@ -170,6 +173,7 @@ def audit(scores: Scores, episodes: Sequence[AuditEpisode], discount: float = 0.
     if scores.kind == "success":
         done = np.array(scores.done if scores.done is not None else last > 0.5, bool)
         near = np.array([one.near_miss for one in episodes], bool)
+        metrics["found_rate"] = _mean(done[success])
         metrics["false_positive_rate"] = _mean(done[failure])
         if failure.any():
             metrics["false_positive_bound"] = rate_bound(int(done[failure].sum()), int(failure.sum()))

@@ -110,6 +110,16 @@ def test_a_classifier_that_is_fooled_by_near_misses() -> None:
     assert audit(Scores("success", "success", value, honest), known).passed
 
 
+def test_a_classifier_that_calls_nothing_done_is_seen_to_find_nothing() -> None:
+    """Its probabilities may be right; its threshold is not."""
+    known = episodes()
+    value = [np.full(STEPS, 0.95 if one.success else 0.05) for one in known]
+    for share in (0.0, 0.25, 1.0):
+        done = [one.success is True and number < 12 * share for number, one in enumerate(known)]
+        metrics = audit(Scores("success", "success", value, done), known).metrics
+        assert (metrics["found_rate"], metrics["false_positive_rate"]) == (pytest.approx(share), 0.0)
+
+
 def test_distances_to_the_reference() -> None:
     known = episodes()
     reference = [one.reference for one in known]
