@@ -10,7 +10,8 @@ compares two moments of progress p before and q after, and says the share of the
 
 The model is asked every K steps, and its answers are held in between. Differences: progress is clamped to [0, 1] after
 every step; where a hop is not known, what it would have told stays as it was, and the confidence is 0; nobody is asked
-about padding.
+about padding. The three are not weighted by their consistency, and a net is trained on pairs of moments that are drawn
+evenly from an episode, not balanced over the bins of score and gap.
 The model behind is pluggable: here it is a small net that is trained on pairs of one dataset; a vision-language model
 behind a wire answers the same `HopModel`. Legend: N pairs, B episodes, T steps, Q queries.
 """

@@ -11,7 +11,8 @@ so that equal looks have equal progress however long an episode dwelt there, whi
 
 Differences from the authors' code: stage and tau are kept apart, so that tau = 1 does not spill into the next stage;
 durations count steps, not whole seconds; every sample of a batch has its own coin for rewinding and for a wrong text;
-padding is marked and stays out of the loss; an episode without annotation is an error and not a silent zero.
+padding is marked and stays out of the loss; an episode without annotation is an error and not a silent zero. From
+ReWiND's: a window begins with the first step of its episode, not anywhere, so progress is that of the whole of it.
 Legend: B batch, T steps, W window, S stages.
 """
 

@@ -7,7 +7,8 @@ trained on half positive and half negative images, near-misses among the negativ
 
 Differences: a decision needs m frames in a row, because one wrong frame would end the episode; the threshold is chosen
 on held-out failures, episode by episode as they would be decided, for a stated false-positive rate, and what so few can
-say of it is told; calibration is measured. Legend: N images, B episodes, T steps.
+say of it is told; calibration is measured; a small encoder is trained along, where theirs is frozen, as a CLIP is here.
+Legend: N images, B episodes, T steps.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ def _by_rule(
         info = data.store.episodes[index]
         if settings.labeller == "outcome":
             most = np.nan if info.success is None else 1.0 if info.success else 0.3
-            worth[index] = _segment_means(most * time_share(info.length), settings.segment)
+            worth[index] = _segment_means(most * time_share(info.length).astype(np.float64), settings.segment)
             continue
         truth = data.truth(index)
         if truth is None:
