@@ -120,7 +120,8 @@ class EnsembleReward:
         """`raw` holds every member's value as `members` (B, T, E), and `done` where all of them decide that. The least
         confident member's confidence counts."""
         outputs = [member.score(episodes) for member in self.members]
-        values = torch.stack([output.value for output in outputs])
+        device = outputs[0].value.device  # others may compute elsewhere, as keypoints do where the pictures lie
+        values = torch.stack([output.value.to(device) for output in outputs])
         shape = (-1, 1, 1)
         mean = values.new_tensor(self.config.mean or [0.0] * len(outputs)).view(shape)
         std = values.new_tensor(self.config.std or [1.0] * len(outputs)).view(shape)
@@ -131,10 +132,10 @@ class EnsembleReward:
             value = uncertainty_weighted(scaled, self.config.variance_weight)
         else:
             value = scaled.mean(0)
-        confidence = torch.stack([output.confidence for output in outputs]).amin(0)
+        confidence = torch.stack([output.confidence.to(device) for output in outputs]).amin(0)
         raw = {"members": values.movedim(0, -1)}
         if all("done" in output.raw for output in outputs):
-            raw["done"] = torch.stack([output.raw["done"] for output in outputs]).all(0)
+            raw["done"] = torch.stack([output.raw["done"].to(device) for output in outputs]).all(0)
         return masked(RewardOutput(value, confidence, raw), episodes.valid(value.device))
 
 

@@ -20,7 +20,7 @@ from robolearn.rewards.combine import (
 )
 from robolearn.rewards.keypoints import KeypointsConfig, KeypointsReward
 from robolearn.rewards.preference import BradleyTerry, FitConfig, PreferenceConfig, PreferenceReward, fit_bradley_terry
-from robolearn.rewards.reward_model import initial_weights
+from robolearn.rewards.reward_model import RewardOutput, initial_weights
 
 
 def gold(states: Tensor) -> Tensor:
@@ -99,6 +99,24 @@ def test_an_ensemble_combines_and_keeps_its_members() -> None:
     torch.testing.assert_close(output.raw["members"].movedim(-1, 0), values)
     shifted = EnsembleReward(CombineConfig("mean", mean=(1.0,) * 3, std=(2.0,) * 3), models).score(episodes)
     torch.testing.assert_close(shifted.value, (values.mean(0) - 1) / 2)
+
+
+def test_members_compute_on_several_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keypoints where the pictures lie, a net where it was put: `meta` stands for a GPU."""
+    ways = [KeypointsReward(KeypointsConfig(((0.1, 0.1), (end, 0.9)), colour_distance=500.0)) for end in (0.5, 0.9)]
+    score, meta = ways[0].score, torch.device("meta")
+
+    def scored_there(episodes: Episodes) -> RewardOutput:
+        output = score(episodes)
+        return RewardOutput(output.value.to(meta), output.confidence.to(meta), output.raw)
+
+    images = torch.zeros(2, 4, 32, 32, 3, dtype=torch.uint8)
+    episodes = Episodes({"front": images}, ["a", "b"], length=torch.tensor([4, 2]))
+    wanted = EnsembleReward(CombineConfig(), ways).score(episodes)
+    monkeypatch.setattr(ways[0], "score", scored_there)
+    output = EnsembleReward(CombineConfig(), ways).score(episodes)
+    for ours, theirs in zip((output.value, output.confidence), (wanted.value, wanted.confidence), strict=True):
+        assert (ours.device, ours.shape) == (meta, theirs.shape)
 
 
 def test_members_must_mean_the_same() -> None:
