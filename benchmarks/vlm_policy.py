@@ -1,9 +1,9 @@
 """VLM-RM's experiment in our size: SAC on nothing but what a CLIP sees brings the twin's arm into a named pose.
 
 The CLIP is the fixture of 2 MB, trained on pictures of the arm in other colours, lights and views than the twin's own.
-Prompts: "a robot arm pointing up" and so on; the baseline "a robot arm". Judged by the task, and by how far from the
-direction the arm points at the end of an episode. Writes benchmarks/results/vlm_policy.json; rows that are there are
-kept.
+Prompts: the four captions of a direction, as "a robot arm pointing up"; the baseline "a robot arm". Judged by the
+task, and by how far from the direction the arm points at the end of an episode. Writes
+benchmarks/results/vlm_policy.json; rows that are there are kept.
 
     python benchmarks/vlm_policy.py up left right down --seeds 0 1
 """
@@ -32,7 +32,7 @@ from robolearn.recipes.evaluate import evaluate_policy
 from robolearn.recipes.rewards.online import learn_from_model, settings_for
 from robolearn.recipes.seeds import EVALUATION_SEED
 from robolearn.recipes.training_data import tensors
-from robolearn.rewards.fixture import TinyClipConfig, train_tiny_clip
+from robolearn.rewards.fixture import TEMPLATES, TinyClipConfig, train_tiny_clip
 from robolearn.rewards.vlm import VLMConfig, VLMReward
 from robolearn.tasks.point import ANGLES, SHOULDER, pointing
 
@@ -55,7 +55,7 @@ def pose_error_deg(checkpoint: Path, direction: str, episodes: int, steps: int) 
 
 
 def measure(direction: str, seed: int, args: argparse.Namespace, clip: Path) -> dict:
-    prompts = (f"a robot arm pointing {direction}",), ("a robot arm",)
+    prompts = tuple(caption.format(direction) for caption in TEMPLATES), ("a robot arm",)
     model = VLMReward(VLMConfig(*prompts, args.alpha, clip=OpenClipConfig(model_dir=str(clip))))
     task = f"point_{direction}-v1"
     settings, config = settings_for(task)

@@ -183,7 +183,7 @@ def reward_online(
         model: of vlm: architecture, as open_clip names it.
         pretrained: of vlm: tag of the weights.
         model_dir: of vlm: a local open_clip directory, in the place of both names.
-        steps: of the environments; by default 28800 in a twin, else 6000.
+        steps: of the environments; by default 57600 in a twin, else 6000.
         num_envs: environments that play an episode each before it is scored; 8 by default.
         episode_steps: length of every episode; nothing else ends it; by default 60 in a twin, else 50.
         decision_steps: that an action lasts while learning; by default 6 in a twin, else 1.
