@@ -27,7 +27,7 @@ from robolearn.types import ActionSource
 
 FIRST_LOOK_S = 5.0  # for all things to be seen at the start
 FAILING_S = 1.0  # that a device may fail on end before the cell counts as broken; the arm holds meanwhile
-CAMERA = "camera "  # and its name: what fails
+LOOK, CAMERA = "look", "camera "  # what fails: to see where things are; to see through the camera of that name
 Clock = Callable[[], int]
 
 
@@ -83,7 +83,7 @@ class DeviceCell:
                 camera.connect()
             self._scene.state = self._state = robot.read()
             self._hands = hands(robot) if hands else None
-            self._sent = self._filter.reset(self._state)
+            self._filter.reset(self._state)
             if tracker is not None:
                 self._first_look(tracker)
             self._scene.begin(task)
@@ -107,14 +107,10 @@ class DeviceCell:
         return self._scene.status()
 
     def rest(self) -> NDArray[np.float32]:
+        """The filter goes on from what it sent: to begin anew in the middle of a motion would be a jerk, and slow."""
         self._look()
-        if not (self._filter.stopped or self._fault or "read" in self._failing):
-            try:
-                self._sent = self._filter.reset(self._state)
-            except SpecError as error:  # it stands outside of its range
-                self._fault = str(error)
         self._due_ns = self._clock()
-        return self._sent
+        return self._state.joint_position
 
     def send(self, joints: NDArray | None) -> Sent:
         sent = Sent(joints)
@@ -124,7 +120,6 @@ class DeviceCell:
         blind = self._blind
         action = None if sent.action is None or self._fault or blind else sent.action.astype(np.float32)
         decision = self._filter.filter(action, self._state.stamp_ns, self._clock())
-        self._sent = decision.command
         if "read" not in self._failing:  # nobody is sent anywhere while nobody knows where it is
             self._attempt("write", lambda: self._robot.write(decision.command))
         self._due_ns = max(self._due_ns + self._period_ns, self._clock())
@@ -175,14 +170,14 @@ class DeviceCell:
     def _look(self) -> None:
         self._attempt("read", self._measure)
         if self._tracker is not None:
-            self._attempt("look", partial(self._follow, self._tracker))
-        for name in self._blind:
-            self._see(name)
+            self._attempt(LOOK, partial(self._follow, self._tracker))
+        for what in self._blind.keys() - {LOOK}:
+            self._see(what.removeprefix(CAMERA))
 
     @property
     def _blind(self) -> dict[str, str]:
-        """Cameras that are silent, and what they said."""
-        return {name: self._failing[CAMERA + name][1] for name in self._cameras if CAMERA + name in self._failing}
+        """Who sees nothing now, those who say where things are or a camera that is looked at; and what they said."""
+        return {what: said for what, (_, said) in self._failing.items() if what == LOOK or what.startswith(CAMERA)}
 
     def _see(self, name: str) -> None:
         read = self._cameras[name].read
