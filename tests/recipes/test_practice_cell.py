@@ -13,13 +13,14 @@ import pytest
 from practice_runs import demonstrations, prepared, small_config
 from tag_pictures import calibration, look_at_tag, pose_of, write_video
 
+from robolearn.cell import load_cell
 from robolearn.cli import run as command
 from robolearn.cli.graph import namespace_of
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import CellError, HardwareError, RobolearnError, SpecError
 from robolearn.networks.model_directory import write_model
 from robolearn.recipes.collect import CollectConfig, collect_episodes
-from robolearn.recipes.finetune.cells import THINGS_BACK, check_terminal, make_cell
+from robolearn.recipes.finetune.cells import THINGS_BACK, check_terminal, cooled_in_time, make_cell
 from robolearn.recipes.finetune.prepare import CLASSIFIER
 from robolearn.recipes.finetune.recipe import begin, practise
 from robolearn.recipes.finetune.settings import FinetuneConfig
@@ -97,6 +98,7 @@ def test_a_cell_without_tags_practises_from_pictures_and_a_person_says_what_is_d
         while not (run / "now.txt").exists():
             assert thread.is_alive()
             time.sleep(0.05)
+        assert FinetuneConfig.read(run).supervisor.max_temperature_c == 62.0
         (run / THINGS_BACK).touch()  # before anybody is asked
         while not (run / "waits.txt").exists():
             assert thread.is_alive()
@@ -145,6 +147,19 @@ def test_a_cell_that_does_not_see_the_puck_is_refused_before_anything_is_written
     assert not (tmp_path / "run").exists()
     with pytest.raises(SpecError, match="the true reward"):
         FinetuneConfig("push-v1", cell=str(cell), reward="true")
+
+
+@pytest.mark.parametrize(
+    ("limits", "pauses", "resumes"),
+    [("", 62.0, 50.0), ("max_temperature_c: 58, ", 55.0, 50.0), ("max_temperature_c: 48, ", 45.0, 45.0)],
+)
+def test_practice_pauses_before_robot_or_filter_refuse_a_hot_motor(
+    cell: Path, limits: str, pauses: float, resumes: float
+) -> None:
+    """The servos' driver refuses above 65 C, where practice would pause by itself, and that is a fault."""
+    cell.write_text(cell.read_text().replace("safety: {", f"safety: {{{limits}"))
+    rules = cooled_in_time(FinetuneConfig("push-v1", cell=str(cell)), load_cell(cell)).supervisor
+    assert (rules.max_temperature_c, rules.resume_temperature_c) == (pauses, resumes)
 
 
 def test_a_person_who_types_wants_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,7 @@ from robolearn.teleop.teleoperator import Fed
 THINGS_BACK = "things_are_back"  # a file that somebody lays into the run who was asked to put things right
 TASK_DONE = "task_is_done"  # one that the person lays there who judges
 NODE = "node"  # --teleop: on a graph, the node that has the device
+COOLER_C = 3.0  # than where robot or filter refuse to go on, practice pauses already
 
 
 def make_cell(config: FinetuneConfig, run: Path, cameras: Mapping[str, tuple[int, int]]) -> PracticeCell:
@@ -72,6 +73,16 @@ def check_cell(cell: Cell, path: Path, task: Task, config: FinetuneConfig) -> No
         raise CellError(f"{path} has no camera {unknown[0]!r}, whose pictures are to be seen; set cameras=NAME,NAME")
     if config.teleop == "cell" and cell.teleop is None:
         raise CellError(f"{path} has no teleop; add one, or name a device with --teleop")
+
+
+def cooled_in_time(config: FinetuneConfig, cell: Cell) -> FinetuneConfig:
+    """The settings by which practice pauses before a motor is so hot that robot or safety filter refuse to go on: that
+    would be no pause, but a fault, or attempts in which the arm holds."""
+    refused = (cell.safety.max_temperature_c, getattr(cell.robot.config, "max_temperature_c", None))
+    rules = config.supervisor
+    most = min([rules.max_temperature_c, *(limit - COOLER_C for limit in refused if limit is not None)])
+    cool = min(rules.resume_temperature_c, most)
+    return replace(config, supervisor=replace(rules, max_temperature_c=most, resume_temperature_c=cool))
 
 
 def check_teleop(config: FinetuneConfig) -> None:

@@ -15,7 +15,7 @@ from robolearn.cell import load_cell
 from robolearn.datasets.lock import WriterLock
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import RobolearnError
-from robolearn.recipes.finetune.cells import check_cell, check_teleop
+from robolearn.recipes.finetune.cells import check_cell, check_teleop, cooled_in_time
 from robolearn.recipes.finetune.collector import NOW, REPLAY, STOPPED, WAITS, Collector, told
 from robolearn.recipes.finetune.data import recorded_sizes
 from robolearn.recipes.finetune.image_judge import check_learned_from, check_models, check_shown
@@ -49,7 +49,9 @@ BEGIN_S = 120.0  # of the first process: within it to end by saying why is not t
 def begin(config: FinetuneConfig, prior: Sequence[Path], demos: Sequence[Path], out: Path) -> None:
     """Make the folder of a run. Raises RobolearnError before anything is written when the data do not fit."""
     if config.cell:
-        check_cell(load_cell(Path(config.cell)), Path(config.cell), make_task(config.task), config)
+        cell = load_cell(Path(config.cell))
+        check_cell(cell, Path(config.cell), make_task(config.task), config)
+        config = cooled_in_time(config, cell)
     check_teleop(config)
     check_models(config)
     check_learned_from(config, demos)
