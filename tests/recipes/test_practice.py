@@ -28,6 +28,7 @@ from robolearn.datasets.lock import WriterLock
 from robolearn.datasets.store import CLOSING_ROW, EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.practice_cell import Condition
+from robolearn.envs.practice_world import PracticeWorld
 from robolearn.envs.twin_cell import TwinCell
 from robolearn.errors import DatasetBusyError, DatasetError, RobolearnError, SpecError, UnknownNameError
 from robolearn.policies.checkpoint import load_policy
@@ -48,8 +49,10 @@ from robolearn.recipes.finetune.prepare import (
 from robolearn.recipes.finetune.recipe import PRACTISING, Child, _Look, practise
 from robolearn.recipes.finetune.report import write_morning_report
 from robolearn.recipes.finetune.settings import FinetuneConfig, InterventionsConfig
+from robolearn.recipes.finetune.worker import collect
 from robolearn.recipes.train import read_settings, with_settings
 from robolearn.rewards.state_success import StateSuccessConfig
+from robolearn.tasks import make_task
 from robolearn.types import ActionSource, EpisodeOutcome
 
 STEPS = 60
@@ -253,6 +256,63 @@ def test_a_run_that_stops_between_two_attempts_says_why(folder: Path, ready: Pat
     assert (run / "report.html").exists()
 
 
+def test_a_run_that_an_error_ends_says_so_in_its_report(
+    folder: Path, ready: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copied(ready, folder / "given_up")
+    small_config(STEPS).write(run)
+
+    def dies(*_: object) -> None:
+        raise RobolearnError("the learner died 5 times")
+
+    monkeypatch.setattr(learning.Learner, "learn", dies)
+    with pytest.raises(RobolearnError, match="the learner died"):
+        practise(run, processes=False)
+    report = (run / "report.html").read_text()
+    assert "Stopped: the learner died 5 times." in report
+    assert "attempt 1, push-v1" not in report
+    assert "<b>1</b><span>attempts</span>" in report
+
+
+@pytest.mark.parametrize("waits", ["pause", "weights"])
+def test_who_is_to_stop_while_it_waits_does_so_at_once_and_closes_its_cell(
+    folder: Path, ready: Path, monkeypatch: pytest.MonkeyPatch, waits: str
+) -> None:
+    config, run, left, did = small_config(STEPS), copied(ready, folder / f"left_{waits}"), threading.Event(), []
+    always = replace(config.supervisor, quiet_to_s=24 * 3600.0)
+    config = replace(config, supervisor=always) if waits == "pause" else replace(config, lag=0)
+    config.write(run)
+    monkeypatch.setattr(FinetuneConfig, "real", True)  # of a robot, which is held meanwhile; nobody learns here
+    hold, close = PracticeWorld.hold, TwinCell.close
+
+    def held(world: PracticeWorld) -> None:
+        did.append("held")
+        hold(world)
+        if len(did) > 2:
+            assert (run / WAITS).exists() is (waits == "pause")
+            left.set()
+
+    def closed(cell: TwinCell) -> None:
+        did.append("closed")
+        close(cell)
+
+    monkeypatch.setattr(PracticeWorld, "hold", held)
+    monkeypatch.setattr(TwinCell, "close", closed)
+    with pytest.raises(SystemExit):
+        collect(config, run, left, lambda cameras: TwinCell(make_task(config.task)))
+    assert did == ["held", "held", "held", "closed"]
+    assert not (run / WAITS).exists()
+    assert len(ZarrStore.open(run / REPLAY).episodes) == (waits == "weights")
+
+
+def test_a_policy_that_is_many_attempts_behind_is_still_there(folder: Path, ready: Path) -> None:
+    config, run = replace(small_config(STEPS), lag=5), copied(ready, folder / "behind")
+    config = replace(config, supervisor=replace(config.supervisor, max_attempt_steps=4))
+    config.write(run)
+    assert practise(run, processes=False)["attempts"] >= 12
+    assert ZarrStore.open(run / REPLAY).episodes[-1].tags["learned"] >= 6
+
+
 def test_a_stop_outlives_an_attempt_that_cannot_be_written(
     folder: Path, ready: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -389,7 +449,11 @@ def test_what_does_not_fit_is_told_before_anything_is_written(tmp_path: Path, de
 
 @pytest.mark.parametrize(
     ("code", "told"),
-    [(2, "the collector cannot begin: no camera"), (1, "died 5 times in a minute"), (0, "in a minute; .*: no camera")],
+    [
+        (2, "the collector cannot begin: no camera"),
+        (1, "died 5 times with no attempt between"),
+        (0, "with no attempt between; .*: no camera"),
+    ],
 )
 def test_what_keeps_a_process_from_its_work_is_told_and_one_that_dies_is_started_again(
     code: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -403,15 +467,15 @@ def test_what_keeps_a_process_from_its_work_is_told_and_one_that_dies_is_started
     def mend() -> None:
         nonlocal said
         while True:
-            said += child.mend(time.monotonic())
+            said += child.mend(time.monotonic(), min(said.count("started again"), 3))
 
     with pytest.raises(RobolearnError, match=told):
         mend()
     child.end()
-    assert said.count("is started again; its last words: no camera") == (0 if code == 2 else 4)
+    assert said.count("is started again; its last words: no camera") == (0 if code == 2 else 7)
     python.write_text("#!/bin/sh\nexit 1\n")
     silent = Child(small_config(4), tmp_path, "collector")
-    while not (died := silent.mend(time.monotonic())):
+    while not (died := silent.mend(time.monotonic(), 0)):
         pass
     assert died.endswith("it said nothing")  # what stands in its log is of an earlier one
     silent.end()

@@ -62,8 +62,9 @@ class Collector:
         alive: Callable[[], bool] = lambda: True,
         make: Callable[[Mapping[str, tuple[int, int]]], PracticeCell] | None = None,
     ) -> None:
-        """alive: asked while waiting for weights; when it says no, `attempt` raises InterruptedError. make: makes
-        another cell than the config names, where pictures of these cameras, (H, W) by name, are wanted."""
+        """alive: whether somebody still wants attempts; when it says no, `attempt` raises InterruptedError, for a robot
+        is not to go on. make: makes another cell than the config names, where pictures of these cameras, (H, W) by
+        name, are wanted."""
         self.config, self.run, self._alive = config, run, alive
         self.film = Film(config, run)
         judge = make_judge(config, run)
@@ -104,6 +105,7 @@ class Collector:
                 self._order = order
                 self._mark_stopped()
                 return False
+            self._require_wanted()
             if order.begins:
                 self._begin(order.task)
             self._tell(order.reason if order.phase in (Phase.WAIT, Phase.PAUSE) else "")
@@ -113,6 +115,7 @@ class Collector:
                 rows.clear()
 
     def close(self) -> None:
+        (self.run / WAITS).unlink(missing_ok=True)
         self._writer.__exit__(None, None, None)
         self._verdicts.close()
         self.world.close()
@@ -125,6 +128,10 @@ class Collector:
     def _mark_stopped(self) -> None:
         if self.stopped:
             (self.run / STOPPED).write_text(self.stopped, encoding="utf-8")
+
+    def _require_wanted(self) -> None:
+        if not self._alive():
+            raise InterruptedError("nobody wants another attempt")
 
     def _decide(self, sensed: Sensed) -> Order:
         """With what holds in every phase: how the cell fares, and the disk."""
@@ -250,15 +257,18 @@ class Collector:
         self.done += 1
 
     def _load_weights(self) -> None:
-        """The policy that has learned from the attempts before the last `lag`."""
+        """The policy that has learned from the attempts before the last `lag`. While that is waited for, a robot holds,
+        and who is at its controls is heard; the twin stands still, so that runs repeat exactly."""
         wanted = max(self.done - self.config.lag, 0)
         if wanted == self._loaded:
             return
         file = weights_file(self.run, wanted)
         while not file.exists():
-            if not self._alive():
-                raise InterruptedError("nobody learns any more")
-            time.sleep(POLL_S)
+            self._require_wanted()
+            if self.config.real:
+                self.world.hold()
+            else:
+                time.sleep(POLL_S)
         self.policy.load_state_dict(load_file(file))
         self._loaded = wanted
 

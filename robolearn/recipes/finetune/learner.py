@@ -44,7 +44,7 @@ from robolearn.specs import InterfaceSpec
 
 REPLAY_CAPACITY, REPLAY_BYTES = 200_000, 4 << 30  # observations at the most, and memory of theirs
 SAVE_EVERY = 20  # attempts between two saves of all that the learner knows
-KEPT_WEIGHTS = 4  # newest policies that stay on disk
+KEPT_WEIGHTS = 4  # newest policies that stay on disk, or as many as the collector may be behind and one
 COLUMNS = (
     "attempts",
     "attempt_task",
@@ -167,7 +167,8 @@ class Learner:
         partial = file.with_suffix(".partial")
         write_tensors(partial, self.algorithm.policy().state_dict())
         os.replace(partial, file)
-        weights_file(self.run, self.learned - KEPT_WEIGHTS).unlink(missing_ok=True)
+        kept = max(KEPT_WEIGHTS, self.config.lag + 1)
+        weights_file(self.run, self.learned - kept).unlink(missing_ok=True)
 
     def _row(self, info: EpisodeInfo) -> dict[str, float]:
         return {

@@ -41,8 +41,7 @@ from robolearn.tasks import make_task
 PRACTISING = "practising"  # folder of the lock of who goes on with a run
 LOOK_S = 0.2
 LOOK_SHARE = 0.05  # of the time at the most, for after thousands of attempts a look at their list takes a while
-MAX_DEATHS = 5  # of one process within DEATH_WINDOW_S, before the run is given up
-DEATH_WINDOW_S = 60.0
+MAX_DEATHS = 5  # of one process with no attempt between them, before the run is given up
 BEGIN_S = 120.0  # of the first process: within it to end by saying why is not to have begun
 
 
@@ -96,8 +95,13 @@ def practise(run: Path, processes: bool = True, progress: Progress = lambda done
         practising.callback(WriterLock(run, run / PRACTISING).release)
         prepare(run, progress)
         (run / STOPPED).unlink(missing_ok=True)  # whoever starts it again has looked why it had stopped
-        with interruptible() as interrupted:
-            (_side_by_side if processes else _in_turns)(config, run, progress, interrupted)
+        try:
+            with interruptible() as interrupted:
+                (_side_by_side if processes else _in_turns)(config, run, progress, interrupted)
+        except RobolearnError as error:  # what was practised until then is told in the morning all the same
+            (run / STOPPED).write_text(str(error), encoding="utf-8")
+            write_morning_report(run)
+            raise
     stopped = (run / STOPPED).read_text(encoding="utf-8") if (run / STOPPED).exists() else ""
     answer = write_morning_report(run)
     return {
@@ -120,14 +124,16 @@ def old_data(config: FinetuneConfig, run: Path) -> Any:
 
 def _in_turns(config: FinetuneConfig, run: Path, progress: Progress, interrupted: threading.Event) -> None:
     learner = Learner(config, run, old_data(config, run))
-    collector = Collector(config, run)
+    collector = Collector(config, run, alive=lambda: not interrupted.is_set())
     try:
-        while not interrupted.is_set():
+        going = True
+        while going:
             while learner.learned < collector.done:
                 learner.learn(collector.store)
             progress(learner.steps, _text(collector.store, learner.evaluated))
-            if not collector.attempt():
-                break
+            going = collector.attempt()
+    except InterruptedError:
+        pass
     finally:
         collector.close()
         learner.close()
@@ -144,7 +150,7 @@ class Child:
             self._command += ["-r", f"__ns:={config.namespace}"] if config.namespace else []
             self._command += ["-p", f"run:={run.absolute()}", "-p", "ends_with_stdin:=true"]
         self.role, self._log = role, run / f"{role}.log"
-        self._deaths: list[float] = []
+        self._deaths: list[int] = []  # how many attempts there were at each
         self._first_s: float | None = time.monotonic()  # until it has died
         self._start()
 
@@ -158,12 +164,12 @@ class Child:
         """Whether it has ended as the run has: a node of the graph ends well, too, where somebody asks it to."""
         return self._process.poll() == 0 and (self._run / STOPPED).exists()
 
-    def mend(self, now_s: float) -> str:
-        """Start it again if it died; says so, and why it did. Raises RobolearnError when that happens too often, and
-        where it began by saying what keeps it from its work."""
+    def mend(self, now_s: float, attempts: int) -> str:
+        """Start it again if it died; says so, and why it did. Raises RobolearnError when that happens again and again
+        and the number of attempts stays, and where it began by saying what keeps it from its work."""
         if self._process.poll() is None or self.finished:
             return ""
-        self._deaths = [at for at in self._deaths if now_s - at < DEATH_WINDOW_S] + [now_s]
+        self._deaths = [*(before for before in self._deaths if before == attempts), attempts]
         words = self._log.read_bytes()[self._from :].decode(errors="replace").strip()
         last = words.splitlines()[-1:] or ["it said nothing"]
         first_s, self._first_s = self._first_s, None
@@ -171,7 +177,9 @@ class Child:
         if explained and first_s is not None and now_s - first_s < BEGIN_S:
             raise RobolearnError(f"the {self.role} cannot begin: {last[0]}")
         if len(self._deaths) >= MAX_DEATHS:
-            raise RobolearnError(f"the {self.role} died {MAX_DEATHS} times in a minute; its last words: {last[0]}")
+            raise RobolearnError(
+                f"the {self.role} died {MAX_DEATHS} times with no attempt between; its last words: {last[0]}"
+            )
         self._close()
         self._start()
         return f"the {self.role} died and is started again; its last words: {last[0]}"
@@ -194,7 +202,8 @@ def _side_by_side(config: FinetuneConfig, run: Path, progress: Progress, interru
     looked = _Look(run)
     try:
         while not interrupted.is_set() and not all(child.finished for child in children):
-            looked(progress, "; ".join(filter(None, (child.mend(time.monotonic()) for child in children))))
+            died = [child.mend(time.monotonic(), looked.attempts) for child in children]
+            looked(progress, "; ".join(filter(None, died)))
             time.sleep(LOOK_S)
     finally:
         for child in children:
@@ -209,7 +218,7 @@ class _Look:
         self._seen: tuple[int, str] = (0, "")
         self._died = self._text = ""
         self._rest_until_s = 0.0
-        self._steps = 0  # decisions
+        self.attempts = self._steps = 0  # and decisions
 
     def __call__(self, progress: Progress, died: str = "") -> None:
         """died: which process did just now; it is told until there is other news."""
@@ -220,6 +229,7 @@ class _Look:
             seen = root.stat().st_mtime_ns, does
             if seen != self._seen:
                 store = ZarrStore.open(self._path)
+                self.attempts = len(store.episodes)
                 self._steps = sum(info.num_actions for info in store.episodes)
                 self._seen, self._died, self._text = seen, died, _text(store, float("nan")) + does
                 self._rest_until_s = now_s + (time.monotonic() - now_s) / LOOK_SHARE

@@ -23,7 +23,7 @@ from robolearn.recipes.finetune.recipe import old_data
 from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.recipes.workers import leave_interrupts_to_starter
 
-GRACE_S = 5.0  # for an attempt or a step of learning to end, when the starter has gone
+GRACE_S = 5.0  # when the starter has gone, for a decision to end and devices to be closed, or for an attempt's learning
 
 
 def main() -> None:
@@ -34,8 +34,6 @@ def main() -> None:
     config = FinetuneConfig.read(run)
     try:
         {"collector": collect, "learner": _learn}[role](config, run, left)
-    except InterruptedError:
-        sys.exit(1)
     except RobolearnError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(error.exit_code)
@@ -66,12 +64,12 @@ def collect(
     the Collector."""
     collector = Collector(config, run, alive=lambda: not left.is_set(), make=make)
     try:
-        while not left.is_set():
-            if not collector.attempt():
-                return
+        while collector.attempt():
+            pass
+    except InterruptedError:
+        sys.exit(1)  # it has not stopped by itself
     finally:
         collector.close()
-    sys.exit(1)  # it has not stopped by itself
 
 
 def _learn(config: FinetuneConfig, run: Path, left: threading.Event) -> None:
