@@ -165,6 +165,9 @@ def test_a_learner_that_died_gives_out_the_same_policies_again(
     for _ in range(after):
         died.learn(store)
     died._run.__exit__(None, None, None)  # its files are closed, but nothing is saved
+    latest = json.loads((run / "checkpoints" / "latest" / "config.json").read_text())
+    saved = sum(info.num_actions for info in store.episodes[: after // 3 * 3])
+    assert latest["provenance"]["step"] == (saved or 1)  # the policy of who died is kept: before, of who made it ready
     resumed = learning.Learner(config, run, old)
     assert resumed.learned == after // 3 * 3
     while resumed.learned < len(store.episodes):

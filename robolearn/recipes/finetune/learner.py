@@ -133,7 +133,9 @@ class Learner:
             self.save()
 
     def save(self) -> None:
-        """What a restart needs."""
+        """What a restart needs; and the policy that is kept, where no evaluation writes it: as on a robot."""
+        if self._world is None:
+            self._run.save(self.average, self.steps, self._about, ("latest",))
         facts = {"learned": self.learned, "step": self.steps, "wall_s": time.perf_counter() - self._started_s}
         facts["best"] = self._best
         average = {AVERAGE + name: value for name, value in self.average.state_dict().items()}
