@@ -49,6 +49,7 @@ from robolearn.recipes.finetune.prepare import (
 from robolearn.recipes.finetune.recipe import PRACTISING, Child, _Look, practise
 from robolearn.recipes.finetune.report import write_morning_report
 from robolearn.recipes.finetune.settings import FinetuneConfig, InterventionsConfig
+from robolearn.recipes.finetune.supervisor import Phase
 from robolearn.recipes.finetune.worker import collect
 from robolearn.recipes.train import read_settings, with_settings
 from robolearn.rewards.state_success import StateSuccessConfig
@@ -306,6 +307,46 @@ def test_who_is_to_stop_while_it_waits_does_so_at_once_and_closes_its_cell(
     assert did == ["held", "held", "held", "closed"]
     assert not (run / WAITS).exists()
     assert len(ZarrStore.open(run / REPLAY).episodes) == (waits == "weights")
+
+
+def test_who_is_started_again_while_a_person_reaches_in_moves_nothing(
+    folder: Path, ready: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor asks again for what they have done."""
+    config, run, back = small_config(STEPS), copied(ready, folder / "reaches_in"), [False]
+    config = replace(config, supervisor=replace(config.supervisor, max_recoveries=0))
+    config.write(run)
+    monkeypatch.setattr(FinetuneConfig, "real", True)
+    monkeypatch.setattr(PracticeWorld, "lost", lambda world: "" if back[0] else "the puck is out of reach")
+
+    def put_back(cell: TwinCell, seed: int) -> bool:
+        if not back[0]:
+            raise RuntimeError("the process dies while it waits")
+        return True
+
+    def begin(world: PracticeWorld, index: int, rng: np.random.Generator) -> None:
+        raise RuntimeError("the process dies in the attempt that follows")
+
+    monkeypatch.setattr(TwinCell, "put_back", put_back)
+    monkeypatch.setattr(PracticeWorld, "begin", begin)
+
+    def dies(phase: Phase) -> None:
+        collector = Collector(config, run, make=lambda cameras: TwinCell(make_task(config.task)))
+        assert collector.supervisor.phase is phase
+        with pytest.raises(RuntimeError, match="the process dies"):
+            collector.attempt()
+        collector.close()
+
+    dies(Phase.HOME)
+    homes: list[int] = []
+    go_home = PracticeWorld.go_home
+    monkeypatch.setattr(PracticeWorld, "go_home", lambda world: homes.append(1) or go_home(world))
+    dies(Phase.WAIT)
+    assert homes == []
+    back[0] = True
+    dies(Phase.WAIT)
+    dies(Phase.HOME)
+    assert json.loads((run / "state" / "world_0.json").read_text())["supervisor"]["resets"] == 1
 
 
 def test_a_policy_that_is_many_attempts_behind_is_still_there(folder: Path, ready: Path) -> None:

@@ -106,6 +106,9 @@ class Collector:
                 self._mark_stopped()
                 return False
             self._require_wanted()
+            if self.config.real and (order.phase is Phase.WAIT) != (self._order.phase is Phase.WAIT):
+                self._order = order  # who is started again while a person reaches in is not to move
+                self._save_state(self.done)
             if order.begins:
                 self._begin(order.task)
             self._tell(order.reason if order.phase in (Phase.WAIT, Phase.PAUSE) else "")
@@ -267,8 +270,7 @@ class Collector:
             self._require_wanted()
             if self.config.real:
                 self.world.hold()
-            else:
-                time.sleep(POLL_S)
+            time.sleep(POLL_S)
         self.policy.load_state_dict(load_file(file))
         self._loaded = wanted
 
@@ -299,12 +301,11 @@ class Collector:
     def _resume(self) -> Order:
         if (self.run / STOPPED).exists():  # only a person goes on after a stop
             return Order(Phase.STOPPED, 0, reason=(self.run / STOPPED).read_text(encoding="utf-8") or "stopped")
-        if self.done == 0 and self.config.real:
-            return Order(Phase.HOME, 0)
-        if self.done == 0:
-            self.world.reset(int(self._rng("reset", 0).integers(MAX_SEED)))
-            return Order(Phase.HOME, 0)
         file = self._state_file(self.done)
+        if self.done == 0 and not file.exists():
+            if not self.config.real:
+                self.world.reset(int(self._rng("reset", 0).integers(MAX_SEED)))
+            return Order(Phase.HOME, 0)
         try:
             state = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
