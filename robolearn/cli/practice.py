@@ -56,7 +56,7 @@ def finetune(
             first.
         force_reward: let a model near a robot that did not pass its audit.
         steps: decisions to practise for, five a second; 20000 unless hours are given.
-        hours: time of the robot to practise for.
+        hours: to practise for, pauses and what a person is waited for included.
         out: the run, runs/finetune by default: metrics.csv, checkpoints/, replay.zarr, films/, report.html.
         seed: fixes everything.
         cell: file of the physical cell that practises, as hardware/cells/so101.yaml; the twin by default.

@@ -275,11 +275,25 @@ def test_it_stops_by_itself_and_says_why(config: SupervisorConfig, night: list[S
     assert why in last.reason
 
 
-def test_the_hours_end_after_a_reboot_too() -> None:
-    supervisor = Supervisor(SupervisorConfig(max_hours=1.0))
-    supervisor.decide(HOME, 10**15)
-    assert supervisor.decide(HOME, 10**9).phase is not Phase.STOPPED
-    assert supervisor.decide(HOME, 10**9 + 3600 * 10**9).reason == "1 hours were asked for, and are over"
+@pytest.mark.parametrize("since_s", [-(10**6), 8 * 3600])
+def test_the_hours_are_those_in_which_somebody_ran(since_s: int) -> None:
+    """Not the day between Ctrl-C and --resume; and a reboot, after which clocks begin anew, is not the first hour."""
+    config, now_ns, spent_s = SupervisorConfig(max_hours=1.0), 10**15, 0
+    supervisor = Supervisor(config)
+    while supervisor.decide(HOME, now_ns).phase is not Phase.STOPPED:
+        now_ns, spent_s = now_ns + 30 * NS_PER_S, spent_s + 30
+        if spent_s == 1800:
+            state, now_ns = supervisor.state_dict(), now_ns + since_s * NS_PER_S
+            supervisor = Supervisor(config)
+            supervisor.load_state_dict(state)
+    assert spent_s == 3600 + 30  # of which the gap itself is not counted
+    assert supervisor.decide(HOME, now_ns).reason == "1 hours were asked for, and are over"
+
+
+def test_an_attempt_that_ends_the_practice_is_one() -> None:
+    supervisor = Supervisor(SupervisorConfig(max_steps=2))
+    orders = [supervisor.decide(each, i) for i, each in enumerate([HOME, Sensed(), Sensed()])]
+    assert (orders[-1].phase, supervisor.attempts) == (Phase.STOPPED, 1)
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:

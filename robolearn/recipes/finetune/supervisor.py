@@ -27,6 +27,7 @@ from typing import Any
 from robolearn.errors import SpecError
 
 NS_PER_S = 1_000_000_000
+GAP_NS = 60 * NS_PER_S  # between two decisions, at the most: else nobody ran meanwhile, or somebody has set the clock
 DAY_S = 24 * 3600
 
 COUNTS = (
@@ -69,7 +70,7 @@ class SupervisorConfig:
     max_recovery_steps: int = 75  # decisions, then bringing things back counts as failed
     max_recoveries: int = 10  # in a row, no success between them, before a person is asked; 0: always a person
     max_steps: int = 0  # decisions of practice in all; 0: no limit
-    max_hours: float = 0.0  # since the start; 0: no limit
+    max_hours: float = 0.0  # since the start, pauses included, but not when nobody ran; 0: no limit
     max_resets: int = 1000  # by a person, before the night is given up
     quiet_from_s: float = 0.0  # of the day; equal to quiet_to_s: never quiet; 0 to 86400: always
     quiet_to_s: float = 0.0
@@ -153,7 +154,8 @@ class _State:
     recoveries: int = 0
     all_recovery_steps: int = 0
     resets: int = 0  # asked of a person
-    started_ns: int = -1
+    started_ns: int = -1  # before what is not counted was left out
+    decided_ns: int = -1  # the last time
     reason: str = ""
 
 
@@ -202,8 +204,7 @@ class Supervisor:
         return replace(self._next(sensed, now_ns, day_s), dropped=True)
 
     def _next(self, sensed: Sensed, now_ns: int, day_s: float) -> Order:
-        if not 0 <= self._state.started_ns <= now_ns:  # not yet, or on the clock of before a reboot
-            self._state = replace(self._state, started_ns=now_ns)
+        self._state = replace(self._state, started_ns=self._started(now_ns), decided_ns=now_ns)
         stop = self._must_stop(sensed, now_ns)
         if stop or self._state.phase is Phase.STOPPED:
             return self._stop(stop or self._state.reason)
@@ -306,6 +307,7 @@ class Supervisor:
             state,
             task=task,
             attempts=state.attempts + 1,
+            attempt_steps=0,
             idle_attempts=idle,
             failures=failures,
             recoveries_in_a_row=0 if end is End.SUCCESS else state.recoveries_in_a_row,
@@ -359,6 +361,14 @@ class Supervisor:
         return Order(phase, self._state.task, reason=self._state.reason if phase is not Phase.PRACTISE else "")
 
     # --- limits ---
+
+    def _started(self, now_ns: int) -> int:
+        """Where the time begins that has been spent by now."""
+        state = self._state
+        if state.decided_ns < 0:
+            return now_ns
+        since_ns = now_ns - state.decided_ns
+        return state.started_ns if 0 <= since_ns <= GAP_NS else state.started_ns + since_ns
 
     def _must_stop(self, sensed: Sensed, now_ns: int) -> str:
         config, state = self.config, self._state
