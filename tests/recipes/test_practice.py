@@ -22,7 +22,7 @@ from practice_runs import demonstrations, kill, pids, prepared, recorded_arrays,
 from safetensors.torch import load_file
 
 from robolearn.algorithms.algorithm import Batch, Metrics
-from robolearn.algorithms.rlpd import RLPDConfig
+from robolearn.algorithms.rlpd import RLPD, RLPDConfig
 from robolearn.cli import run as command
 from robolearn.datasets.lock import WriterLock
 from robolearn.datasets.store import CLOSING_ROW, EpisodeMeta
@@ -51,6 +51,7 @@ from robolearn.recipes.finetune.report import write_morning_report
 from robolearn.recipes.finetune.settings import FinetuneConfig, InterventionsConfig
 from robolearn.recipes.finetune.supervisor import Phase
 from robolearn.recipes.finetune.worker import collect
+from robolearn.recipes.run import RESUME_FILE
 from robolearn.recipes.train import read_settings, with_settings
 from robolearn.rewards.state_success import StateSuccessConfig
 from robolearn.tasks import make_task
@@ -182,6 +183,40 @@ def test_a_learner_that_died_gives_out_the_same_policies_again(
     assert (run / kept).read_bytes() != (run / WEIGHTS / last).read_bytes()
 
 
+def test_a_policy_that_is_handed_out_is_on_disk_for_good(
+    folder: Path, ready: Path, in_turns: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, run, synced = small_config(STEPS), copied(ready, folder / "synced"), set[int]()
+    config.write(run)
+    sync = os.fsync
+    monkeypatch.setattr(learning.os, "fsync", lambda fd: (synced.add(os.fstat(fd).st_ino), sync(fd)))
+    learner = learning.Learner(config, run, offline_buffer(config, run, old_episodes(config, run)))
+    learner.learn(ZarrStore.open(in_turns / "replay.zarr"))
+    assert weights_file(run, 1).stat().st_ino in synced
+    learner.close()
+
+
+@pytest.mark.parametrize("of", ["metrics", "policy"])
+def test_a_policy_that_has_diverged_is_not_handed_out_nor_kept(
+    folder: Path, ready: Path, in_turns: Path, monkeypatch: pytest.MonkeyPatch, of: str
+) -> None:
+    config, run = small_config(STEPS), copied(ready, folder / f"diverged_{of}")
+    config.write(run)
+    learner = learning.Learner(config, run, offline_buffer(config, run, old_episodes(config, run)))
+
+    def update(batch: Batch) -> Metrics:
+        if of == "policy":
+            next(iter(learner.algorithm.policy().state_dict().values())).fill_(np.nan)
+        return {"critic_loss": torch.tensor(np.nan if of == "metrics" else 0.0)}
+
+    monkeypatch.setattr(learner.algorithm, "update", update)
+    with pytest.raises(RobolearnError, match="diverged"):
+        learner.learn(ZarrStore.open(in_turns / "replay.zarr"))
+    learner.close()
+    assert not weights_file(run, 1).exists()
+    assert not (run / RESUME_FILE).exists()
+
+
 def test_the_policy_that_is_kept_is_the_running_mean_of_the_newest(folder: Path, ready: Path, in_turns: Path) -> None:
     config, run = replace(small_config(STEPS), average=4), copied(ready, folder / "average")
     config.write(run)
@@ -269,13 +304,14 @@ def test_a_run_that_an_error_ends_says_so_in_its_report(
     def dies(*_: object) -> None:
         raise RobolearnError("the learner died 5 times")
 
-    monkeypatch.setattr(learning.Learner, "learn", dies)
+    monkeypatch.setattr(RLPD, "update", dies)
     with pytest.raises(RobolearnError, match="the learner died"):
         practise(run, processes=False)
     report = (run / "report.html").read_text()
     assert "Stopped: the learner died 5 times." in report
     assert "attempt 1, push-v1" not in report
     assert "<b>1</b><span>attempts</span>" in report
+    assert not (run / RESUME_FILE).exists()  # half of an attempt's updates are nothing to go on from
 
 
 @pytest.mark.parametrize("waits", ["pause", "weights"])

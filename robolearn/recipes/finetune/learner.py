@@ -38,7 +38,15 @@ from robolearn.recipes.finetune.prepare import PRETRAINED, buffer_config
 from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.recipes.run import RESUME_FILE, Run, read_state
 from robolearn.recipes.training_data import mixed, tensors
-from robolearn.recipes.training_loop import AVERAGE, initialise, mean_follows, networks_of, scalars, statistics_of
+from robolearn.recipes.training_loop import (
+    AVERAGE,
+    initialise,
+    mean_follows,
+    networks_of,
+    require_finite,
+    scalars,
+    statistics_of,
+)
 from robolearn.rewards.intervention import InterventionConfig, intervention_reward
 from robolearn.specs import InterfaceSpec
 
@@ -87,6 +95,7 @@ class Learner:
         self._world = config.world() if config.evaluate_every else None
         self._about = config.provenance(camera_sizes(config, run, config.space().cameras))
         self._started_s = time.perf_counter()
+        self._learns = False  # from an attempt, which is half learned from if an error comes
         self.learned, self.steps, self.evaluated, self._best = 0, 0, float("nan"), -1.0
         if (run / RESUME_FILE).exists():
             state, facts = read_state(run)
@@ -111,16 +120,19 @@ class Learner:
 
     def learn(self, store: Store) -> None:
         """Learn from the next attempt of the store."""
-        info = store.episodes[self.learned]
+        info, self._learns = store.episodes[self.learned], True
         self._take(store, self.learned)
         before, metrics = self.steps, Metrics()
         for step in range(before + 1, before + info.num_actions + 1):
             if step > self.config.warmup_steps:
                 metrics = self.algorithm.update(self._batch(step))
                 mean_follows(self.average, self.algorithm.policy(), 1.0 / self.config.average)
-        self.learned, self.steps = self.learned + 1, before + info.num_actions
+        self.steps = before + info.num_actions
+        measured = scalars(metrics, self.run, self.steps)
+        require_finite(self.algorithm.policy(), self.run, self.steps)
+        self.learned += 1
         self._publish()
-        row = scalars(metrics, self.run, self.steps) | self._row(info)
+        row = measured | self._row(info)
         every = self.config.evaluate_every
         if every and self.steps // every > before // every:
             self._evaluate(row)
@@ -129,6 +141,7 @@ class Learner:
             self._run.save(self.average, self.steps, {**self._about, **row}, names)
         wall_s = time.perf_counter() - self._started_s
         self._run.log(self.steps, wall_s, row)
+        self._learns = False
         if self.learned % SAVE_EVERY == 0:
             self.save()
 
@@ -142,8 +155,9 @@ class Learner:
         self._run.save_state(self.algorithm.state_dict() | average, facts)
 
     def close(self) -> None:
-        self._run.save(self.average, self.steps, self._about, ("latest",))
-        self.save()
+        if not self._learns:
+            self._run.save(self.average, self.steps, self._about, ("latest",))
+            self.save()
         self._run.__exit__(None, None, None)
 
     def _take(self, store: Store, index: int) -> None:
@@ -164,10 +178,12 @@ class Learner:
         return tensors(mixed(updates, new, prior), self.config.compute.device)
 
     def _publish(self) -> None:
-        """Hand out the policy: whole or not at all."""
+        """Hand out the policy: whole or not at all, also where the power fails."""
         file = weights_file(self.run, self.learned)
         partial = file.with_suffix(".partial")
         write_tensors(partial, self.algorithm.policy().state_dict())
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
         os.replace(partial, file)
         kept = max(KEPT_WEIGHTS, self.config.lag + 1)
         weights_file(self.run, self.learned - kept).unlink(missing_ok=True)
