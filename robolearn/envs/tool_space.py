@@ -126,11 +126,15 @@ class ToolSpace:
         return self.arm.with_gripper(self.arm.inverse(command[:3], float(command[3])), float(command[4]))
 
     def moved(self, command: NDArray[np.float64], action: NDArray) -> NDArray[np.float64]:
-        """The command (5,) one tick of the action (A,) later. What is not a number moves nothing."""
+        """The command (5,) one tick of the action (A,) later. What is not a number moves nothing. From where a person
+        left it outside of the limits it comes back step by step, and never goes further out; but up from the table."""
         share = np.clip(np.asarray(action, np.float64), -1.0, 1.0)
         steps, moved = np.nan_to_num(share[:4], nan=0.0), command.copy()
-        moved[:3] = np.clip(command[:3] + steps[:3] * STEP_M, self.low, self.high)
-        moved[3] = np.clip(command[3] + steps[3] * TURN_RAD, -MAX_YAW_RAD, MAX_YAW_RAD)
+        low, high = np.minimum(self.low, command[:3]), np.maximum(self.high, command[:3])
+        low[2] = self.low[2]
+        moved[:3] = np.clip(command[:3] + steps[:3] * STEP_M, low, high)
+        most = max(MAX_YAW_RAD, abs(command[3]))
+        moved[3] = np.clip(command[3] + steps[3] * TURN_RAD, -most, most)
         if self.carries and np.isfinite(share[4]):
             jaws = self.arm.gripper
             to_go = jaws.closed + (share[4] + 1) / 2 * (jaws.open - jaws.closed) - command[4]

@@ -238,6 +238,23 @@ def test_a_person_takes_over_in_the_middle_of_a_decision_and_it_is_theirs(bench:
     np.testing.assert_array_equal(following.action, stay)
 
 
+def test_where_a_person_lets_go_outside_of_the_limits_the_arm_stays_until_the_policy_moves_it(bench: Bench) -> None:
+    """It does not swing back by itself, in a decision of which another action is stored."""
+    command, script = SPACE.command_of(bench.twin.robot_state().joint_position), []
+    for _ in range(40):
+        command = command + np.array([0, 0.008, 0, 0, 0])
+        script.append(TeleopCommand(SPACE.joints(command).astype(np.float32)))
+    world = PracticeWorld(SPACE, CONFIG, bench.cell(*script, *[TeleopCommand()] * 40))
+    while world.step(np.zeros(4, np.float32)).intervened:
+        before = world.facts()["pose_tool"][:3]
+    assert before[1] > CONFIG.tool_high[1] + 0.1
+    np.testing.assert_allclose(world.facts()["pose_tool"][:3], before, atol=0.01)
+    world.step(np.array([0, 1, 0, 0], np.float32))  # not further out
+    np.testing.assert_allclose(world.facts()["pose_tool"][:3], before, atol=0.01)
+    world.step(np.array([0, -1, 0, 0], np.float32))
+    assert world.facts()["pose_tool"][1] == pytest.approx(before[1] - 0.032, abs=0.01)
+
+
 class Eye(FakeCamera):
     """Falls silent for as long as it is told to."""
 
