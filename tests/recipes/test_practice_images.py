@@ -111,15 +111,17 @@ def test_values_of_old_episodes_are_kept_whole_and_follow_a_dataset_that_grows(
 
     def score(models: object, texts: object, paths: object) -> list[np.ndarray]:
         scored.append(count)
-        return [np.full((4, 2), number, np.float32) for number in range(count)]
+        return [np.full((steps, 2), number, np.float32) for number in range(count)]
 
     monkeypatch.setattr("robolearn.recipes.finetune.image_judge._scored", score)
     monkeypatch.setattr("robolearn.recipes.finetune.image_judge.load_models", lambda config: [])
     one = Recorded(np.zeros((4, 3), np.float32), np.zeros((4, 2), np.bool_), np.zeros((5, 5)), 0, 0, True, True)
-    for count in (2, 2, 1, 3):
-        found = score_old(FinetuneConfig("push-v1"), tmp_path, [], [one] * count)
+    for count, steps in ((2, 4), (2, 4), (1, 4), (3, 4), (2, 5)):  # at last others are in the place of the first
+        episodes = [replace(one, states=np.zeros((steps, 3), np.float32))] * count
+        found = score_old(FinetuneConfig("push-v1"), tmp_path, [], episodes)
+        assert {len(episode.values) for episode in found} == {steps}  # type: ignore[arg-type]
         assert [float(episode.values[0, 0]) for episode in found] == list(range(count))  # type: ignore[index]
-    assert scored == [2, 3]  # the demonstrations alone are the first of all
+    assert scored == [2, 3, 2]  # the demonstrations alone are the first of all
     assert [file.name for file in tmp_path.iterdir()] == [VALUES]  # nothing half written
 
 

@@ -141,12 +141,13 @@ def check_shown(config: FinetuneConfig, paths: Sequence[Path]) -> None:
 
 def score_old(config: FinetuneConfig, run: Path, paths: Sequence[Path], episodes: Sequence[Recorded]) -> list[Recorded]:
     """The episodes of these datasets, in order, with their values, which are kept in the run: whole, or not at all.
-    They are made anew where a dataset has grown."""
+    They are made anew where a dataset has grown: then some are missing, or of an episode of another length."""
     names = [f"episode_{index}" for index in range(len(episodes))]
-    try:
+    values: list[NDArray[np.float32]] = []
+    if (run / VALUES).exists():
         with np.load(run / VALUES, allow_pickle=False) as kept:
-            values = [kept[name] for name in names]
-    except (FileNotFoundError, KeyError):
+            values = [kept[name] for name in names if name in kept]
+    if [len(value) for value in values] != [len(episode.states) for episode in episodes]:
         values = _scored(load_models(config), [make_task(task).instruction for task in config.task_ids], paths)
         partial = run / f".{VALUES}.partial"
         with partial.open("wb") as file:
