@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from robolearn.cli.output import NOT_ASKED, Asked, Dataset, counted, print_json, say, say_spent, say_unreadable, spent
-from robolearn.cli.reward_models import UNTRAINED, VLM_OPTIONS, As, require_clip_heeds, require_heeded, reward_model
+from robolearn.cli.reward_models import (
+    UNTRAINED,
+    VLM_OPTIONS,
+    As,
+    require_clip_heeds,
+    require_heeded,
+    reward_model,
+    strength,
+)
 from robolearn.cli.web import beside
 from robolearn.errors import RobolearnError
 from robolearn.progress import ProgressBar
@@ -34,7 +42,7 @@ def label(
     as_: As = "",
     goal: tuple[str, ...] = (),
     baseline: tuple[str, ...] = (),
-    alpha: float = 0.0,
+    alpha: float | None = None,
     model: str = "ViT-B-32",
     pretrained: str = "laion2b_s34b_b79k",
     model_dir: Path | None = None,
@@ -53,7 +61,7 @@ def label(
 
     The values become columns beside the recorded data, which is not touched. An interrupted run goes on where it was.
 
-    Example: robolearn label demos.zarr --reward vlm --goal "a cube on a plate" --baseline "a table" --alpha 0.5
+    Example: robolearn label demos.zarr --reward vlm --goal "a cube on a plate" --baseline "a table"
 
     Args:
         dataset: a zarr dataset of episodes with images.
@@ -62,8 +70,8 @@ def label(
         asked: of hop and three_signals: who answers.
         as_: the column; by default <kind>/<model>-<version>, and what is missing of that is added.
         goal: of vlm: prompts that describe success; the episodes' instructions when left out.
-        baseline: of vlm: prompts that describe the scene whatever happens, of which alpha is the weight.
-        alpha: of vlm: strength of the goal-baseline projection, 0 to 1.
+        baseline: of vlm: prompts that describe the scene whatever happens.
+        alpha: of vlm: strength of the goal-baseline projection, 0 to 1; 0.5 where there is a baseline.
         model: of vlm: architecture, as open_clip names it.
         pretrained: of vlm: tag of the weights.
         model_dir: of vlm: a local open_clip directory, in the place of both names.
@@ -100,7 +108,7 @@ def label(
         scorer, client = _behind_a_wire(reward, dataset, asked, score_server, camera, every)
     else:
         clip = {"model": model, "pretrained": pretrained, "model_dir": str(model_dir or ""), "device": device}
-        prompts = {"goal": goal, "baseline": baseline, "alpha": alpha, "camera": camera}
+        prompts = {"goal": goal, "baseline": baseline, "alpha": strength(alpha, baseline), "camera": camera}
         scorer = client = reward_model(
             reward, config, device, prompts, {**clip, "batch_size": batch_size, "precision": precision}
         )

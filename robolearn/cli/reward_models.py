@@ -43,10 +43,17 @@ def require_heeded(
 
 
 def require_clip_heeds(command: Callable[..., int], given: Mapping[str, Any]) -> None:
-    """`require_heeded` of what names a CLIP and its prompts: a baseline wants an alpha, and a directory no names."""
+    """`require_heeded` of what names a CLIP and its prompts: alpha 0 heeds no baseline, and a directory no names."""
     names = ("model", "pretrained")
-    require_heeded(command, given, ("baseline",) if given["alpha"] else (), ("baseline",), "--alpha 0")
+    require_heeded(command, given, () if given["alpha"] == 0 else ("baseline",), ("baseline",), "--alpha 0")
     require_heeded(command, given, () if given["model_dir"] else names, names, "a CLIP of --model-dir")
+
+
+def strength(alpha: float | None, baseline: tuple[str, ...]) -> float:
+    """The alpha that is meant."""
+    if alpha is not None:
+        return alpha
+    return 0.5 if baseline else 0.0
 
 
 def require_labeller_heeds(command: Callable[..., int], given: Mapping[str, Any]) -> None:

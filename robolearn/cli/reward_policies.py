@@ -17,6 +17,7 @@ from robolearn.cli.reward_models import (
     require_heeded,
     require_labeller_heeds,
     reward_model,
+    strength,
 )
 from robolearn.progress import ProgressBar
 
@@ -151,7 +152,7 @@ def reward_online(
     reward: str = "vlm",
     goal: tuple[str, ...] = (),
     baseline: tuple[str, ...] = (),
-    alpha: float = 0.0,
+    alpha: float | None = None,
     model: str = "ViT-B-32",
     pretrained: str = "laion2b_s34b_b79k",
     model_dir: Path | None = None,
@@ -179,7 +180,7 @@ def reward_online(
         reward: `vlm`, or the folder of a model whose values are rewards.
         goal: of vlm: prompts that describe success; the task's instruction when left out.
         baseline: of vlm: prompts that describe the scene whatever happens.
-        alpha: of vlm: strength of the goal-baseline projection, 0 to 1.
+        alpha: of vlm: strength of the goal-baseline projection, 0 to 1; 0.5 where there is a baseline.
         model: of vlm: architecture, as open_clip names it.
         pretrained: of vlm: tag of the weights.
         model_dir: of vlm: a local open_clip directory, in the place of both names.
@@ -199,7 +200,7 @@ def reward_online(
 
     require_heeded(reward_online, given, VLM_OPTIONS if reward == "vlm" else (), VLM_OPTIONS, reward)
     require_clip_heeds(reward_online, given)
-    prompts = {"goal": goal, "baseline": baseline, "alpha": alpha}
+    prompts = {"goal": goal, "baseline": baseline, "alpha": strength(alpha, baseline)}
     clip = {"model": model, "pretrained": pretrained, "model_dir": str(model_dir or ""), "device": device}
     scorer = reward_model(reward, None, device, prompts, {**clip, "batch_size": batch_size, "precision": precision})
     settings, config = settings_for(task)

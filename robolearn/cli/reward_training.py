@@ -28,6 +28,7 @@ from robolearn.cli.reward_models import (
     require_heeded,
     require_labeller_heeds,
     short,
+    strength,
 )
 from robolearn.cli.web import beside
 from robolearn.errors import RobolearnError
@@ -81,7 +82,7 @@ def reward_train(
     false_positive_rate: float = 0.01,
     goal: tuple[str, ...] = (),
     baseline: tuple[str, ...] = (),
-    alpha: float = 0.0,
+    alpha: float | None = None,
     asked: Asked = NOT_ASKED,
     device: str = "cpu",
     web: bool = False,
@@ -118,7 +119,7 @@ def reward_train(
         goal: of preference and keypoints: what the model at the endpoint is told, of vlm: prompts that describe
             success; the instruction by default.
         baseline: of vlm: prompts that describe the scene whatever happens.
-        alpha: of vlm: strength of the goal-baseline projection, 0 to 1.
+        alpha: of vlm: strength of the goal-baseline projection, 0 to 1; 0.5 where there is a baseline.
         device: cpu or cuda.
         web: serve the page while this runs; its address is printed.
     """
@@ -141,7 +142,7 @@ def reward_train(
     settings = TrainingSettings(
         cameras=camera,
         encoder=EncoderConfig(encoder, open_clip=clip),
-        vlm=VLMConfig(goal, baseline, alpha, clip=clip),
+        vlm=VLMConfig(goal, baseline, strength(alpha, baseline), clip=clip),
         proprio=proprio,
         steps=steps,
         seed=seed,

@@ -244,7 +244,7 @@ def test_a_vlm_is_trained_audited_and_saved_like_the_others(tmp_path: Path, caps
     save_untrained(tmp_path / "clip")
     collect_episodes(CollectConfig("reach-v1", image_size=24), tmp_path / "d", 3)
     clip = ["--model-dir", str(tmp_path / "clip"), "--goal", "the arm points up", "--baseline", "a robot arm"]
-    words = ["reward", "train", "vlm", "--dataset", str(tmp_path / "d"), "--out", str(tmp_path / "m"), "--alpha", "0.5"]
+    words = ["reward", "train", "vlm", "--dataset", str(tmp_path / "d"), "--out", str(tmp_path / "m")]
     assert run([*words, *clip, "--json"]) == 0
     trained = json.loads(capsys.readouterr().out)
     model = load_reward(tmp_path / "m")

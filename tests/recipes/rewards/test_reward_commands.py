@@ -142,7 +142,7 @@ def test_a_model_of_ones_own_that_learns_nothing_is_used_by_its_name(
         *(
             ([*words, *given], message)
             for given, message in (
-                (["--baseline", "a table"], "--baseline does nothing for --alpha 0; leave it out"),
+                (["--baseline", "a table", "--alpha", "0"], "--baseline does nothing for --alpha 0; leave it out"),
                 (["--model-dir", "{d}", "--model", "ViT-L-14"], "--model does nothing for a CLIP of --model-dir"),
             )
             for words in (
