@@ -3,8 +3,8 @@
 Labelling reads and decodes the images, runs the encoder, makes rewards of the embeddings and writes them, crash-safe.
 Both run in turns over images of the same dataset, as many of them, in batches of one size, for a processor that is hot
 is slower; the ratio of their rates is what counts.
-`open_clip`: the network as that library makes it, in bfloat16 with weights in bfloat16, which is its fastest; on a GPU
-ours launches its kernels together, and a ViT's first convolution is a product.
+`open_clip`: the network as that library makes it, for bfloat16 in its fastest mode, with weights in bfloat16; on a GPU
+ours launches its kernels together, and there and on a CPU a ViT's first convolution in bfloat16 is a product.
 `cpu_over_bare_encoder` is that of their processor time, which other people's work on the machine changes less, but
 which sees nothing of what runs side by side. `read_images_per_s` is what reading and decoding alone would do.
 `growth_mb`: a quarter of the dataset is labelled, then all of it; by how much does the peak of memory rise.

@@ -19,7 +19,7 @@ def in_order(jobs: Iterable[Job], begin: Callable[[Job], Future[Done]], ahead: i
     waiting: deque[tuple[Job, Future[Done]]] = deque()
     for job in jobs:
         waiting.append((job, begin(job)))
-        if len(waiting) > ahead or waiting[0][1].done():
+        if len(waiting) > ahead:
             yield _ready(waiting)
     while waiting:
         yield _ready(waiting)

@@ -2,8 +2,7 @@
 
 Threads that decode would keep the interpreter from those that launch kernels. The processes write into blocks of
 memory that all of them share, mapped and pinned once: what this process does for a picture is to start its copy.
-SCORERS threads score what was read first, each in a stream of its own: one group is computed while the next is copied
-to the device.
+SCORERS threads score, each in a stream of its own: one group is computed while the next is copied to the device.
 """
 
 from __future__ import annotations
@@ -77,10 +76,10 @@ class ReadAhead(Generic[Scored]):
         size = max(self._data.picture_bytes(group, self._cameras) for group in groups)
         with ExitStack() as stack:
             blocks = stack.enter_context(closing(_Blocks(min(self._ahead + 1, len(groups)), size, self._device)))
-            scorers = ThreadPoolExecutor(SCORERS, "score", self._own_stream)
-            stack.callback(scorers.shutdown, cancel_futures=True)
             readers = self._processes(blocks.path)
             stack.callback(readers.shutdown, cancel_futures=True)
+            scorers = ThreadPoolExecutor(SCORERS, "score", self._own_stream)
+            stack.callback(scorers.shutdown, cancel_futures=True)
 
             def score(group: list[int], read: Future[Read], block: slice) -> Scored:
                 try:
@@ -93,16 +92,12 @@ class ReadAhead(Generic[Scored]):
                     blocks.free.put(block)
 
             def begin(group: list[int]) -> Future[Scored]:
-                block, scored = blocks.free.get(), Future[Scored]()
-
-                def was_read(read: Future[Read]) -> None:
-                    scorers.submit(score, group, read, block).add_done_callback(lambda done: _pass_on(done, scored))
-
-                readers.submit(_read, self._data.path, group, self._cameras, block).add_done_callback(was_read)
-                return scored
+                block = blocks.free.get()
+                read = readers.submit(_read, self._data.path, group, self._cameras, block)
+                return scorers.submit(score, group, read, block)
 
             try:
-                yield from in_order(groups, begin, 2 * self._ahead)  # what was scored takes no block
+                yield from in_order(groups, begin, self._ahead)
             except BrokenProcessPool as error:
                 raise DatasetError("a process that reads pictures died; is memory short?") from error
 
@@ -120,15 +115,6 @@ class ReadAhead(Generic[Scored]):
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)  # what the model was made of is there
             torch.cuda.set_stream(torch.cuda.Stream(self._device))
-
-
-def _pass_on(done: Future[Scored], to: Future[Scored]) -> None:
-    if done.cancelled():
-        return  # nobody waits any more
-    if error := done.exception():
-        to.set_exception(error)
-    else:
-        to.set_result(done.result())
 
 
 class _Blocks:
