@@ -87,6 +87,7 @@ GATES: dict[Kind, tuple[Gate, ...]] = {
     "potential": (Gate("success_auroc", 0.9), Gate("voc_success", 0.8)),
     "success": (
         Gate("success_auroc", 0.95),
+        Gate("found_rate", 0.5),
         Gate("false_positive_rate", 0.01, least=False),
         Gate("calibration_error", 0.1, least=False),
     ),

@@ -110,14 +110,15 @@ def test_a_classifier_that_is_fooled_by_near_misses() -> None:
     assert audit(Scores("success", "success", value, honest), known).passed
 
 
-def test_a_classifier_that_calls_nothing_done_is_seen_to_find_nothing() -> None:
+def test_a_classifier_that_calls_next_to_nothing_done_misses_a_gate() -> None:
     """Its probabilities may be right; its threshold is not."""
     known = episodes()
     value = [np.full(STEPS, 0.95 if one.success else 0.05) for one in known]
-    for share in (0.0, 0.25, 1.0):
+    for share, missed in ((0.0, ["found_rate"]), (0.25, ["found_rate"]), (0.5, []), (1.0, [])):
         done = [one.success is True and number < 12 * share for number, one in enumerate(known)]
-        metrics = audit(Scores("success", "success", value, done), known).metrics
-        assert (metrics["found_rate"], metrics["false_positive_rate"]) == (pytest.approx(share), 0.0)
+        result = audit(Scores("success", "success", value, done), known)
+        assert (result.metrics["found_rate"], result.metrics["false_positive_rate"]) == (pytest.approx(share), 0.0)
+        assert [gate.metric for gate in result.missed] == missed
 
 
 def test_distances_to_the_reference() -> None:

@@ -148,7 +148,7 @@ class Learner:
     def save(self) -> None:
         """What a restart needs; and the policy that is kept, where no evaluation writes it: as on a robot."""
         if self._world is None:
-            self._run.save(self.average, self.steps, self._about, ("latest",))
+            self._keep_latest()
         facts = {"learned": self.learned, "step": self.steps, "wall_s": time.perf_counter() - self._started_s}
         facts["best"] = self._best
         average = {AVERAGE + name: value for name, value in self.average.state_dict().items()}
@@ -156,9 +156,13 @@ class Learner:
 
     def close(self) -> None:
         if not self._learns:
-            self._run.save(self.average, self.steps, self._about, ("latest",))
+            if self._world is not None:
+                self._keep_latest()
             self.save()
         self._run.__exit__(None, None, None)
+
+    def _keep_latest(self) -> None:
+        self._run.save(self.average, self.steps, self._about, ("latest",))
 
     def _take(self, store: Store, index: int) -> None:
         """What a person did in an attempt counts among the old data, too, where those are used."""
