@@ -23,6 +23,7 @@ from torch import Tensor
 from robolearn.algorithms.algorithm import Batch, DataKind, Metrics
 from robolearn.algorithms.compile import Wrapper, plain
 from robolearn.algorithms.imitation import Imitation, ImitationConfig, masked_mean
+from robolearn.algorithms.parallel import weighted_mean
 from robolearn.networks.chunks import held
 from robolearn.networks.normalizer import Statistics
 from robolearn.policies.act import ACTPolicy, ACTPolicyConfig
@@ -68,8 +69,7 @@ class ACT:
         chunk = self._policy.chunk(seen, here, mean + noise * (0.5 * log_variance).exp())
         clone = masked_mean((chunk - target).abs().mean(-1), batch)
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(-1)
-        share = batch.get("weight", torch.ones_like(divergence))
-        divergence = (divergence * share).sum() / share.sum().clamp_min(1e-6)
+        divergence = weighted_mean(divergence, batch.get("weight", torch.ones_like(divergence)))
         return clone + self.config.kl_weight * divergence, {"loss": clone.detach(), "divergence": divergence.detach()}
 
     def update(self, batch: Batch) -> Metrics:

@@ -13,6 +13,7 @@ from robolearn.algorithms.adamw import AdamW
 from robolearn.algorithms.algorithm import Batch, Metrics
 from robolearn.algorithms.compile import Wrapper
 from robolearn.algorithms.optimizer import cosine_learning_rate
+from robolearn.algorithms.parallel import weighted_mean
 from robolearn.algorithms.state import load_state, state_of
 from robolearn.networks.augmentation import shifted
 
@@ -85,4 +86,4 @@ def masked_mean(distance: Tensor, batch: Batch) -> Tensor:
     share = batch["action_mask"].to(distance.dtype)
     if "weight" in batch:
         share = share * batch["weight"][:, None]
-    return (distance * share).sum() / share.sum().clamp_min(1e-6)
+    return weighted_mean(distance, share)

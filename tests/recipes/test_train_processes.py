@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
+from torch import distributed
 
 from robolearn.algorithms.compute import Compute
+from robolearn.algorithms.parallel import averaged, weighted_mean
 from robolearn.datasets.store import DatasetSpec, EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import SpecError
@@ -59,6 +64,32 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path: Path) -> None:
     for key, value in runs["one"].items():
         np.testing.assert_allclose(runs["two"][key], value, rtol=1e-4, atol=1e-6, err_msg=key)
     assert any(not np.allclose(value, untrained[key], atol=1e-4) for key, value in runs["one"].items())
+
+
+def gradient_of_a_share(store: Path, number: int, count: int) -> list[float]:
+    """Of a weighted mean by the values' factor, and whether the plain mean of a process stays its own."""
+    distributed.init_process_group("gloo", init_method=store.as_uri(), world_size=count, rank=number)
+    factor = torch.ones(2, requires_grad=True)
+    values, weights = (rows[number::count] for rows in (ROWS, WEIGHTS))
+    loss = weighted_mean((values * factor).sum(-1), weights)
+    (gradient,) = averaged(torch.autograd.grad(loss, [factor]))
+    with torch.no_grad():
+        assert weighted_mean(values.sum(-1), weights) == (values.sum(-1) * weights).sum() / weights.sum()
+    distributed.destroy_process_group()
+    return gradient.tolist()
+
+
+ROWS = torch.tensor([[1.0, 2.0], [3.0, 5.0], [8.0, -1.0], [0.5, 4.0]])
+WEIGHTS = torch.tensor([1.0, 0.0, 3.0, 0.5])
+
+
+def test_a_mean_by_weights_is_that_of_the_rows_of_all_processes(tmp_path: Path) -> None:
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        found = [pool.submit(gradient_of_a_share, tmp_path / "store", number, 2) for number in range(2)]
+        gradients = [future.result(60) for future in found]
+    wanted = (ROWS * WEIGHTS[:, None]).sum(0) / WEIGHTS.sum()
+    for gradient in gradients:
+        np.testing.assert_allclose(gradient, wanted, rtol=1e-6)
 
 
 def test_several_processes_refuse_a_compiled_step(monkeypatch: pytest.MonkeyPatch) -> None:
