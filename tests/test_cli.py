@@ -79,6 +79,7 @@ def dataset_x(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["demo", "--fats"], "did you mean --fast?"),
         (["record", "--twin", "push-v1", "--teleop", "gamepda", "--out", "x.zarr"], "did you mean gamepad?"),
         (["label", "x.zarr", "--reward", "runs/nothing"], "runs/nothing is not a reward model; it does not exist"),
+        (["label", "y.zarr", "--reward", "vlm", "--goal", "it is done"], "y.zarr does not exist; name a folder that"),
         (["train", "saac", "--task", "push-v1"], "unknown algorithm 'saac'; did you mean sac"),
         (["train", "sac", "--task", "tool:psh-v1"], "unknown task 'psh-v1'; did you mean push-v1"),
         (["train", "bc", "--dataset", "y.zarr"], "y.zarr does not exist; name a folder that"),

@@ -85,6 +85,7 @@ def label(
         web: serve the page while this runs; its address is printed.
     """
     given = locals()
+    from robolearn.datasets.zarr_store import ZarrStore
     from robolearn.recipes.rewards.label import label_dataset
     from robolearn.recipes.rewards.read_ahead import start_server
     from robolearn.rewards.endpoint import Endpoint
@@ -101,6 +102,7 @@ def label(
     require_clip_heeds(label, given)
     if every < 1:
         raise RobolearnError(f"--every {every}: a question is asked every so many steps; give at least 1")
+    count = len(ZarrStore.open(dataset).episodes)  # what is no dataset is told before a model is looked for
     if device.startswith("cuda"):
         start_server()  # beside the loading of the model
     client: object
@@ -112,9 +114,6 @@ def label(
         scorer = client = reward_model(
             reward, config, device, prompts, {**clip, "batch_size": batch_size, "precision": precision}
         )
-    from robolearn.datasets.zarr_store import ZarrStore
-
-    count = len(ZarrStore.open(dataset).episodes)
     with beside(web, None, dataset), ProgressBar("label", count, "episode") as bar:
         answer = label_dataset(dataset, scorer, as_, progress=bar.update)
     if json:
