@@ -108,6 +108,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "topic list": graph.topic_list,
     "topic echo": graph.topic_echo,
     "topic hz": graph.topic_hz,
+    "topic pub": graph.topic_pub,
     "topic info": graph.topic_info,
     "node list": graph.node_list,
     "node info": graph.node_info,

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import yaml
 from tyro.conf import Positional, arg
 
-from robolearn.cli.output import EXIT_NO, print_json, print_table, say
+from robolearn.cli.output import EXIT_NO, counted, print_json, print_table, say
 from robolearn.errors import LaunchError, RobolearnError, SpecError
 
 Topic = Annotated[str, Positional, arg(metavar="TOPIC")]
@@ -137,6 +137,35 @@ def topic_hz(topic: Topic, seconds: float = 3.0, json: bool = False) -> int:
         rows = [(key, f"{value:.4g}" if isinstance(value, float) else value) for key, value in answer.items()]
         print_table(topic, ("", ""), rows)
     return 0 if answer["messages"] else EXIT_NO
+
+
+def topic_pub(
+    topic: Topic,
+    fields: Annotated[str, Positional, arg(metavar="YAML")] = "{}",
+    type: str = "",
+    rate_hz: float = 1.0,
+    count: int | None = None,
+) -> int:
+    """Publish a message with its fields as YAML, again and again; exit code 1 when nobody heard any.
+
+    Example: robolearn topic pub /instruction "{data: push the puck}" --type std_msgs/msg/String --count 1
+
+    Args:
+        fields: of the message; those left out are as the type has them, and a header has the time of sending.
+        type: of the message, where nobody has the topic yet.
+        rate_hz: messages a second [Hz].
+        count: how many messages, which wait for somebody to hear them; until Ctrl-C by default.
+    """
+    from robolearn.ros.introspect import publish
+
+    if not 0 < rate_hz < float("inf") or (count is not None and count < 1):
+        raise RobolearnError(f"{count} messages at {rate_hz:g} Hz; expected at least 1, and a rate above 0")
+    heard = None
+    for subscriptions in publish(topic, _fields(fields), type, rate_hz, count):
+        if subscriptions != heard:
+            say(f"{topic} is heard by {counted(subscriptions, 'subscription')}")
+            heard = max(subscriptions, heard or 0)
+    return 0 if heard else EXIT_NO
 
 
 def topic_info(topic: Topic, json: bool = False) -> int:

@@ -242,6 +242,68 @@ def class_of(type_name: str) -> Any:
         raise UnknownNameError("message type", type_name, []) from None
 
 
+def publish(
+    topic: str, values: dict[str, Any], type_name: str = "", rate_hz: float = 1.0, count: int | None = None
+) -> Iterator[int]:
+    """Publish a message with these fields again and again, `count` times or for ever; after each, how many
+    subscriptions of the graph heard it. A header without a stamp has the time of sending.
+
+    The type is that of the topic, or `type_name` where nobody has it yet. So many messages wait for somebody to hear
+    them. Raises RobolearnError, and TransportError where nobody does.
+    """
+    topic = topic if topic.startswith("/") else f"/{topic}"
+    with observer() as node:
+        kind = class_of(_type_of(node, topic, type_name))
+        message = kind()
+        fill(message, values)
+        stamped = "header" in kind.get_fields_and_field_types() and "stamp" not in values.get("header", {})
+        publisher = node.create_publisher(kind, topic, _offered(node, topic))
+        due = time.monotonic() + (0.0 if count is None else SERVICE_TIMEOUT_S)
+        while count is not None and not publisher.get_subscription_count():
+            if time.monotonic() > due:
+                raise TransportError(f"nobody hears {topic}; see `robolearn topic info {topic}`")
+            node.executor.spin_once(timeout_sec=0.02)
+        due, sent = time.monotonic(), 0
+        while count is None or sent < count:
+            if stamped:
+                message.header.stamp = node.get_clock().now().to_msg()
+            try:
+                publisher.publish(message)
+            except (TypeError, AssertionError) as error:  # of native messages, which check some fields only then
+                raise RobolearnError(f"{topic}: {error}") from None
+            sent += 1
+            yield publisher.get_subscription_count()
+            due += 1.0 / rate_hz
+            while sent != count and (left := due - time.monotonic()) > 0:
+                node.executor.spin_once(timeout_sec=left)
+        publisher.wait_for_all_acked()
+
+
+def _type_of(node: Any, topic: str, wanted: str) -> str:
+    """The type of a topic that somebody has, or the one that is wanted. Raises RobolearnError."""
+    known = dict(node.get_topic_names_and_types()).get(topic, [])
+    if wanted.count("/") == 1:
+        wanted = wanted.replace("/", "/msg/")
+    if wanted and (wanted.count("/") != 2 or not all(wanted.split("/"))):
+        raise RobolearnError(f"{wanted!r} is no type of messages; wanted is such as std_msgs/msg/String")
+    if known and wanted and wanted not in known:
+        raise RobolearnError(f"{topic} is of type {' and '.join(known)}, not {wanted}; leave --type out")
+    if not known and not wanted:
+        raise RobolearnError(f"nobody has topic {topic}; see `robolearn topic list`, or give --type, its type")
+    if len(known) > 1 and not wanted:
+        raise RobolearnError(f"{topic} has several types, {' and '.join(known)}; say which with --type")
+    return wanted or str(known[0])
+
+
+def _offered(node: Any, topic: str) -> Any:
+    """The QoS that all subscriptions of a topic are content with."""
+    from rclpy.qos import DurabilityPolicy, QoSProfile
+
+    infos = node.get_subscriptions_info_by_topic(topic)
+    latched = any(info.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for info in infos)
+    return QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE)
+
+
 def echo(topic: str, count: int | None = None, timeout_s: float | None = None) -> Iterator[dict[str, Any]]:
     """Messages of a topic as dictionaries, as they come. Ends after `count`, or without one within the time."""
     received: deque[Any] = deque()

@@ -5,17 +5,20 @@ from __future__ import annotations
 import itertools
 import os
 import subprocess
+import time
 from collections.abc import Callable
 
 import pytest
 
-from robolearn.cli.graph import node_list
+from robolearn.cli.graph import node_list, topic_pub
 from robolearn.errors import RobolearnError, TransportError, UnknownNameError
 from robolearn.recipes.graph import free_domain_id
 from robolearn.ros import introspect, introspect_actions
 
 TALKER = """
     import os, time
+    from rclpy.parameter import Parameter
+    from rclpy.qos import DurabilityPolicy, QoSProfile
     from sensor_msgs.msg import JointState
     from std_msgs.msg import String
     from std_srvs.srv import SetBool
@@ -25,13 +28,21 @@ TALKER = """
             os._exit(0)
         response.message = "done"
         return response
+    def keep(message):
+        heard.append([*message.name, *message.position, message.header.stamp.sec])
+        told = Parameter("heard", value=[str(each) for each in heard[-1]])
+        node.set_parameters([told, Parameter("times", value=len(heard))])
     rclpy.init()
-    node = rclpy.create_node("talker")
+    node, heard = rclpy.create_node("talker"), []
     node.declare_parameter("gain", 1.5)
+    node.declare_parameter("heard", [""])
+    node.declare_parameter("times", 0)
     publisher = node.create_publisher(JointState, "joints", 10)
     node.create_timer(0.02, lambda: publisher.publish(JointState(name=["a"], position=[0.5])))
     node.create_service(SetBool, "slow", slowly)
-    node.create_subscription(JointState, "heard", lambda message: None, 10)
+    node.create_subscription(JointState, "heard", keep, 10)
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    node.create_subscription(String, "latched", lambda message: None, latched)
     node.create_publisher(JointState, "mixed", 10)
     node.create_publisher(String, "/mixed", 10)
     twice = [rclpy.create_node("twice") for _ in range(2)]
@@ -91,7 +102,9 @@ def test_an_empty_graph_is_told_with_its_domain(monkeypatch: pytest.MonkeyPatch)
 
 def test_parameters(talker: None) -> None:
     introspect.set_parameter("/talker", "gain", "1.5")  # as it was, if this is a second try
-    assert introspect.parameters("talker") == {"gain": 1.5, "use_sim_time": False}
+    found = introspect.parameters("talker")
+    assert set(found) == {"gain", "heard", "times", "use_sim_time"}
+    assert (found["gain"], found["use_sim_time"]) == (1.5, False)
     assert introspect.set_parameter("/talker", "gain", "2.5") == (True, "")
     assert introspect.get_parameter("/talker", "gain") == 2.5
     accepted, reason = introspect.set_parameter("/talker", "gain", "fast")
@@ -132,6 +145,39 @@ def test_details_and_calls(talker: None) -> None:
         introspect.call_service("/talker/get_parameters", {"names": 3})
     with pytest.raises(UnknownNameError, match="/talker"):
         introspect.node_info("/taker")
+
+
+def test_a_message_is_published_to_who_hears_it(
+    talker: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = introspect.get_parameter("/talker", "times")
+    joints = {"name": ["a", "b"], "position": [1, 2.5]}
+    assert list(introspect.publish("heard", joints, rate_hz=50.0, count=3)) == [1, 1, 1]
+    *told, second = introspect.get_parameter("/talker", "heard")
+    assert (told, introspect.get_parameter("/talker", "times") - before) == (["a", "b", "1.0", "2.5"], 3)
+    assert abs(int(second) - time.time()) < 60
+    stamp = {"header": {"stamp": {"sec": 7}}}
+    assert list(introspect.publish("/heard", stamp, "sensor_msgs/JointState", count=1)) == [1]
+    assert introspect.get_parameter("/talker", "heard") == ["7"]
+    assert list(introspect.publish("latched", {"data": "x"}, count=1)) == [1]
+    assert topic_pub("heard", "{position: [3.0]}", count=1) == 0
+    assert capsys.readouterr().err.splitlines() == ["heard is heard by 1 subscription"]
+    for topic, kind, problem in (
+        ("hear", "", r"nobody has topic /hear; see `robolearn topic list`, or give --type"),
+        ("heard", "std_msgs/msg/String", "/heard is of type sensor_msgs/msg/JointState, not std_msgs/msg/String"),
+        ("/mixed", "", "/mixed has several types, sensor_msgs/msg/JointState and std_msgs/msg/String; say which"),
+        ("heard", "JointState", "'JointState' is no type of messages"),
+        ("new", "std_msgs/msg/Sting", "unknown message type 'std_msgs/msg/Sting'"),
+    ):
+        with pytest.raises(RobolearnError, match=problem):
+            list(introspect.publish(topic, {}, kind, count=1))
+    with pytest.raises(UnknownNameError, match="did you mean position"):
+        list(introspect.publish("heard", {"positon": [1.0]}, count=1))
+    with pytest.raises(RobolearnError, match="0 messages at 1 Hz; expected at least 1"):
+        topic_pub("heard", count=0)
+    monkeypatch.setattr(introspect, "SERVICE_TIMEOUT_S", 0.2)
+    with pytest.raises(TransportError, match="nobody hears /joints"):
+        list(introspect.publish("joints", {}, count=1))
 
 
 def test_a_call_is_waited_for_as_long_as_its_node_lives(talker: None, monkeypatch: pytest.MonkeyPatch) -> None:
