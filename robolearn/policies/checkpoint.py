@@ -68,7 +68,7 @@ def load_policy(path: Path, device: str = "cpu", interface: InterfaceSpec | None
         spec = InterfaceSpec.from_json(config["spec"])
         statistics = {name: FieldStatistics.from_json(field) for name, field in config["statistics"].items()}
         policy = policy_class(spec, statistics, config_from_json(policy_class.config_type, config["config"]))
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         version = config.get("robolearn_version", "an unknown version")
         raise CheckpointError(
             f"checkpoint {path}: {CONFIG_FILE} of robolearn {version} does not fit robolearn {__version__} ({error})"

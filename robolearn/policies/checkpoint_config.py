@@ -12,6 +12,6 @@ from robolearn.networks.model_directory import CONFIG_FILE, read_model_config
 def read_config(path: Path) -> dict[str, Any]:
     """The config.json of the checkpoint at `path`. Raises CheckpointError."""
     config = read_model_config(path)
-    if "kind" not in config:
+    if not isinstance(config.get("kind"), str):
         raise CheckpointError(f"{path} is not a checkpoint; its {CONFIG_FILE} names no kind of policy")
     return config

@@ -80,23 +80,26 @@ def export_policy(checkpoint: Path, out: Path | None = None) -> dict[str, Any]:
     program = _translate(answer, fields, names, [{0: batch} for _ in names])
     program.model.metadata_props[METADATA] = json.dumps(policy.spec.to_json())
     partial = out.with_name(f".{out.name}.partial")
-    with writing(partial):
-        program.save(str(partial))
-    onnx.checker.check_model(str(partial))
-
-    session = onnxruntime.InferenceSession(str(partial), providers=["CPUExecutionProvider"])
-    worst = 0.0
-    for size in CHECKED_BATCHES:
-        observation = _observations(policy, size, rng)
-        with torch.no_grad():
-            wanted = answer(*(torch.from_numpy(values) for values in observation.values())).numpy()
-        worst = max(worst, _largest_error(policy, session.run(["action"], observation)[0], wanted))
-    if not worst <= TOLERANCE:
-        partial.unlink()
-        raise CheckpointError(
-            f"{checkpoint} as ONNX answers otherwise than the policy, by {worst:.2g} of an action's range; not written"
-        )
-    os.replace(partial, out)
+    try:
+        with writing(partial):
+            program.save(str(partial))
+        onnx.checker.check_model(str(partial))
+        session = onnxruntime.InferenceSession(str(partial), providers=["CPUExecutionProvider"])
+        errors = []
+        for size in CHECKED_BATCHES:
+            observation = _observations(policy, size, rng)
+            with torch.no_grad():
+                wanted = answer(*(torch.from_numpy(values) for values in observation.values())).numpy()
+            errors.append(_largest_error(policy, session.run(["action"], observation)[0], wanted))
+        worst = float(np.max(errors))  # NaN where one is
+        if not worst <= TOLERANCE:
+            raise CheckpointError(
+                f"{checkpoint} as ONNX answers otherwise than the policy, by {worst:.2g} of an action's range; "
+                "not written"
+            )
+        os.replace(partial, out)
+    finally:
+        partial.unlink(missing_ok=True)
     kind = read_config(checkpoint)["kind"]
     return {"out": out, "kind": kind, "inputs": names, "max_error": worst, "bytes": out.stat().st_size}
 
@@ -135,7 +138,9 @@ def _observations(policy: TrainablePolicy, size: int, rng: np.random.Generator) 
 
 
 def _largest_error(policy: TrainablePolicy, found: NDArray, wanted: NDArray) -> float:
-    """As a share of the range of an action."""
+    """As a share of the range of an action, or in its unit where it has none; NaN where one of both is."""
     action = policy.spec.action
-    scale = 1.0 if action.low is None or action.high is None else np.asarray(action.high) - np.asarray(action.low)
+    limited = action.low is not None and action.high is not None
+    scale = np.asarray(action.high) - np.asarray(action.low) if limited else np.ones(action.shape)
+    scale = np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)
     return float("inf") if found.shape != wanted.shape else float(np.abs((found - wanted) / scale).max())

@@ -117,6 +117,11 @@ def test_missing_weights(checkpoint: Path) -> None:
         ({"config": {"hidden_sizes": [9]}}, CheckpointError, r"another version.*Missing key"),
         ({"spec": {}}, CheckpointError, "does not fit"),
         ({"statistics": {"action": {}}}, CheckpointError, "does not fit"),
+        ({"statistics": None}, CheckpointError, "does not fit"),
+        ({"statistics": {"proprio": {**NARROW.to_json(), "mean": [0.0]}}}, CheckpointError, "does not fit"),
+        ({"statistics": dict.fromkeys(STATISTICS, dict.fromkeys(NARROW.to_json(), ()))}, CheckpointError, "not fit"),
+        ({"spec": {**SPEC.to_json(), "observation": {"proprio": None}}}, CheckpointError, "does not fit"),
+        ({"kind": ["chunking"]}, CheckpointError, "names no kind of policy"),
     ],
 )
 def test_another_config_is_told_in_one_line(

@@ -3,9 +3,11 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from robolearn.errors import CheckpointError, RobolearnError
 from robolearn.networks.normalizer import FieldStatistics
@@ -88,6 +90,39 @@ def test_a_file_that_answers_otherwise_is_not_kept(tmp_path: Path, monkeypatch: 
     with pytest.raises(CheckpointError, match="answers otherwise"):
         export.export_policy(path)
     assert [each.name for each in tmp_path.iterdir()] == ["checkpoint"]
+
+
+@pytest.mark.slow
+def test_a_file_that_answers_with_no_number_is_not_kept(tmp_path: Path) -> None:
+    policy = POLICIES["gaussian"](SPEC, STATISTICS, SMALL["gaussian"][0])
+    with torch.no_grad():
+        next(policy.parameters())[...] = torch.nan
+    save_policy(policy, tmp_path / "checkpoint")
+    with pytest.raises(CheckpointError, match="answers otherwise than the policy, by nan"):
+        export.export_policy(tmp_path / "checkpoint")
+    assert [each.name for each in tmp_path.iterdir()] == ["checkpoint"]
+
+
+@pytest.mark.slow
+def test_a_check_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = checkpoint(tmp_path, "gaussian", SMALL["gaussian"][0])
+
+    def torn(*_: object) -> None:
+        raise RuntimeError("torn")
+
+    monkeypatch.setattr("onnx.checker.check_model", torn)
+    with pytest.raises(RuntimeError, match="torn"):
+        export.export_policy(path)
+    assert [each.name for each in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_the_error_of_a_joint_without_a_range_is_in_its_unit() -> None:
+    wanted = np.zeros((1, 2), np.float32)
+    for low, high in (((-1.0, 0.3), (1.0, 0.3)), ((-1.0, -np.inf), (1.0, np.inf))):
+        robot = RobotSpec("toy", ("pan", "grip"), low, high, (1.0, 1.0))
+        policy = SimpleNamespace(spec=InterfaceSpec({}, robot.action_spec, 10.0))
+        assert export._largest_error(policy, wanted, wanted) == 0
+        assert export._largest_error(policy, wanted + np.float32(0.5), wanted) == 0.5
 
 
 def test_without_onnx_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
