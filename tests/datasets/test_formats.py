@@ -80,6 +80,28 @@ def test_there_and_back(store: ZarrStore, tmp_path: Path, name: str) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize(
+    ("name", "file", "array"),
+    [
+        ("robomimic", "out", "data/demo_0/actions"),
+        ("minari", "out/data/main_data.hdf5", "episode_0/actions"),
+        ("d4rl", "out", "actions"),
+        ("diffusion_policy", "out", "data/action"),
+    ],
+)
+def test_a_masked_action_is_the_one_before_it(tmp_path: Path, name: str, file: str, array: str) -> None:
+    store = ZarrStore.create(tmp_path / "d", dataset_spec(cameras=()))
+    with store.writer() as writer:
+        writer.begin(EpisodeMeta(tags={CLOSING_ROW: True}))
+        for number in range(1, 6):
+            values = {"proprio": np.full(4, number, np.float32), "action": np.full(2, number, np.float32)}
+            writer.append({"proprio": values["proprio"]} if number in (3, 5) else values, {})
+        writer.commit(SUCCESS)
+    export_dataset(store, name, tmp_path / "out")
+    opened: Any = h5py.File(tmp_path / file) if (tmp_path / file).is_file() else zarr.open_group(tmp_path / file)
+    assert opened[array][:, 0].tolist() == [1, 2, 2, 4, *([4] if name == "diffusion_policy" else [])]
+
+
 @pytest.mark.parametrize("name", ["robomimic", "minari", "d4rl", "diffusion_policy"])
 def test_an_episode_that_ended_before_its_first_action(tmp_path: Path, name: str) -> None:
     store = ZarrStore.create(tmp_path / "d", dataset_spec(cameras=()))

@@ -35,6 +35,7 @@ from robolearn.datasets.convert.source import (
     our_episode,
     our_steps,
     picture_shape,
+    shown_actions,
 )
 from robolearn.datasets.store import CLOSING_ROW, DatasetSpec, EpisodeInfo, EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
@@ -88,7 +89,7 @@ def _columns(store: ZarrStore, index: int, spec: DatasetSpec) -> dict[str, NDArr
     return {
         "observations": read["proprio"][:length],
         "next_observations": following[:length],
-        "actions": read["action"][:length],
+        "actions": shown_actions(store, index)[:length],
         "rewards": rewards.astype(np.float32),
         "terminals": last & episode.terminated,
         "timeouts": last & (not episode.terminated),

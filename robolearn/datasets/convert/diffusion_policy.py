@@ -36,6 +36,7 @@ from robolearn.datasets.convert.source import (
     our_episode,
     our_steps,
     picture_shape,
+    shown_actions,
     without_streams,
 )
 from robolearn.datasets.store import DatasetSpec, EpisodeMeta
@@ -81,6 +82,8 @@ def write(store: ZarrStore, root: Path, progress: OnProgress) -> list[str]:
     make(ours, "stamp_ns", (number, 2), "int64")
     make(ours, "valid", (number,), "bool")
     make(data, "timestamp", (), "float64")
+    shown = arrays["action"]
+    make(ours, "action", spec.interface.action.shape, spec.interface.action.dtype)
     start = 0
     for index, episode in enumerate(store.episodes):
         stop = start + episode.length
@@ -91,6 +94,7 @@ def write(store: ZarrStore, root: Path, progress: OnProgress) -> list[str]:
         columns["timestamp"] = np.where(stamps >= 0, stamps, np.arange(episode.length) / spec.interface.control_hz)
         for name, values in columns.items():
             arrays[name][start:stop] = values
+        shown[start:stop] = shown_actions(store, index)
         while start < stop:
             after = min((start // PICTURE_ROWS + 1) * PICTURE_ROWS, stop)  # no chunk is written more often than it must
             steps = start + episode.length - stop, after + episode.length - stop

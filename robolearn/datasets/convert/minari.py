@@ -34,6 +34,7 @@ from robolearn.datasets.convert.source import (
     our_episode,
     our_steps,
     picture_shape,
+    shown_actions,
     without_streams,
 )
 from robolearn.datasets.store import CLOSING_ROW, DatasetSpec, EpisodeMeta
@@ -96,7 +97,7 @@ def _write_episode(store: ZarrStore, index: int, group: Any) -> int:
             out[length] = store.read(index, [name], length - 1, length)[name][0]
     columns = besides(store, index)
     last = np.arange(length) == length - 1
-    group.create_dataset("actions", data=store.read(index, ["action"])["action"][:length])
+    group.create_dataset("actions", data=shown_actions(store, index)[:length])
     rewards = columns["reward"][:length] if "reward" in columns else last & (episode.success is True)
     group.create_dataset("rewards", data=rewards.astype(np.float64))
     group.create_dataset("terminations", data=last & episode.terminated)

@@ -36,6 +36,7 @@ from robolearn.datasets.convert.source import (
     our_episode,
     our_steps,
     picture_shape,
+    shown_actions,
     without_streams,
 )
 from robolearn.datasets.sampler import split_episodes
@@ -90,14 +91,13 @@ def _write_episode(store: ZarrStore, index: int, demo: Any) -> None:
             values = store.read(index, [name], start, after)[name]
             seen[start:stop] = values[: stop - start]
             following[start:stop] = np.concatenate([values[1:], values[-1:]])[: stop - start]
-    actions = store.read(index, ["action"])["action"]
-    demo.create_dataset("actions", data=actions[:length])
+    demo.create_dataset("actions", data=shown_actions(store, index)[:length])
     last = np.arange(length) == length - 1
     demo.create_dataset("dones", data=last.astype(np.int64))
     columns = besides(store, index)
     rewards = columns["reward"][:length] if "reward" in columns else last & (episode.success is True)
     demo.create_dataset("rewards", data=rewards.astype(np.float64))
-    for name, values in (columns | {"action": actions}).items():
+    for name, values in (columns | store.read(index, ["action"])).items():
         demo.create_dataset(f"{OURS}/{name}", data=values)
 
 

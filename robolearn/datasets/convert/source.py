@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from robolearn.datasets.held import held
 from robolearn.datasets.store import Annotation, DatasetSpec, EpisodeInfo, EpisodeMeta, ImageCodec
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
@@ -185,6 +186,12 @@ def acting(store: ZarrStore, kind: str) -> tuple[list[int], list[str]]:
         raise DatasetError(f"{store.path} has no episode with an action; {kind} holds transitions")
     others = len(store.episodes) - len(indices)
     return indices, [f"{others} episodes without an action are left out: {kind} holds transitions"] if others else []
+
+
+def shown_actions(store: ZarrStore, index: int) -> NDArray[np.float32]:
+    """The actions (T, A) of an episode for who knows no masks: where one is masked, the one before it stands. On disk
+    it is zero there, which a robot under position control would take for a place to go to."""
+    return held(store.read(index, ["action"])["action"], store.read_valid(index)["action"])
 
 
 def masked_lines(store: ZarrStore, kind: str) -> list[str]:
