@@ -55,7 +55,7 @@ def foreign(file: Path, demos: int = 12) -> None:
         for number in range(demos):
             demo = data.create_group(f"demo_{number}")
             demo["actions"] = np.full((5, 7), number / demos)
-            demo["rewards"] = np.array([0, 0, 0, 0, number % 2])
+            demo["rewards"] = np.array([0, 0, 0, 0, number % 2], np.float64)
             demo["obs/robot0_eef_pos"] = np.full((5, 3), number, np.float64)
             demo["obs/robot0_gripper_qpos"] = np.zeros((5, 2))
             demo["obs/agentview_image"] = np.full((5, 8, 8, 3), number, np.uint8)
@@ -77,6 +77,27 @@ def test_a_file_of_somebody_else(tmp_path: Path) -> None:
         assert (read["image_agentview"] == index).all()
         assert read["reward"].tolist() == [0, 0, 0, 0, index % 2]
         assert (read["proprio"][:, :3] == index).all()
+
+
+def test_what_robosuite_and_its_kin_say_beside_the_arrays(tmp_path: Path) -> None:
+    foreign(tmp_path / "lift.hdf5", demos=4)
+    with h5py.File(tmp_path / "lift.hdf5", "a") as file:
+        data = file["data"]
+        data.attrs["env_args"] = json.dumps({"env_name": "Lift", "env_kwargs": {"control_freq": 50}})
+        data.attrs["problem_info"] = json.dumps({"language_instruction": "lift the cube"})
+        data["demo_1"].attrs["ep_meta"] = json.dumps({"lang": "put it down"})
+        data["demo_2/rewards"][()] = [0, 0.125, 0.25, 0.5, 0.25]  # shaped: near, and never there
+    done = import_dataset("robomimic", tmp_path / "lift.hdf5", tmp_path / "d")
+    assert not any("Hz is assumed" in line for line in done.lost)
+    store = ZarrStore.open(tmp_path / "d")
+    assert store.spec.interface.control_hz == 50
+    assert np.diff(store.read_stamps(0)["action"][:, 0]).tolist() == [20_000_000] * 4
+    assert [row.instruction for row in store.episodes] == ["lift the cube", "put it down", *["lift the cube"] * 2]
+    assert [row.success for row in store.episodes] == [False, True, None, True]
+    assert [row.terminated for row in store.episodes] == [False, True, False, True]
+    slower = ImportSettings(control_hz=10)
+    import_dataset("robomimic", tmp_path / "lift.hdf5", tmp_path / "slow", slower)
+    assert ZarrStore.open(tmp_path / "slow").spec.interface.control_hz == 10
 
 
 def test_the_observation_after_the_last_action_is_kept(tmp_path: Path) -> None:

@@ -156,21 +156,35 @@ def _foreign(file: Path, data: Any, demos: list[str], settings: ImportSettings) 
     lost = [f"obs/{name} is neither a vector nor a picture" for name in shapes if name not in (images | vectors)]
     lost += ["simulator states are not kept"] if "states" in first else []
     lost += ["filter keys (mask) are not kept"] if "mask" in data.parent else []
-    if settings.control_hz is None:
-        lost.append(f"the file has no rate; {DEFAULT_HZ:g} Hz is assumed, name another one")
     actions = hdf5.rows(file, first, "actions")
     width = actions.shape[1] if actions.ndim == 2 else 0
     if not width:
         raise DatasetError(f"{file}: {first.name}/actions has shape {actions.shape}, wanted (T, A)")
     low, high = extremes((hdf5.array(file, data, f"{demo}/actions") for demo in demos), width)
-    try:
-        environment = json.loads(data.attrs.get("env_args", "{}"))
-    except ValueError:
-        environment = {}
-    task = str(environment.get("env_name", "")) if isinstance(environment, dict) else ""
+    environment = _json(data, "env_args")
+    arguments = environment.get("env_kwargs")
+    told = arguments.get("control_freq") if isinstance(arguments, dict) else None  # as robosuite writes it
+    hz = settings.control_hz or (float(told) if isinstance(told, (int, float)) and 0 < told < 1e5 else None)
+    if hz is None:
+        lost.append(f"the file has no rate; {DEFAULT_HZ:g} Hz is assumed, name another one")
     extra = {"reward": ArraySpec(())} if "rewards" in first else {}
-    hz = settings.control_hz or DEFAULT_HZ
-    return Foreign(vectors, images, low, high, hz, task, extra=extra), lost
+    task = str(environment.get("env_name", ""))
+    return Foreign(vectors, images, low, high, hz or DEFAULT_HZ, task, extra=extra), lost
+
+
+def _json(of: Any, name: str) -> dict[str, Any]:
+    """The object in an attribute of a group; an empty one where there is none."""
+    try:
+        found = json.loads(of.attrs.get(name, "{}"))
+    except (TypeError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _instruction(demo: Any) -> str:
+    """What the demonstrator was told: by RoboCasa beside each demo, by LIBERO once a file."""
+    words = _json(demo, "ep_meta").get("lang") or _json(demo.parent, "problem_info").get("language_instruction") or ""
+    return ("".join(words) if isinstance(words, list) else str(words)).strip().strip('"')
 
 
 def _episode(file: Path, demo: Any, name: str, foreign: Foreign) -> SourceEpisode:
@@ -184,8 +198,11 @@ def _episode(file: Path, demo: Any, name: str, foreign: Foreign) -> SourceEpisod
         following = {each: hdf5.rows(file, demo, f"next_obs/{each}") for each in rows}
         _length(file, demo, {**following, "actions": actions})
         rows = {each: WithLast(values, following[each], length - 1) for each, values in rows.items()}
-    success = bool(extra["reward"].max(initial=0) > 0) if extra else None
-    meta = EpisodeMeta(task=foreign.task, tags={"robomimic": name, **({CLOSING_ROW: True} if closed else {})})
+    # a reward that is shaped is above 0 long before there is a success
+    told = bool(extra) and bool(np.isin(extra["reward"], (0, 1)).all())
+    success = bool(extra["reward"].any()) if told else None
+    tags = {"robomimic": name, **({CLOSING_ROW: True} if closed else {})}
+    meta = EpisodeMeta(foreign.task, _instruction(demo), tags=tags)
     steps = foreign.steps(rows, actions, even_stamps(length + closed, foreign.control_hz), extra)
     return SourceEpisode(meta, steps, EpisodeOutcome(success, terminated=bool(success), truncated=not success))
 
