@@ -172,6 +172,23 @@ def test_a_bag_of_somebody_else(tmp_path: Path) -> None:
     ]
 
 
+def test_what_comes_behind_a_leap_of_time_is_told(tmp_path: Path) -> None:
+    def paused() -> Iterator[Sample]:
+        yield from a_minute_of_a_robot()
+        for step in range(60, 90):
+            stamp = 10**12 + step * PERIOD_NS + 61 * 10**9
+            yield "/joint_states", "sensor_msgs/msg/JointState", stamp + 500, joint_states(step, stamp)
+
+    write_bag(tmp_path / "bag", paused())
+    text = FORCE.replace("/joint_command: {field: action}", "/targets: {field: action, time: receive}")
+    (tmp_path / "contract.yaml").write_text(text.replace("  /joint_command_sent: {field: action_sent}\n", ""))
+    settings = ImportSettings(contract=tmp_path / "contract.yaml", image_codec=LOSSLESS)
+    done = import_dataset("rosbag", tmp_path / "bag", tmp_path / "d", settings)
+    assert done.steps == 60
+    assert [line.partition(":")[0] for line in done.lost] == ["/joint_states"]
+    assert "30 messages are in no step: two of one stamp, or a leap of more than 60 s" in done.lost[0]
+
+
 def test_a_sensor_keeps_its_own_rate(tmp_path: Path) -> None:
     write_bag(tmp_path / "bag", a_minute_of_a_robot())
     text = FORCE.replace("align: nearest, tolerance_s: 0.02", "align: interpolate, tolerance_s: 0.02, rate_hz: 300")

@@ -23,12 +23,16 @@ from robolearn.datasets.store import EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, SpecError
 from robolearn.messages import READERS, header_ns, stamp_ns
-from robolearn.sync import EARLY_SAMPLES, UNKNOWN_NS, EpisodeJoin
+from robolearn.sync import EARLY_SAMPLES, FAR_NS, UNKNOWN_NS, EpisodeJoin
 from robolearn.types import EpisodeOutcome
 
 STARTED, ENDED = 0, 1
 SAMPLES = 256  # of a sensor of its own rate that are handed over at once
 END_PATIENCE_NS = 5_000_000_000  # how long after the end its samples may come
+ASTRAY = {
+    "late": "came when their step was over",
+    "dropped": f"are in no step: two of one stamp, or a leap of more than {FAR_NS * 1e-9:g} s; cut the bag there",
+}
 EVENT = "robolearn_msgs/msg/EpisodeEvent"
 
 Message = tuple[str, str, int, Any]
@@ -100,6 +104,7 @@ class _Bag:
         self._messages = self._read()
         self._early: deque[Message] = deque(maxlen=EARLY_SAMPLES)  # samples that may belong to the next episode
         self._unusable: Counter[str] = Counter()
+        self._astray: dict[str, Counter[str]] = {why: Counter() for why in ASTRAY}  # by topic
         self._ahead: Message | None = None  # an event that was read too early
         self._own: dict[str, list[tuple[NDArray, int, int]]] = {}  # samples of sensors of their own rate
         self._start_ns = 0  # of the running episode
@@ -121,6 +126,8 @@ class _Bag:
                 episode.steps = self._steps(episode, stamp_ns(event.header.stamp))
                 yield episode
         self._lost += [f"{topic}: {count} messages do not fit: {why}" for (topic, why), count in self._told().items()]
+        for why, counts in self._astray.items():
+            self._lost += [f"{topic}: {count} messages {ASTRAY[why]}" for topic, count in counts.items()]
 
     def _told(self) -> Counter[tuple[str, str]]:
         counts: Counter[tuple[str, str]] = Counter()
@@ -171,6 +178,8 @@ class _Bag:
         for step in join.flush():
             yield *step, {}
         yield from self._samples(1)
+        for what, counts in join.counts.items():
+            self._astray[what].update(counts)
 
     def _push(self, join: EpisodeJoin, message: Message) -> Iterator[Step | Samples]:
         topic, kind, received_ns, body = message
