@@ -364,6 +364,14 @@ def npz_that_lies(file: Path) -> None:
                 archive.writestr(name, data)
 
 
+def npz_with_a_long_header(file: Path) -> None:
+    """An array whose description is a hundred million spaces, packed."""
+    ogbench_file(file, observations=None)
+    with zipfile.ZipFile(file, "a", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        magic = np.lib.format.magic(2, 0) + (10**8).to_bytes(4, "little")
+        archive.writestr("observations.npy", magic + b" " * 10**8)
+
+
 def buffer_with(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
     def make(root: Path) -> None:
         replay_buffer(root)
@@ -400,6 +408,12 @@ def replaced(name: str, value: Any) -> Callable[[Any], None]:
     return change
 
 
+def chunked(file: Any) -> None:
+    """Rows in one chunk that has room for a billion of them, which take next to none while they are zero."""
+    del file["observations"]
+    file.create_dataset("observations", (9, 3), "u1", chunks=(10**9, 3), maxshape=(None, 3), compression="gzip")
+
+
 HOSTILE: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "npz pickled": (
         "ogbench",
@@ -407,6 +421,8 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], object], str]] = {
         "qpos has dtype object, wanted numbers; pickled objects are refused",
     ),
     "npz lies": ("ogbench", npz_that_lies, "observations declares 111.8 GiB"),
+    "npz header": ("ogbench", npz_with_a_long_header, "observations has a header of 100000000 bytes, wanted"),
+    "npz wide": ("ogbench", lambda f: ogbench_file(f, actions=np.zeros((8, 5000))), "actions have 5000 entries each"),
     "npz unequal": ("ogbench", lambda f: ogbench_file(f, actions=np.zeros((3, 2))), "rows of actions 3"),
     "npz lacks": ("ogbench", lambda f: ogbench_file(f, terminals=None), "has no array terminals"),
     "npz cut": ("ogbench", lambda f: (ogbench_file(f), f.write_bytes(f.read_bytes()[:300])), "cannot be read as"),
@@ -416,6 +432,7 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], object], str]] = {
         h5(d4rl_file, replaced("rewards", h5py.ExternalLink("/etc/passwd", "/x"))),
         "rewards is a link, which is refused",
     ),
+    "d4rl chunk": ("d4rl", h5(d4rl_file, chunked), "is stored in chunks of (1000000000, 3); one would not fit"),
     "d4rl short": ("d4rl", h5(d4rl_file, replaced("actions", np.zeros((4, 2)))), "does not fit"),
     "d4rl text": ("d4rl", h5(d4rl_file, replaced("rewards", np.array([b"x"] * 9))), "rewards has dtype |S1"),
     "d4rl cut": ("d4rl", lambda f: (d4rl_file(f), f.write_bytes(f.read_bytes()[:900])), "cannot be read as d4rl"),

@@ -264,6 +264,11 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "fps": (edited_info(lambda i: i.update(fps=0)), "has fps 0"),
     "features": (edited_info(lambda i: i["features"].pop("action")), "features lack action"),
     "wide": (edited_info(lambda i: i["features"]["action"].update(shape=[7])), "column action has 12 numbers"),
+    "endless": (edited_info(lambda i: i["features"]["action"].update(shape=[10**8])), "actions have 100000000 entries"),
+    "large": (
+        edited_info(lambda i: i["features"]["observation.images.top"].update(shape=[10**5, 10**5, 3])),
+        "observation.images.top declares the shape (1, 100000, 100000, 3); a step of it would not fit",
+    ),
     "column": (edited_info(lambda i: i["features"].update(speed={"dtype": "float32", "shape": [1]})), "column speed"),
     "json": (cut("meta/info.json", 40), "info.json is damaged"),
     "parquet": (cut("data/chunk-000/file-000.parquet", 300), "cannot be read as lerobot"),

@@ -170,7 +170,7 @@ def _foreign(file: Path, source: Any, arrays: dict[str, Any], settings: ImportSe
     images = {"observations": picture_shape(shape)} if pictures else {}
     vectors = {} if pictures else {"observations": shape}
     blocks = (actions[start : start + ROWS] for start in range(0, len(actions), ROWS))
-    low, high = extremes(blocks, actions.shape[1])
+    low, high = extremes(f"{file}: actions", blocks, actions.shape[1])
     lost = [f"{name} is not kept" for name in source if name not in (*arrays, "timeouts", "next_observations")]
     if settings.control_hz is None:
         lost.append(f"the file has no rate; {DEFAULT_HZ:g} Hz is assumed, name another one")

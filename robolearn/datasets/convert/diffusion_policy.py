@@ -224,7 +224,7 @@ def _foreign(
     actions = arrays["action"]
     if len(actions.shape) != 2:
         raise DatasetError(f"{path}: data/action has shape {actions.shape}, wanted (T, A)")
-    low, high = extremes((actions[start:stop] for start, stop in parts), actions.shape[1])
+    low, high = extremes(f"{path}: actions", (actions[start:stop] for start, stop in parts), actions.shape[1])
     hz = settings.control_hz or _rate(arrays, parts) or DEFAULT_HZ
     if settings.control_hz is None and "timestamp" not in arrays:
         lost.append(f"the buffer has no rate; {DEFAULT_HZ:g} Hz is assumed, name another one")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ def rows(file: Path, parent: Any, name: str) -> Any:
     if found.dtype.kind not in "fiub":
         raise DatasetError(f"{where} has dtype {found.dtype}, wanted numbers")
     check_size(where, found.shape, found.dtype.itemsize, file.stat().st_size)
+    if math.prod(found.chunks or ()) * found.dtype.itemsize > MAX_ROW_BYTES:
+        raise DatasetError(f"{where} is stored in chunks of {found.chunks}; one would not fit into memory")
     return found
 
 

@@ -79,7 +79,7 @@ def _foreign_source(folder: Folder, num_steps: int, steps: StepReader, settings:
     width = shapes["action"][0] if len(shapes["action"]) == 1 else 0
     if not width:
         raise DatasetError(f"{folder.root}: feature action has shape {shapes['action']}, wanted (A,)")
-    low, high = extremes(_actions(folder), width)
+    low, high = extremes(f"{folder.root}: actions", _actions(folder), width)
     dtypes = {name: str(np.dtype(features[feature]["dtype"])) for name, feature in extras.items()}
     foreign = Foreign(
         {name: shapes[name] for name in vectors},

@@ -205,7 +205,8 @@ def _foreign(
         lost.append(f"the dataset has no rate; {DEFAULT_HZ:g} Hz is assumed, name another one")
     actions = hdf5.rows(file, first, "actions")
     width = int(np.prod(actions.shape[1:]))
-    low, high = extremes((_actions(file, hdf5.group(file, source, name), width) for name in names), width)
+    rows = (_actions(file, hdf5.group(file, source, name), width) for name in names)
+    low, high = extremes(f"{file}: actions", rows, width)
     task = str(metadata.get("dataset_id", ""))
     hz = settings.control_hz or DEFAULT_HZ
     return Foreign(vectors, images, low, high, hz, task, extra={"reward": ArraySpec(())}), lost

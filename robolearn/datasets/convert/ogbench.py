@@ -32,6 +32,7 @@ from robolearn.specs import ArraySpec
 from robolearn.types import EpisodeOutcome
 
 DEFAULT_HZ = 20.0  # where nothing tells
+MAX_HEADER_BYTES = 10_000  # of an array, which says its shape and dtype
 ROWS = 1024  # of the actions that are read at once
 
 
@@ -70,6 +71,9 @@ class _Column:
     def _header(self, stored: int) -> tuple[int, tuple[int, ...], np.dtype]:
         """Number and shape of the rows, and their dtype."""
         version = np.lib.format.read_magic(self._data)
+        size = int.from_bytes(self._data.peek(4)[: 2 if version == (1, 0) else 4], "little")
+        if size > MAX_HEADER_BYTES:  # which NumPy refuses, too, but reads before
+            raise DatasetError(f"{self._where} has a header of {size} bytes, wanted {MAX_HEADER_BYTES} at most")
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = header(self._data)
         if dtype.hasobject or dtype.kind not in "fiub":
@@ -106,7 +110,7 @@ def _foreign(
     extra = {name: ArraySpec(columns[name].shape, columns[name].dtype.name) for name in kept}
     with _Column(file, archive, "actions") as again:
         blocks = (again.next(min(ROWS, actions.length - start)) for start in range(0, actions.length, ROWS))
-        low, high = extremes(blocks, actions.shape[0])
+        low, high = extremes(f"{file}: actions", blocks, actions.shape[0])
     lost = [f"{name} is not kept" for name in others if name not in kept]
     if settings.control_hz is None:
         lost.append(f"the file has no rate; {DEFAULT_HZ:g} Hz is assumed, name another one")

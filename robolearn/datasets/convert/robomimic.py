@@ -160,7 +160,7 @@ def _foreign(file: Path, data: Any, demos: list[str], settings: ImportSettings) 
     width = actions.shape[1] if actions.ndim == 2 else 0
     if not width:
         raise DatasetError(f"{file}: {first.name}/actions has shape {actions.shape}, wanted (T, A)")
-    low, high = extremes((hdf5.array(file, data, f"{demo}/actions") for demo in demos), width)
+    low, high = extremes(f"{file}: actions", (hdf5.array(file, data, f"{demo}/actions") for demo in demos), width)
     environment = _json(data, "env_args")
     arguments = environment.get("env_kwargs")
     told = arguments.get("control_freq") if isinstance(arguments, dict) else None  # as robosuite writes it

@@ -25,7 +25,7 @@ from robolearn.types import ActionSource, EpisodeOutcome
 
 UNKNOWN_SPEED = 1e9  # [unit/s], of a robot that nobody described
 MAX_BLOCK_BYTES = 64 << 20  # of rows that are decoded at once
-MAX_VECTOR = 4096  # entries of an observation that still count as a vector
+MAX_VECTOR = 4096  # entries of an observation or an action that still count as a vector
 BESIDES = ("action_sent", "action_source", "held", "stamp_ns", "valid")  # what no other format has a place for
 
 
@@ -236,8 +236,11 @@ def as_picture(image: NDArray) -> NDArray[np.uint8]:
     return image if image.shape[2] == 3 else np.ascontiguousarray(image.transpose(1, 2, 0))
 
 
-def extremes(actions: Iterable[NDArray], width: int) -> tuple[list[float], list[float]]:
-    """Least and greatest value of every entry of an action (A,), over what is finite."""
+def extremes(where: str, actions: Iterable[NDArray], width: int) -> tuple[list[float], list[float]]:
+    """Least and greatest value of every entry of an action (A,), over what is finite. Raises DatasetError before it
+    reads any where an action is no vector any more; `where` they lie."""
+    if width > MAX_VECTOR:
+        raise DatasetError(f"{where} have {width} entries each, wanted at most {MAX_VECTOR}")
     low, high = np.full(width, np.inf), np.full(width, -np.inf)
     for part in actions:
         finite = np.asarray(part, np.float64)[np.isfinite(part).all(axis=1)]
