@@ -28,7 +28,7 @@ class ControlLoop:
 
     Actions are chosen by stamps, not by counting calls: when ticks are lost, the actions of the lost ticks are
     skipped. What the policy returns is checked; a chunk of another shape or with a NaN raises SpecError, is forgotten,
-    and the policy is asked anew at the next tick.
+    and the policy is asked anew at the next tick. So is one that cannot be reset, as when its server is away.
     """
 
     def __init__(self, policy: Policy, execute_steps: int = EXECUTE_STEPS, instruction: str = "") -> None:
@@ -38,13 +38,14 @@ class ControlLoop:
         self.policy = policy
         self.execute_steps = execute_steps
         self._chunk: ActionChunk | None = None
+        self._seed: int | None = None  # of an episode for which the policy was not reset yet
         self._context = Context(policy.spec, instruction)
 
     def reset(self, seed: int = 0) -> None:
-        """Forget the episode."""
+        """Forget the episode. The policy is reset with the seed when the first tick asks it."""
         self._chunk = None
         self._context.clear()
-        self.policy.reset(seed)
+        self._seed = seed
 
     def due(self, stamp_ns: int) -> bool:
         """Whether the tick at `stamp_ns` asks the policy; if not, `step` needs no observation, unless the policy wants
@@ -66,6 +67,9 @@ class ControlLoop:
             self._chunk = None
             if observation is None:
                 raise SpecError(f"the policy is due at {stamp_ns} ns and there is no observation")
+            if self._seed is not None:
+                self.policy.reset(self._seed)
+                self._seed = None
             answer = self.policy.act(self._context.shown(), stamp_ns)
             chunk = self._chunk = checked(answer, self.policy.spec.action, stamp_ns)
         assert self._chunk is not None

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robolearn.errors import SpecError
+from robolearn.errors import ServingError, SpecError
 from robolearn.serving.loop import ControlLoop
 from robolearn.specs import InterfaceSpec, RobotSpec
 from robolearn.types import ActionChunk, ActionSource, Observation
@@ -55,6 +55,23 @@ def test_one_action_a_tick_and_a_new_chunk_after_execute_steps() -> None:
     assert [s.chunk is not None for s in steps] == [True, False, False, True, False, False, True]
     assert {s.source for s in steps} == {ActionSource.SCRIPT}
     assert loop.policy.seeds == [11]  # type: ignore[attr-defined]
+
+
+def test_a_policy_that_cannot_be_reset_is_reset_at_the_next_tick() -> None:
+    class Away(Counting):
+        def reset(self, seed: int = 0) -> None:
+            super().reset(seed)
+            if len(self.seeds) == 2:
+                raise ServingError("gone")
+
+    loop = ControlLoop(Away())
+    loop.reset(1)
+    loop.step(SEEN, 0)
+    loop.reset(2)  # which is no tick that could be held
+    with pytest.raises(ServingError, match="gone"):
+        loop.step(SEEN, 0)
+    assert loop.step(SEEN, PERIOD_NS).chunk is not None
+    assert loop.policy.seeds == [1, 2, 2]  # type: ignore[attr-defined]
 
 
 @given(
