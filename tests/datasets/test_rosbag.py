@@ -24,6 +24,7 @@ from robolearn.datasets.verify import verify
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
 from robolearn.messages import header_ns
+from robolearn.sync import EpisodeJoin
 
 LOSSLESS = ImageCodec("jpegxl")
 
@@ -170,6 +171,29 @@ def test_a_bag_of_somebody_else(tmp_path: Path) -> None:
     assert read["force"][~np.isin(np.arange(60), [*lost, 20, 30]), 0].tolist() == [
         10 * step for step in range(60) if step not in (*lost, 20, 30)
     ]
+
+
+def test_of_a_long_pause_between_episodes_its_end_is_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = list(twin_episode("first", 0, 4))
+    for step in range(5, 605):
+        stamp = (step + 1) * PERIOD_NS
+        samples.append((contracts.image_topic("front"), "sensor_msgs/msg/Image", stamp, picture(step, stamp)))
+    samples += twin_episode("second", 605, 4)
+    live = record_live(tmp_path / "live", graph_contract(dataset_spec(LOSSLESS)), samples)
+    write_bag(tmp_path / "bag", iter(samples))
+    pushed: list[int] = []
+    push = EpisodeJoin.push
+
+    def counted(join: EpisodeJoin, topic: str, stamp_ns: int, *rest: Any) -> Any:
+        pushed.append(stamp_ns)
+        return push(join, topic, stamp_ns, *rest)
+
+    monkeypatch.setattr(EpisodeJoin, "push", counted)
+    import_dataset("rosbag", tmp_path / "bag", tmp_path / "d", ImportSettings(contract=live.path))
+    assert diff(live.path, tmp_path / "d") == []
+    assert 0 < sum(5 * PERIOD_NS < stamp <= 605 * PERIOD_NS for stamp in pushed) <= 70  # of 600
 
 
 def test_what_comes_behind_a_leap_of_time_is_told(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from robolearn.types import EpisodeOutcome
 
 STARTED, ENDED = 0, 1
 SAMPLES = 256  # of a sensor of its own rate that are handed over at once
+EARLY_NS = 2_000_000_000  # how long before the word that it began samples of an episode may come
 END_PATIENCE_NS = 5_000_000_000  # how long after the end its samples may come
 ASTRAY = {
     "late": "came when their step was over",
@@ -110,6 +111,8 @@ class _Bag:
         self._start_ns = 0  # of the running episode
         self._end_ns: int | None = None  # once it is known
         self._period_ns = round(1e9 / contract.spec.interface.control_hz)
+        rules = (contract.streams[topic].rule(self._period_ns) for topic in contract.joined)
+        self._early_ns = EARLY_NS + max((rule.tolerance_ns for rule in rules), default=0)
 
     def episodes(self) -> Iterator[SourceEpisode]:
         """Every episode, to be read to its end before the next one is asked for."""
@@ -140,10 +143,16 @@ class _Bag:
         """The event that begins the next episode; None where there is none. Samples before it are remembered."""
         while message := self._take():
             if message[0] != self._contract.episodes:
-                self._early.append(message)
+                self._remember(message)
             elif message[3].event == STARTED:
                 return message[3]
         return None
+
+    def _remember(self, message: Message) -> None:
+        """Keep a sample for the next episode, and none that is too old for it: pictures are large."""
+        self._early.append(message)
+        while message[2] - self._early[0][2] > self._early_ns:
+            self._early.popleft()
 
     def _steps(self, episode: SourceEpisode, start_ns: int) -> Iterator[Step | Samples]:
         contract = self._contract
@@ -172,7 +181,7 @@ class _Bag:
             else:
                 yield from self._push(join, message)
                 if end_ns is not None:
-                    self._early.append(message)
+                    self._remember(message)
             if end_ns is not None and (join.reached(end_ns, self._period_ns) or received_ns > until_ns):
                 break
         for step in join.flush():
