@@ -161,6 +161,13 @@ def test_minari_opens_ours(store: ZarrStore, tmp_path: Path) -> None:
     assert opened.spec.observation_space["image_front"].dtype == np.uint8
 
 
+@pytest.mark.parametrize(("name", "wanted"), [("push_it.v2 (1).zarr", "push-it-v2-1"), ("押す", "dataset")])
+def test_minari_knows_the_name(tmp_path: Path, name: str, wanted: str) -> None:
+    minari = pytest.importorskip("minari")
+    export_dataset(dataset(tmp_path / name, [2]), "minari", tmp_path / "out")
+    assert minari.MinariDataset(tmp_path / "out/data").spec.dataset_id == f"robolearn/{wanted}-v0"
+
+
 def minari_file(file: Path) -> None:
     """Two episodes of 3 actions and 4 observations, a dict of dicts with pictures, as Minari writes them."""
     (file.parent / "metadata.json").write_text(json.dumps({"dataset_id": "me/reach-v0", "data_format": "hdf5"}))
@@ -320,6 +327,14 @@ def test_a_replay_buffer_of_somebody_else(tmp_path: Path, zipped: bool) -> None:
     assert [painted_number(image) for image in read["image_img"]] == [3, 4, 5, 6, 7]
     assert read["action"][:, 0].tolist() == read["proprio"][:, 4].tolist() == [3, 4, 5, 6, 7]
     assert abs(store.read_stamps(1)["action"][0, 0] - (17 * 10**17 + 3 * 10**8)) < 1000
+
+
+def test_grey_levels_from_0_to_1_are_no_night(tmp_path: Path) -> None:
+    pictures = np.stack([paint(number) for number in range(8)])
+    replay_buffer(tmp_path / "in", img=(pictures / 255).astype(np.float32))
+    done = import_dataset("diffusion_policy", tmp_path / "in", tmp_path / "d", LOSSLESS)
+    assert done.lost == ["data/img has levels from 0 to 1; they are taken times 255"]
+    np.testing.assert_array_equal(ZarrStore.open(tmp_path / "d").read(1)["image_img"], pictures[3:])
 
 
 @pytest.mark.skipif(ZARR2 is None, reason="ROBOLEARN_ZARR2_PYTHON names no interpreter with zarr 2")

@@ -132,7 +132,9 @@ def read(path: Path, settings: ImportSettings) -> Iterator[Source]:
             yield _ours(path, group, listing, arrays, parts)
             return
         foreign, lost = _foreign(path, arrays, parts, settings)
-        episodes = (_episode(arrays, start, stop, foreign) for start, stop in parts)
+        white = {name: _white(arrays[name]) for name in foreign.images}
+        lost += [f"data/{name} has levels from 0 to 1; they are taken times 255" for name in white if white[name] == 1]
+        episodes = (_episode(arrays, start, stop, foreign, white) for start, stop in parts)
         yield Source(foreign.spec(), int(ends[-1]), episodes, lost)
     finally:
         group.store.close()
@@ -239,10 +241,21 @@ def _rate(arrays: Mapping[str, Any], parts: list[tuple[int, int]]) -> float | No
     return float(round(1 / step_s, 1)) if 1e-4 < step_s < 1e3 else None
 
 
-def _episode(arrays: Mapping[str, Any], start: int, stop: int, foreign: Foreign) -> SourceEpisode:
+def _white(pictures: Any) -> int:
+    """The level of white: 255, or 1 where some pictures (T, H, W, 3) of floats are not above it and not all black."""
+    if pictures.dtype == np.uint8:
+        return 255
+    last = pictures.shape[0] - 1
+    brightest = max(float(np.max(pictures[row])) for row in (0, last // 2, last))
+    return 1 if 0 < brightest <= 1 else 255
+
+
+def _episode(
+    arrays: Mapping[str, Any], start: int, stop: int, foreign: Foreign, white: Mapping[str, int]
+) -> SourceEpisode:
     names = (*foreign.vectors, *foreign.images)
     rows: dict[str, Rows] = {name: Blocks(arrays[name], start, stop) for name in names}
-    rows |= {name: _Levels(rows[name]) for name in foreign.images}
+    rows |= {name: _Levels(rows[name], white[name]) for name in foreign.images}
     stamps = even_stamps(stop - start, foreign.control_hz)
     if "timestamp" in arrays:
         stamps = [int(stamp) for stamp in _nanoseconds(np.asarray(arrays["timestamp"][start:stop], np.float64))]
@@ -257,12 +270,14 @@ def _nanoseconds(seconds: NDArray[np.float64]) -> NDArray[np.int64]:
 class _Levels:
     """Pictures as bytes, whatever number their grey levels are."""
 
-    def __init__(self, rows: Rows) -> None:
-        self._rows = rows
+    def __init__(self, rows: Rows, white: int) -> None:
+        self._rows, self._scale = rows, 255 / white
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, row: int, /) -> Any:
         picture = self._rows[row]
-        return picture if picture.dtype == np.uint8 else np.clip(np.round(picture), 0, 255).astype(np.uint8)
+        return (
+            picture if picture.dtype == np.uint8 else np.clip(np.round(picture * self._scale), 0, 255).astype(np.uint8)
+        )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def write(store: ZarrStore, root: Path, progress: OnProgress) -> list[str]:
         "jpeg_encoding": False,
         "observation_space": json.dumps(_dict_space(spec)),
         "action_space": json.dumps(_box(spec.interface.action)),
-        "dataset_id": f"robolearn/{store.path.stem.lower().replace('_', '-')}-v0",
+        "dataset_id": f"robolearn/{re.sub('[^a-z0-9]+', '-', store.path.stem.lower()).strip('-') or 'dataset'}-v0",
         "minari_version": VERSION,
         "dataset_size": round((root / "data" / MAIN).stat().st_size / 1e6, 1),
         "author": ["robolearn"],
