@@ -21,6 +21,11 @@ CODECS = {
 }
 
 
+def pixel_format(shape: tuple[int, ...]) -> str:
+    """Of a video of pictures (H, W, ...): the usual one, whose colours have half the resolution, wants even sizes."""
+    return "yuv444p" if shape[0] % 2 or shape[1] % 2 else "yuv420p"
+
+
 class VideoWriter:
     """One MP4 file of frames (H, W, 3) uint8 RGB, or (H, W) grey, at a steady rate. A context manager."""
 
@@ -33,8 +38,7 @@ class VideoWriter:
         self._rate = Fraction(fps).limit_denominator(1001)
         stream: Any = self._container.add_stream(encoder, self._rate, options=options)
         stream.height, stream.width = shape[:2]
-        odd = shape[0] % 2 or shape[1] % 2
-        stream.pix_fmt = "yuv444p" if odd else "yuv420p"  # whose colours have half the resolution
+        stream.pix_fmt = pixel_format(shape)
         stream.codec_context.thread_count = 1
         self._stream = stream
         self._format = "rgb24" if len(shape) == 3 else "gray"

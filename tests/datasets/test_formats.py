@@ -329,6 +329,22 @@ def test_a_replay_buffer_of_somebody_else(tmp_path: Path, zipped: bool) -> None:
     assert abs(store.read_stamps(1)["action"][0, 0] - (17 * 10**17 + 3 * 10**8)) < 1000
 
 
+def test_timestamps_go_on_where_an_observation_is_lost(tmp_path: Path) -> None:
+    store = ZarrStore.create(tmp_path / "d", dataset_spec(cameras=()))
+    with store.writer() as writer:
+        for begin_ns in (17 * 10**17, None):
+            writer.begin(EpisodeMeta())
+            for number in range(6):
+                lost = begin_ns is None or number in (0, 3)
+                values = {"action": np.zeros(2, np.float32)} | ({} if lost else {"proprio": np.zeros(4, np.float32)})
+                writer.append(values, {} if begin_ns is None or lost else {"proprio": begin_ns + number * 40_000_000})
+            writer.commit(SUCCESS)
+    export_dataset(store, "diffusion_policy", tmp_path / "out")
+    found = zarr.open_group(tmp_path / "out")["data/timestamp"][:]
+    assert found[:6] - 17e8 == pytest.approx([0.04 - 1 / 30, 0.04, 0.08, 0.12, 0.16, 0.2], abs=1e-5)
+    assert found[6:] == pytest.approx(np.arange(6) / 30)
+
+
 def test_grey_levels_from_0_to_1_are_no_night(tmp_path: Path) -> None:
     pictures = np.stack([paint(number) for number in range(8)])
     replay_buffer(tmp_path / "in", img=(pictures / 255).astype(np.float32))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from painted import CAMERAS, SUCCESS, dataset, dataset_spec, paint, painted_number, record, stamps, step
@@ -21,6 +22,7 @@ from robolearn.datasets.verify import verify
 from robolearn.datasets.video import VideoReader, VideoWriter
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
+from robolearn.specs import image_spec
 from robolearn.types import EpisodeOutcome
 
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -109,6 +111,22 @@ def test_layout_is_that_of_v3(store: ZarrStore, tmp_path: Path) -> None:
             frame = reader.read(video, number / 30, 0.01)
             assert frame is not None
             assert painted_number(frame) == number
+
+
+@pytest.mark.parametrize(("height", "pixels"), [(16, "yuv420p"), (15, "yuv444p")])
+def test_the_layout_tells_of_the_pixels_of_its_video(tmp_path: Path, height: int, pixels: str) -> None:
+    spec = dataset_spec(ImageCodec("jpegxl"), cameras=())
+    observation = {**spec.interface.observation, "image_front": image_spec(height, 16)}
+    store = ZarrStore.create(tmp_path / "d", replace(spec, interface=replace(spec.interface, observation=observation)))
+    with store.writer() as writer:
+        writer.begin(EpisodeMeta())
+        values = {name: value for name, value in step(1).items() if not name.startswith("image_")}
+        writer.append(values | {"image_front": np.zeros((height, 16, 3), np.uint8)}, {})  # type: ignore[arg-type]
+        writer.commit(SUCCESS)
+    export_dataset(store, "lerobot", tmp_path / "out")
+    told = json.loads((tmp_path / "out/meta/info.json").read_text())["features"]["observation.images.front"]["info"]
+    with av.open(str(tmp_path / "out/videos/observation.images.front/chunk-000/file-000.mp4")) as video:
+        assert told["video.pix_fmt"] == video.streams.video[0].codec_context.pix_fmt == pixels
 
 
 def foreign(root: Path, version: str = "v3.0") -> None:

@@ -54,7 +54,7 @@ PICTURE_CODERS = ("imagecodecs_jpeg", "imagecodecs_jpeg2k", "imagecodecs_jpegxl"
 
 
 def write(store: ZarrStore, root: Path, progress: OnProgress) -> list[str]:
-    """Write all episodes; `timestamp` [s] is when the first field of the observation was captured."""
+    """Write all episodes; `timestamp` [s] is when the first observed field was captured, or should have been."""
     import zarr
     from numcodecs import Blosc
 
@@ -90,8 +90,7 @@ def write(store: ZarrStore, root: Path, progress: OnProgress) -> list[str]:
         columns = besides(store, index)
         vectors = [name for name in spec.fields if name not in (*columns, *spec.image_fields)]
         columns |= store.read(index, vectors)
-        stamps = columns["stamp_ns"][:, 0, 0] * 1e-9
-        columns["timestamp"] = np.where(stamps >= 0, stamps, np.arange(episode.length) / spec.interface.control_hz)
+        columns["timestamp"] = _timestamps(columns["stamp_ns"][:, 0, 0], spec.interface.control_hz)
         for name, values in columns.items():
             arrays[name][start:stop] = values
         shown[start:stop] = shown_actions(store, index)
@@ -104,6 +103,15 @@ def write(store: ZarrStore, root: Path, progress: OnProgress) -> list[str]:
     ends = np.cumsum([episode.length for episode in store.episodes])
     meta.create_array("episode_ends", data=ends.astype(np.int64), chunks=(ROWS,), compressors=None)
     return masked_lines(store, "diffusion_policy")
+
+
+def _timestamps(stamps_ns: NDArray[np.int64], control_hz: float) -> NDArray[np.float64]:
+    """Stamps (T,) in seconds: where one is unknown, as far from its neighbours as the rate says, between two evenly."""
+    even_s, known = np.arange(len(stamps_ns)) / control_hz, stamps_ns >= 0
+    if not known.any():
+        return even_s
+    offset_s = stamps_ns[known] * 1e-9 - even_s[known]
+    return np.where(known, stamps_ns * 1e-9, even_s + np.interp(even_s, even_s[known], offset_s))
 
 
 @contextlib.contextmanager

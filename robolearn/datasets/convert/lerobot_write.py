@@ -22,7 +22,7 @@ from robolearn.datasets.convert.lerobot_layout import INDICES, OURS_FILE, lerobo
 from robolearn.datasets.convert.lerobot_stats import PictureStats, Stats, column_stats, joined, to_json
 from robolearn.datasets.held import held
 from robolearn.datasets.store import DatasetSpec
-from robolearn.datasets.video import VideoWriter
+from robolearn.datasets.video import VideoWriter, pixel_format
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.progress import OnProgress
 
@@ -264,7 +264,7 @@ class _Writer:
             "video.height": height,
             "video.width": width,
             "video.codec": VIDEO_CODEC,
-            "video.pix_fmt": "yuv420p",
+            "video.pix_fmt": pixel_format((height, width)),
             "video.is_depth_map": False,
             "video.fps": self._spec.interface.control_hz,
             "video.channels": channels,
