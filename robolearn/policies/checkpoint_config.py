@@ -14,4 +14,6 @@ def read_config(path: Path) -> dict[str, Any]:
     config = read_model_config(path)
     if not isinstance(config.get("kind"), str):
         raise CheckpointError(f"{path} is not a checkpoint; its {CONFIG_FILE} names no kind of policy")
+    if not isinstance(config.get("provenance"), dict):
+        raise CheckpointError(f"checkpoint {path} is damaged: its {CONFIG_FILE} has no provenance; use another one")
     return config

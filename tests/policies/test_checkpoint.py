@@ -122,6 +122,7 @@ def test_missing_weights(checkpoint: Path) -> None:
         ({"statistics": dict.fromkeys(STATISTICS, dict.fromkeys(NARROW.to_json(), ()))}, CheckpointError, "not fit"),
         ({"spec": {**SPEC.to_json(), "observation": {"proprio": None}}}, CheckpointError, "does not fit"),
         ({"kind": ["chunking"]}, CheckpointError, "names no kind of policy"),
+        ({"provenance": None}, CheckpointError, "has no provenance"),
     ],
 )
 def test_another_config_is_told_in_one_line(
