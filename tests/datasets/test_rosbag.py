@@ -233,6 +233,31 @@ def test_a_sensor_keeps_its_own_rate(tmp_path: Path) -> None:
     import_dataset("robomimic", tmp_path / "file", tmp_path / "back")
 
 
+@pytest.mark.parametrize("latency_ns", [0, 5_000_000])
+def test_a_sensor_of_its_own_rate_begins_and_ends_with_the_episode(tmp_path: Path, latency_ns: int) -> None:
+    zero = message("geometry_msgs/msg/Vector3", x=0.0, y=0.0, z=0.0)
+    samples = [*twin_episode("first", 0, 4), *twin_episode("second", 20, 4)]
+    for number in range(300):  # ten a step, from before the first episode to behind the second one
+        stamp = number * PERIOD_NS // 10 + 500_000
+        if number == 33:
+            stamp -= PERIOD_NS  # of a clock that was set back for a moment
+        force = message("geometry_msgs/msg/Vector3", x=float(number), y=0.0, z=0.0)
+        wrench = message("geometry_msgs/msg/Wrench", force=force, torque=zero)
+        body = message("geometry_msgs/msg/WrenchStamped", header=header(stamp), wrench=wrench)
+        received = number * PERIOD_NS // 10 + 500_000 + latency_ns
+        samples.append(("/force", "geometry_msgs/msg/WrenchStamped", received, body))
+    write_bag(tmp_path / "bag", iter(sorted(samples, key=lambda sample: sample[2])))
+    force_line = "  /force: {field: force, select: [wrench.force.x], rate_hz: 300}\n"
+    (tmp_path / "contract.yaml").write_text(f"{CONTRACT}{force_line}episodes: /episode\n")
+    settings = ImportSettings(contract=tmp_path / "contract.yaml", image_codec=LOSSLESS)
+    done = import_dataset("rosbag", tmp_path / "bag", tmp_path / "d", settings)
+    assert done.lost == ["/force: 1 messages have a stamp before that of the last one, and are left out"]
+    store = ZarrStore.open(tmp_path / "d")
+    first, second = (store.read_stream(index, "force")[0][:, 0].tolist() for index in range(2))
+    assert first == [number for number in range(10, 50) if number != 33]  # from the first stamp to before the last
+    assert second == list(range(210, 250))
+
+
 BROKEN_CONTRACTS = {
     "not a mapping": ("[1, 2]", "no mapping"),
     "no YAML": ("a: [", "no YAML"),

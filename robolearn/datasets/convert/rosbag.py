@@ -30,8 +30,9 @@ STARTED, ENDED = 0, 1
 SAMPLES = 256  # of a sensor of its own rate that are handed over at once
 EARLY_NS = 2_000_000_000  # how long before the word that it began samples of an episode may come
 END_PATIENCE_NS = 5_000_000_000  # how long after the end its samples may come
-ASTRAY = {
+ASTRAY = {  # messages that are left out, and why
     "late": "came when their step was over",
+    "backwards": "have a stamp before that of the last one, and are left out",
     "dropped": f"are in no step: two of one stamp, or a leap of more than {FAR_NS * 1e-9:g} s; cut the bag there",
 }
 EVENT = "robolearn_msgs/msg/EpisodeEvent"
@@ -108,6 +109,7 @@ class _Bag:
         self._astray: dict[str, Counter[str]] = {why: Counter() for why in ASTRAY}  # by topic
         self._ahead: Message | None = None  # an event that was read too early
         self._own: dict[str, list[tuple[NDArray, int, int]]] = {}  # samples of sensors of their own rate
+        self._newest_ns: dict[str, int] = {}  # their newest stamps
         self._start_ns = 0  # of the running episode
         self._end_ns: int | None = None  # once it is known
         self._period_ns = round(1e9 / contract.spec.interface.control_hz)
@@ -157,6 +159,7 @@ class _Bag:
     def _steps(self, episode: SourceEpisode, start_ns: int) -> Iterator[Step | Samples]:
         contract = self._contract
         self._start_ns, self._end_ns = start_ns, None
+        self._own, self._newest_ns = {}, {}
         join = EpisodeJoin(
             contract.make_join(), contract.observed, contract.topic_of("action"), contract.topic_of("action_sent")
         )
@@ -182,13 +185,19 @@ class _Bag:
                 yield from self._push(join, message)
                 if end_ns is not None:
                     self._remember(message)
-            if end_ns is not None and (join.reached(end_ns, self._period_ns) or received_ns > until_ns):
+            if end_ns is not None and (self._reached(join, end_ns) or received_ns > until_ns):
                 break
         for step in join.flush():
             yield *step, {}
-        yield from self._samples(1)
+        for field, samples in self._own.items():
+            if number := sum(self._end_ns is None or stamp < self._end_ns for _, stamp, _ in samples):
+                yield self._block(field, number)
         for what, counts in join.counts.items():
             self._astray[what].update(counts)
+
+    def _reached(self, join: EpisodeJoin, end_ns: int) -> bool:
+        """Whether all that belongs to the episode has come."""
+        return join.reached(end_ns, self._period_ns) and all(stamp >= end_ns for stamp in self._newest_ns.values())
 
     def _push(self, join: EpisodeJoin, message: Message) -> Iterator[Step | Samples]:
         topic, kind, received_ns, body = message
@@ -204,22 +213,30 @@ class _Bag:
             self._unusable[f"{topic}\n{error}"] += 1
             fields = {}  # its tick goes on without it: masked and counted
         if stream.rate_hz:
-            if fields and stamp >= self._start_ns and (self._end_ns is None or stamp < self._end_ns):
-                self._own.setdefault(stream.field, []).append((fields[stream.field], stamp, received_ns))
-            yield from self._samples(SAMPLES)
+            if fields and stamp >= self._start_ns:
+                self._sample(topic, stream.field, (fields[stream.field], stamp, received_ns))
+            if len(self._own.get(stream.field, ())) >= 2 * SAMPLES:
+                yield self._block(stream.field, SAMPLES)  # the others may turn out to be behind the end
             return
         # what lockstep records live has no receive stamps: nobody waits for anything there
         received = UNKNOWN_NS if self._contract.sync == "exact" else received_ns
         for step in join.push(topic, stamp, fields, received):
             yield *step, {}
 
-    def _samples(self, number: int) -> Iterator[Samples]:
-        """Hand over what sensors of their own rate brought, once it is so many."""
-        for name, samples in self._own.items():
-            if len(samples) >= number:
-                values, stamps, received = zip(*samples, strict=True)
-                samples.clear()
-                yield Samples(name, np.stack(values), stamps, received)
+    def _sample(self, topic: str, field: str, sample: tuple[NDArray, int, int]) -> None:
+        """Add what a sensor of its own rate brought."""
+        stamp = sample[1]
+        if stamp < self._newest_ns.get(field, stamp):
+            self._astray["backwards"][topic] += 1
+            return
+        self._newest_ns[field] = stamp
+        self._own.setdefault(field, []).append(sample)
+
+    def _block(self, field: str, number: int) -> Samples:
+        """Hand over its first samples."""
+        block, self._own[field] = self._own[field][:number], self._own[field][number:]
+        values, stamps, received = zip(*block, strict=True)
+        return Samples(field, np.stack(values), stamps, received)
 
     def _take(self) -> Message | None:
         ahead, self._ahead = self._ahead, None
