@@ -277,6 +277,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "absolute": (edited_info(lambda i: i.update(video_path="/etc/passwd")), "video_path names '/etc/passwd'"),
     "format": (edited_info(lambda i: i.update(data_path="{chunk_index.__class__}")), "there is no file"),
+    "zeros": (edited_info(lambda i: i.update(data_path="{chunk_index:0999999999d}")), "there is no file {chunk_index"),
     "link": (linked, "a link names 'data/chunk-000/file-000.parquet', which lies outside"),
     "version": (edited_info(lambda i: i.update(codebase_version="v9.0")), "codebase_version 'v9.0'"),
     "fps": (edited_info(lambda i: i.update(fps=0)), "has fps 0"),
@@ -285,7 +286,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "endless": (edited_info(lambda i: i["features"]["action"].update(shape=[10**8])), "actions have 100000000 entries"),
     "large": (
         edited_info(lambda i: i["features"]["observation.images.top"].update(shape=[10**5, 10**5, 3])),
-        "observation.images.top declares the shape (1, 100000, 100000, 3); a step of it would not fit",
+        "image_top declares the shape (1, 100000, 100000, 3); a step of it would not fit",
     ),
     "column": (edited_info(lambda i: i["features"].update(speed={"dtype": "float32", "shape": [1]})), "column speed"),
     "json": (cut("meta/info.json", 40), "info.json is damaged"),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from painted import SUCCESS, dataset_spec, stamps, step
+from painted import SUCCESS, dataset, dataset_spec, stamps, step
 
 from robolearn.datasets.convert import export_dataset, import_dataset
 from robolearn.datasets.convert.source import ImportSettings
@@ -157,6 +157,12 @@ def test_hostile_and_broken_files(tmp_path: Path) -> None:
         del file["data/demo_1/obs/robot0_eef_pos"]
         file["data/demo_1/obs"].create_dataset("robot0_eef_pos", (10**9, 3), "f8", chunks=(1024, 3))
         files["huge"] = "demo_1/obs/robot0_eef_pos declares 22.4 GiB, but holds"
+    export_dataset(dataset(tmp_path / "d", [2]), "robomimic", tmp_path / "ours")
+    with h5py.File(tmp_path / "ours", "a") as file:
+        spec = json.loads(file["data"].attrs["robolearn"])
+        spec["interface"]["observation"]["image_front"]["shape"] = [10**5, 10**5, 3]
+        file["data"].attrs["robolearn"] = json.dumps(spec)
+        files["ours"] = r"image_front declares the shape \(1, 100000, 100000, 3\); a step of it would not fit"
     (tmp_path / "cut").write_bytes((tmp_path / "victim.hdf5").read_bytes()[:500])
     (tmp_path / "no").write_text("not HDF5")
     files |= {"cut": "cannot be read", "no": "cannot be read", "nowhere": "does not exist"}

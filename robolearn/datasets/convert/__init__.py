@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from robolearn.datasets.convert import (
     d4rl,
     diffusion_policy,
@@ -23,6 +25,7 @@ from robolearn.datasets.convert import (
     robomimic,
     rosbag,
 )
+from robolearn.datasets.convert.guard import check_size
 from robolearn.datasets.convert.source import ImportSettings, Samples, Source, SourceEpisode
 from robolearn.datasets.disk import moved_when_whole
 from robolearn.datasets.store import DatasetSpec, WriterConfig
@@ -115,6 +118,8 @@ def import_dataset(
     try:
         # Absolute, for some libraries take what stands before a colon for a URL's scheme.
         with _needs(name), read(source.absolute(), settings) as opened:
+            for field, told in opened.spec.fields.items():
+                check_size(f"{source}: {field}", (1, *told.shape), np.dtype(told.dtype).itemsize, 0)
             if settings.image_codec is not None:
                 opened.spec = replace(opened.spec, image_codec=settings.image_codec, image_codecs={})
             if dry_run:
