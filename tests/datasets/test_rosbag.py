@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from bags import PERIOD_NS, Sample, header, joint_states, message, picture, twin_episode, write_bag
+from bags import PERIOD_NS, Sample, event, header, joint_states, message, picture, twin_episode, write_bag
 from painted import SUCCESS, dataset_spec, painted_number
 from robolearn_nodes import topics
 from robolearn_nodes.recording import Recording
@@ -256,6 +257,25 @@ def test_a_sensor_of_its_own_rate_begins_and_ends_with_the_episode(tmp_path: Pat
     first, second = (store.read_stream(index, "force")[0][:, 0].tolist() for index in range(2))
     assert first == [number for number in range(10, 50) if number != 33]  # from the first stamp to before the last
     assert second == list(range(210, 250))
+
+
+def test_what_was_discarded_or_never_moved_is_left_out(tmp_path: Path) -> None:
+    unwanted = list(twin_episode("unwanted", 10, 4))
+    topic, kind, received, ended = unwanted[-1]
+    unwanted[-1] = topic, kind, received, replace(ended, discarded=True)
+    stamp = 20 * PERIOD_NS
+    empty = [(topic, kind, stamp, event(number, "empty", stamp)) for number in (0, 1)]
+    samples = [*twin_episode("first", 0, 4), *unwanted, *empty, *twin_episode("second", 30, 4)]
+    contract = graph_contract(dataset_spec(LOSSLESS))
+    ZarrStore.create(tmp_path / "contract", contract.spec)
+    write_bag(tmp_path / "bag", iter(samples))
+    done = import_dataset("rosbag", tmp_path / "bag", tmp_path / "d", ImportSettings(contract=tmp_path / "contract"))
+    assert (done.episodes, done.steps) == (2, 8)
+    assert done.lost == ["2 episodes are left out: discarded when they were recorded, or without a step"]
+    store = ZarrStore.open(tmp_path / "d")
+    assert [(row.id, row.length) for row in store.episodes] == [("first", 4), ("second", 4)]
+    assert store.read(1)["action"][:, 0].tolist() == [30, 31, 32, 33]
+    assert verify(store.path).ok
 
 
 BROKEN_CONTRACTS = {

@@ -155,31 +155,41 @@ def _needs(name: str) -> Iterator[None]:
 
 
 def _write(source: Source, path: Path, origin: Path, progress: OnProgress) -> tuple[int, int]:
-    """Make the dataset; the number of its episodes and steps."""
-    done = 0
+    """Make the dataset; the number of its episodes and steps. What is left out is added to what is lost."""
+    episodes = done = left_out = 0
     # What is written here becomes durable as a whole, before it is moved into place.
     with ZarrStore.create(path, source.spec).writer(WriterConfig(fsync=False)) as writer:
-        number = -1
         for number, episode in enumerate(source.episodes):
             try:
-                done = _write_episode(writer, episode, done, source.num_steps, progress)
+                steps = _write_episode(writer, episode, done, source.num_steps, progress)
             except RobolearnError as error:
                 raise DatasetError(f"{origin}: episode {number}: {error}") from error
-    if number < 0:
-        raise DatasetError(f"{origin} has no episodes; there is nothing to convert")
-    return number + 1, done
+            done += steps
+            episodes += steps > 0
+            left_out += steps == 0
+    if not episodes:
+        raise DatasetError(f"{origin} has no episodes that are to be kept; there is nothing to convert")
+    if left_out:
+        source.lost.append(f"{left_out} episodes are left out: discarded when they were recorded, or without a step")
+    return episodes, done
 
 
 def _write_episode(writer: ZarrWriter, episode: SourceEpisode, done: int, total: int, progress: OnProgress) -> int:
+    """The number of its steps; 0 where it is left out."""
+    steps = 0
     writer.begin(episode.meta)
     for step in episode.steps:
         if isinstance(step, Samples):
             writer.append_stream(step.stream, step.values, step.stamps_ns, step.received_ns)
         else:
             writer.append(*step)
-            progress(done := done + 1, total)
+            steps += 1
+            progress(done + steps, total)
+    if not steps or not episode.kept:
+        writer.discard()
+        return 0
     writer.commit(episode.outcome, annotations=episode.annotations)
-    return done
+    return steps
 
 
 def readable() -> list[str]:

@@ -181,6 +181,7 @@ class _Bag:
                 join.end(end_ns)
                 success = bool(event.success) if getattr(event, "judged", True) else None
                 episode.outcome = EpisodeOutcome(success, bool(event.terminated), bool(event.truncated), event.reason)
+                episode.kept = not getattr(event, "discarded", False)
             else:
                 yield from self._push(join, message)
                 if end_ns is not None:

@@ -53,12 +53,13 @@ class Rows(Protocol):
 
 @dataclass
 class SourceEpisode:
-    """An episode of a foreign file. `outcome` may become known with its last step."""
+    """An episode of a foreign file. `outcome` and `kept` may become known with its last step."""
 
     meta: EpisodeMeta
     steps: Iterator[Step | Samples]
     outcome: EpisodeOutcome
     annotations: tuple[Annotation, ...] = ()
+    kept: bool = True  # False: who recorded it did not want it
 
 
 @dataclass
