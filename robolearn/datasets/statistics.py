@@ -190,13 +190,10 @@ def _pictures(store: ZarrStore, name: str, index: int, there: NDArray[np.int64])
 def _returns(
     store: ZarrStore, indices: Sequence[int], masks: Sequence[Mapping[str, NDArray[np.bool_]]]
 ) -> Iterator[float]:
-    """The return of each episode where it is known: the sum of its rewards, else its success."""
+    """The sum of the rewards of each episode, where there are any. Its success people may change: that is not kept."""
     for index, valid in zip(indices, masks, strict=True):
-        success = store.episodes[index].success
         if "reward" in store.spec.extra:
             yield float(store.read(index, ["reward"])["reward"][valid["reward"]].sum())
-        elif success is not None:
-            yield float(success)
 
 
 def _short(values: NDArray) -> Any:
@@ -327,10 +324,13 @@ def _quality(
     store: ZarrStore, whole: Summaries, returns: tuple[float, float] | None, reference_pairs: int | None
 ) -> Quality:
     tq = saco = unique = None
-    if whole["returns"]:
-        number, total, lowest, highest = whole["returns"]
-        low, high = returns or ((lowest, highest) if "reward" in store.spec.extra else (0.0, 1.0))
-        tq = (total / number - low) / (high - low) if high > low else None
+    told = [float(row.success) for row in store.episodes if row.success is not None]
+    number, total, lowest, highest = len(told), sum(told), 0.0, 1.0
+    if "reward" in store.spec.extra:
+        number, total, lowest, highest = whole["returns"] or (0, 0.0, 0.0, 0.0)
+    low, high = returns or (lowest, highest)
+    if number and high > low:
+        tq = (total / number - low) / (high - low)
     if whole["pairs"]:
         unique = round(_count(_decoded(whole["pairs"])))
         saco = unique / (reference_pairs or whole["steps"])

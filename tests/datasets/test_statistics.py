@@ -159,6 +159,15 @@ def test_quality(tmp_path: Path) -> None:
     assert answer["fields"]["action"]["mean"] == pytest.approx([0.3, 0.3])
 
 
+def test_quality_follows_what_people_say_of_the_success(tmp_path: Path) -> None:
+    path = dataset(tmp_path / "d", [3, 4, 5]).path
+    assert statistics(ZarrStore.open(path)).quality.tq == 1
+    edit.mark(path, [0, 1], False)
+    assert statistics(ZarrStore.open(path)).quality.tq == pytest.approx(1 / 3)
+    edit.mark(path, [0], None)
+    assert statistics(ZarrStore.open(path)).quality.tq == pytest.approx(1 / 2)
+
+
 @pytest.mark.parametrize("number", [0, 1, 50, 1000, 30_000, 100_000])
 def test_unique_rows_are_counted_to_a_tenth(number: int) -> None:
     rng = np.random.default_rng(number)
