@@ -26,7 +26,8 @@ from robolearn.policies.checkpoint_config import read_config
 from robolearn.policies.policy import TrainablePolicy
 
 TOLERANCE = 1e-4  # of the range of an action, between the file and the policy
-CHECKED_BATCHES = (1, 3)
+CHECKED_BATCHES = (1, 8)
+PATCHES = 2  # of one colour, along each axis of a picture: of noise any network's keypoints lie in the middle
 METADATA = "robolearn"
 
 
@@ -125,11 +126,14 @@ def _translate(answer: nn.Module, fields: tuple[Tensor, ...], names: list[str], 
 
 
 def _observations(policy: TrainablePolicy, size: int, rng: np.random.Generator) -> dict[str, NDArray]:
-    """Random ones like those of the training, with a leading axis."""
+    """Random ones like those of the training, pictures of a few patches, with a leading axis."""
     answer: dict[str, NDArray] = {}
     for name, field in policy.spec.shown.items():
         if np.dtype(field.dtype) == np.uint8:
-            answer[name] = rng.integers(0, 256, (size, *field.shape), dtype=np.uint8)
+            *history, height, width, channels = field.shape
+            patches = rng.integers(0, 256, (size, *history, PATCHES, PATCHES, channels), dtype=np.uint8)
+            rows, columns = (np.arange(length) * PATCHES // length for length in (height, width))
+            answer[name] = patches[..., rows, :, :][..., columns, :]
             continue
         seen = policy.statistics.get(name)
         mean, std = (0.0, 1.0) if seen is None else (np.asarray(seen.mean), np.asarray(seen.std))

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import json
 import sys
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from robolearn.networks.normalizer import FieldStatistics
 from robolearn.policies.act import ACTPolicyConfig
 from robolearn.policies.checkpoint import POLICIES, save_policy
 from robolearn.policies.chunking import ChunkPolicyConfig
-from robolearn.policies.flow import FlowPolicyConfig
+from robolearn.policies.flow import FlowPolicy, FlowPolicyConfig
 from robolearn.policies.gaussian import GaussianPolicyConfig
 from robolearn.policies.hierarchical import HierarchicalPolicyConfig
 from robolearn.recipes import export
@@ -90,6 +93,24 @@ def test_a_file_that_answers_otherwise_is_not_kept(tmp_path: Path, monkeypatch: 
     with pytest.raises(CheckpointError, match="answers otherwise"):
         export.export_policy(path)
     assert [each.name for each in tmp_path.iterdir()] == ["checkpoint"]
+
+
+@pytest.mark.slow
+def test_a_file_that_takes_blue_for_red_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = replace(SPEC, observation={**SPEC.observation, "image_a": image_spec(96, 96)})
+    save_policy(FlowPolicy(spec, STATISTICS, FlowPolicyConfig(), seed=3), tmp_path / "checkpoint")
+    translate = export._translate
+
+    def mistaken(answer: export._Answer, *others: Any) -> Any:
+        other = deepcopy(answer)
+        first = other.policy.features.encoders["image_a"].convolutions[0]  # type: ignore[attr-defined]
+        with torch.no_grad():
+            first.weight.copy_(first.weight.flip(1))
+        return translate(other, *others)
+
+    monkeypatch.setattr(export, "_translate", mistaken)
+    with pytest.raises(CheckpointError, match="answers otherwise"):
+        export.export_policy(tmp_path / "checkpoint")
 
 
 @pytest.mark.slow
