@@ -197,7 +197,7 @@ def train(
         steps: of the gradient on a dataset, of the environment in a task; the algorithm's own number by default.
         seed: fixes initial weights, batches, exploration and split.
         resume: a run to continue as it was begun.
-        init_from: a run whose networks to begin with.
+        init_from: a run whose networks to begin with, in their sizes.
         offline_data: a dataset of demonstrations that half of every batch is drawn from, in a task.
         reward: in a task `task`, `success` or `progress`; on a dataset `success`, a field or a column.
         num_envs: environments that are stepped together.
@@ -217,7 +217,7 @@ def train(
     from robolearn.recipes.train import total_steps, train_policy
 
     if request.begins_with:
-        say(f"{task} begins with --set {' '.join(request.begins_with)}")
+        say(f"{request.run} begins with --set {' '.join(request.begins_with)}")
     beside_it = beside(web, request.run, dataset, offline_data)
     with beside_it, ProgressBar(f"train {algorithm}", total_steps(request), "step") as bar:
         result = train_policy(request, bar.update, lambda text: say(f"remark: {text}"))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from robolearn.algorithms import require_algorithm
 from robolearn.algorithms.compute import Compute
@@ -18,6 +19,15 @@ from robolearn.recipes.task_settings import SETTINGS, WITH_DEMONSTRATIONS
 from robolearn.tasks import make_task
 
 DEFAULT_RUN = Path("runs/train")
+SHAPES = (
+    "policy.hidden_sizes",
+    "policy.layer_norm",
+    "policy.encoder_channels",
+    "critic_hidden_sizes",
+    "critic_layer_norm",
+    "num_critics",
+)
+"""Settings that say how large networks are. Who begins with a run's networks has them as the run has."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +54,12 @@ class TrainRequest:
 
     @property
     def begins_with(self) -> tuple[str, ...]:
-        """Settings that the task wants, below the request's own."""
-        if self.task is None or self.resume is not None:
-            return ()
+        """Settings that the task wants, and the shapes of the networks to begin with, below the request's own."""
         tables = [SETTINGS] if self.offline_data is None else [SETTINGS, WITH_DEMONSTRATIONS]
-        return tuple(each for table in tables for each in table.get(self.task, {}).get(self.algorithm, ()))
+        wanted = [each for table in tables for each in table.get(self.task or "", {}).get(self.algorithm, ())]
+        shapes = [] if self.init_from is None else _shapes(read_run_config(self.init_from), self.algorithm)
+        told = {setting.partition("=")[0]: setting for setting in [*wanted, *shapes]}
+        return () if self.resume is not None else tuple(told.values())
 
     def check(self) -> None:
         """Raises SpecError for a request that contradicts itself, UnknownNameError for an algorithm or a task, and
@@ -75,3 +86,19 @@ class TrainRequest:
         for dataset in (self.dataset, self.offline_data):
             if self.resume is None and dataset is not None:
                 ZarrStore.open(dataset)
+
+
+def _shapes(begun: Mapping[str, Any], algorithm: str) -> list[str]:
+    """The settings of a run that say how large its networks are, as `name=value`: those that the algorithm has too."""
+    from robolearn.algorithms import algorithm_class  # imports torch
+
+    theirs, mine = begun.get("config") or {}, asdict(algorithm_class(algorithm).config_type())
+    found = []
+    for name in SHAPES:
+        part, _, key = name.rpartition(".")
+        here, there = (config.get(part) or {} if part else config for config in (mine, theirs))
+        if here.get(key) is not None and there.get(key) not in (None, []):
+            value = there[key]
+            text = ",".join(map(str, value)) if isinstance(value, list) else str(value).lower()
+            found.append(f"{name}={text}")
+    return found

@@ -209,6 +209,20 @@ def test_it_begins_with_the_networks_of_another_run(tmp_path: Path) -> None:
     assert not (tmp_path / "c").exists()
 
 
+@pytest.mark.parametrize("task", [TASK, "tool:push-v1"])  # the latter wants other sizes
+def test_networks_to_begin_with_are_taken_in_their_sizes(tmp_path: Path, task: str) -> None:
+    sizes = ("policy.hidden_sizes=8,9", "policy.layer_norm=true", "critic_hidden_sizes=7", "num_critics=3")
+    request = TrainRequest("rlpd", task=task, out=tmp_path / "a", steps=2)
+    train_policy(replace(request, settings=(*sizes, "critic_layer_norm=false", "online.evaluation_episodes=1")))
+    config, _ = configure(replace(request, init_from=tmp_path / "a"))
+    assert (config.policy.hidden_sizes, config.policy.layer_norm) == ((8, 9), True)
+    assert (config.critic_hidden_sizes, config.critic_layer_norm, config.num_critics) == ((7,), False, 3)
+    more = replace(request, out=tmp_path / "b", init_from=tmp_path / "a", settings=("online.evaluation_episodes=1",))
+    assert train_policy(more)["steps"] == 2
+    assert configure(replace(more, algorithm="sac"))[0].policy.hidden_sizes == (8, 9)  # it has no number of critics
+    assert configure(replace(more, settings=("critic_hidden_sizes=5",)))[0].critic_hidden_sizes == (5,)
+
+
 def test_the_temperature_goes_on_unless_another_is_asked_for(tmp_path: Path) -> None:
     small = ("policy.hidden_sizes=8", "critic_hidden_sizes=8", "batch_size=16")
     small = (*small, "online.evaluation_episodes=1", "online.evaluations=1", "temperature_learning_rate=0.01")
