@@ -6,13 +6,16 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from robolearn import cli
+from robolearn.cell import load_cell
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.recipes.collect import CollectConfig, collect_episodes
+from robolearn.robots import ROBOTS
 from robolearn.robots.robot import Robot
 
 ROOT = Path(__file__).parents[1]
@@ -62,16 +65,22 @@ def test_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: py
         assert code == 0, f"{command}\n{''.join(capfd.readouterr())}"
 
 
-def test_your_robot_in_one_file() -> None:
+def test_your_robot_in_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a cell, with the clock of whoever runs it."""
     (source,) = [block for block in blocks("python") if "class MyArm" in block]
-    names: dict[str, object] = {}
+    (cell,) = [block for block in blocks("yaml") if "driver: my_arm" in block]
+    (tmp_path / "cell.yaml").write_text(cell, encoding="utf-8")
+    names: dict[str, Any] = {}
     exec(source, names)
-    robot = names["MyArm"]()  # type: ignore[operator]
+    monkeypatch.setitem(ROBOTS, "my_arm", names["MyArm"])
+    robot = load_cell(tmp_path / "cell.yaml").make_robot(clock=lambda: 5)
     assert isinstance(robot, Robot)
+    assert robot.spec.max_speed == (1.0, 1.0)
     robot.connect()
     target = np.array([0.5, -0.5], np.float32)
     robot.write(target)
     np.testing.assert_array_equal(robot.read().joint_position, target)
+    assert robot.read().stamp_ns == 5
     robot.close()
 
 

@@ -45,7 +45,7 @@ LONGEST_STEP_S = 0.1  # between two readings; what is beyond is not made up for
 class KeyboardConfig:
     """Which keys, and how fast."""
 
-    keys: tuple[str, ...] = ("qa", "ws", "ed", "rf", "tg", "yh")  # of each joint: forwards, then backwards
+    keys: tuple[str, ...] = ("qa", "ws", "ed", "rf", "tg", "yh")  # of each joint: forwards, backwards; more do nothing
     speed_rad_s: float = 0.5
     hold_s: float = 0.15  # that a key counts as held after a press; terminals repeat every 0.03 s or so
     idle_s: float | None = None  # without a key for so long, the person is not in charge; None: always in charge
@@ -65,17 +65,18 @@ class Keyboard:
     def __init__(self, config: KeyboardConfig, spec: RobotSpec, fd: int | None = None) -> None:
         keys = "".join(config.keys)
         taken = {*EVENTS, SLOWER, FASTER, LET_GO, "\x1b"}
-        if len(config.keys) != len(spec.joint_names) or any(len(pair) != 2 for pair in config.keys):
+        if len(config.keys) < len(spec.joint_names) or any(len(pair) != 2 for pair in config.keys):
             raise SpecError(
                 f"keyboard has the keys {config.keys} for the {len(spec.joint_names)} joints of {spec.name}; "
-                "expected two keys a joint"
+                "expected two keys a joint: `keys` of the cell's teleop"
             )
         if len(set(keys)) < len(keys) or taken & set(keys):
             raise SpecError(
                 f"keyboard has the keys {config.keys}; each must be unlike the others and have no other use"
             )
         self.config, self._spec = config, spec
-        self._moves = {key: (i // 2, 1 - 2 * (i % 2)) for i, key in enumerate(keys)}
+        moving = keys[: 2 * len(spec.joint_names)]
+        self._moves = {key: (i // 2, 1 - 2 * (i % 2)) for i, key in enumerate(moving)}
         self._fd = sys.stdin.fileno() if fd is None else fd
         self._before: list | None = None  # the terminal's own settings
         self._text = ""

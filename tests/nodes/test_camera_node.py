@@ -53,3 +53,14 @@ def test_pictures_go_on_when_the_clock_has_gone_back(tmp_path: Path, monkeypatch
         thread.join()
         node.destroy_node()
         rclpy.shutdown()
+
+
+def test_the_node_of_a_cell_without_cameras_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A launch file would start it again and again."""
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
+    with standin_cell(tmp_path) as (cell, _):
+        rclpy.init(args=["--ros-args", "-p", f"cell:={cell}"])
+        node = CameraNode()
+    monkeypatch.setattr(rclpy, "spin", lambda spun: spun.context.shutdown())
+    node.work()
+    node.destroy_node()

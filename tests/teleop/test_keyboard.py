@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robolearn.errors import HardwareError, SpecError
+from robolearn.specs import RobotSpec
 from robolearn.tasks.kinematics import SO101
 from robolearn.teleop.keyboard import Keyboard, KeyboardConfig
 from robolearn.teleop.reach import REACH_SHARE
@@ -198,3 +199,20 @@ def test_no_terminal_is_an_error() -> None:
 def test_wrong_keys_are_refused(keys: tuple[str, ...]) -> None:
     with pytest.raises(SpecError, match="keyboard has the keys"):
         Keyboard(KeyboardConfig(keys=keys), SO101, 0)
+
+
+def test_a_robot_of_fewer_joints_than_keys_has_the_first_of_them(
+    terminal: tuple[int, int], press: Callable[[bytes], None]
+) -> None:
+    two = RobotSpec("my_arm", ("pan", "tilt"), (-1.5, -0.8), (1.5, 0.8), (2.0, 2.0))
+    keyboard = Keyboard(KeyboardConfig(), two, terminal[1])
+    keyboard.connect()
+    state = RobotState(np.zeros(2, np.float32), np.zeros(2, np.float32), 0)
+    press(b"e")  # of a third joint
+    assert keyboard.read(state, 0).action is None
+    for now_ms in range(0, 99, 33):
+        press(b"w")
+        action = keyboard.read(state, now_ms * MS).action
+    assert action is not None
+    assert action.shape == (2,)
+    assert action[1] > 0

@@ -13,7 +13,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from robolearn.cameras.calibration import CameraCalibration
 from robolearn.cameras.camera import Camera
 from robolearn.cell import camera_calibration_file, load_cell
-from robolearn.errors import CellError, HardwareError, UnknownNameError
+from robolearn.errors import HardwareError, UnknownNameError
 from robolearn_nodes import convert, topics
 from robolearn_nodes.node import COMPRESSED, Diagnostics, Meter, parameter, run
 
@@ -39,8 +39,7 @@ class CameraNode(Node):
         for name in wanted:
             if name not in cameras:
                 raise UnknownNameError("camera", name, cameras)
-        if not wanted:
-            raise CellError(f"cell {cell.name} has no cameras; add one to its file")
+        self._cell = cell.name
         self._cameras = {name: cameras[name] for name in wanted}
         qos = topics.IMAGE_QOS[quality]
         self._images = {name: self.create_publisher(Image, topics.image_topic(name), qos) for name in wanted}
@@ -81,7 +80,8 @@ class CameraNode(Node):
         """Open the cameras and publish until asked to stop. Raises HardwareError when one is absent at the start."""
         for camera in self._cameras.values():
             camera.connect()
-        self.get_logger().info(f"publishes {', '.join(images.topic_name for images in self._images.values())}")
+        published = ", ".join(images.topic_name for images in self._images.values())
+        self.get_logger().info(f"publishes {published}" if published else f"cell {self._cell} has no cameras")
         for thread in self._threads:
             thread.start()
         self.create_timer(RETRY_S, self._report)
