@@ -137,8 +137,8 @@ def _row(pictures: dict[str, NDArray | None], store: ZarrStore) -> NDArray[np.ui
         left = number * room + (room - size[0]) // 2
         row[: size[1], left : left + size[0]] = image
         label = name.removeprefix("image_") + ("" if picture is not None else ": no picture")
-        for colour, weight in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-            cv2.putText(row, label, (left + 6, 18), FONT, 0.5, colour, weight, cv2.LINE_AA)
+        for colour, off in (((0, 0, 0), 1), ((255, 255, 255), 0)):  # of one weight, for OpenCV 5 spaces others wider
+            cv2.putText(row, label, (left + 6 + off, 18 + off), FONT, 0.5, colour, 1, cv2.LINE_AA)
     return row
 
 

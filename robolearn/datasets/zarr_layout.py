@@ -50,6 +50,7 @@ STATISTICS = "statistics"  # attribute of the root file, see `statistics`
 ROOT_FILE = "zarr.json"
 NUM_BLOCKS, NEWEST = "episode_blocks", "newest_episodes"  # attributes of the root file: the episode table
 ADVICE = "name a folder that `robolearn collect` wrote"
+CONVERT = f"{ADVICE}, or convert what others wrote: robolearn dataset convert PATH --from FORMAT --out NEW.zarr"
 
 CHUNK_ROWS = 1024  # of arrays without images
 SHARD_ROWS = 65536  # at most
@@ -164,7 +165,7 @@ def open_files(path: Path) -> LocalFiles:
     try:
         return LocalFiles(path)
     except NotADirectoryError as error:
-        raise DatasetError(f"{path} is not a dataset: it is no folder; {ADVICE}") from error
+        raise DatasetError(f"{path} is not a dataset: it is no folder; {CONVERT}") from error
     except FileNotFoundError as error:
         raise DatasetError(f"{path} does not exist; {ADVICE}") from error
     except OSError as error:
@@ -181,7 +182,7 @@ def read_root(source: Path | Files, known: Root | None = None) -> Root:
     try:
         data = json.loads(files.read(ROOT_FILE))
     except FileNotFoundError as error:
-        raise _damaged(files, f"{path} is not a dataset: it has no zarr.json", ADVICE) from error
+        raise _damaged(files, f"{path} is not a dataset: it has no zarr.json", CONVERT) from error
     except OSError as error:
         raise _damaged(files, f"{file} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:

@@ -315,12 +315,13 @@ def outcomes_of(config: Any) -> Outcomes:
 def check_outcomes(dataset: Path, store: Store, episodes: Sequence[int], outcomes: Outcomes) -> None:
     """Raise DatasetError for episodes that are no such outcomes; for who takes `success` as the reward."""
     infos = [store.episodes[index] for index in episodes]
-    for info in infos:
-        if outcomes != "any" and info.success is None:
-            raise DatasetError(
-                f"{dataset}: nobody said whether episode {info.id} succeeded; say it with `robolearn dataset relabel`, "
-                "or name a reward column"
-            )
+    unknown = [info.id for info in infos if info.success is None]
+    if outcomes != "any" and unknown:
+        raise DatasetError(
+            f"{dataset}: nobody said whether episode {unknown[0]} succeeded, nor of {len(unknown) - 1} more; say it, "
+            f"where all did by: robolearn dataset relabel {dataset} $(seq 0 {len(store.episodes) - 1}) --success true; "
+            "or name a reward column"
+        )
     if outcomes == "some" and infos and not any(info.success for info in infos):
         raise DatasetError(
             f"{dataset}: none of {len(infos)} episodes succeeded, so every reward is 0; add some that did, or name a "

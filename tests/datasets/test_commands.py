@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from painted import SUCCESS, dataset, paint, painted_number, stamps, step
 
 from robolearn import cli
 from robolearn.datasets.store import EpisodeMeta
 from robolearn.datasets.video import VideoReader
+from robolearn.datasets.view import _row
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import RobolearnError
 
@@ -168,3 +170,11 @@ def test_what_a_recording_left_unfinished_is_told_at_its_end(
         f"episode 'cut' was not finished: 1 steps can be salvaged; keep it with: robolearn dataset repair {path}"
         in told
     )
+
+
+def test_the_name_of_a_camera_lies_on_its_shadow(tmp_path: Path) -> None:
+    """Letters of two weights are of two widths with OpenCV 5."""
+    store = dataset(tmp_path / "demos.zarr", [1])
+    drawn = _row({"image_front": np.full((16, 16, 3), 128, np.uint8)}, store)[:28].max(axis=2)
+    ends = [np.nonzero(found.any(axis=0))[0].max() for found in (drawn[:, 362:598] < 60, drawn[:, 362:598] > 200)]
+    assert abs(ends[0] - ends[1]) <= 2

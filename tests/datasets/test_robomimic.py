@@ -173,3 +173,16 @@ def test_hostile_and_broken_files(tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
         assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob(".*"))
+
+
+def test_an_action_that_never_changes_has_limits_that_can_be_learned_in(tmp_path: Path) -> None:
+    foreign(tmp_path / "d.hdf5", demos=1)  # whose actions are all 0
+    import_dataset("robomimic", tmp_path / "d.hdf5", tmp_path / "d.zarr")
+    robot = ZarrStore.open(tmp_path / "d.zarr").spec.robot
+    assert robot.position_low == (-0.01,) * 7
+    assert robot.position_high == (0.01,) * 7
+
+
+def test_a_folder_is_no_file_of_robomimic(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="is a folder, robomimic's datasets are files"):
+        import_dataset("robomimic", tmp_path, tmp_path / "d.zarr")

@@ -103,7 +103,7 @@ def test_a_remark_tells_what_is_missed_without_a_task(dataset: Path, tmp_path: P
 @pytest.mark.parametrize("task", [None, TASK, f"tool:{TASK}"])
 def test_outcomes_that_nobody_told_are_no_failures(task: str | None, dataset: Path, tmp_path: Path) -> None:
     unknown = relabelled(dataset, tmp_path / "d", success=None)
-    with pytest.raises(DatasetError, match=r"nobody said whether episode .* succeeded") as caught:
+    with pytest.raises(DatasetError, match=r"nobody said .*, nor of \d+ more; .* relabel \S+ \$\(seq 0 ") as caught:
         train_offline("iql", unknown, tmp_path / "run", 2, config=IQL, task=task)
     assert "\n" not in str(caught.value)
     if task is not None:

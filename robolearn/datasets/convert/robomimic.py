@@ -110,6 +110,8 @@ def read(file: Path, settings: ImportSettings) -> Iterator[Source]:
     """
     import h5py
 
+    if file.is_dir():
+        raise DatasetError(f"{file} is a folder, robomimic's datasets are files; name one, or another format")
     with h5py.File(file, "r") as source:
         data = hdf5.group(file, source, "data")
         demos = sorted(data, key=lambda name: ([int(n) for n in NATURAL.findall(name)], name))

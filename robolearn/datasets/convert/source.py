@@ -24,6 +24,7 @@ from robolearn.specs import ArraySpec, InterfaceSpec, RobotSpec, image_spec
 from robolearn.types import ActionSource, EpisodeOutcome
 
 UNKNOWN_SPEED = 1e9  # [unit/s], of a robot that nobody described
+STILL_MARGIN = 0.01  # of an action that never changed, to either side, as a share of it or of 1
 MAX_BLOCK_BYTES = 64 << 20  # of rows that are decoded at once
 MAX_VECTOR = 4096  # entries of an observation or an action that still count as a vector
 BESIDES = ("action_sent", "action_source", "held", "stamp_ns", "valid")  # what no other format has a place for
@@ -238,8 +239,9 @@ def as_picture(image: NDArray) -> NDArray[np.uint8]:
 
 
 def extremes(where: str, actions: Iterable[NDArray], width: int) -> tuple[list[float], list[float]]:
-    """Least and greatest value of every entry of an action (A,), over what is finite. Raises DatasetError before it
-    reads any where an action is no vector any more; `where` they lie."""
+    """Least and greatest value of every entry of an action (A,), over what is finite; where they are the same, as of a
+    gripper that stays closed, limits close around it, for none of a width of 0 can be learned in. Raises DatasetError
+    before it reads any where an action is no vector any more; `where` they lie."""
     if width > MAX_VECTOR:
         raise DatasetError(f"{where} have {width} entries each, wanted at most {MAX_VECTOR}")
     low, high = np.full(width, np.inf), np.full(width, -np.inf)
@@ -248,6 +250,8 @@ def extremes(where: str, actions: Iterable[NDArray], width: int) -> tuple[list[f
         if len(finite):
             low, high = np.minimum(low, finite.min(axis=0)), np.maximum(high, finite.max(axis=0))
     nothing = low > high
+    still = np.where(low == high, STILL_MARGIN * np.maximum(np.abs(low), 1.0), 0.0)
+    low, high = low - still, high + still
     return np.where(nothing, -1.0, low).tolist(), np.where(nothing, 1.0, high).tolist()
 
 
