@@ -24,6 +24,7 @@ from robolearn.errors import RobolearnError, UnknownNameError
 from robolearn.progress import ProgressBar
 
 ROOT = Path(__file__).parents[1]
+CELLS = ROOT / "hardware" / "cells"
 
 
 def robolearn(*words: str) -> subprocess.CompletedProcess[str]:
@@ -78,6 +79,8 @@ def dataset_x(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["collect", "push-v1", "--out", "x", "--episodes", "many"], "invalid literal for int() with base 10: 'many'"),
         (["demo", "--fats"], "did you mean --fast?"),
         (["record", "--twin", "push-v1", "--teleop", "gamepda", "--out", "x.zarr"], "did you mean gamepad?"),
+        (["record", "--cell", str(CELLS / "so101.yaml"), "--out", "y.zarr"], "no calibration at"),
+        (["dataset", "info", "."], "it has no zarr.json; name a folder that `robolearn collect` wrote, or convert"),
         (["label", "x.zarr", "--reward", "runs/nothing"], "runs/nothing is not a reward model; it does not exist"),
         (["label", "y.zarr", "--reward", "vlm", "--goal", "it is done"], "y.zarr does not exist; name a folder that"),
         (["train", "saac", "--task", "push-v1"], "unknown algorithm 'saac'; did you mean sac"),

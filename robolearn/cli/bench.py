@@ -70,6 +70,7 @@ def record(
         driver = teleop or (section.driver if section else "")
         if section and isinstance(section.config, KeyboardConfig):
             keys = section.config.keys
+        keys = keys[: len(described.make_robot().spec.joint_names)]  # without a calibration there is none
         arguments |= {"cell": str(cell.absolute()), "task": task, "teleop": teleop}
         known = known_task(task)
         if known is not None and sees(described, known):
@@ -95,8 +96,9 @@ def record(
     if cell is None:
         _use_a_domain_of_its_own()
     if driver == "keyboard":
-        say(f"keys of the joints: {', '.join(' '.join(pair) for pair in keys)}; [ ] slower and faster; space stops")
+        say(f"keys of the joints: {', '.join(' '.join(pair) for pair in keys)}; [ ] slower and faster")
         say("Enter begins an episode and ends it as a success, x as a failure, backspace throws it away; Ctrl-C ends")
+        say("space stops the robot, then Enter lets it go on")
     code = runner.run(runner.load(launch_file("record"), arguments), log=say)
     from robolearn.datasets.zarr_store import ZarrStore
 
@@ -131,12 +133,18 @@ def replay(
     from robolearn.datasets.zarr_store import ZarrStore
     from robolearn.recipes.graph import free_domain_id
     from robolearn.recipes.replay import replay_episode
+    from robolearn.tasks import known_task
 
     store = ZarrStore.open(dataset)
     if not 0 <= episode < len(store.episodes):
         raise RobolearnError(f"{dataset} has {len(store.episodes)} episodes; there is no episode {episode}")
     if on == "twin":
-        where: dict[str, Any] = {"twin": "true", "task": store.episodes[episode].task}
+        task = store.episodes[episode].task
+        if known_task(task) is None:
+            raise RobolearnError(
+                f"episode {episode} of {dataset} is of {task!r}, no task of the twin; replay it on its cell: --on CELL"
+            )
+        where: dict[str, Any] = {"twin": "true", "task": task}
         domain_id = free_domain_id()
     else:
         from robolearn.cell import load_cell

@@ -20,7 +20,8 @@ def observation_tensors(spec: InterfaceSpec, observation: Observation, device: t
     for name, field in spec.shown.items():
         if name not in observation:
             raise SpecError(f"the policy needs {name!r}, the observation has {', '.join(observation) or 'nothing'}")
-        batch[name] = torch.from_numpy(np.ascontiguousarray(field.check(name, observation[name])))[None].to(device)
+        value = np.require(field.check(name, observation[name]), requirements=("C", "W"))  # a message's is read-only
+        batch[name] = torch.from_numpy(value)[None].to(device)
     return batch
 
 

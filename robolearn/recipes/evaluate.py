@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from robolearn.envs.robot_env import RobotEnv
 from robolearn.envs.stochastic import STORI, Stochasticity
 from robolearn.envs.tool_policy import robot_policy
-from robolearn.errors import ServingError, SpecError
+from robolearn.errors import ServingError, SpecError, UnknownNameError
+from robolearn.networks.model_directory import CONFIG_FILE
 from robolearn.policies.checkpoint_config import read_config
 from robolearn.policies.policy import Policy, TrainablePolicy
 from robolearn.policies.scripted import ScriptedPolicy
@@ -40,6 +41,20 @@ SIDE_BY_SIDE = 10  # environments that judge a policy of vectors
 
 Progress = Callable[[int, str], None]
 """Called with the episodes done and a short text."""
+
+
+def _require_task(checkpoint: str | Path, task: str) -> None:
+    """Raise UnknownNameError where the twin has no such task, SpecError where a policy learned it on a robot."""
+    try:
+        make_task(twin_task(task))
+    except UnknownNameError:
+        path = Path(checkpoint)
+        if (path / CONFIG_FILE).is_file() and task in read_config(path)["provenance"].get("tasks", ()):
+            raise SpecError(
+                f"{task} is no task of the twin, so that nothing here can judge it; let {checkpoint} act where it was "
+                f"recorded: robolearn launch system cell:=CELL task:={task} policy:={checkpoint}"
+            ) from None
+        raise
 
 
 def evaluate_policy(
@@ -72,7 +87,7 @@ def evaluate_policy(
     if video is not None and (video.suffix != ".mp4" or not video.absolute().parent.is_dir()):
         raise SpecError(f"the video {video} cannot be written; name a file ending in .mp4 in a folder that exists")
     if not is_gym(task):
-        make_task(twin_task(task))  # an unknown one is told first
+        _require_task(checkpoint, task)  # told first
     policy: Policy | None = None
     provenance: dict[str, Any] = {}
     if str(checkpoint) != SCRIPTED:

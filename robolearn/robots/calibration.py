@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -98,7 +99,10 @@ class Calibration:
                 _check_types(joint, path)
             return cls(data["model"], int(data["ticks_per_turn"]), float(data["residual_rad"]), joints)
         except FileNotFoundError as error:
-            raise HardwareError(f"no calibration at {path}; calibrate the arm first") from error
+            raise HardwareError(
+                f"no calibration at {os.path.normpath(path)}; make it with: robolearn cell calibrate CELL, of a leader "
+                "with --leader"
+            ) from error
         except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise HardwareError(f"calibration {path} is damaged ({error}); calibrate the arm again") from error
 

@@ -209,5 +209,5 @@ def test_a_joint_that_no_encoder_can_follow_is_refused(tmp_path: Path, changes: 
 
 
 def test_a_calibration_that_is_missing(make_arm: Make, tmp_path: Path) -> None:
-    with pytest.raises(HardwareError, match="calibrate the arm first"):
+    with pytest.raises(HardwareError, match="robolearn cell calibrate"):
         make_arm(calibration=tmp_path / "none.json")

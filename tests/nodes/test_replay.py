@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from robolearn_nodes.replay import AT_START_RAD, Replay, recorded
 
+from robolearn import cli
 from robolearn.datasets.store import DatasetSpec, EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.errors import SpecError
+from robolearn.errors import RobolearnError, SpecError
 from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.specs import InterfaceSpec, RobotSpec
 from robolearn.types import EpisodeOutcome, RobotState
@@ -90,6 +91,18 @@ def test_a_clock_that_goes_back_ends_the_replay() -> None:
     assert player.answer(state(0.0, 10 * PERIOD)) is not None
     assert player.answer(state(0.0, 7 * PERIOD)) is None
     assert player.problem == "the clock of the joint states went back by 0.150 s"
+
+
+def test_what_no_twin_knows_is_replayed_on_its_cell(tmp_path: Path) -> None:
+    robot = RobotSpec("arm", ("a", "b"), (-1.0, -1.0), (1.0, 1.0), (1.0, 1.0))
+    interface = InterfaceSpec({"proprio": robot.proprio_spec}, robot.action_spec, 20.0)
+    store = ZarrStore.create(tmp_path / "d.zarr", DatasetSpec(robot, interface))
+    with store.writer() as writer:
+        writer.begin(EpisodeMeta(task="wave"))
+        writer.append({"proprio": np.zeros(4), "action": np.zeros(2)}, {"proprio": 0})
+        writer.commit(EpisodeOutcome(True, True, False))
+    with pytest.raises(RobolearnError, match="is of 'wave', no task of the twin; replay it on its cell: --on CELL"):
+        cli.run(["replay", str(tmp_path / "d.zarr")])
 
 
 def test_a_ramp_without_a_speed_is_refused() -> None:

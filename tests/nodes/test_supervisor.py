@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -109,3 +110,18 @@ def test_an_episode_that_its_operator_ended_before_its_first_step_is_begun_anew(
         robot.create_timer(0.05, lambda: next_episode.call_async(Trigger.Request()))  # who presses too often
         supervisor.run_episodes()
     assert recorded == [(False, 5), (True, 0), (True, 0), (False, 7)]
+
+
+def test_why_an_episode_was_no_success_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(publish: Callable[[EpisodeEvent], None], request: Any, response: Any) -> Any:
+        event = ended(request)
+        event.success, event.reason = False, "longer than 5 s"
+        publish(event)
+        response.success = True
+        return response
+
+    told: list[str] = []
+    with supervised(monkeypatch, start) as (_, supervisor):
+        monkeypatch.setattr(supervisor, "get_logger", lambda: SimpleNamespace(info=told.append))
+        supervisor.run_episodes()
+    assert told[-1].endswith(": no success (longer than 5 s)")

@@ -32,6 +32,14 @@ def test_a_silent_head_stays_where_the_robot_is() -> None:
     np.testing.assert_allclose(actions, np.tile(np.float32([0.3, 0.2]), (5, 1)), atol=1e-6)
 
 
+@pytest.mark.filterwarnings("error")
+def test_what_may_not_be_written_to_is_seen_without_a_warning() -> None:
+    """As the picture of a message is."""
+    image = np.zeros((16, 16, 3), np.uint8)
+    image.flags.writeable = False
+    small().act({**OBSERVATION, "image_a": image}, 0)
+
+
 def test_velocity_is_an_input_only_on_request() -> None:
     faster = {**OBSERVATION, "proprio": np.float32([0.3, 0.2, -4.0, 2.0])}
     for velocity in (False, True):

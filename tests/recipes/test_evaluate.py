@@ -139,6 +139,11 @@ def test_what_cannot_be_evaluated(tmp_path: Path) -> None:
         cli.run(["evaluate", str(tmp_path / "fast"), "--task", TASK.id, "--device", "tpu"])
     with pytest.raises(UnknownNameError, match="did you mean pick_place-v1"):
         evaluate_policy("scripted", "pick_place", 1)
+    save_policy(untrained(), tmp_path / "wave", {"tasks": ["wave"]})
+    with pytest.raises(SpecError, match=r"wave is no task of the twin.* robolearn launch system cell:=CELL task:=wave"):
+        evaluate_policy(tmp_path / "wave", "wave", 1)
+    with pytest.raises(UnknownNameError, match="unknown task 'nod'"):
+        evaluate_policy(tmp_path / "wave", "nod", 1)
     with pytest.raises(CheckpointError, match="does not exist"):
         evaluate_policy(tmp_path / "none", TASK.id, 1)
     with pytest.raises(SpecError, match="at least 1"):

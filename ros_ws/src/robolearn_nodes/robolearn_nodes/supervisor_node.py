@@ -124,8 +124,9 @@ class SupervisorNode(Node):
                 outcome = self._run_begun(seed)
             self._before = None if tried == (self._task, self._instruction) else tried
             self._done += 1
+            why = f" ({outcome['reason']})" if outcome["reason"] and not outcome["success"] else ""
             self.get_logger().info(
-                f"episode {outcome['episode_id']}: {'success' if outcome['success'] else 'no success'}"
+                f"episode {outcome['episode_id']}: {'success' if outcome['success'] else 'no success'}{why}"
             )
             if self._results:
                 with self._results.open("a", encoding="utf-8") as file:

@@ -153,6 +153,8 @@ class TeleopNode(Node):
             self._device.connect()
         except HardwareError as error:
             self._diagnostics.report(f"no command: {error}")
+        if self._intervention.stopped:
+            self.get_logger().info("the robot may move again")
         self._intervention.resume()
         self._call(self._resume_robot, Trigger.Request())
 
