@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 import json
+import logging
 import os
 import pty
 import re
@@ -319,3 +320,23 @@ def test_a_benchmark_runs_by_its_name_and_takes_what_follows() -> None:
     assert "did you mean sim_speed" in mistake.stderr
     scripts = [path for path in (ROOT / "benchmarks").glob("*.py") if not path.stem.endswith("_peers")]
     assert all('"--json"' in path.read_text() for path in scripts)
+
+
+def test_a_server_tells_of_its_clients_and_not_of_its_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Server:
+        def __init__(self, *told: object) -> None:
+            self.address = "tcp://127.0.0.1:1"
+
+        def serve(self) -> None:
+            assert logging.getLogger("robolearn.serving.server").isEnabledFor(logging.INFO)
+            assert not logging.getLogger("OpenGL.acceleratesupport").isEnabledFor(logging.INFO)
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr("robolearn.serving.server.PolicyServer", Server)
+    ours = logging.getLogger("robolearn")
+    level = ours.level
+    try:
+        assert cli.run(["serve", "runs/any"]) == 0
+    finally:
+        ours.setLevel(level)

@@ -39,7 +39,8 @@ def serve(
     from robolearn.serving.client import TOKEN_VARIABLE
     from robolearn.serving.server import PolicyServer
 
-    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("robolearn").setLevel(logging.INFO)  # and no library's
     token = token or os.environ.get(TOKEN_VARIABLE, "")
     server = PolicyServer(str(checkpoint), lambda: open_robot_policy(str(checkpoint), device), host, port, token)
     if json:
