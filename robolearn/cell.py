@@ -147,6 +147,8 @@ def _read(path: Path) -> tuple[_Reader, Any]:
         text = path.read_text(encoding="utf-8")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text)
+    except FileNotFoundError as error:
+        raise CellError(f"cannot read {path}: no such file; name one, as hardware/cells/so101.yaml is") from error
     except (OSError, UnicodeDecodeError) as error:
         raise CellError(f"cannot read {path}: {error.strerror if isinstance(error, OSError) else error}") from error
     except yaml.YAMLError as error:

@@ -138,6 +138,7 @@ def collect(
         num_envs: twins side by side, each in a process of its own; the episodes are the same, whatever their number.
         web: serve the page while this runs, with its run and its data; its address is printed.
     """
+    from robolearn.datasets.zarr_store import ZarrStore
     from robolearn.recipes.collect import CollectConfig, collect_episodes
 
     defaults = CollectConfig(task=task)
@@ -155,6 +156,8 @@ def collect(
         if not out.exists():
             raise
         say(f"interrupted; what was finished is in {out}, and the same command adds to it")
+        if unfinished := ZarrStore.open(out).unfinished:  # as the recorder of a graph leaves it
+            say(f"{'; '.join(map(str, unfinished))}; remove it with: robolearn dataset repair {out} --action drop")
         return EXIT_INTERRUPTED
     successes = sum(row["success"] for row in rows)
     if json:

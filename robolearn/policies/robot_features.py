@@ -87,7 +87,10 @@ def policy_spec(spec: InterfaceSpec, config: FeaturesConfig) -> InterfaceSpec:
         raise SpecError(f"a policy needs the field 'proprio'; the spec has {', '.join(spec.observation)}")
     missing = [j for j in spec.action.names if f"{j}.position" not in fields["proprio"].names]
     if missing or not spec.action.names:
-        raise SpecError(f"proprio does not name the position of {', '.join(missing) or 'any joint'}")
+        raise SpecError(
+            f"proprio does not name the position of {', '.join(missing) or 'any joint'}; a policy of chunks "
+            "wants targets of joints whose positions it sees; what acts otherwise is cloned by state_bc"
+        )
     if config.observation_steps < 1:
         raise SpecError(f"policy.observation_steps is {config.observation_steps}; expected at least 1")
     if config.instruction:

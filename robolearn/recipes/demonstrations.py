@@ -112,7 +112,9 @@ def demonstrations(
         reward = "reward"
     tasks = {store.episodes[index].task for index in usable} - {own, ""}
     if not usable or tasks:
-        raise DatasetError(f"{dataset} has {len(usable)} episodes of {', '.join(sorted(tasks)) or own}; wanted {own}")
+        theirs = ", ".join(sorted(tasks)) or own
+        remedy = "; where that is the same, say so: robolearn dataset relabel ... --task" if tasks else ""
+        raise DatasetError(f"{dataset} has {len(usable)} episodes of {theirs}; wanted {own}{remedy}")
     if reward == SUCCESS:
         check_outcomes(dataset, store, usable, outcomes)
     if not states:

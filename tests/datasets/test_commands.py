@@ -172,6 +172,26 @@ def test_what_a_recording_left_unfinished_is_told_at_its_end(
     )
 
 
+def test_what_a_collection_on_a_graph_left_unfinished_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "demos.zarr"
+
+    def interrupted(*asked: object, **options: object) -> None:
+        with dataset(path, [2]).writer() as writer:
+            writer.begin(EpisodeMeta(id="cut"))
+            writer.append(step(1), stamps(1))  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("robolearn.recipes.collect.collect_episodes", interrupted)
+    assert cli.run(["collect", "reach-v1", "--graph", "--out", str(path)]) == 130
+    told = capsys.readouterr().err
+    assert (
+        f"episode 'cut' was not finished: 1 steps can be salvaged; remove it with: robolearn dataset repair {path}"
+        in told
+    )
+
+
 def test_the_name_of_a_camera_lies_on_its_shadow(tmp_path: Path) -> None:
     """Letters of two weights are of two widths with OpenCV 5."""
     store = dataset(tmp_path / "demos.zarr", [1])

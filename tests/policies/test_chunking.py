@@ -72,5 +72,5 @@ def test_the_joints_are_matched_by_name_not_by_place() -> None:
     "observation", [{"image_a": image_spec(16, 16)}, {"proprio": ArraySpec((1,), names=("pan.position",))}]
 )
 def test_a_spec_without_the_joint_positions_is_refused(observation: dict[str, ArraySpec]) -> None:
-    with pytest.raises(SpecError, match=r"needs the field|position of grip"):
+    with pytest.raises(SpecError, match=r"needs the field|position of grip; .* cloned by state_bc"):
         policy_spec(InterfaceSpec(observation, ROBOT.action_spec, 10.0), ChunkPolicyConfig())

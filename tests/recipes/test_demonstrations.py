@@ -106,7 +106,7 @@ def test_what_never_came_is_no_place_that_the_robot_was_sent_to(
 
 
 def test_another_task_or_robot_is_told_in_one_line(dataset: Path, spec: InterfaceSpec) -> None:
-    with pytest.raises(DatasetError, match="wanted push-v1"):
+    with pytest.raises(DatasetError, match=r"wanted push-v1; .* relabel \.\.\. --task"):
         demonstrations(ZarrStore.open(dataset), "push-v1", spec, 0.9, 1)
     with pytest.raises(SpecError, match="the task wants left"):
         demonstrations(
