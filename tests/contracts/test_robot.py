@@ -23,7 +23,9 @@ STAND_INS = {f"servo_arm {kind}": kind for kind in WIRES}
 @pytest.fixture(params=sorted({*ROBOTS, *STAND_INS} - {"servo_arm"}))
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Robot]]:
     if request.param not in STAND_INS:
-        yield ROBOTS[request.param]
+        made = ROBOTS[request.param]
+        config_type = getattr(made, "config_type", None)
+        yield (lambda: made(config_type())) if config_type else made
         return
     kind, joints = STAND_INS[request.param], enumerate(zip(SO101.position_low, SO101.position_high, strict=True))
     calibration = Calibration(
