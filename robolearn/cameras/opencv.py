@@ -84,6 +84,7 @@ class OpenCVCamera:
         import cv2
 
         config = self.config
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # what is absent is told below
         if "://" in config.device:
             timeouts = [
                 cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,

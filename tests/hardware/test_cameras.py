@@ -128,10 +128,11 @@ def test_another_size_is_refused(server: MjpegServer) -> None:
         OpenCVCamera(OpenCVCameraConfig(server.url, 480, 640, 30.0)).connect()
 
 
-def test_an_absent_camera_is_named() -> None:
+def test_an_absent_camera_is_named_once(capfd: pytest.CaptureFixture[str]) -> None:
     for device in ("/dev/robolearn-no-such-camera", "http://127.0.0.1:9/stream"):
         with pytest.raises(HardwareError, match=f"cannot open camera front \\({device}"):
             OpenCVCamera(OpenCVCameraConfig(device, 48, 64, 30.0, name="front")).connect()
+    assert "WARN" not in capfd.readouterr().err
 
 
 # OpenCV on a V4L2 device, of which this machine may have none

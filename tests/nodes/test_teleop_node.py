@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 from cells import Typist
 from robolearn_msgs.msg import EpisodeEvent, OperatorInput
 from robolearn_nodes import convert
-from robolearn_nodes.teleop_node import TeleopNode
+from robolearn_nodes.teleop_node import TeleopNode, open_terminal
 from std_srvs.srv import Trigger
 
 import robolearn.ros  # noqa: F401  supplies rclpy and the messages where ROS 2 is not installed
@@ -19,6 +21,7 @@ import robolearn.ros  # noqa: F401  supplies rclpy and the messages where ROS 2 
 # isort: split
 import rclpy
 
+from robolearn.errors import HardwareError
 from robolearn.recipes.graph import free_domain_id
 from robolearn.tasks.kinematics import SO101
 from robolearn.types import RobotState
@@ -125,3 +128,20 @@ def test_another_problem_is_logged_and_the_same_one_in_other_numbers_is_not(
     for problem in (late.format(0.1), late.format(12), limp, late.format(0.3), "", late.format(0.1)):
         node._diagnostics.report(problem)
     assert logged == [late.format(0.1), limp, late.format(0.1)]
+
+
+def test_the_terminal_is_found_from_a_session_of_its_own(typist: Typist) -> None:
+    """As a node of `robolearn launch` is started."""
+    node = (
+        "import os; from robolearn_nodes.teleop_node import open_terminal; print(os.ttyname(open_terminal('/dev/tty')))"
+    )
+    launch = "import subprocess, sys; subprocess.run(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True)"
+    with open(typist.terminal, encoding="utf-8") as terminal:
+        command = ["setsid", "--ctty", "--wait", sys.executable, "-c", launch, sys.executable, "-c", node]
+        found = subprocess.run(command, stdin=terminal, capture_output=True, text=True, timeout=60)
+    assert found.stdout.strip() == typist.terminal, found.stderr
+
+
+def test_a_terminal_that_is_not_there_is_named() -> None:
+    with pytest.raises(HardwareError, match="cannot open the terminal /dev/pts/none for its keys; name one"):
+        open_terminal("/dev/pts/none")

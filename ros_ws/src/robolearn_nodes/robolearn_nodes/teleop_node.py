@@ -6,8 +6,11 @@ while nobody is at the controls.
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from rclpy.client import Client
@@ -30,6 +33,34 @@ from robolearn_nodes.interface import RobotInterface, robot_interface
 from robolearn_nodes.node import Diagnostics, Meter, parameter, run
 
 REPEAT_NS = 600_000_000  # terminals wait half a second before they repeat a key
+OWN_TERMINAL = "/dev/tty"
+
+
+def open_terminal(name: str) -> int:
+    """A terminal's file descriptor. /dev/tty is also that of who started this process in a session of its own, which
+    has none, as `robolearn launch` does. Raises HardwareError."""
+    names = [name, *(_terminals_above() if name == OWN_TERMINAL else ())]
+    for each in names:
+        with contextlib.suppress(OSError):
+            return os.open(each, os.O_RDWR | os.O_NOCTTY)
+    raise HardwareError(
+        f"cannot open the terminal {name} for its keys; name one, as `tty` tells it: terminal:=/dev/pts/3"
+    )
+
+
+def _terminals_above() -> Iterator[str]:
+    """Those that the processes above this one talk to, the nearest first."""
+    above = os.getppid()
+    while above > 1:
+        for number in range(3):
+            with contextlib.suppress(OSError):
+                path = os.readlink(f"/proc/{above}/fd/{number}")
+                if path.startswith(("/dev/pts/", OWN_TERMINAL)):
+                    yield path
+        try:
+            above = int(Path(f"/proc/{above}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
+        except OSError:  # it has just ended
+            return
 
 
 class TeleopNode(Node):
@@ -47,7 +78,7 @@ class TeleopNode(Node):
         self._joints = self._interface.spec.joint_names
         cell = self._interface.cell
         typed = (driver or (cell.teleop.driver if cell and cell.teleop else "")) == "keyboard"
-        self._terminal = os.open(terminal, os.O_RDWR | os.O_NOCTTY) if terminal and typed else None
+        self._terminal = open_terminal(terminal) if terminal and typed else None
         self._device = _make(driver, self._interface, self._terminal, with_policy)
         self._intervention = Intervention(InterventionConfig(), with_policy)
         self._policy = NewestCommand(self._joints)
