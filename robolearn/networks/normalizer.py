@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 MIN_STD_FRACTION = 0.01  # of the widest std of the field: a joint that hardly moved must not be blown up
+OUTLIER = 5.0  # standard deviations
 MIN_STD = 1e-6  # of the widest std: below, the field never moved, and says how far it moves when it does to nobody
 
 
@@ -57,3 +58,13 @@ class Normalizer(nn.Module):
 
     def inverse(self, value: Tensor) -> Tensor:
         return value * self.get_buffer("std") + self.get_buffer("mean")
+
+
+class ObservationNormalizer(Normalizer):
+    """Of what a network is shown: beyond OUTLIER standard deviations logarithmically. What demonstrations held still, a
+    learner moves a hundred times as far, and to such inputs critics answer with values that nothing is worth."""
+
+    def forward(self, value: Tensor) -> Tensor:
+        normalized = super().forward(value)
+        beyond = (normalized.abs() - OUTLIER).clamp_min(0.0)
+        return normalized.clamp(-OUTLIER, OUTLIER) + normalized.sign() * beyond.log1p()

@@ -18,7 +18,7 @@ from robolearn.errors import SpecError
 from robolearn.networks.distributions import gaussian_log_prob, tanh_gaussian_log_prob, tanh_gaussian_sample
 from robolearn.networks.encoders import FrozenEncoder, ImageEncoder
 from robolearn.networks.mlp import mlp
-from robolearn.networks.normalizer import Normalizer, Statistics
+from robolearn.networks.normalizer import ObservationNormalizer, Statistics
 from robolearn.policies.tensors import action_chunk, observation_tensors
 from robolearn.specs import InterfaceSpec
 from robolearn.types import ActionChunk, Observation
@@ -71,7 +71,7 @@ class GaussianPolicy(nn.Module):
         vectors = (field.shape[0] for field in self.spec.observation.values() if len(field.shape) == 1)
         self.state_size = sum(vectors) + 2 * config.encoder_channels[-1] * len(self.cameras)
         self.action_size = self.spec.action.shape[0]
-        self.normalizers = nn.ModuleDict({name: Normalizer(each) for name, each in self.statistics.items()})
+        self.normalizers = nn.ModuleDict({name: ObservationNormalizer(each) for name, each in self.statistics.items()})
         low, high = torch.tensor(self.spec.action.low), torch.tensor(self.spec.action.high)
         self.register_buffer("action_middle", (low + high) / 2, persistent=False)
         self.register_buffer("action_half", (high - low) / 2, persistent=False)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from robolearn.networks.goal_value import of_one_length
 from robolearn.networks.mlp import mlp
-from robolearn.networks.normalizer import Normalizer, Statistics
+from robolearn.networks.normalizer import ObservationNormalizer, Statistics
 from robolearn.policies.gaussian import vector_spec
 from robolearn.policies.tensors import action_chunk, observation_tensors
 from robolearn.specs import GOAL_PREFIX, InterfaceSpec
@@ -46,7 +46,7 @@ class HierarchicalPolicy(nn.Module):
         self.spec = replace(seen, observation={**seen.observation, **goals})
         self.statistics = {name: statistics[name] for name in self.fields if name in statistics}
         self.config = config
-        self.normalizers = nn.ModuleDict({name: Normalizer(each) for name, each in self.statistics.items()})
+        self.normalizers = nn.ModuleDict({name: ObservationNormalizer(each) for name, each in self.statistics.items()})
         self.state_size = sum(field.shape[0] for field in seen.observation.values())
         self.action_size = self.spec.action.shape[0]
         low, high = torch.tensor(self.spec.action.low), torch.tensor(self.spec.action.high)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from robolearn.errors import SpecError
 from robolearn.networks.encoders import FrozenEncoder, ImageEncoder
-from robolearn.networks.normalizer import Normalizer, Statistics
+from robolearn.networks.normalizer import Normalizer, ObservationNormalizer, Statistics
 from robolearn.policies.instruction import instruction_spec
 from robolearn.specs import INSTRUCTION, InterfaceSpec
 
@@ -43,7 +43,7 @@ class RobotFeatures(nn.Module):
         inputs = list(range(len(names))) if config.velocity else positions
         self.register_buffer("position_index", torch.tensor(positions), persistent=False)
         self.register_buffer("input_index", torch.tensor(inputs), persistent=False)
-        self.proprio_normalizer = Normalizer(statistics["proprio"].select(inputs))
+        self.proprio_normalizer = ObservationNormalizer(statistics["proprio"].select(inputs))
         self.action_normalizer = Normalizer(statistics["action"])
         seen = 2 * config.encoder_channels[-1]
         self.encoders = nn.ModuleDict()

@@ -7,7 +7,7 @@ import torch
 from robolearn.networks.augmentation import random_shift
 from robolearn.networks.encoders import ImageEncoder, SpatialSoftmax
 from robolearn.networks.mlp import mlp
-from robolearn.networks.normalizer import FieldStatistics, Normalizer
+from robolearn.networks.normalizer import FieldStatistics, Normalizer, ObservationNormalizer
 
 
 @pytest.mark.parametrize(("row", "column"), [(0, 0), (3, 7), (9, 12)])
@@ -53,6 +53,19 @@ def test_normalizer_inverts_and_does_not_blow_up_a_still_joint() -> None:
 def test_a_field_that_never_moved_keeps_its_unit() -> None:
     statistics = FieldStatistics((0.2, 0.3), (0.0, 0.0), (0.2, 0.3), (0.2, 0.3))  # a mark that lay in one place
     torch.testing.assert_close(Normalizer(statistics)(torch.tensor([0.2, 0.35])), torch.tensor([0.0, 0.05]))
+
+
+def test_what_was_held_still_in_the_data_is_shown_on_a_scale_that_does_not_explode() -> None:
+    statistics = FieldStatistics((0.0, 0.0), (1.0, 0.01), (-2.0, 0.0), (2.0, 0.0))
+    exact, shown = Normalizer(statistics), ObservationNormalizer(statistics)
+    inside = torch.tensor([[-4.9, 0.049], [3.0, -0.02]])
+    torch.testing.assert_close(shown(inside), exact(inside))
+    far = shown(torch.tensor([[0.0, value] for value in (0.05, 0.0501, 0.1, 1.0, 10.0)]))[:, 1]
+    assert (far.diff() > 0).all()  # it is still told which is the farther
+    assert far[-2:].tolist() == pytest.approx([5 + np.log(96), 5 + np.log(996)])
+    torch.testing.assert_close(shown(torch.tensor([[0.0, -1.0]]))[0, 1], -far[-2])
+    slope = torch.autograd.functional.jacobian(shown, torch.tensor([[0.0, 0.0500001]]))[0, 1, 0, 1]
+    assert slope == pytest.approx(100.0, rel=1e-3)  # no jump, and no corner
 
 
 def test_mlp_has_the_sizes_asked_for() -> None:
