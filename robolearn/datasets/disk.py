@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robolearn.datasets.lock import WriterLock
+from robolearn.durable import sync
 from robolearn.errors import DatasetError
 
 SYNC_THREADS = 16  # files that are made durable at once; a disk answers many in the time of one
@@ -104,15 +105,6 @@ def write_all(fd: int, data: bytes, offset: int | None = None) -> None:
         written = os.write(fd, view) if offset is None else os.pwrite(fd, view, offset)
         view = view[written:]
         offset = None if offset is None else offset + written
-
-
-def sync(path: Path) -> None:
-    """Make a file, or the names in a folder, durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 @contextlib.contextmanager

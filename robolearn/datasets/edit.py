@@ -8,8 +8,6 @@ merging write new datasets, whole or not at all, and copy images as they are cod
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -18,7 +16,7 @@ from typing import Any
 
 from robolearn.datasets.codecs import without_checksum
 from robolearn.datasets.columns import LABELLING, copy_columns
-from robolearn.datasets.disk import Disk, moved_when_whole, sync
+from robolearn.datasets.disk import Disk, moved_when_whole
 from robolearn.datasets.journal import StepRecord
 from robolearn.datasets.lock import WriterLock
 from robolearn.datasets.preferences import copy_preferences, preferences_held
@@ -27,6 +25,7 @@ from robolearn.datasets.store import CLOSING_ROW, Annotation, EpisodeInfo, Episo
 from robolearn.datasets.zarr_layout import RECORDING, Root, read_root, write_root
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.datasets.zarr_writer import ZarrWriter
+from robolearn.durable import exchange, sync
 from robolearn.errors import DatasetError, UnknownNameError
 from robolearn.progress import OnProgress, no_progress
 from robolearn.types import EpisodeOutcome
@@ -45,8 +44,6 @@ LABELS: dict[str, Any] = {  # what `relabel` changes, and of which type it is
 }
 SUCCESS_BY = "success_by"  # tag: what each of several people said of the success, by name
 SUCCESS_RECORDED = "success_recorded"  # tag: what it was before they did
-RENAME_EXCHANGE = 2
-AT_FDCWD = -100
 
 
 def delete(path: Path, episodes: Sequence[Episode], dry_run: bool = False) -> list[str]:
@@ -377,14 +374,12 @@ def _write(path: Path, root: Root) -> None:
 
 
 def _exchange(first: Path, second: Path) -> None:
-    """Swap two folders in one atomic step."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    names = os.fsencode(first), os.fsencode(second)
-    if libc.renameat2(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE) != 0:
-        reason = os.strerror(ctypes.get_errno())
+    try:
+        exchange(first, second)
+    except OSError as error:
         raise DatasetError(
-            f"{second} cannot be replaced in one step on this file system ({reason}); merge it elsewhere"
-        )
+            f"{second} cannot be replaced in one step on this file system ({error.strerror}); merge it elsewhere"
+        ) from error
 
 
 def _folder_bytes(path: Path) -> int:

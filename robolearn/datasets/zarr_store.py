@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.datasets.columns import COLUMNS, Column, ColumnWriter, StoredColumn, read_columns
-from robolearn.datasets.disk import Disk, moved_when_whole, sync
+from robolearn.datasets.disk import Disk, moved_when_whole
 from robolearn.datasets.episode_table import Edit, EpisodeTable
 from robolearn.datasets.files import Files, LocalFiles
 from robolearn.datasets.remote import RemoteFiles, is_url
@@ -47,6 +47,7 @@ from robolearn.datasets.zarr_layout import (
 )
 from robolearn.datasets.zarr_recording import recordings, unfinished_episode
 from robolearn.datasets.zarr_writer import ZarrWriter
+from robolearn.durable import sync
 from robolearn.errors import DatasetError, UnknownNameError
 from robolearn.specs import ArraySpec
 

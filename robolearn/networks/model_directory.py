@@ -6,8 +6,8 @@ Nothing is ever unpickled. What config.json holds beyond `format` and `robolearn
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from safetensors import SafetensorError
 
-from robolearn import __version__
+from robolearn import __version__, durable
 from robolearn.errors import CheckpointError
 
 if TYPE_CHECKING:  # who reads a config.json alone needs no torch
@@ -27,10 +27,11 @@ Config = TypeVar("Config")
 
 FORMAT = 1
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "weights.safetensors"
+NO_EXCHANGE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)  # of file systems that cannot swap two names
 
 
 def write_model(path: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
-    """Write the directory `path`; a model there is replaced whole or not at all."""
+    """Write the directory `path`; a model there is replaced whole or not at all, also where the power fails."""
     head = {"format": FORMAT, "robolearn_version": __version__}
     with _replacing(path) as partial:
         write_tensors(partial / WEIGHTS_FILE, weights)
@@ -69,7 +70,7 @@ def require_place(path: Path) -> None:
 
 def read_model_config(path: Path, what: str = "checkpoint") -> dict[str, Any]:
     """The config.json of the `what` at `path`. Raises CheckpointError: absent, damaged, of another format."""
-    file = path / CONFIG_FILE
+    file = _in_place(path) / CONFIG_FILE
     if not file.is_file():
         inside = [name for name in ("best", "checkpoints/best") if (path / name / CONFIG_FILE).is_file()]
         hint = f"did you mean {path / inside[0]}?" if inside else f"it has no {CONFIG_FILE}"
@@ -93,7 +94,7 @@ def read_weights(path: Path, what: str = "checkpoint") -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        return load_file(path / WEIGHTS_FILE)
+        return load_file(_in_place(path) / WEIGHTS_FILE)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise damaged_weights(path, error, what) from error
 
@@ -129,17 +130,44 @@ def config_from_json(config_class: type[Config], data: Mapping[str, Any]) -> Con
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """A new directory that takes the place of `path` once it is complete and on disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
+    path = path.resolve()  # of a symbolic link the name stays, and what it names is replaced
+    partial, old = path.with_name(f".{path.name}.partial"), _aside(path)
+    with writing(path):
+        durable.make_folder(path.parent)
+        if old.exists() and not path.exists():
+            old.rename(path)  # whoever replaced it was killed between two renames
+        for leftover in (partial, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        partial.mkdir()
+    yield partial
+    with writing(path):
+        for file in [*partial.iterdir(), partial]:
+            durable.sync(file)
+        if path.exists():
+            _swap(partial, path)
+        else:
+            partial.rename(path)
+        durable.sync(path.parent)  # before the old one goes: a power cut must not find neither of them
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
-    partial.mkdir()
-    yield partial
-    for file in [*partial.iterdir(), partial]:
-        descriptor = os.open(file, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
-    if path.exists():
-        path.rename(old)
-    partial.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
+
+
+def _swap(partial: Path, path: Path) -> None:
+    """Put the one in the place of the other, in one step where the file system can. Where it cannot, what was there is
+    aside for a moment, where readers and the next writer look for it."""
+    try:
+        durable.exchange(partial, path)
+    except OSError as error:
+        if error.errno not in NO_EXCHANGE:
+            raise
+        path.rename(_aside(path))
+        partial.rename(path)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
+
+
+def _in_place(path: Path) -> Path:
+    """Where the model of that name lies: aside, where the one that should replace it has not got there."""
+    return _aside(path) if not path.exists() and _aside(path).exists() else path

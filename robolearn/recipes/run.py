@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from safetensors import SafetensorError, safe_open
 
+from robolearn import durable
 from robolearn.errors import CheckpointError
 from robolearn.networks.model_directory import write_tensors, writing
 from robolearn.policies.policy import TrainablePolicy
@@ -25,7 +26,8 @@ RESUME_FILE = "resume.safetensors"
 
 
 class Run:
-    """Writes one run. `with Run.create(path, config, names) as run: ...`; every file is whole at every moment."""
+    """Writes one run. `with Run.create(path, config, names) as run: ...`; every file is whole at every moment, also
+    when the power fails, but that the metrics may lack the newest rows then."""
 
     def __init__(self, path: Path, config: Mapping[str, Any], names: Sequence[str], first_step: int = 0) -> None:
         from torch.utils.tensorboard import SummaryWriter  # slow to import, and needed by nobody else
@@ -42,7 +44,7 @@ class Run:
     def create(cls, path: Path, config: Mapping[str, Any], names: Sequence[str]) -> Run:
         """Begin a run. Raises CheckpointError rather than write over another one."""
         require_new(path)
-        path.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(path)
         with writing(path / CONFIG_FILE) as file:
             _write_whole(file, yaml.safe_dump(dict(config), sort_keys=False).encode())
         return cls(path, config, names)
@@ -80,13 +82,15 @@ class Run:
             partial.unlink(missing_ok=True)
             partial.symlink_to(checkpoint.name)
             os.replace(partial, checkpoints / name)
+        durable.sync(checkpoints)
         return checkpoint
 
     def save_state(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, float]) -> None:
         """What `resume` needs: the algorithm's tensors and a few numbers."""
         partial = self.path / f".{RESUME_FILE}.partial"
         write_tensors(partial, tensors, {name: repr(value) for name, value in facts.items()})
-        os.replace(partial, self.path / RESUME_FILE)
+        with writing(self.path / RESUME_FILE):
+            durable.replace(partial, self.path / RESUME_FILE)
 
     def __enter__(self) -> Run:
         return self
@@ -137,4 +141,4 @@ def read_state(path: Path, parts: Collection[str] | None = None) -> tuple[dict[s
 def _write_whole(file: Path, content: bytes) -> None:
     partial = file.with_name(f".{file.name}.partial")
     partial.write_bytes(content)
-    os.replace(partial, file)
+    durable.replace(partial, file)

@@ -21,6 +21,7 @@ from typing import Any
 
 from painted import SUCCESS, dataset_spec, stamps, step
 
+from robolearn import durable
 from robolearn.datasets import zarr_layout
 from robolearn.datasets.store import EpisodeMeta, WriterConfig
 from robolearn.datasets.zarr_store import ZarrStore
@@ -77,6 +78,7 @@ def die_before(number: int, thread: str = "") -> None:
 
     for name in CHANGES:
         setattr(os, name, dying(getattr(os, name)))
+    durable.exchange = dying(durable.exchange)
 
 
 def main() -> None:

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from robolearn import durable
 from robolearn.errors import CheckpointError, RobolearnError, SpecError, UnknownNameError
 from robolearn.networks.model_directory import write_tensors
 from robolearn.networks.normalizer import FieldStatistics
@@ -60,12 +64,90 @@ def test_a_failed_save_leaves_the_old_checkpoint(checkpoint: Path, monkeypatch: 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(CheckpointError, match="No space"):
         save_policy(make(1), checkpoint)
     monkeypatch.undo()
     assert read_config(checkpoint)["provenance"]["seed"] == 4
     save_policy(make(1), checkpoint)  # and the leftovers are in nobody's way
     assert [p.name for p in checkpoint.parent.iterdir()] == ["c"]
+
+
+REPLACING = """
+import errno, sys
+from pathlib import Path
+import torch
+from kill_writer import die_before, in_child
+from robolearn import durable
+from robolearn.networks.model_directory import read_model_config, read_weights, write_model
+
+def refuse(first, second):
+    raise OSError(errno.EINVAL, "Invalid argument")
+
+def write(number):
+    write_model(path, {"number": number}, {"weights": torch.full((4,), number)})
+
+def work(told):
+    if not swaps:
+        durable.exchange = refuse
+    die_before(number)
+    write(number)
+
+path, swaps, killed, number = Path(sys.argv[1]), sys.argv[2] == "swaps", True, 0
+write(0)
+while killed:
+    number += 1
+    _, killed = in_child(work, None)
+    print(read_model_config(path)["number"], int(read_weights(path)["weights"][0]), int(path.exists()))
+"""
+
+
+@pytest.mark.parametrize("swaps", [True, False], ids=["swaps", "renames"])
+def test_killed_at_any_moment_the_old_or_the_new_one_is_there(tmp_path: Path, swaps: bool) -> None:
+    """Also where the file system cannot swap two names: the old one may be aside for a moment then."""
+    tests = Path(__file__).parents[1] / "datasets"
+    done = subprocess.run(
+        [sys.executable, "-c", REPLACING, tmp_path / "c", "swaps" if swaps else "renames"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "PYTHONPATH": f"{tests}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
+    )
+    assert done.returncode == 0, done.stderr
+    seen = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
+    before = 0
+    for number, (config, weights, in_place) in enumerate(seen, start=1):
+        assert config == weights
+        assert config in (before, number)
+        assert in_place or not swaps
+        before = config
+    assert len(seen) > 8  # each change of a file had its turn
+    assert before == len(seen)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["c"]
+
+
+def test_the_old_one_goes_when_the_new_one_is_on_disk_for_good(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    exchange, sync, remove = durable.exchange, durable.sync, shutil.rmtree
+    monkeypatch.setattr(durable, "sync", lambda path: (done.append(f"sync {path.name}"), sync(path)))
+    monkeypatch.setattr(durable, "exchange", lambda *names: (done.append("exchange"), exchange(*names)))
+    monkeypatch.setattr(shutil, "rmtree", lambda *args, **named: (done.append("remove"), remove(*args, **named)))
+    save_policy(make(1), checkpoint)
+    files = [f"sync {name}" for name in ("config.json", "weights.safetensors", ".c.partial")]
+    assert sorted(done[2:4]) == files[:2]
+    assert done[4:] == [files[2], "exchange", f"sync {checkpoint.parent.name}", "remove", "remove"]
+
+
+def test_a_link_to_a_checkpoint_stays_one(checkpoint: Path) -> None:
+    latest = checkpoint.with_name("latest")
+    latest.symlink_to(checkpoint.name)
+    for seed in (1, 2):
+        save_policy(make(seed), latest, {"seed": seed})
+    assert latest.is_symlink()
+    assert read_config(checkpoint)["provenance"] == {"seed": 2}
+    assert sorted(entry.name for entry in checkpoint.parent.iterdir()) == ["c", "latest"]
 
 
 def test_weights_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:

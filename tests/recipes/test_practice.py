@@ -189,7 +189,7 @@ def test_a_policy_that_is_handed_out_is_on_disk_for_good(
     config, run, synced = small_config(STEPS), copied(ready, folder / "synced"), set[int]()
     config.write(run)
     sync = os.fsync
-    monkeypatch.setattr(learning.os, "fsync", lambda fd: (synced.add(os.fstat(fd).st_ino), sync(fd)))
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.add(os.fstat(fd).st_ino), sync(fd)))
     learner = learning.Learner(config, run, offline_buffer(config, run, old_episodes(config, run)))
     learner.learn(ZarrStore.open(in_turns / "replay.zarr"))
     assert weights_file(run, 1).stat().st_ino in synced

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -121,6 +122,27 @@ def test_the_state_comes_back_to_the_last_bit(tmp_path: Path) -> None:
     back, back_facts = read_state(tmp_path)
     assert back_facts == facts
     assert all(torch.equal(back[name], tensors[name]) for name in tensors)
+
+
+def test_what_a_run_replaces_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[tuple[str, int]] = []
+    sync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (done.append(("sync", os.fstat(fd).st_ino)), sync(fd)))
+    monkeypatch.setattr(
+        os, "replace", lambda old, new: (done.append(("name", Path(old).lstat().st_ino)), replace(old, new))
+    )
+    path = tmp_path / "runs" / "new"
+    with Run.create(path, {}, NAMES) as run:
+        run.save(policy(), 1, {}, ("latest",))
+        run.save_state({"a": torch.zeros(3)}, {"step": 1})
+    checkpoints = path / "checkpoints"
+    for file in (path / "config.yaml", path / "resume.safetensors"):
+        at = done.index(("name", file.stat().st_ino))
+        assert done[at - 1 : at + 2] == [("sync", file.stat().st_ino), done[at], ("sync", path.stat().st_ino)]
+    link = done.index(("name", (checkpoints / "latest").lstat().st_ino))
+    assert done[link + 1] == ("sync", checkpoints.stat().st_ino)
+    for folder in (tmp_path, path.parent, path):  # in which something was made
+        assert ("sync", folder.stat().st_ino) in done
 
 
 def test_what_cannot_be_resumed_says_why(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
+from robolearn import durable
 from robolearn.datasets.repair import repair
 from robolearn.datasets.store import CLOSING_ROW, DatasetSpec, EpisodeMeta, WriterConfig
 from robolearn.datasets.zarr_store import ZarrStore
@@ -292,11 +293,8 @@ class Collector:
         file = self._state_file(attempts)
         file.parent.mkdir(exist_ok=True)
         partial = file.with_suffix(".partial")
-        with partial.open("w", encoding="utf-8") as written:
-            written.write(json.dumps(state))
-            written.flush()
-            os.fsync(written.fileno())  # the attempt that follows is on disk for good, and so shall this be
-        os.replace(partial, file)
+        partial.write_text(json.dumps(state), encoding="utf-8")
+        durable.replace(partial, file)  # the attempt that follows is on disk for good, and so shall this be
 
     def _resume(self) -> Order:
         if (self.run / STOPPED).exists():  # only a person goes on after a stop

@@ -10,7 +10,6 @@ Legend: T steps, H W image.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from robolearn import durable
 from robolearn.cell import load_cell
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.tool_space import DECISION_TICKS, resized
@@ -152,7 +152,7 @@ def score_old(config: FinetuneConfig, run: Path, paths: Sequence[Path], episodes
         partial = run / f".{VALUES}.partial"
         with partial.open("wb") as file:
             np.savez(file, **dict(zip(names, values, strict=True)))  # type: ignore[arg-type]
-        os.replace(partial, run / VALUES)
+        durable.replace(partial, run / VALUES)
     return [replace(episode, values=value) for episode, value in zip(episodes, values, strict=True)]
 
 

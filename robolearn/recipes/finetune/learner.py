@@ -12,7 +12,6 @@ learns online swings, and a robot is not left with where it happened to swing to
 from __future__ import annotations
 
 import copy
-import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robolearn import durable
 from robolearn.algorithms import algorithm_class
 from robolearn.algorithms.algorithm import Batch, Metrics
 from robolearn.datasets.replay_buffer import ReplayBuffer, Rewards, logged_rewards
@@ -186,9 +186,7 @@ class Learner:
         file = weights_file(self.run, self.learned)
         partial = file.with_suffix(".partial")
         write_tensors(partial, self.algorithm.policy().state_dict())
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        os.replace(partial, file)
+        durable.replace(partial, file)
         kept = max(KEPT_WEIGHTS, self.config.lag + 1)
         weights_file(self.run, self.learned - kept).unlink(missing_ok=True)
 
