@@ -19,6 +19,8 @@ from robolearn.types import ActionSource, RobotState
 NS = 1_000_000_000
 ACTIONS = ("action", "action_sent")
 MAX_PICTURE_BYTES = 1 << 28  # of a decoded picture
+PNG = b"\x89PNG\r\n\x1a\n"
+JPEG_FRAMES = [bytes([code]) for code in range(0xC0, 0xD0) if code not in (0xC4, 0xC8, 0xCC)]  # markers before a size
 
 
 def stamp_ns(time: Any) -> int:
@@ -87,12 +89,34 @@ def image(message: Any) -> NDArray[np.uint8]:
 
 
 def compressed_image(message: Any) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB of a JPEG or PNG. Raises SpecError when it cannot be decoded."""
+    """(H, W, 3) RGB of a JPEG or PNG. Raises SpecError when it cannot be decoded, or would be too large."""
     data = np.frombuffer(message.data, np.uint8)
-    picture = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if data.size else None
-    if picture is None or picture.nbytes > MAX_PICTURE_BYTES:
+    height, width = coded_size(data.tobytes()) or (0, 0)
+    if 3 * height * width > MAX_PICTURE_BYTES:
+        raise SpecError(
+            f"image of {message.header.frame_id} ({message.format!r}) is {height}x{width}, wanted at most "
+            f"{MAX_PICTURE_BYTES // 3} pixels"
+        )
+    picture = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if height * width else None
+    if picture is None:
         raise SpecError(f"image of {message.header.frame_id} ({message.format!r}) cannot be decoded")
     return picture.astype(np.uint8, copy=False)
+
+
+def coded_size(data: bytes) -> tuple[int, int] | None:
+    """(H, W) that the head of a JPEG or PNG tells, before any of its pixels is decoded; None where it is neither."""
+    if data[:8] == PNG and data[12:16] == b"IHDR" and len(data) >= 24:
+        return int.from_bytes(data[20:24]), int.from_bytes(data[16:20])
+    at = 2 if data[:2] == b"\xff\xd8" else -1
+    while at > 0 and (at := data.find(b"\xff", at)) > 0:
+        marker = data[at + 1 : at + 2]
+        if marker in JPEG_FRAMES and len(data) >= at + 9:
+            return int.from_bytes(data[at + 5 : at + 7]), int.from_bytes(data[at + 7 : at + 9])
+        if marker in (b"", b"\xda", b"\xd9"):  # the pixels begin, or all has been
+            break
+        alone = marker in (b"\x00", b"\x01", b"\xff") or b"\xd0" <= marker <= b"\xd8"  # what no segment follows
+        at += (1 if marker == b"\xff" else 2) if alone else 2 + max(int.from_bytes(data[at + 2 : at + 4]), 2)
+    return None
 
 
 def ground_truth(message: Any) -> tuple[int, dict[str, NDArray[np.float32]]]:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robolearn.errors import RobolearnError, SpecError
+from robolearn.messages import coded_size
 from robolearn.rewards.reward_model import Episodes, RewardOutput, carried
 
 VERSION = 1
@@ -34,7 +34,6 @@ TOKEN_VARIABLE = "ROBOLEARN_REWARD_TOKEN"
 DEFAULT_PORT = 8480
 JPEG_QUALITY = 95
 MAX_PIXELS = 1 << 28  # of all pictures of a request together
-START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # JPEG markers that tell the size
 
 
 class ScoreError(RobolearnError):
@@ -59,9 +58,12 @@ class Pictures:
         """An image (H, W, 3) uint8 RGB. Raises SpecError."""
         try:
             data = base64.b64decode(text, validate=True)
-            height, width = _jpeg_size(data)
-        except (TypeError, ValueError, binascii.Error, struct.error, IndexError) as error:
+        except (TypeError, ValueError, binascii.Error) as error:
             raise SpecError(f"a picture is no JPEG in base64: {error}") from error
+        told = coded_size(data)
+        if told is None or not data.startswith(b"\xff\xd8"):
+            raise SpecError("a picture is no JPEG in base64: its head does not tell the size of one")
+        height, width = told
         self._left -= height * width
         if self._left < 0:
             raise SpecError(f"the pictures of a request have over {MAX_PIXELS} pixels; send fewer or smaller ones")
@@ -78,19 +80,6 @@ class Pictures:
         if len({image.shape for image in images}) > 1:
             raise SpecError("the pictures of a camera are of several sizes; send them as they were recorded")
         return torch.from_numpy(np.stack(images))
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """(H, W) that a JPEG claims, before anything is decoded. Raises ValueError, IndexError or struct.error."""
-    if data[:2] != b"\xff\xd8":
-        raise ValueError("it does not begin as one")
-    at = 2
-    while data[at] == 0xFF:
-        if data[at + 1] in START_OF_FRAME:
-            height, width = struct.unpack_from(">HH", data, at + 5)
-            return int(height), int(width)
-        at += 2 + struct.unpack_from(">H", data, at + 2)[0]
-    raise ValueError("it has no size")
 
 
 def episodes_to_json(episodes: Episodes, cameras: Sequence[str]) -> Iterator[dict[str, Any]]:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 from painted import CAMERAS, SUCCESS, dataset, dataset_spec, paint, painted_number, record, stamps, step
@@ -263,6 +264,30 @@ def cut(name: str, size: int) -> Callable[[Path], None]:
     return lambda root: (root / name).write_bytes((root / name).read_bytes()[:size]) and None
 
 
+def rewritten(name: str, values: object) -> Callable[[Path], None]:
+    """The steps with another column of that name."""
+
+    def edit(root: Path) -> None:
+        file = root / "data/chunk-000/file-000.parquet"
+        table = parquet.read_table(file)
+        parquet.write_table(table.set_column(table.schema.get_field_index(name), name, values), file)
+
+    return edit
+
+
+def pictured(picture: bytes) -> Callable[[Path], None]:
+    """The steps with pictures in their table, of which info.json says that they are 16 x 16."""
+
+    def edit(root: Path) -> None:
+        rewritten("note", pyarrow.array([{"bytes": picture, "path": None}] * 6))(root)
+        edited_info(lambda i: i["features"].update(note={"dtype": "image", "shape": [16, 16, 3]}))(root)
+
+    return edit
+
+
+LARGE_JPEG = cv2.imencode(".jpg", np.zeros((8, 24, 3), np.uint8))[1].tobytes()
+
+
 def longer(root: Path) -> None:
     file = root / "meta/episodes/chunk-000/file-000.parquet"
     rows = parquet.read_table(file).to_pylist()
@@ -293,6 +318,16 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "parquet": (cut("data/chunk-000/file-000.parquet", 300), "cannot be read as lerobot"),
     "video": (cut(VIDEO, 200), "observation.images.top cannot be decoded"),
     "length": (longer, "episode_index 0 has 3 rows, the table of episodes 9"),
+    "lists": (
+        rewritten("action", pyarrow.array([[0.0, 1.0]] * 5 + [[0.0] * 10**6], pyarrow.list_(pyarrow.float32()))),
+        "column action has 1000010 values in 6 rows, wanted at most 12",
+    ),
+    "packed": (
+        rewritten("next.reward", pyarrow.array([[0.0]] * 5 + [[0.0] * 10**6], pyarrow.list_(pyarrow.float32()))),
+        "column next.reward has 1000005 values in 6 rows, wanted at most 6",
+    ),
+    "jpeg": (pictured(LARGE_JPEG), "note holds a picture of another size than info.json says"),
+    "bitmap": (pictured(b"BM" + bytes(60)), "note holds neither a JPEG nor a PNG"),
     "gone": (lambda root: (root / VIDEO).unlink(), "there is no file videos/"),
 }
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import random
+import re
+import struct
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import cv2
+import lz4.frame
 import numpy as np
 import pytest
+from backports import zstd
 from bags import PERIOD_NS, Sample, event, header, joint_states, message, picture, twin_episode, write_bag
 from painted import SUCCESS, dataset_spec, painted_number
 from robolearn_nodes import topics
@@ -17,14 +24,14 @@ from robolearn_nodes.recording import Recording
 
 from robolearn.datasets import contract as contracts
 from robolearn.datasets.contract import Contract, graph_contract, load_contract
-from robolearn.datasets.convert import export_dataset, import_dataset
+from robolearn.datasets.convert import export_dataset, import_dataset, rosbag
 from robolearn.datasets.convert.source import ImportSettings
 from robolearn.datasets.diff import diff
 from robolearn.datasets.store import EpisodeMeta, ImageCodec
 from robolearn.datasets.verify import verify
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.errors import DatasetError
-from robolearn.messages import header_ns
+from robolearn.errors import DatasetError, SpecError
+from robolearn.messages import coded_size, compressed_image, header_ns
 from robolearn.sync import EpisodeJoin
 
 LOSSLESS = ImageCodec("jpegxl")
@@ -342,6 +349,80 @@ def test_hostile_and_broken_bags(tmp_path: Path) -> None:
         assert not (tmp_path / "out").exists()
     with pytest.raises(DatasetError, match="needs a contract"):
         import_dataset("rosbag", tmp_path / "linked", tmp_path / "out")
+
+
+def mcap_of_a_chunk(file: Path, name: str, packed: bytes, size: int) -> None:
+    """An MCAP file whose only chunk says that it has `size` bytes."""
+
+    def record(code: int, body: bytes) -> bytes:
+        return struct.pack("<BQ", code, len(body)) + body
+
+    told = struct.pack("<QQQI", 0, 1, size, 0) + struct.pack("<I", len(name)) + name.encode()
+    magic = b"\x89MCAP0\r\n"
+    parts = [
+        magic,
+        record(1, struct.pack("<I4sI", 4, b"ros2", 0)),
+        record(6, told + struct.pack("<Q", len(packed)) + packed),
+    ]
+    file.write_bytes(b"".join([*parts, record(15, bytes(4)), record(2, bytes(20)), magic]))
+
+
+@pytest.mark.parametrize("name", ["zstd", "lz4"])
+def test_a_chunk_is_not_unpacked_beyond_what_it_says(tmp_path: Path, name: str) -> None:
+    (tmp_path / "contract.yaml").write_text(CONTRACT)
+    compress = {"zstd": zstd.compress, "lz4": lz4.frame.compress}[name]
+    mcap_of_a_chunk(tmp_path / "bomb.mcap", name, compress(bytes(1 << 26)), 1000)
+    tracemalloc.start()
+    with pytest.raises(DatasetError, match=r"bomb.mcap cannot be .* unpacks to more than 1000 bytes"):
+        import_dataset(
+            "rosbag", tmp_path / "bomb.mcap", tmp_path / "out", ImportSettings(contract=tmp_path / "contract.yaml")
+        )
+    assert tracemalloc.get_traced_memory()[1] < 1 << 25
+    tracemalloc.stop()
+
+
+def test_a_message_is_not_unpacked_beyond_what_fits_into_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "contract.yaml").write_text(CONTRACT)
+    write_bag(tmp_path / "bag", two_episodes(), packed=True)
+    monkeypatch.setattr(rosbag, "MAX_CHUNK_BYTES", 700)
+    with pytest.raises(DatasetError, match=r"bag cannot be read .* unpacks to more than 700 bytes"):
+        import_dataset(
+            "rosbag", tmp_path / "bag", tmp_path / "out", ImportSettings(contract=tmp_path / "contract.yaml")
+        )
+
+
+def test_a_packed_file_of_another_name_is_measured_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "contract.yaml").write_text(CONTRACT)
+    write_bag(tmp_path / "bag", two_episodes())
+    file = next((tmp_path / "bag").glob("*.mcap"))
+    (tmp_path / "bag" / "bag.data").write_bytes(zstd.compress(file.read_bytes()))
+    metadata = (tmp_path / "bag" / "metadata.yaml").read_text().replace(file.name, "bag.data")
+    metadata = re.sub("compression_format:.*", "compression_format: zstd", metadata)
+    (tmp_path / "bag" / "metadata.yaml").write_text(re.sub("compression_mode:.*", "compression_mode: FILE", metadata))
+    file.unlink()
+    settings = ImportSettings(contract=tmp_path / "contract.yaml")
+    assert import_dataset("rosbag", tmp_path / "bag", tmp_path / "d", settings).episodes == 1
+    monkeypatch.setattr(rosbag, "MAX_UNPACKED_BYTES", 1000)
+    monkeypatch.setattr(rosbag, "MAX_RATIO", 1)
+    with pytest.raises(DatasetError, match=r"bag.data unpacks to more than"):
+        import_dataset("rosbag", tmp_path / "bag", tmp_path / "out", settings)
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg"])
+def test_a_picture_of_an_absurd_size_is_not_decoded(ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    coded = cv2.imencode(ending, np.zeros((21, 35, 3), np.uint8))[1].tobytes()
+    assert coded_size(coded) == (21, 35)
+    assert coded_size(coded[:20]) is None
+    size = struct.pack(">HH", 21, 35) if ending == ".jpg" else struct.pack(">II", 35, 21)
+    coded = coded.replace(
+        size, struct.pack(">HH", 40000, 50000) if ending == ".jpg" else struct.pack(">II", 50000, 40000)
+    )
+    monkeypatch.setattr(cv2, "imdecode", None)
+    message = SimpleNamespace(data=coded, format=ending, header=SimpleNamespace(frame_id="front"))
+    with pytest.raises(SpecError, match="is 40000x50000, wanted at most"):
+        compressed_image(message)
 
 
 def test_messages_of_rubbish_are_counted_and_nothing_shifts(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from robolearn.errors import DatasetError
 
 MAX_ROW_BYTES = 1 << 30  # of one step of one field
 MAX_UNPACKED_BYTES = 4 << 30  # that may be declared whatever a file holds
+MAX_CHUNK_BYTES = 512 << 20  # that are unpacked into memory at once
 MAX_RATIO = 2000  # of what is declared to what is stored, beyond that
 
 

@@ -15,7 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.datasets.columns import COLUMNS
-from robolearn.datasets.convert.lerobot_layout import OURS_FILE, Folder, Row, StepReader, column_rows, lerobot_name
+from robolearn.datasets.convert.lerobot_layout import (
+    OURS_FILE,
+    Folder,
+    Row,
+    StepReader,
+    check_columns,
+    column_rows,
+    lerobot_name,
+)
 from robolearn.datasets.convert.source import (
     Foreign,
     ImportSettings,
@@ -182,5 +190,7 @@ def _actions(folder: Folder) -> Iterator[NDArray]:
     import pyarrow.parquet as parquet
 
     for file in dict.fromkeys(row.data for row in folder.rows):
-        for batch in parquet.ParquetFile(file).iter_batches(columns=["action"]):
+        table = parquet.ParquetFile(file)
+        check_columns(file, table, ["action"], folder.shapes)
+        for batch in table.iter_batches(columns=["action"]):
             yield column_rows(file, batch, "action", folder.shapes["action"])

@@ -8,8 +8,9 @@ v2.1    meta/{info.json,tasks.jsonl,episodes.jsonl}, one parquet file and one mp
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robolearn.datasets.convert.guard import check_links, inside
+from robolearn.datasets.convert.guard import check_links, check_size, inside
 from robolearn.datasets.convert.source import picture_shape
 from robolearn.datasets.store import DatasetSpec
 from robolearn.datasets.video import MAX_PIXELS, VideoReader
 from robolearn.errors import DatasetError
+from robolearn.messages import coded_size
 
 OURS_FILE = "meta/robolearn.json"  # spec and episode table of a dataset that we wrote
 OURS = "robolearn."  # prefix of the features of ours that LeRobot has no name for
 INDICES = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 VERSIONS = ("v3.0", "v2.1", "v2.0")
 BATCH_ROWS = 64
-PNG = b"\x89PNG\r\n\x1a\n"
+MAX_TASKS = 4096  # of an episode
 PLACEHOLDER = re.compile(r"\{(\w+)(?::0(\d)d)?\}")
 
 
@@ -93,6 +95,7 @@ class Folder:
         for file in files:
             table = parquet.ParquetFile(file)
             wanted = [n for n in table.schema_arrow.names if not n.startswith(("stats/", "meta/"))]
+            check_columns(file, table, wanted, {"tasks": (MAX_TASKS,)})
             for batch in table.iter_batches(columns=wanted):
                 for row in batch.to_pylist():
                     place = {"chunk_index": row["data/chunk_index"], "file_index": row["data/file_index"]}
@@ -191,6 +194,7 @@ class StepReader:
         wanted = dict.fromkeys([*names, "next.done", "next.success", "timestamp", "episode_index"])
         self._path, self._waiting = path, []
         columns = [name for name in wanted if name in there]
+        check_columns(path, table, columns, self._folder.shapes)
         # one row group after the other: asked for all of them at once, pyarrow holds more and more of the file
         self._batches = (
             batch
@@ -208,6 +212,26 @@ class StepReader:
             steps = [{name: column[step] for name, column in columns.items()} for step in range(batch.num_rows)]
             self._waiting = steps[::-1]
         return self._waiting.pop() if self._waiting else self._next()
+
+
+def check_columns(file: Path, table: Any, columns: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise DatasetError where the head of a parquet file tells of more values in one of these columns than rows of its
+    shape have, a value each where none is told, or of absurdly more bytes than it holds."""
+    fields = sorted(table.schema_arrow.names, key=len, reverse=True)
+    paths = [table.schema.column(place).path for place in range(len(table.schema))]
+    names = [next((name for name in fields if f"{path}.".startswith(f"{name}.")), path) for path in paths]
+    for number in range(table.num_row_groups):
+        group = table.metadata.row_group(number)
+        for place, name in enumerate(names):
+            if name not in columns:
+                continue
+            column, most = group.column(place), group.num_rows * max(math.prod(shapes.get(name, ())), 1)
+            if column.num_values > most:
+                raise DatasetError(
+                    f"{file}: column {name} has {column.num_values} values in {group.num_rows} rows, "
+                    f"wanted at most {most}"
+                )
+            check_size(f"{file}: column {name}", (column.total_uncompressed_size,), 1, column.total_compressed_size)
 
 
 def column_rows(file: Path | None, batch: Any, name: str, shape: tuple[int, ...]) -> Any:
@@ -237,7 +261,10 @@ def _picture(file: Path, name: str, cell: Any, shape: tuple[int, ...]) -> NDArra
     if data is None:
         raise DatasetError(f"{file}: {name} names a file instead of holding a picture; that is refused")
     height, width = picture_shape(shape)[:2]
-    if data[:8] == PNG and (int.from_bytes(data[16:20]), int.from_bytes(data[20:24])) != (width, height):
+    told = coded_size(data)
+    if told is None:
+        raise DatasetError(f"{file}: {name} holds neither a JPEG nor a PNG")
+    if sorted(told) != sorted((height, width)):  # a camera that is held upright tells it lying, and how to turn it
         raise DatasetError(f"{file}: {name} holds a picture of another size than info.json says")
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if height * width < MAX_PIXELS else None
     if image is None or image.shape != (height, width, 3):

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.datasets.contract import Contract, graph_contract, load_contract
-from robolearn.datasets.convert.guard import MAX_RATIO, MAX_UNPACKED_BYTES, check_links
+from robolearn.datasets.convert.guard import MAX_CHUNK_BYTES, MAX_RATIO, MAX_UNPACKED_BYTES, check_links
 from robolearn.datasets.convert.source import ImportSettings, Samples, Source, SourceEpisode, Step
 from robolearn.datasets.store import EpisodeMeta
 from robolearn.datasets.zarr_store import ZarrStore
@@ -35,6 +37,7 @@ ASTRAY = {  # messages that are left out, and why
     "backwards": "have a stamp before that of the last one, and are left out",
     "dropped": f"are in no step: two of one stamp, or a leap of more than {FAR_NS * 1e-9:g} s; cut the bag there",
 }
+ZSTD = (b"\x28\xb5\x2f\xfd", *(bytes([code]) + b"\x2a\x4d\x18" for code in range(0x50, 0x60)))  # how it begins
 EVENT = "robolearn_msgs/msg/EpisodeEvent"
 
 Message = tuple[str, str, int, Any]
@@ -55,6 +58,7 @@ def read(path: Path, settings: ImportSettings) -> Iterator[Source]:
         raise DatasetError(f"{path}: a bag needs a contract that says which topic is which field: --contract FILE.yaml")
     check_links(path)
     _check_packed(path)
+    _bound_unpacking()
     with AnyReader([path], default_typestore=get_typestore(Stores.LATEST)) as reader:
         contract = _contract(reader, settings)
         kinds = {connection.topic: connection.msgtype for connection in reader.connections}
@@ -256,10 +260,14 @@ class _Bag:
 
 
 def _check_packed(path: Path) -> None:
-    """Refuse files that unpack to absurdly more than they hold, before they are unpacked to the disk."""
+    """Refuse files that unpack to absurdly more than they hold, whatever their names, before they are unpacked to the
+    disk."""
     from backports import zstd
 
-    for file in sorted(path.glob("*.zstd")) if path.is_dir() else ():
+    for file in sorted(entry for entry in path.iterdir() if entry.is_file()) if path.is_dir() else ():
+        with file.open("rb") as opened:
+            if opened.read(4) not in ZSTD:
+                continue
         limit = max(MAX_UNPACKED_BYTES, MAX_RATIO * file.stat().st_size)
         with zstd.open(file, "rb") as unpacked:
             size = 0
@@ -267,3 +275,37 @@ def _check_packed(path: Path) -> None:
                 size += len(part)
                 if size > limit:
                     raise DatasetError(f"{file} unpacks to more than {limit / 2**30:.0f} GiB; refused")
+
+
+def _bound_unpacking() -> None:
+    """Let the library unpack chunks and messages to no more than they say, and fit into memory: by itself it goes on as
+    long as they do."""
+    import bz2
+
+    import lz4.frame
+    from backports import zstd
+    from rosbags.rosbag1 import reader as bag1
+    from rosbags.rosbag2 import reader as bag2
+    from rosbags.rosbag2 import storage_mcap
+
+    lz4_chunk = partial(_unpacked, lz4.frame.LZ4FrameDecompressor)
+    zstd_chunk = partial(_unpacked, zstd.ZstdDecompressor)
+    storage_mcap.DECOMPRESSORS |= {"lz4": lz4_chunk, "zstd": zstd_chunk}
+    bag1.decompressors |= {"bz2": partial(_unpacked, bz2.BZ2Decompressor), "lz4": lz4_chunk}
+    bag2.zstd = SimpleNamespace(open=zstd.open, decompress=zstd_chunk)
+
+
+def _unpacked(make: Callable[[], Any], data: bytes, size: int = MAX_CHUNK_BYTES) -> bytes:
+    """What is packed in `data`, of `size` bytes at most, by the decompressors that `make` makes, one a frame.
+    Raises MemoryError where it is more, and EOFError where it is cut off."""
+    left, parts = min(size, MAX_CHUNK_BYTES), []
+    while data:
+        unpacker = make()
+        parts.append(unpacker.decompress(data, left + 1))
+        left -= len(parts[-1])
+        if left < 0:
+            raise MemoryError(f"a chunk or message unpacks to more than {min(size, MAX_CHUNK_BYTES)} bytes; refused")
+        if not unpacker.eof:
+            raise EOFError("a chunk or message is cut off")
+        data = unpacker.unused_data
+    return b"".join(parts)
