@@ -76,6 +76,7 @@ class VideoReader:
         self._container: Any = None
         self._frames: Iterator[Any] = iter(())
         self._frame: Any = None  # decoded, but not handed out
+        self._time_s = 0.0  # last asked for
 
     def read(self, path: Path, time_s: float, tolerance_s: float) -> NDArray[np.uint8] | None:
         """The frame (H, W, 3) nearest to the time; None where none is within the tolerance.
@@ -83,8 +84,10 @@ class VideoReader:
         Raises DatasetError when the file cannot be opened or decoded.
         """
         try:
-            if path != self._path or (self._frame is not None and self._frame.time > time_s + tolerance_s):
+            back = time_s < self._time_s if self._frame is None else self._frame.time > time_s + tolerance_s
+            if path != self._path or back:
                 self._open(path, time_s)
+            self._time_s = time_s
             while self._frame is not None and self._frame.time < time_s - tolerance_s:
                 self._frame = next(self._frames, None)
             if self._frame is None or self._frame.time > time_s + tolerance_s:
@@ -99,6 +102,7 @@ class VideoReader:
         stream = self._container.streams.video[0]
         if stream.width * stream.height > MAX_PIXELS:
             raise DatasetError(f"{path}: {self._what} has frames of {stream.width} x {stream.height}; refused")
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # frames behind the first ones may be larger
         if time_s > 0:
             self._container.seek(int(time_s / stream.time_base), stream=stream)  # to the key frame before it
         self._frames = self._container.decode(stream)

@@ -8,7 +8,9 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -243,6 +245,39 @@ def test_frames_that_a_video_lacks_are_masked_and_told(tmp_path: Path) -> None:
     lost = import_dataset("lerobot", root, tmp_path / "d").lost
     assert "observation.images.top: 2 steps have no frame in the video; they are masked" in lost
     assert ZarrStore.open(tmp_path / "d").read_valid(1)["image_top"].tolist() == [True, False, False]
+
+
+def test_a_video_is_read_again_from_the_front_when_it_was_read_to_its_end(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "v.mp4", 30, (16, 16, 3)) as writer:
+        for number in range(4):
+            writer.append(paint(number))
+    with VideoReader("front") as reader:
+        assert reader.read(tmp_path / "v.mp4", 1.0, 0.01) is None
+        frame = reader.read(tmp_path / "v.mp4", 1 / 30, 0.01)  # of an episode that comes later in the table
+    assert frame is not None
+    assert painted_number(frame) == 1
+
+
+def test_frames_that_grow_within_a_video_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, number = tmp_path / "v.ts", 0
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("libx264", 30)
+        stream.width = stream.height = 32
+        for size, length in ((32, 400), (128, 2)):  # who opens it looks some seconds ahead
+            encoder: Any = av.CodecContext.create("libx264", "w")
+            encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = size, size, "yuv420p", Fraction(1, 30)
+            encoder.options = {"bf": "0", "g": "1", "tune": "zerolatency"}
+            for _ in range(length):
+                frame = av.VideoFrame(size, size, "yuv420p")
+                frame.pts, frame.time_base, number = number, Fraction(1, 30), number + 1
+                for packet in encoder.encode(frame):
+                    packet.stream, packet.time_base = stream, Fraction(1, 30)
+                    container.mux(packet)
+    monkeypatch.setattr("robolearn.datasets.video.MAX_PIXELS", 64 * 64)
+    with VideoReader("front") as reader:
+        assert reader.read(file, 0.0, 0.01).shape == (32, 32, 3)  # type: ignore[union-attr]
+        with pytest.raises(DatasetError, match=r"v.ts: front cannot be decoded"):
+            reader.read(file, 400 / 30, 0.01)
 
 
 def edited_info(change: Callable[[dict], object]) -> Callable[[Path], None]:  # type: ignore[type-arg]
