@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from robolearn.datasets.lock import WriterLock
 from robolearn.durable import sync
 from robolearn.errors import DatasetError
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SYNC_THREADS = 16  # files that are made durable at once; a disk answers many in the time of one
 
 
@@ -110,7 +112,8 @@ def write_all(fd: int, data: bytes, offset: int | None = None) -> None:
 @contextlib.contextmanager
 def moved_when_whole(path: Path) -> Iterator[Path]:
     """A path in a folder beside the wanted one: moved there, on the disk for good, when all went well, and removed when
-    not. Raises DatasetError when the wanted one is there, and DatasetBusyError while another process makes it."""
+    not. Raises DatasetError when the wanted one is there, or there is no room for it on the disk, and DatasetBusyError
+    while another process makes it."""
     if path.exists() or path.is_symlink():
         raise DatasetError(f"{path} exists; name another one")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,9 +129,20 @@ def moved_when_whole(path: Path) -> Iterator[Path]:
             raise DatasetError(f"{path} was made by somebody else meanwhile; name another one")
         os.rename(temporary, path)
         sync(path.parent)
+    except Exception as error:
+        if full := _no_room(error):  # what is told of the folder that it was made in helps nobody: it goes
+            raise DatasetError(f"{path} cannot be written: {full}; make room and try again, nothing is left") from error
+        raise
     finally:
         _remove(temporary)
         lock.release()
+
+
+def _no_room(error: BaseException | None) -> str:
+    """What the system says of a full disk, where that is why something failed; empty where it is not."""
+    while error is not None and not (isinstance(error, OSError) and error.errno in NO_ROOM):
+        error = error.__cause__
+    return "" if error is None else os.strerror(error.errno or 0)
 
 
 def _remove(path: Path) -> None:

@@ -46,8 +46,9 @@ class WriterLock:
                 if os.stat(self._file).st_ino == os.fstat(self._fd).st_ino:
                     break
             os.close(self._fd)  # the holder that just left took the file with it
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, str(os.getpid()).encode(), 0)
+        with contextlib.suppress(OSError):  # on a full disk others are not told whose it is
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, str(os.getpid()).encode(), 0)
 
     @property
     def is_held(self) -> bool:

@@ -220,6 +220,18 @@ def test_a_torn_journal_gives_the_steps_before_the_tear(tmp_path: Path) -> None:
     assert verify(path).ok
 
 
+def test_a_lock_is_had_and_given_back_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store = dataset(tmp_path / "d", [3])
+    with monkeypatch.context() as patch:
+        patch.setattr("os.pwrite", full)
+        store.writer().close()
+    with store.writer() as writer:
+        record(writer, 2, 3)
+
+
 HOLDER = """
 import sys, time
 from robolearn.datasets.zarr_store import ZarrStore

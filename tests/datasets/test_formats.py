@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import zarr
 from painted import CAMERAS, SUCCESS, dataset, dataset_spec, paint, painted_number, stamps, step
+from test_faults import failing
 
 from robolearn.datasets import edit
 from robolearn.datasets.convert import FORMATS, export_dataset, import_dataset, readable, writable
@@ -526,6 +528,22 @@ def test_hostile_and_broken_files(tmp_path: Path, name: str) -> None:
     assert all(after[path] == before[path] for path in after)
 
 
+def test_a_full_disk_wants_room_and_nothing_else(tmp_path: Path) -> None:
+    """Nobody is told to salvage what lies in a folder that is gone."""
+    ogbench_file(tmp_path / "in.npz")
+    told = []
+    for number in range(10, 450, 20):  # changes of files that go well
+        out = tmp_path / str(number)
+        with failing(errno.ENOSPC, number, once=True):
+            try:
+                import_dataset("ogbench", tmp_path / "in.npz", out)
+            except DatasetError as error:
+                told.append(str(error).replace(str(out), "out"))
+                assert not out.exists()
+    assert len(told) > 10
+    assert set(told) == {"out cannot be written: No space left on device; make room and try again, nothing is left"}
+
+
 def test_an_export_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = dataset(tmp_path / "d", [3, 4])
 
@@ -539,7 +557,7 @@ def test_an_export_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest
             calls.append(done)
             torn()
 
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(DatasetError, match="No space left on device; make room"):
             export_dataset(store, name, tmp_path / "out", progress=progress)
         assert calls
         assert [entry.name for entry in tmp_path.iterdir()] == ["d"]
