@@ -61,6 +61,8 @@ def test_there_and_back(store: ZarrStore, tmp_path: Path, name: str) -> None:
     done: list[tuple[int, int]] = []
     lost = export_dataset(store, name, tmp_path / "out", progress=lambda *now: done.append(now)).lost
     assert any(line.startswith("action: 1 masked steps") for line in lost)
+    told = [line for line in lost if line.startswith("2 episodes have no observation after their last action")]
+    assert len(told) == (name != "diffusion_policy")
     assert done[-1] == (73, 73)
     assert import_dataset(name, tmp_path / "out", tmp_path / "back").lost == []
     back = ZarrStore.open(tmp_path / "back")
@@ -245,7 +247,8 @@ def test_a_d4rl_file_of_somebody_else(tmp_path: Path, following: bool) -> None:
 def test_the_observation_after_the_last_action_is_no_transition(tmp_path: Path, name: str) -> None:
     d4rl_file(tmp_path / "in")
     import_dataset("d4rl", tmp_path / "in", tmp_path / "d")
-    export_dataset(ZarrStore.open(tmp_path / "d"), name, tmp_path / "out")
+    lost = export_dataset(ZarrStore.open(tmp_path / "d"), name, tmp_path / "out").lost
+    assert not any("after their last action" in line for line in lost)
     with h5py.File(tmp_path / "in") as wanted, h5py.File(tmp_path / "out") as found:
         if name == "d4rl":
             for array in ("observations", "actions", "rewards", "terminals"):

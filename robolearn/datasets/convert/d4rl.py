@@ -30,6 +30,7 @@ from robolearn.datasets.convert.source import (
     besides,
     even_stamps,
     extremes,
+    following_lines,
     is_picture,
     masked_lines,
     our_episode,
@@ -73,7 +74,7 @@ def write(store: ZarrStore, file: Path, progress: OnProgress) -> list[str]:
             progress(done := done + episode.length, total)
     left = sorted(set(store.spec.fields) - set(spec.fields))
     lines = left_out + [f"{name} is left out: D4RL holds no pictures" for name in left]
-    return lines + masked_lines(store, "D4RL")
+    return lines + following_lines(store, "D4RL") + masked_lines(store, "D4RL")
 
 
 def _columns(store: ZarrStore, index: int, spec: DatasetSpec) -> dict[str, NDArray]:

@@ -29,6 +29,7 @@ from robolearn.datasets.convert.source import (
     besides,
     even_stamps,
     extremes,
+    following_lines,
     is_picture,
     is_vector,
     masked_lines,
@@ -77,7 +78,7 @@ def write(store: ZarrStore, root: Path, progress: OnProgress) -> list[str]:
         "author": ["robolearn"],
     }
     (root / "data/metadata.json").write_text(json.dumps(metadata))
-    return masked_lines(store, "Minari")
+    return following_lines(store, "Minari") + masked_lines(store, "Minari")
 
 
 def _write_episode(store: ZarrStore, index: int, group: Any) -> int:

@@ -30,6 +30,7 @@ from robolearn.datasets.convert.source import (
     besides,
     even_stamps,
     extremes,
+    following_lines,
     is_picture,
     is_vector,
     masked_lines,
@@ -74,7 +75,7 @@ def write(store: ZarrStore, file: Path, progress: OnProgress) -> list[str]:
         parts = split_episodes(len(kept), VALIDATION_FRACTION, seed=0)
         for name, indices in zip(("train", "valid"), parts, strict=True):
             out.create_dataset(f"mask/{name}", data=np.array([f"demo_{i}" for i in indices], dtype="S"))
-    return left_out + masked_lines(store, "robomimic")
+    return left_out + following_lines(store, "robomimic") + masked_lines(store, "robomimic")
 
 
 def _write_episode(store: ZarrStore, index: int, demo: Any) -> None:

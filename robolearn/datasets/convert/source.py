@@ -196,6 +196,13 @@ def shown_actions(store: ZarrStore, index: int) -> NDArray[np.float32]:
     return held(store.read(index, ["action"])["action"], store.read_valid(index)["action"])
 
 
+def following_lines(store: ZarrStore, kind: str) -> list[str]:
+    """What to tell of episodes that end with an action, where a format wants an observation after each."""
+    number = sum(0 < episode.num_actions == episode.length for episode in store.episodes)
+    lines = [f"{number} episodes have no observation after their last action: in {kind} the one before it stands there"]
+    return lines if number else []
+
+
 def masked_lines(store: ZarrStore, kind: str) -> list[str]:
     """What to tell of masked steps, where a format has no masks."""
     counts: Counter[str] = Counter()
