@@ -35,8 +35,8 @@ class VideoWriter:
         self.num_frames = self.num_bytes = 0
         path.open("wb").close()  # whose error names the file, as PyAV's does not
         self._container = av.open(str(path.absolute()), "w")  # of others FFmpeg takes `a:` for the name of a protocol
-        self._rate = Fraction(fps).limit_denominator(1001)
-        stream: Any = self._container.add_stream(encoder, self._rate, options=options)
+        self.rate = Fraction(fps).limit_denominator(1001)  # at which its frames come
+        stream: Any = self._container.add_stream(encoder, self.rate, options=options)
         stream.height, stream.width = shape[:2]
         stream.pix_fmt = pixel_format(shape)
         stream.codec_context.thread_count = 1
@@ -46,7 +46,7 @@ class VideoWriter:
     def append(self, image: NDArray[np.uint8]) -> None:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), self._format)
         frame.pts = self.num_frames
-        frame.time_base = 1 / self._rate
+        frame.time_base = 1 / self.rate
         self._mux(self._stream.encode(frame))
         self.num_frames += 1
 

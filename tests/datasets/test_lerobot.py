@@ -25,7 +25,7 @@ from robolearn.datasets.verify import verify
 from robolearn.datasets.video import VideoReader, VideoWriter
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
-from robolearn.specs import image_spec
+from robolearn.specs import ArraySpec, image_spec
 from robolearn.types import EpisodeOutcome
 
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -114,6 +114,37 @@ def test_layout_is_that_of_v3(store: ZarrStore, tmp_path: Path) -> None:
             frame = reader.read(video, number / 30, 0.01)
             assert frame is not None
             assert painted_number(frame) == number
+
+
+def test_what_lerobot_would_refuse_or_take_for_something_else(tmp_path: Path) -> None:
+    """A rate that is no fraction, a picture that is not observed, numbers whose name sounds like a picture's."""
+    spec = dataset_spec(ImageCodec("jpegxl"), cameras=("image_front",))
+    interface = replace(spec.interface, control_hz=33.3333)
+    extra = {"image_wrist": image_spec(16, 16), "image_score": ArraySpec((2,))}
+    store = ZarrStore.create(tmp_path / "d", replace(spec, interface=interface, extra=extra))
+    with store.writer() as writer:
+        for first, length in ((0, 5), (5, 3)):
+            writer.begin(EpisodeMeta())
+            for number in range(first, first + length):
+                values = step(number) | {"image_score": np.full(2, number)}
+                writer.append(values, stamps(number) | {"image_score": number})  # type: ignore[arg-type]
+            writer.commit(SUCCESS)
+    root = tmp_path / "out"
+    lost = export_dataset(store, "lerobot", root).lost
+    assert [line.partition(",")[0] for line in lost if "camera" in line] == [
+        "image_wrist is nothing that the policy observes"
+    ]
+    key = "observation.images.wrist"
+    with av.open(str(root / f"videos/{key}/chunk-000/file-000.mp4")) as video:
+        times_s = [frame.time for frame in video.decode(video=0)]
+    rows = parquet.read_table(root / "meta/episodes/chunk-000/file-000.parquet").to_pylist()
+    assert rows[1][f"videos/{key}/from_timestamp"] == pytest.approx(times_s[5], abs=1e-9)
+    stats = json.loads((root / "meta/stats.json").read_text())
+    assert "robolearn.image_score" not in stats
+    assert np.shape(stats[key]["mean"]) == (3, 1, 1)
+    each = [[row[f"stats/action/{name}"][0] for row in rows] for name in ("q10", "q50", "q90")]
+    assert [stats["action"][name][0] for name in ("q10", "q50", "q90")] == [min(each[0]), min(each[1]), max(each[2])]
+    assert import_dataset("lerobot", root, tmp_path / "back").lost == []
 
 
 @pytest.mark.parametrize(("height", "pixels"), [(16, "yuv420p"), (15, "yuv444p")])

@@ -46,7 +46,8 @@ def _stats(rows: NDArray, count: int, shape: tuple[int, ...]) -> Stats:
 
 
 def joined(first: Stats, second: Stats) -> Stats:
-    """Statistics of both together. Quantiles are averaged, as LeRobot does."""
+    """Statistics of both together. Of the quantiles the outer one stands, as in LeRobot: up to the median the lower,
+    above it the higher."""
     numbers = float(first["count"][0]), float(second["count"][0])
     share = numbers[1] / sum(numbers)
     mean = first["mean"] * (1 - share) + second["mean"] * share
@@ -59,7 +60,7 @@ def joined(first: Stats, second: Stats) -> Stats:
         "max": np.maximum(first["max"], second["max"]),
         "mean": mean,
         "std": np.sqrt(variance),
-        **{name: first[name] * (1 - share) + second[name] * share for name in QUANTILES},
+        **{n: (np.minimum if q <= 0.5 else np.maximum)(first[n], second[n]) for n, q in QUANTILES.items()},
         "count": first["count"] + second["count"],
     }
 

@@ -3,6 +3,9 @@
 LeRobot has neither masks nor stamps nor a place for what was sent to the robot. They travel as features `robolearn.*`
 and in `meta/robolearn.json`, both of which its policies do not look at, so that a dataset comes back whole. Where a
 value is masked, LeRobot sees that of the step before.
+
+Names, types and shapes are those that LeRobot 0.6.2 reads (`src/lerobot/datasets`, 7427f31): `DatasetInfo`,
+`get_hf_features_from_features`, `load_tasks`, `DatasetReader` and `aggregate_stats`.
 """
 
 from __future__ import annotations
@@ -109,8 +112,9 @@ class _Writer:
         }
         for key, video in self._videos.items():
             row |= _place(f"videos/{key}", self._video_file[key])
-            row[f"videos/{key}/from_timestamp"] = video.num_frames / fps
-            row[f"videos/{key}/to_timestamp"] = (video.num_frames + info.length) / fps
+            # By the file's own rate: LeRobot looks for a frame within 0.1 ms, and of 33.3333 Hz a long file drifts.
+            row[f"videos/{key}/from_timestamp"] = float(video.num_frames / video.rate)
+            row[f"videos/{key}/to_timestamp"] = float((video.num_frames + info.length) / video.rate)
         pictures = {name: PictureStats(info.length) for name in self._pictures}
         last = {name: np.zeros(spec.fields[name].shape, np.uint8) for name in self._pictures}
         for start in range(0, info.length, BATCH_ROWS):
@@ -128,7 +132,8 @@ class _Writer:
         self._done += info.length
         for name in self._pictures:
             self._masked[name] = self._masked.get(name, 0) + int((~valid[name]).sum())
-        stats = {name: column_stats(values) for name, values in columns.items()}
+        # LeRobot merges no statistics of numbers whose feature has "image" in its name: it takes them for a picture's.
+        stats = {name: column_stats(values) for name, values in columns.items() if "image" not in name}
         stats |= {lerobot_name(spec, name): collected.stats() for name, collected in pictures.items()}
         for name, each in stats.items():
             self._stats[name] = joined(self._stats[name], each) if name in self._stats else each
@@ -234,6 +239,12 @@ class _Writer:
     def lost(self) -> list[str]:
         gone = sorted(set(self._store.spec.fields) - set(self._spec.fields))
         lines = [f"{name} is left out: it is a picture, but not an 8 bit RGB one" for name in gone]
+        lines += [
+            f"{name} is nothing that the policy observes, but a camera for LeRobot, whose policies see all pictures; "
+            f"remove {lerobot_name(self._spec, name)} there where they shall not"
+            for name in self._pictures
+            if name in self._spec.extra
+        ]
         return lines + [
             f"{name}: {count} masked steps show the value before them; `{OURS_FILE}` and robolearn.valid tell"
             for name, count in self._masked.items()
