@@ -351,6 +351,16 @@ def pictured(picture: bytes) -> Callable[[Path], None]:
     return edit
 
 
+def test_words_that_were_added_to_steps_are_told(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    foreign(root)
+    edited_info(lambda i: i["features"]["note"].update(dtype="language"))(root)
+    rewritten("note", pyarrow.array([[{"role": "user", "content": "push"}] * 3] * 6))(root)
+    done = import_dataset("lerobot", root, tmp_path / "d")
+    assert "note (language [1]) is not kept" in done.lost
+    assert done.steps == 6
+
+
 LARGE_JPEG = cv2.imencode(".jpg", np.zeros((8, 24, 3), np.uint8))[1].tobytes()
 
 

@@ -158,7 +158,7 @@ def _sorted_features(folder: Folder) -> tuple[list[str], list[str], dict[str, st
         if dtype in ("video", "image"):
             if is_picture(shape, np.uint8) and not _is_depth(feature):
                 images.append(name)
-        elif dtype == "string" or not is_vector(shape, dtype) or name in ("action", *OUTCOMES):
+        elif dtype in ("string", "language") or not is_vector(shape, dtype) or name in ("action", *OUTCOMES):
             continue
         elif name.startswith("observation."):
             vectors.append(name)
