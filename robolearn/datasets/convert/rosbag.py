@@ -292,7 +292,7 @@ def _bound_unpacking() -> None:
     zstd_chunk = partial(_unpacked, zstd.ZstdDecompressor)
     storage_mcap.DECOMPRESSORS |= {"lz4": lz4_chunk, "zstd": zstd_chunk}
     bag1.decompressors |= {"bz2": partial(_unpacked, bz2.BZ2Decompressor), "lz4": lz4_chunk}
-    bag2.zstd = SimpleNamespace(open=zstd.open, decompress=zstd_chunk)
+    bag2.zstd = SimpleNamespace(open=zstd.open, decompress=zstd_chunk)  # type: ignore[assignment]
 
 
 def _unpacked(make: Callable[[], Any], data: bytes, size: int = MAX_CHUNK_BYTES) -> bytes:
