@@ -19,6 +19,8 @@ import pytest
 from painted import CAMERAS, SUCCESS, dataset, dataset_spec, paint, painted_number, record, stamps, step
 
 from robolearn.datasets.convert import export_dataset, import_dataset, lerobot_write
+from robolearn.datasets.convert import lerobot as lerobot_read
+from robolearn.datasets.convert.lerobot_layout import Folder
 from robolearn.datasets.convert.source import ImportSettings
 from robolearn.datasets.store import EpisodeMeta, ImageCodec
 from robolearn.datasets.verify import verify
@@ -349,6 +351,22 @@ def pictured(picture: bytes) -> Callable[[Path], None]:
         edited_info(lambda i: i["features"].update(note={"dtype": "image", "shape": [16, 16, 3]}))(root)
 
     return edit
+
+
+def test_of_the_actions_no_more_is_in_memory_than_some_rows(tmp_path: Path) -> None:
+    root, width = tmp_path / "in", 64
+    foreign(root)
+    edited_info(lambda i: i["features"]["action"].update(shape=[width]))(root)
+    schema = pyarrow.schema([("action", pyarrow.list_(pyarrow.float32(), width))])
+    with parquet.ParquetWriter(root / "data/chunk-000/file-000.parquet", schema) as writer:
+        for group in range(8):
+            rows = np.random.default_rng(group).random((5000, width), np.float32)
+            column = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(rows.reshape(-1)), width)
+            writer.write_table(pyarrow.table([column], schema=schema))
+    del rows, column
+    before = pyarrow.total_allocated_bytes()
+    most = max(pyarrow.total_allocated_bytes() for _ in lerobot_read._actions(Folder(root)))
+    assert most - before < 6 << 20
 
 
 def test_words_that_were_added_to_steps_are_told(tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from robolearn.datasets.convert.lerobot_layout import (
     Folder,
     Row,
     StepReader,
-    check_columns,
     column_rows,
     lerobot_name,
+    record_batches,
 )
 from robolearn.datasets.convert.source import (
     Foreign,
@@ -190,7 +190,5 @@ def _actions(folder: Folder) -> Iterator[NDArray]:
     import pyarrow.parquet as parquet
 
     for file in dict.fromkeys(row.data for row in folder.rows):
-        table = parquet.ParquetFile(file)
-        check_columns(file, table, ["action"], folder.shapes)
-        for batch in table.iter_batches(columns=["action"]):
+        for batch in record_batches(file, parquet.ParquetFile(file), ["action"], folder.shapes):
             yield column_rows(file, batch, "action", folder.shapes["action"])

@@ -95,8 +95,7 @@ class Folder:
         for file in files:
             table = parquet.ParquetFile(file)
             wanted = [n for n in table.schema_arrow.names if not n.startswith(("stats/", "meta/"))]
-            check_columns(file, table, wanted, {"tasks": (MAX_TASKS,)})
-            for batch in table.iter_batches(columns=wanted):
+            for batch in record_batches(file, table, wanted, {"tasks": (MAX_TASKS,)}):
                 for row in batch.to_pylist():
                     place = {"chunk_index": row["data/chunk_index"], "file_index": row["data/file_index"]}
                     yield self._row(
@@ -194,13 +193,7 @@ class StepReader:
         wanted = dict.fromkeys([*names, "next.done", "next.success", "timestamp", "episode_index"])
         self._path, self._waiting = path, []
         columns = [name for name in wanted if name in there]
-        check_columns(path, table, columns, self._folder.shapes)
-        # one row group after the other: asked for all of them at once, pyarrow holds more and more of the file
-        self._batches = (
-            batch
-            for number in range(table.num_row_groups)
-            for batch in table.iter_batches(BATCH_ROWS, row_groups=[number], columns=columns, use_threads=False)
-        )
+        self._batches = record_batches(path, table, columns, self._folder.shapes)
 
     def _next(self) -> dict[str, Any] | None:
         if not self._waiting:
@@ -214,7 +207,17 @@ class StepReader:
         return self._waiting.pop() if self._waiting else self._next()
 
 
-def check_columns(file: Path, table: Any, columns: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> None:
+def record_batches(
+    file: Path, table: Any, columns: Sequence[str], shapes: Mapping[str, tuple[int, ...]]
+) -> Iterator[Any]:
+    """Record batches of columns of a parquet file that was opened, of which no more is in memory than some rows."""
+    _check_columns(file, table, columns, shapes)
+    # one row group after the other: asked for all of them at once, pyarrow holds more and more of the file
+    for number in range(table.num_row_groups):
+        yield from table.iter_batches(BATCH_ROWS, row_groups=[number], columns=columns, use_threads=False)
+
+
+def _check_columns(file: Path, table: Any, columns: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raise DatasetError where the head of a parquet file tells of more values in one of these columns than rows of its
     shape have, a value each where none is told, or of absurdly more bytes than it holds."""
     fields = sorted(table.schema_arrow.names, key=len, reverse=True)
