@@ -38,10 +38,14 @@ class RobotFeatures(nn.Module):
         super().__init__()
         self.steps = config.observation_steps
         self.cameras = tuple(name for name in spec.observation if name.startswith("image_"))
-        names = spec.observation["proprio"].names
-        positions = [names.index(f"{joint}.position") for joint in spec.action.names]
-        inputs = list(range(len(names))) if config.velocity else positions
+        proprio = spec.observation["proprio"]
+        names = proprio.names or ("",) * proprio.shape[0]
+        joints = [f"{joint}.position" for joint in spec.action.names] or [""] * spec.action.shape[0]
+        measured = [bool(joint) and joint in names for joint in joints]
+        positions = [names.index(joint) if there else 0 for joint, there in zip(joints, measured, strict=True)]
+        inputs = [i for i, name in enumerate(names) if config.velocity or not name.endswith(".velocity")]
         self.register_buffer("position_index", torch.tensor(positions), persistent=False)
+        self.register_buffer("measured", torch.tensor(measured, dtype=torch.float32), persistent=False)
         self.register_buffer("input_index", torch.tensor(inputs), persistent=False)
         self.proprio_normalizer = ObservationNormalizer(statistics["proprio"].select(inputs))
         self.action_normalizer = Normalizer(statistics["action"])
@@ -67,8 +71,10 @@ class RobotFeatures(nn.Module):
         return [*vectors, self._newest(observation[INSTRUCTION])] if self.instructed else vectors
 
     def here(self, observation: Mapping[str, Tensor]) -> Tensor:
-        """The measured joint positions as a normalised action (B, A)."""
-        return self.action_normalizer(self._newest(observation["proprio"])[:, self.get_buffer("position_index")])
+        """The action that stays where it is, normalised (B, A): the measured positions of joints, and the mean of what
+        is no target of a joint whose position is seen, as of a step of the tool."""
+        positions = self._newest(observation["proprio"])[:, self.get_buffer("position_index")]
+        return self.action_normalizer(positions) * self.get_buffer("measured")
 
     def _seen(self, camera: str, images: Tensor) -> Tensor:
         if self.steps == 1:
@@ -85,12 +91,6 @@ def policy_spec(spec: InterfaceSpec, config: FeaturesConfig) -> InterfaceSpec:
     fields = {k: v for k, v in spec.observation.items() if k == "proprio" or k.startswith("image_")}
     if "proprio" not in fields:
         raise SpecError(f"a policy needs the field 'proprio'; the spec has {', '.join(spec.observation)}")
-    missing = [j for j in spec.action.names if f"{j}.position" not in fields["proprio"].names]
-    if missing or not spec.action.names:
-        raise SpecError(
-            f"proprio does not name the position of {', '.join(missing) or 'any joint'}; a policy of chunks "
-            "wants targets of joints whose positions it sees; what acts otherwise is cloned by state_bc"
-        )
     if config.observation_steps < 1:
         raise SpecError(f"policy.observation_steps is {config.observation_steps}; expected at least 1")
     if config.instruction:

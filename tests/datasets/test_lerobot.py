@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from painted import CAMERAS, SUCCESS, dataset, dataset_spec, paint, painted_number, record, stamps, step
 
+from robolearn.algorithms.bc import BCConfig
 from robolearn.datasets.convert import export_dataset, import_dataset, lerobot_write
 from robolearn.datasets.convert import lerobot as lerobot_read
 from robolearn.datasets.convert.lerobot_layout import Folder
@@ -27,6 +28,9 @@ from robolearn.datasets.verify import verify
 from robolearn.datasets.video import VideoReader, VideoWriter
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
+from robolearn.policies.checkpoint import load_policy
+from robolearn.policies.chunking import ChunkPolicyConfig
+from robolearn.recipes.train_offline import train_offline
 from robolearn.specs import ArraySpec, image_spec
 from robolearn.types import EpisodeOutcome
 
@@ -254,7 +258,7 @@ def test_a_dataset_of_somebody_else(tmp_path: Path, version: str) -> None:
     store = ZarrStore.open(tmp_path / "d")
     assert verify(store.path).ok
     assert store.spec.robot.joint_names == ("a", "b")
-    assert store.spec.interface.observation["proprio"].names == ("a.pos", "b.pos", "observation.effort.0")
+    assert store.spec.interface.observation["proprio"].names == ("a.position", "b.position", "observation.effort.0")
     assert [(row.instruction, row.success, row.terminated) for row in store.episodes] == [
         ("task 0", False, False),
         ("task 1", True, True),
@@ -266,6 +270,88 @@ def test_a_dataset_of_somebody_else(tmp_path: Path, version: str) -> None:
         assert read["reward"].tolist() == read["action"][:, 1].tolist() == read["proprio"][:, 2].tolist() == numbers
         assert read["x_columns"].tolist() == numbers  # the name is that of a folder of ours
         np.testing.assert_allclose(store.read_stamps(index)["action"][:, 0], [0, 1e9 / 30, 2e9 / 30], atol=20)
+
+
+def numbers_of(root: Path, state: Any, action: Any, state_names: Any, action_names: Any) -> Path:
+    """A dataset of numbers alone, in two episodes: state (T, P) and action (T, A)."""
+    foreign(root)
+    info = json.loads((root / "meta/info.json").read_text())
+    wanted = {"observation.state": (state, state_names), "action": (action, action_names)}
+    info["features"] = {name: f for name, f in info["features"].items() if f["dtype"] == "int64" or name == "timestamp"}
+    for name, (values, names) in wanted.items():
+        info["features"][name] = {"dtype": "float32", "shape": [values.shape[1]], "names": names}
+    (root / "meta/info.json").write_text(json.dumps(info))
+    steps, half = len(state), len(state) // 2
+    columns = {
+        name: pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(np.float32(values).ravel()), values.shape[1])
+        for name, (values, _) in wanted.items()
+    }
+    columns["timestamp"] = np.float32(np.arange(steps) % half / 30)
+    columns["episode_index"] = np.arange(steps) // half
+    parquet.write_table(pyarrow.table(columns), root / "data/chunk-000/file-000.parquet")
+    file = root / "meta/episodes/chunk-000/file-000.parquet"
+    rows = [row | {"length": half} for row in parquet.read_table(file).to_pylist()]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), file)
+    return root
+
+
+POS = ["pan.pos", "lift.pos", "grip.pos"]
+OURS = ("pan", "lift", "grip")
+
+
+@pytest.mark.parametrize(
+    ("state_names", "action_names", "joints", "seen"),
+    [
+        (POS, POS, OURS, OURS),
+        ([f"main_{n}" for n in POS], {"motors": OURS}, OURS, OURS),
+        (POS[::-1], POS, OURS, OURS[::-1]),
+        (POS, ["leader 1", "leader 2", "leader 3"], ("leader 1", "leader 2", "leader 3"), None),
+        (POS, None, OURS, OURS),
+        (None, None, ("action_0", "action_1", "action_2"), None),
+    ],
+)
+def test_targets_of_joints_are_named_as_ours(
+    tmp_path: Path, state_names: Any, action_names: Any, joints: tuple[str, ...], seen: tuple[str, ...] | None
+) -> None:
+    state = np.cumsum(np.random.default_rng(0).normal(size=(60, 3)), axis=0)
+    action = state + np.random.default_rng(1).normal(size=state.shape) * 0.1
+    action[:, 0] = 5.0  # one that is told to stay where it is
+    order = [POS.index(name) for name in state_names] if state_names == POS[::-1] else [0, 1, 2]
+    import_dataset(
+        "lerobot", numbers_of(tmp_path / "in", state[:, order], action, state_names, action_names), tmp_path / "d"
+    )
+    spec = ZarrStore.open(tmp_path / "d").spec
+    assert (spec.robot.joint_names, spec.robot.unit) == (joints, "")
+    assert spec.interface.observation["proprio"].names == tuple(f"{joint}.position" for joint in seen or joints)
+
+
+def test_a_policy_learns_from_a_dataset_of_somebody_else(tmp_path: Path) -> None:
+    foreign(tmp_path / "in")
+    import_dataset("lerobot", tmp_path / "in", tmp_path / "d")
+    small = ChunkPolicyConfig(chunk_steps=2, encoder_channels=(4,), hidden_sizes=(8,))
+    config = BCConfig(policy=small, batch_size=4, episodes="all")
+    train_offline("bc", tmp_path / "d", tmp_path / "run", 1, config=config)
+    policy = load_policy(tmp_path / "run/checkpoints/latest")
+    assert policy.spec.action.names == ("a", "b")
+    seen = {"proprio": np.float32([1, 1, 0]), "image_top": np.zeros((16, 16, 3), np.uint8)}
+    assert policy.act(seen, 0).actions.shape == (2, 2)
+
+
+def test_speeds_that_the_state_has_too_are_no_positions(tmp_path: Path) -> None:
+    state = np.cumsum(np.random.default_rng(0).normal(size=(60, 3)), axis=0)
+    names = ["pan.pos", "lift.pos", "base.vel"]
+    import_dataset("lerobot", numbers_of(tmp_path / "in", state, state, names, names), tmp_path / "d")
+    spec = ZarrStore.open(tmp_path / "d").spec
+    assert spec.robot.joint_names == ("pan", "lift", "base.vel")
+    assert spec.interface.observation["proprio"].names == ("pan.position", "lift.position", "base.vel")
+
+
+def test_steps_that_have_the_names_of_the_state_are_no_targets_of_it(tmp_path: Path) -> None:
+    action = np.random.default_rng(0).normal(size=(60, 3))
+    state = np.cumsum(action, axis=0)
+    root = numbers_of(tmp_path / "in", state, action, ["x", "y", "z"], ["x", "y", "z"])
+    import_dataset("lerobot", root, tmp_path / "d")
+    assert ZarrStore.open(tmp_path / "d").spec.interface.observation["proprio"].names == ("x", "y", "z")
 
 
 def test_frames_that_a_video_lacks_are_masked_and_told(tmp_path: Path) -> None:
@@ -365,7 +451,7 @@ def test_of_the_actions_no_more_is_in_memory_than_some_rows(tmp_path: Path) -> N
             writer.write_table(pyarrow.table([column], schema=schema))
     del rows, column
     before = pyarrow.total_allocated_bytes()
-    most = max(pyarrow.total_allocated_bytes() for _ in lerobot_read._actions(Folder(root)))
+    most = max(pyarrow.total_allocated_bytes() for _ in lerobot_read._columns(Folder(root), "action"))
     assert most - before < 6 << 20
 
 

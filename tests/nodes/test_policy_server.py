@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,16 @@ from robolearn_nodes import convert, topics
 from robolearn_nodes.driven_robot import DrivenRobot
 from robolearn_nodes.policy_node import PolicyNode
 from sensor_msgs.msg import JointState
+from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
+from robolearn.errors import SpecError
 from robolearn.networks.normalizer import FieldStatistics
 from robolearn.policies.checkpoint import save_policy
 from robolearn.policies.chunking import ChunkPolicy, ChunkPolicyConfig
+from robolearn.robots.safety import SafetyConfig
 from robolearn.serving.chunks import ChunkTimeline
-from robolearn.specs import InterfaceSpec, image_spec
+from robolearn.specs import ArraySpec, InterfaceSpec, RobotSpec, image_spec
 from robolearn.tasks import make_task
 
 TASK = "reach-v1"
@@ -191,6 +195,35 @@ def test_a_node_that_was_deactivated_is_not_let_act_by_a_goal(ros: None) -> None
         client.destroy()
         node.trigger_shutdown()
         node.destroy_node()
+
+
+def test_a_policy_of_other_units_and_of_positions_alone_acts_where_the_robot_is_of_them(ros: None) -> None:
+    """As one that learned from a dataset of somebody else, whose unit nobody knows."""
+    robot = RobotSpec("theirs", ("pan", "grip"), (-100.0, 0.0), (100.0, 100.0), (50.0, 50.0), unit="")
+    proprio = ArraySpec((2,), names=("grip.position", "pan.position"))
+    spec = InterfaceSpec({"proprio": proprio}, robot.action_spec, 20.0)
+    asked, told = list[Any](), list[str]()
+    node = rclpy.create_node("driver")
+    driven = DrivenRobot(
+        node, "", spec, ChunkTimeline(), lambda name, seen, stamp_ns: asked.append(seen["proprio"]),
+        lambda name, problem: told.append(problem), max_image_age_ns=100_000_000,
+    )  # fmt: skip
+    driven.acting = True
+    message = JointState(name=["pan", "grip"], position=[30.0, 90.0], velocity=[1.0, 2.0])
+    message.header.stamp.nanosec = 50_000_000
+    driven._on_joint_states(message)
+    assert told == ["no command: /robot/spec has not said that the robot is in the policy's unit"]
+    driven._on_robot_spec(String(data="?"))
+    assert "names no unit" in told[-1]
+    driven._on_robot_spec(convert.spec_message(robot, 20.0, SafetyConfig()))
+    driven._on_joint_states(message)
+    np.testing.assert_array_equal(asked, [[90.0, 30.0]])
+    with pytest.raises(SpecError, match=r"acts in an unknown unit, the robot wants rad; train on data in that unit"):
+        driven._on_robot_spec(convert.spec_message(replace(robot, unit="rad"), 20.0, SafetyConfig()))
+    seen = {"proprio": ArraySpec((3,), names=("pan.position", "grip.position", "effort.0"))}
+    with pytest.raises(SpecError, match=r"looks at effort.0 of proprio; .* `robolearn serve`"):
+        DrivenRobot(node, "", replace(spec, observation=seen), ChunkTimeline(), lambda *_: None, lambda *_: None)
+    node.destroy_node()
 
 
 @pytest.mark.parametrize("namespace", ["", "left"])

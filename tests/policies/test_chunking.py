@@ -68,9 +68,20 @@ def test_the_joints_are_matched_by_name_not_by_place() -> None:
     np.testing.assert_allclose(actions, [[-0.7, 0.4]], atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "observation", [{"image_a": image_spec(16, 16)}, {"proprio": ArraySpec((1,), names=("pan.position",))}]
-)
-def test_a_spec_without_the_joint_positions_is_refused(observation: dict[str, ArraySpec]) -> None:
-    with pytest.raises(SpecError, match=r"needs the field|position of grip; .* cloned by state_bc"):
-        policy_spec(InterfaceSpec(observation, ROBOT.action_spec, 10.0), ChunkPolicyConfig())
+def test_actions_that_are_no_position_begin_at_their_mean_and_see_all_but_velocities() -> None:
+    proprio = ArraySpec((4,), names=("pan.position", "pan.velocity", "tool.x", "tool.z"))
+    statistics = {**STATISTICS, "proprio": FieldStatistics((0.0,) * 4, (1.0,) * 4, (0.0,) * 4, (1.0,) * 4)}
+    spec = InterfaceSpec({"proprio": proprio}, ROBOT.action_spec, 10.0)
+    policy = ChunkPolicy(spec, statistics, ChunkPolicyConfig(chunk_steps=1, hidden_sizes=(4,)))
+    seen = np.float32([0.4, 9.0, 0.1, 0.2])
+    before = policy.act({"proprio": seen}, 0).actions
+    assert np.array_equal(policy.act({"proprio": seen + np.float32([0, 1, 0, 0])}, 0).actions, before)
+    assert not np.array_equal(policy.act({"proprio": seen + np.float32([0, 0, 0, 1])}, 0).actions, before)
+    for parameter in policy.head.parameters():
+        torch.nn.init.zeros_(parameter)
+    np.testing.assert_allclose(policy.act({"proprio": seen}, 0).actions, [[0.4, 0.2]], atol=1e-6)
+
+
+def test_a_spec_without_proprio_is_refused() -> None:
+    with pytest.raises(SpecError, match="needs the field 'proprio'"):
+        policy_spec(InterfaceSpec({"image_a": image_spec(16, 16)}, ROBOT.action_spec, 10.0), ChunkPolicyConfig())

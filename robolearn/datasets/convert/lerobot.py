@@ -47,6 +47,9 @@ from robolearn.types import EpisodeOutcome
 TAKEN = ("proprio", "action_sent", "action_source", "held", *RESERVED_NAMES, COLUMNS, STREAMS)
 """Names that features of others cannot have with us."""
 OUTCOMES = ("next.done", "next.success")  # features that become the outcome of the episode
+STATE = "observation.state"
+POSITION = re.compile(r"(main_)?(?P<joint>.+?)(\.pos|\.position)?")
+"""What entries of action and state are called that are of one joint: `x.pos`, `x.position`, `main_x`, `x`."""
 
 
 @contextlib.contextmanager
@@ -54,7 +57,9 @@ def read(root: Path, settings: ImportSettings) -> Iterator[Source]:
     """Open a dataset folder. What `lerobot_write` wrote comes back whole, but for what the video codec changed.
 
     Of other datasets, `observation.state` and every other vector of the observation become `proprio`, in the order of
-    info.json; `next.reward` becomes the extra field `reward`, and further numbers extra fields of their names.
+    info.json; where the action is targets of joints that the state has, these are `<joint>.position` there, and
+    `<joint>` in the action. `next.reward` becomes the extra field `reward`, and further numbers extra fields of their
+    names.
     """
     folder = Folder(root)
     num_steps = sum(row.length for row in folder.rows)
@@ -87,7 +92,8 @@ def _foreign_source(folder: Folder, num_steps: int, steps: StepReader, settings:
     width = shapes["action"][0] if len(shapes["action"]) == 1 else 0
     if not width:
         raise DatasetError(f"{folder.root}: feature action has shape {shapes['action']}, wanted (A,)")
-    low, high = extremes(f"{folder.root}: actions", _actions(folder), width)
+    low, high = extremes(f"{folder.root}: actions", (action for (action,) in _columns(folder, "action")), width)
+    joints, names = _joints(folder, {name: _entry_names(features[name]) for name in vectors})
     dtypes = {name: str(np.dtype(features[feature]["dtype"])) for name, feature in extras.items()}
     foreign = Foreign(
         {name: shapes[name] for name in vectors},
@@ -96,8 +102,8 @@ def _foreign_source(folder: Folder, num_steps: int, steps: StepReader, settings:
         high,
         settings.control_hz or folder.fps,
         robot=str(folder.info.get("robot_type") or "unknown"),
-        action_names=_entry_names(features["action"]),
-        vector_names={name: _entry_names(features[name]) for name in vectors},
+        action_names=joints,
+        vector_names=names,
         extra={
             name: ArraySpec(() if shapes[feature] == (1,) else shapes[feature], dtypes[name])
             for name, feature in extras.items()
@@ -106,6 +112,7 @@ def _foreign_source(folder: Folder, num_steps: int, steps: StepReader, settings:
     kept = {*images, *vectors, *extras.values(), "action", *OUTCOMES}
     lost = [f"{n} ({f['dtype']} {list(shapes[n])}) is not kept" for n, f in features.items() if n not in kept]
     lost.append("its stamps are frame_index / fps; LeRobot does not know when anything was captured")
+    lost.append("the unit of its actions, which LeRobot does not know; what learns from them acts in that unit")
     if (folder.root / OURS_FILE).exists():
         lost.append(f"{OURS_FILE} is not used: it does not fit the episodes, somebody edited them")
     if several := sum(len(set(row.tasks)) > 1 for row in folder.rows):
@@ -186,9 +193,61 @@ def _entry_names(feature: Mapping[str, Any]) -> list[str]:
     return [str(name) for part in parts for name in (part if isinstance(part, (list, tuple)) else [part])]
 
 
-def _actions(folder: Folder) -> Iterator[NDArray]:
+def _joints(folder: Folder, names: dict[str, list[str]]) -> tuple[list[str], dict[str, list[str]]]:
+    """Names of the action, and of the vectors: as they are, but where an action is a target of a joint whose position
+    is an entry of the state. names: of the vectors' entries."""
+    actions, state = _entry_names(folder.features["action"]), names.get(STATE, [])
+    width, shape = folder.shapes["action"][0], folder.shapes.get(STATE, ())
+    if STATE not in names or len(shape) != 1:
+        return actions, names
+    wanted, seen = ([_joint(name) for name in each] for each in (actions, state))
+    if not len(set(seen)) == len(seen) == shape[0]:
+        seen = []
+    if not len(set(wanted)) == len(wanted) == width:
+        wanted = seen if len(seen) == width else [f"action_{n}" for n in range(width)]
+    places = {n: seen.index(joint) for n, joint in enumerate(wanted) if joint in seen and not joint.endswith(".vel")}
+    if not places and shape[0] == width:
+        places = {n: n for n in range(width)}
+    if not places or not _follow(folder, places):
+        return actions, names
+    entries = list(state) if len(state) == shape[0] else [f"{STATE}.{n}" for n in range(shape[0])]
+    for n, place in places.items():
+        entries[place] = f"{wanted[n]}.position"
+    return wanted, names | {STATE: entries}
+
+
+def _joint(name: str) -> str:
+    found = POSITION.fullmatch(name)
+    return found["joint"] if found else name
+
+
+def _follow(folder: Folder, places: Mapping[int, int]) -> bool:
+    """Whether most of the actions (the keys) go where these entries of the state go, as targets of positions do, and
+    steps, speeds and torques do not, whatever they are called: the difference of the two varies less than either of
+    them, which is to say that the greater variance is at most twice the covariance."""
+    count, start = 0, np.zeros((2, len(places)))
+    sums, products = np.zeros((2, len(places))), np.zeros((3, len(places)))
+    for action, state in _columns(folder, "action", STATE):
+        rows = np.stack([action[:, list(places)], state[:, list(places.values())]]).astype(np.float64)
+        rows = rows[:, np.isfinite(rows).all(axis=(0, 2))]
+        if not count and rows.size:
+            start = rows[:, 0].copy()
+        rows -= start[:, None]  # what stands still has a variance of 0, not of what rounding leaves
+        count += rows.shape[1]
+        sums += rows.sum(axis=1)
+        products += np.stack([np.square(rows[0]), np.square(rows[1]), rows[0] * rows[1]]).sum(axis=1)
+    means = sums / max(count, 1)
+    of_action, of_state, of_both = products / max(count, 1) - np.stack([*np.square(means), means[0] * means[1]])
+    return bool((np.maximum(of_action, of_state) <= 2 * of_both).mean() > 0.5)
+
+
+def _columns(folder: Folder, *names: str) -> Iterator[tuple[NDArray, ...]]:
+    """The values (rows, ...) of features, of some steps at a time."""
     import pyarrow.parquet as parquet
 
-    for file in dict.fromkeys(row.data for row in folder.rows):
-        for batch in record_batches(file, parquet.ParquetFile(file), ["action"], folder.shapes):
-            yield column_rows(file, batch, "action", folder.shapes["action"])
+    for path in dict.fromkeys(row.data for row in folder.rows):
+        file = parquet.ParquetFile(path)
+        if missing := [name for name in names if name not in file.schema_arrow.names]:
+            raise DatasetError(f"{path}: it has no column {', '.join(missing)}")
+        for batch in record_batches(path, file, names, folder.shapes):
+            yield tuple(column_rows(path, batch, name, folder.shapes[name]) for name in names)

@@ -26,6 +26,7 @@ from std_msgs.msg import Float64MultiArray, Header, String
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from robolearn.errors import SpecError
 from robolearn.messages import action_source, command, compressed_image, ground_truth, image, robot_state, stamp_ns
 from robolearn.robots.safety import SafetyConfig
 from robolearn.specs import CameraSpec, RobotSpec
@@ -77,6 +78,14 @@ def command_message(
 def spec_message(spec: RobotSpec, control_hz: float, safety: SafetyConfig) -> String:
     """Which robot it is, and the limits within which it moves, as one JSON object."""
     return String(data=json.dumps({**asdict(spec), "control_hz": control_hz, **asdict(safety)}, default=str))
+
+
+def spec_unit(message: String) -> str:
+    """The unit of the joints in a `spec_message`. Raises SpecError for what is none."""
+    try:
+        return str(json.loads(message.data)["unit"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise SpecError(f"the robot's spec names no unit of its joints: {error!r}") from None
 
 
 def spec_difference(before: String, now: String) -> str:

@@ -12,6 +12,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from robolearn_msgs.msg import ActionChunk
 from sensor_msgs.msg import CompressedImage, Image, JointState
+from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory
 
@@ -19,7 +20,7 @@ from robolearn.errors import SpecError
 from robolearn.serving.chunks import ChunkTimeline
 from robolearn.serving.context import Context
 from robolearn.serving.inference import Answer
-from robolearn.specs import INSTRUCTION, InterfaceSpec
+from robolearn.specs import INSTRUCTION, InterfaceSpec, RobotSpec
 from robolearn.sync import ExactJoin, Tick
 from robolearn.types import ActionSource, Observation
 from robolearn_nodes import convert, topics
@@ -35,7 +36,7 @@ class DrivenRobot:
 
     `ask(namespace, observation, stamp_ns)` is called when a tick wants a chunk, `report(namespace, problem)` when there
     is no command, and with an empty problem when there is one again. Raises SpecError, which ends the node,
-    when the robot publishes other joints or image sizes than the policy was made for.
+    when the robot publishes other joints, units or image sizes than the policy was made for.
     """
 
     def __init__(
@@ -55,6 +56,15 @@ class DrivenRobot:
         self._node, self._spec, self._timeline, self._ask, self._report = node, spec, timeline, ask, report
         self.context = Context(spec, instruction)
         self._joints = spec.action.names
+        self._unit = "rad"  # of the robot's joints that turn, unless it says otherwise
+        measured = RobotSpec("", self._joints, (), (), ()).proprio_spec.names
+        wanted = spec.observation["proprio"].names if "proprio" in spec.observation else ()
+        if unknown := [name for name in wanted if name not in measured]:
+            raise SpecError(
+                f"the policy looks at {', '.join(unknown)} of proprio; a robot on the graph tells position and "
+                "velocity of the joints that it is commanded by; let the robot's own program ask `robolearn serve`"
+            )
+        self._seen = [measured.index(name) for name in wanted or measured]  # of what the robot tells
         self.commands = self.chunks = self.missed_ticks = 0
         self._latency_ms: deque[float] = deque(maxlen=REMEMBERED)
         self.newest_ns = 0  # stamp of the newest complete observation
@@ -66,6 +76,9 @@ class DrivenRobot:
         self._cameras: list[HeardCamera] = []
         self.streams: list[str] = []
         self._hear(JointState, topics.JOINT_STATES, self._on_joint_states)
+        self._subscriptions.append(
+            node.create_subscription(String, self._name(topics.ROBOT_SPEC), self._on_robot_spec, topics.STATE)
+        )
         for field in spec.observation:
             if field.startswith("image_"):
                 topic = self._name(topics.image_topic(field.removeprefix("image_")))
@@ -101,18 +114,38 @@ class DrivenRobot:
 
     # -- observations --------------------------------------------------------------------------------------------
 
+    def _on_robot_spec(self, message: String) -> None:
+        try:
+            self._unit = convert.spec_unit(message)
+        except SpecError as error:
+            self._report(self.namespace, str(error))
+            return
+        if not self._in_unit():
+            raise SpecError(
+                f"the policy acts in {self._spec.action.unit or 'an unknown unit'}, the robot wants "
+                f"{self._unit or 'an unknown unit'}; train on data in that unit, or use a driver that takes the data's"
+            )
+
+    def _in_unit(self) -> bool:
+        """Whether the policy is of the robot's unit. Who has sliders beside may say so: `rad, gripper m`."""
+        return self._unit.split(",")[0] == self._spec.action.unit.split(",")[0]
+
     def _on_joint_states(self, message: JointState) -> None:
         if set(message.name) != set(self._joints):
             raise SpecError(
                 f"the policy was made for the joints {', '.join(self._joints)}; the robot publishes "
                 f"{', '.join(message.name)}; use a policy of this robot"
             )
+        if not self._in_unit():
+            topic = self._node.resolve_topic_name(self._name(topics.ROBOT_SPEC))
+            self._report(self.namespace, f"no command: {topic} has not said that the robot is in the policy's unit")
+            return
         try:
             state = convert.robot_state(message, self._joints)
         except SpecError as error:
             self._report(self.namespace, f"no command: {error}")
             return
-        self._on_sample(topics.JOINT_STATES, state.stamp_ns, {"proprio": state.proprio()})
+        self._on_sample(topics.JOINT_STATES, state.stamp_ns, {"proprio": state.proprio()[self._seen]})
 
     def _on_image(self, field: str) -> OnPicture:
         topic = topics.image_topic(field.removeprefix("image_"))
