@@ -10,6 +10,9 @@ import difflib
 import re
 from collections.abc import Iterable
 
+BAD_INPUT_EXIT_CODE = 78
+"""Of a node that another try cannot mend, as for a path with a typo, and with which its launch ends; EX_CONFIG of C."""
+
 VERSION = re.compile(r"-v\d+$")
 """The end of a task's name, by which all are alike."""
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from robolearn.errors import RobolearnError
+from robolearn.errors import SpecError
 from robolearn.ros.names import namespace_fault, node_name_fault, topic_fault
 
 WILDCARD_ANY = "/**"  # every node
@@ -25,7 +25,7 @@ OPTIONS = ("-r", "--remap", "-p", "--param", "--params-file", "--log-level", "-e
 INTEGER_LIMITS = (-(2**63), 2**63 - 1)
 
 
-class ArgumentError(RobolearnError):
+class ArgumentError(SpecError):
     """A ROS argument that cannot be understood, in one line."""
 
 

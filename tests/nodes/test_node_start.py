@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,8 @@ import rclpy
 from rclpy.node import Node
 from robolearn_nodes.node import run
 
+from robolearn.errors import BAD_INPUT_EXIT_CODE, CellError, CheckpointError, HardwareError, RobolearnError, SpecError
+
 assert robolearn.ros
 
 
@@ -22,10 +25,26 @@ def test_a_wrong_argument_is_one_line(
     rule: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["node", "--ros-args", "-p", rule])
-    assert run(lambda: rclpy.create_node("wrong")) == 2
+    assert run(lambda: rclpy.create_node("wrong")) == BAD_INPUT_EXIT_CODE
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     (line,) = capsys.readouterr().err.splitlines()
     assert rule.partition(":=")[0] in line
+
+
+def raising(error: RobolearnError) -> Any:
+    def fail(*_: Any) -> Any:
+        raise error
+
+    return fail
+
+
+def test_what_another_try_cannot_mend_ends_a_node_by_a_code_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["node"])
+    make = lambda: rclpy.create_node("fine")  # noqa: E731
+    assert run(raising(CellError("no such file"))) == BAD_INPUT_EXIT_CODE
+    assert run(raising(HardwareError("not plugged in"))) == 2
+    assert run(make, raising(SpecError("a robot that somebody has to move"))) == 2
+    assert run(make, raising(CheckpointError("of another robot"))) == BAD_INPUT_EXIT_CODE
 
 
 def test_ctrl_c_while_a_node_starts_is_no_traceback() -> None:

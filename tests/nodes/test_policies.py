@@ -11,6 +11,7 @@ from robolearn_msgs.msg import ActionChunk, EpisodeEvent
 from robolearn_msgs.srv import LoadPolicy, StartEpisode
 from robolearn_nodes import policy_node, recorder_node, topics, twin_node
 
+from robolearn.errors import BAD_INPUT_EXIT_CODE
 from robolearn.networks.normalizer import FieldStatistics
 from robolearn.policies.checkpoint import save_policy
 from robolearn.policies.chunking import ChunkPolicy, ChunkPolicyConfig
@@ -52,8 +53,8 @@ def test_a_twin_meets_policies_that_do_not_fit_do_not_work_and_do(graph: Any, tm
     graph.spin_until(lambda: "is ready" in graph.log("wrong"))
     graph.agree(StartEpisode, topics.START_EPISODE, episode_id="a")
     graph.spin_until(lambda: wrong.poll() is not None)
-    assert wrong.returncode == 2
-    assert "SpecError: the robot's image_front has shape (32, 32, 3), expected (48, 48, 3)" in graph.log("wrong")
+    assert wrong.returncode == BAD_INPUT_EXIT_CODE
+    assert "CheckpointError: the robot's image_front has shape (32, 32, 3), expected (48, 48, 3)" in graph.log("wrong")
     graph.spin_until(lambda: graph.events and graph.events[-1].event == EpisodeEvent.ENDED)  # held until then
 
     broken = save_untrained(tmp_path / "broken", nan=True)

@@ -28,7 +28,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
-from robolearn.errors import SpecError
+from robolearn.errors import CheckpointError
 from robolearn.networks.normalizer import FieldStatistics
 from robolearn.policies.checkpoint import save_policy
 from robolearn.policies.chunking import ChunkPolicy, ChunkPolicyConfig
@@ -218,10 +218,12 @@ def test_a_policy_of_other_units_and_of_positions_alone_acts_where_the_robot_is_
     driven._on_robot_spec(convert.spec_message(robot, 20.0, SafetyConfig()))
     driven._on_joint_states(message)
     np.testing.assert_array_equal(asked, [[90.0, 30.0]])
-    with pytest.raises(SpecError, match=r"acts in an unknown unit, the robot wants rad; train on data in that unit"):
+    with pytest.raises(
+        CheckpointError, match=r"acts in an unknown unit, the robot wants rad; train on data in that unit"
+    ):
         driven._on_robot_spec(convert.spec_message(replace(robot, unit="rad"), 20.0, SafetyConfig()))
     seen = {"proprio": ArraySpec((3,), names=("pan.position", "grip.position", "effort.0"))}
-    with pytest.raises(SpecError, match=r"looks at effort.0 of proprio; .* `robolearn serve`"):
+    with pytest.raises(CheckpointError, match=r"looks at effort.0 of proprio; .* `robolearn serve`"):
         DrivenRobot(node, "", replace(spec, observation=seen), ChunkTimeline(), lambda *_: None, lambda *_: None)
     node.destroy_node()
 

@@ -20,7 +20,7 @@ from sensor_msgs.msg import Image, JointState
 from robolearn.datasets.repair import repair
 from robolearn.datasets.verify import verify
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.errors import DatasetError
+from robolearn.errors import BAD_INPUT_EXIT_CODE, DatasetError
 from robolearn.recipes.graph import free_domain_id
 from robolearn.rewards import Episodes
 from robolearn.rewards.progress import ProgressConfig, ProgressReward
@@ -159,7 +159,7 @@ def test_a_model_that_was_never_audited_judges_no_real_cell_unless_forced(graph:
     model = ProgressReward(ProgressConfig(stages=("one", "two"), priors=(0.5, 0.5)))
     save_reward(model, tmp_path / "model")
     refused = graph.start("reward", model=tmp_path / "model", cell="cell.yaml")
-    assert refused.wait(60) == 2
+    assert refused.wait(60) == BAD_INPUT_EXIT_CODE
     assert "was never audited" in graph.log("reward")
     graph.start("reward", model=tmp_path / "model", cell="cell.yaml", force=True)
     graph.spin_until(lambda: "somebody forced it" in graph.log("reward"))

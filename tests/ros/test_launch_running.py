@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from robolearn.errors import LaunchError
+from robolearn.errors import BAD_INPUT_EXIT_CODE, LaunchError
 from robolearn.ros.launch import LaunchDescription, Launcher, load, run
 from robolearn.ros.launch.output import Output
 
@@ -204,6 +204,17 @@ def test_a_process_respawns_as_often_as_it_may(tmp_path: Path) -> None:
     assert code == 1
     assert (tmp_path / "lives").read_text() == "x\n" * 3
     assert sum("process has died" in line for line in lines) == 3
+
+
+def test_a_process_whose_input_is_wrong_ends_the_launch_and_is_not_started_again(tmp_path: Path) -> None:
+    script = f"echo x >> {tmp_path}/lives; echo CellError: no such file >&2; echo >&2; exit {BAD_INPUT_EXIT_CODE}"
+    code, lines = ran(launch(tmp_path, executable("sleep 60"), sh(script, 'respawn: "true"', "respawn_delay: 0.05")))
+    assert code == 2
+    assert (tmp_path / "lives").read_text() == "x\n"
+    (died,) = [line for line in lines if "process has died" in line]
+    assert died.startswith("[ERROR] [sh-2]: process has died [pid ")
+    assert died.endswith(f", exit code {BAD_INPUT_EXIT_CODE}]: CellError: no such file")
+    assert "[ERROR] [launch]: process[sh-2] cannot be mended by another try: shutting down" in lines
 
 
 def test_a_process_that_recovers_is_no_failure(tmp_path: Path) -> None:

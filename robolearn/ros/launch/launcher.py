@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from robolearn.errors import LaunchError
+from robolearn.errors import BAD_INPUT_EXIT_CODE, LaunchError
 from robolearn.ros.launch import guard
 from robolearn.ros.launch.description import LaunchDescription, Message, ParamsFile, Process, Shutdown, Step
 from robolearn.ros.launch.output import Output
@@ -38,7 +38,8 @@ def run(
     """Run a launch to its end, or to SIGINT or SIGTERM; for the main thread of a program.
 
     `log` gets every line of the screen. `log_dir` (default: ROS_LOG_DIR) gets log files. Returns 0, or 1 when a process
-    failed: it ended by itself with another exit code than 0 and was not started again.
+    failed: it ended by itself with another exit code than 0 and was not started again; 2 when one said by its own,
+    BAD_INPUT_EXIT_CODE, that another try cannot mend what is wrong, by which a launch ends.
     """
     directory = log_dir or os.environ.get("ROS_LOG_DIR") or None
     with Launcher(description, log=log, log_dir=directory) as launcher:
@@ -191,6 +192,10 @@ class Launcher:
             exit_code, by_itself = await self._run_once(process)
             if not by_itself:
                 return
+            if exit_code == BAD_INPUT_EXIT_CODE:
+                self._shut_down("ERROR", f"process[{process.name}] cannot be mended by another try: shutting down")
+                self.exit_code = LaunchError.exit_code
+                return
             if process.required:
                 self._shut_down("INFO", f"process[{process.name}] was required: shutting down launched system")
             elif process.respawn and (process.respawn_max_retries < 0 or retries < process.respawn_max_retries):
@@ -199,7 +204,7 @@ class Launcher:
                     continue
                 return
             if exit_code != 0:
-                self.exit_code = 1
+                self.exit_code = self.exit_code or 1
             return
 
     async def _run_once(self, process: Process) -> tuple[int, bool]:
@@ -221,7 +226,11 @@ class Launcher:
             self._event("ERROR", process.name, f"cannot start '{shlex.join(command)}': {error}")
             return 127, not self._stopping.is_set()
         self._event("INFO", process.name, f"process started with pid [{child.pid}]")
-        streams = [await self._read(process, "stdout", child.stdout), await self._read(process, "stderr", child.stderr)]
+        said: dict[str, str] = {}  # the last line of each stream
+        streams = [
+            await self._read(process, "stdout", child.stdout, said),
+            await self._read(process, "stderr", child.stderr, said),
+        ]
         exit_task = asyncio.create_task(_exit_code(child))
         stop_task = asyncio.create_task(self._stopping.wait())
         await asyncio.wait((exit_task, stop_task), return_when=asyncio.FIRST_COMPLETED)
@@ -238,8 +247,8 @@ class Launcher:
         if exit_code == 0:
             self._event("INFO", process.name, f"process has finished cleanly [pid {child.pid}]")
         elif by_itself:
-            details = f"pid {child.pid}, exit code {exit_code}, cmd '{shlex.join(command)}'"
-            self._event("ERROR", process.name, f"process has died [{details}].")
+            last = said.get("stderr") or said.get("stdout") or "it said nothing"
+            self._event("ERROR", process.name, f"process has died [pid {child.pid}, exit code {exit_code}]: {last}")
         else:
             self._event("INFO", process.name, f"process has ended [pid {child.pid}, exit code {exit_code}]")
         return exit_code, by_itself
@@ -272,8 +281,9 @@ class Launcher:
         if alive():
             self._event("ERROR", process.name, f"process[{process.name}] {before}; giving up on it")
 
-    async def _read(self, process: Process, stream: str, pipe: IO[bytes] | None) -> _Lines:
+    async def _read(self, process: Process, stream: str, pipe: IO[bytes] | None, said: dict[str, str]) -> _Lines:
         def forward(line: str) -> None:
+            said[stream] = line.strip() or said.get(stream, "")
             self._loop.call_soon(self._output.line, process, stream, line)
 
         _, lines = await self._loop.connect_read_pipe(lambda: _Lines(forward), pipe)

@@ -16,7 +16,7 @@ from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory
 
-from robolearn.errors import SpecError
+from robolearn.errors import CheckpointError, SpecError
 from robolearn.serving.chunks import ChunkTimeline
 from robolearn.serving.context import Context
 from robolearn.serving.inference import Answer
@@ -35,7 +35,7 @@ class DrivenRobot:
     """Subscribes to the fields that the policies' spec names and to nothing else, below the robot's `namespace`.
 
     `ask(namespace, observation, stamp_ns)` is called when a tick wants a chunk, `report(namespace, problem)` when there
-    is no command, and with an empty problem when there is one again. Raises SpecError, which ends the node,
+    is no command, and with an empty problem when there is one again. Raises CheckpointError, which ends the node,
     when the robot publishes other joints, units or image sizes than the policy was made for.
     """
 
@@ -60,7 +60,7 @@ class DrivenRobot:
         measured = RobotSpec("", self._joints, (), (), ()).proprio_spec.names
         wanted = spec.observation["proprio"].names if "proprio" in spec.observation else ()
         if unknown := [name for name in wanted if name not in measured]:
-            raise SpecError(
+            raise CheckpointError(
                 f"the policy looks at {', '.join(unknown)} of proprio; a robot on the graph tells position and "
                 "velocity of the joints that it is commanded by; let the robot's own program ask `robolearn serve`"
             )
@@ -121,7 +121,7 @@ class DrivenRobot:
             self._report(self.namespace, str(error))
             return
         if not self._in_unit():
-            raise SpecError(
+            raise CheckpointError(
                 f"the policy acts in {self._spec.action.unit or 'an unknown unit'}, the robot wants "
                 f"{self._unit or 'an unknown unit'}; train on data in that unit, or use a driver that takes the data's"
             )
@@ -132,7 +132,7 @@ class DrivenRobot:
 
     def _on_joint_states(self, message: JointState) -> None:
         if set(message.name) != set(self._joints):
-            raise SpecError(
+            raise CheckpointError(
                 f"the policy was made for the joints {', '.join(self._joints)}; the robot publishes "
                 f"{', '.join(message.name)}; use a policy of this robot"
             )
@@ -182,11 +182,13 @@ class DrivenRobot:
             if name == INSTRUCTION:
                 continue
             if name not in observation:
-                raise SpecError(f"the policy needs {name}; the robot publishes {', '.join(observation)}")
+                raise CheckpointError(f"the policy needs {name}; the robot publishes {', '.join(observation)}")
             try:
                 observation[name] = spec.check(f"the robot's {name}", observation[name])
             except SpecError as error:
-                raise SpecError(f"{error}; use the robot and the image size that the policy was made for") from None
+                raise CheckpointError(
+                    f"{error}; use the robot and the image size that the policy was made for"
+                ) from None
         return observation
 
     def _on_tick(self, tick: Tick) -> None:

@@ -17,11 +17,22 @@ from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 
-from robolearn.errors import RobolearnError, SpecError, TransportError
+from robolearn.errors import (
+    BAD_INPUT_EXIT_CODE,
+    AssetError,
+    CellError,
+    CheckpointError,
+    RobolearnError,
+    SpecError,
+    TransportError,
+    UnknownNameError,
+)
 from robolearn_nodes import convert, topics
 
 T = TypeVar("T", str, int, float, bool)
 E = TypeVar("E", str, float)
+BAD_INPUT = (AssetError, CellError, CheckpointError, SpecError, UnknownNameError)
+"""What another try cannot mend when a node is made; of what comes later, that holds for a policy that does not fit."""
 DIAGNOSTICS_PERIOD_S = 1.0
 NUMBERS = re.compile(r"\d+(\.\d+)?")
 SAME_CLOCK_MS = 60_000.0  # a sample that is older is stamped by another clock, as the twin's
@@ -176,8 +187,9 @@ class Diagnostics:
 def run(make_node: Callable[[], Node], work: Callable[[Any], None] = rclpy.spin) -> int:
     """Make the node and let it work until it is done or asked to stop. Returns the exit code.
 
-    Ctrl-C and SIGTERM are a clean end (0); what was raised on purpose is one line on stderr (2). A second Ctrl-C does
-    not cut the end short: systemd tells a node and its launcher, who tells the node again.
+    Ctrl-C and SIGTERM are a clean end (0); what was raised on purpose is one line on stderr (2, and 78 for what another
+    try cannot mend). A second Ctrl-C does not cut the end short: systemd tells a node and its launcher, who tells the
+    node again.
     """
     node = None
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as while this node's modules were read
@@ -191,11 +203,12 @@ def run(make_node: Callable[[], Node], work: Callable[[Any], None] = rclpy.spin)
         pass
     except RobolearnError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        return error.exit_code
+        bad_input = isinstance(error, BAD_INPUT if node is None else CheckpointError)
+        return BAD_INPUT_EXIT_CODE if bad_input else error.exit_code
     # what rclpy declares by itself, such as use_sim_time, and names of topics that parameters give
     except (ParameterException, NameValidationException) as error:
         sys.stderr.write(f"{error}\n")
-        return SpecError.exit_code
+        return BAD_INPUT_EXIT_CODE
     except RCLError:  # what a callback or the executor was at when the signal took its context away
         if rclpy.ok():
             raise
