@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import robolearn.ros  # isort: skip  supplies rclpy where ROS 2 is not installed
 
 import rclpy
 from rclpy.node import Node
-from robolearn_nodes.node import run
+from robolearn_nodes.node import Diagnostics, run
 
 from robolearn.errors import BAD_INPUT_EXIT_CODE, CellError, CheckpointError, HardwareError, RobolearnError, SpecError
 
@@ -45,6 +46,22 @@ def test_what_another_try_cannot_mend_ends_a_node_by_a_code_of_its_own(monkeypat
     assert run(raising(HardwareError("not plugged in"))) == 2
     assert run(make, raising(SpecError("a robot that somebody has to move"))) == 2
     assert run(make, raising(CheckpointError("of another robot"))) == BAD_INPUT_EXIT_CODE
+
+
+def test_what_is_usual_at_a_start_is_logged_when_it_lasts(ros: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    node, logged, published = rclpy.create_node("starting"), list[str](), list[str]()
+    diagnostics = Diagnostics(node, dict)
+    monkeypatch.setattr(node, "get_logger", lambda: SimpleNamespace(warning=logged.append))
+    monkeypatch.setattr(diagnostics, "publish", lambda: published.append(diagnostics.problem))
+    now_s = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now_s)
+    for now_s in (0.0, 4.0, 4.5, 9.0, 9.6, 10.0):
+        diagnostics.report("" if now_s == 4.0 else f"no picture for {now_s} s", passing=True)
+    assert logged == ["no picture for 9.6 s"]
+    assert published[:2] == ["no picture for 0.0 s", ""]
+    diagnostics.report("broken")
+    assert logged[1:] == ["broken"]
+    node.destroy_node()
 
 
 def test_ctrl_c_while_a_node_starts_is_no_traceback() -> None:

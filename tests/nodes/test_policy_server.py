@@ -206,7 +206,7 @@ def test_a_policy_of_other_units_and_of_positions_alone_acts_where_the_robot_is_
     node = rclpy.create_node("driver")
     driven = DrivenRobot(
         node, "", spec, ChunkTimeline(), lambda name, seen, stamp_ns: asked.append(seen["proprio"]),
-        lambda name, problem: told.append(problem), max_image_age_ns=100_000_000,
+        lambda name, problem, passing=False: told.append(problem), max_image_age_ns=100_000_000,
     )  # fmt: skip
     driven.acting = True
     message = JointState(name=["pan", "grip"], position=[30.0, 90.0], velocity=[1.0, 2.0])
@@ -235,7 +235,7 @@ def test_a_camera_that_falls_silent_is_named(ros: None, namespace: str) -> None:
     node = rclpy.create_node("driver")
     driven = DrivenRobot(
         node, namespace, spec, ChunkTimeline(), lambda name, seen, stamp_ns: asked.append(stamp_ns),
-        lambda name, problem: told.append(problem), max_image_age_ns=100_000_000,
+        lambda name, problem, passing=False: told.append(problem), max_image_age_ns=100_000_000,
     )  # fmt: skip
     driven.acting = True
     for tick in range(1, 6):

@@ -34,9 +34,10 @@ REMEMBERED = 1000  # latencies
 class DrivenRobot:
     """Subscribes to the fields that the policies' spec names and to nothing else, below the robot's `namespace`.
 
-    `ask(namespace, observation, stamp_ns)` is called when a tick wants a chunk, `report(namespace, problem)` when there
-    is no command, and with an empty problem when there is one again. Raises CheckpointError, which ends the node,
-    when the robot publishes other joints, units or image sizes than the policy was made for.
+    `ask(namespace, observation, stamp_ns)` is called when a tick wants a chunk, `report(namespace, problem, passing)`
+    when there is no command, `passing` of what is usual at a start, and with an empty problem when there is one again.
+    Raises CheckpointError, which ends the node, when the robot publishes other joints, units or image sizes than the
+    policy was made for.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class DrivenRobot:
         spec: InterfaceSpec,
         timeline: ChunkTimeline,
         ask: Callable[[str, Observation, int], None],
-        report: Callable[[str, str], None],
+        report: Callable[..., None],
         image_qos: QoSProfile = topics.NEWEST,
         max_image_age_ns: int | None = None,
         instruction: str = "",
@@ -138,7 +139,9 @@ class DrivenRobot:
             )
         if not self._in_unit():
             topic = self._node.resolve_topic_name(self._name(topics.ROBOT_SPEC))
-            self._report(self.namespace, f"no command: {topic} has not said that the robot is in the policy's unit")
+            self._report(
+                self.namespace, f"no command: {topic} has not said that the robot is in the policy's unit", True
+            )
             return
         try:
             state = convert.robot_state(message, self._joints)
@@ -172,7 +175,7 @@ class DrivenRobot:
                 self._on_tick(tick)
             elif self.acting:
                 silent = ", ".join(heard_topic(self._node, topic) for topic in tick.missing)
-                self._report(self.namespace, f"no command: nothing fresh came on {silent}")
+                self._report(self.namespace, f"no command: nothing fresh came on {silent}", True)
 
     def _observation(self, tick: Tick) -> Observation:
         observation: Observation = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -34,6 +35,7 @@ E = TypeVar("E", str, float)
 BAD_INPUT = (AssetError, CellError, CheckpointError, SpecError, UnknownNameError)
 """What another try cannot mend when a node is made; of what comes later, that holds for a policy that does not fit."""
 DIAGNOSTICS_PERIOD_S = 1.0
+PASSING_S = 5.0  # what is usual while nodes start is logged when it has lasted so long
 NUMBERS = re.compile(r"\d+(\.\d+)?")
 SAME_CLOCK_MS = 60_000.0  # a sample that is older is stamped by another clock, as the twin's
 COMPRESSED = "/compressed"  # behind the name of a topic of pictures, as image_transport has it
@@ -159,20 +161,23 @@ class Diagnostics:
     def __init__(self, node: Node, values: Callable[[], dict[str, Any]]) -> None:
         self.problem = ""
         self._logged: set[str] = set()  # problems without their numbers, since all was well
+        self._since_s: dict[str, float] = {}  # when each of these came first
         self._node, self._values = node, values
         self._name = graph_name(node.get_name(), node.get_namespace())
         self._publisher = node.create_publisher(DiagnosticArray, topics.DIAGNOSTICS, 10)
         node.create_timer(DIAGNOSTICS_PERIOD_S, self.publish)
 
-    def report(self, problem: str) -> None:
+    def report(self, problem: str, passing: bool = False) -> None:
         """Say at once what is wrong; an empty text means that all is well again.
 
-        Each problem is logged once until then, whatever its numbers are.
+        Each problem is logged once until then, whatever its numbers are; a `passing` one, which is usual while nodes
+        start, if it lasts.
         """
-        kind = NUMBERS.sub("", problem)
+        kind, now_s = NUMBERS.sub("", problem), time.monotonic()
         if not problem:
             self._logged.clear()
-        elif kind not in self._logged:
+            self._since_s.clear()
+        elif kind not in self._logged and now_s - self._since_s.setdefault(kind, now_s) >= PASSING_S * passing:
             self._logged.add(kind)
             self._node.get_logger().warning(problem)
         changed, self.problem = problem != self.problem, problem

@@ -229,9 +229,9 @@ class PolicyNode(LifecycleNode):
             if robot is not None:
                 robot.on_answer(answer)
 
-    def _report(self, namespace: str, problem: str) -> None:
+    def _report(self, namespace: str, problem: str, passing: bool = False) -> None:
         self._problems[namespace] = f"{namespace}: {problem}" if namespace and problem else problem
-        self._diagnostics.report("; ".join(filter(None, self._problems.values())))
+        self._diagnostics.report("; ".join(filter(None, self._problems.values())), passing)
 
     def _figures(self) -> dict[str, Any]:
         figures: dict[str, Any] = {"policy": self._shelf.active_name} if self._robots else {}
