@@ -94,7 +94,8 @@ def finetune(
     from robolearn.recipes.finetune.cells import TASK_DONE, THINGS_BACK, check_terminal
     from robolearn.recipes.finetune.collector import WAITS
     from robolearn.recipes.finetune.settings import FinetuneConfig
-    from robolearn.recipes.train import read_settings, with_settings
+    from robolearn.recipes.train import with_settings
+    from robolearn.recipes.train_request import read_settings
 
     for told, file in ((things_back, THINGS_BACK), (task_done, TASK_DONE)):
         if told is not None:

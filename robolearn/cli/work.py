@@ -212,12 +212,12 @@ def train(
     """
     from robolearn.algorithms.compute import Compute
     from robolearn.recipes.train_request import TrainRequest
-    from robolearn.tasks import known_task
 
     request = TrainRequest(algorithm, dataset, task, out, steps, seed, resume, init_from, offline_data, reward)
     request = replace(request, num_envs=num_envs, compute=Compute(device, compile, precision), settings=set)
     request.check()  # before torch is imported
     from robolearn.recipes.train import total_steps, train_policy
+    from robolearn.tasks import known_task
 
     if request.begins_with:
         say(f"{request.run} begins with --set {' '.join(request.begins_with)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -13,7 +13,7 @@ from robolearn.errors import CheckpointError, SpecError, UnknownNameError
 from robolearn.networks.devices import usable_device
 from robolearn.recipes.train_offline import train_offline
 from robolearn.recipes.train_online import OnlineConfig, train_online
-from robolearn.recipes.train_request import TrainRequest
+from robolearn.recipes.train_request import TrainRequest, read_settings
 from robolearn.recipes.training_loop import Progress, Tell, begun_config
 
 
@@ -95,17 +95,6 @@ def configure(request: TrainRequest) -> tuple[Any, OnlineConfig]:
         if name.partition(".")[0] not in {each.name for each in fields(config)}:  # it may be a setting elsewhere
             raise UnknownNameError("setting", name, [*_names(config), *_names(asked, "online.")])
     return with_settings(config, own), with_settings(asked, online, "online.")
-
-
-def read_settings(settings: Sequence[str]) -> dict[str, str]:
-    """`name=value` by name; of those given twice the last. Raises SpecError for one without a value."""
-    pairs = {}
-    for setting in settings:
-        name, equals, text = setting.partition("=")
-        if not equals:
-            raise SpecError(f"setting {setting!r} has no value; write name=value")
-        pairs[name] = text
-    return pairs
 
 
 def _names(config: Any, place: str = "") -> list[str]:

@@ -1,4 +1,6 @@
-"""What `robolearn train` is asked for, and what of it can be wrong without torch, which takes seconds to import."""
+"""What `robolearn train` is asked for, and what of it can be wrong without torch, which takes seconds to import; what
+takes less, but is much all the same, is imported where it is needed.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +11,11 @@ from typing import Any
 
 from robolearn.algorithms import require_algorithm
 from robolearn.algorithms.compute import Compute
-from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import SpecError
 from robolearn.networks.model_directory import CONFIG_FILE
 from robolearn.policies.checkpoint_config import read_config
-from robolearn.recipes.environments import is_gym, twin_task
 from robolearn.recipes.run import read_run_config
 from robolearn.recipes.task_settings import SETTINGS, WITH_DEMONSTRATIONS
-from robolearn.tasks import make_task
 
 DEFAULT_RUN = Path("runs/train")
 SHAPES = (
@@ -62,8 +61,8 @@ class TrainRequest:
         return () if self.resume is not None else tuple(told.values())
 
     def check(self) -> None:
-        """Raises SpecError for a request that contradicts itself, UnknownNameError for an algorithm or a task, and
-        DatasetError or CheckpointError for a folder that is no dataset or run."""
+        """Raises SpecError for a request that contradicts itself or a setting without a value, UnknownNameError for an
+        algorithm or a task, and DatasetError or CheckpointError for a folder that is no dataset or run."""
         require_algorithm(self.algorithm)
         as_begun = TrainRequest(self.algorithm, self.dataset, self.task, resume=self.resume)
         if self.resume is not None and self != as_begun:
@@ -75,8 +74,13 @@ class TrainRequest:
             raise SpecError("train wants --dataset to learn from or --task to learn in")
         if self.dataset is not None and (self.offline_data is not None or self.num_envs != 1):
             raise SpecError("--offline-data and --num-envs go with --task")
-        if self.resume is None and self.task is not None and not is_gym(self.task):
-            make_task(twin_task(self.task))
+        read_settings(self.settings)
+        if self.resume is None and self.task is not None:
+            from robolearn.recipes.environments import is_gym, twin_task  # brings gymnasium
+            from robolearn.tasks import make_task
+
+            if not is_gym(self.task):
+                make_task(twin_task(self.task))
         if self.resume is not None:
             read_run_config(self.resume)
         if self.init_from is not None:
@@ -85,7 +89,20 @@ class TrainRequest:
             read_config(self.init_from / "checkpoints" / "latest")
         for dataset in (self.dataset, self.offline_data):
             if self.resume is None and dataset is not None:
+                from robolearn.datasets.zarr_store import ZarrStore  # brings zarr and codecs
+
                 ZarrStore.open(dataset)
+
+
+def read_settings(settings: Sequence[str]) -> dict[str, str]:
+    """`name=value` by name; of those given twice the last. Raises SpecError for one without a value."""
+    pairs = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise SpecError(f"setting {setting!r} has no value; write name=value")
+        pairs[name] = text
+    return pairs
 
 
 def _shapes(begun: Mapping[str, Any], algorithm: str) -> list[str]:

@@ -33,7 +33,6 @@ ROBOT = (
 NO_NETWORK = (
     "robolearn.recipes.collect",
     "robolearn.recipes.evaluate",
-    "robolearn.recipes.train_request",
     "robolearn_nodes.policy_node",
 )
 
@@ -51,10 +50,15 @@ def test_imports_point_one_way() -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "heavy"), [(ROBOT, {"zarr", "mujoco", "gymnasium", "fastapi"}), (NO_NETWORK, {"torch", "zarr"})]
+    ("names", "heavy"),
+    [
+        (ROBOT, {"zarr", "mujoco", "gymnasium", "fastapi"}),
+        (NO_NETWORK, {"torch", "zarr"}),
+        (("robolearn.recipes.train_request",), {"torch", "gymnasium", "robolearn.datasets"}),
+    ],
 )
 def test_who_does_without_stays_light(names: tuple[str, ...], heavy: set[str]) -> None:
-    """The robot's computer without a twin and datasets, the expert and a wrong request without a network."""
+    """The robot's computer without a twin and datasets, the expert without a network, a wrong request without all."""
     code = (
         "import importlib, sys\n"
         f"for name in {names!r}:\n"

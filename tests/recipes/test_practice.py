@@ -52,7 +52,8 @@ from robolearn.recipes.finetune.settings import FinetuneConfig, InterventionsCon
 from robolearn.recipes.finetune.supervisor import Phase
 from robolearn.recipes.finetune.worker import collect
 from robolearn.recipes.run import RESUME_FILE
-from robolearn.recipes.train import read_settings, with_settings
+from robolearn.recipes.train import with_settings
+from robolearn.recipes.train_request import read_settings
 from robolearn.rewards.state_success import StateSuccessConfig
 from robolearn.tasks import make_task
 from robolearn.types import ActionSource, EpisodeOutcome

@@ -34,9 +34,9 @@ from robolearn.recipes.evaluate import evaluate_policy
 from robolearn.recipes.run import RESUME_FILE, read_state
 from robolearn.recipes.seeds import SELECTION_SEED
 from robolearn.recipes.task_settings import SETTINGS
-from robolearn.recipes.train import configure, read_settings, total_steps, train_policy
+from robolearn.recipes.train import configure, total_steps, train_policy
 from robolearn.recipes.train_online import OnlineConfig, _state, train_online
-from robolearn.recipes.train_request import TrainRequest
+from robolearn.recipes.train_request import TrainRequest, read_settings
 from robolearn.recipes.training_loop import networks_of
 
 TASK = "gym:Pendulum-v1"
