@@ -172,5 +172,12 @@ class InterfaceSpec:
                 f"{ours} has actions in {self.action.unit or 'an unknown unit'}, {theirs} wants them in "
                 f"{other.action.unit or 'an unknown unit'}; train on data in that unit"
             )
+        for name, spec in self.observation.items():
+            seen = other.observation.get(name, spec)
+            if spec.names and seen.names and spec.names != seen.names:
+                raise SpecError(
+                    f"{ours} wants {name}{spec._describe()}, {theirs} has it as{seen._describe()}; use the robot "
+                    "that it is of"
+                )
         if abs(self.control_hz - other.control_hz) > 1e-6:
             raise SpecError(f"{ours} runs at {self.control_hz:g} Hz, {theirs} at {other.control_hz:g} Hz")

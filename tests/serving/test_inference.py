@@ -12,7 +12,7 @@ import pytest
 from robolearn.errors import SpecError, UnknownNameError
 from robolearn.serving.inference import Answer, Inference
 from robolearn.serving.shelf import PolicyShelf
-from robolearn.specs import InterfaceSpec, RobotSpec
+from robolearn.specs import ArraySpec, InterfaceSpec, RobotSpec
 from robolearn.types import ActionChunk, Observation
 
 ROBOT = RobotSpec("toy", ("pan", "grip"), (-1.0, 0.0), (1.0, 0.5), (1.0, 1.0))
@@ -135,6 +135,9 @@ def test_the_shelf_takes_only_what_fits() -> None:
     other = RobotSpec("other", ("pan", "tilt"), (-1.0, 0.0), (1.0, 0.5), (1.0, 1.0))
     with pytest.raises(SpecError, match="train for this robot"):
         shelf.put("wrong", Constant(0.0, InterfaceSpec({"proprio": other.proprio_spec}, other.action_spec, 20.0)))
+    seen = {"proprio": ArraySpec((4,), names=SPEC.observation["proprio"].names[::-1])}
+    with pytest.raises(SpecError, match=r"proprio \(grip.velocity, .* has it as \(pan.position, .*use the robot"):
+        shelf.put("wrong", Constant(0.0, InterfaceSpec(seen, SPEC.action, 20.0)))
     with pytest.raises(UnknownNameError, match="did you mean first"):
         shelf.activate("frst")
     assert shelf.active_name == "first"
