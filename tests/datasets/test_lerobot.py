@@ -333,7 +333,7 @@ def test_a_policy_learns_from_a_dataset_of_somebody_else(tmp_path: Path) -> None
     train_offline("bc", tmp_path / "d", tmp_path / "run", 1, config=config)
     policy = load_policy(tmp_path / "run/checkpoints/latest")
     assert policy.spec.action.names == ("a", "b")
-    seen = {"proprio": np.float32([1, 1, 0]), "image_top": np.zeros((16, 16, 3), np.uint8)}
+    seen = {"proprio": np.array([1, 1, 0], np.float32), "image_top": np.zeros((16, 16, 3), np.uint8)}
     assert policy.act(seen, 0).actions.shape == (2, 2)
 
 
