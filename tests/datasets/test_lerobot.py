@@ -32,7 +32,7 @@ from robolearn.policies.checkpoint import load_policy
 from robolearn.policies.chunking import ChunkPolicyConfig
 from robolearn.recipes.train_offline import train_offline
 from robolearn.specs import ArraySpec, image_spec
-from robolearn.types import EpisodeOutcome
+from robolearn.types import EpisodeOutcome, Observation
 
 parquet = pytest.importorskip("pyarrow.parquet")
 pyarrow = pytest.importorskip("pyarrow")
@@ -333,7 +333,7 @@ def test_a_policy_learns_from_a_dataset_of_somebody_else(tmp_path: Path) -> None
     train_offline("bc", tmp_path / "d", tmp_path / "run", 1, config=config)
     policy = load_policy(tmp_path / "run/checkpoints/latest")
     assert policy.spec.action.names == ("a", "b")
-    seen = {"proprio": np.array([1, 1, 0], np.float32), "image_top": np.zeros((16, 16, 3), np.uint8)}
+    seen: Observation = {"proprio": np.array([1, 1, 0], np.float32), "image_top": np.zeros((16, 16, 3), np.uint8)}
     assert policy.act(seen, 0).actions.shape == (2, 2)
 
 
