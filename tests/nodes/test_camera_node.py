@@ -61,6 +61,9 @@ def test_the_node_of_a_cell_without_cameras_stays(tmp_path: Path, monkeypatch: p
     with standin_cell(tmp_path) as (cell, _):
         rclpy.init(args=["--ros-args", "-p", f"cell:={cell}"])
         node = CameraNode()
-    monkeypatch.setattr(rclpy, "spin", lambda spun: spun.context.shutdown())
+    spun: list[CameraNode] = []
+    monkeypatch.setattr(rclpy, "spin", spun.append)
     node.work()
+    assert spun == [node]
     node.destroy_node()
+    rclpy.shutdown()
