@@ -27,7 +27,14 @@ from robolearn.recipes.train_request import TrainRequest
 
 RESULTS = Path(__file__).parent / "results"
 ENSEMBLE = ("num_critics=10", "critic_layer_norm=true")  # what WSRL wants of its pre-training
-WSRL = ("num_critics=10", "utd=4", "actor_learning_rate=1e-4", "backup_entropy=false")
+WSRL = (
+    "num_critics=10",
+    "utd=4",
+    "actor_learning_rate=1e-4",
+    "critic_learning_rate=3e-4",
+    "polyak=0.005",
+    "backup_entropy=false",
+)  # of the paper
 
 
 @dataclass(frozen=True)
