@@ -215,7 +215,7 @@ def learn(args: argparse.Namespace, dataset: Path, algorithm: str, seed: int) ->
     if algorithm.startswith("corl "):
         return corl(args, dataset, algorithm.removeprefix("corl "), seed)
     run = args.out / f"{dataset.stem}_{algorithm}_{seed}"
-    config, _ = configure(TrainRequest(algorithm, dataset, settings=(f"batch_size={args.batch_size}",)))
+    config, _ = configure(TrainRequest(algorithm, dataset, settings=(f"batch_size={args.batch_size}", *args.set)))
     config = replace(config, episodes="all") if hasattr(config, "episodes") else config
     compute = Compute(args.device, args.compile, args.precision)
     train_offline(algorithm, dataset, run, args.steps, seed, config, reward="reward", compute=compute)
@@ -233,6 +233,7 @@ def main() -> None:
     parser.add_argument("--algorithms", nargs="+", default=ALGORITHMS)
     parser.add_argument("--corl", type=Path, nargs=2, metavar=("PYTHON", "CHECKOUT"))
     parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--set", nargs="*", default=[], help="settings of every training")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--device", default="cpu", help="where algorithms learn of the sets")
@@ -273,7 +274,7 @@ def main() -> None:
             mean = future.result()
             score = 100 * (mean - known["random_return"]) / (known["expert_return"] - known["random_return"])
             row = {"set": name, "algorithm": algorithm, "seed": seed, "return_mean": mean, "score": score}
-            row |= {"steps": args.steps, "batch_size": args.batch_size}
+            row |= {"steps": args.steps, "batch_size": args.batch_size, "settings": args.set}
             print(row, file=sys.stderr, flush=True)
             known["rows"].append(row)
             file.write_text(json.dumps(known, indent=1) + "\n")
