@@ -13,7 +13,7 @@ Each algorithm is trained on each set and judged on fresh episodes. A score is 1
 random), both measured here. With `--corl PYTHON CHECKOUT` the scripts of corl-team/CORL learn from the same
 transitions. Results go to offline_<task>.json in --results as they come; what is there already is kept.
 In a task of the twin, such as `tool:push-v1`, the reward is 1 at a success, RLPD from 20 demonstrations takes SAC's
-place, and returns are success rates.
+place, returns are success rates, and CQL and Cal-QL have the task's settings, as in a training with `--task`.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.environments import is_gym, make_environments
 from robolearn.recipes.evaluate import evaluate_policy
 from robolearn.recipes.run import read_state
+from robolearn.recipes.task_settings import SETTINGS
 from robolearn.recipes.train import configure
 from robolearn.recipes.train_offline import train_offline
 from robolearn.recipes.train_online import train_online
@@ -215,7 +216,8 @@ def learn(args: argparse.Namespace, dataset: Path, algorithm: str, seed: int) ->
     if algorithm.startswith("corl "):
         return corl(args, dataset, algorithm.removeprefix("corl "), seed)
     run = args.out / f"{dataset.stem}_{algorithm}_{seed}"
-    config, _ = configure(TrainRequest(algorithm, dataset, settings=(f"batch_size={args.batch_size}", *args.set)))
+    wanted = (f"batch_size={args.batch_size}", *SETTINGS.get(args.task, {}).get(algorithm, ()), *args.set)
+    config, _ = configure(TrainRequest(algorithm, dataset, settings=wanted))
     config = replace(config, episodes="all") if hasattr(config, "episodes") else config
     compute = Compute(args.device, args.compile, args.precision)
     train_offline(algorithm, dataset, run, args.steps, seed, config, reward="reward", compute=compute)
