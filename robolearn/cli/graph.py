@@ -160,11 +160,12 @@ def topic_pub(
 
     if not 0 < rate_hz < float("inf") or (count is not None and count < 1):
         raise RobolearnError(f"{count} messages at {rate_hz:g} Hz; expected at least 1, and a rate above 0")
-    heard = None
+    told, heard = -1, False
     for subscriptions in publish(topic, _fields(fields), type, rate_hz, count):
-        if subscriptions != heard:
+        if subscriptions != told:
             say(f"{topic} is heard by {counted(subscriptions, 'subscription')}")
-            heard = max(subscriptions, heard or 0)
+            told = subscriptions
+        heard |= subscriptions > 0
     return 0 if heard else EXIT_NO
 
 

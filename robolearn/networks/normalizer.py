@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 MIN_STD_FRACTION = 0.01  # of the widest std of the field: a joint that hardly moved must not be blown up
-OUTLIER = 5.0  # standard deviations
 MIN_STD = 1e-6  # of the widest std: below, the field never moved, and says how far it moves when it does to nobody
+OUTLIER = 5.0  # standard deviations
 
 
 @dataclass(frozen=True)
