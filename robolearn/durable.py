@@ -26,6 +26,13 @@ def replace(file: Path, target: Path) -> None:
     sync(target.parent)
 
 
+def write(file: Path, content: bytes) -> None:
+    """Write a small file whole or not at all, in place of the one that has its name."""
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_bytes(content)
+    replace(partial, file)
+
+
 def make_folder(path: Path) -> None:
     """Make a folder, and those above it that are missing, unless it is there."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]

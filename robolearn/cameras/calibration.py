@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from robolearn import durable
 from robolearn.cameras.charuco import Intrinsics
 from robolearn.cameras.hand_eye import Extrinsics
 from robolearn.errors import HardwareError
@@ -28,10 +29,8 @@ class CameraCalibration:
     def save(self, path: Path, picture: NDArray[np.uint8] | None = None) -> None:
         """Write as JSON, whole or not at all, and the picture (H, W, 3) as PNG beside it."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        half = path.with_name(path.name + ".part")
         data = {"format": FORMAT, **asdict(self)}
-        half.write_text(json.dumps(data, indent=2, default=np.ndarray.tolist) + "\n", encoding="utf-8")
-        half.replace(path)
+        durable.write(path, (json.dumps(data, indent=2, default=np.ndarray.tolist) + "\n").encode())
         if picture is not None:
             cv2.imwrite(str(path.with_suffix(".png")), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
 

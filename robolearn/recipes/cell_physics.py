@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import yaml
 
+from robolearn import durable
 from robolearn.cell import load_cell
 from robolearn.errors import CellError
 from robolearn.physics import Physics
@@ -34,9 +34,7 @@ def write_physics(cell: Path, physics: Physics, remark: str) -> None:
             break
     else:
         text = f"{text.rstrip()}\n\n{section}"
-    fresh = cell.with_name(f".{cell.name}.new")
-    fresh.write_text(text, encoding="utf-8")
-    os.replace(fresh, cell)
+    durable.write(cell, text.encode())
 
 
 def _rounded(value: float) -> float:

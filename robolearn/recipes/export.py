@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from robolearn import durable
 from robolearn.errors import CheckpointError, RobolearnError
 from robolearn.networks.model_directory import writing
 from robolearn.policies.checkpoint import load_policy
@@ -98,7 +98,7 @@ def export_policy(checkpoint: Path, out: Path | None = None) -> dict[str, Any]:
                 f"{checkpoint} as ONNX answers otherwise than the policy, by {worst:.2g} of an action's range; "
                 "not written"
             )
-        os.replace(partial, out)
+        durable.replace(partial, out)
     finally:
         partial.unlink(missing_ok=True)
     kind = read_config(checkpoint)["kind"]

@@ -46,7 +46,7 @@ class Run:
         require_new(path)
         durable.make_folder(path)
         with writing(path / CONFIG_FILE) as file:
-            _write_whole(file, yaml.safe_dump(dict(config), sort_keys=False).encode())
+            durable.write(file, yaml.safe_dump(dict(config), sort_keys=False).encode())
         return cls(path, config, names)
 
     @classmethod
@@ -59,7 +59,7 @@ class Run:
         cells = [row.split(",") for row in rows]
         whole = [len(row) == len(header.split(",")) and row[0].isdecimal() for row in cells]
         kept = [",".join(row) for row, there in zip(cells, whole, strict=True) if there and int(row[0]) <= step]
-        _write_whole(file, "\n".join([header, *kept, ""]).encode() if kept and header.startswith("step,") else b"")
+        durable.write(file, "\n".join([header, *kept, ""]).encode() if kept and header.startswith("step,") else b"")
         return cls(path, read_run_config(path), names, first_step=step + 1)
 
     def log(self, step: int, wall_s: float, values: Mapping[str, float]) -> None:
@@ -136,9 +136,3 @@ def read_state(path: Path, parts: Collection[str] | None = None) -> tuple[dict[s
         reason = "it has saved nothing yet" if isinstance(error, FileNotFoundError) else f"{RESUME_FILE}: {error}"
         raise CheckpointError(f"{path} cannot be resumed; {reason}; train again") from error
     return tensors, facts
-
-
-def _write_whole(file: Path, content: bytes) -> None:
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_bytes(content)
-    durable.replace(partial, file)

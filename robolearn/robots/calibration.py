@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from robolearn import durable
 from robolearn.errors import HardwareError
 
 FORMAT = "robolearn-servo-calibration-1"
@@ -82,9 +83,7 @@ class Calibration:
     def save(self, path: Path) -> None:
         """Write as JSON, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        half = path.with_name(path.name + ".part")
-        half.write_text(json.dumps({"format": FORMAT, **asdict(self)}, indent=2) + "\n", encoding="utf-8")
-        half.replace(path)
+        durable.write(path, (json.dumps({"format": FORMAT, **asdict(self)}, indent=2) + "\n").encode())
 
     @classmethod
     def load(cls, path: Path) -> Calibration:

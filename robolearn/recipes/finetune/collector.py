@@ -292,9 +292,7 @@ class Collector:
         }
         file = self._state_file(attempts)
         file.parent.mkdir(exist_ok=True)
-        partial = file.with_suffix(".partial")
-        partial.write_text(json.dumps(state), encoding="utf-8")
-        durable.replace(partial, file)  # the attempt that follows is on disk for good, and so shall this be
+        durable.write(file, json.dumps(state).encode())  # as the attempt that follows is
 
     def _resume(self) -> Order:
         if (self.run / STOPPED).exists():  # only a person goes on after a stop

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from robolearn import durable
 from robolearn.algorithms.sac import SACConfig
 from robolearn.errors import RobolearnError
 from robolearn.recipes.evaluate import evaluate_policy
@@ -156,9 +157,7 @@ def write_reward(
             return {number: training(number, each) for number, each in came.items()}
 
         def keep(candidates: list[Candidate]) -> None:
-            partial = out / f".{RESULT_FILE}"
-            partial.write_text(json.dumps([_row(one) for one in candidates], indent=1) + "\n", encoding="utf-8")
-            partial.replace(out / RESULT_FILE)
+            durable.write(out / RESULT_FILE, (json.dumps([_row(one) for one in candidates], indent=1) + "\n").encode())
 
         told = ask if ask_again else asking_once(ask, journal)
         found = write_rewards(ClientOnce(client, journal), text, train, config, told, keep)
