@@ -5,6 +5,7 @@ Those of torch take other paths in evaluation than in training, which round othe
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -30,9 +31,15 @@ class Attention(nn.Module):
         key, value = self.key_value(memory).chunk(2, dim=-1)
         split = (self.query(tokens), key, value)
         query, key, value = (each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in split)
-        looked_at = None if mask is None else mask[:, None, None, :]
-        seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=looked_at)
+        seen = self._seen(query, key, value, None if mask is None else mask[:, None, None, :])
         return self.answer(seen.transpose(1, 2).flatten(2))
+
+    def _seen(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        if query.device.type != "cpu":
+            return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        with torch.autocast("cpu", enabled=False):  # the way back takes 15 times as long in bfloat16 there
+            query, key, value = (each.to(self.query.weight.dtype) for each in (query, key, value))
+            return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
 
 class Block(nn.Module):

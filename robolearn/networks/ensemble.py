@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from robolearn.networks.mlp import exact_layers
+
 
 class EnsembleLayer(nn.Module):
     """E linear layers, (E, B, fan_in) -> (E, B, fan_out), each normalised over its outputs on request.
@@ -57,10 +59,10 @@ class EnsembleMLP(nn.Module):
 
     def __init__(self, size: int, sizes: Sequence[int], layer_norm: bool = False) -> None:
         super().__init__()
-        last = len(sizes) - 2
+        last, exact = len(sizes) - 2, exact_layers(sizes)
         self.size = size
         self.layers = nn.ModuleList(
-            EnsembleLayer(size, fan_in, fan_out, layer_norm and i < last, exact=i in (0, last))
+            EnsembleLayer(size, fan_in, fan_out, layer_norm and i < last, exact[i])
             for i, (fan_in, fan_out) in enumerate(pairwise(sizes))
         )
 

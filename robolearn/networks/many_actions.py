@@ -22,11 +22,14 @@ FEW = 8  # inputs of a product that a compiler fuses with what follows; above, a
 def values_of_many(ensemble: EnsembleMLP, state: Tensor, actions: Tensor) -> Tensor:
     """Values (E, B, N) of actions (B, N, A) in states (B, S), by networks of one output."""
     first, *hidden, last = (layer for layer in ensemble.layers if isinstance(layer, EnsembleLayer))
-    value = _activated(first.normalised(_first(first, state, actions)))
-    for layer in hidden:
-        product = torch.bmm(value.flatten(1, 2), layer.weight).unflatten(1, actions.shape[:2])
-        value = _activated(layer.normalised(product + _by_state(layer.bias, len(state))))
-    return (value * _by_state(last.weight.mT, len(state))).sum(-1) + last.bias
+    kind = state.device.type
+    rounds = torch.is_autocast_enabled(kind) and not all(layer.exact for layer in hidden)
+    with torch.autocast(kind, torch.get_autocast_dtype(kind), rounds):
+        value = _activated(first.normalised(_first(first, state, actions)))
+        for layer in hidden:
+            product = torch.bmm(value.flatten(1, 2), layer.weight).unflatten(1, actions.shape[:2])
+            value = _activated(layer.normalised(product + _by_state(layer.bias, len(state))))
+        return (value * _by_state(last.weight.mT, len(state))).sum(-1) + last.bias
 
 
 def _first(layer: EnsembleLayer, state: Tensor, actions: Tensor) -> Tensor:

@@ -8,6 +8,14 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+SMALL = 128 * 128  # weights of a layer: with fewer, it takes longer to round its factors than they save
+
+
+def exact_layers(sizes: Sequence[int]) -> list[bool]:
+    """Which layers of a perceptron are exact: the first, the last and small ones."""
+    weights = [fan_in * fan_out for fan_in, fan_out in pairwise(sizes)]
+    return [i in (0, len(weights) - 1) or number < SMALL for i, number in enumerate(weights)]
+
 
 class Linear(nn.Linear):
     """A linear layer whose bias is added outside of the product, where a compiler fuses it with what follows.
@@ -30,12 +38,12 @@ class Linear(nn.Linear):
 def mlp(sizes: Sequence[int], activation: type[nn.Module] = nn.ReLU, layer_norm: bool = False) -> nn.Sequential:
     """Linear layers from `sizes[0]` inputs to `sizes[-1]` outputs, with the activation between them.
 
-    layer_norm: normalise what goes into each activation. The first and the last layer are exact.
+    layer_norm: normalise what goes into each activation.
     """
     layers: list[nn.Module] = []
-    last = len(sizes) - 2
+    last, exact = len(sizes) - 2, exact_layers(sizes)
     for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
-        layers.append(Linear(fan_in, fan_out, exact=i in (0, last)))
+        layers.append(Linear(fan_in, fan_out, exact[i]))
         if i < last:
             layers += [nn.LayerNorm(fan_out), activation()] if layer_norm else [activation()]
     return nn.Sequential(*layers)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from robolearn.networks.attention import Blocks
+from robolearn.networks.mlp import Linear
 from robolearn.networks.normalizer import Statistics
 from robolearn.policies.robot_features import FeaturesConfig, RobotFeatures, policy_spec
 from robolearn.policies.tensors import answer_chunks
@@ -48,19 +49,19 @@ class ACTPolicy(nn.Module):
         with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they were
             torch.manual_seed(seed)
             self.features = RobotFeatures(self.spec, statistics, config)
-            self.tokens = nn.ModuleList(nn.Linear(size, width) for size in self.features.sizes)
+            self.tokens = nn.ModuleList(Linear(size, width, exact=True) for size in self.features.sizes)
             self.places = nn.Parameter(0.02 * torch.randn(1 + len(self.tokens), width))  # of the latent and the vectors
-            self.latent_token = nn.Linear(config.latent_size, width)
+            self.latent_token = Linear(config.latent_size, width, exact=True)
             self.encoder = Blocks(width, config.heads, config.layers)
             self.decoder = Blocks(width, config.heads, config.layers, remembers=True)
             self.queries = nn.Parameter(0.02 * torch.randn(config.chunk_steps, width))
-            self.head = nn.Linear(width, action_size)
+            self.head = Linear(width, action_size, exact=True)
             # What follows is used in training alone.
-            self.action_token = nn.Linear(action_size, width)
+            self.action_token = Linear(action_size, width, exact=True)
             self.action_places = nn.Parameter(0.02 * torch.randn(config.chunk_steps + 2, width))
             self.summary_token = nn.Parameter(0.02 * torch.randn(1, width))
             self.style = Blocks(width, config.heads, config.layers)
-            self.style_head = nn.Linear(width, 2 * config.latent_size)
+            self.style_head = Linear(width, 2 * config.latent_size, exact=True)
 
     def chunk(self, seen: Sequence[Tensor], here: Tensor, latent: Tensor) -> Tensor:
         """Normalised actions (B, K, A) from the vectors of `features`, the measured position (B, A), to which the

@@ -202,7 +202,7 @@ def test_compiled_equals_plain(name: str) -> None:
             assert (found[key] - value).abs().max() <= furthest, key
 
 
-@pytest.mark.parametrize("name", TRANSITION_ALGORITHMS)
+@pytest.mark.parametrize("name", [*CHUNK_ALGORITHMS, *TRANSITION_ALGORITHMS])
 def test_bfloat16_changes_results_by_little_and_types_not_at_all(name: str) -> None:
     precise = make(name)
     rough = ALGORITHMS[name](SPEC, STATISTICS, precise.config, seed=0, wrapper=Compute(precision="bfloat16").wrapper())
@@ -221,7 +221,7 @@ def test_bfloat16_changes_results_by_little_and_types_not_at_all(name: str) -> N
 @pytest.mark.parametrize("name", ["iql", "rlpd", "sac"])
 def test_compiled_in_bfloat16_equals_plain_in_bfloat16(name: str) -> None:
     """Each gradient to the rounding of bfloat16; where the processor multiplies it, too."""
-    wide = {"policy": GaussianPolicyConfig(hidden_sizes=(64, 64)), "critic_hidden_sizes": (64, 64)}
+    wide = {"policy": GaussianPolicyConfig(hidden_sizes=(128, 128)), "critic_hidden_sizes": (128, 128)}
     plain, fast = (
         ALGORITHMS[name](SPEC, STATISTICS, make(name, **wide).config, 0, wrapper=how.wrapper())
         for how in (Compute(precision="bfloat16"), Compute(compile=True, precision="bfloat16"))
@@ -255,12 +255,15 @@ def test_captured_equals_plain(name: str) -> None:
         torch.testing.assert_close(fast.policy().state_dict()[key], value, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["dsac", "iql", "rlpd", "sac", "td3_bc"])
-def test_first_and_last_layers_stay_in_float32_and_so_do_their_gradients(name: str) -> None:
+@pytest.mark.parametrize("hidden", [(200,), (64, 64)])
+@pytest.mark.parametrize("name", CRITICAL_ALGORITHMS)
+def test_the_first_last_and_small_layers_stay_in_float32_and_so_do_their_gradients(
+    name: str, hidden: tuple[int, ...]
+) -> None:
     """Bit for bit, where there are no others."""
-    shallow = {"policy": GaussianPolicyConfig(hidden_sizes=(8,)), "critic_hidden_sizes": (8,)}
+    small = {"policy": GaussianPolicyConfig(hidden_sizes=hidden), "critic_hidden_sizes": hidden}
     runs = [
-        ALGORITHMS[name](SPEC, STATISTICS, make(name, **shallow).config, seed=0, wrapper=wrapper)
+        ALGORITHMS[name](SPEC, STATISTICS, make(name, **small).config, seed=0, wrapper=wrapper)
         for wrapper in (Compute().wrapper(), Compute(precision="bfloat16").wrapper())
     ]
     assert same(after(runs[0], 3)[1], after(runs[1], 3)[1])
