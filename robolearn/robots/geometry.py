@@ -39,24 +39,22 @@ class MujocoGeometry:
         self._pairs = self._far_links()  # (G, 2)
         self._reach = self._model.geom_rbound[self._pairs].sum(axis=1)
 
-    def excess(self, position: NDArray[np.float64]) -> tuple[float, str]:
-        """See `Geometry`: the larger of the way out of the workspace and the missing clearance."""
+    def excess(self, position: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+        """See `Geometry`: the tool's way out of the workspace along x, y and z, and the missing clearance."""
         tool, _ = self._kinematics.tool(position)
-        worst, what = 0.0, ""
+        worst, what = np.zeros(4), [""] * 4
         if self._box is not None:
-            outside = np.maximum(self._box[0] - tool, tool - self._box[1])
-            axis = int(np.argmax(outside))
-            if outside[axis] > 0:
-                low, high = self._box[0][axis], self._box[1][axis]
-                worst = float(outside[axis])
-                what = f"the tool would be at {'xyz'[axis]} {tool[axis]:.3f} m, outside {low:g}..{high:g}"
+            worst[:3] = np.maximum(np.maximum(self._box[0] - tool, tool - self._box[1]), 0.0)
+        for axis in np.flatnonzero(worst):
+            low, high = self._box[0][axis], self._box[1][axis]  # type: ignore[index]
+            what[axis] = f"the tool would be at {'xyz'[axis]} {tool[axis]:.3f} m, outside {low:g}..{high:g}"
         for first, second in self._near_pairs():
             gap = self._distance(self._model, self._data, first, second, self._clearance_m, None)
-            if self._clearance_m - gap > worst:
-                worst = self._clearance_m - gap
+            if self._clearance_m - gap > worst[3]:
+                worst[3] = self._clearance_m - gap
                 links = " and ".join(self._model.body(self._model.geom_bodyid[i]).name for i in (first, second))
-                what = f"{links} would be {gap * 1e3:.0f} mm apart, at least {self._clearance_m * 1e3:g} mm"
-        return worst, what
+                what[3] = f"{links} would be {gap * 1e3:.0f} mm apart, at least {self._clearance_m * 1e3:g} mm"
+        return worst, tuple(what)
 
     def _near_pairs(self) -> NDArray[np.int64]:
         """Those whose bounding spheres are near enough to look closer."""

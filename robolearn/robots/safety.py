@@ -95,8 +95,8 @@ class SafetyConfig:
 class Geometry(Protocol):
     """What is known of the arm's shape (`geometry.py`)."""
 
-    def excess(self, position: NDArray[np.float64]) -> tuple[float, str]:
-        """By how much [m] the arm at `position` (J,) breaks the limits on its shape, 0 when it does not; and how."""
+    def excess(self, position: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+        """By how much [m] the arm at `position` (J,) breaks each limit on its shape, 0 where it does not; and how."""
         ...
 
 
@@ -298,15 +298,16 @@ class SafetyFilter:
         return f"{self._at(bad, wanted)}, outside {self._range(bad)}"
 
     def _refuse_shape(self, motion: Motion, limits: MotionLimits) -> str:
-        """Follow `motion` until it has braked: nowhere may the shape be worse than it is, or than it may be."""
+        """Follow `motion` until it has braked: nowhere may the shape break a limit, or one that it breaks any further."""
         if self._geometry is None or self._motion is None:
             return ""
         allowed, _ = self._geometry.excess(self._motion.position)
         period_s = self._period_ns * 1e-9
         for _ in range(2 + math.ceil(float(braking_time_s(motion, limits).max()) / period_s)):
             excess, what = self._geometry.excess(motion.position)
-            if excess > allowed:
-                return what
+            worse = _first(excess > allowed)
+            if worse is not None:
+                return what[worse]
             if not limits.coasting or not motion.speed.any():
                 break
             motion = brake(motion, limits, period_s)
