@@ -298,7 +298,7 @@ class SafetyFilter:
         return f"{self._at(bad, wanted)}, outside {self._range(bad)}"
 
     def _refuse_shape(self, motion: Motion, limits: MotionLimits) -> str:
-        """Follow `motion` until it has braked: nowhere may the shape break a limit, or one that it breaks any further."""
+        """Follow `motion` until it has braked: no limit may be broken, nor broken any further, on the way."""
         if self._geometry is None or self._motion is None:
             return ""
         allowed, _ = self._geometry.excess(self._motion.position)

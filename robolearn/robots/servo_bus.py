@@ -127,6 +127,7 @@ class ServoBus:
         self._lock = threading.Lock()
         self._serial: serial.Serial | None = None
         self._late = False  # whether an answer that was given up may still come
+        self._gone = ""  # why the port was given up
 
     def open(self) -> None:
         """Open the port for this process alone (flock)."""
@@ -139,6 +140,7 @@ class ServoBus:
         with contextlib.suppress(AttributeError, OSError, ValueError):  # where the adapter has no such mode
             self._serial.set_low_latency_mode(True)  # FTDI adapters otherwise hold answers back for 16 ms
         self.counts.clear()
+        self._gone = ""
 
     def close(self) -> None:
         with self._lock:
@@ -240,6 +242,8 @@ class ServoBus:
                     deadline = time.monotonic() + patience_s
             if not data or (first and len(answers) + parser.corrupt >= len(motor_ids)):  # nothing more will come
                 break
+            if time.monotonic() > deadline:  # nor among the noise of a line that is never silent
+                break
         self.counts["corrupt"] += parser.corrupt
         missing = len(motor_ids) - len(answers)
         if missing:
@@ -255,7 +259,9 @@ class ServoBus:
             self._late = False
 
     def _drain(self, quiet_s: float) -> None:
-        while self._receive(quiet_s):
+        """Wait until the line is silent for so long; one that never is, no longer than an answer takes."""
+        end_s = time.monotonic() + self.config.answer_timeout_s + quiet_s
+        while self._receive(quiet_s) and time.monotonic() < end_s:
             pass
 
     def _send(self, packet: bytes) -> None:
@@ -278,13 +284,18 @@ class ServoBus:
 
     def _require_port(self) -> serial.Serial:
         if self._serial is None:
-            raise HardwareError(f"the bus on {self.port} is not open; call connect() first")
+            raise HardwareError(self._gone or f"the bus on {self.port} is not open; call connect() first")
         return self._serial
 
     def _lost(self, error: Exception) -> HardwareError:
-        return HardwareError(
-            f"lost {self.port} ({error}); plug its cable in again, then connect again: the motors hold meanwhile"
-        )
+        """What is raised when the port fails. It is given up then, unless it was only too slow: while it is held, the
+        kernel gives the adapter that is plugged in again another name."""
+        why = f"lost {self.port} ({error}); plug its cable in again, then connect again: the motors hold meanwhile"
+        if self._serial is not None and not isinstance(error, serial.SerialTimeoutException):
+            with contextlib.suppress(OSError):
+                self._serial.close()
+            self._serial, self._gone = None, why
+        return HardwareError(why)
 
     def _silent(self, motor_ids: Sequence[int]) -> HardwareError:
         return HardwareError(

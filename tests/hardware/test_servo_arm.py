@@ -15,7 +15,7 @@ from robolearn.errors import HardwareError, SpecError
 from robolearn.robots.moves import park
 from robolearn.robots.safety import SafetyConfig, SafetyFilter
 from robolearn.robots.servo_arm import ServoArm
-from robolearn.robots.servo_bus import BusConfig
+from robolearn.robots.servo_bus import BusConfig, ServoBus
 from robolearn.robots.standin import StandInBus
 
 from .conftest import DIRECTIONS, JOINTS, calibration_of, encoders
@@ -128,6 +128,27 @@ def test_an_answer_that_never_comes_names_everything(make_arm: Make, bus: StandI
     assert np.isfinite(arm.read().joint_position).all()
 
 
+def test_a_line_that_is_never_silent_blocks_nobody(make_arm: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of another device than an arm, that talks without being asked."""
+    arm, found = make_arm(bus=BusConfig(answer_timeout_s=0.02)), list[str]()
+    arm.connect()
+    monkeypatch.setattr(ServoBus, "_receive", lambda bus, wait_s: time.sleep(0.001) or bytes(8))
+
+    def ask() -> None:
+        with pytest.raises(HardwareError) as caught:
+            arm.read()
+        found.append(str(caught.value))
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(10.0)
+    blocked = asking.is_alive()
+    monkeypatch.undo()
+    asking.join(10.0)
+    assert not blocked
+    assert found[0].startswith("no answer from shoulder_pan (id 1), ")
+
+
 # Faults of motors
 
 
@@ -215,6 +236,9 @@ def test_a_cable_pulled_in_motion(arm: ServoArm, bus: StandInBus) -> None:
     bus.pull_cable()
     with pytest.raises(HardwareError, match=r"lost .*port.*plug its cable in again"):
         run(arm, 10)
+    assert not arm.bus.is_open  # while the port is held, its adapter comes back by another name
+    with pytest.raises(HardwareError, match=r"lost .*port.*plug its cable in again"):
+        arm.read()
     held = encoders(bus)
     assert all(motor.get("torque") for motor in bus.motors.values())
     bus.plug_in()
