@@ -178,6 +178,35 @@ def test_a_stop_outlives_the_node_of_a_robot_that_no_file_tells_of(
                 rclpy.shutdown()
 
 
+@pytest.mark.parametrize("who", ["human", "policy"])  # one that is followed, and one that is refused
+def test_the_first_command_finds_an_arm_where_others_have_moved_it(monkeypatch: pytest.MonkeyPatch, who: str) -> None:
+    """By its pendant, for the robot of ros2_control is not ours alone."""
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
+    words = {"controller": "forward", "command_topic": "/c", **LIMITS}
+    rclpy.init(args=["--ros-args", *(word for k, v in words.items() for word in ("-p", f"{k}:={v}"))])
+    node = robot_node.RobotNode()
+    written: list[float] = []
+
+    def stands(at: float) -> None:
+        state = RobotState(np.full(1, at, np.float32), np.zeros(1, np.float32), node._now_ns())
+        node._robot._on_state(convert.joint_state_message(state, ["a"]))  # type: ignore[union-attr]
+
+    try:
+        node.trigger_configure()
+        stands(0.0)
+        node.trigger_activate()
+        monkeypatch.setattr(node._robot, "write", lambda action: written.extend(action.tolist()))
+        for at in (0.0, 0.4):
+            stands(at)
+            node._on_tick()
+        assert not written
+        node._on_command(convert.command_message(np.full(1, 0.42), node._now_ns(), ["a"], who))
+        np.testing.assert_allclose(written, [0.4], atol=0.021)
+    finally:
+        node.destroy_node()
+        rclpy.shutdown()
+
+
 @pytest.mark.parametrize("stays", [True, False])
 def test_another_robot_on_the_domain_is_noticed_before_the_first_command_moves_anything(
     monkeypatch: pytest.MonkeyPatch, stays: bool

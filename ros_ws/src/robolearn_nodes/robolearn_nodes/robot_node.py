@@ -179,7 +179,7 @@ class RobotNode(LifecycleNode):
             if self._joint_states is not None:
                 self._joint_states.publish(convert.joint_state_message(self._measured, self._joints))
             self._meters["states"].note(self._now_ns(), self._measured.stamp_ns)
-            if self._active and self._lost:
+            if self._active and (self._lost or not self._command.count):
                 self._regain(self._measured)
             if self._active and not self._decided:
                 self._decide()
@@ -193,7 +193,8 @@ class RobotNode(LifecycleNode):
                 self._end(too_long)
 
     def _regain(self, state: RobotState) -> None:
-        """The robot answers again: from where it is now, and not to where it was on its way when it failed."""
+        """From where the robot is now: not to where it was on its way when it failed, nor, before the first command, to
+        where it stood when this node began, for others may have moved it since."""
         try:
             self._safety.start_anew(state)
             self._lost = ""
