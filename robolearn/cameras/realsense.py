@@ -6,6 +6,7 @@ Capture, silence and reconnection are those of every camera here (`capture.py`).
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -105,13 +106,14 @@ class _Pipeline:
     def grab(self) -> Frame | None:
         try:
             frame = self._pipeline.wait_for_frames(FRAME_TIMEOUT_MS).get_color_frame()
-        except RuntimeError:  # the SDK's word for a frame that did not come
+            now_ns, wall_ns = self._clock(), time.time_ns()
+            age_ns = wall_ns - round(frame.get_timestamp() * 1e6)
+            if frame.get_frame_timestamp_domain() != self._global_time or not 0 <= age_ns < 1_000_000_000:
+                age_ns = 0
+            return Frame(np.array(frame.get_data(), np.uint8), now_ns - age_ns)
+        except RuntimeError:  # the SDK's word for a frame that did not come, or came without its colours
             return None
-        now_ns, wall_ns = self._clock(), time.time_ns()
-        age_ns = wall_ns - round(frame.get_timestamp() * 1e6)
-        if frame.get_frame_timestamp_domain() != self._global_time or not 0 <= age_ns < 1_000_000_000:
-            age_ns = 0
-        return Frame(np.array(frame.get_data(), np.uint8), now_ns - age_ns)
 
     def release(self) -> None:
-        self._pipeline.stop()
+        with contextlib.suppress(RuntimeError):  # a device that has gone
+            self._pipeline.stop()

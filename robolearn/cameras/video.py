@@ -75,9 +75,15 @@ class VideoCamera:
             self.counts["dropped"] += behind
             self._next = due
         while self._next <= due:
+            try:
+                self._image = next(self._images)
+            except (OSError, IndexError, ValueError) as error:
+                self._images = self._play()  # the next reading tries again
+                raise HardwareError(
+                    f"{self.config.path} gives no more pictures ({error}); put the file that it was back"
+                ) from error
             self.counts["dropped"] += self._next < due
             self.counts["frames"] += 1
-            self._image = next(self._images)
             self._next += 1
         assert self._image is not None
         stamp_ns = self._start_ns + int((self._next - 1) * 1e9 / self.spec.rate_hz)
@@ -90,11 +96,14 @@ class VideoCamera:
     def _play(self) -> Iterator[NDArray[np.uint8]]:
         import av
 
+        spec = self.spec
         while True:
             shown = 0
             with av.open(str(self.config.path.absolute())) as container:
                 for frame in container.decode(video=0):
+                    if (frame.height, frame.width) != (spec.height, spec.width):
+                        raise ValueError(f"{frame.width}x{frame.height}, and it was {spec.width}x{spec.height}")
                     shown += 1
                     yield frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
             if not shown:
-                raise HardwareError(f"{self.config.path} has no frames; give the path of a video")
+                raise ValueError("it has no frames")

@@ -226,6 +226,25 @@ def test_a_video_plays_at_its_rate_and_starts_over(video: Path) -> None:
     assert 0 <= now[0] - camera.read().stamp_ns <= 50_000_000
 
 
+@pytest.mark.parametrize("content", [None, b"not a video", "another size"])
+def test_a_video_that_is_no_longer_there_is_silent_and_comes_back(video: Path, content: bytes | str | None) -> None:
+    now, good = [1_000_000_000], video.read_bytes()
+    camera = VideoCamera(VideoCameraConfig(video, "front"), clock=lambda: now[0])
+    camera.connect()
+    camera.read()
+    video.unlink()
+    if isinstance(content, bytes):
+        video.write_bytes(content)
+    elif content is not None:
+        write_video(video, [np.zeros((32, 64, 3), np.uint8)] * 10, 20.0, scale=1)
+    for _ in range(2):
+        now[0] += 900_000_000
+        with pytest.raises(HardwareError, match=r"front\.mp4 gives no more pictures \(.*put .* back"):
+            camera.read()
+    video.write_bytes(good)
+    assert camera.read().image.shape == (48, 64, 3)
+
+
 @pytest.mark.parametrize("content", [None, b"", b"not a video"])
 def test_a_file_that_is_no_video_is_refused(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "x.mp4"
@@ -258,6 +277,9 @@ def test_a_realsense_is_set_up_stamped_and_comes_back(realsense: StandInRealSens
     realsense.plugged = True
     wait_until(lambda: reads(camera))
     assert camera.counts["lost"] >= 1
+    realsense.blind = True
+    seen_ns = camera.read().stamp_ns + 300_000_000
+    wait_until(lambda: reads(camera) and camera.read().stamp_ns > seen_ns)
     camera.close()
 
 

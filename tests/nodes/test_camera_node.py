@@ -67,3 +67,21 @@ def test_the_node_of_a_cell_without_cameras_stays(tmp_path: Path, monkeypatch: p
     assert spun == [node]
     node.destroy_node()
     rclpy.shutdown()
+
+
+def test_a_thread_that_fails_ends_its_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would go on without the camera, and say that all is well."""
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
+    cameras = "cameras:\n  front: {driver: opencv, device: none, height: 8, width: 8, rate_hz: 100}\n"
+    with standin_cell(tmp_path, cameras) as (cell, _):
+        rclpy.init(args=["--ros-args", "-p", f"cell:={cell}"])
+        node = CameraNode()
+    camera = node._cameras["front"]
+    monkeypatch.setattr(camera, "connect", lambda: None)
+    monkeypatch.setattr(camera, "read", lambda: 1 // 0)
+    try:
+        with pytest.raises(ZeroDivisionError):
+            node.work()
+    finally:
+        node.destroy_node()
+        rclpy.shutdown()

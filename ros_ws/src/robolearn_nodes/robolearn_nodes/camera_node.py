@@ -54,6 +54,7 @@ class CameraNode(Node):
         }
         self._meters = {name: Meter() for name in wanted}
         self._problems = dict.fromkeys(wanted, "")
+        self._failed: Exception | None = None  # that ended a thread
         self._diagnostics = Diagnostics(self, self._figures)
         self._closing = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=item, daemon=True) for item in self._cameras.items()]
@@ -88,6 +89,13 @@ class CameraNode(Node):
         rclpy.spin(self)
 
     def _run(self, name: str, camera: Camera) -> None:
+        try:
+            self._read_and_publish(name, camera)
+        except Exception as error:  # noqa: BLE001, `_report` raises it: a picture less is no matter of its thread alone
+            if self.context.ok():  # else asked to stop, just now
+                self._failed = error
+
+    def _read_and_publish(self, name: str, camera: Camera) -> None:
         last_ns, period_ns = 0, round(1e9 / camera.spec.rate_hz)
         while not self._closing.is_set():
             try:
@@ -100,12 +108,7 @@ class CameraNode(Node):
             now_ns = int(self.get_clock().now().nanoseconds)
             if frame.stamp_ns != last_ns:
                 last_ns = frame.stamp_ns
-                try:
-                    self._publish(name, camera, frame.image, last_ns)
-                except Exception:
-                    if not self.context.ok():
-                        return  # asked to stop, just now
-                    raise
+                self._publish(name, camera, frame.image, last_ns)
                 self._meters[name].note(now_ns, last_ns)
             early_ns = min(last_ns - now_ns, 0) + round(EARLY * period_ns)  # a clock that went back is not waited for
             self._closing.wait(max(early_ns * 1e-9, POLL_S))
@@ -120,6 +123,8 @@ class CameraNode(Node):
             jpegs.publish(convert.compressed_image_message(image, stamp_ns, name))
 
     def _report(self) -> None:
+        if self._failed is not None:
+            raise self._failed
         self._diagnostics.report("; ".join(filter(None, self._problems.values())))
 
     def _figures(self) -> dict[str, Any]:
