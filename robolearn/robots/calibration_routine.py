@@ -212,13 +212,14 @@ class CalibrationRoutine:
         return ""
 
     def _pose(self) -> tuple[NDArray[np.float64], str]:
-        """Mean of the recent samples (J,), or why they are none."""
-        samples = np.array(self._recent)
-        moved = np.ptp(samples, axis=0) * self._model.rad_per_tick
+        """Mean of the recent samples (J,), or why they are none. A joint that trembles across the seam stands."""
+        newest, turn = self._recent[-1], self._model.ticks_per_turn
+        off = (np.array(self._recent) - newest + turn // 2) % turn - turn // 2
+        moved = np.ptp(off, axis=0) * self._model.rad_per_tick
         worst = int(np.argmax(moved))
         if moved[worst] > self._config.still_rad:
-            return samples[-1].astype(np.float64), f"{self._joints[worst].name} was still moving; hold it still"
-        return samples.mean(axis=0), ""
+            return newest.astype(np.float64), f"{self._joints[worst].name} was still moving; hold it still"
+        return newest + off.mean(axis=0), ""
 
     def _outside(self, pose: NDArray[np.float64]) -> str:
         slack = self._config.still_rad / self._model.rad_per_tick

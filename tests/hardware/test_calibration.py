@@ -158,6 +158,17 @@ def test_nothing_is_confirmed_without_samples_or_while_moving() -> None:
     assert routine.step is Step.MIDDLE
 
 
+def test_a_middle_on_the_seam_is_no_motion() -> None:
+    """As of a new motor that stands where it was put together."""
+    hands = Hands(CalibrationRoutine(STS3215, SETUP), (0.0, 1000.0))
+    for i in range(12):
+        hands.encoder = np.array([-(i % 2), 1000.0])
+        hands.routine.feed(hands.shown)
+    assert hands.routine.confirm() == ""
+    assert hands.routine.homing_ticks.tolist() in ([-2047, -1048], [2047, -1048])
+    assert hands.sweep((-900, 300), (900, 1700)) == ""
+
+
 def test_a_joint_that_was_not_swept_is_named() -> None:
     hands = at_sweep()
     assert "moved too little: turn 0.06 rad" in hands.sweep((3000, 1000), (4800, 1040))

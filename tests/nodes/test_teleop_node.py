@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ import robolearn.ros  # noqa: F401  supplies rclpy and the messages where ROS 2 
 
 # isort: split
 import rclpy
+from rclpy.exceptions import NameValidationException
 
 from robolearn.errors import HardwareError
 from robolearn.recipes.graph import free_domain_id
@@ -128,6 +130,16 @@ def test_another_problem_is_logged_and_the_same_one_in_other_numbers_is_not(
     for problem in (late.format(0.1), late.format(12), limp, late.format(0.3), "", late.format(0.1)):
         node._diagnostics.report(problem)
     assert logged == [late.format(0.1), limp, late.format(0.1)]
+
+
+def test_a_node_that_cannot_be_made_leaves_the_terminal_as_it_was(
+    make: Callable[..., TeleopNode], typist: Typist
+) -> None:
+    with open(typist.terminal) as terminal:
+        before = termios.tcgetattr(terminal)
+        with pytest.raises(NameValidationException):
+            make(teleop="keyboard", terminal=typist.terminal, with_policy="true", policy_command="a b")
+        assert termios.tcgetattr(terminal) == before
 
 
 def test_the_terminal_is_found_from_a_session_of_its_own(typist: Typist) -> None:

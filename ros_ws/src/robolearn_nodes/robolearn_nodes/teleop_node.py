@@ -98,12 +98,12 @@ class TeleopNode(Node):
         self._replan = self.create_client(Trigger, topics.RESET_POLICY)
         self.create_service(Trigger, topics.RESUME_TELEOP, self._on_resume)
         self.create_subscription(EpisodeEvent, topics.EPISODE, self._on_event, topics.LATCHED)
-        self._device.connect()
         if with_policy:
             self.create_subscription(JointTrajectory, policy_topic, self._on_policy, topics.NEWEST)
         if isinstance(self._device, Fed):
             self.create_subscription(OperatorInput, topics.OPERATOR_INPUT, self._on_input, topics.NEWEST)
         self.create_subscription(JointState, topics.JOINT_STATES, self._on_state, topics.NEWEST)
+        self._device.connect()  # last: nobody would give the terminal back of a node that could not be made
 
     def _on_state(self, message: JointState) -> None:
         """Answer the state with a command; of a faster stream, those states that the control rate asks for."""
