@@ -32,17 +32,21 @@ class GamepadConfig:
 
 
 class JoystickDevice:
-    """The events of one joystick. Triggers rest at -1 and count as axes like the others."""
+    """The events of one joystick. Triggers rest at -1 and count as axes like the others.
+
+    The kernel keeps 64 events; when there were more, it tells the state anew, in which buttons may have been pressed.
+    """
 
     def __init__(self, path: str) -> None:
         self.axes: dict[int, float] = {}
         self.held: set[int] = set()
         self._file = DeviceFile(path, "input")
         self._rest = b""
+        self._known = False  # whether the state at the start has come
 
     def open(self) -> None:
         self._file.open()
-        self.axes, self.held, self._rest = {}, set(), b""
+        self.axes, self.held, self._rest, self._known = {}, set(), b"", False
 
     def update(self, now_ns: int) -> list[int]:
         pressed = []
@@ -55,11 +59,12 @@ class JoystickDevice:
             if kind & ~AT_START == AXIS:
                 self.axes[number] = max(value / 32767, -1.0)
             elif kind & ~AT_START == BUTTON and value:
-                self.held.add(number)
-                if not kind & AT_START:
+                if not kind & AT_START or (self._known and number not in self.held):
                     pressed.append(number)
+                self.held.add(number)
             elif kind & ~AT_START == BUTTON:
                 self.held.discard(number)
+        self._known |= whole > 0
         return pressed
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 
 class StandInDevice:
@@ -33,11 +33,11 @@ class StandInDevice:
 class StandInGamepad(StandInDevice):
     """struct js_event: time, value, type, number."""
 
-    def begin(self, buttons: int = 8, axes: int = 8) -> None:
-        """The state that the kernel tells first: nothing is pressed."""
+    def begin(self, buttons: int = 8, axes: int = 8, down: Collection[int] = ()) -> None:
+        """The state that the kernel tells first, and anew when it had more events than it keeps: what is `down`."""
         for kind, count in ((0x81, buttons), (0x82, axes)):
             for number in range(count):
-                self.send(struct.pack("<IhBB", 0, 0, kind, number))
+                self.send(struct.pack("<IhBB", 0, int(kind == 0x81 and number in down), kind, number))
 
     def axis(self, number: int, value: float) -> None:
         self.send(struct.pack("<IhBB", 1, round(value * 32767), 2, number))

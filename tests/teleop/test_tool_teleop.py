@@ -74,6 +74,18 @@ def test_sticks_move_the_tool_only_while_the_clutch_is_held(pad: StandInGamepad)
     np.testing.assert_array_equal(read(teleoperator, 1, start=41).action, READY)  # it takes over where the robot is
 
 
+def test_a_press_among_more_events_than_the_kernel_keeps_counts(pad: StandInGamepad) -> None:
+    """It tells the state of everything anew then, as at the start: with both sticks moving, that happens."""
+    teleoperator = gamepad(pad)
+    pad.begin(down=[B])
+    assert read(teleoperator, 1).events == ()  # held since before it was connected
+    pad.begin()
+    pad.begin(down=[B])
+    assert read(teleoperator, 1, start=2).events == (TeleopEvent.STOP,)
+    pad.begin(down=[B])
+    assert read(teleoperator, 1, start=3).events == ()
+
+
 @pytest.mark.parametrize(
     ("axis", "value", "direction"), [(0, -1.0, (0, 1, 0)), (4, -1.0, (0, 0, 1)), (1, 1.0, (-1, 0, 0))]
 )
