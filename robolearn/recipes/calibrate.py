@@ -192,11 +192,15 @@ def joint_setups(names: Sequence[str], positive: Mapping[str, str]) -> list[Join
 
 
 def _next_view(camera: Camera, board: BoardConfig, show: Show, confirmed: Confirmed) -> tuple[View, NDArray[np.uint8]]:
-    """Wait for Enter and a picture that shows the board."""
+    """Wait for Enter and a picture that shows the board; a camera that falls silent comes back, and no view is lost."""
     while True:
         while not confirmed():
             time.sleep(SAMPLE_S)
-        image = camera.read().image
+        try:
+            image = camera.read().image
+        except HardwareError as error:
+            show(f"Not this one: {error}. What was done is kept; Ctrl-C ends it.")
+            continue
         view = find_board(board, image)
         if view is not None:
             return view, image

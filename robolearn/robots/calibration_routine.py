@@ -165,6 +165,11 @@ class CalibrationRoutine:
         if len(short):
             found = ", ".join(f"{self._joints[i].name} {swept[i]:.2f} rad" for i in short)
             return f"moved too little: {found}, expected at least {self._config.min_sweep_rad} rad"
+        far = np.flatnonzero(swept > 2 * np.pi)
+        if len(far):
+            self.step = Step.MIDDLE
+            found = ", ".join(f"{self._joints[i].name} was swept through {swept[i]:.2f} rad" for i in far)
+            return f"{found}, at most a turn: of more nobody can tell after power-up; start again from the middle"
         self.step = Step.REFERENCE
         return ""
 

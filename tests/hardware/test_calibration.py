@@ -183,6 +183,18 @@ def test_a_seam_inside_the_range_starts_over() -> None:
     assert hands.sweep((1700, 300), (4800, 1700)) == ""
 
 
+def test_a_joint_that_was_swept_through_more_than_a_turn_starts_over() -> None:
+    """Before the old file has given way to one that no driver takes."""
+    routine = CalibrationRoutine(DYNAMIXEL_X, SETUP)
+    for _ in range(12):
+        routine.feed([2000, 1000])
+    assert routine.confirm() == ""
+    for lift in (*range(0, 4300, 100), *range(4300, 2000, -100)):
+        routine.feed([lift, lift // 4])
+    assert "lift was swept through 6.60 rad, at most a turn" in routine.confirm()
+    assert routine.step is Step.MIDDLE
+
+
 def test_a_reference_outside_the_sweep_is_refused() -> None:
     hands = at_sweep()
     assert hands.sweep((3000, 300), (4800, 1700)) == ""

@@ -206,17 +206,20 @@ def test_joints_are_calibrated_by_a_person_who_moves_them(tmp_path: Path, kind: 
 
 
 class Photos:
-    """A camera whose pictures a test takes."""
+    """A camera whose pictures a test takes; None: it is silent."""
 
     spec = CameraSpec("front", H, W, 30.0)
 
-    def __init__(self, images: list[np.ndarray]) -> None:
+    def __init__(self, images: list[np.ndarray | None]) -> None:
         self.images = list(images)
 
     def connect(self) -> None: ...
     def close(self) -> None: ...
     def read(self) -> Frame:
-        return Frame(self.images.pop(0), 0)
+        image = self.images.pop(0)
+        if image is None:
+            raise HardwareError("camera front is silent")
+        return Frame(image, 0)
 
 
 def always() -> bool:
@@ -226,10 +229,11 @@ def always() -> bool:
 def test_a_lens_and_a_place_are_calibrated_and_bad_views_are_asked_for_again(tmp_path: Path) -> None:
     path, shown = tmp_path / "calibration" / "cell_front.json", list[str]()
     blank = np.full((H, W, 3), 90, np.uint8)
-    camera = Photos([blank, *pictures()[:5], pictures()[4], *pictures()[5:]])
+    camera = Photos([blank, *pictures()[:5], None, pictures()[4], *pictures()[5:]])
     found = calibrate_lens(camera, path, BoardConfig(), 8, shown.append, always)
     assert found.intrinsics.residual_px < 0.4
-    assert any("Not this one" in line for line in shown)
+    assert sum("Not this one" in line for line in shown) == 2
+    assert any("camera front is silent. What was done is kept" in line for line in shown)
     assert path.with_suffix(".png").stat().st_size > 10_000
 
     tools, boards, truth = arm_poses("eye_in_hand", 8)
