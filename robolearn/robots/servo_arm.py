@@ -165,23 +165,31 @@ class ServoArm:
             if not self.config.torque:
                 require_limp(self.bus, self.model, self.ids)
             ticks = self._locate()
-            self._holding = self.config.torque
-            if self._holding:
-                self._hold_from(ticks)
             self._hot = self._fault = self._limp = ""
-            self._sound, self._commanded_ns = False, None
-            self.read()
-        except HardwareError as error:
+            self._holding, self._commanded_ns = False, None
+            self._read_all()  # one that is too hot takes no hold
+            if self.config.torque:
+                self._holding = True
+                self._hold_from(ticks)
+                self._read_all()
+        except BaseException as error:  # Ctrl-C, too
             self.bus.close()
             if not self._stiff:
                 raise
-            raise HardwareError(
-                f"{error}; support the arm: {self.bus.describe(sorted(self._stiff))} took hold"
-            ) from error
+            held = f"support the arm: {self.bus.describe(sorted(self._stiff))} took hold"
+            if isinstance(error, HardwareError):
+                raise HardwareError(f"{error}; {held}") from error
+            log.error("%s was not connected; %s", self.spec.name, held)
+            raise
         if self.config.torque:
             self._closing = threading.Event()
             self._watcher = threading.Thread(target=self._watch, args=(self._closing,), daemon=True)
             self._watcher.start()
+
+    def _read_all(self) -> None:
+        """Raise HardwareError where anything is wrong with a motor now."""
+        self._sound = False
+        self.read()
 
     def read(self) -> RobotState:
         """Measured state, stamped when the last motor had answered."""
@@ -321,7 +329,7 @@ class ServoArm:
         if heat[hottest] > limit:
             self._hot = (
                 f"{self.bus.describe([self.ids[hottest]])} on {self.bus.port} is at {heat[hottest]} C, at most "
-                f"{limit:g}: the arm holds; let it cool"
+                f"{limit:g}{': the arm holds' if self._holding else ''}; let it cool"
             )
         if not self._holding:
             return

@@ -132,6 +132,37 @@ def test_a_connect_that_fails_half_way_says_what_holds(
         make_arm(bus=BusConfig(answer_timeout_s=0.05, retries=0)).connect()
 
 
+def test_a_connect_that_is_interrupted_half_way_says_what_holds(
+    make_arm: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    arm = make_arm()
+    write, left = arm.bus.write, [8]
+
+    def ctrl_c(*args: int) -> None:
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+        write(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("robolearn.robots.servo_arm.check_motors", lambda *args: None)
+    monkeypatch.setattr(arm.bus, "write", ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        arm.connect()
+    assert not arm.bus.is_open
+    assert "support the arm: shoulder_pan (id 1)" in caplog.text
+
+
+def test_a_motor_that_is_too_hot_takes_no_hold(make_arm: Make, bus: StandInBus) -> None:
+    bus.motors[2].temperature_c = 66
+    arm = make_arm()
+    with pytest.raises(HardwareError, match=r"shoulder_lift \(id 2\) .* is at 66 C, at most 65; let it cool$"):
+        arm.connect()
+    assert not any(motor.get("torque") for motor in bus.motors.values())
+    bus.motors[2].temperature_c = 60
+    arm.connect()
+    assert all(motor.get("torque") for motor in bus.motors.values())
+
+
 def test_closing_says_whether_the_arm_stays_stiff(
     make_arm: Make, bus: StandInBus, caplog: pytest.LogCaptureFixture
 ) -> None:
