@@ -91,7 +91,7 @@ class Capture:
         if frame is None:
             raise HardwareError(f"{self._who} is not connected; call connect() first")
         age_s = (self._clock() - frame.stamp_ns) * 1e-9
-        if age_s > self._timing.max_age_s:
+        if abs(age_s) > self._timing.max_age_s:  # one of the future was taken before the clock went back
             raise HardwareError(
                 f"{self._who} is silent: its newest frame is {age_s:.2f} s old, at most {self._timing.max_age_s:g} s; "
                 f"{self._trouble or 'check its cable'}"

@@ -59,7 +59,7 @@ class SpaceMouseDevice:
                 held = {i for i in range(32) if bits >> i & 1}
                 pressed += sorted(held - self.held)
                 self.held = held
-        if now_ns - self._moved_ns > SILENT_S * 1e9:
+        if not 0 <= now_ns - self._moved_ns <= SILENT_S * 1e9:
             self.axes = {}
         return pressed
 

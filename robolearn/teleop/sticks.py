@@ -146,7 +146,7 @@ class Sticks:
         mapping = self.mapping
         if mapping.clutch != NONE:
             return mapping.clutch in self._device.held
-        if mapping.idle_s is not None and now_ns - (self._touched_ns or 0) > mapping.idle_s * 1e9:
+        if mapping.idle_s is not None and not 0 <= now_ns - (self._touched_ns or 0) <= mapping.idle_s * 1e9:
             return False
         return moving or bool(self._gripping) or self._hand.target is not None
 

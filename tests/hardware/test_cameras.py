@@ -123,6 +123,18 @@ def test_a_frozen_camera_is_not_read_for_ever(camera: OpenCVCamera, server: Mjpe
     wait_until(lambda: reads(camera))
 
 
+def test_a_camera_that_falls_silent_while_the_clock_goes_back_is_silent(server: MjpegServer) -> None:
+    back_ns = [0]
+    config = OpenCVCameraConfig(server.url, 48, 64, 50.0)
+    camera = OpenCVCamera(config, clock=lambda: time.monotonic_ns() - back_ns[0])
+    camera.connect()
+    server.frozen = True
+    time.sleep(0.1)
+    back_ns[0] = 3600 * 10**9
+    assert not reads(camera)
+    camera.close()
+
+
 def test_another_size_is_refused(server: MjpegServer) -> None:
     with pytest.raises(HardwareError, match="gives 64x48, expected 640x480"):
         OpenCVCamera(OpenCVCameraConfig(server.url, 480, 640, 30.0)).connect()

@@ -229,6 +229,13 @@ def test_a_cap_that_falls_silent_while_it_is_deflected_is_at_rest(mouse: StandIn
     assert read(teleoperator, 30, start=28).action is None
 
 
+def test_a_clock_that_goes_back_deflects_no_cap(mouse: StandInSpaceMouse) -> None:
+    teleoperator = spacemouse(mouse)
+    mouse.both(0, 0, -350, 0, 0, 0)
+    assert read(teleoperator, 2, start=1000).action is not None
+    assert read(teleoperator, 30).action is None
+
+
 def test_buttons_of_the_cap(mouse: StandInSpaceMouse) -> None:
     teleoperator = spacemouse(mouse)
     mouse.buttons({0: True})
