@@ -140,10 +140,10 @@ class ServoBus:
         with contextlib.suppress(AttributeError, OSError, ValueError):  # where the adapter has no such mode
             self._serial.set_low_latency_mode(True)  # FTDI adapters otherwise hold answers back for 16 ms
         self.counts.clear()
-        self._gone = ""
 
     def close(self) -> None:
         with self._lock:
+            self._gone = ""
             if self._serial is not None:
                 self._serial.close()
                 self._serial = None
