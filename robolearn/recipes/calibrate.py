@@ -7,6 +7,7 @@ person is reached by `show(text)` and `confirmed()` (has Enter been pressed sinc
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -49,6 +50,7 @@ def calibrate_joints(
     """Guide through the five steps, and write the file of `config.calibration`. The arm goes limp at the start."""
     if model_name not in MODELS:
         raise HardwareError(f"there is no servo model {model_name!r}; expected one of {', '.join(MODELS)}")
+    _require_place(config.calibration)
     model, ids = MODELS[model_name], [joint.motor_id for joint in joints]
     bus = ServoBus(config.port, model.protocol, config.bus, {joint.motor_id: joint.name for joint in joints})
     show(f"The arm on {config.port} goes limp now: hold it, then press Enter.")
@@ -98,6 +100,7 @@ def calibrate_lens(
     camera: Camera, path: Path, board: BoardConfig, views: int, show: Show, confirmed: Confirmed
 ) -> CameraCalibration:
     """Intrinsics: a view each time that Enter is pressed. Writes `path`, and a picture beside it."""
+    _require_place(path)
     size, seen = (camera.spec.height, camera.spec.width), list[View]()
     show(
         f"Hold the board before {camera.spec.name}, still, near and far, in the corners, tilted to all sides; press "
@@ -156,6 +159,18 @@ def calibrate_place(
     calibration = CameraCalibration(known.camera, known.intrinsics, extrinsics)
     calibration.save(path, draw_residuals(image, seen, expected, gain=20.0))
     return calibration
+
+
+def _require_place(path: Path) -> None:
+    """Raise HardwareError where the file of a calibration cannot be written, before anybody works for it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise HardwareError(
+            f"cannot write {path} ({error.strerror}); see who may write there, or give `calibration` another path"
+        ) from error
 
 
 def tool_pose_of(kinematics: Kinematics, joint_position: NDArray[np.float32]) -> NDArray[np.float64]:

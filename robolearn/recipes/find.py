@@ -39,15 +39,23 @@ def find_ports(probe: bool = False) -> list[Found]:
 
 
 def describe_motors(port: str, patience_s: float = 0.01) -> str:
-    """The motors that answer on a port, of every kind that we know, at their rates. patience_s: for each answer."""
+    """The motors that answer on a port, of every kind that we know, at their rates; or why there are none.
+
+    patience_s: for each answer.
+    """
+    why = ""
     for model in MODELS.values():
         for baud_rate in model.baud_rates:
             bus = ServoBus(port, model.protocol, BusConfig(baud_rate, answer_timeout_s=patience_s, retries=0), {})
-            with contextlib.suppress(HardwareError):
+            try:
                 ids = find_bus(bus, PROBED_IDS)
-                if ids:
-                    return f"{model.name} motors {', '.join(map(str, ids))} at {baud_rate} baud"
-    return "no motors answer"
+            except HardwareError as error:  # an adapter may not have this rate
+                why = why or str(error)
+                continue
+            if ids:
+                return f"{model.name} motors {', '.join(map(str, ids))} at {baud_rate} baud"
+            why = "no motors answer"
+    return why
 
 
 def find_cameras(root: Path = Path("/sys/class/video4linux")) -> list[Found]:

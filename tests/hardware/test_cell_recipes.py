@@ -250,6 +250,25 @@ def test_a_lens_and_a_place_are_calibrated_and_bad_views_are_asked_for_again(tmp
     assert again.intrinsics.matrix.tolist() == TRUTH.matrix.tolist()
 
 
+def test_a_calibration_that_could_not_be_kept_is_refused_before_it_begins(tmp_path: Path) -> None:
+    (tmp_path / "full").write_text("no folder")
+    path, shown = tmp_path / "full" / "arm.json", list[str]()
+    with pytest.raises(HardwareError, match=r"cannot write .*arm\.json"):
+        calibrate_joints(ServoArmConfig("none", path), "sts3215", joint_setups(JOINTS, {}), shown.append, always)
+    with pytest.raises(HardwareError, match=r"cannot write .*arm\.json"):
+        calibrate_lens(Photos([]), path, BoardConfig(), 8, shown.append, always)
+    assert not shown
+
+
+def test_a_port_that_another_process_holds_is_not_one_without_motors(tmp_path: Path) -> None:
+    with StandInBus("sts3215", path=tmp_path / "arm") as bus:
+        port = ServoBus(bus.port, MODELS["sts3215"].protocol, BUSY, {})
+        port.open()
+        assert "another process holds it" in describe_motors(bus.port)
+        port.close()
+        assert describe_motors(bus.port, 0.1).startswith("sts3215 motors 1, 2")
+
+
 def test_a_place_wants_the_lens_first(tmp_path: Path) -> None:
     with pytest.raises(HardwareError, match="intrinsics first"):
         calibrate_place(
