@@ -44,10 +44,10 @@ class MujocoGeometry:
         tool, _ = self._kinematics.tool(position)
         worst, what = np.zeros(4), [""] * 4
         if self._box is not None:
-            worst[:3] = np.maximum(np.maximum(self._box[0] - tool, tool - self._box[1]), 0.0)
-        for axis in np.flatnonzero(worst):
-            low, high = self._box[0][axis], self._box[1][axis]  # type: ignore[index]
-            what[axis] = f"the tool would be at {'xyz'[axis]} {tool[axis]:.3f} m, outside {low:g}..{high:g}"
+            low, high = self._box
+            worst[:3] = np.maximum(np.maximum(low - tool, tool - high), 0.0)
+            for i in np.flatnonzero(worst):
+                what[i] = f"the tool would be at {'xyz'[i]} {tool[i]:.3f} m, outside {low[i]:g}..{high[i]:g}"
         for first, second in self._near_pairs():
             gap = self._distance(self._model, self._data, first, second, self._clearance_m, None)
             if self._clearance_m - gap > worst[3]:

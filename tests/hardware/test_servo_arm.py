@@ -132,7 +132,12 @@ def test_a_line_that_is_never_silent_blocks_nobody(make_arm: Make, monkeypatch: 
     """As of another device than an arm, that talks without being asked."""
     arm, found = make_arm(bus=BusConfig(answer_timeout_s=0.02)), list[str]()
     arm.connect()
-    monkeypatch.setattr(ServoBus, "_receive", lambda bus, wait_s: time.sleep(0.001) or bytes(8))
+
+    def talk(bus: ServoBus, wait_s: float) -> bytes:
+        time.sleep(0.001)
+        return bytes(8)
+
+    monkeypatch.setattr(ServoBus, "_receive", talk)
 
     def ask() -> None:
         with pytest.raises(HardwareError) as caught:
