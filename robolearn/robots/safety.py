@@ -77,7 +77,8 @@ class SafetyConfig:
             value = getattr(self, name)
             if not (np.isfinite(value) and value >= 0):
                 raise SpecError(f"safety {name} is {value}, expected a number of at least 0")
-        for name in ("max_acceleration", "max_jerk", "max_state_age_s", "max_temperature_c", "max_load"):
+        limits = ("max_acceleration", "max_jerk", "max_state_age_s", "max_temperature_c", "max_load", "min_clearance_m")
+        for name in limits:
             value = getattr(self, name)
             if value is not None and not (np.isfinite(value) and value > 0):
                 raise SpecError(f"safety {name} is {value}, expected a number above 0, or nothing for no limit")

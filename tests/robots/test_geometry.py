@@ -98,5 +98,7 @@ def test_a_model_that_does_not_fit_is_refused(config: dict, spec: RobotSpec, mes
 def test_a_limit_of_the_shape_needs_the_shape() -> None:
     with pytest.raises(SpecError, match="give model"):
         SafetyConfig(min_clearance_m=0.01)
+    with pytest.raises(SpecError, match=r"min_clearance_m is -0\.004, expected a number above 0"):
+        SafetyConfig(model=MODEL, min_clearance_m=-0.004)
     with pytest.raises(SpecError, match="no geometry"):
         SafetyFilter(SO101, BOX, 0.02)
