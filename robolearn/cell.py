@@ -148,7 +148,9 @@ def _read(path: Path) -> tuple[_Reader, Any]:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text)
     except FileNotFoundError as error:
-        raise CellError(f"cannot read {path}: no such file; name one, as hardware/cells/so101.yaml is") from error
+        raise CellError(
+            f"cannot read {path}: no such file; name one, as hardware/cells/so101.yaml of the checkout is"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise CellError(f"cannot read {path}: {error.strerror if isinstance(error, OSError) else error}") from error
     except yaml.YAMLError as error:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+import os
 import secrets
+import socket
 
 SHORTEST_TOKEN = 16  # letters
 
@@ -24,6 +27,14 @@ def unsafe(host: str, token: str | None) -> str:
     if token is not None and len(token) < SHORTEST_TOKEN:
         return f"the token has {len(token)} letters, expected at least {SHORTEST_TOKEN}"
     return ""
+
+
+def cannot_listen(host: str, port: int, error: OSError | OverflowError) -> str:
+    """Why an address cannot be listened on, and which half of it to change."""
+    code = None if isinstance(error, (socket.gaierror, OverflowError)) else error.errno
+    why = getattr(error, "strerror", error) if code is None else os.strerror(code)  # Python adds the address to its own
+    other = "--port" if code in (errno.EADDRINUSE, errno.EACCES) else "--host"
+    return f"cannot listen on {host} port {port}: {why}; take another {other}"
 
 
 def new_token() -> str:

@@ -111,7 +111,7 @@ def test_a_file_that_is_no_cell(tmp_path: Path, text: str) -> None:
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(CellError, match=r"no such file; name one, as hardware/cells/so101.yaml"):
+    with pytest.raises(CellError, match=r"no such file; name one, as hardware/cells/so101.yaml of the checkout is"):
         load_cell(tmp_path / "none.yaml")
 
 

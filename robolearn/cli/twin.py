@@ -39,7 +39,14 @@ def twin_fit(
     from robolearn.tasks import make_task
 
     report = fit_twin(
-        dataset, out, task, per_joint, cell, lambda done, error: say(f"iteration {done}: {1e3 * error:.3f} mrad")
+        dataset,
+        out,
+        task,
+        per_joint,
+        cell,
+        lambda done, error, latency: say(
+            f"iteration {done}: {1e3 * error:.3f} mrad with a latency of {1e3 * latency:.1f} ms"
+        ),
     )
     if json:
         print_json(report)

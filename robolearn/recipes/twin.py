@@ -30,7 +30,7 @@ def fit_twin(
     task_id: str = "",
     per_joint: bool = False,
     cell: Path | None = None,
-    progress: Callable[[int, float], None] = lambda iteration, error: None,
+    progress: Callable[[int, float, float], None] = lambda iteration, error, latency: None,
 ) -> dict[str, Any]:
     """Fit the joints and servos of the dataset's robot; its last episode is kept for the judgement.
 
@@ -131,11 +131,13 @@ def _plot_fit(path: Path, task: Task, judged: Log, replays: dict[str, Floats], e
 
 
 def parameter_rows(report: dict[str, Any], joints: tuple[str, ...]) -> list[tuple[str, str, str, str]]:
-    """Joint, parameter, before, after: for a table."""
-    rows = [
-        (joint, name, f"{report['before'][name][j]:.4g}", f"{report['after'][name][j]:.4g}")
-        for name in PER_JOINT
-        for j, joint in enumerate(joints)
-    ]
+    """Joint, parameter, before, after: for a table. What is the same for all joints is one row."""
+    rows = []
+    for name in PER_JOINT:
+        values = [
+            (f"{old:.4g}", f"{new:.4g}") for old, new in zip(report["before"][name], report["after"][name], strict=True)
+        ]
+        told = {"all": values[0]} if len(set(values)) == 1 else dict(zip(joints, values, strict=True))
+        rows += [(joint, name, *value) for joint, value in told.items()]
     latency = ("all", "latency_s", f"{report['before']['latency_s']:.4g}", f"{report['after']['latency_s']:.4g}")
     return [*rows, latency]

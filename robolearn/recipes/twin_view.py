@@ -61,7 +61,8 @@ def open_show(what: str, episode: int = 0, task_id: str = "", seed: int = 0) -> 
     if path.suffix in (".yaml", ".yml"):
         task = make_task(task_id or CELL_TASK)
         return _expert(load_cell(path).make_twin(task, _sizes(task)), seed)
-    if path.exists():
+    named = Path(what.partition("@")[0])
+    if path.exists() or str(named) != named.stem:  # no task's id has a folder or a suffix
         return _recording(path, episode, task_id)
     task = make_task(what)
     return _expert(Twin(task, _sizes(task)), seed)

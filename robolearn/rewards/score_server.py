@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from robolearn.errors import RobolearnError, SpecError
-from robolearn.listening import unsafe
+from robolearn.listening import cannot_listen, unsafe
 from robolearn.rewards.hop import HopReward, hop
 from robolearn.rewards.reward_model import Episodes, RewardModel, cameras_of, lasting_settings, trained_on
 from robolearn.rewards.score_protocol import (
@@ -69,7 +69,7 @@ class ScoreServer:
             kind = type("Server", (ThreadingHTTPServer,), {"address_family": family, "daemon_threads": True})
             self._http: ThreadingHTTPServer = kind((str(place[0]), int(place[1])), Handler)
         except (OSError, OverflowError) as error:
-            raise ScoreError(f"cannot listen on {host} port {port}: {error}; take another --port") from error
+            raise ScoreError(cannot_listen(host, port, error)) from error
 
     @property
     def address(self) -> str:

@@ -19,6 +19,7 @@ import math
 import os
 import re
 import select
+import signal
 import termios
 import threading
 import time
@@ -27,7 +28,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from robolearn.errors import UnknownNameError
+from robolearn.errors import HardwareError, UnknownNameError
 from robolearn.robots.standin_wire import DYNAMIXEL_WIRE, FEETECH_WIRE, Instruction, Wire
 
 WIRES: dict[str, Wire] = {"sts3215": FEETECH_WIRE, "dynamixel_x": DYNAMIXEL_WIRE}
@@ -164,9 +165,13 @@ class StandInBus:
         os.close(self._wake_write)
 
     def plug_in(self) -> None:
-        """The port appears, unless it is there."""
+        """The port appears, unless it is there. Raises HardwareError where another's, or anything else, is."""
         if self._thread is not None:
             return
+        if self._path is not None and self._path.exists():  # a link that a killed one left leads nowhere
+            raise HardwareError(
+                f"{self._path} is there already, as {self._path.resolve()}; end the stand-in that made it, or delete it"
+            )
         self._master, self._slave = os.openpty()
         tty.setraw(self._slave)
         self._port = os.ttyname(self._slave)
@@ -252,10 +257,14 @@ def main() -> None:
     parser.add_argument("--link", type=Path, required=True, help="where the port is to appear")
     parser.add_argument("--motors", type=int, default=6)
     args = parser.parse_args()
-    with StandInBus(args.kind, range(1, args.motors + 1), args.link) as bus, contextlib.suppress(KeyboardInterrupt):
-        logging.basicConfig(level=logging.INFO, format="%(message)s")
-        logging.info("%s motors 1..%d on %s", args.kind, args.motors, bus.port)
-        threading.Event().wait()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill %1` takes the port away, too
+    try:
+        with StandInBus(args.kind, range(1, args.motors + 1), args.link) as bus, contextlib.suppress(KeyboardInterrupt):
+            logging.basicConfig(level=logging.INFO, format="%(message)s")
+            logging.info("%s motors 1..%d on %s", args.kind, args.motors, bus.port)
+            threading.Event().wait()
+    except (HardwareError, OSError) as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

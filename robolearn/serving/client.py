@@ -10,7 +10,6 @@ from robolearn.errors import ServingError, SpecError
 from robolearn.policies.checkpoint_config import read_config
 from robolearn.policies.policy import Policy
 from robolearn.serving.protocol import (
-    SCHEME,
     VERSION,
     Message,
     receive,
@@ -32,7 +31,7 @@ def open_policy(place: str, device: str = "cpu") -> Policy:
 
     Raises CheckpointError or ServingError.
     """
-    if place.startswith(SCHEME):
+    if "://" in place:
         return RemotePolicy(place, os.environ.get(TOKEN_VARIABLE, ""))
     read_config(Path(place))  # what is no checkpoint is told at once
     from robolearn.policies.checkpoint import load_policy  # brings torch, which a client does without

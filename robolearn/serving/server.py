@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 
 from robolearn.errors import RobolearnError, ServingError
-from robolearn.listening import unsafe
+from robolearn.listening import cannot_listen, unsafe
 from robolearn.policies.policy import Policy
 from robolearn.serving.chunks import checked
 from robolearn.serving.protocol import SCHEME, VERSION, Message, observation_bytes, receive, send
@@ -50,7 +50,7 @@ class PolicyServer:
                 raise ServingError(problem)
             self._listener = socket.create_server(place[:2], family=family, backlog=MAX_CONNECTIONS)
         except (OSError, OverflowError) as error:
-            raise ServingError(f"cannot listen on {host} port {port}: {error}; take another --port") from error
+            raise ServingError(cannot_listen(host, port, error)) from error
         self._clients: dict[socket.socket, threading.Thread] = {}
         self._admitted: set[socket.socket] = set()  # those of them that have shown the token
         self._lock = threading.Lock()

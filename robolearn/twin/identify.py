@@ -85,13 +85,14 @@ def fit(
     max_windows: int = 16,
     iterations: int = 25,
     per_joint: bool = False,
-    progress: Callable[[int, float], None] = lambda iteration, error: None,
+    progress: Callable[[int, float, float], None] = lambda iteration, error, latency: None,
 ) -> Fit:
     """Fit the physics of the task's robot to logs at the task's control rate.
 
     per_joint: every joint for itself, even where servos are the same; wants more data and time. At most `max_windows`
-    windows of `window_steps` are used, spread over the logs. progress: called with the iteration and the error [rad].
-    Raises SpecError when there is no window in the logs.
+    windows of `window_steps` are used, spread over the logs. progress: called with the iteration, the error [rad] and
+    the latency [s] that is tried: first any, then those around the best one, each for itself. Raises
+    SpecError when there is no window in the logs.
     """
     before = Physics.of(load_robot(task))
     shooting = _Shooting(task, logs, window_steps, max_windows, PER_JOINT, before, per_joint)
@@ -101,11 +102,14 @@ def fit(
 
     done = 0
 
-    def search(residual: Callable[[Floats], Floats], guess: Floats) -> tuple[Floats, float]:
+    def search(
+        residual: Callable[[Floats], Floats], guess: Floats, latency: float | None = None
+    ) -> tuple[Floats, float]:
         def report(trace: list[minimize.IterLog]) -> None:
             nonlocal done
             done += 1
-            progress(done, float(np.sqrt(2 * trace[-1].objective / shooting.size)))
+            tried = trace[-1].candidate.flat[-1] if latency is None else latency
+            progress(done, float(np.sqrt(2 * trace[-1].objective / shooting.size)), float(tried * LATENCY_UNIT_S))
 
         n = len(guess)
         found, trace = minimize.least_squares(
@@ -130,7 +134,7 @@ def fit(
         if not 0 <= substeps * unit <= high[-1]:
             continue
         latency = substeps * unit
-        found, error = search(partial(shooting.residual_at, latency), rough[:-1])
+        found, error = search(partial(shooting.residual_at, latency), rough[:-1], latency)
         if error < least:
             best, least = np.append(found, latency), error
     return Fit(before, shooting.physics(best), shooting.uncertainty(best), done)

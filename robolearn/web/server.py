@@ -14,6 +14,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from robolearn.errors import TransportError
+from robolearn.listening import cannot_listen
 from robolearn.web.app import create_app
 from robolearn.web.live_source import LiveSource
 from robolearn.web.settings import WebSettings
@@ -60,10 +61,7 @@ def make_server(settings: WebSettings, source: LiveSource | None = None) -> uvic
         with socket.create_server((settings.host, settings.port), family=_family(settings.host)):
             pass
     except OSError as error:
-        raise TransportError(
-            f"web: cannot listen on {settings.host} port {settings.port}: {error.strerror}; choose another "
-            "--host or --port"
-        ) from error
+        raise TransportError(f"web: {cannot_listen(settings.host, settings.port, error)}") from error
     config = uvicorn.Config(
         create_app(settings, source),
         host=settings.host,

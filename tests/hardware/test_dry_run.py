@@ -34,3 +34,20 @@ def test_the_dry_run_of_the_manual(tmp_path: Path) -> None:
     assert driven.stdout.count(".") == 6
     assert stand_in.returncode == 0
     assert not (tmp_path / "arm").is_symlink()
+
+
+def test_a_second_stand_in_does_not_take_the_place_of_the_first(tmp_path: Path) -> None:
+    link = tmp_path / "arm"
+    command = [sys.executable, "-m", "robolearn.robots.standin", "sts3215", "--link", str(link)]
+    first = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert first.stderr is not None
+    with first:
+        assert "motors 1..6 on" in first.stderr.readline()
+        port = link.resolve()
+        second = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert link.resolve() == port
+        first.terminate()
+    assert second.returncode == 2
+    assert second.stderr.endswith(f"{link} is there already, as {port}; end the stand-in that made it, or delete it\n")
+    assert first.returncode == 0
+    assert not link.is_symlink()

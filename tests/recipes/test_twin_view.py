@@ -52,6 +52,12 @@ def test_a_recording_is_shown_above_what_the_twin_makes_of_it(tmp_path: Path) ->
         open_show(str(tmp_path / "d.zarr"), episode=4)
 
 
+@pytest.mark.parametrize("name", ["nope.zarr", "runs/nope"])
+def test_a_dataset_that_is_not_there_is_no_unknown_task(name: str) -> None:
+    with pytest.raises(DatasetError, match=f"{name} does not exist; name a folder"):
+        open_show(name)
+
+
 @pytest.mark.parametrize("display", [None, ":987"])  # none, and one that does not answer
 def test_without_a_display_it_says_what_to_do(display: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "linux")

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import resource
 import signal
 import socket
@@ -270,6 +271,33 @@ def test_a_server_of_something_else_is_named(said: bytes, told: str) -> None:
 def test_a_port_that_is_none_is_refused(serve: Serve, port: int) -> None:
     with pytest.raises(ServingError, match="expected 0 to 65535"):
         serve(port=port)
+
+
+def test_an_address_that_cannot_be_listened_on_tells_what_to_change(serve: Serve) -> None:
+    port = int(serve().address.rpartition(":")[2])
+    with pytest.raises(ServingError, match=rf"127\.0\.0\.1 port {port}: Address already in use; take another --port$"):
+        serve(port=port)
+    with pytest.raises(ServingError, match=r"192\.0\.2\.1 port 0: .*; take another --host$"):  # of documentation
+        PolicyServer("mirror", Mirror, "192.0.2.1", 0, "a secret of twenty")
+
+
+def test_the_loop_of_the_manual(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"```python\n(.*?)```", manual, re.DOTALL)
+    assert "tcp://127.0.0.1:8470" in script
+    assert "range(40)" in script
+    exec(script.replace("tcp://127.0.0.1:8470", serve().address).replace("range(40)", "range(2)"), {})
+    *fields, first, second = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in fields] == list(SPEC.observation)
+    assert first.startswith("[")
+    assert second.startswith("[")
+
+
+def test_an_address_of_another_scheme_is_no_path() -> None:
+    with pytest.raises(
+        ServingError, match=r"'http://127\.0\.0\.1:8470' is no address of a policy server, e\.g\. tcp://"
+    ):
+        open_policy("http://127.0.0.1:8470")
 
 
 def test_a_token_is_wanted_from_outside_and_checked(serve: Serve, remote: Remote, monkeypatch: Any) -> None:

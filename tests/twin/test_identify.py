@@ -12,7 +12,7 @@ from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import CellError, DatasetError, SpecError
 from robolearn.physics import PER_JOINT, Physics
 from robolearn.recipes.cell_physics import write_physics
-from robolearn.recipes.twin import fit_twin
+from robolearn.recipes.twin import fit_twin, parameter_rows
 from robolearn.recipes.twin_compare import compare_twin
 from robolearn.specs import InterfaceSpec
 from robolearn.tasks import Task, make_task
@@ -128,6 +128,27 @@ def test_finds_hidden_parameters_and_replays_five_times_better(tmp_path: Path, r
     kept = compare_twin(tmp_path / "motions.zarr", 0, tmp_path / "compare", physics=load_cell(cell).physics)
     assert kept["before"]["joint_rms_rad"] > 5 * kept["joint_rms_rad"]
     assert (tmp_path / "fit" / "replay.png").stat().st_size > 10_000
+
+
+def test_tells_which_latency_it_tries() -> None:
+    """So that an error that rises again between two lines is understood."""
+    told: list[tuple[int, float, float]] = []
+    fit(TASK, [record(hidden(), 1, 12)], iterations=2, progress=lambda *line: told.append(line))
+    assert [done for done, _, _ in told] == list(range(1, len(told) + 1))
+    substep_s = load_robot(TASK).opt.timestep
+    tried = [latency_s for _, _, latency_s in told[3:]]
+    assert tried == sorted(tried)
+    assert len(set(tried)) > 1
+    np.testing.assert_allclose(tried, substep_s * np.round(np.array(tried) / substep_s), atol=1e-9)
+
+
+def test_what_is_the_same_for_all_joints_is_one_row() -> None:
+    before = dict.fromkeys(PER_JOINT, (1.0, 1.0)) | {"latency_s": 0.0}
+    after = before | {"kp": (2.0, 3.0), "latency_s": 0.005}
+    rows = parameter_rows({"before": before, "after": after}, ("pan", "tilt"))
+    assert [row for row in rows if row[1] == "kp"] == [("pan", "kp", "1", "2"), ("tilt", "kp", "1", "3")]
+    assert [row[0] for row in rows if row[1] != "kp"] == ["all"] * len(PER_JOINT)
+    assert rows[-1] == ("all", "latency_s", "0", "0.005")
 
 
 def test_compares_an_episode_over_time(tmp_path: Path) -> None:
