@@ -68,9 +68,12 @@ class CellError(RobolearnError):
 
 
 class UnknownNameError(RobolearnError):
-    """A name that no table holds. Names the near misses."""
+    """A name that no table holds. Names the near misses, or without `known` nothing else."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str] | None = None) -> None:
+        if known is None:
+            super().__init__(f"unknown {kind} {name!r}")
+            return
         names = sorted(known)
         stem = {each: VERSION.sub("", each) for each in names}
         close = difflib.get_close_matches(VERSION.sub("", name), set(stem.values()), n=3, cutoff=0.6)

@@ -51,7 +51,7 @@ def make_router(settings: WebSettings) -> APIRouter:
         """A page or a video of a run. Pages run no script and reach nothing but their own folder."""
         path = within([root], name)
         if path.suffix not in (*runs.PAGES, *runs.VIDEOS) or not path.is_file():
-            raise UnknownNameError("page or video", name, ())
+            raise UnknownNameError("page or video", name)
         if path.suffix in runs.VIDEOS:
             return FileResponse(path, media_type="video/mp4")
         headers = {"content-security-policy": PAGE_POLICY, "x-frame-options": "SAMEORIGIN"}

@@ -224,4 +224,4 @@ def within(roots: Sequence[Path], name: str) -> Path:
                 return path
         except (OSError, RuntimeError):  # too long a name, a ring of links
             continue
-    raise UnknownNameError("dataset or run", name, ())
+    raise UnknownNameError("dataset or run", name)

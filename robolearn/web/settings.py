@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from robolearn.datasets.zarr_layout import ROOT_FILE
 from robolearn.errors import SpecError
 from robolearn.listening import is_loopback, unsafe
 
 
 @dataclass(frozen=True)
 class WebSettings:
-    """Where the page is served, to whom, and which folders it shows. Raises SpecError when that is unsafe."""
+    """Where the page is served, to whom, and which folders it shows.
+
+    Raises SpecError when that is unsafe, and for what is no folder of datasets or runs.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8770
@@ -28,6 +32,10 @@ class WebSettings:
             raise SpecError(f"web: {problem}")
         if (self.certificate is None) != (self.key is None):
             raise SpecError("web: certificate and key go together; give both")
+        for folder in (*self.data_roots, self.runs_root):
+            what = "a dataset" if (folder / ROOT_FILE).exists() else "a file" if folder.is_file() else ""
+            if what:
+                raise SpecError(f"web: {folder} is {what}; name the folder that it lies in: {folder.absolute().parent}")
 
     @property
     def on_loopback(self) -> bool:

@@ -18,7 +18,7 @@ from browsing import Serve, Visit
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robolearn.errors import RobolearnError, SpecError
+from robolearn.errors import RobolearnError, SpecError, UnknownNameError
 from robolearn.web import server
 from robolearn.web.security import HEADERS, LARGEST_BODY, same_token, within
 from robolearn.web.settings import WebSettings
@@ -236,6 +236,19 @@ def test_names_lead_nowhere_else(roots: tuple[Path, Path]) -> None:
     ):  # fmt: skip
         with pytest.raises(RobolearnError):
             within([inside], name)
+    with pytest.raises(UnknownNameError, match=r"unknown dataset or run 'nothing'$"):  # though others are known
+        within([inside], "nothing")
+
+
+def test_a_dataset_or_a_file_is_no_data_folder(roots: tuple[Path, Path]) -> None:
+    """Its page would be empty."""
+    inside, _ = roots
+    (inside / "demos.zarr" / "zarr.json").write_text("{}")
+    (inside / "notes.txt").write_text("")
+    for name, what in (("demos.zarr", "dataset"), ("notes.txt", "file")):
+        for folders in ({"data_roots": (inside / name,)}, {"runs_root": inside / name}):
+            with pytest.raises(SpecError, match=rf"{name} is a {what}; name the folder that it lies in: {inside}$"):
+                WebSettings(**folders)
 
 
 @given(
