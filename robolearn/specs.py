@@ -41,12 +41,15 @@ class ArraySpec:
             array = array.astype(wanted)
         if wanted.kind == "f" and not np.isfinite(array).all():
             bad = [self.names[i] if self.names else str(i) for i in np.unique(np.argwhere(~np.isfinite(array))[:, -1])]
-            raise SpecError(f"{what} is not finite in {', '.join(bad)}; expected numbers{self._describe()}")
+            raise SpecError(f"{what} is not finite in {', '.join(bad)}; expected numbers{self._unit()}")
         return array
 
     def _describe(self) -> str:
         names = f" ({', '.join(self.names)})" if self.names else ""
-        return names + (f" [{self.unit}]" if self.unit else "")
+        return names + self._unit()
+
+    def _unit(self) -> str:
+        return f" [{self.unit}]" if self.unit else ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

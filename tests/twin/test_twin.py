@@ -124,7 +124,7 @@ def test_refuses_what_is_no_command(twin: Twin) -> None:
     twin.reset(0)
     with pytest.raises(SpecError, match="action"):
         twin.step(np.zeros(5))
-    with pytest.raises(SpecError, match="not finite in shoulder_pan"):
+    with pytest.raises(SpecError, match=r"not finite in shoulder_pan; expected numbers \[rad\]$"):
         twin.step([np.nan, 0, 0, 0, 0, 0])
 
 
