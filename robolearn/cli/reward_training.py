@@ -98,7 +98,7 @@ def reward_train(
         dataset: a zarr dataset of episodes with images.
         out: folder of the model.
         steps: gradient steps of what learns.
-        seed: fixes initial weights, batches and which episodes are held out.
+        seed: fixes initial weights and batches; the same episodes are held out with all seeds.
         camera: cameras that the model looks at.
         encoder: a small one that is trained, or a frozen CLIP.
         model: of vlm and open_clip: architecture, as open_clip names it.

@@ -76,6 +76,12 @@ def trained_episodes(path: Path) -> set[str]:
     return set(_trained_on(read_model_config(path, WHAT)))
 
 
+def trained_tasks(path: Path) -> set[str]:
+    """Tasks of the episodes that the model in the directory `path` was trained on, or models that it refers to; empty
+    where nothing was learned, or nobody knows."""
+    return set(read_model_config(path, WHAT).get("provenance", {}).get("train_tasks", ()))
+
+
 def save_audit(path: Path, audit: Mapping[str, Any]) -> None:
     """Keep an audit of the model in the directory `path`, in the place of the one that it had."""
     config = read_model_config(path, WHAT)

@@ -13,7 +13,7 @@ from robolearn.recipes.rewards.settings import Report
 from robolearn.recipes.run import require_new
 from robolearn.rewards.combine import CombineConfig, EnsembleReward, RunningNormalizer
 from robolearn.rewards.reward_model import RewardModel
-from robolearn.rewards.saved import load_reward, save_reward, trained_episodes
+from robolearn.rewards.saved import load_reward, save_reward, trained_episodes, trained_tasks
 
 
 def combine_rewards(
@@ -47,7 +47,9 @@ def combine_rewards(
             CombineConfig(config.rule, config.variance_weight, mean, std, folders=places), members
         )
     facts: dict[str, Any] = {} if dataset is None else {"normalised_over": str(dataset)}
-    save_reward(ensemble, out, {**facts, "train_episodes": sorted(set().union(*map(trained_episodes, folders)))})
+    facts["train_episodes"] = sorted(set().union(*map(trained_episodes, folders)))
+    facts["train_tasks"] = sorted(set().union(*map(trained_tasks, folders)))
+    save_reward(ensemble, out, facts)
     return ensemble
 
 

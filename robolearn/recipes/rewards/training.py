@@ -99,6 +99,7 @@ def train_reward(
         "dataset": str(dataset),
         "settings": asdict(settings),
         "control_hz": data.store.spec.interface.control_hz,
+        "train_tasks": [] if name == "vlm" else sorted({data.store.episodes[i].task for i in learn}),
         "train_episodes": sorted(seen.union(() if name == "vlm" else (data.store.episodes[i].id for i in learn))),
         "audit": audits.models[0].to_json(),
     }
@@ -109,9 +110,10 @@ def train_reward(
 def split_episodes(
     data: RewardData, settings: TrainingSettings, seen: Collection[str] = ()
 ) -> tuple[list[int], list[int]]:
-    """Indices to learn from and held-out ones, successes and failures apart, by the seed alone; of the latter none of
-    these ids, which a model that is built upon was trained on."""
-    rng = np.random.default_rng(settings.seed)
+    """Indices to learn from and held-out ones, successes and failures apart; of the latter none of these ids, which a
+    model that is built upon was trained on. They are the same for all seeds: what several models of a dataset are
+    audited on, an ensemble of them too, none of them was trained on."""
+    rng = np.random.default_rng(0)
     learn: list[int] = []
     held_out: list[int] = []
     for outcome in (True, False):

@@ -118,7 +118,7 @@ def test_what_was_made_of_a_models_values_was_learned_from_what_the_model_was(
     value = label_dataset(dataset, load_reward(success_model))["column"]
     done = value.replace("success/", "done/", 1)
     assert audit_dataset(dataset, {}, [done]).chosen == audit_dataset(dataset, {}, [value]).chosen
-    settings = replace(SETTINGS, labeller="factors", factors=(value,), seed=1)
+    settings = replace(SETTINGS, labeller="factors", factors=(value,), held_out=0.5)
     data = RewardData(dataset)
     assert split_episodes(data, settings)[1] != split_episodes(data, SETTINGS)[1]
     train_reward("preference", dataset, tmp_path / "ordered", settings)

@@ -97,6 +97,7 @@ def test_split_holds_out_successes_and_failures(dataset: Path) -> None:
     learn, held_out = split_episodes(data, TrainingSettings(held_out=0.5))
     assert sorted(learn + held_out) == list(range(8))
     assert {data.store.episodes[index].success for index in held_out} == {True, False}
+    assert split_episodes(data, TrainingSettings(held_out=0.5, seed=1)) == (learn, held_out)
     seen = [data.store.episodes[index].id for index in held_out[:3]]
     _, others = split_episodes(data, TrainingSettings(held_out=0.5), seen)
     assert len(others) == 4
