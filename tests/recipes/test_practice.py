@@ -241,6 +241,23 @@ def test_the_policy_that_is_kept_is_the_running_mean_of_the_newest(folder: Path,
     assert any(not torch.equal(kept[k], v) for k, v in learner.algorithm.policy().state_dict().items())
 
 
+def test_what_the_practice_begins_with_is_the_best_until_another_does_as_well(
+    folder: Path, ready: Path, in_turns: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, run = replace(small_config(STEPS), evaluate_every=1, evaluation_episodes=1), copied(ready, folder / "best")
+    config.write(run)
+    rates = iter([0.5, 0.25, 0.5])
+    monkeypatch.setattr(learning, "true_success", lambda *told: next(rates))
+    store, best = ZarrStore.open(in_turns / "replay.zarr"), run / "checkpoints" / "best"
+    learner = learning.Learner(config, run, offline_buffer(config, run, old_episodes(config, run)))
+    kept = [best.resolve().name]
+    for _ in range(2):
+        learner.learn(store)
+        kept.append(best.resolve().name)
+    learner.close()
+    assert kept == ["step_0000000", "step_0000000", f"step_{learner.steps:07d}"]
+
+
 def test_a_person_who_takes_over_is_recorded_as_such(folder: Path, ready: Path, in_turns: Path) -> None:
     config = replace(small_config(24), rewards="intervention")
     person = InterventionsConfig(ratio=0.99, critic=str(in_turns), attention=0.5, steps=2)

@@ -6,6 +6,7 @@ import itertools
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -176,26 +177,30 @@ def test_a_classifier_of_pictures_keeps_its_own_threshold_and_rule(tmp_path: Pat
     assert chosen_threshold(episodes, 0, 4, own=0.37) == (0.37, 2, 1)
 
 
-def test_a_classifier_of_the_other_task_does_not_judge(tmp_path: Path) -> None:
-    """Nor one of a single task both: it knows nothing of sentences."""
-    paths = [tmp_path / f"{task}.zarr" for task in ("push-v1", "push_back-v1")]
-    spec, proprio = make_task("push-v1").robot_spec, np.zeros(12, np.float32)
-    interface = InterfaceSpec({"proprio": spec.proprio_spec}, spec.action_spec, 20.0)
-    for path in paths:
-        with ZarrStore.create(path, DatasetSpec(spec, interface)).writer() as writer:
-            writer.begin(EpisodeMeta(path.stem, id=path.stem))
-            writer.append({"proprio": proprio, "action": proprio[:6]}, {})
-            writer.commit(EpisodeOutcome(True, True, False))
-        save_reward(SuccessReward(SuccessConfig()), tmp_path / path.stem, {"train_episodes": [path.stem]})
-    push, back = (str(tmp_path / path.stem) for path in paths)
-    check_learned_from(FinetuneConfig("push-v1", reward_models=(push, back)), paths)
-    check_learned_from(FinetuneConfig("push-v1", reward_models=(back, push)), [])  # from elsewhere: nobody can tell
+def test_a_model_of_another_task_does_not_judge(tmp_path: Path) -> None:
+    """Nor a classifier of a single task both: it knows nothing of sentences."""
+    for task in ("push-v1", "push_back-v1", "pick_place-v1"):
+        save_reward(SuccessReward(SuccessConfig()), tmp_path / task, {"train_tasks": [task]})
+    save_reward(SuccessReward(SuccessConfig()), tmp_path / "unknown")
+    push, back, other, unknown = (
+        str(tmp_path / name) for name in ("push-v1", "push_back-v1", "pick_place-v1", "unknown")
+    )
+
+    def check(*models: str, reward: Literal["success", "progress"] = "success") -> None:
+        check_learned_from(FinetuneConfig("push-v1", reward, reward_models=models))
+
+    for fitting in ((), (push, back), (unknown,)):
+        check(*fitting)
+    check(push, reward="progress")
     for models, wanted in (
-        ((back, push), "learned push_back-v1, and came for push-v1; give a"),
+        ((back, push), "learned push_back-v1, and came for push-v1; give a model each"),
         ((push,), "came for push_back-v1"),
+        ((other,), "learned pick_place-v1, and came for push-v1"),
     ):
         with pytest.raises(SpecError, match=wanted):
-            check_learned_from(FinetuneConfig("push-v1", reward_models=models), paths)
+            check(*models)
+    with pytest.raises(SpecError, match="learned pick_place-v1, and came for push-v1"):
+        check(other, reward="progress")
 
 
 def test_demonstrations_of_two_sizes_are_refused_for_a_graph(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ def test_the_words_of_the_task_go_from_the_old_data_to_the_checkpoint(tmp_path: 
     begin(config, [], demonstrations(tmp_path), tmp_path / "run")
     answer = practise(tmp_path / "run", processes=False)
     assert answer["steps"] == 30
+    assert answer["checkpoint"] == tmp_path / "run" / "checkpoints" / "best"
     store = ZarrStore.open(tmp_path / "run" / "replay.zarr")
     words = {}
     for index, info in enumerate(store.episodes):

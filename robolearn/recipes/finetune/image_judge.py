@@ -31,7 +31,7 @@ from robolearn.recipes.finetune.judges import Frames
 from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.recipes.rewards.data import RewardData
 from robolearn.rewards.reward_model import Episodes, RewardModel, cameras_of
-from robolearn.rewards.saved import load_reward, require_trusted, trained_episodes
+from robolearn.rewards.saved import load_reward, require_trusted, trained_tasks
 from robolearn.rewards.success import MIN_FOUND, SuccessReward, area_under_roc, decision_strength, threshold_between
 from robolearn.rewards.vlm import VLMConfig, VLMReward
 from robolearn.tasks import make_task
@@ -115,17 +115,16 @@ def check_models(config: FinetuneConfig) -> list[str]:
     return [problem for problem in forced if problem]
 
 
-def check_learned_from(config: FinetuneConfig, demos: Sequence[Path]) -> None:
-    """Raises SpecError for a success classifier that has learned from these demonstrations, but of another task than
-    the one that it is to judge: it knows nothing of sentences."""
-    if config.reward != "success" or not config.reward_models:
+def check_learned_from(config: FinetuneConfig) -> None:
+    """Raises SpecError for models that have learned other tasks than those which they are to judge: a success
+    classifier, which knows nothing of sentences, wants its own, another model one of the run's."""
+    if not config.reward_models:
         return
-    made = {info.id: info.task for path in demos for info in ZarrStore.open(path).episodes}
     for folder, task in zip(_one_each(config.reward_models, config), config.task_ids, strict=True):
-        learned = {made[each] for each in trained_episodes(Path(folder)) if each in made}
-        if learned and task not in learned:
+        learned, wanted = trained_tasks(Path(folder)), {task} if config.reward == "success" else {*config.task_ids}
+        if learned and not learned & wanted:
             raise SpecError(
-                f"{folder} has learned {', '.join(sorted(learned))}, and came for {task}; give a classifier each, "
+                f"{folder} has learned {', '.join(sorted(learned))}, and came for {task}; give a model each, "
                 "the target's first: --reward-model FOLDER FOLDER"
             )
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,8 @@ class Learner:
             self._run = Run.resume(run, columns(config), -1)
             row: dict[str, Any] = {}
             self._evaluate(row)
+            if self._world is not None:  # what it begins with stays the best until another policy does as well
+                self._keep_best(row)
             self._run.log(0, 0.0, row)
         (run / WEIGHTS).mkdir(exist_ok=True)
         if self.learned:
@@ -136,9 +138,7 @@ class Learner:
         every = self.config.evaluate_every
         if every and self.steps // every > before // every:
             self._evaluate(row)
-            names = ("latest", "best") if self.evaluated >= self._best else ("latest",)
-            self._best = max(self._best, self.evaluated)
-            self._run.save(self.average, self.steps, {**self._about, **row}, names)
+            self._keep_best(row)
         wall_s = time.perf_counter() - self._started_s
         self._run.log(self.steps, wall_s, row)
         self._learns = False
@@ -160,6 +160,12 @@ class Learner:
                 self._keep_latest()
             self.save()
         self._run.__exit__(None, None, None)
+
+    def _keep_best(self, row: Mapping[str, Any]) -> None:
+        """Keep the policy that was evaluated, as the best if none was better."""
+        names = ("latest", "best") if self.evaluated >= self._best else ("latest",)
+        self._best = max(self._best, self.evaluated)
+        self._run.save(self.average, self.steps, {**self._about, **row}, names)
 
     def _keep_latest(self) -> None:
         self._run.save(self.average, self.steps, self._about, ("latest",))

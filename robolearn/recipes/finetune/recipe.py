@@ -53,7 +53,7 @@ def begin(config: FinetuneConfig, prior: Sequence[Path], demos: Sequence[Path], 
         config = cooled_in_time(config, cell)
     check_teleop(config)
     check_models(config)
-    check_learned_from(config, demos)
+    check_learned_from(config)
     if config.interventions.ratio:
         critics_of(Path(config.interventions.critic), config.space().interface)
     check_successes(config, recorded(config, prior, demos))
@@ -87,8 +87,8 @@ def practise(run: Path, processes: bool = True, progress: Progress = lambda done
     processes: collector and learner side by side, each restarted when it dies; else in turns in this process, which
     gives the same data. The answer has `steps`, `attempts`, `success_rate` (the last evaluation by the truth),
     `attempt_success` and `attempt_truth` (of the last 50 attempts, by the reward model and by the truth),
-    `human_resets`, `stopped` (why), `interrupted`, `checkpoint` and `report`. Raises DatasetBusyError where another
-    process does so already, before anything moves.
+    `human_resets`, `stopped` (why), `interrupted`, `checkpoint` (the best; of a robot, where nothing is evaluated, the
+    latest) and `report`. Raises DatasetBusyError where another process does so already, before anything moves.
     """
     config = FinetuneConfig.read(run)
     with ExitStack() as practising:
@@ -103,12 +103,12 @@ def practise(run: Path, processes: bool = True, progress: Progress = lambda done
             write_morning_report(run)
             raise
     stopped = (run / STOPPED).read_text(encoding="utf-8") if (run / STOPPED).exists() else ""
-    answer = write_morning_report(run)
+    answer, best = write_morning_report(run), run / "checkpoints" / "best"
     return {
         **answer,
         "stopped": stopped,
         "interrupted": not stopped,
-        "checkpoint": run / "checkpoints" / "latest",
+        "checkpoint": best if best.exists() else best.with_name("latest"),
         "report": run / REPORT,
     }
 
