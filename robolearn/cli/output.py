@@ -120,7 +120,7 @@ def print_table(title: str, header: tuple[str, ...], rows: list[tuple[Any, ...]]
     where there is room."""
     if not rows:
         return
-    table = Table(title=Text(title), title_justify="left", header_style="bold", show_header=any(header))
+    table = Table(header_style="bold", show_header=any(header))
     console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
     columns = list(zip(header, *rows, strict=True))
     words = [max((len(word) for cell in column for word in str(cell).split()), default=0) for column in columns]
@@ -132,6 +132,7 @@ def print_table(title: str, header: tuple[str, ...], rows: list[tuple[Any, ...]]
         table.add_column(Text(name), overflow="fold", max_width=width)
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))  # `[ms]` is no markup
+    console.print(Text(title, "table.title"))  # not the table's, which would break it at the table's width
     console.print(table)
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from tyro.conf import arg
 
+from robolearn.cli.output import say
 from robolearn.errors import RobolearnError
 
 As = Annotated[str, arg(name="as")]
@@ -112,11 +113,24 @@ def reward_model(name: str, config: Path | None, device: str, vlm: dict[str, Any
     return kind(kind.config_type())
 
 
-def gates_missed(gates: Iterable[str]) -> str:
-    """What an audit says was missed, in words."""
+def gates_missed(audit: Mapping[str, Any]) -> str:
+    """What an audit, as JSON has it, says was missed, in words."""
     from robolearn.rewards.audit import in_words
 
-    return "; ".join(map(in_words, gates)) or "none"
+    return "; ".join(in_words(gate, audit) for gate in audit["missed"]) or "none"
+
+
+def remark_other_tasks(model: str, dataset: Path) -> None:
+    """Say where a model, as `reward_model` takes it, lies in a folder and has learned other tasks than those of the
+    dataset."""
+    from robolearn.datasets.zarr_store import ZarrStore
+    from robolearn.rewards import REWARDS
+    from robolearn.rewards.saved import trained_tasks
+
+    learned = trained_tasks(Path(model)) if model not in REWARDS and Path(model).exists() else set()
+    shown = {info.task for info in ZarrStore.open(dataset).episodes}
+    if learned and not learned & shown:
+        say(f"remark: {model} has learned {', '.join(sorted(learned))}; {dataset} is of {', '.join(sorted(shown))}")
 
 
 def short(value: Any) -> str:

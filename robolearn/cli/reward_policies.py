@@ -13,6 +13,7 @@ from robolearn.cli.output import NOT_ASKED, Asked, Dataset, ask_person, counted,
 from robolearn.cli.reward_models import (
     VLM_OPTIONS,
     As,
+    gates_missed,
     require_clip_heeds,
     require_heeded,
     require_labeller_heeds,
@@ -63,7 +64,6 @@ def reward_policy(
     given = locals()
     from robolearn.recipes.rewards.policy import default_steps, policy_from_preferences
     from robolearn.recipes.rewards.settings import TrainingSettings
-    from robolearn.rewards.audit import in_words
 
     require_labeller_heeds(reward_policy, given)
     settings = TrainingSettings(
@@ -82,8 +82,7 @@ def reward_policy(
     if json:
         print_json(answer)
     else:
-        missed = "; ".join(map(in_words, answer["audit"]["missed"]))
-        say(f"reward: {answer['column']}, {f'missed {missed}' if missed else 'passed its gates'}")
+        say(f"reward: {answer['column']}, gates missed: {gates_missed(answer['audit'])}")
         say(f"checkpoint: {answer['checkpoint']}")
         if answer["task"]:
             say(f"success on {counted(episodes, 'fresh episode')} of {answer['task']}: {answer['success_rate']:.2f}")

@@ -167,7 +167,7 @@ def reward_train(
     else:
         measured = {key: value for key, value in trained.audit.items() if isinstance(value, float)}
         rows = [(METRIC_WORDS[key], short(value)) for key, value in measured.items()]
-        rows.append(("gates missed", gates_missed(trained.audit["missed"])))
+        rows.append(("gates missed", gates_missed(trained.audit)))
         title = f"{out}: {trained.id} {trained.version}, on {counted(trained.held_out_episodes, 'episode')} held out"
         print_table(title, ("measure", "value"), rows)
     return 0
@@ -222,7 +222,9 @@ def reward_annotate(
     if json:
         print_json(answer if client is None else {**answer, **spent(client)})
     else:
-        say(f"{dataset}: {counted(len(answer['annotated']), 'episode')} annotated by {source}")
+        failed = len(data.store.episodes) - len(answer["annotated"]) - len(answer["refused"]) if named is None else 0
+        passed_over = f", {failed} that failed passed over" if failed else ""
+        say(f"{dataset}: {counted(len(answer['annotated']), 'episode')} annotated by {source}{passed_over}")
         if client is not None:
             say_spent(client)
         for episode, problem in answer["refused"].items():

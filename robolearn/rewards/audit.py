@@ -113,10 +113,12 @@ METRIC_WORDS = {
 """What people are told that a metric is, in the order of a table."""
 
 
-def in_words(gate: str) -> str:
-    """A gate as `Gate.__str__` and audits on disk say it, for people."""
+def in_words(gate: str, metrics: Mapping[str, object]) -> str:
+    """A gate that was missed, as `Gate.__str__` and audits on disk say it, for people, who are told where it was missed
+    because nothing could be measured."""
     metric, _, bound = gate.partition(" ")
-    return f"{METRIC_WORDS.get(metric, metric)} {bound}"
+    unknown = " (not measurable here)" if metrics.get(metric) is None else ""
+    return f"{METRIC_WORDS.get(metric, metric)} {bound}{unknown}"
 
 
 @dataclass(frozen=True)

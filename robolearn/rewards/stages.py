@@ -72,15 +72,16 @@ def time_share(steps: int) -> NDArray[np.float32]:
     return targets_from_starts([0], steps).tau
 
 
-def starts_from_labels(stage: NDArray[np.integer], stages: int) -> tuple[int, ...]:
-    """First step of each stage, from a stage label for each step (T,). Raises DatasetError.
+def starts_from_labels(stage: NDArray[np.integer], stages: Sequence[str]) -> tuple[int, ...]:
+    """First step of each of these stages, from a stage label for each step (T,). Raises DatasetError.
 
     Progress needs every stage once and in order; an episode that fails or goes back is no ground truth for it.
     """
     changes = [0, *(np.flatnonzero(np.diff(stage)) + 1).tolist()]
     order = [int(stage[step]) for step in changes]
-    if order != list(range(stages)):
-        raise DatasetError(f"the episode passes stages {order}, expected each of 0 .. {stages - 1} once and in order")
+    if order != list(range(len(stages))):
+        passed = ", ".join(stages[each] for each in order)
+        raise DatasetError(f"it passes {passed}; expected once each, and in order: {', '.join(stages)}")
     return tuple(changes)
 
 

@@ -93,8 +93,12 @@ def test_a_model_behind_a_wire_tells_hops_as_progress(
     assert list(ZarrStore.open(dataset).columns) == columns
 
 
-def test_the_task_and_a_file_annotate_and_progress_learns_from_it(dataset: Path, tmp_path: Path) -> None:
+def test_the_task_and_a_file_annotate_and_progress_learns_from_it(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["reward", "annotate", str(dataset), "--by", "task"]) == 0
+    failed = sum(info.success is False for info in ZarrStore.open(dataset).episodes)
+    assert f"annotated by task, {failed} that failed passed over\n" in capsys.readouterr().err
     data = RewardData(dataset)
     first = data.store.episodes[0]
     truth = data.truth(0)

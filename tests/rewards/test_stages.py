@@ -40,7 +40,7 @@ def test_progress_grows_from_0_to_1(lengths: list[int]) -> None:
     assert (np.diff(progress) > 0).all()
     assert progress[-1] == pytest.approx(1.0)
     assert progress[0] == 0.0 or steps == 1
-    assert starts_from_labels(targets.stage, len(lengths)) == tuple(starts)
+    assert starts_from_labels(targets.stage, [str(length) for length in lengths]) == tuple(starts)
 
 
 def test_priors_are_the_mean_share_of_each_stage() -> None:
@@ -57,8 +57,9 @@ def test_annotations_that_cannot_be_are_refused(starts: tuple[int, ...]) -> None
 
 @pytest.mark.parametrize("labels", [[0, 0, 1, 1], [0, 1, 0, 1, 2], [1, 2], [0, 2, 1]])
 def test_labels_that_miss_or_repeat_a_stage_are_no_ground_truth(labels: list[int]) -> None:
-    with pytest.raises(DatasetError, match="once and in order"):
-        starts_from_labels(np.array(labels), 3)
+    names = ("reach", "grasp", "lift")
+    with pytest.raises(DatasetError, match=f"passes {names[labels[0]]}, .*; expected once each, and in order: r"):
+        starts_from_labels(np.array(labels), names)
 
 
 @given(st.integers(0, 500))

@@ -84,7 +84,7 @@ def by_task(data: RewardData) -> StagesOf:
             raise DatasetError(
                 f"episode {index} lacks the `pose_` fields that a task judges by; let a model look at it"
             )
-        return dict(zip(truth.stages, starts_from_labels(truth.stage, len(truth.stages)), strict=True))
+        return dict(zip(truth.stages, starts_from_labels(truth.stage, truth.stages), strict=True))
 
     return stages_of
 

@@ -191,7 +191,7 @@ class RewardData:
         if truth is None:
             return None
         try:
-            starts = starts_from_labels(truth.stage, len(truth.stages))
+            starts = starts_from_labels(truth.stage, truth.stages)
         except DatasetError:
             return None
         return truth.stages, targets_from_starts(starts, info.length)

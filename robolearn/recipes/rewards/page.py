@@ -65,7 +65,7 @@ def _leaderboard(audits: Audits) -> str:
     head = "".join(f"<th class=n>{html.escape(METRIC_WORDS[key])}</th>" for key in columns)
     rows = []
     for one in audits.models:
-        gates = {gate.metric: in_words(str(gate)) for gate in one.missed}
+        gates = {gate.metric: in_words(str(gate), one.metrics) for gate in one.missed}
         cells = "".join(
             f"<td class='n{' bad' if key in gates else ''}' title='{html.escape(gates.get(key, ''))}'>"
             f"{_number(one.metrics[key])}</td>"
