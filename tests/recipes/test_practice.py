@@ -35,6 +35,7 @@ from robolearn.policies.checkpoint import load_policy
 from robolearn.progress import ProgressBar
 from robolearn.recipes.finetune import learner as learning
 from robolearn.recipes.finetune import prepare as preparing
+from robolearn.recipes.finetune import recipe as practising
 from robolearn.recipes.finetune.collector import REPLAY, WAITS, WEIGHTS, Collector, open_replay, weights_file
 from robolearn.recipes.finetune.interventions import Interventions, critics_of
 from robolearn.recipes.finetune.judges import ErringJudge, Frames, TrueJudge
@@ -51,7 +52,7 @@ from robolearn.recipes.finetune.report import write_morning_report
 from robolearn.recipes.finetune.settings import FinetuneConfig, InterventionsConfig
 from robolearn.recipes.finetune.supervisor import Phase
 from robolearn.recipes.finetune.worker import collect
-from robolearn.recipes.run import RESUME_FILE
+from robolearn.recipes.run import RESUME_FILE, read_state
 from robolearn.recipes.train import with_settings
 from robolearn.recipes.train_request import read_settings
 from robolearn.rewards.state_success import StateSuccessConfig
@@ -239,6 +240,52 @@ def test_the_policy_that_is_kept_is_the_running_mean_of_the_newest(folder: Path,
     for name, value in expected.items():
         torch.testing.assert_close(kept[name], value)
     assert any(not torch.equal(kept[k], v) for k, v in learner.algorithm.policy().state_dict().items())
+
+
+def test_learning_that_is_interrupted_leaves_what_was_known_before_the_attempt(
+    folder: Path, ready: Path, in_turns: Path
+) -> None:
+    config, run = small_config(STEPS), copied(ready, folder / "interrupted")
+    config.write(run)
+    store, old, updates = ZarrStore.open(in_turns / "replay.zarr"), old_episodes(config, run), [1000]
+    learner = learning.Learner(
+        config, run, offline_buffer(config, run, old), lambda: learner.algorithm.gradient_step < updates[0]
+    )
+    learner.learn(store)
+    known = {name: value.clone() for name, value in learner.algorithm.state_dict().items()}
+    updates[0] = learner.algorithm.gradient_step + 3
+    with pytest.raises(InterruptedError):
+        learner.learn(store)
+    learner.close()
+    state, facts = read_state(run)
+    assert facts["learned"] == 1
+    assert known.keys() <= state.keys()
+    for name, value in known.items():
+        torch.testing.assert_close(state[name], value, rtol=0, atol=0)
+    assert (run / "checkpoints" / "latest").exists()
+
+
+def test_all_processes_are_told_to_end_before_one_is_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A learner may take seconds to save, and a robot is to hold at once."""
+    said: list[str] = []
+
+    class Told:
+        finished = False
+
+        def __init__(self, config: FinetuneConfig, run: Path, role: str) -> None:
+            self.role = role
+
+        def leave(self) -> None:
+            said.append(f"{self.role} leaves")
+
+        def end(self) -> None:
+            said.append(f"{self.role} ends")
+
+    monkeypatch.setattr(practising, "Child", Told)
+    interrupted = threading.Event()
+    interrupted.set()
+    practising._side_by_side(small_config(1), folder, lambda done, text: None, interrupted)
+    assert said == ["learner leaves", "collector leaves", "learner ends", "collector ends"]
 
 
 def test_what_the_practice_begins_with_is_the_best_until_another_does_as_well(

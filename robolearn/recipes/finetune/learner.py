@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from robolearn import durable
 from robolearn.algorithms import algorithm_class
@@ -73,8 +74,15 @@ class Learner:
     offline: the old data, of which half of every batch is, where the config says `symmetric`.
     """
 
-    def __init__(self, config: FinetuneConfig, run: Path, offline: ReplayBuffer | None) -> None:
-        self.config, self.run = config, run
+    def __init__(
+        self,
+        config: FinetuneConfig,
+        run: Path,
+        offline: ReplayBuffer | None,
+        alive: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """alive: whether somebody still wants to learn; when it says no, `learn` raises InterruptedError."""
+        self.config, self.run, self._alive = config, run, alive
         self._offline = offline if config.online == "symmetric" else None
         spec = config.space().interface
         pretrained = run / PRETRAINED
@@ -99,9 +107,7 @@ class Learner:
         self.learned, self.steps, self.evaluated, self._best = 0, 0, float("nan"), -1.0
         if (run / RESUME_FILE).exists():
             state, facts = read_state(run)
-            self.algorithm.load_state_dict({k: v for k, v in state.items() if not k.startswith(AVERAGE)})
-            average = {k[len(AVERAGE) :]: v for k, v in state.items() if k.startswith(AVERAGE)}
-            self.average.load_state_dict(average or self.algorithm.policy().state_dict())  # older runs have none
+            self._load(state)
             self.learned, self.steps, self._best = int(facts["learned"]), int(facts["step"]), facts["best"]
             self._started_s -= facts["wall_s"]
             self._run = Run.resume(run, columns(config), self.steps)
@@ -121,11 +127,16 @@ class Learner:
             self._publish()
 
     def learn(self, store: Store) -> None:
-        """Learn from the next attempt of the store."""
+        """Learn from the next attempt of the store: wholly, or not at all where that is interrupted."""
         info, self._learns = store.episodes[self.learned], True
+        known = {name: value.clone() for name, value in self._state().items()}
         self._take(store, self.learned)
         before, metrics = self.steps, Metrics()
         for step in range(before + 1, before + info.num_actions + 1):
+            if not self._alive():
+                self._load(known)
+                self._learns = False
+                raise InterruptedError("nobody wants to learn any more")
             if step > self.config.warmup_steps:
                 metrics = self.algorithm.update(self._batch(step))
                 mean_follows(self.average, self.algorithm.policy(), 1.0 / self.config.average)
@@ -151,8 +162,7 @@ class Learner:
             self._keep_latest()
         facts = {"learned": self.learned, "step": self.steps, "wall_s": time.perf_counter() - self._started_s}
         facts["best"] = self._best
-        average = {AVERAGE + name: value for name, value in self.average.state_dict().items()}
-        self._run.save_state(self.algorithm.state_dict() | average, facts)
+        self._run.save_state(self._state(), facts)
 
     def close(self) -> None:
         if not self._learns:
@@ -160,6 +170,16 @@ class Learner:
                 self._keep_latest()
             self.save()
         self._run.__exit__(None, None, None)
+
+    def _state(self) -> dict[str, Tensor]:
+        """All that is learned."""
+        average = {AVERAGE + name: value for name, value in self.average.state_dict().items()}
+        return self.algorithm.state_dict() | average
+
+    def _load(self, state: Mapping[str, Tensor]) -> None:
+        self.algorithm.load_state_dict({k: v for k, v in state.items() if not k.startswith(AVERAGE)})
+        average = {k[len(AVERAGE) :]: v for k, v in state.items() if k.startswith(AVERAGE)}
+        self.average.load_state_dict(average or self.algorithm.policy().state_dict())  # older runs have none
 
     def _keep_best(self, row: Mapping[str, Any]) -> None:
         """Keep the policy that was evaluated, as the best if none was better."""

@@ -123,7 +123,7 @@ def old_data(config: FinetuneConfig, run: Path) -> Any:
 
 
 def _in_turns(config: FinetuneConfig, run: Path, progress: Progress, interrupted: threading.Event) -> None:
-    learner = Learner(config, run, old_data(config, run))
+    learner = Learner(config, run, old_data(config, run), alive=lambda: not interrupted.is_set())
     collector = Collector(config, run, alive=lambda: not interrupted.is_set())
     try:
         going = True
@@ -180,19 +180,21 @@ class Child:
             raise RobolearnError(
                 f"the {self.role} died {MAX_DEATHS} times with no attempt between; its last words: {last[0]}"
             )
-        self._close()
+        self.leave()
         self._start()
         return f"the {self.role} died and is started again; its last words: {last[0]}"
 
     def end(self) -> None:
-        self._close()
+        """Wait until it has left, as it is told."""
+        self.leave()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
 
-    def _close(self) -> None:
+    def leave(self) -> None:
+        """Tell it to end."""
         if self._process.stdin:
             self._process.stdin.close()
 
@@ -206,6 +208,8 @@ def _side_by_side(config: FinetuneConfig, run: Path, progress: Progress, interru
             looked(progress, "; ".join(filter(None, died)))
             time.sleep(LOOK_S)
     finally:
+        for child in children:
+            child.leave()  # all of them before one is waited for: a robot holds at once
         for child in children:
             child.end()
 

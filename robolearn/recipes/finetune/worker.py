@@ -6,6 +6,7 @@ collects on the ROS graph.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -23,7 +24,7 @@ from robolearn.recipes.finetune.recipe import old_data
 from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.recipes.workers import leave_interrupts_to_starter
 
-GRACE_S = 5.0  # when the starter has gone, for a decision to end and devices to be closed, or for an attempt's learning
+GRACE_S = 5.0  # when the starter has gone, for a decision to end and devices to be closed, or for an update and a save
 
 
 def main() -> None:
@@ -73,8 +74,9 @@ def collect(
 
 
 def _learn(config: FinetuneConfig, run: Path, left: threading.Event) -> None:
-    learner = Learner(config, run, old_data(config, run))
-    follow(learner, run / REPLAY, lambda: not left.is_set() and not (run / STOPPED).exists())
+    learner = Learner(config, run, old_data(config, run), alive=lambda: not left.is_set())
+    with contextlib.suppress(InterruptedError):
+        follow(learner, run / REPLAY, lambda: not left.is_set() and not (run / STOPPED).exists())
     learner.close()
 
 
