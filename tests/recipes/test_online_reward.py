@@ -152,7 +152,7 @@ def test_what_is_no_reward_is_refused_before_anything_is_written(tmp_path: Path)
     progress.kind = "potential"  # type: ignore[misc]
     with pytest.raises(SpecError, match="brightness says potential, not reward"):
         learn_from_model("point_up-v1", progress, tmp_path / "run", settings(30), TINY)
-    with pytest.raises(SpecError, match=r"19 steps are too few for 1 \+ 1 rounds of 10"):
+    with pytest.raises(SpecError, match=r"19 steps are too few for 1 \+ 1 rounds of 10, .*; give at least 20"):
         learn_from_model("point_up-v1", Brightness(), tmp_path / "run", settings(19), TINY)
     assert not (tmp_path / "run").exists()
 

@@ -251,7 +251,11 @@ def require_rounds(settings: SACConfig, config: OnlineRewardConfig, seed: int) -
     check_settings(settings, seed)
     round_steps = config.num_envs * config.episode_steps
     if settings.steps < (config.random_rounds + 1) * round_steps:
-        raise SpecError(f"{settings.steps} steps are too few for {config.random_rounds} + 1 rounds of {round_steps}")
+        raise SpecError(
+            f"{settings.steps} steps are too few for {config.random_rounds} + 1 rounds of {round_steps}, "
+            f"{config.num_envs} environments by {config.episode_steps} steps; give at least "
+            f"{(config.random_rounds + 1) * round_steps}"
+        )
 
 
 Act = Callable[[Observation], NDArray[np.float32]]
