@@ -648,5 +648,5 @@ def test_what_is_waited_for_is_told_where_there_is_no_terminal_too(
         look(bar.update, "the learner died" if now_s == 102.0 else "")
     assert [line.partition("/s, ")[2] for line in told.getvalue().splitlines()] == [
         "no attempt yet",
-        "the learner died; no attempt yet; it waits: the puck is lost",
+        "the learner died; it waits: the puck is lost; no attempt yet",
     ]

@@ -229,13 +229,16 @@ class _Look:
         self._died = died or self._died
         root, now_s = self._path / "zarr.json", time.monotonic()
         if now_s >= self._rest_until_s and root.exists():
-            does = self._said(WAITS, "it waits") or self._said(NOW, "now")
-            seen = root.stat().st_mtime_ns, does
+            waits = self._said(WAITS, "it waits")
+            now = "" if waits else self._said(NOW, "now")
+            seen = root.stat().st_mtime_ns, waits + now
             if seen != self._seen:
                 store = ZarrStore.open(self._path)
                 self.attempts = len(store.episodes)
                 self._steps = sum(info.num_actions for info in store.episodes)
-                self._seen, self._died, self._text = seen, died, _text(store, float("nan")) + does
+                counts = _text(store, float("nan"))
+                self._seen, self._died = seen, died
+                self._text = "; ".join(filter(None, (waits, counts, now)))  # a narrow terminal cuts the end
                 self._rest_until_s = now_s + (time.monotonic() - now_s) / LOOK_SHARE
         if self._text or self._died:  # again and again: of what is written to no terminal much is left out
             progress(self._steps, "; ".join(filter(None, (self._died, self._text))))
@@ -243,7 +246,7 @@ class _Look:
     def _said(self, name: str, words: str) -> str:
         """What that file of the run says, if it is there."""
         text = told(self._run, name)
-        return f"; {words}: {text}" if text else ""
+        return f"{words}: {text}" if text else ""
 
 
 def _text(store: ZarrStore, evaluated: float) -> str:
