@@ -100,6 +100,7 @@ class RobotEnv(gymnasium.Env[Any, NDArray]):
     def step(self, action: NDArray[np.float32]) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Filter the action and apply what is left of it for one control period."""
         now_ns = self.twin.stamp_ns
+        self._filter.watch(self.twin.robot_state())
         decision = self._filter.filter(self._disturber.act(self._targets(action)), now_ns, now_ns)
         if speed := self._disturber.event():
             self.twin.push(self._disturber.rng, speed)

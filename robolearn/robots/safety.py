@@ -11,8 +11,11 @@ A command is **refused**, and the robot brakes to a stop within its limits, when
    full speed, where that is more);
 7. the tool would leave its workspace, or the arm would come too near itself, on the way or while braking.
 
-What is left is **limited**, each joint on its own, to its range, speed, acceleration and jerk (`limits.py`). Time
-counts from decision to decision, one period at most; after a gap of more than `max_command_age_s` the arm is at rest.
+What is left is **limited**, each joint on its own, to its range, speed, acceleration and jerk (`limits.py`). Nor does
+it run further ahead of where the joint was measured than `max_lag` and the way it brakes in: a blocked arm does not
+leap when it comes free. It does not sink either when its weight pulls it away, for what was sent is not taken back.
+Time counts from decision to decision, one period at most; after a gap of more than `max_command_age_s` the arm is at
+rest.
 
 So whatever comes in, every output lies in the range (a robot that stands outside of it at the start is let back in at
 its speed, and never further out), no two outputs differ by more than `max_speed` times the time
@@ -63,6 +66,7 @@ class SafetyConfig:
     max_acceleration: float | None = None  # [unit/s^2] of every joint
     max_jerk: float | None = None  # [unit/s^3] of every joint; wants max_acceleration
     soft_start_s: float = 0.0  # after a start, a stop or a LONG_HOLD_S, the speed limit rises from a tenth for so long
+    max_lag: tuple[float, ...] | None = None  # [unit] one a joint: how far commands may run ahead of it; see the top
     max_state_age_s: float | None = None  # of the newest measurement
     max_temperature_c: float | None = None  # of any motor
     max_load: float | None = None  # of any motor, in the robot's unit (see its Health)
@@ -82,6 +86,8 @@ class SafetyConfig:
             value = getattr(self, name)
             if value is not None and not (np.isfinite(value) and value > 0):
                 raise SpecError(f"safety {name} is {value}, expected a number above 0, or nothing for no limit")
+        if self.max_lag is not None and not all(np.isfinite(lag) and lag > 0 for lag in self.max_lag):
+            raise SpecError(f"safety max_lag is {self.max_lag}, expected numbers above 0, one a joint")
         if self.max_jerk is not None and self.max_acceleration is None:
             raise SpecError("safety max_jerk needs max_acceleration; give both")
         box = (self.workspace_low, self.workspace_high)
@@ -123,6 +129,9 @@ class SafetyFilter:
     ) -> None:
         if geometry is None and config.model is not None:
             raise SpecError(f"safety limits the shape of {spec.name}, but no geometry was given; see load_geometry")
+        if config.max_lag is not None and len(config.max_lag) != len(spec.joint_names):
+            names = ", ".join(spec.joint_names)
+            raise SpecError(f"safety max_lag has {len(config.max_lag)} numbers, expected one for each of {names}")
         self.stopped = ""
         self._spec, self._config, self._geometry = spec, config, geometry
         self._limits, self._overshoot, self._hard_step = motion_limits(spec, config, period_s)
@@ -135,6 +144,7 @@ class SafetyFilter:
         self._last_ns = 0
         self._active_s = self._held_s = 0.0  # since the start or the last stop; since a command was followed
         self._state_ns = 0
+        self._measured = np.zeros(0)
         self._trouble = ""  # of the robot's health
 
     @property
@@ -177,8 +187,9 @@ class SafetyFilter:
         self.stopped = stopped
 
     def watch(self, state: RobotState, health: Health | None = None) -> None:
-        """What the robot measured last; wanted every tick where the state's age, the load or the heat is limited."""
-        self._state_ns = state.stamp_ns
+        """What the robot measured last; wanted every tick where its lag, the state's age, the load or the heat is
+        limited."""
+        self._state_ns, self._measured = state.stamp_ns, state.joint_position.astype(np.float64)
         if health is None:
             return
         self._trouble = ""
@@ -224,8 +235,7 @@ class SafetyFilter:
         )
         if not reason and action is not None:
             wanted = action.astype(np.float64)
-            target = np.clip(wanted, self._limits.low, self._limits.high)
-            motion = advance(self._motion, target, self._speed_of(wanted, elapsed_s), limits, elapsed_s)
+            motion = self._advance(wanted, limits, elapsed_s)
             reason = self._refuse_shape(motion, limits)
         if reason or action is None:
             self._wanted = None
@@ -245,6 +255,20 @@ class SafetyFilter:
         if self._wanted is None or elapsed_s <= 0 or not self._limits.coasting:
             return np.zeros_like(wanted)
         return (wanted - self._wanted) / elapsed_s
+
+    def _advance(self, wanted: NDArray[np.float64], limits: MotionLimits, elapsed_s: float) -> Motion:
+        """Towards a command, by the lag that each joint may have."""
+        assert self._motion is not None
+        target, speed = np.clip(wanted, self._limits.low, self._limits.high), self._speed_of(wanted, elapsed_s)
+        if self._config.max_lag is None:
+            return advance(self._motion, target, speed, limits, elapsed_s)
+        sent, lag = self._motion.position, np.asarray(self._config.max_lag)
+        low, high = np.fmin(sent, self._measured - lag), np.fmax(sent, self._measured + lag)  # sent, where it is NaN
+        near = np.clip(target, low, high)
+        ahead = near != target
+        motion = advance(self._motion, near, np.where(ahead, 0.0, speed), limits, elapsed_s)
+        stop = brake(self._motion, limits, elapsed_s)
+        return Motion(*(np.where(ahead & (near == sent), *pair) for pair in zip(stop, motion, strict=True)))
 
     def _limits_now(self, elapsed_s: float) -> MotionLimits:
         """Slower while the soft start lasts."""

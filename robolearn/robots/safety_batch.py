@@ -42,12 +42,12 @@ class BatchDecision:
 class BatchSafetyFilter:
     """Stands between whoever commands and N robots; `sent` (N, J) is what was sent last.
 
-    Raises SpecError as SafetyFilter does, and for limits on the shape of the arm, which it does not know.
+    Raises SpecError as SafetyFilter does, and for limits on the arm's shape and its lag, which it does not know.
     """
 
     def __init__(self, spec: RobotSpec, config: SafetyConfig, period_s: float, num_robots: int) -> None:
-        if config.model is not None:
-            raise SpecError("limits on workspace and clearance are for one robot; leave them out for a batch")
+        if config.model is not None or config.max_lag is not None:
+            raise SpecError("limits on workspace, clearance and lag are for one robot; leave them out for a batch")
         self._limits, self._overshoot, self._hard_step = motion_limits(spec, config, period_s)
         self._soft_start_s = config.soft_start_s
         self._period_s = round(period_s * 1e9) * 1e-9

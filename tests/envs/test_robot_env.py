@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Iterator
 
@@ -9,6 +10,7 @@ from gymnasium.utils.env_checker import check_env
 
 from robolearn.envs.robot_env import RobotEnv
 from robolearn.errors import SpecError, UnknownNameError
+from robolearn.robots.safety import SafetyConfig
 from robolearn.twin.layout import DIVERGED
 
 
@@ -132,3 +134,14 @@ def test_bad_arguments() -> None:
         RobotEnv("reach-v1", render_mode="human")
     with pytest.raises(SpecError, match="call reset"):
         RobotEnv("reach-v1", {}, control="joint_velocity").step(np.zeros(6, np.float32))
+
+
+def test_a_limit_of_the_lag_hears_where_the_joints_are() -> None:
+    safety = SafetyConfig(max_jump=1.0, max_lag=(0.1,) * 6)
+    with contextlib.closing(RobotEnv("reach-v1", safety=safety)) as env:
+        env.reset(seed=0)
+        start = env.twin.robot_state().joint_position
+        target = start + np.float32([0.5, 0, 0, 0, 0, 0])
+        for _ in range(30):
+            env.step(target)
+        assert env.twin.robot_state().joint_position[0] == pytest.approx(target[0], abs=0.02)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -280,13 +281,55 @@ def test_old_state_and_hot_motors_hold_and_load_stops() -> None:
     assert safety.stopped
 
 
+STREAMS = {"plain": SafetyConfig(), "accelerated": SafetyConfig(max_acceleration=15.0), "smooth": SMOOTH}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_command_runs_no_further_ahead_of_a_blocked_joint_than_it_may(name: str) -> None:
+    """The first joint is blocked at 0, the second follows, the gripper squeezes as far as it wants."""
+    safety = started(replace(STREAMS[name], max_lag=(0.2, 0.2, 3.0)))
+    sent, ahead, wanted = np.zeros(3), [], np.zeros(3)
+    for tick in range(60):
+        measured = np.float32([0.0, sent[1], 0.0])
+        safety.watch(RobotState(measured, np.zeros(3, np.float32), tick * PERIOD_NS))
+        wanted = np.minimum(wanted + np.array([0.05, 0.04, 0.1]), [sent[0] + 0.3, 1.5, 1.5])
+        decision = send(safety, *wanted, tick=tick)
+        assert not decision.held
+        sent = decision.command
+        ahead.append(sent[0])
+    brakes = 0.0 if name == "plain" else 1.0**2 / (2 * 15.0) + 0.05  # from 1 rad/s, and a step
+    assert max(ahead) <= 0.2 + brakes + 1e-6
+    assert ahead[-20:] == pytest.approx([ahead[-1]] * 20, abs=1e-4)  # it does not creep
+    assert "pan is" in decision.reason
+    np.testing.assert_allclose(sent[1:], [1.5, 1.5], atol=1e-5)
+    for tick in range(60, 70):  # free again: from where it was sent, at its speed
+        safety.watch(RobotState(np.float32([sent[0], 1.5, 1.5]), np.zeros(3, np.float32), tick * PERIOD_NS))
+        before, sent = sent, send(safety, 0.6, 1.5, 1.5, tick=tick).command
+        assert sent[0] - before[0] <= SPEED[0] * PERIOD_NS * 1e-9 + 1e-6
+    assert sent[0] == pytest.approx(0.6, abs=1e-4)
+
+
+@pytest.mark.parametrize("measured", [-0.5, np.nan])
+def test_an_arm_that_is_pulled_away_or_measures_nothing_is_not_followed(measured: float) -> None:
+    safety = started(SafetyConfig(max_lag=(0.2, 0.2, 0.2)), (0.3, 0.0, 0.0))
+    for tick in range(20):
+        safety.watch(RobotState(np.float32([measured, 0, 0]), np.zeros(3, np.float32), tick * PERIOD_NS))
+        assert send(safety, 0.3, 0.0, 0.0, tick=tick).command[0] == pytest.approx(0.3)
+        assert send(safety, 0.4, 0.0, 0.0, tick=tick).command[0] == pytest.approx(0.3)  # nor led further
+    back = [send(safety, 0.0, 0.0, 0.0, tick=tick).command[0] for tick in range(20, 30)]
+    assert back[-1] == pytest.approx(0.0 if measured == measured else 0.3)
+
+
+@pytest.mark.parametrize("lag", [(0.2, 0.2), (0.2, 0.2, 0.0), (0.2, 0.2, np.inf)])
+def test_a_lag_is_a_number_for_each_joint(lag: tuple[float, ...]) -> None:
+    with pytest.raises(SpecError, match="max_lag"):
+        started(SafetyConfig(max_lag=lag))
+
+
 @pytest.mark.parametrize("config", [{"max_jerk": 5.0}, {"max_load": 0.0}, {"workspace_low": (0.0, 0.0, 0.0)}])
 def test_config_that_cannot_be_kept_is_refused(config: dict) -> None:
     with pytest.raises(SpecError):
         SafetyConfig(**config)
-
-
-STREAMS = {"plain": SafetyConfig(), "accelerated": SafetyConfig(max_acceleration=15.0), "smooth": SMOOTH}
 
 
 def drive(config: SafetyConfig, rng: np.random.Generator, steps: int) -> int:
@@ -309,6 +352,9 @@ def drive(config: SafetyConfig, rng: np.random.Generator, steps: int) -> int:
                 np.zeros(rng.integers(0, 6), np.float32),
                 np.array([None, "x", 1], dtype=object),
             )[kind - 8]
+        if config.max_lag is not None:
+            measured = rng.uniform(LOW, HIGH) if rng.integers(4) else rng.choice([np.nan, 1e30, 0.0], 3)
+            safety.watch(RobotState(np.float32(measured), np.zeros(3, np.float32), now_ns))
         age_ns = int(rng.choice([0, 0, 0, PERIOD_NS, 81_000_000, -1, 10**15]))
         decision = safety.filter(action, now_ns - age_ns, now_ns)  # type: ignore[arg-type]
         command = decision.command.astype(np.float64)
@@ -341,8 +387,9 @@ def drive(config: SafetyConfig, rng: np.random.Generator, steps: int) -> int:
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_hostile_streams_keep_every_limit(name: str) -> None:
-    assert drive(STREAMS[name], np.random.default_rng(1), 2500) > 250
+@pytest.mark.parametrize("max_lag", [None, (0.1, 0.3, 2.0)])
+def test_hostile_streams_keep_every_limit(name: str, max_lag: tuple[float, ...] | None) -> None:
+    assert drive(replace(STREAMS[name], max_lag=max_lag), np.random.default_rng(1), 2500) > 250
 
 
 @pytest.mark.slow
