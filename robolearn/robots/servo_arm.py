@@ -124,7 +124,7 @@ class ServoArm:
         )
         self._check_rest()
         names = dict(zip(self.ids, self.spec.joint_names, strict=True))
-        self.bus = ServoBus(config.port, self.model.protocol, config.bus, names)
+        self.bus = ServoBus(config.port, self.model.protocol, config.bus, names, lambda: bool(self._stiff))
         self.health: Health | None = None
         self.stops = 0  # times that the arm was stopped because no command came
         self._clock = clock
@@ -355,7 +355,8 @@ class ServoArm:
         for motor_id, answer in answers.items():
             if self.model.protocol.alert(answer.error):
                 names = self.model.faults_in(self.bus.read(motor_id, self.model.faults)) or "a fault"
-                fault = f"{self.bus.describe([motor_id])} on {self.bus.port} reports {names}: the arm holds; {REMEDY}"
+                holds = ": the arm holds" if self._holding else ""
+                fault = f"{self.bus.describe([motor_id])} on {self.bus.port} reports {names}{holds}; {REMEDY}"
                 break
         if fault and not self._fault:
             self._hold(ticks)

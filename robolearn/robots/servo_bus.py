@@ -115,15 +115,23 @@ class ServoBus:
     """The only user of one serial port. Its methods may be called from several threads; exchanges do not mix.
 
     `counts` since the port was opened: exchanges, retries, timeouts (answers that did not come), corrupt.
+    `holds`: whether motors have been told to hold, for what is said of a port that is lost.
     Raises HardwareError naming the port, the motor and the remedy.
     """
 
-    def __init__(self, port: str, protocol: ServoProtocol, config: BusConfig, names: Mapping[int, str]) -> None:
+    def __init__(
+        self,
+        port: str,
+        protocol: ServoProtocol,
+        config: BusConfig,
+        names: Mapping[int, str],
+        holds: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.port = port
         self.protocol = protocol
         self.config = config
         self.counts: Counter[str] = Counter()
-        self._names = names
+        self._names, self._holds = names, holds
         self._lock = threading.Lock()
         self._serial: serial.Serial | None = None
         self._late = False  # whether an answer that was given up may still come
@@ -290,7 +298,8 @@ class ServoBus:
     def _lost(self, error: Exception) -> HardwareError:
         """What is raised when the port fails. It is given up then, unless it was only too slow: while it is held, the
         kernel gives the adapter that is plugged in again another name."""
-        why = f"lost {self.port} ({error}); plug its cable in again, then connect again: the motors hold meanwhile"
+        why = f"lost {self.port} ({error}); plug its cable in again, then connect again"
+        why += ": the motors hold meanwhile" if self._holds() else ""
         if self._serial is not None and not isinstance(error, serial.SerialTimeoutException):
             with contextlib.suppress(OSError):
                 self._serial.close()

@@ -8,6 +8,7 @@ the robot back, and takes it again when it is moved.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -22,7 +23,7 @@ from robolearn.teleop.teleoperator import TeleopCommand
 from robolearn.types import RobotState
 
 ALIGN_RAD_S = 0.5  # at which the follower comes to the leader that has taken over
-RETRY_S = 1.0  # before a leader that does not measure is connected again
+RETRY_S = 1.0  # before a leader that does not measure is connected again, and between two attempts
 CATCH_UP_S = 1.0  # that the follower may be farther from the leader than the leader may take over
 
 
@@ -66,11 +67,16 @@ class LeaderArm:
         self._engaged = False
         self._gap = np.zeros(len(ours))  # of the follower from the leader, as far as it has not faded yet
         self._read_ns = self._followed_ns = 0
-        self._failing_ns: int | None = None  # since when it has not measured, or was connected in vain
+        self._failing_ns: int | None = None  # since when it has not measured
+        self._trouble = ""  # why it does not measure
+        self._closing = threading.Event()
+        self._reconnecting: threading.Thread | None = None
         self._rest: NDArray[np.float64] | None = None  # where it was when it last moved
         self._moved_ns: int | None = None  # None: not since it was connected
 
     def connect(self) -> None:
+        self._require_settled()
+        self._closing.clear()
         self._arm.connect()
         self._engaged, self._rest, self._moved_ns = False, None, None
 
@@ -106,20 +112,40 @@ class LeaderArm:
         return TeleopCommand(action.astype(np.float32))
 
     def _measured(self, now_ns: int) -> RobotState:
-        """What the leader measures; one that has not for RETRY_S is connected again, and takes over anew."""
+        """What the leader measures; a thread connects one again that has not for RETRY_S, and it takes over anew."""
+        self._require_settled()
         try:
             measured = self._arm.read()
-        except HardwareError:
+        except HardwareError as error:
             self._engaged = False  # it may be elsewhere when it answers again
             if self._failing_ns is None or now_ns < self._failing_ns:
                 self._failing_ns = now_ns
-            if now_ns - self._failing_ns < RETRY_S * 1e9:
-                raise
-            self._failing_ns = now_ns
-            self._arm.connect()
-            measured = self._arm.read()
+            if now_ns - self._failing_ns >= RETRY_S * 1e9:
+                self._failing_ns, self._trouble = None, str(error)
+                self._reconnecting = threading.Thread(target=self._reconnect, name="leader", daemon=True)
+                self._reconnecting.start()
+            raise
         self._failing_ns = None
         return measured
 
+    def _require_settled(self) -> None:
+        """Raise HardwareError while the leader is connected again, which takes seconds where motors are silent."""
+        if self._reconnecting is not None and self._reconnecting.is_alive():
+            raise HardwareError(self._trouble)
+
+    def _reconnect(self) -> None:
+        while not self._closing.is_set():
+            try:
+                self._arm.connect()
+                return
+            except HardwareError as error:
+                self._trouble = str(error)
+            self._closing.wait(RETRY_S)
+
     def close(self) -> None:
-        self._arm.close()
+        self._closing.set()
+        self._arm.close()  # of a port that is gone nobody waits for answers
+        if self._reconnecting is not None:
+            self._reconnecting.join()
+            self._reconnecting = None
+            self._arm.close()  # it may have been opened just then
