@@ -93,6 +93,7 @@ def finetune(
     from robolearn.recipes.finetune import recipe
     from robolearn.recipes.finetune.cells import TASK_DONE, THINGS_BACK, check_terminal
     from robolearn.recipes.finetune.collector import WAITS
+    from robolearn.recipes.finetune.report import tiles
     from robolearn.recipes.finetune.settings import FinetuneConfig
     from robolearn.recipes.train import with_settings
     from robolearn.recipes.train_request import read_settings
@@ -152,23 +153,10 @@ def finetune(
     if json:
         print_json(answer)
     else:
-        names = (
-            "success_start",
-            "success_rate",
-            "attempt_success",
-            "attempt_truth",
-            "attempts",
-            "human_resets",
-            "recoveries",
-        )
-        print_table(f"practice of {config.task}", ("", ""), [(name, _shown(answer[name])) for name in names])
+        print_table(f"practice of {config.task}", ("", ""), tiles(answer))
     say(f"report: {answer['report']}   checkpoint: {answer['checkpoint']}")
     if answer["interrupted"]:
         say(f"interrupted after {answer['steps']} decisions; go on with: robolearn finetune --resume {run}")
         return EXIT_INTERRUPTED
     say(f"stopped: {answer['stopped']}")
     return 0
-
-
-def _shown(value: object) -> str:
-    return "-" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)

@@ -13,6 +13,7 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ from robolearn.progress import ProgressBar
 from robolearn.recipes.finetune import learner as learning
 from robolearn.recipes.finetune import prepare as preparing
 from robolearn.recipes.finetune import recipe as practising
-from robolearn.recipes.finetune.collector import REPLAY, WAITS, WEIGHTS, Collector, open_replay, weights_file
+from robolearn.recipes.finetune.collector import REPLAY, WAITS, WEIGHTS, Collector, open_replay, told, weights_file
 from robolearn.recipes.finetune.interventions import Interventions, critics_of
 from robolearn.recipes.finetune.judges import ErringJudge, Frames, TrueJudge
 from robolearn.recipes.finetune.prepare import (
@@ -379,6 +380,20 @@ def test_a_run_that_an_error_ends_says_so_in_its_report(
     assert not (run / RESUME_FILE).exists()  # half of an attempt's updates are nothing to go on from
 
 
+def test_the_end_of_a_run_is_told_in_the_words_of_its_report(
+    folder: Path, ready: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = copied(ready, folder / "told")
+    small_config(STEPS).write(run)
+
+    def over(run: Path, **_: object) -> dict[str, Any]:
+        return {**write_morning_report(run), "stopped": "done", "interrupted": False, "checkpoint": run, "report": run}
+
+    monkeypatch.setattr("robolearn.recipes.finetune.recipe.practise", over)
+    assert command(["finetune", "--resume", str(run)]) == 0
+    assert "true, last 50" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("waits", ["pause", "weights"])
 def test_who_is_to_stop_while_it_waits_does_so_at_once_and_closes_its_cell(
     folder: Path, ready: Path, monkeypatch: pytest.MonkeyPatch, waits: str
@@ -415,12 +430,16 @@ def test_who_is_started_again_while_a_person_reaches_in_moves_nothing(
 ) -> None:
     """Nor asks again for what they have done."""
     config, run, back = small_config(STEPS), copied(ready, folder / "reaches_in"), [False]
-    config = replace(config, supervisor=replace(config.supervisor, max_recoveries=0))
+    config = replace(config, teleop="gamepad", supervisor=replace(config.supervisor, max_recoveries=0))
     config.write(run)
     monkeypatch.setattr(FinetuneConfig, "real", True)
     monkeypatch.setattr(PracticeWorld, "lost", lambda world: "" if back[0] else "the puck is out of reach")
 
     def put_back(cell: TwinCell, seed: int) -> bool:
+        assert told(run, WAITS) == (
+            "the puck is out of reach; once it is right: the key of a success (Enter on a keyboard), or: robolearn "
+            f"finetune --things-back {run}"
+        )
         if not back[0]:
             raise RuntimeError("the process dies while it waits")
         return True

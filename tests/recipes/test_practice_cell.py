@@ -64,7 +64,7 @@ def test_a_night_on_servos_asks_for_a_person_and_goes_on(cell: Path, tmp_path: P
         while not (run / "waits.txt").exists():
             assert thread.is_alive()
             time.sleep(0.05)
-        assert (run / "waits.txt").read_text() == "nothing was moved in 2 attempts; it could not be brought back"
+        assert waited(run) == "nothing was moved in 2 attempts; it could not be brought back"
         while thread.is_alive():
             if (run / "waits.txt").exists():
                 assert command(["finetune", "--things-back", str(run)]) == 0
@@ -103,7 +103,7 @@ def test_a_cell_without_tags_practises_from_pictures_and_a_person_says_what_is_d
         while not (run / "waits.txt").exists():
             assert thread.is_alive()
             time.sleep(0.05)
-        assert (run / "waits.txt").read_text() == "2 attempts in a row have failed"
+        assert waited(run) == "2 attempts in a row have failed"
         time.sleep(0.5)
         assert (run / "waits.txt").exists()
         while thread.is_alive():
@@ -120,6 +120,13 @@ def test_a_cell_without_tags_practises_from_pictures_and_a_person_says_what_is_d
     assert "nobody watches" in report
     assert "False-positive watch" not in report
     assert "in truth" not in report
+
+
+def waited(run: Path) -> str:
+    """What a person is waited for, who is told how to answer, too."""
+    reason, _, answer = (run / "waits.txt").read_text().partition("; once it is right: ")
+    assert answer == f"robolearn finetune --things-back {run}"
+    return reason
 
 
 def prepared_elsewhere(config: FinetuneConfig, demos: list[Path], run: Path) -> Path:

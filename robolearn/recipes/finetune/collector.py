@@ -112,7 +112,7 @@ class Collector:
                 self._save_state(self.done)
             if order.begins:
                 self._begin(order.task)
-            self._tell(order.reason if order.phase in (Phase.WAIT, Phase.PAUSE) else "")
+            self._tell(self._waits_for(order))
             order = self._decide(self._execute(order, rows))
             if order.dropped:
                 self._verdicts.hear(all_of_them=True)
@@ -164,6 +164,13 @@ class Collector:
             return Sensed(home=home, lost=self.world.lost())
         self.world.hold()
         return Sensed()
+
+    def _waits_for(self, order: Order) -> str:
+        """What is waited for, and of a person how to say that it is done; else empty."""
+        if order.phase is Phase.WAIT and self.config.real:
+            key = "the key of a success (Enter on a keyboard), or: " if self.config.teleop else ""
+            return f"{order.reason}; once it is right: {key}robolearn finetune --things-back {self.run}"
+        return order.reason if order.phase in (Phase.WAIT, Phase.PAUSE) else ""
 
     def _tell(self, waits_for: str) -> None:
         """Lay a file into the run that says what is waited for, and take it away again."""

@@ -49,15 +49,15 @@ def write_morning_report(run: Path) -> dict[str, Any]:
         f"<h2>{html.escape(heading)}</h2>\n{content}\n<p class=d>{html.escape(caption)}</p>"
         for heading, content, caption in sections
     )
-    tiles = "".join(
-        f"<div class=t><b>{value}</b><span>{html.escape(name)}</span></div>" for name, value in _tiles(numbers)
+    shown = "".join(
+        f"<div class=t><b>{value}</b><span>{html.escape(name)}</span></div>" for name, value in tiles(numbers)
     )
     page = page_html(
         f"practice of {config.task}",
         f"Practice of {config.task}",
         f"{'; and '.join(make_task(name).instruction for name in config.task_ids)}. Reward: {config.reward}. "
         f"{_stopped(run)}",
-        f"<div class=ts>{tiles}</div>{body}",
+        f"<div class=ts>{shown}</div>{body}",
         EXTRA_STYLE,
     )
     (run / REPORT).write_text(page, encoding="utf-8")
@@ -129,7 +129,9 @@ def _mean(values: list[bool]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def _tiles(numbers: dict[str, Any]) -> list[tuple[str, str]]:
+def tiles(numbers: dict[str, Any]) -> list[tuple[str, str]]:
+    """Words and value of what of the `summary` people are told first."""
+
     def share(name: str) -> str:
         return "-" if numbers[name] is None else f"{numbers[name]:.0%}"
 
