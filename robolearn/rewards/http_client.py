@@ -6,6 +6,8 @@ The key goes to the server that was named and to no other: where that sends on t
 from __future__ import annotations
 
 import http.client
+import logging
+import socket
 import threading
 import time
 import urllib.error
@@ -15,10 +17,13 @@ from typing import Any
 
 from robolearn.errors import RobolearnError
 
+log = logging.getLogger(__name__)
+
 RETRIED = (408, 409, 425, 429, 500, 502, 503, 504)
 MAX_ANSWER_BYTES, READ_BYTES = 256 << 20, 1 << 16
 FIRST_PAUSE_S = 0.5  # before the first retry; each further one waits twice as long
 MAX_PAUSE_S = 30.0
+ABSENT = (ConnectionRefusedError, socket.gaierror)  # of an address where nobody is, unless it has answered before
 
 
 class Unanswered(RobolearnError):
@@ -48,6 +53,8 @@ class HttpClient:
     timeout_s: float  # of one request, from asking to the end of the answer
     retries: int  # after a failure that may pass
     requests: int = 0
+    _found: bool = field(default=False, repr=False, compare=False)  # whether it has ever answered
+    _told: set[str] = field(default_factory=set, repr=False, compare=False)  # why it was tried again
     _counting: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -72,8 +79,10 @@ class HttpClient:
                     self.requests += 1
                 end_s = time.monotonic() + self.timeout_s
                 with _opener.open(request, timeout=self.timeout_s) as response:
+                    self._found = True
                     return _body(response, end_s)
             except urllib.error.HTTPError as error:
+                self._found = True
                 with error:
                     said = error.read(4096) if error.code not in RETRIED else b""
                 problem = f"answers {error.code} {error.reason}"
@@ -87,8 +96,14 @@ class HttpClient:
             except http.client.InvalidURL as error:
                 raise Unanswered(f"{server} is no address that could be asked: {error}") from error
             except (OSError, http.client.HTTPException) as error:
-                problem = f"cannot be reached ({getattr(error, 'reason', None) or error or type(error).__name__})"
+                reason = getattr(error, "reason", None) or error
+                problem = f"cannot be reached ({reason or type(error).__name__})"
+                if isinstance(reason, ABSENT) and not self._found:
+                    raise Unanswered(f"{server} {problem}; is it running? check the address and the network") from error
             if attempt < self.retries:
+                if problem not in self._told:
+                    log.warning("%s %s; it is tried again, up to %d times", server, problem, self.retries)
+                self._told.add(problem)
                 time.sleep(pause_s)
         raise Unanswered(f"{server} {problem}, tried {self.retries + 1} times; check the address and the network")
 

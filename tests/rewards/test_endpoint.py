@@ -156,11 +156,18 @@ def test_several_answers_to_a_chat_differ_by_seed(server: ModelServer) -> None:
     assert Endpoint(server.config).answers([{"role": "user", "content": "write"}], 3) == ["0", "1", "2"]
 
 
-def test_what_may_pass_is_tried_again(server: ModelServer) -> None:
+def test_what_may_pass_is_tried_again(server: ModelServer, caplog: pytest.LogCaptureFixture) -> None:
     replies = iter([(503, {}, "busy"), (429, {"Retry-After": "0.01"}, "slow down"), "at last"])
     server.reply = lambda body: next(replies)
-    assert Endpoint(server.config).ask("well?") == "at last"
+    client = Endpoint(server.config)
+    assert client.ask("well?") == "at last"
     assert len(server.seen) == 3
+    replies = iter([(503, {}, "busy"), "once more"])
+    assert client.ask("and?") == "once more"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{client.config.url} answers {problem}; it is tried again, up to 2 times"
+        for problem in ("503 Service Unavailable", "429 Too Many Requests")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -223,9 +230,20 @@ def test_an_address_that_is_none_is_not_tried_again(url: str) -> None:
     assert client.requests <= 1
 
 
-def test_a_server_that_is_not_there() -> None:
-    with pytest.raises(EndpointError, match=r"cannot be reached .*refused"):
-        Endpoint(EndpointConfig(url="http://127.0.0.1:9/v1", model="tiny", retries=0)).ask("well?")
+@pytest.mark.parametrize(("host", "words"), [("127.0.0.1:9", "refused"), ("nobody.invalid", "not known|resolution")])
+def test_a_server_that_is_not_there_is_asked_once(host: str, words: str) -> None:
+    client = Endpoint(EndpointConfig(url=f"http://{host}/v1", model="tiny"))
+    with pytest.raises(EndpointError, match=rf"cannot be reached .*({words}).*is it running"):
+        client.ask("well?")
+    assert client.requests == 1
+
+
+def test_a_server_that_was_there_is_waited_for(server: ModelServer) -> None:
+    client = Endpoint(server.config)
+    client.ask("well?")
+    server.close()
+    with pytest.raises(EndpointError, match=r"cannot be reached .*refused.* tried 3 times"):
+        client.ask("and now?")
 
 
 def test_spending_stops_at_the_limit(server: ModelServer) -> None:
