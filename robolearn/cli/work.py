@@ -139,7 +139,9 @@ def collect(
         web: serve the page while this runs, with its run and its data; its address is printed.
     """
     from robolearn.datasets.zarr_store import ZarrStore
-    from robolearn.recipes.collect import CollectConfig, collect_episodes
+    from robolearn.recipes.collect import SCRIPTED, CollectConfig, collect_episodes
+    from robolearn.recipes.environments import twin_task
+    from robolearn.tasks import is_robot_file
 
     defaults = CollectConfig(task=task)
     config = CollectConfig(
@@ -163,6 +165,14 @@ def collect(
     if json:
         print_json({"dataset": str(out), "episodes": len(rows), "successes": successes, "outcomes": rows})
     say(f"{counted(len(rows), 'episode')} added to {out}, {successes} successful")
+    if not successes and policy == SCRIPTED and manner == "expert":
+        name = twin_task(task)
+        beside_it = is_robot_file(name.partition("@")[2])
+        notes = "; a YAML file beside the robot's says where they are, see docs/tasks.md" if beside_it else ""
+        say(
+            f"remark: the expert succeeded in none; does it move by the right tool and gripper? Watch it with: robolearn "
+            f"twin view {name}{notes}"
+        )
     return 0
 
 

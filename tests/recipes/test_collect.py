@@ -86,6 +86,25 @@ def test_twins_side_by_side_make_the_same_dataset(tmp_path: Path, capsys: pytest
             np.testing.assert_array_equal(values, other[name])
 
 
+@pytest.mark.parametrize(
+    ("task", "more", "told"),
+    [
+        ("reach-v1@arm.urdf", [], "robolearn twin view reach-v1@arm.urdf; a YAML file beside the robot's"),
+        ("tool:push-v1", [], "robolearn twin view push-v1\n"),
+        ("push-v1", ["--manner", "failing"], ""),
+    ],
+)
+def test_an_expert_that_never_succeeds_is_remarked(
+    task: str, more: list[str], told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("robolearn.recipes.collect.collect_episodes", lambda *args, **more: [{"success": False}] * 2)
+    assert cli.run(["collect", task, "--out", "x.zarr", *more]) == 0
+    said = capsys.readouterr().err
+    assert "2 episodes added to x.zarr, 0 successful" in said
+    assert ("remark: the expert succeeded in none" in said) is bool(told)
+    assert told in said
+
+
 def test_a_process_that_dies_leaves_what_was_finished(tmp_path: Path) -> None:
     out = tmp_path / "demos.zarr"
 
