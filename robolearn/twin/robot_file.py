@@ -204,7 +204,8 @@ def read_arm(robot: str) -> Arm:
 def _parse(robot: str) -> tuple[Path, mujoco.MjSpec]:
     path = _library_path(robot.removeprefix(ROBOT_LIBRARY)) if robot.startswith(ROBOT_LIBRARY) else Path(robot)
     if not path.is_file():
-        raise AssetError(f"robot {robot} is not a file; name an MJCF or URDF file, or {ROBOT_LIBRARY}<module>")
+        sought = "" if path.is_absolute() else f", looked for from {Path.cwd()}"
+        raise AssetError(f"robot {robot} is not a file{sought}; name an MJCF or URDF file, or {ROBOT_LIBRARY}<module>")
     try:
         spec = _of_urdf(path) if path.suffix == ".urdf" else mujoco.MjSpec.from_file(str(path))
     except (OSError, UnicodeDecodeError, ValueError) as error:

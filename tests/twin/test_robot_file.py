@@ -244,6 +244,11 @@ def test_a_bad_model_is_named_with_its_element(tmp_path: Path, text: str, notes:
     assert "\n" not in str(error.value)
 
 
-def test_a_model_that_is_not_there() -> None:
-    with pytest.raises(AssetError, match=r"nowhere\.xml is not a file"):
+def test_a_model_that_is_not_there_is_told_with_where_it_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AssetError, match=rf"nowhere\.xml is not a file, looked for from {tmp_path}; name an MJCF"):
         make_task("reach-v1@nowhere.xml")
+    with pytest.raises(AssetError, match=r"nowhere\.xml is not a file; name an MJCF"):
+        make_task("reach-v1@/nowhere.xml")
