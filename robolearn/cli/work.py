@@ -170,8 +170,8 @@ def collect(
         beside_it = is_robot_file(name.partition("@")[2])
         notes = "; a YAML file beside the robot's says where they are, see docs/tasks.md" if beside_it else ""
         say(
-            f"remark: the expert succeeded in none; does it move by the right tool and gripper? Watch it with: robolearn "
-            f"twin view {name}{notes}"
+            "remark: the expert succeeded in none; does it move by the right tool and gripper? Watch it with: "
+            f"robolearn twin view {name}{notes}"
         )
     return 0
 
