@@ -12,7 +12,7 @@ from robolearn.cli.reward_models import (
     UNTRAINED,
     VLM_OPTIONS,
     As,
-    remark_other_tasks,
+    remark_other_data,
     require_clip_heeds,
     require_heeded,
     reward_model,
@@ -115,7 +115,7 @@ def label(
         scorer = client = reward_model(
             reward, config, device, prompts, {**clip, "batch_size": batch_size, "precision": precision}
         )
-        remark_other_tasks(reward, dataset)
+        remark_other_data(reward, dataset)
     with beside(web, None, dataset), ProgressBar("label", count, "episode") as bar:
         answer = label_dataset(dataset, scorer, as_, progress=bar.update)
     if json:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from robolearn.cli.output import EXIT_NO, Dataset, counted, print_json, print_table, say
-from robolearn.cli.reward_models import gates_missed, remark_other_tasks, reward_model, short
+from robolearn.cli.reward_models import gates_missed, remark_other_data, reward_model, short
 from robolearn.errors import RobolearnError, UnknownNameError
 from robolearn.progress import ProgressBar
 
@@ -122,7 +122,7 @@ def _audit(
                 )
             model = reward_model(name, None, device, {}, {})
             models[f"{model.id}-{model.version}"] = model
-            remark_other_tasks(name, dataset)
+            remark_other_data(name, dataset)
     if not reward:
         raise RobolearnError(f"there is nothing to audit; {dataset} has no labelled columns: give --reward MODEL")
     if out is not None:

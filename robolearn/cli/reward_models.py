@@ -120,17 +120,25 @@ def gates_missed(audit: Mapping[str, Any]) -> str:
     return "; ".join(in_words(gate, audit) for gate in audit["missed"]) or "none"
 
 
-def remark_other_tasks(model: str, dataset: Path) -> None:
+def remark_other_data(model: str, dataset: Path) -> None:
     """Say where a model, as `reward_model` takes it, lies in a folder and has learned other tasks than those of the
-    dataset."""
+    dataset, or at another rate."""
     from robolearn.datasets.zarr_store import ZarrStore
     from robolearn.rewards import REWARDS
-    from robolearn.rewards.saved import trained_tasks
+    from robolearn.rewards.saved import trained_hz, trained_tasks
 
-    learned = trained_tasks(Path(model)) if model not in REWARDS and Path(model).exists() else set()
-    shown = {info.task for info in ZarrStore.open(dataset).episodes}
+    if model in REWARDS or not Path(model).exists():
+        return
+    store = ZarrStore.open(dataset)
+    learned, shown = trained_tasks(Path(model)), {info.task for info in store.episodes}
     if learned and not learned & shown:
         say(f"remark: {model} has learned {', '.join(sorted(learned))}; {dataset} is of {', '.join(sorted(shown))}")
+    hz, shown_hz = trained_hz(Path(model)), store.spec.interface.control_hz
+    if hz is not None and hz != shown_hz:
+        say(
+            f"remark: {model} has learned at {hz:g} steps a second, and what it looks back on and confirms is counted in "
+            f"steps; {dataset} has {shown_hz:g} a second"
+        )
 
 
 def short(value: Any) -> str:

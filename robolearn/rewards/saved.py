@@ -82,6 +82,13 @@ def trained_tasks(path: Path) -> set[str]:
     return set(read_model_config(path, WHAT).get("provenance", {}).get("train_tasks", ()))
 
 
+def trained_hz(path: Path) -> float | None:
+    """Steps a second of what the model in the directory `path` has learned from, or all models that it refers to; None
+    where nothing was learned, or nobody knows."""
+    provenance = read_model_config(path, WHAT).get("provenance", {})
+    return provenance.get("control_hz") if provenance.get("train_tasks") else None
+
+
 def save_audit(path: Path, audit: Mapping[str, Any]) -> None:
     """Keep an audit of the model in the directory `path`, in the place of the one that it had."""
     config = read_model_config(path, WHAT)

@@ -13,7 +13,7 @@ from robolearn.recipes.rewards.settings import Report
 from robolearn.recipes.run import require_new
 from robolearn.rewards.combine import CombineConfig, EnsembleReward, RunningNormalizer
 from robolearn.rewards.reward_model import RewardModel
-from robolearn.rewards.saved import load_reward, save_reward, trained_episodes, trained_tasks
+from robolearn.rewards.saved import load_reward, save_reward, trained_episodes, trained_hz, trained_tasks
 
 
 def combine_rewards(
@@ -49,6 +49,8 @@ def combine_rewards(
     facts: dict[str, Any] = {} if dataset is None else {"normalised_over": str(dataset)}
     facts["train_episodes"] = sorted(set().union(*map(trained_episodes, folders)))
     facts["train_tasks"] = sorted(set().union(*map(trained_tasks, folders)))
+    rates = set(map(trained_hz, folders))
+    facts["control_hz"] = rates.pop() if len(rates) == 1 else None
     save_reward(ensemble, out, facts)
     return ensemble
 

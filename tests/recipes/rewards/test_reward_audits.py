@@ -110,15 +110,28 @@ def test_a_shaped_reward_is_not_judged_by_the_outcome_that_it_pays(
     assert [one["name"] for one in json.loads(told.out)["models"]] == [column]
 
 
-def test_a_model_that_has_learned_another_task_is_remarked(
-    dataset: Path, success_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("facts", "remark"),
+    [
+        ({"train_tasks": ["push-v1"]}, "other has learned push-v1; "),
+        ({"train_tasks": ["reach-v1"], "control_hz": 30.0}, "other has learned at 30 steps a second, "),
+    ],
+)
+def test_a_model_that_has_learned_from_other_data_is_remarked(
+    dataset: Path,
+    success_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    facts: dict[str, object],
+    remark: str,
 ) -> None:
-    save_reward(load_reward(success_model), tmp_path / "other", {"train_tasks": ["push-v1"]})
-    remark = "other has learned push-v1; "
+    save_reward(load_reward(success_model), tmp_path / "other", facts)
     for command in (["label"], ["reward", "audit"], ["reward", "leaderboard"]):
         for folder in (tmp_path / "other", success_model):
             run([*command, str(dataset), "--reward", str(folder)])
-            assert (remark in capsys.readouterr().err) is (folder.name == "other")
+            said = capsys.readouterr().err
+            assert said.count("remark: ") == (folder.name == "other")
+            assert (remark in said) is (folder.name == "other")
 
 
 def test_what_was_made_of_a_models_values_was_learned_from_what_the_model_was(

@@ -20,7 +20,7 @@ from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.label import label_dataset
 from robolearn.recipes.rewards.training import train_reward
 from robolearn.rewards.combine import CombineConfig
-from robolearn.rewards.saved import load_reward, trained_episodes, trained_tasks
+from robolearn.rewards.saved import load_reward, trained_episodes, trained_hz, trained_tasks
 
 
 def test_several_models_become_one(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,6 +53,7 @@ def test_several_models_become_one(dataset: Path, tmp_path: Path, capsys: pytest
     assert (told["models"][0]["name"], told["episodes"]) == (f"ensemble-{made['version']}", 2)  # as held out from both
     assert trained_episodes(out) == trained_episodes(folders[0]) == trained_episodes(folders[1])
     assert trained_tasks(out) == {"reach-v1"}
+    assert trained_hz(out) == data.store.spec.interface.control_hz
     assert read_model_config(out)["provenance"]["audit"]["episodes"] == 2
     shutil.rmtree(folders[1])
     train_reward("preference", dataset, folders[1], replace(SETTINGS, seed=2))
