@@ -19,7 +19,7 @@ from robolearn.recipes.rewards.label import TRAIN_EPISODES
 from robolearn.recipes.rewards.settings import Report
 from robolearn.rewards.audit import Audit, AuditEpisode, Scores, agreement, audit
 from robolearn.rewards.reward_model import RewardModel, cameras_of, trained_on
-from robolearn.rewards.saved import load_reward, save_audit
+from robolearn.rewards.saved import load_reward, save_audit, trained_tasks
 from robolearn.rewards.success import decided
 
 NEAR_MISS = "near_miss"  # tag of a failed episode that came close
@@ -113,17 +113,23 @@ def audit_models(
 
 
 def keep_audit(path: Path, dataset: Path, audits: Audits) -> tuple[bool, str]:
-    """Keep the audit with the model in the folder `path`: that of the episodes which it was not trained on, in whatever
-    dataset they are, for on the others it proves nothing. Whether the model passed there, and a line that says so."""
-    model = load_reward(path)
-    ids = [info.id for info in ZarrStore.open(dataset).episodes]
-    rows = [row for row, index in enumerate(audits.episodes) if ids[index] not in trained_on(model)]
-    if not rows:
+    """Keep the audit with the model in the folder `path`: that of the episodes of its tasks that it was not trained on,
+    in whatever dataset they are, for on the others it proves nothing. Whether the model passed there, and a line that
+    says so."""
+    model, tasks = load_reward(path), trained_tasks(path)
+    infos = ZarrStore.open(dataset).episodes
+    unseen = [row for row, index in enumerate(audits.episodes) if infos[index].id not in trained_on(model)]
+    if not unseen:
         return False, f"{path} was trained on all episodes of {dataset}: this audit is not kept; audit it on others"
+    rows = [row for row in unseen if not tasks or infos[audits.episodes[row]].task in tasks]
+    if not rows:
+        learned = f"has learned {', '.join(sorted(tasks))}, of which {dataset} has no episode that it does not know"
+        return False, f"{path} {learned}: this audit is not kept; audit it on others"
     scores = next(each for each in audits.scores if each.name == f"{model.id}-{model.version}")
     one = audit(scores.of(rows), [audits.facts[row] for row in rows])
     save_audit(path, {**one.to_json(), "dataset": str(dataset), "episodes": len(rows)})
-    on = "" if len(rows) == len(ids) else f" on {len(rows)} of {len(ids)} episodes, which it was not trained on"
+    which = "which it was not trained on" if rows == unseen else "those of its task that it was not trained on"
+    on = "" if len(rows) == len(infos) else f" on {len(rows)} of {len(infos)} episodes, {which}"
     return one.passed, f"{path}: {'passed' if one.passed else 'missed its gates'}{on}, kept with the model"
 
 

@@ -16,7 +16,7 @@ from reward_settings import SETTINGS
 from robolearn.cli import run
 from robolearn.datasets.edit import relabel, split, tag
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.errors import DatasetError
+from robolearn.errors import DatasetError, RobolearnError
 from robolearn.networks.model_directory import read_model_config
 from robolearn.recipes.report import FRAMES
 from robolearn.recipes.rewards.audit import NEAR_MISS, audit_dataset, learned_from
@@ -110,6 +110,25 @@ def test_a_shaped_reward_is_not_judged_by_the_outcome_that_it_pays(
     assert [one["name"] for one in json.loads(told.out)["models"]] == [column]
 
 
+def test_a_model_keeps_the_verdict_of_its_own_task(
+    dataset: Path, success_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verdict = {"passed": True, "missed": []}
+    for task, kept in (("push-v1", True), ("reach-v1", False)):
+        folder = tmp_path / task
+        save_reward(load_reward(success_model), folder, {"train_tasks": [task], "audit": verdict})
+        code = run(["reward", "audit", str(dataset), "--reward", str(folder)])
+        assert (read_model_config(folder)["provenance"]["audit"] == verdict) is kept
+        told = f"{folder} has learned push-v1, of which {dataset} has no episode that it does not know: this audit"
+        assert (told in capsys.readouterr().err) is kept
+        assert code == 1 or not kept
+    ids = [info.id for info in ZarrStore.open(dataset).episodes]
+    relabel(dataset, ids[:3], {"task": "push-v1"})
+    run(["reward", "audit", str(dataset), "--reward", str(tmp_path / "push-v1")])
+    assert "on 3 of 8 episodes, those of its task that it was not trained on, kept" in capsys.readouterr().err
+    assert read_model_config(tmp_path / "push-v1")["provenance"]["audit"]["episodes"] == 3
+
+
 @pytest.mark.parametrize(
     ("facts", "remark"),
     [
@@ -132,6 +151,14 @@ def test_a_model_that_has_learned_from_other_data_is_remarked(
             said = capsys.readouterr().err
             assert said.count("remark: ") == (folder.name == "other")
             assert (remark in said) is (folder.name == "other")
+
+
+def test_a_device_that_computes_nothing_is_refused(dataset: Path) -> None:
+    encoder = EncoderConfig(image_height=24, image_width=24)
+    column = label_dataset(dataset, HopReward(HopConfig(encoder=encoder)))["column"]
+    for command, name in (("audit", "http://127.0.0.1:9"), ("leaderboard", "http://127.0.0.1:9"), ("audit", column)):
+        with pytest.raises(RobolearnError, match="--device does nothing"):
+            run(["reward", command, str(dataset), "--reward", name, "--device", "cuda"])
 
 
 def test_what_was_made_of_a_models_values_was_learned_from_what_the_model_was(
