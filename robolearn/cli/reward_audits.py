@@ -106,9 +106,12 @@ def _audit(
     from robolearn.recipes.rewards.data import RewardData
     from robolearn.recipes.rewards.page import write_audit_page
     from robolearn.rewards import REWARDS
+    from robolearn.rewards.score_client import SCHEMES
 
     columns = ZarrStore.open(dataset).columns
     named = [name for name in reward if name in columns]
+    if reward and device != "cpu" and all(name in columns or name.startswith(SCHEMES) for name in reward):
+        raise RobolearnError("--device does nothing for columns, nor for a model of a server; leave it out")
     models = {}
     for name in reward:
         if name not in columns:

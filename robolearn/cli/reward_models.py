@@ -136,8 +136,8 @@ def remark_other_data(model: str, dataset: Path) -> None:
     hz, shown_hz = trained_hz(Path(model)), store.spec.interface.control_hz
     if hz is not None and hz != shown_hz:
         say(
-            f"remark: {model} has learned at {hz:g} steps a second, and what it looks back on and confirms is counted in "
-            f"steps; {dataset} has {shown_hz:g} a second"
+            f"remark: {model} has learned at {hz:g} steps a second, and what it looks back on and confirms is counted "
+            f"in steps; {dataset} has {shown_hz:g} a second"
         )
 
 
