@@ -60,10 +60,11 @@ def web(
         import robolearn.ros  # noqa: F401  supplies rclpy and the messages where ROS 2 is not installed
 
         # isort: split
-        from robolearn_nodes.node import run
+        from robolearn_nodes.node import live
         from robolearn_nodes.web_node import WebNode
 
-        return run(lambda: WebNode(settings, absolute), WebNode.work)
+        live(lambda: WebNode(settings, absolute), WebNode.work)
+        return 0
     with in_thread(settings) as opened:
         say(f"the page is at {settings.url(opened)}   (Ctrl-C ends it)")
         with contextlib.suppress(KeyboardInterrupt):

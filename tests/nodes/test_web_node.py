@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from math import inf, nan
 from pathlib import Path
@@ -20,6 +21,7 @@ import robolearn.ros  # noqa: F401  supplies rclpy and the messages where ROS 2 
 # isort: split
 import rclpy
 
+from robolearn.cli import main
 from robolearn.listening import new_token
 from robolearn.recipes.graph import free_domain_id
 from robolearn.types import RobotState
@@ -84,3 +86,17 @@ def test_the_token_is_told_to_who_starts_it_and_not_logged(
     lines = [line for line in capfd.readouterr().err.splitlines() if node._settings.url(1).rpartition("=")[2] in line]
     assert len(lines) == 1
     assert lines[0].startswith("the page is at http://0.0.0.0:")  # a log's line begins with its level and time
+    assert lines[0].endswith("   (Ctrl-C ends it)")
+
+
+def test_a_port_that_is_taken_is_told_as_every_command_tells(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SystemExit) as ended:
+            main(["web", "--port", str(port), "--data", str(tmp_path), "--runs", str(tmp_path)])
+    assert ended.value.code == 2
+    assert f"robolearn: web: cannot listen on 127.0.0.1 port {port}: " in capfd.readouterr().err
+    assert not rclpy.ok()

@@ -190,11 +190,34 @@ class Diagnostics:
 
 
 def run(make_node: Callable[[], Node], work: Callable[[Any], None] = rclpy.spin) -> int:
-    """Make the node and let it work until it is done or asked to stop. Returns the exit code.
+    """`live`, for a process of its own. Returns the exit code: 0 for a clean end; what was raised on purpose is one
+    line on stderr (2, and 78 for what another try cannot mend)."""
+    made = False
 
-    Ctrl-C and SIGTERM are a clean end (0); what was raised on purpose is one line on stderr (2, and 78 for what another
-    try cannot mend). A second Ctrl-C does not cut the end short: systemd tells a node and its launcher, who tells the
-    node again.
+    def make() -> Node:
+        nonlocal made
+        node = make_node()
+        made = True
+        return node
+
+    try:
+        live(make, work)
+    except RobolearnError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        bad_input = isinstance(error, CheckpointError if made else BAD_INPUT)
+        return BAD_INPUT_EXIT_CODE if bad_input else error.exit_code
+    # what rclpy declares by itself, such as use_sim_time, and names of topics that parameters give
+    except (ParameterException, NameValidationException) as error:
+        sys.stderr.write(f"{error}\n")
+        return BAD_INPUT_EXIT_CODE
+    return 0
+
+
+def live(make_node: Callable[[], Node], work: Callable[[Any], None]) -> None:
+    """Make the node and let it work until it is done or asked to stop.
+
+    Ctrl-C and SIGTERM are a clean end. A second Ctrl-C does not cut the end short: systemd tells a node and its
+    launcher, who tells the node again.
     """
     node = None
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as while this node's modules were read
@@ -206,14 +229,6 @@ def run(make_node: Callable[[], Node], work: Callable[[Any], None] = rclpy.spin)
         work(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except RobolearnError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        bad_input = isinstance(error, BAD_INPUT if node is None else CheckpointError)
-        return BAD_INPUT_EXIT_CODE if bad_input else error.exit_code
-    # what rclpy declares by itself, such as use_sim_time, and names of topics that parameters give
-    except (ParameterException, NameValidationException) as error:
-        sys.stderr.write(f"{error}\n")
-        return BAD_INPUT_EXIT_CODE
     except RCLError:  # what a callback or the executor was at when the signal took its context away
         if rclpy.ok():
             raise
@@ -223,4 +238,3 @@ def run(make_node: Callable[[], Node], work: Callable[[Any], None] = rclpy.spin)
             node.destroy_node()
         rclpy.try_shutdown()
         signal.signal(signal.SIGINT, ctrl_c)
-    return 0

@@ -22,6 +22,7 @@ class WebNode(Node):
     def __init__(self, settings: WebSettings | None = None, namespace: str = "") -> None:
         super().__init__("web", namespace=namespace or None)
         self._settings = settings or self._read_settings()
+        self._ending = "   (Ctrl-C ends it)" if settings else ""  # else it ends with its launch
         self._graph = LiveGraph(self)
         self._diagnostics = Diagnostics(self, lambda: {"url": self._settings.url().partition("#")[0]})
 
@@ -39,7 +40,7 @@ class WebNode(Node):
         """Serve and look on."""
         with in_thread(self._settings, self._graph) as port:
             # not logged, for the token stands in it and logs go over the graph
-            sys.stderr.write(f"the page is at {self._settings.url(port)}\n")
+            sys.stderr.write(f"the page is at {self._settings.url(port)}{self._ending}\n")
             sys.stderr.flush()
             rclpy.spin(self)
 
