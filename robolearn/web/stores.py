@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -134,12 +135,17 @@ def _datasets(root: Path) -> Iterator[str]:
 
 
 def _is_ours(file: Path) -> bool:
-    """By its head, for a large table takes long to parse; what is damaged further on is told when it is opened."""
+    """By its head, for a large table takes long to parse; what is damaged further on is told when it is opened, as is
+    what cannot be read where the folder has a dataset's name."""
     try:
         with file.open("rb") as opened:
-            return f'"{FORMAT}"'.encode() in opened.read(HEAD)
-    except OSError:
-        return False
+            head = opened.read(HEAD)
+        ours = f'"{FORMAT}"'.encode() in head
+        if not ours and (len(head) < HEAD or not head.startswith(b"{")):
+            json.loads(head)
+    except (OSError, ValueError, RecursionError):
+        return file.parent.suffix == ".zarr"
+    return ours
 
 
 def _signature(path: Path) -> tuple[tuple[int, int, int], ...]:

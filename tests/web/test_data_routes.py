@@ -75,11 +75,19 @@ def test_datasets_are_listed_searched_and_looked_into(browser: Browser, path: Pa
     (path.with_name("foreign.zarr") / "zarr.json").write_text('{"zarr_format": 3}')
     shutil.copytree(path, path.with_name("gone.zarr"))
     (path.with_name("gone.zarr") / "zarr.json").write_text("")
-    listed = browser.get("datasets")
-    assert [one["name"] for one in listed] == ["broken.zarr", "deep.zarr", "gone.zarr", "push.zarr"]
-    assert all("damaged" in one["problem"] for one in listed[:3])
-    assert listed[2]["problem"].endswith(f"; mend it with: robolearn dataset repair {path.with_name('gone.zarr')}")
-    assert (listed[3]["episodes"], listed[3]["steps"], listed[3]["successes"]) == (3, 48, 3)
+    for unreadable in ("cut.zarr", "loop.zarr", "notes", "zero.zarr"):
+        path.with_name(unreadable).mkdir()
+    (path.with_name("cut.zarr") / "zarr.json").write_text('{"zarr_')
+    (path.with_name("loop.zarr") / "zarr.json").symlink_to("zarr.json")
+    (path.with_name("notes") / "zarr.json").write_text("mine")
+    (path.with_name("zero.zarr") / "zarr.json").write_bytes(bytes(10_000))  # as a power cut leaves it
+    *others, whole, zero = browser.get("datasets")
+    problems = {one["name"]: one["problem"] for one in [*others, zero]}
+    assert list(problems) == [f"{name}.zarr" for name in ("broken", "cut", "deep", "gone", "loop", "zero")]
+    assert "cannot be read" in problems.pop("loop.zarr")
+    assert all("damaged" in problem for problem in problems.values())
+    assert problems["gone.zarr"].endswith(f"; mend it with: robolearn dataset repair {path.with_name('gone.zarr')}")
+    assert (whole["name"], whole["episodes"], whole["steps"], whole["successes"]) == ("push.zarr", 3, 48, 3)
     name, made = "push.zarr", ids(path)
     found = browser.get("datasets/episodes", dataset=name, min_steps=4, first=1, count=1)
     assert (found["found"], found["found_steps"], found["episodes"]) == (made[1:], 45, 3)
