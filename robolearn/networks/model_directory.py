@@ -72,9 +72,11 @@ def read_model_config(path: Path, what: str = "checkpoint") -> dict[str, Any]:
     """The config.json of the `what` at `path`. Raises CheckpointError: absent, damaged, of another format."""
     file = _in_place(path) / CONFIG_FILE
     if not file.is_file():
-        inside = [name for name in ("best", "checkpoints/best") if (path / name / CONFIG_FILE).is_file()]
-        hint = f"did you mean {path / inside[0]}?" if inside else f"it has no {CONFIG_FILE}"
-        raise CheckpointError(f"{path} is not a {what}; {hint if path.exists() else 'it does not exist'}")
+        near = [path / name for name in ("best", "checkpoints/best", "latest", "checkpoints/latest")]
+        near += [path.with_name("latest")] if path.name == "best" else []  # of a run in which nothing is evaluated
+        found = next((each for each in near if (each / CONFIG_FILE).is_file()), None)
+        hint = f"it has no {CONFIG_FILE}" if path.exists() else "it does not exist"
+        raise CheckpointError(f"{path} is not a {what}; {f'did you mean {found}?' if found else hint}")
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

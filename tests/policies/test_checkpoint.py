@@ -174,6 +174,13 @@ def test_a_run_directory_is_told_apart(checkpoint: Path) -> None:
         load_policy(checkpoint.parent)
 
 
+def test_of_a_run_without_a_best_the_latest_is_told(tmp_path: Path) -> None:
+    save_policy(make(1), tmp_path / "online" / "checkpoints" / "latest")
+    for asked in ("online", "online/checkpoints", "online/checkpoints/best"):
+        with pytest.raises(CheckpointError, match=r"did you mean .*/online/checkpoints/latest\?"):
+            load_policy(tmp_path / asked)
+
+
 @pytest.mark.parametrize("cut", [0, 4, 100, -10])
 @pytest.mark.parametrize("name", ["config.json", "weights.safetensors"])
 def test_damage_is_told_in_one_line(checkpoint: Path, name: str, cut: int) -> None:
