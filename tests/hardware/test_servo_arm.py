@@ -221,6 +221,14 @@ def test_a_fault_flag_stops_the_arm_until_it_is_gone(arm: ServoArm, bus: StandIn
     run(arm, 5)
 
 
+def test_of_an_arm_that_is_led_by_hand_no_fault_says_that_it_holds(make_arm: Make, bus: StandInBus) -> None:
+    arm = make_arm(torque=False)
+    arm.connect()
+    bus.motors[2].fault_bits = 1 << 5
+    with pytest.raises(HardwareError, match="reports overload; check its load"):
+        arm.read()
+
+
 def test_a_hot_motor_stops_the_arm_until_it_has_cooled(make_arm: Make, bus: StandInBus) -> None:
     arm = make_arm(health_period_s=0.02)
     arm.connect()
