@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from robolearn.errors import SpecError
+
+DTYPE_KINDS = "biuf"  # bool, integers, floats; bytes that are read as objects of Python would be addresses
+MOST_AXES, MOST_NUMBERS = 16, 1 << 31
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,13 @@ class ArraySpec:
     high: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        np.dtype(self.dtype)
+        if np.dtype(self.dtype).kind not in DTYPE_KINDS:
+            raise SpecError(f"spec has dtype {self.dtype}, expected that of numbers, such as float32 or uint8")
+        whole = all(isinstance(length, int | np.integer) and length >= 0 for length in self.shape)
+        if not whole or len(self.shape) > MOST_AXES or prod(self.shape) > MOST_NUMBERS:
+            raise SpecError(
+                f"spec has shape {self.shape}, expected up to {MOST_AXES} whole numbers, together {MOST_NUMBERS}"
+            )
         for what, values in (("names", self.names or None), ("low", self.low), ("high", self.high)):
             if values is not None and self.shape[-1:] != (len(values),):
                 raise SpecError(f"spec has {len(values)} {what} for the last axis of shape {self.shape}")

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from painted import dataset_spec
 
@@ -162,6 +163,18 @@ def test_what_a_library_says_in_several_lines_is_one(
     with pytest.raises(SystemExit) as exit_:
         cli.main(["tasks"])
     assert (exit_.value.code, capsys.readouterr().err) == (2, "robolearn: Can't close file (time = Thu , errno = 28)\n")
+
+
+def test_what_does_not_fit_into_memory_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "run", lambda words: np.empty(1 << 50))
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["tasks"])
+    said = capsys.readouterr().err
+    assert exit_.value.code == 2
+    assert said.startswith("robolearn: this does not fit into memory: Unable to allocate")
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize("ignored", [False, True])

@@ -135,6 +135,11 @@ def main(argv: list[str] | None = None) -> None:
             raise
         _say_one_line(str(error))
         sys.exit(error.exit_code)
+    except MemoryError as error:
+        if debug:
+            raise
+        _say_one_line(f"this does not fit into memory: {error or 'there is none left'}")
+        sys.exit(2)
     except KeyboardInterrupt:
         if debug:
             raise

@@ -33,7 +33,7 @@ from numpy.typing import ArrayLike, NDArray
 from robolearn.datasets.codecs import Zstd
 from robolearn.datasets.disk import Disk
 from robolearn.datasets.files import Files, LocalFiles
-from robolearn.datasets.lock import WriterLock
+from robolearn.datasets.lock import WriterLock, require_own
 from robolearn.datasets.shards import ArrayLayout, ArrayReader, power_of_two, write_shard
 from robolearn.datasets.zarr_layout import (
     CHUNK_ROWS,
@@ -419,11 +419,13 @@ def remove_column(path: Path, name: str) -> None:
 
 def clear_column(path: Path, name: str) -> None:
     """Remove what a column that is not in the list any more has on disk, but not columns in its folder."""
+    folder = path / COLUMNS / name
+    require_own(path, folder)
     with contextlib.suppress(OSError):
-        for file in (path / COLUMNS / name).iterdir():
+        for file in folder.iterdir():
             if file.is_file():
                 file.unlink()
-        (path / COLUMNS / name).rmdir()
+        folder.rmdir()
 
 
 def copy_columns(sources: Sequence[tuple[ZarrStore, int]], target: ZarrStore) -> None:

@@ -16,6 +16,7 @@ from robolearn.durable import sync
 from robolearn.errors import DatasetError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_LINK = os.O_NOFOLLOW | os.O_CLOEXEC  # what is written to lies in the dataset, whoever it comes from
 SYNC_THREADS = 16  # files that are made durable at once; a disk answers many in the time of one
 
 
@@ -53,7 +54,7 @@ class Disk:
         new = [NewFile(target.with_name(f".{target.name}.tmp"), target) for target in files]
         try:
             for file in new:
-                fd = os.open(file.source, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+                fd = os.open(file.source, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | NO_LINK, 0o644)
                 try:
                     write_all(fd, files[file.target])
                 finally:
@@ -67,7 +68,7 @@ class Disk:
 
     def append(self, file: Path, data: bytes, offset: int) -> None:
         """Add to a file behind its first `offset` bytes, in the place of what a process that died left there."""
-        fd = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+        fd = os.open(file, os.O_WRONLY | NO_LINK)
         try:
             os.ftruncate(fd, offset)
             write_all(fd, data, offset)

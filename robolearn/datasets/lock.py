@@ -12,6 +12,14 @@ from robolearn.errors import DatasetBusyError, DatasetError
 LOCK = "lock"
 
 
+def require_own(path: Path, folder: Path) -> None:
+    """Raise DatasetError where `folder`, whose contents are removed, is a link or lies behind one in the dataset
+    `path`: that may come from anybody, and lead anywhere."""
+    base = path if folder.is_relative_to(path) else path.parent
+    if folder.resolve() != base.resolve() / folder.relative_to(base):
+        raise DatasetError(f"{folder} is a link to {folder.resolve()}, where nothing is the dataset's; remove the link")
+
+
 class WriterLock:
     """Held by one writer at a time, of this process or another one."""
 
@@ -19,10 +27,11 @@ class WriterLock:
         """Lock the dataset `path` by a file in `folder`. Raises DatasetBusyError naming the holder if there is one."""
         self._path, self._folder = path, folder
         self._file = folder / LOCK
+        require_own(path, folder)
         while True:
             try:
                 self._folder.mkdir(exist_ok=True)
-                self._fd = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                self._fd = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
             except FileNotFoundError as error:
                 if not path.is_dir():
                     raise DatasetError(f"{path} is not there any more; nothing can be written to it") from error

@@ -242,7 +242,8 @@ class Recording:
 def recordings(path: Path) -> list[Path]:
     """Folders of episodes that are, or were, being recorded."""
     folder = path / RECORDING
-    return sorted(entry for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
+    entries = folder.iterdir() if folder.is_dir() else ()
+    return sorted(entry for entry in entries if entry.is_dir() and not entry.is_symlink())
 
 
 def unfinished_episode(folder: Path) -> UnfinishedEpisode | None:

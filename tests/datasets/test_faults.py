@@ -23,6 +23,7 @@ from robolearn.datasets.repair import repair
 from robolearn.datasets.replay_buffer import ReplayBuffer, ReplayBufferConfig, logged_rewards
 from robolearn.datasets.store import EpisodeMeta, ImageCodec, StreamSpec
 from robolearn.datasets.verify import verify
+from robolearn.datasets.zarr_layout import RECORDING
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
 from robolearn.specs import ArraySpec, InterfaceSpec
@@ -182,3 +183,31 @@ def test_names_are_durable_before_what_needs_them(tmp_path: Path, monkeypatch: p
     collect_garbage(path)
     gone = next(i for i, (what, name) in enumerate(done) if what == "unlink" and name.endswith("zarr.json"))
     assert [name for what, name in done[:gone] if what == "fsync"][-1] == str(path.parent)
+
+
+def test_nothing_outside_of_a_dataset_is_removed_or_written_through_its_links(tmp_path: Path) -> None:
+    path, outside = tmp_path / "d", tmp_path / "outside"
+    store = dataset(path, [3])
+    kept = outside / "photos" / "one.jpg"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("one")
+    (path / RECORDING).symlink_to(outside)
+    for change in (store.writer, lambda: repair(path, "drop"), lambda: delete(path, [0])):
+        with pytest.raises(DatasetError, match=r"\.recording is a link to .*outside"):
+            change()
+    (path / RECORDING).unlink()
+    (path / RECORDING).mkdir()
+    (path / RECORDING / "lock").symlink_to(kept)
+    with pytest.raises(DatasetError, match="cannot be written to"):
+        store.writer()
+    (path / RECORDING / "lock").unlink()
+    (path / RECORDING / "left").symlink_to(outside / "photos")
+    assert repair(path, "drop").is_empty
+    (path / "columns").mkdir()
+    (path / "columns" / "reward").symlink_to(outside / "photos")
+    with pytest.raises(DatasetError, match="reward is a link"):
+        store.column_writer("reward", ArraySpec(()), {})
+    (path / ".zarr.json.tmp").symlink_to(kept)
+    with pytest.raises(OSError, match="symbolic links"):
+        delete(path, [0])
+    assert kept.read_text() == "one"
