@@ -44,6 +44,7 @@ from robolearn.specs import RobotSpec
 from robolearn.tasks.task import Task
 from robolearn.teleop import TELEOPERATORS
 from robolearn.teleop.teleoperator import Teleoperator
+from robolearn.yaml_text import load_yaml
 
 if TYPE_CHECKING:
     from robolearn.twin.twin import Twin
@@ -145,8 +146,8 @@ def _read(path: Path) -> tuple[_Reader, Any]:
     """A YAML file, and who turns it into configurations."""
     try:
         text = path.read_text(encoding="utf-8")
+        data = load_yaml(text)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
     except FileNotFoundError as error:
         raise CellError(
             f"cannot read {path}: no such file; name one, as hardware/cells/so101.yaml of the checkout is"
@@ -201,14 +202,14 @@ class _Reader:
         if isinstance(data, str):
             path = self._path.parent / data
             reader, keys = _read(path)
-            return reader._device(table, keys, "", **known)
+            return reader._device(table, reader._mapping(keys, "the device"), "", **known)
         keys = dict(self._mapping(data, where))
         drivers = {name: driver.config_type for name, driver in table.items() if hasattr(driver, "config_type")}
         if "driver" not in keys:
             raise self._error(where, f"has no driver; expected one of {', '.join(sorted(drivers))}")
-        driver = keys.pop("driver")
+        driver = self._value(str, keys.pop("driver"), f"{where}.driver")
         if driver not in drivers:
-            raise self._error(f"{where}.driver", f"names an {UnknownNameError('driver', str(driver), drivers)}")
+            raise self._error(f"{where}.driver", f"names an {UnknownNameError('driver', driver, drivers)}")
         return Device(driver, self._value(drivers[driver], {**known, **keys}, where))
 
     def _value(self, wanted: Any, value: Any, where: str) -> Any:

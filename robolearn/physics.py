@@ -14,6 +14,7 @@ import yaml
 from numpy.typing import NDArray
 
 from robolearn.errors import SpecError
+from robolearn.yaml_text import load_yaml
 
 if TYPE_CHECKING:
     import mujoco
@@ -97,7 +98,7 @@ class Physics:
     def read(cls, path: Path) -> Physics:
         """From YAML. Raises SpecError naming the file and what is wrong with it."""
         try:
-            values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+            values: Any = load_yaml(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise SpecError(f"cannot read physics {path}: {' '.join(str(error).split())}") from error
         names = [f.name for f in fields(cls)]

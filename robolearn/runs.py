@@ -22,6 +22,7 @@ import yaml
 from numpy.typing import NDArray
 
 from robolearn.errors import RobolearnError
+from robolearn.yaml_text import load_yaml, require_bounded
 
 CONFIG_FILE, METRICS_FILE = "config.yaml", "metrics.csv"
 PRACTICE_FILE = "finetune.json"  # the settings of `finetune`
@@ -62,13 +63,13 @@ def updated_s(path: Path) -> float:
 
 def read_config(path: Path) -> dict[str, Any]:
     """The settings of a run, empty where there are none. Raises RobolearnError when they cannot be read."""
-    file = next((path / name for name in (CONFIG_FILE, PRACTICE_FILE) if (path / name).exists()), None)
+    file = next((path / name for name in (CONFIG_FILE, PRACTICE_FILE) if (path / name).is_file()), None)
     if file is None:
         return {}
     try:
         stat = file.stat()
         config = _read_yaml(file, stat.st_mtime_ns, stat.st_size)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RobolearnError(f"{file} cannot be read: {str(error).splitlines()[0]}") from error
     return deepcopy(config) if isinstance(config, dict) else {}
 
@@ -76,7 +77,7 @@ def read_config(path: Path) -> dict[str, Any]:
 @lru_cache(1024)
 def _read_yaml(file: Path, changed_ns: int, size: int) -> Any:
     """Read once as long as the file is what it was: who looks at the list of runs asks every few seconds, of all."""
-    return yaml.safe_load(file.read_text(encoding="utf-8"))  # which reads JSON, too
+    return load_yaml(file.read_text(encoding="utf-8"))  # which reads JSON, too
 
 
 def read_metrics(path: Path) -> Curves:
@@ -158,7 +159,7 @@ def training_success(path: Path) -> dict[str, Any]:
     online = config.get("online")
     episodes = {**config, **(online if isinstance(online, dict) else {})}.get("evaluation_episodes")
     file = path / METRICS_FILE
-    if not isinstance(episodes, int) or episodes < 1 or not file.exists():
+    if not isinstance(episodes, int) or episodes < 1 or not file.is_file():
         return {}
     stat = file.stat()
     return dict(_training_success(file, stat.st_mtime_ns, stat.st_size, episodes))
@@ -210,9 +211,10 @@ def _files(path: Path) -> list[os.DirEntry[str]]:
 def _json(file: Path) -> dict[str, Any]:
     """Empty for what is no JSON object, or too large to be an evaluation."""
     try:
-        if file.stat().st_size > LARGEST_JSON:
+        if not file.is_file() or file.stat().st_size > LARGEST_JSON:
             return {}
         answer = json.loads(file.read_text(encoding="utf-8"))
+        require_bounded(answer)
     except (OSError, ValueError, RecursionError):
         return {}
     return answer if isinstance(answer, dict) else {}

@@ -41,6 +41,11 @@ teleop:
 """
 
 
+BOMB = "&a [x, x, x, x, x, x, x, x]"  # that stands for 8^9 letters
+for _name, _inner in zip("bcdefghi", "abcdefgh", strict=True):
+    BOMB = f"&{_name} [{BOMB}{f', *{_inner}' * 7}]"
+
+
 def load(tmp_path: Path, text: str) -> object:
     path = tmp_path / "bench.yaml"
     path.write_text(text)
@@ -82,6 +87,10 @@ def test_everything_is_where_it_belongs(tmp_path: Path) -> None:
         ("keys: [qa, ws]", "keys: [qa, 3]", "bench.yaml:15: teleop.keys[1] is 3, expected text"),
         ("cameras:", "cameras: 3\nother:", "bench.yaml:11: other is an unknown key 'other'"),
         ("name: bench", "name: [", "bench.yaml is not YAML"),
+        ("name: bench", "name: 2001-99-99", "bench.yaml is not YAML: month must be in 1..12"),
+        ("name: bench", "name: &a [*a]", "bench.yaml is not YAML: it holds over"),
+        ("name: bench", f"name: {BOMB}", "bench.yaml is not YAML: it holds over"),
+        ("driver: video, path: wrist.mp4", "driver: [1]", "cameras.wrist.driver is [1], expected text"),
         ("rate_hz: 30", "rate_hz: 0", "bench.yaml:11: cameras.front rate_hz is 0, expected more than 0"),
         ("path: wrist.mp4", "path: wrist.mp4, rate_hz: -3", "bench.yaml:12: cameras.wrist rate_hz is -3,"),
         ("rate_hz: 30", "rate_hz: 30, fourcc: MJPEG", "cameras.front fourcc is 'MJPEG', expected four letters"),
@@ -102,6 +111,12 @@ def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, words: str) 
         load(tmp_path, CELL.replace(old, new))
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_device_in_a_file_is_no_file_again(tmp_path: Path) -> None:
+    (tmp_path / "arm.yaml").write_text("arm.yaml")
+    with pytest.raises(CellError, match=r"arm\.yaml: the device is 'arm\.yaml', expected keys and values"):
+        load(tmp_path, "name: bench\ncontrol_hz: 30\nrobot: arm.yaml\n")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", "\x00", "name: bench"])

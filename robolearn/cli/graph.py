@@ -16,6 +16,7 @@ from tyro.conf import Positional, arg
 
 from robolearn.cli.output import EXIT_NO, counted, print_json, print_table, say
 from robolearn.errors import LaunchError, RobolearnError, SpecError
+from robolearn.yaml_text import load_yaml
 
 Topic = Annotated[str, Positional, arg(metavar="TOPIC")]
 NodeName = Annotated[str, Positional, arg(metavar="NODE")]
@@ -248,8 +249,8 @@ def _say_if_empty(found: Sized) -> None:
 
 def _fields(text: str) -> dict[str, Any]:
     try:
-        fields = yaml.safe_load(text) or {}
-    except (yaml.YAMLError, RecursionError):
+        fields = load_yaml(text) or {}
+    except yaml.YAMLError:
         fields = None
     if not isinstance(fields, dict):
         raise RobolearnError(f"{text[:80]!r} is not of the form {{field: value, ...}}")

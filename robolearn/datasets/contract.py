@@ -32,6 +32,7 @@ from robolearn.errors import DatasetError, RobolearnError, SpecError, UnknownNam
 from robolearn.messages import ACTIONS, READERS, read_path
 from robolearn.specs import POSE_SPEC, ArraySpec, InterfaceSpec, RobotSpec, image_spec
 from robolearn.sync import ExactJoin, GridJoin, Join, StreamRule
+from robolearn.yaml_text import load_yaml
 
 JOINT_STATES = "/joint_states"
 COMMAND = "/joint_command"
@@ -197,7 +198,7 @@ Read = TypeVar("Read")
 
 def _of_file(file: Path, read: Callable[[Any], Read]) -> Read:
     try:
-        return read(yaml.safe_load(file.read_text()))
+        return read(load_yaml(file.read_text()))
     except OSError as error:
         raise DatasetError(f"{file} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

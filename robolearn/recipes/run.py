@@ -18,6 +18,7 @@ from robolearn.errors import CheckpointError
 from robolearn.networks.model_directory import write_tensors, writing
 from robolearn.policies.policy import TrainablePolicy
 from robolearn.runs import CONFIG_FILE, METRICS_FILE
+from robolearn.yaml_text import load_yaml
 
 if TYPE_CHECKING:  # who reads a config.yaml alone needs no torch
     import torch
@@ -114,8 +115,8 @@ def require_new(path: Path) -> None:
 def read_run_config(path: Path) -> dict[str, Any]:
     """config.yaml of a run. Raises CheckpointError."""
     try:
-        config = yaml.safe_load((path / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+        config = load_yaml((path / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = "it has no config.yaml" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
         raise CheckpointError(f"{path} is not a run to resume; {reason}") from error
     if not isinstance(config, dict):

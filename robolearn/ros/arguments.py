@@ -44,10 +44,15 @@ PLAIN_SCALARS = {
 
 
 class _ParameterLoader(yaml.SafeLoader):
-    """YAML with the plain scalars of ROS 2, and every key a text."""
+    """YAML with the plain scalars of ROS 2, every key a text, and no aliases, which stand for gigabytes."""
 
     bool_values = yaml.SafeLoader.bool_values | {"y": True, "n": False}
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  an attribute of PyYAML's
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"it has the alias *{self.peek_event().anchor}, and ROS 2 takes none")
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         for key, _ in node.value:
@@ -199,7 +204,7 @@ def _parameter(rule: str) -> tuple[str, str, Any]:
 def _load(text: str, what: str) -> Any:
     try:
         return yaml.load(text, _ParameterLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, LookupError) as error:
         raise ArgumentError(f"{what} is not YAML: {str(error).splitlines()[0]}") from None
     except RecursionError:
         raise ArgumentError(f"{what} is not YAML: it is nested too deeply") from None
@@ -221,11 +226,8 @@ def _parameters_file(path: Path) -> list[tuple[str, str, Any]]:
         raise ArgumentError(f"parameter file {path} is not a text in UTF-8") from None
     tree = _load(text, f"parameter file {path}")
     found: list[tuple[str, str, Any]] = []
-    try:
-        for node, body in _nodes_of(tree, "", path):
-            found.extend((node, key, _checked(key, value)) for key, value in flatten(body))
-    except RecursionError:  # an alias of what it stands in
-        raise ArgumentError(f"parameter file {path} is nested without end") from None
+    for node, body in _nodes_of(tree, "", path):
+        found.extend((node, key, _checked(key, value)) for key, value in flatten(body))
     # general patterns first, so that a rule for one node wins over a wildcard wherever it stands in the file
     return sorted(found, key=lambda entry: (WILDCARD_ANY not in entry[0], "*" not in entry[0]))
 

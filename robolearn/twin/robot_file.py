@@ -39,6 +39,7 @@ from robolearn.tasks.arm import Arm, Gripper
 from robolearn.tasks.chain import Chain, Link
 from robolearn.tasks.motion import BLOCK_HALF_M
 from robolearn.twin.linkage import Linkage
+from robolearn.yaml_text import load_yaml
 
 TOOL_NAMES = (
     "tool",
@@ -304,7 +305,7 @@ def _notes(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        notes = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        notes = load_yaml(path.read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise AssetError(f"{path}: {' '.join(str(error).split())}") from error
     if not isinstance(notes, dict) or not set(notes) <= set(NOTES):

@@ -28,18 +28,20 @@ def make_router(settings: WebSettings) -> APIRouter:
     @router.get("")
     def all_runs() -> list[dict[str, Any]]:
         """Every run below the root, the newest first."""
-        return [_summary(root, path) for path in runs.find_runs(root)]
+        return [_shown(_summary(root, path)) for path in runs.find_runs(root)]
 
     @router.get("/run")
     def one_run(run: str) -> dict[str, Any]:
         """A run with its settings, evaluations, pages and videos."""
         path = _run(root, run)
-        return {
-            **_summary(root, path),
-            "config": runs.read_config(path),
-            "training_success": runs.training_success(path),
-            "evaluations": runs.evaluations(path),
-        }
+        return _shown(
+            {
+                **_summary(root, path),
+                "config": runs.read_config(path),
+                "training_success": runs.training_success(path),
+                "evaluations": runs.evaluations(path),
+            }
+        )
 
     @router.get("/curves")
     def curves(run: Annotated[list[str], Query()]) -> dict[str, dict[str, Any]]:
@@ -74,7 +76,7 @@ def _summary(root: Path, path: Path) -> dict[str, Any]:
     try:
         within([root], name)
         config = runs.read_config(path)
-        if (path / runs.METRICS_FILE).exists():
+        if (path / runs.METRICS_FILE).is_file():
             last = runs.last_row(path / runs.METRICS_FILE)
         done = runs.evaluations(path)
     except (RobolearnError, OSError) as error:
@@ -95,9 +97,20 @@ def _summary(root: Path, path: Path) -> dict[str, Any]:
     }
 
 
+def _shown(value: Any) -> Any:
+    """What files hold, as JSON can say it: YAML knows bytes, dates and sets, and all numbers and letters."""
+    if isinstance(value, dict):
+        return {sayable(str(key)): _shown(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_shown(item) for item in value]
+    if isinstance(value, int) and abs(value) >> 63:
+        return hex(value)
+    return value if value is None or isinstance(value, int | float) else sayable(str(value))
+
+
 def _curves(path: Path) -> dict[str, Any]:
     file = path / runs.METRICS_FILE
-    found = runs.read_metrics(file) if file.exists() else {}
+    found = runs.read_metrics(file) if file.is_file() else {}
     shown = {}
     for name, (step, value) in found.items():
         every = -(-len(step) // MAX_POINTS)

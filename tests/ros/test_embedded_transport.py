@@ -171,7 +171,9 @@ def test_bad_ros_arguments_are_one_line(arguments: list[str], text: str) -> None
         (b"n: {ros__parameters: [1]}", "wanted name: value"),
         (b"n: {ros__parameters: {a: [1, x]}}", "mixes int and str"),
         (b"\xff\xfe", "UTF-8"),
-        (b"n: &n {m: *n}", "nested without end"),
+        (b"n: &n {m: *n}", "the alias .n, and ROS 2 takes none"),
+        (b"n: {ros__parameters: {a: !!int x}}", "not YAML"),
+        (b"n: {ros__parameters: {a: !!int ''}}", "not YAML"),
         (b"[" * 1000, "nested too deeply"),
     ],
 )

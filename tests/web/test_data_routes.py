@@ -346,18 +346,23 @@ def test_a_damaged_run_is_told_and_hides_no_other(browser: Browser, tmp_path: Pa
         "binary": {"config.yaml": settings, "metrics.csv": whole + b"\xff\xfe\n"},
         "deep": {"config.yaml": b"[" * 1000, "metrics.csv": whole},
         "deeper": {"evaluation.json": b"[" * 100_000, "metrics.csv": whole},
+        "deep_enough": {"evaluation.json": b'{"success_rate": 1, "success_ci95": %s}' % (b"[" * 500 + b"]" * 500)},
+        "unpaired": {"evaluation.json": b'{"success_rate": 1, "success_ci95": [], "task": "\\ud800"}'},
+        "odd": {"config.yaml": b'{algorithm: "\\ud800", seed: !!binary /9j/, task: !!set {a}}', "metrics.csv": whole},
+        "large": {"config.yaml": b"seed: 0x" + b"f" * 6000, "metrics.csv": whole},
+        "itself": {"config.yaml": b"task: &a [*a]", "metrics.csv": whole},
+        "date": {"config.yaml": b"task: 2001-99-99", "metrics.csv": whole},
     }
     for name, files in damaged.items():
         (tmp_path / "runs" / name).mkdir(parents=True)
         for file, content in files.items():
             (tmp_path / "runs" / name / file).write_bytes(content)
+    for name in ("config.yaml", "evaluation.json"):
+        os.mkfifo(tmp_path / "runs" / "large" / f"{name}.json")
     listed = {run["name"]: run for run in browser.get("runs")}
-    assert {name: "cannot be read" in run["problem"] for name, run in listed.items()} == {
-        "broke_off": False,
-        "binary": True,
-        "deep": True,
-        "deeper": False,
-    }
+    unread = {name for name, run in listed.items() if "cannot be read" in run["problem"]}
+    assert (listed.keys(), unread) == (damaged.keys(), {"binary", "deep", "itself", "date"})
+    assert {name: browser.get("runs/run", run=name)["name"] for name in ("unpaired", "odd", "large")}
     assert listed["broke_off"]["evaluation"]["success_rate"] == 0.5
     assert "cannot be read" in browser.get("runs/curves", 400, run="binary")["error"]
 

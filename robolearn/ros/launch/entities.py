@@ -194,7 +194,7 @@ def read(path: Path) -> Entity:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise LaunchError(f"{path}:{line}: not YAML: {error.problem or error.context}") from None
-    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, LookupError, OverflowError, RecursionError) as error:
         raise LaunchError(f"{path}: not YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(tree, _Mapping) or "launch" not in tree:
         found = f"the key {next(iter(tree))!r}" if isinstance(tree, _Mapping) and tree else type(tree).__name__
