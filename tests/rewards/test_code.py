@@ -90,6 +90,10 @@ def test_the_sandbox_stops_hostile_code_even_without_the_allow_list(name: str, m
         "return 1e300, {}",
         "return position.__class__, {}",
         "return position.dump, {}",
+        "return np.abs(position).dump, {}",
+        "return np.abs.sum(position), {}",
+        "return (np if position else np).load('x'), {}",
+        f"return position{'.copy()' * 450}.dump, {{}}",
         "return (lambda: 1)(), {}",
         "return [x for x in range(3)], {}",
         "global np\nreturn 0.0, {}",
@@ -182,6 +186,13 @@ def test_all_that_is_listed_can_be_called() -> None:
 
 
 @needs_sandbox
+@pytest.mark.parametrize("body", ["return np.abs(position).sum(), {}", f"return position{'.copy()' * 450}.sum(), {{}}"])
+def test_methods_of_what_was_computed_can_be_called(body: str) -> None:
+    with Sandbox(reward(body), PARAMETERS, SandboxConfig()) as sandbox:
+        assert sandbox.score({"position": np.arange(2.0), "action": np.zeros(2)}).rewards.tolist() == [0.0, 1.0]
+
+
+@needs_sandbox
 def test_columns_must_be_the_parameters(sandbox: Sandbox) -> None:
     with pytest.raises(RewardCodeError, match="expected position, action"):
         sandbox.score({"position": np.zeros(3)})
@@ -197,12 +208,37 @@ def test_the_child_has_no_network_no_files_and_no_privileges(monkeypatch: pytest
         "import os\nos.fork()",
         "open('/etc/hostname').read()",
         "import socket\nsocket.create_connection(('127.0.0.1', 9), 1)",
+        "import os\nos.close(2)\nos.open('/etc/hostname', 0)",
         "import os\nos.setuid(0)" if os.geteuid() == 0 else "import os\nos.fork()",
     ):
         with (
             Sandbox(reward(f"{attempt}\nreturn position, {{}}"), PARAMETERS, QUICK) as one,
             pytest.raises(RewardCodeError, match="Error"),
         ):
+            one.score(columns)
+
+
+@needs_sandbox
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("os.write(1, b'5\\n')", "something that is no reward"),
+        ("os.write(1, b'[' * 4000 + b'\\n')", "something that is no reward"),
+        ("while True:\n    os.write(1, b'x' * 60000)", "more than .* bytes|a limit"),
+        ("os.write(1, b'{')\ntime.sleep(60)", "no answer within 0.5 s"),
+        ("os.kill(os.getpid(), 9)", "a limit"),
+    ],
+)
+def test_what_a_child_says_otherwise_is_no_answer(body: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it says, or does not read, is over in time, and is not taken for the answer to what follows."""
+    monkeypatch.setattr(sandbox_module, "check_code", lambda *_: None)
+    monkeypatch.setattr(sandbox_module, "BUILTINS", frozenset({"__import__"}))
+    columns = {"position": np.linspace(0, 1, 20_000), "action": np.zeros(20_000)}
+    with Sandbox(reward(f"import os, time\n{body}"), PARAMETERS, SandboxConfig(cpu_s=1, wall_s=6.0)) as one:
+        one.config = SandboxConfig(cpu_s=1, wall_s=0.5)
+        with pytest.raises(RewardCodeError, match=message):
+            one.score(columns)
+        with pytest.raises(RewardCodeError, match=r"has ended|a limit"):
             one.score(columns)
 
 
@@ -433,6 +469,7 @@ def test_closed_parameters_by_hand() -> None:
         '{"terms": [{"kind": "near", "quantity": "os", "weight": 1}]}',
         '{"terms": [{"kind": "near", "quantity": "tool", "weight": NaN}]}',
         '{"terms": [{"kind": "near", "quantity": "tool", "weight": -1}]}',
+        f'{{"terms": [{{"kind": "near", "quantity": "tool", "weight": 1{"0" * 400}}}]}}',
         '{"terms": [{"kind": "near", "quantity": "tool", "weight": 1, "target": [1, 2, 3]}]}',
         '{"terms": [{"kind": "near", "quantity": "tool", "weight": 1, "scale": 0}]}',
     ],

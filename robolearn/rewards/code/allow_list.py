@@ -113,16 +113,22 @@ def _check_constant(node: ast.Constant) -> None:
 
 
 def _check_attribute(node: ast.Attribute) -> None:
-    path = ast.unparse(node)
+    path = _path(node)
     if isinstance(node.ctx, ast.Store):
         raise RewardCodeError(f"line {node.lineno}: {path} must not be assigned to")
-    if path.startswith("np."):
-        parts = path.split(".")[1:]
-        fits = parts[0] in NUMPY and (len(parts) == 1 or (parts[0] == "linalg" and parts[1:] in [[n] for n in LINALG]))
-    else:
-        fits = node.attr in METHODS
-    if not fits:
+    above = path.rpartition(".")[0]
+    listed = NUMPY if above == "np" else LINALG if above == "np.linalg" else () if above.startswith("np.") else METHODS
+    if node.attr not in listed:
         raise RewardCodeError(f"line {node.lineno}: {path} is not on the list")
+
+
+def _path(node: ast.expr) -> str:
+    """Names joined by dots, of which the first may stand for what is computed."""
+    names = []
+    while isinstance(node, ast.Attribute):
+        names.append(node.attr)
+        node = node.value
+    return ".".join([node.id if isinstance(node, ast.Name) else "(...)", *reversed(names)])
 
 
 def _check_call(node: ast.Call, callable_names: set[str]) -> None:

@@ -50,7 +50,7 @@ def parse_terms(text: str, quantities: Mapping[str, int]) -> tuple[Term, ...]:
             )
             for row in rows
         )
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise RewardCodeError(f'the answer is not {{"terms": [{{kind, quantity, weight, ...}}]}}: {error!r}') from error
     if not 1 <= len(terms) <= MAX_TERMS:
         raise RewardCodeError(f"{len(terms)} terms came, expected 1 to {MAX_TERMS}")

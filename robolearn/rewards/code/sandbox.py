@@ -12,12 +12,12 @@ from __future__ import annotations
 import functools
 import json
 import os
-import queue
+import select
 import shutil
 import subprocess
 import sys
 import tempfile
-import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from robolearn.rewards.code.allow_list import BUILTINS, LINALG, METHODS, NUMPY, RewardCodeError, check_code
 
 FUNCTION = "compute_reward"
+MAX_ANSWER_BYTES, READ_BYTES = 64 << 20, 1 << 16
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,10 @@ class Sandbox:
             stderr=subprocess.DEVNULL,
             cwd=self._folder.name,
             env={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PATH": os.defpath},
-            text=True,
+            bufsize=0,
         )
-        self._lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        assert self._child.stdin is not None
+        os.set_blocking(self._child.stdin.fileno(), False)
         first = {
             "code": code,
             "name": FUNCTION,
@@ -129,10 +130,7 @@ class Sandbox:
         self._child.wait()
         for pipe in (self._child.stdin, self._child.stdout):
             if pipe is not None:
-                try:
-                    pipe.close()
-                except BrokenPipeError:
-                    continue
+                pipe.close()
         self._folder.cleanup()
 
     def __enter__(self) -> Sandbox:
@@ -143,28 +141,47 @@ class Sandbox:
     ) -> None:
         self.close()
 
-    def _read(self) -> None:
-        assert self._child.stdout is not None
-        try:
-            for line in self._child.stdout:
-                self._lines.put(line)
-        except ValueError:  # closed while reading
-            pass
-        self._lines.put("")
-
     def _ask(self, request: Mapping[str, object]) -> dict[str, object]:
-        assert self._child.stdin is not None
         try:
-            self._child.stdin.write(json.dumps(request) + "\n")
-            self._child.stdin.flush()
-            line = self._lines.get(timeout=self.config.wall_s)
-        except (BrokenPipeError, ValueError) as error:
-            raise RewardCodeError("the code's process has ended") from error
-        except queue.Empty as error:
-            raise RewardCodeError(f"the code gave no answer within {self.config.wall_s:g} s") from error
-        if not line:
-            raise RewardCodeError(f"the code broke a limit: {self.config.cpu_s} s of CPU time, or memory")
-        reply = json.loads(line)
+            reply = json.loads(self._answer(json.dumps(request).encode() + b"\n"))
+            if not isinstance(reply, dict):
+                raise ValueError(f"{type(reply).__name__} came")
+        except RewardCodeError:
+            self._child.kill()  # what it may still say would be taken for the answer to what it is asked next
+            raise
+        except (ValueError, RecursionError) as error:
+            self._child.kill()
+            raise RewardCodeError("the code answered with something that is no reward") from error
         if "error" in reply:
-            raise RewardCodeError(str(reply["error"]))
+            raise RewardCodeError(str(reply["error"])[:500])
         return reply
+
+    def _answer(self, request: bytes) -> bytes:
+        """The line that the child says to a request, which it may be slow to read, too."""
+        assert self._child.stdin is not None
+        assert self._child.stdout is not None
+        to_child, from_child = self._child.stdin.fileno(), self._child.stdout.fileno()
+        waiting = select.poll()
+        waiting.register(to_child, select.POLLOUT)
+        waiting.register(from_child, select.POLLIN)
+        answer, left, end_s = bytearray(), memoryview(request), time.monotonic() + self.config.wall_s
+        while not answer.endswith(b"\n"):
+            left_s = end_s - time.monotonic()
+            ready = [descriptor for descriptor, _ in waiting.poll(max(left_s, 0.0) * 1e3)]
+            if not ready or left_s <= 0:
+                raise RewardCodeError(f"the code gave no answer within {self.config.wall_s:g} s")
+            if to_child in ready:
+                try:
+                    left = left[os.write(to_child, left) :]
+                except BrokenPipeError as error:
+                    raise RewardCodeError("the code's process has ended") from error
+                if not left:
+                    waiting.unregister(to_child)
+            if from_child in ready:
+                part = os.read(from_child, READ_BYTES)
+                answer += part
+                if not part:
+                    raise RewardCodeError(f"the code broke a limit: {self.config.cpu_s} s of CPU time, or memory")
+                if len(answer) > MAX_ANSWER_BYTES:
+                    raise RewardCodeError(f"the code answered with more than {MAX_ANSWER_BYTES} bytes")
+        return bytes(answer)

@@ -21,10 +21,11 @@ MAX_COMPONENTS = 32
 
 
 def limit(memory_bytes: int, drop_privileges: bool) -> None:
-    """No files, no processes, no privileges, and so much memory. Opened before: the three pipes."""
+    """No files, no processes, no privileges, and so much memory. The three pipes are open; in the place of one that is
+    closed nothing can be opened."""
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if drop_privileges:
         os.setgroups([])
