@@ -165,16 +165,21 @@ def test_what_a_library_says_in_several_lines_is_one(
     assert (exit_.value.code, capsys.readouterr().err) == (2, "robolearn: Can't close file (time = Thu , errno = 28)\n")
 
 
-def test_what_does_not_fit_into_memory_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_files_that_are_too_large_or_too_deep_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "run", lambda words: np.empty(1 << 50))
+    (tmp_path / "config.json").write_text("[" * 100_000)
     with pytest.raises(SystemExit) as exit_:
-        cli.main(["tasks"])
+        cli.main(["evaluate", str(tmp_path), "--task", "push-v1"])
     said = capsys.readouterr().err
-    assert exit_.value.code == 2
-    assert said.startswith("robolearn: this does not fit into memory: Unable to allocate")
-    assert said.count("\n") == 1
+    assert (exit_.value.code, said.count("\n")) == (2, 1)
+    assert said.startswith("robolearn: what is asked for is nested too deeply")
+    monkeypatch.setattr(cli, "run", lambda words: np.empty(1 << 50))
+    with pytest.raises(SystemExit):
+        cli.main(["tasks"])
+    assert capsys.readouterr().err.startswith(
+        "robolearn: what is asked for does not fit into memory: Unable to allocate"
+    )
 
 
 @pytest.mark.parametrize("ignored", [False, True])

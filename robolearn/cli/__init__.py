@@ -135,10 +135,11 @@ def main(argv: list[str] | None = None) -> None:
             raise
         _say_one_line(str(error))
         sys.exit(error.exit_code)
-    except MemoryError as error:
+    except (MemoryError, RecursionError) as error:  # as of files that others made
         if debug:
             raise
-        _say_one_line(f"this does not fit into memory: {error or 'there is none left'}")
+        wrong = "does not fit into memory" if isinstance(error, MemoryError) else "is nested too deeply"
+        _say_one_line(f"what is asked for {wrong}: {str(error) or 'there is none left'}")
         sys.exit(2)
     except KeyboardInterrupt:
         if debug:

@@ -187,7 +187,7 @@ class Endpoint:
             text = message.get("refusal") or "" if message["content"] is None else message["content"]
             usage = answer.get("usage") or {}
             sent, received = int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", 0))
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise EndpointError(
                 f"{self.config.url} answers {data[:80]!r}..., expected a chat completion with choices; "
                 "is this an OpenAI-compatible endpoint?"

@@ -113,7 +113,7 @@ class RemoteReward:
             answer = json.loads(self._http.request(self._url + place, self._url, data))
         except Unanswered as error:
             raise ScoreError(_reason(error) or str(error)) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ScoreError(f"{self._url} does not answer JSON; is it a score server?") from error
         if not isinstance(answer, dict):
             raise ScoreError(f"{self._url} does not answer a JSON object; is it a score server?")
@@ -124,6 +124,6 @@ def _reason(error: Unanswered) -> str:
     """What the server says of its refusal."""
     try:
         said = " ".join(str(json.loads(error.said)["error"]).split())[:300]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ""
     return f"the score server says: {said}" + (f"; set {TOKEN_VARIABLE}" if error.status == 401 else "")

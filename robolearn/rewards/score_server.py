@@ -7,10 +7,12 @@ through an SSH tunnel or a VPN. One request is scored at a time. What comes is J
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import json
 import logging
 import socket
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -34,10 +36,46 @@ from robolearn.rewards.score_protocol import (
 
 MAX_BODY_BYTES = 256 << 20
 MAX_REQUESTS = 8  # that are read or wait at once
+MAX_SILENT = 32  # connections that have not asked for anything yet
 IDLE_S = 20.0  # for a client to say on
 LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]", "::1")
 
 logger = logging.getLogger(__name__)
+
+
+class _Listener(ThreadingHTTPServer):
+    """Takes connections, each in a thread. One more than MAX_SILENT of which none has asked yet takes the place of the
+    oldest: who says a letter now and then, without a token, keeps nobody out."""
+
+    daemon_threads = True
+    request_queue_size = 32
+
+    def __init__(self, place: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._silent: dict[socket.socket, None] = {}
+        self._lock = threading.Lock()
+        super().__init__(place, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            self._silent[request] = None
+            oldest = next(iter(self._silent)) if len(self._silent) > MAX_SILENT else None
+            if oldest is not None:
+                del self._silent[oldest]
+                with contextlib.suppress(OSError):
+                    oldest.shutdown(socket.SHUT_RDWR)
+        super().process_request(request, client_address)
+
+    def has_asked(self, request: socket.socket) -> None:
+        """It has said what it wants, and is answered or refused."""
+        with self._lock:
+            self._silent.pop(request, None)
+
+    def shutdown_request(self, request: Any) -> None:
+        self.has_asked(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        logger.info("%s went away: %s", client_address[0], sys.exception())
 
 
 class ScoreServer:
@@ -66,8 +104,8 @@ class ScoreServer:
             family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             if problem := unsafe(str(place[0]), token or None):
                 raise ScoreError(problem)
-            kind = type("Server", (ThreadingHTTPServer,), {"address_family": family, "daemon_threads": True})
-            self._http: ThreadingHTTPServer = kind((str(place[0]), int(place[1])), Handler)
+            kind = type("Listener", (_Listener,), {"address_family": family})
+            self._http: _Listener = kind((str(place[0]), int(place[1])), Handler)
         except (OSError, OverflowError) as error:
             raise ScoreError(cannot_listen(host, port, error)) from error
 
@@ -105,6 +143,7 @@ class ScoreServer:
         places: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]],
         max_bytes: int | None,
     ) -> None:
+        self._http.has_asked(request.connection)
         if not self._room.acquire(blocking=False):
             _send(request, 503, {"error": f"{MAX_REQUESTS} requests are at work already; try again"})
             return

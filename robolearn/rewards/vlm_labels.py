@@ -120,7 +120,7 @@ def stage_starts(
         match = re.search(r"\[[^\[\]]*\]", answer)
         try:
             starts = [int(number) for number in json.loads(match[0])] if match else []
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             return []
         growing = all(a < b for a, b in pairwise(starts))
         fits = len(starts) == len(stages) and starts[0] == 0 and growing and starts[-1] < len(shown)
@@ -152,7 +152,7 @@ def marked_way(client: VisionClient, goal: str, image: Image) -> tuple[Thing, tu
         objects = re.findall(r"\{[^{}]*\}", answer)
         try:
             said = json.loads(objects[0]) if len(objects) == 1 else {}
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         mark, cells = said.get("mark"), said.get("cells")
         if type(mark) is not int or not 1 <= mark <= len(things) or not isinstance(cells, list):

@@ -95,7 +95,7 @@ def make_router(stores: Stores) -> APIRouter:
         stages: dict[str, list[dict[str, Any]]] = {}
         for note in row.annotations:
             stages.setdefault(note.author, []).append({"label": note.label, "start": note.start, "stop": note.stop})
-        task = known_task(row.task)
+        task = known_task(row.task.partition("@")[0])  # without its robot, for whose file a dataset may name any
         of_task = () if task is None else task.stages
         used = (note.label for other in store.episodes if other.task == row.task for note in other.annotations)
         return {

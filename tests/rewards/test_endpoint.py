@@ -177,6 +177,8 @@ def test_what_may_pass_is_tried_again(server: ModelServer, caplog: pytest.LogCap
         ((401, {}, "no"), "answers 401 .* is OPENAI_API_KEY set and valid", 1),
         ((200, {}, "<html>"), "OpenAI-compatible", 1),
         ((200, {}, '{"choices": []}'), "expected a chat completion", 1),
+        ((200, {}, "[" * 100_000), "expected a chat completion", 1),
+        ((200, {}, '{"choices": [{"message": {"content": "a"}}], "usage": {"prompt_tokens": 1e999}}'), "expected", 1),
         ((200, {}, '{"choices": [{"message": {"content": 7}}]}'), "int for a text", 1),
         ((200, {"Content-Length": "50"}, "{}"), "cannot be reached", 3),
     ],
@@ -318,7 +320,9 @@ def test_stages_of_a_film_strip() -> None:
     assert client.asked[0][1] == 16
 
 
-@pytest.mark.parametrize("answer", ["no idea", "[0, 5]", "[0, 5, 5]", "[1, 2, 3]", "[0, 5, 99]", "[0, null, 3]"])
+@pytest.mark.parametrize(
+    "answer", ["no idea", "[0, 5]", "[0, 5, 5]", "[1, 2, 3]", "[0, 5, 99]", "[0, null, 3]", "[0, 5, 1e999]"]
+)
 def test_stages_that_cannot_be(answer: str) -> None:
     with pytest.raises(SpecError, match="annotate this episode by hand"):
         stage_starts(Canned(answer), "stack", ("reach", "grasp", "place"), np.zeros((31, 4, 4, 3), np.uint8))

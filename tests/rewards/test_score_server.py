@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import socket
+import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +31,7 @@ from robolearn.rewards.reward_model import RewardOutput, lasting_settings
 from robolearn.rewards.saved import save_reward
 from robolearn.rewards.score_client import RemoteReward
 from robolearn.rewards.score_protocol import TOKEN_VARIABLE, Pictures, ScoreError, picture_to_json
-from robolearn.rewards.score_server import ScoreServer
+from robolearn.rewards.score_server import MAX_SILENT, ScoreServer
 from robolearn.rewards.success import SuccessConfig, SuccessReward
 
 
@@ -180,6 +182,22 @@ def test_only_who_shows_the_token_is_let_in(model: HopReward, monkeypatch: pytes
         ScoreServer(model, "0.0.0.0", token="short")
 
 
+def test_who_asks_for_nothing_keeps_nobody_out(server: ScoreServer, capfd: pytest.CaptureFixture[str]) -> None:
+    host, _, port = server.address.removeprefix("http://").rpartition(":")
+    silent = []
+    for _ in range(MAX_SILENT + 20):
+        silent.append(socket.create_connection((host, int(port)), timeout=10))
+        silent[-1].sendall(b"GET /v1/mod")
+    for hung_up in silent[:20]:
+        assert hung_up.recv(1) == b""
+    assert RemoteReward(server.address).id == "hop"
+    for one in silent:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # to reset it
+        one.close()
+    assert RemoteReward(server.address).id == "hop"
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def ask(server: ScoreServer, body: bytes, place: str = "/v1/score", **headers: str) -> tuple[int, dict[str, Any]]:
     connection = http.client.HTTPConnection(server.address.removeprefix("http://"), timeout=10)
     connection.request("POST", place, body, {"Content-Type": "application/json", **headers})
@@ -292,3 +310,9 @@ def test_the_command_line_serves_a_model_and_labels_by_it(
     assert store.columns[hops["column"]].attributes["settings"]["asked"] == f"hop-{model.version}"
     for column in (whole["column"], hops["column"]):
         assert np.isfinite(store.read(1, [column])[column]).all()
+
+
+def test_an_answer_without_end_is_no_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_client.HttpClient, "request", lambda *_: b"[" * 100_000)
+    with pytest.raises(ScoreError, match="does not answer JSON"):
+        RemoteReward("http://127.0.0.1:9")

@@ -18,7 +18,7 @@ import pytest
 from painted import dataset, painted_number
 from starlette.testclient import TestClient
 
-from robolearn import cli
+from robolearn import cli, tasks
 from robolearn.cli import data, web
 from robolearn.datasets import edit
 from robolearn.datasets.lock import WriterLock
@@ -250,6 +250,17 @@ def test_people_annotate_at_once_and_their_agreement_is_told(browser: Browser, p
         body = {"dataset": name, "episode": episode, "author": "ana", "stages": stages}
         assert "not a labelled part" in browser.send("PUT", "annotate/stages", body, 400)["error"]
     browser.send("PUT", "annotate/success", {**body, "author": " ", "success": True}, 422)
+
+
+def test_no_file_of_a_robot_is_read_that_a_dataset_names(
+    browser: Browser, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit.relabel(path, [0], {"task": "reach-v1@robot_descriptions:any"})
+    monkeypatch.setattr(tasks.importlib, "import_module", None)
+    assert browser.get("annotate/episode", dataset="push.zarr", episode=ids(path)[0])["labels"] == [
+        "approach",
+        "settle",
+    ]
 
 
 def test_preferences_are_asked_answered_and_taken_back(browser: Browser, path: Path) -> None:
