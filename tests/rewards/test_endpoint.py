@@ -357,6 +357,7 @@ def test_the_way_of_a_marked_thing(answer: str) -> None:
         '{"mark": 2, "cells": [["D2"]]}',
         '{"mark": 2, "cells": ["D2"]} or {"mark": 1, "cells": ["D2"]}',
         '{"mark": 2, "cells": ["D2"',
+        '{"mark": 2, "cells": ' + "[" * 100_000 + "}",
     ],
 )
 def test_a_way_that_cannot_be(answer: str) -> None:
