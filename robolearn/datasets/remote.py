@@ -21,6 +21,7 @@ from typing import Any
 from robolearn.datasets.columns import COLUMNS, EPISODES, LABELLING
 from robolearn.datasets.disk import moved_when_whole
 from robolearn.datasets.files import Files
+from robolearn.datasets.lock import require_own
 from robolearn.datasets.zarr_layout import RECORDING, ROOT_FILE, Root, open_files, read_root
 from robolearn.errors import DatasetError
 
@@ -210,10 +211,11 @@ def _each(calls: list[tuple], progress: Progress) -> None:
 
 
 def _names(path: Path) -> Iterator[str]:
-    """Files of a local dataset that are worth sending."""
+    """Files of a local dataset that are worth sending. Raises DatasetError for a link, which may lead to anything."""
     for file in path.rglob("*"):
         name = file.relative_to(path)
         if file.is_file() and name.parts[0] not in (RECORDING, LABELLING) and not name.name.startswith("."):
+            require_own(path, file)
             yield name.as_posix()
 
 

@@ -166,6 +166,14 @@ def test_what_is_wrong_over_there_is_one_line(path: Path, url: str, tmp_path: Pa
     assert not list(tmp_path.glob(".copy*"))
 
 
+def test_nothing_is_published_that_a_link_leads_to(path: Path, url: str, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("secret")
+    (path / "notes.txt").symlink_to(tmp_path / "key")
+    with pytest.raises(DatasetError, match=r"notes\.txt is a link to .*key"):
+        publish(path, url)
+    assert RemoteFiles(url).names() == []
+
+
 def test_names_that_lead_out_are_refused(path: Path, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(path, url)
     monkeypatch.setattr(obstore, "list", lambda store: [[{"path": "../../evil"}]])
