@@ -25,13 +25,14 @@ def serve(
 
     Where a checkpoint is named, such as in evaluate, collect and the policy node, tcp://HOST:PORT uses it.
 
-    Example: robolearn serve runs/bc/checkpoints/best --host 192.168.1.10 --token "$(cat token)"
+    Example: robolearn serve runs/bc/checkpoints/best --host 192.168.1.10
 
     Args:
         checkpoint: the policy.
         host: address to listen on; anything but this host wants a token.
         port: 0 takes a free one.
-        token: what clients have to show, as ROBOLEARN_POLICY_TOKEN says in their environment and by default in ours.
+        token: what clients have to show, as ROBOLEARN_POLICY_TOKEN says in their environment and by default in ours,
+            where no list of processes shows it.
         device: `cpu` or `cuda`.
         json: print the address as JSON when the server is ready.
     """
@@ -69,7 +70,8 @@ def reward_serve(
         model: the folder that `robolearn reward train` wrote.
         host: address to listen on; anything but this host wants a token.
         port: 0 takes a free one.
-        token: what clients have to show, as ROBOLEARN_REWARD_TOKEN says in their environment and by default in ours.
+        token: what clients have to show, as ROBOLEARN_REWARD_TOKEN says in their environment and by default in ours,
+            where no list of processes shows it.
         device: `cpu` or `cuda`.
         json: print the address as JSON when the server is ready.
     """

@@ -171,6 +171,10 @@ class _Reader:
     def _items(self, place: str, element: Any, length: int | None) -> None:
         count = self._count() if length is None else str(length)
         self._settle()
+        if length is None:  # items that are arrays alone would be read behind the end, too: a slice of nothing is none
+            self._code.begin(f"if {count} > len(d):")
+            self._code.line(f"raise ValueError(f'a sequence of {{{count}}} at byte {{p}}')")
+            self._code.end()
         items, item = self._code.temporary(), self._code.temporary()
         self._code.line(f"{items} = []")
         self._code.begin(f"for _ in range({count}):")

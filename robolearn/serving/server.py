@@ -71,11 +71,13 @@ class PolicyServer:
                     logger.warning("a client could not be taken: %s", error)
                     time.sleep(RETRY_S)
                 continue
-            if len(self._clients) >= MAX_CONNECTIONS:
-                connection.close()
-                continue
             thread = threading.Thread(target=self._attend, args=(connection, f"{peer[0]}:{peer[1]}"), daemon=True)
             with self._lock:
+                if len(self._clients) >= MAX_CONNECTIONS:  # who does not say who it is keeps out nobody who does
+                    oldest = next(client for client in self._clients if client not in self._admitted)
+                    del self._clients[oldest]
+                    with contextlib.suppress(OSError):
+                        oldest.shutdown(socket.SHUT_RDWR)
                 self._clients[connection] = thread
             thread.start()
 

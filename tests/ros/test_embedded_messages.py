@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from robolearn_msgs.msg import ActionChunk, EpisodeEvent
 from robolearn_msgs.srv import StartEpisode, StopEpisode
 from sensor_msgs.msg import CameraInfo, Image, JointState
+from shape_msgs.msg import Mesh
 from std_msgs.msg import Float32, Int8, String, UInt8
 
 from robolearn.errors import UnknownNameError
@@ -107,6 +108,11 @@ def test_truncated_bytes_parse_or_raise_value_error(length: int) -> None:
     except ValueError:
         return
     assert length >= len(data) - 3  # only padding may be missing
+
+
+def test_a_sequence_of_more_items_than_there_are_bytes_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="a sequence of 4294967295 at byte 8"):
+        messages.deserialize(b"\0\1\0\0\xff\xff\xff\xff", Mesh)
 
 
 def test_our_own_messages() -> None:

@@ -29,7 +29,7 @@ from robolearn.policies.chunking import ChunkPolicy, ChunkPolicyConfig
 from robolearn.serving import protocol
 from robolearn.serving.client import RemotePolicy, open_policy
 from robolearn.serving.inference import Inference
-from robolearn.serving.server import KEEPALIVE, MAX_CLIENTS, RETRY_S, PolicyServer
+from robolearn.serving.server import KEEPALIVE, MAX_CLIENTS, MAX_CONNECTIONS, RETRY_S, PolicyServer
 from robolearn.serving.shelf import PolicyShelf
 from robolearn.specs import InterfaceSpec, RobotSpec, image_spec
 from robolearn.types import ActionChunk, ActionSource, Observation
@@ -143,7 +143,7 @@ def test_a_policy_is_loaded_once_and_goes_from_client_to_client(serve: Serve, re
 def test_strangers_take_no_clients_place_and_lost_ones_are_given_up(serve: Serve, remote: Remote) -> None:
     server = serve(token="a secret of twenty")
     with contextlib.ExitStack() as stack:
-        for _ in range(MAX_CLIENTS + 1):
+        for _ in range(MAX_CONNECTIONS + 4):
             stack.enter_context(socket.create_connection(protocol.split_address(server.address)))
         policy = remote(server.address, "a secret of twenty")
         policy.reset(1)
