@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from robolearn.errors import SpecError
 
 DTYPE_KINDS = "biuf"  # bool, integers, floats; bytes that are read as objects of Python would be addresses
-MOST_AXES, MOST_NUMBERS = 16, 1 << 31
+MOST_AXES, MOST_NUMBERS = 16, 1 << 40
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class ArraySpec:
     def __post_init__(self) -> None:
         if np.dtype(self.dtype).kind not in DTYPE_KINDS:
             raise SpecError(f"spec has dtype {self.dtype}, expected that of numbers, such as float32 or uint8")
+        if not all(isinstance(text, str) for text in (self.unit, *self.names)):
+            raise SpecError(f"spec has unit {self.unit!r} and names {self.names}, expected text")
         whole = all(isinstance(length, int | np.integer) and length >= 0 for length in self.shape)
         if not whole or len(self.shape) > MOST_AXES or prod(self.shape) > MOST_NUMBERS:
             raise SpecError(

@@ -16,6 +16,7 @@ the blocks that it counts, whatever is written meanwhile.
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ from robolearn.errors import DatasetError
 
 BLOCKS = "episodes"  # folder of the blocks
 BLOCK_BYTES = 64 << 10  # of lines in the root file, from which on they become a block
+HALF_OF_A_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")  # of two that stand for one letter, or of one alone
 READ_AT_ONCE = 8  # blocks; in an object store each is a request
 
 
@@ -149,6 +151,14 @@ def block(lines: Sequence[str]) -> bytes:
     return json.dumps({"crc32": zlib.crc32(body)}).encode() + b"\n" + body
 
 
+def parsed_json(data: bytes) -> Any:
+    """Raises ValueError also for text that is no Unicode, which nobody could send on."""
+    value = json.loads(data)
+    if HALF_OF_A_PAIR.search(data):
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
 def is_whole(files: Files, name: str) -> bool:
     """Whether a block can be read."""
     try:
@@ -163,7 +173,7 @@ def _parsed(data: bytes) -> list[dict[str, Any]]:
     head, _, body = data.partition(b"\n")
     if json.loads(head)["crc32"] != zlib.crc32(body):
         raise ValueError("its checksum is another one")
-    return list(json.loads(b"[" + body.rstrip(b"\n").replace(b"\n", b",") + b"]"))
+    return list(parsed_json(b"[" + body.rstrip(b"\n").replace(b"\n", b",") + b"]"))
 
 
 def _read_block(files: Files, number: int) -> list[dict[str, Any]]:

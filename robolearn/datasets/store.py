@@ -189,6 +189,11 @@ class DatasetSpec:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> DatasetSpec:
         robot: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data["robot"].items()}
+        if not all(type(robot.get(k, "")) is str for k in ("name", "unit")):
+            raise ValueError("the robot's name or unit is no text")
+        for k in ("position_low", "position_high", "max_speed"):
+            if len(robot[k]) != len(robot["joint_names"]) or not all(isinstance(v, int | float) for v in robot[k]):
+                raise ValueError(f"{k} is not a number for each joint")
         return cls(
             robot=RobotSpec(**robot),
             interface=InterfaceSpec.from_json(data["interface"]),
@@ -265,9 +270,23 @@ class EpisodeInfo:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> EpisodeInfo:
+        """Raises KeyError, TypeError or ValueError for what is no such row."""
+        for name, kinds in _ROW_KINDS.items():
+            if name in row and type(row[name]) not in kinds:
+                raise ValueError(f"{name} of an episode is {str(row[name])[:40]!r}")
         annotations = tuple(Annotation(**annotation) for annotation in row.get("annotations", ()))
         streams = {name: (int(start), int(length)) for name, (start, length) in row.get("streams", {}).items()}
         return cls(**{**row, "annotations": annotations, "streams": streams})
+
+
+_ROW_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("id", "task", "instruction", "reason", "operator", "software_version"), (str,)),
+    **dict.fromkeys(("start", "length", "created_ns"), (int,)),
+    **dict.fromkeys(("terminated", "truncated", "hidden"), (bool,)),
+    **dict.fromkeys(("tags", "masked", "dropped"), (dict,)),
+    **dict.fromkeys(("seed", "checksum"), (int, type(None))),
+    "success": (bool, type(None)),
+}
 
 
 @dataclass(frozen=True)

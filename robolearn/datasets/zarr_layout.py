@@ -33,6 +33,7 @@ from robolearn.datasets.episode_table import (
     block,
     block_file,
     older_table,
+    parsed_json,
     read_blocks,
 )
 from robolearn.datasets.files import Files, LocalFiles
@@ -180,7 +181,7 @@ def read_root(source: Path | Files, known: Root | None = None) -> Root:
     files = open_files(source) if isinstance(source, Path) else source
     path, file = files.where("").rstrip("/"), files.where(ROOT_FILE)
     try:
-        data = json.loads(files.read(ROOT_FILE))
+        data = parsed_json(files.read(ROOT_FILE))
     except FileNotFoundError as error:
         raise _damaged(files, f"{path} is not a dataset: it has no zarr.json", CONVERT) from error
     except OSError as error:
@@ -209,7 +210,7 @@ def read_root(source: Path | Files, known: Root | None = None) -> Root:
         else:
             table = start.followed_by(older, blocks, attributes.pop(NEWEST))
         num_steps = int(attributes.pop("num_steps"))
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RobolearnError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RobolearnError) as error:
         raise _damaged(files, f"{file} is damaged: its spec or episode table cannot be read ({error})") from error
     root = Root(spec, table, num_steps, attributes)
     _check_table(files, root)

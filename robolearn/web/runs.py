@@ -76,7 +76,7 @@ def _summary(root: Path, path: Path) -> dict[str, Any]:
     try:
         within([root], name)
         config = runs.read_config(path)
-        if (path / runs.METRICS_FILE).is_file():
+        if _is_there(path / runs.METRICS_FILE):
             last = runs.last_row(path / runs.METRICS_FILE)
         done = runs.evaluations(path)
     except (RobolearnError, OSError) as error:
@@ -97,6 +97,11 @@ def _summary(root: Path, path: Path) -> dict[str, Any]:
     }
 
 
+def _is_there(file: Path) -> bool:
+    """Whether to read it. A folder is told when it is read; a pipe or a device would have no end."""
+    return file.is_file() or file.is_dir()
+
+
 def _shown(value: Any) -> Any:
     """What files hold, as JSON can say it: YAML knows bytes, dates and sets, and all numbers and letters."""
     if isinstance(value, dict):
@@ -110,7 +115,7 @@ def _shown(value: Any) -> Any:
 
 def _curves(path: Path) -> dict[str, Any]:
     file = path / runs.METRICS_FILE
-    found = runs.read_metrics(file) if file.is_file() else {}
+    found = runs.read_metrics(file) if _is_there(file) else {}
     shown = {}
     for name, (step, value) in found.items():
         every = -(-len(step) // MAX_POINTS)

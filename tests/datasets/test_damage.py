@@ -65,6 +65,12 @@ def one_line(error: pytest.ExceptionInfo[DatasetError]) -> str:
             "episode 1 .* start 4 .* within steps 5 to 10",
         ),
         (lambda d: d["attributes"]["newest_episodes"][0].update(length="5"), "damaged"),
+        (lambda d: d["attributes"]["newest_episodes"][0].update(task=["push"]), "task of an episode is"),
+        (lambda d: d["attributes"]["newest_episodes"][0].update(tags={"a": "\ud800"}), "surrogates not allowed"),
+        (lambda d: d["attributes"]["spec"]["robot"].update(name=7), "name or unit is no text"),
+        (lambda d: d["attributes"]["spec"]["robot"].update(max_speed=["fast"]), "max_speed is not a number for each"),
+        (lambda d: d["attributes"]["spec"]["interface"].update(control_hz=10**400), "int too large"),
+        (lambda d: d["attributes"]["spec"]["interface"]["action"].update(unit=["rad"]), "expected text"),
         (lambda d: d["attributes"]["spec"]["interface"]["action"].update(dtype="O"), "has dtype O, expected"),
         (
             lambda d: d["attributes"]["spec"]["interface"]["action"].update(shape=[-1], names=[]),

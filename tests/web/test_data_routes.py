@@ -368,12 +368,13 @@ def test_a_damaged_run_is_told_and_hides_no_other(browser: Browser, tmp_path: Pa
         (tmp_path / "runs" / name).mkdir(parents=True)
         for file, content in files.items():
             (tmp_path / "runs" / name / file).write_bytes(content)
-    for name in ("config.yaml", "evaluation.json"):
-        os.mkfifo(tmp_path / "runs" / "large" / f"{name}.json")
+    (tmp_path / "runs" / "endless").mkdir()
+    for name in ("config.yaml", "evaluation.json", "metrics.csv"):
+        os.mkfifo(tmp_path / "runs" / "endless" / name)
     listed = {run["name"]: run for run in browser.get("runs")}
     unread = {name for name, run in listed.items() if "cannot be read" in run["problem"]}
-    assert (listed.keys(), unread) == (damaged.keys(), {"binary", "deep", "itself", "date"})
-    assert {name: browser.get("runs/run", run=name)["name"] for name in ("unpaired", "odd", "large")}
+    assert (set(listed), unread) == ({*damaged, "endless"}, {"binary", "deep", "itself", "date"})
+    assert all(browser.get("runs/run", run=name)["name"] == name for name in ("unpaired", "odd", "large", "endless"))
     assert listed["broke_off"]["evaluation"]["success_rate"] == 0.5
     assert "cannot be read" in browser.get("runs/curves", 400, run="binary")["error"]
 
