@@ -8,6 +8,8 @@ from typing import Protocol
 
 from robolearn.errors import DatasetError
 
+READING = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe in the place of a file is an error, not for ever
+
 
 class File(Protocol):
     """An open file. Closed when nobody holds it any more."""
@@ -62,7 +64,7 @@ class LocalFiles:
 
     def open(self, name: str) -> LocalFile:
         try:
-            return LocalFile(os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._fd))
+            return LocalFile(os.open(name, READING, dir_fd=self._fd))
         except FileNotFoundError:
             self.require_in_place()
             raise

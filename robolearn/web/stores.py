@@ -138,6 +138,8 @@ def _is_ours(file: Path) -> bool:
     """By its head, for a large table takes long to parse; what is damaged further on is told when it is opened, as is
     what cannot be read where the folder has a dataset's name."""
     try:
+        if not file.is_file():
+            return False
         with file.open("rb") as opened:
             head = opened.read(HEAD)
         ours = f'"{FORMAT}"'.encode() in head

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -115,6 +116,15 @@ def test_a_root_file_that_is_gone_is_put_back_with_all_that_was_recorded(path: P
     with store.writer() as writer:
         record(writer, 3, 10)
     assert verify(path).ok
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(path: Path) -> None:
+    for name in ("action/c.0.0", "zarr.json"):
+        (path / name).unlink()
+        os.mkfifo(path / name)
+        with pytest.raises(DatasetError, match=name) as error:
+            ZarrStore.open(path).read(0, ["action"])
+        one_line(error)
 
 
 @pytest.mark.parametrize("name", ["columns", "streams"])

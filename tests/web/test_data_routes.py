@@ -132,6 +132,8 @@ def test_a_request_that_outlasts_the_server_is_answered(
 
 def test_what_cannot_be_named_is_told_and_hides_no_other(browser: Browser, path: Path, tmp_path: Path) -> None:
     odd = [os.fsdecode(b"latin\xe9"), "back\\slash", "50% <b>&#?"]
+    (path.parent / "endless.zarr").mkdir()
+    os.mkfifo(path.parent / "endless.zarr" / "zarr.json")
     for name in odd:
         shutil.copytree(path, path.with_name(f"{name}.zarr"))
         (tmp_path / "runs" / name / "metrics.csv").mkdir(parents=True)  # which no disk can read
