@@ -167,25 +167,25 @@ class JournalReader:
                 self._streams = [
                     (name, np.dtype(dtype), tuple(shape)) for name, (dtype, shape) in header.get("streams", {}).items()
                 ]
-            except (StopIteration, KeyError, TypeError, ValueError, AttributeError) as error:
+                self.length = 0
+                self.outcome: EpisodeOutcome | None = None
+                self.tags: dict[str, Any] = {}  # that came with the outcome, and the annotations that did
+                self.annotations: list[Annotation] = []
+                self.marks: list[Mark] = []
+                self._groups: dict[str, list[bytes]] = {name: [] for name in self._videos}
+                for kind, payload in records:
+                    self.length += kind == STEP
+                    if kind == MARK:
+                        self.marks.append(Mark(**json.loads(payload)))
+                    if kind == GROUP:
+                        self._groups[list(self._videos)[payload[0]]].append(payload[1:])
+                    if kind == OUTCOME:
+                        said = json.loads(payload)
+                        self.tags = said.pop("tags", {})
+                        self.annotations = [Annotation(**note) for note in said.pop("annotations", ())]
+                        self.outcome = EpisodeOutcome(**said)
+            except (StopIteration, LookupError, TypeError, ValueError, AttributeError) as error:
                 raise DatasetError(f"{path} is damaged: its episode cannot be told; drop it") from error
-            self.length = 0
-            self.outcome: EpisodeOutcome | None = None
-            self.tags: dict[str, Any] = {}  # that came with the outcome, and the annotations that did
-            self.annotations: list[Annotation] = []
-            self.marks: list[Mark] = []
-            self._groups: dict[str, list[bytes]] = {name: [] for name in self._videos}
-            for kind, payload in records:
-                self.length += kind == STEP
-                if kind == MARK:
-                    self.marks.append(Mark(**json.loads(payload)))
-                if kind == GROUP:
-                    self._groups[list(self._videos)[payload[0]]].append(payload[1:])
-                if kind == OUTCOME:
-                    said = json.loads(payload)
-                    self.tags = said.pop("tags", {})
-                    self.annotations = [Annotation(**note) for note in said.pop("annotations", ())]
-                    self.outcome = EpisodeOutcome(**said)
 
     def steps(self) -> Iterator[tuple[StepRecord, list[str]]]:
         """The steps, each with the fields whose pictures were lost by haste."""
@@ -246,7 +246,7 @@ class JournalReader:
 
     def _open(self) -> BinaryIO:
         try:
-            return open(self.path, "rb")
+            return open(self.path, "rb", opener=_at_once)
         except OSError as error:
             raise DatasetError(f"{self.path} cannot be read: {error.strerror}; drop this episode") from error
 
@@ -263,9 +263,14 @@ class JournalReader:
             yield kind, payload
 
 
+def _at_once(path: str, flags: int) -> int:
+    """Opens a file; a pipe in its place, too, without waiting for who would write to it."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def is_being_written(path: Path) -> bool:
     """Whether the writer of this journal lives."""
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=_at_once) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -100,7 +101,12 @@ def repair(path: Path | str, action: Literal["salvage", "drop"] = "salvage", dry
         if whole and not dry_run:
             with ZarrStore.open(path).writer(WriterConfig()) as writer:
                 for folder, episode in whole:
-                    _salvage(writer, folder, episode)
+                    try:
+                        _salvage(writer, folder, episode)
+                    except (LookupError, TypeError, ValueError, struct.error) as error:
+                        raise DatasetError(
+                            f"{folder / JOURNAL} is damaged: its steps are not as it tells ({error}); drop this episode"
+                        ) from error
             for folder in recordings(path):  # shorter remains of the same episodes
                 if (left := unfinished_episode(folder)) is not None and left.id in report.salvaged:
                     shutil.rmtree(folder, ignore_errors=True)

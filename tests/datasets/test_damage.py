@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from robolearn.datasets import edit
 from robolearn.datasets.codecs import with_checksum
 from robolearn.datasets.files import LocalFiles
 from robolearn.datasets.info import info
+from robolearn.datasets.journal import GROUP, HEADER, JOURNAL, MAGIC, MARK, META, OUTCOME, STEP
 from robolearn.datasets.repair import repair
 from robolearn.datasets.shards import ArrayReader, write_shard
 from robolearn.datasets.store import EpisodeMeta, StreamSpec
@@ -116,6 +118,26 @@ def test_a_root_file_that_is_gone_is_put_back_with_all_that_was_recorded(path: P
     with store.writer() as writer:
         record(writer, 3, 10)
     assert verify(path).ok
+
+
+@pytest.mark.parametrize("kind", [MARK, GROUP, OUTCOME])
+def test_a_journal_of_something_else_is_told_and_hides_nothing(path: Path, kind: int) -> None:
+    for name in ("other", "pipe"):
+        (path / ".recording" / name).mkdir(parents=True)
+    os.mkfifo(path / ".recording" / "pipe" / JOURNAL)
+    records = [(META, b'{"meta": {}, "rows": {}, "pictures": []}'), (kind, b"[1]")]
+    told = b"".join(HEADER.pack(len(data), each, zlib.crc32(data)) + data for each, data in records)
+    (path / ".recording" / "other" / JOURNAL).write_bytes(MAGIC + told)
+    left = ZarrStore.open(path).unfinished
+    assert ["its episode cannot be told; drop it" in one.problem for one in left] == [True, True]
+    assert repair(path).left == ["other", "pipe"]
+    steps = [(META, b'{"meta": {}, "rows": {"action": ["float32", [3]]}, "pictures": []}'), (STEP, b"short")]
+    told = b"".join(HEADER.pack(len(data), each, zlib.crc32(data)) + data for each, data in steps)
+    (path / ".recording" / "other" / JOURNAL).write_bytes(MAGIC + told)
+    with pytest.raises(DatasetError, match=r"its steps are not as it tells \(.*drop this episode$") as error:
+        repair(path)
+    one_line(error)
+    assert len(ZarrStore.open(path).episodes) == 2
 
 
 def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(path: Path) -> None:
