@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import threading
 import time
 from collections import OrderedDict
@@ -138,7 +139,7 @@ def _is_ours(file: Path) -> bool:
     """By its head, for a large table takes long to parse; what is damaged further on is told when it is opened, as is
     what cannot be read where the folder has a dataset's name."""
     try:
-        if not file.is_file():
+        if not stat.S_ISREG(file.stat().st_mode):  # who opens a pipe waits
             return False
         with file.open("rb") as opened:
             head = opened.read(HEAD)
@@ -160,8 +161,8 @@ def _signature(path: Path) -> tuple[tuple[int, int, int], ...]:
     found = []
     for file in files:
         try:
-            stat = file.stat()
-            found.append((stat.st_ino, stat.st_mtime_ns, stat.st_size))
+            now = file.stat()
+            found.append((now.st_ino, now.st_mtime_ns, now.st_size))
         except OSError:
             found.append((0, 0, 0))
     return tuple(found)
