@@ -48,7 +48,7 @@ class PolicyServer:
             family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             if problem := unsafe(str(place[0]), token or None):
                 raise ServingError(problem)
-            self._listener = socket.create_server(place[:2], family=family, backlog=MAX_CONNECTIONS)
+            self._listener = socket.create_server(place[:2], family=family)
         except (OSError, OverflowError) as error:
             raise ServingError(cannot_listen(host, port, error)) from error
         self._clients: dict[socket.socket, threading.Thread] = {}
