@@ -211,8 +211,8 @@ def dataset_convert(
 ) -> int:
     """Convert a dataset to a format of others, or one of theirs to ours; says what is lost.
 
-    Formats: lerobot (v3.0 out; v3.0 and v2.1 in), lerobot-images, robomimic, diffusion_policy, minari, d4rl in and out;
-    rosbag, ogbench in.
+    Formats: lerobot (v3.0 out; v3.0, v2.1 and v2.0 in), lerobot-images, robomimic, diffusion_policy, minari, d4rl in
+    and out; rosbag, ogbench in.
 
     Example: robolearn dataset convert demos.zarr --to lerobot --out demos_lerobot
              robolearn dataset convert bag_folder --from rosbag --contract twin.yaml --out demos.zarr

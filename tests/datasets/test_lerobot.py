@@ -248,7 +248,7 @@ def foreign(root: Path, version: str = "v3.0") -> None:
     (root / "meta/episodes.jsonl").write_text("\n".join(lines) + "\n")
 
 
-@pytest.mark.parametrize("version", ["v3.0", "v2.1"])
+@pytest.mark.parametrize("version", ["v3.0", "v2.1", "v2.0"])
 def test_a_dataset_of_somebody_else(tmp_path: Path, version: str) -> None:
     foreign(tmp_path / "in", version)
     settings = ImportSettings(image_codec=ImageCodec("jpegxl"))
@@ -484,7 +484,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "format": (edited_info(lambda i: i.update(data_path="{chunk_index.__class__}")), "there is no file"),
     "zeros": (edited_info(lambda i: i.update(data_path="{chunk_index:0999999999d}")), "there is no file {chunk_index"),
     "link": (linked, "a link names 'data/chunk-000/file-000.parquet', which lies outside"),
-    "version": (edited_info(lambda i: i.update(codebase_version="v9.0")), "codebase_version 'v9.0'"),
+    "version": (edited_info(lambda i: i.update(codebase_version="v9.0")), "'v9.0'; wanted v3.0, v2.1, v2.0"),
     "fps": (edited_info(lambda i: i.update(fps=0)), "has fps 0"),
     "features": (edited_info(lambda i: i["features"].pop("action")), "features lack action"),
     "wide": (edited_info(lambda i: i["features"]["action"].update(shape=[7])), "column action has 12 numbers"),

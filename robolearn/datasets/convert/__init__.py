@@ -45,7 +45,7 @@ class Format:
 
 
 FORMATS: dict[str, Format] = {
-    "lerobot": Format("LeRobot v3.0 or v2.1 folder", lerobot.read, lerobot_write.write_videos),
+    "lerobot": Format("LeRobot v3.0, v2.1 or v2.0 folder", lerobot.read, lerobot_write.write_videos),
     "lerobot-images": Format("LeRobot v3.0 folder with PNG pictures", lerobot.read, lerobot_write.write_images),
     "robomimic": Format("robomimic HDF5 file", robomimic.read, robomimic.write),
     "diffusion_policy": Format("diffusion_policy zarr folder or zip", diffusion_policy.read, diffusion_policy.write),

@@ -1,4 +1,4 @@
-"""Reading LeRobot datasets, v3.0 and v2.1.
+"""Reading LeRobot datasets, v3.0, v2.1 and v2.0.
 
 The time stamps of LeRobot are frame_index / fps whatever really happened; they are taken for capture stamps.
 """

@@ -1,8 +1,8 @@
-"""LeRobot folders, v3.0 and v2.1: where everything lies.
+"""LeRobot folders, v3.0, v2.1 and v2.0: where everything lies.
 
 v3.0    meta/{info.json,tasks.parquet}, meta/episodes/chunk-*/file-*.parquet (a row an episode), many episodes in each
         data/chunk-*/file-*.parquet and videos/<key>/chunk-*/file-*.mp4
-v2.1    meta/{info.json,tasks.jsonl,episodes.jsonl}, one parquet file and one mp4 per camera an episode
+v2.x    meta/{info.json,tasks.jsonl,episodes.jsonl}, one parquet file and one mp4 per camera an episode
 """
 
 from __future__ import annotations
@@ -65,8 +65,11 @@ class Folder:
         check_links(root)
         self.info = self._json("meta/info.json")
         self.version = str(self.info.get("codebase_version", ""))
-        if self.version not in ("v3.0", "v2.1", "v2.0"):
-            raise DatasetError(f"{root}: meta/info.json has codebase_version {self.version!r}; wanted v3.0 or v2.1")
+        if self.version not in VERSIONS:
+            raise DatasetError(
+                f"{root}: meta/info.json has codebase_version {self.version!r}; wanted {', '.join(VERSIONS)}: let "
+                "LeRobot convert it first"
+            )
         features = self.info.get("features")
         if not isinstance(features, dict) or not {"action", *INDICES} <= set(features):
             raise DatasetError(f"{root}: meta/info.json: features lack action or one of {', '.join(INDICES)}")
