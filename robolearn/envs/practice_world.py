@@ -26,7 +26,6 @@ from robolearn.teleop.teleoperator import TeleopEvent
 from robolearn.types import ActionSource, Observation
 
 HOME_WITHIN_M = 0.012
-MAX_HOME_DECISIONS = 10
 CLEAR_M = 0.10  # height at which the arm crosses the table on its way home
 MOVED_M = 0.004  # of a thing within one attempt, that counts as having moved it
 

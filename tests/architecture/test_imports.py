@@ -6,13 +6,13 @@ import importlib
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 LIBRARY = sorted(ROOT.glob("robolearn/**/*.py")) + sorted(ROOT.glob("ros_ws/src/robolearn_nodes/robolearn_nodes/*.py"))
-EVERYTHING = LIBRARY + sorted(ROOT.glob("tests/**/*.py")) + sorted(ROOT.glob("benchmarks/*.py"))
 
 FORBIDDEN = {
     r"\bpickle\.loads?\(|\bimport pickle\b": "no pickle: safetensors, JSON, msgpack",
@@ -47,6 +47,22 @@ def test_imports_point_one_way() -> None:
         [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"], cwd=ROOT, capture_output=True, text=True
     )
     assert lint.returncode == 0, lint.stdout
+
+
+def test_every_module_has_its_place_in_the_contracts_and_in_the_page() -> None:
+    modules = {
+        path.stem for path in (ROOT / "robolearn").iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()
+    }
+    modules -= {"__init__", "ros"}  # `ros` stands alone
+    flow, alone, known, _ = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    order = [layer.replace("robolearn.", "").split(" | ") for layer in flow["layers"]]
+    assert {name for layer in order for name in layer} == modules
+    assert {name.removeprefix("robolearn.") for name in alone["forbidden_modules"]} == modules - {"errors"}
+    assert {name.removeprefix("robolearn.") for name in known["source_modules"]} == modules - {"cli"}
+    page = re.search(r"^    (cli > [^`]+?)\n\n", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE)
+    assert page is not None
+    told = [{name.strip() for name in layer.split("|")} for layer in page.group(1).split(">")]
+    assert told == [set(layer) for layer in order]
 
 
 @pytest.mark.parametrize(

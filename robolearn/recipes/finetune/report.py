@@ -39,7 +39,7 @@ def write_morning_report(run: Path) -> dict[str, Any]:
     sections = [("Success over time", _success_plot(config, episodes, curves), explained)] if episodes else []
     if any(info.tags["truth"] is not None for info in episodes):
         watched = WATCH_CAPTION + (BOTH_CAPTION if len(config.task_ids) > 1 else "")
-        sections += [("False-positive watch", _watch_plot(config, episodes), watched)]
+        sections += [("False-positive watch", _watch_plot(episodes), watched)]
     sections += [("People", _people(config, episodes, numbers), "")] if episodes else []
     films = sorted((run / FOLDER).glob("*.png")) if (run / FOLDER).exists() else []
     sections += [("First attempts", _strips(config, films[:SHOWN]), STRIP_CAPTION)]
@@ -177,7 +177,7 @@ def _success_plot(config: FinetuneConfig, episodes: Sequence[EpisodeInfo], curve
     return figure_svg(draw, (8.0, 3.2))
 
 
-def _watch_plot(config: FinetuneConfig, episodes: Sequence[EpisodeInfo]) -> str:
+def _watch_plot(episodes: Sequence[EpisodeInfo]) -> str:
     at = np.cumsum([info.num_actions for info in episodes])
     known = [i for i, info in enumerate(episodes) if info.tags["truth"] is not None]
     sides = {
