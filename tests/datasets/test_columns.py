@@ -31,19 +31,6 @@ from robolearn.types import EpisodeOutcome
 OTHER = "progress/sarm-1"
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("made") / "d"
-    dataset(path, [3, 4, 5])
-    return path
-
-
-@pytest.fixture
-def path(made: Path, tmp_path: Path) -> Path:
-    """A dataset of the test's own: to copy one takes less than to record it."""
-    return Path(shutil.copytree(made, tmp_path / "d"))
-
-
 def check(path: Path, episodes: list[int]) -> None:
     store = ZarrStore.open(path)
     for index, row in enumerate(store.episodes):

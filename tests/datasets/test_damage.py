@@ -39,12 +39,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def path(made: Path, tmp_path: Path) -> Path:
-    """A dataset of the test's own: to copy one takes less than to record it."""
-    return Path(shutil.copytree(made, tmp_path / "d"))
-
-
 def change(file: Path, alter: Callable[[Any], Any]) -> None:
     data = json.loads(file.read_text())
     file.write_text(json.dumps(alter(data) or data))

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,19 +28,6 @@ def numbers(path: Path) -> list[list[int]]:
         assert store.read_stamps(index)["proprio"][:, 0].tolist() == [stamps(n)["proprio"] for n in painted]
         found.append(painted)
     return found
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("made") / "d"
-    dataset(path, [3, 4, 5])
-    return path
-
-
-@pytest.fixture
-def path(made: Path, tmp_path: Path) -> Path:
-    """A dataset of the test's own: to copy one takes less than to record it."""
-    return Path(shutil.copytree(made, tmp_path / "d"))
 
 
 def test_deleting_hides_and_is_undone(path: Path) -> None:

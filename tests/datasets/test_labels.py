@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from labellers import answer, answer_forever
-from painted import SUCCESS, dataset, dataset_spec, painted_number, record, stamps, step
+from painted import SUCCESS, dataset_spec, painted_number, record, stamps, step
 
 from robolearn import cli
 from robolearn.datasets import edit
@@ -37,19 +36,6 @@ from robolearn.datasets.store import Annotation, EpisodeMeta, ImageCodec
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, UnknownNameError
 from robolearn.specs import ArraySpec
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("made") / "d"
-    dataset(path, [3, 4, 5])
-    return path
-
-
-@pytest.fixture
-def path(made: Path, tmp_path: Path) -> Path:
-    """A dataset of the test's own: to copy one takes less than to record it."""
-    return Path(shutil.copytree(made, tmp_path / "d"))
 
 
 def test_answers_are_kept_in_order_and_taken_back_one_by_one(path: Path) -> None:
