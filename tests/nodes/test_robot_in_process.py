@@ -43,7 +43,7 @@ def test_a_policy_moves_the_arm_in_an_episode_alone(tmp_path: Path, monkeypatch:
             assert not moves(other)
             assert sent[-1].header.frame_id.startswith("no episode is running")
         assert moves("human")
-        node._on_start(StartEpisode.Request(), StartEpisode.Response())
+        assert node._on_start(StartEpisode.Request(task="wave"), StartEpisode.Response()).episode_id.startswith("wave-")
         assert moves("policy")
         node._on_stop(StopEpisode.Request(), StopEpisode.Response())
         assert not moves("policy")

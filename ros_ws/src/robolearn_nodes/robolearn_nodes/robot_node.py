@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import rclpy
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -28,7 +27,7 @@ from robolearn.types import PEOPLE, EpisodeOutcome, RobotState
 from robolearn_nodes import convert, ros2_control, topics
 from robolearn_nodes.commands import NewestCommand
 from robolearn_nodes.emergency_stop import EmergencyStop
-from robolearn_nodes.episode import RunningEpisode, asked_outcome
+from robolearn_nodes.episode import RunningEpisode, asked_outcome, new_episode_id
 from robolearn_nodes.interface import robot_interface
 from robolearn_nodes.node import Alone, Diagnostics, Meter, parameter, run, warn_of_crowd
 
@@ -270,7 +269,7 @@ class RobotNode(LifecycleNode):
         started = EpisodeEvent(
             header=convert.header(self._measured.stamp_ns + 1),  # the next observation is its first
             event=EpisodeEvent.STARTED,
-            episode_id=request.episode_id or uuid4().hex[:12],
+            episode_id=request.episode_id or new_episode_id(request.task),
             task=request.task,
             instruction=request.instruction,
             seed=request.seed,
