@@ -71,7 +71,8 @@ def test_a_graph_that_stops_early_is_an_error_with_its_last_words(tmp_path: Path
         )
 
 
-def test_ctrl_c_leaves_nothing_running(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL], ids=["ctrl_c", "killed"])
+def test_whatever_ends_the_parent_nothing_is_left_running(tmp_path: Path, end: signal.Signals) -> None:
     file = launch_yaml(tmp_path, 1, "time.sleep(100)")
     code = (
         "from pathlib import Path; from robolearn.recipes.graph import run_graph; "
@@ -83,10 +84,10 @@ def test_ctrl_c_leaves_nothing_running(tmp_path: Path) -> None:
     assert child.stdout.readline() == "go\n"
     pid = int((tmp_path / "pid").read_text())
     assert alive(pid)
-    child.send_signal(signal.SIGINT)
+    child.send_signal(end)
     child.wait(30)
     child.stdout.close()
-    for _ in range(100):
+    for _ in range(150):
         if not alive(pid):
             break
         time.sleep(0.1)
@@ -112,27 +113,6 @@ def test_free_domain_is_one_where_nobody_listens() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", 7410 + 250 * domain))
         assert graph.free_domain_id() != domain
-
-
-def test_a_killed_parent_takes_the_graph_with_it(tmp_path: Path) -> None:
-    file = launch_yaml(tmp_path, 1, "time.sleep(100)")
-    code = (
-        "from pathlib import Path; from robolearn.recipes.graph import run_graph; "
-        f"run_graph({str(file)!r}, {{}}, Path({str(tmp_path / 'r.jsonl')!r}), 5, lambda d, r: print('go', flush=True), "
-        f"Path({str(tmp_path / 'log')!r}))"
-    )
-    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    assert child.stdout is not None
-    assert child.stdout.readline() == "go\n"
-    pid = int((tmp_path / "pid").read_text())
-    child.kill()
-    child.wait()
-    child.stdout.close()
-    for _ in range(150):
-        if not alive(pid):
-            break
-        time.sleep(0.1)
-    assert not alive(pid)
 
 
 def test_a_folder_named_like_the_package_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,12 +108,12 @@ class CameraNode(Node):
             now_ns = int(self.get_clock().now().nanoseconds)
             if frame.stamp_ns != last_ns:
                 last_ns = frame.stamp_ns
-                self._publish(name, camera, frame.image, last_ns)
+                self._publish(name, frame.image, last_ns)
                 self._meters[name].note(now_ns, last_ns)
             early_ns = min(last_ns - now_ns, 0) + round(EARLY * period_ns)  # a clock that went back is not waited for
             self._closing.wait(max(early_ns * 1e-9, POLL_S))
 
-    def _publish(self, name: str, camera: Camera, image: Any, stamp_ns: int) -> None:
+    def _publish(self, name: str, image: Any, stamp_ns: int) -> None:
         self._images[name].publish(convert.image_message(image, stamp_ns, name))
         known = self._known[name]
         known.header.stamp = convert.time_message(stamp_ns)
