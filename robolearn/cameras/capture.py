@@ -126,3 +126,24 @@ class Capture:
                 self._trouble = str(error)
         if source is not None:
             source.release()
+
+
+class CapturedCamera:
+    """A camera with such a thread behind it, which its driver makes. `counts` are the thread's."""
+
+    _capture: Capture
+
+    @property
+    def counts(self) -> Counter[str]:
+        return self._capture.counts
+
+    def connect(self) -> None:
+        """Open the device, set it up, and wait for the first frame. Raises HardwareError."""
+        self._capture.start()
+
+    def read(self) -> Frame:
+        """Newest frame (H, W, 3). Raises HardwareError while it is not connected, or once it has gone silent."""
+        return self._capture.read()
+
+    def close(self) -> None:
+        self._capture.stop()

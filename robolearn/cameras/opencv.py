@@ -12,14 +12,13 @@ halve the frame rate.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from robolearn.cameras.capture import Capture, CaptureTiming, require_positive
+from robolearn.cameras.capture import Capture, CapturedCamera, CaptureTiming, require_positive
 from robolearn.errors import HardwareError
 from robolearn.specs import CameraSpec
 from robolearn.types import Frame
@@ -50,8 +49,8 @@ class OpenCVCameraConfig:
             raise HardwareError(f"fourcc is {self.fourcc!r}, expected four letters as in MJPG, or none")
 
 
-class OpenCVCamera:
-    """The driver. `counts`: frames, dropped, late (see `NewestFrame`), lost (times that the device had gone)."""
+class OpenCVCamera(CapturedCamera):
+    """The driver."""
 
     config_type = OpenCVCameraConfig
 
@@ -63,21 +62,6 @@ class OpenCVCamera:
         timing = CaptureTiming(config.first_frame_s, config.max_age_s, config.retry_s)
         who = f"camera {config.name} ({config.device})"
         self._capture = Capture(who, config.rate_hz, timing, clock, lambda: _Device(self._open(), self.spec, clock))
-
-    @property
-    def counts(self) -> Counter[str]:
-        return self._capture.counts
-
-    def connect(self) -> None:
-        """Open the device, check its size, and wait for the first frame."""
-        self._capture.start()
-
-    def read(self) -> Frame:
-        """Newest frame (H, W, 3). Raises HardwareError while it is not connected, or once it has gone silent."""
-        return self._capture.read()
-
-    def close(self) -> None:
-        self._capture.stop()
 
     def _open(self) -> Any:
         """The device, set up. Raises HardwareError when it is absent or gives another size."""

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from robolearn.cameras.capture import Capture, CaptureTiming, require_positive
+from robolearn.cameras.capture import Capture, CapturedCamera, CaptureTiming, require_positive
 from robolearn.errors import HardwareError
 from robolearn.specs import CameraSpec
 from robolearn.types import Frame
@@ -42,8 +41,8 @@ class RealSenseCameraConfig:
         require_positive(self)
 
 
-class RealSenseCamera:
-    """The driver. `counts`: frames, dropped, late, lost."""
+class RealSenseCamera(CapturedCamera):
+    """The driver."""
 
     config_type = RealSenseCameraConfig
 
@@ -54,21 +53,6 @@ class RealSenseCamera:
         timing = CaptureTiming(config.first_frame_s, config.max_age_s, config.retry_s)
         self._who = f"camera {config.name} (RealSense {config.serial})"
         self._capture = Capture(self._who, config.rate_hz, timing, clock, lambda: self._open(clock))
-
-    @property
-    def counts(self) -> Counter[str]:
-        return self._capture.counts
-
-    def connect(self) -> None:
-        """Open the device, set it up, and wait for the first frame."""
-        self._capture.start()
-
-    def read(self) -> Frame:
-        """Newest frame (H, W, 3). Raises HardwareError while it is not connected, or once it has gone silent."""
-        return self._capture.read()
-
-    def close(self) -> None:
-        self._capture.stop()
 
     def _open(self, clock: Callable[[], int]) -> _Pipeline:
         try:
