@@ -216,15 +216,7 @@ class BulletTwin:
 
     def observe(self, fields: Iterable[str] | None = None) -> Observation:
         """Observation of these fields, or of all. Pictures are drawn only when they are asked for."""
-        wanted = self._layout.wanted(fields)
-        poses = self.body_poses() if any(name.startswith("pose_") for name in wanted) else {}
-        return {name: self._observe(name, poses) for name in wanted}
-
-    def _observe(self, name: str, poses: dict[str, NDArray[np.float32]]) -> NDArray:
-        if name == "proprio":
-            return self.robot_state().proprio()
-        kind, _, what = name.partition("_")
-        return poses[what] if kind == "pose" else self.render(what)
+        return self._layout.observation(fields, self.robot_state, self.body_poses, self.render)
 
     def render(self, camera: str, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         """Picture (H, W, 3) uint8 RGB of one camera by Bullet's own software renderer, into `out` if that is given."""

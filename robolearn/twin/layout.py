@@ -6,7 +6,7 @@ Legend: J joints, N twins; (...) any leading batch shape.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import mujoco
 import numpy as np
@@ -20,6 +20,7 @@ from robolearn.tasks.task import InitialState
 from robolearn.twin.linkage import Linkage
 from robolearn.twin.randomize import Randomization
 from robolearn.twin.scene import find, load_model, set_physics
+from robolearn.types import Observation, RobotState
 
 IMAGE_SIZE = (96, 96)
 NS_PER_S = 1_000_000_000
@@ -153,12 +154,30 @@ class Layout:
                 raise UnknownNameError("observation field", name, self.spec.observation)
         return names
 
+    def observation(
+        self,
+        fields: Iterable[str] | None,
+        robot_state: Callable[[], RobotState],
+        body_poses: Callable[[], Mapping[str, NDArray[np.float32]]],
+        render: Callable[[str], NDArray[np.uint8]],
+    ) -> Observation:
+        """These observation fields of one twin, or all; of it nothing is asked that no field wants."""
+        wanted = self.wanted(fields)
+        poses = body_poses() if any(name.startswith("pose_") for name in wanted) else {}
+
+        def value(name: str) -> NDArray:
+            if name == "proprio":
+                return robot_state().proprio()
+            kind, _, what = name.partition("_")
+            return poses[what] if kind == "pose" else render(what)
+
+        return {name: value(name) for name in wanted}
+
     @staticmethod
     def diverged(qpos: NDArray[np.float64], qvel: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Whether a state (..., nq), (..., nv) cannot be the physics' any more, (...,)."""
-        if (
-            np.isfinite(qpos).all() and np.abs(qvel).max(initial=0.0) < MAX_SPEED
-        ):  # all rows at once are looked at faster
+        # all rows at once are looked at faster; a NaN speed compares false
+        if np.isfinite(qpos).all() and np.abs(qvel).max(initial=0.0) < MAX_SPEED:
             return np.zeros(qvel.shape[:-1], np.bool_)
-        slow = np.abs(qvel).max(axis=-1, initial=0.0) < MAX_SPEED  # a NaN speed compares false
+        slow = np.abs(qvel).max(axis=-1, initial=0.0) < MAX_SPEED
         return ~(np.isfinite(qpos).all(axis=-1) & slow)
