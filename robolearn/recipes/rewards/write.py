@@ -109,52 +109,23 @@ def write_reward(
         "seed": seed,
         "judged_episodes": judged_episodes,
     }
+    films = out / "films"
+
+    def job_of(number: int, reward: str) -> TrainingJob:
+        run, film = str(out / f"run_{number:03d}"), str(films / f"{number:03d}.mp4") if by_person else ""
+        return TrainingJob(
+            task_id, reward, config.form, config.sandbox, run, film, settings, online, seed, judged_episodes
+        )
+
     with Journal(out, begun) as journal:
-        films = out / "films"
         if by_person:
             films.mkdir(exist_ok=True)
         if trained := journal.count("training"):
             tell(f"{out}: goes on after {trained} {'training' if trained == 1 else 'trainings'}")
 
-        def training(number: int, came: Mapping[str, Any]) -> Training | str:
-            if "failed" in came:
-                return str(came["failed"])
-            traces = {name: np.array(values) for name, values in came["traces"].items()}
-            film = str(films / f"{number:03d}.mp4") if by_person else ""
-            return Training(traces, came["metric"], str(_run(out, number)), film)
-
         def train(rewards: Mapping[int, str]) -> dict[int, Training | str]:
-            came = {number: journal.came(f"training {number}", reward) for number, reward in rewards.items()}
-
-            def done(number: int, result: Any) -> None:
-                came[number] = {"failed": result.why} if isinstance(result, Failure) else result
-                journal.add(f"training {number}", rewards[number], came[number])
-                outcome = training(number, came[number])
-                how = (
-                    f"failed: {outcome}" if isinstance(outcome, str) else outcome.film or f"metric {outcome.metric:.3f}"
-                )
-                tell(f"reward {number}: {how}")
-
-            jobs = {
-                number: TrainingJob(
-                    task_id,
-                    rewards[number],
-                    config.form,
-                    config.sandbox,
-                    str(_run(out, number)),
-                    str(films / f"{number:03d}.mp4") if by_person else "",
-                    settings,
-                    online,
-                    seed,
-                    judged_episodes,
-                )
-                for number, before in came.items()
-                if before is None
-            }
-            for number in jobs:
-                shutil.rmtree(_run(out, number), ignore_errors=True)  # a training that was interrupted begins anew
-            work_each(train_candidate, jobs, workers, timeout_s, done)
-            return {number: training(number, each) for number, each in came.items()}
+            jobs = {number: job_of(number, reward) for number, reward in rewards.items()}
+            return _train_once(jobs, journal, workers, timeout_s, tell)
 
         def keep(candidates: list[Candidate]) -> None:
             durable.write(out / RESULT_FILE, (json.dumps([_row(one) for one in candidates], indent=1) + "\n").encode())
@@ -174,8 +145,32 @@ def write_reward(
     }
 
 
-def _run(out: Path, number: int) -> Path:
-    return out / f"run_{number:03d}"
+def _train_once(
+    jobs: Mapping[int, TrainingJob], journal: Journal, workers: int, timeout_s: float, tell: Callable[[str], None]
+) -> dict[int, Training | str]:
+    """What came of each job, or why nothing did; those that the journal knows are not trained again."""
+    came = {number: journal.came(f"training {number}", job.reward) for number, job in jobs.items()}
+
+    def done(number: int, result: Any) -> None:
+        came[number] = {"failed": result.why} if isinstance(result, Failure) else result
+        journal.add(f"training {number}", jobs[number].reward, came[number])
+        outcome = _outcome(jobs[number], came[number])
+        how = f"failed: {outcome}" if isinstance(outcome, str) else outcome.film or f"metric {outcome.metric:.3f}"
+        tell(f"reward {number}: {how}")
+
+    waiting = {number: jobs[number] for number, before in came.items() if before is None}
+    for job in waiting.values():
+        shutil.rmtree(job.run, ignore_errors=True)  # a training that was interrupted begins anew
+    work_each(train_candidate, waiting, workers, timeout_s, done)
+    return {number: _outcome(jobs[number], each) for number, each in came.items()}
+
+
+def _outcome(job: TrainingJob, came: Mapping[str, Any]) -> Training | str:
+    """A training as the loop knows it, or why it failed."""
+    if "failed" in came:
+        return str(came["failed"])
+    traces = {name: np.array(values) for name, values in came["traces"].items()}
+    return Training(traces, came["metric"], job.run, job.film)
 
 
 def train_candidate(job: TrainingJob) -> dict[str, Any]:
