@@ -16,13 +16,13 @@ from typing import Any
 from robolearn.algorithms import algorithm_class
 from robolearn.errors import RobolearnError, SpecError
 from robolearn.networks.devices import usable_device
+from robolearn.recipes.check_settings import check_settings
 from robolearn.recipes.environments import is_gym, twin_task
 from robolearn.recipes.evaluate import evaluate_policy
 from robolearn.recipes.seeds import SELECTION_SEED
 from robolearn.recipes.train import configure, train_policy
 from robolearn.recipes.train_offline import check_task
 from robolearn.recipes.train_request import TrainRequest
-from robolearn.recipes.training_loop import check_settings
 from robolearn.tasks import make_task
 
 JOURNAL_FILE, RESULT_FILE = "journal.log", "sweep.json"

@@ -11,10 +11,11 @@ from robolearn.algorithms import algorithm_class
 from robolearn.datasets.sampler import SUCCESS
 from robolearn.errors import CheckpointError, SpecError, UnknownNameError
 from robolearn.networks.devices import usable_device
+from robolearn.recipes.origin import begun_config
 from robolearn.recipes.train_offline import train_offline
 from robolearn.recipes.train_online import OnlineConfig, train_online
 from robolearn.recipes.train_request import TrainRequest, read_settings
-from robolearn.recipes.training_loop import Progress, Tell, begun_config
+from robolearn.recipes.training_loop import Progress, Tell
 
 
 def total_steps(request: TrainRequest) -> int:

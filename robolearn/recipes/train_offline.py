@@ -15,9 +15,20 @@ from robolearn.algorithms.compute import Compute
 from robolearn.algorithms.optimizer import OVER_A_RUN
 from robolearn.datasets.sampler import SUCCESS
 from robolearn.errors import CheckpointError, SpecError
+from robolearn.recipes.check_settings import check_settings
 from robolearn.recipes.demonstrations import TaskData
 from robolearn.recipes.environments import is_gym
 from robolearn.recipes.goal_data import GoalData
+from robolearn.recipes.origin import (
+    begun_config,
+    check_origin,
+    initialise,
+    networks_of,
+    restore,
+    run_config,
+    seeds_shown,
+    statistics_of,
+)
 from robolearn.recipes.processes import Processes
 from robolearn.recipes.run import Run, read_state
 from robolearn.recipes.training_data import Data, remark, training_data, unread
@@ -26,19 +37,10 @@ from robolearn.recipes.training_loop import (
     Progress,
     Stopwatch,
     Tell,
-    begun_config,
-    check_origin,
-    check_settings,
     due,
-    initialise,
     interruptible,
-    networks_of,
     require_finite,
-    restore,
-    run_config,
     scalars,
-    seeds_shown,
-    statistics_of,
 )
 
 LOG_STEPS = 20

@@ -33,11 +33,22 @@ from robolearn.errors import CheckpointError, SpecError
 from robolearn.networks.normalizer import Statistics
 from robolearn.policies.gaussian import GaussianPolicy, vector_spec
 from robolearn.policies.policy import TrainablePolicy
+from robolearn.recipes.check_settings import check_settings
 from robolearn.recipes.collector import Collector, make_collector, random_actions
 from robolearn.recipes.collector_process import CollectorProcess
 from robolearn.recipes.demonstrations import Source, buffer_statistics, demonstrations
 from robolearn.recipes.environments import REWARDS, is_gym, make_environments, seen_environments
 from robolearn.recipes.judge import judge, summary
+from robolearn.recipes.origin import (
+    begun_config,
+    check_origin,
+    initialise,
+    networks_of,
+    restore,
+    run_config,
+    seeds_shown,
+    statistics_of,
+)
 from robolearn.recipes.processes import started
 from robolearn.recipes.run import Run, read_state
 from robolearn.recipes.seeds import SELECTION_SEED
@@ -47,21 +58,12 @@ from robolearn.recipes.training_loop import (
     SAVES,
     Progress,
     Stopwatch,
-    begun_config,
-    check_origin,
-    check_settings,
     diverged,
     due,
-    initialise,
     interruptible,
     mean_follows,
-    networks_of,
     require_finite,
-    restore,
-    run_config,
     scalars,
-    seeds_shown,
-    statistics_of,
 )
 from robolearn.specs import InterfaceSpec
 

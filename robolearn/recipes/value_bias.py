@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from robolearn.algorithms import algorithm_class
 from robolearn.algorithms.dsac import DSAC
 from robolearn.recipes.environments import make_environments
+from robolearn.recipes.origin import begun_config, statistics_of
 from robolearn.recipes.run import read_state
-from robolearn.recipes.training_loop import begun_config, statistics_of
 
 EPISODES, STEPS, COUNTED, SEED = 10, 1000, 500, 2_000_000
 """How many of an episode's first steps count: what follows the others is cut off too early."""

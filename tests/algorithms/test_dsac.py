@@ -9,7 +9,7 @@ from transitions import SIZE, SPEC, doubled, noise, settings, transitions
 
 from robolearn.algorithms.dsac import DSAC, DSACConfig
 from robolearn.algorithms.sac import SAC, SACConfig
-from robolearn.recipes.training_loop import initialise
+from robolearn.recipes.origin import initialise
 
 
 def make(**changes: object) -> DSAC:

@@ -31,13 +31,13 @@ from robolearn.policies.gaussian import GaussianPolicy, GaussianPolicyConfig
 from robolearn.recipes.collector import Collector
 from robolearn.recipes.environments import REWARDS, make_environments
 from robolearn.recipes.evaluate import evaluate_policy
+from robolearn.recipes.origin import networks_of
 from robolearn.recipes.run import RESUME_FILE, read_state
 from robolearn.recipes.seeds import SELECTION_SEED
 from robolearn.recipes.task_settings import SETTINGS
 from robolearn.recipes.train import configure, total_steps, train_policy
 from robolearn.recipes.train_online import OnlineConfig, _state, train_online
 from robolearn.recipes.train_request import TrainRequest, read_settings
-from robolearn.recipes.training_loop import networks_of
 
 TASK = "gym:Pendulum-v1"
 CONFIG = SACConfig(policy=GaussianPolicyConfig(hidden_sizes=(8,)), critic_hidden_sizes=(8,), batch_size=16)

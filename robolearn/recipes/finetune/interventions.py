@@ -16,9 +16,10 @@ from robolearn.datasets.store import Store
 from robolearn.errors import SpecError
 from robolearn.recipes.finetune.prepare import PRETRAINED
 from robolearn.recipes.finetune.settings import FinetuneConfig, InterventionsConfig
+from robolearn.recipes.origin import restore, statistics_of
 from robolearn.recipes.run import read_state
 from robolearn.recipes.training_data import tensors
-from robolearn.recipes.training_loop import AVERAGE, restore, statistics_of
+from robolearn.recipes.training_loop import AVERAGE
 from robolearn.specs import InterfaceSpec
 from robolearn.types import ActionSource, Observation
 

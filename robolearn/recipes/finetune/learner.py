@@ -37,17 +37,10 @@ from robolearn.recipes.finetune.evaluation import true_success
 from robolearn.recipes.finetune.interventions import add_human_steps
 from robolearn.recipes.finetune.prepare import PRETRAINED, buffer_config
 from robolearn.recipes.finetune.settings import FinetuneConfig
+from robolearn.recipes.origin import initialise, networks_of, statistics_of
 from robolearn.recipes.run import RESUME_FILE, Run, read_state
 from robolearn.recipes.training_data import mixed, tensors
-from robolearn.recipes.training_loop import (
-    AVERAGE,
-    initialise,
-    mean_follows,
-    networks_of,
-    require_finite,
-    scalars,
-    statistics_of,
-)
+from robolearn.recipes.training_loop import AVERAGE, mean_follows, require_finite, scalars
 from robolearn.rewards.intervention import InterventionConfig, intervention_reward
 from robolearn.specs import InterfaceSpec
 

@@ -31,9 +31,10 @@ from robolearn.recipes.finetune.judges import (
     lost_reward,
 )
 from robolearn.recipes.finetune.settings import FinetuneConfig
+from robolearn.recipes.origin import run_config
 from robolearn.recipes.run import RESUME_FILE, Run, read_run_config, read_state
 from robolearn.recipes.training_data import tensors
-from robolearn.recipes.training_loop import Progress, due, run_config, scalars
+from robolearn.recipes.training_loop import Progress, due, scalars
 from robolearn.rewards.state_success import StateSuccess, StateSuccessConfig, choose_threshold, train_state_success
 from robolearn.rewards.success import SuccessReward, set_aside
 

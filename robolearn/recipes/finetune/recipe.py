@@ -34,8 +34,9 @@ from robolearn.recipes.finetune.prepare import (
 )
 from robolearn.recipes.finetune.report import REPORT, write_morning_report
 from robolearn.recipes.finetune.settings import FinetuneConfig
+from robolearn.recipes.origin import run_config
 from robolearn.recipes.run import Run
-from robolearn.recipes.training_loop import Progress, interruptible, run_config
+from robolearn.recipes.training_loop import Progress, interruptible
 from robolearn.tasks import make_task
 
 PRACTISING = "practising"  # folder of the lock of who goes on with a run

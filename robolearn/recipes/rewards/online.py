@@ -34,12 +34,14 @@ from robolearn.envs.humanoid import made_for_clip
 from robolearn.envs.vector_env import RobotVectorEnv
 from robolearn.errors import SpecError
 from robolearn.policies.gaussian import GaussianPolicy, GaussianPolicyConfig, vector_spec
+from robolearn.recipes.check_settings import check_settings
 from robolearn.recipes.demonstrations import buffer_statistics
 from robolearn.recipes.environments import Environments, is_gym, make_environments
+from robolearn.recipes.origin import run_config
 from robolearn.recipes.rewards.settings import Report
 from robolearn.recipes.run import Run, require_new
 from robolearn.recipes.training_data import tensors
-from robolearn.recipes.training_loop import check_settings, mean_follows, run_config, scalars
+from robolearn.recipes.training_loop import mean_follows, scalars
 from robolearn.rewards.combine import EnsembleReward
 from robolearn.rewards.matching import DiscountConfig, MatchingReward, scheduled_discount
 from robolearn.rewards.reward_model import Episodes, RewardModel, cameras_of

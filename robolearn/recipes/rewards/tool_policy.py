@@ -27,10 +27,11 @@ from robolearn.recipes.demonstrations import buffer_statistics
 from robolearn.recipes.finetune.data import decision_steps, read_recorded
 from robolearn.recipes.finetune.evaluation import true_success
 from robolearn.recipes.finetune.settings import FinetuneConfig
+from robolearn.recipes.origin import run_config
 from robolearn.recipes.rewards.settings import Report
 from robolearn.recipes.run import Run
 from robolearn.recipes.training_data import check_reward, tensors
-from robolearn.recipes.training_loop import due, run_config, scalars
+from robolearn.recipes.training_loop import due, scalars
 from robolearn.tasks import make_task
 
 LOG_STEPS = 100
