@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from robolearn.recipes.origin import (
 )
 from robolearn.recipes.processes import Processes
 from robolearn.recipes.run import Run, read_state
-from robolearn.recipes.training_data import Data, remark, training_data, unread
+from robolearn.recipes.training_data import Data, Split, remark, training_data, unread
 from robolearn.recipes.training_loop import (
     SAVES,
     Progress,
@@ -44,6 +44,22 @@ from robolearn.recipes.training_loop import (
 )
 
 LOG_STEPS = 20
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is learned from what: as asked for, or as a run was begun."""
+
+    algorithm: str
+    dataset: Path
+    out: Path
+    settings: Any
+    seed: int
+    reward: str
+    task: str | None
+    compute: Compute
+    split: Split | None = None  # None: by the seed
+    processes: int | None = None  # that share a step; None: as many as there are
 
 
 def train_offline(
@@ -67,59 +83,37 @@ def train_offline(
     reward: of transitions, a field or column of the dataset, or `success`. task: read the dataset as the environments
     of this task would show it, so that the training can go on there; `success` is then the field `reward` where there
     is one. init_from: a run whose networks to begin with; `keep_temperature`: and whose temperature. Ctrl-C saves and
-    returns. `tell` is called with what one should know before it begins. In several processes, which
-    `torchrun` starts, each learns from its share of a batch that many times as large, and the first one writes the run.
+    returns. `tell` is called with what one should know before it begins. In several processes, which `torchrun` starts,
+    each learns from its share of a batch that many times as large, and the first one writes the run.
 
     The result has `checkpoint` (of chunks the best by validation loss, else the latest), `latest_checkpoint`,
-    `untrained_checkpoint`, `steps`, `process` (its number), `interrupted`, `validation_loss` (of the best),
-    `train_episodes`, `validation_episodes`, `train_seconds` (of this call) and `time_shares`. Raises DatasetError
-    before anything is written when the dataset cannot be learned from, and RobolearnError when the training diverges.
+    `untrained_checkpoint`, `steps`, `process` (its number), `interrupted`, `tasks` (that can judge the
+    policy), `validation_loss` (of the best), `train_episodes`, `validation_episodes`, `train_seconds` (of this call)
+    and `time_shares`. Raises DatasetError before anything is written when the dataset cannot be learned from, and
+    RobolearnError when the training diverges.
     """
     if resume is None:
-        check_task(algorithm, task)
-    split = None
-    if resume is not None:
-        begun, settings, compute = begun_config(resume)
-        if "dataset" not in begun:
-            raise CheckpointError(f"{resume} was not trained on a dataset; resume it with --task")
-        algorithm, dataset, seed, out = begun["algorithm"], Path(begun["dataset"]), begun["seed"], resume
-        split, reward, task = begun.get("episodes"), begun.get("reward", SUCCESS), begun.get("data_task")
+        settings = _settings(algorithm, config, steps, task)
+        work = _Work(algorithm, dataset, out, settings, seed, reward, task, compute)
     else:
-        settings = config or algorithm_class(algorithm).config_type()
-        settings = replace(settings, steps=settings.steps if steps is None else steps)
-        if getattr(settings, "decay_steps", 0) == OVER_A_RUN:
-            settings = replace(settings, decay_steps=settings.steps)
-        if task is not None and not is_gym(task):
-            settings = replace(settings, policy=replace(settings.policy, privileged=True))
-    check_settings(settings, seed)
-    processes = Processes.join(compute)
-    if resume is not None and processes.count != (count := begun.get("processes", 1)):
-        remedy = f"by torchrun --nproc-per-node {count}" if count > 1 else "without torchrun"
-        raise CheckpointError(
-            f"{resume} was begun with {count} times its batch_size a step, by as many processes, and this is one of "
-            f"{processes.count}; resume it {remedy}"
-        )
-    made = algorithm_class(algorithm)
+        work = _begun(resume)
+    settings, out = work.settings, work.out
+    check_settings(settings, work.seed)
+    processes = Processes.join(work.compute)
+    _require_as_many(work, processes.count)
+    made = algorithm_class(work.algorithm)
 
     started_s = time.perf_counter()
     watch = Stopwatch()
     with watch("open"):
-        data: Data
-        unjudged = ""  # why no task takes what is learned
-        if task is not None:
-            data = TaskData(dataset, task, settings, seed, compute.device, split, reward)
-        elif made.learns_from == "goals":
-            data = GoalData(dataset, settings, seed, compute.device, split)
-        else:
-            data = training_data(made.learns_from, dataset, settings, seed, compute.device, reward, split)
-            unjudged = remark(dataset, algorithm, data) if made.learns_from == "transitions" else ""
-            if resume is None and (told := unjudged or unread(dataset, algorithm, data)):
-                tell(told)
+        data, unjudged, advice = _open(work)
+        if resume is None and advice:
+            tell(advice)
         if init_from is not None:
-            check_origin(init_from, algorithm, data.spec, str(task or dataset))
+            check_origin(init_from, work.algorithm, data.spec, str(work.task or work.dataset))
         source = resume or init_from
         statistics = data.statistics if source is None else statistics_of(source)
-        learner = made(data.spec, statistics, settings, seed, compute.device, compute.wrapper())
+        learner = made(data.spec, statistics, settings, work.seed, work.compute.device, work.compute.wrapper())
     columns = ("train_loss" if name == "loss" else name for name in made.metrics)
     facts = {"step": 0.0, "wall_s": 0.0, "best_loss": math.inf}
     run: Run | None = None  # which the first process alone writes
@@ -132,13 +126,13 @@ def train_offline(
     else:
         if init_from is not None:
             initialise(learner, init_from, networks_of(init_from), keep_temperature)
-        origin: dict[str, Any] = {"dataset": str(dataset), "reward": reward, "data_task": task}
+        origin: dict[str, Any] = {"dataset": str(work.dataset), "reward": work.reward, "data_task": work.task}
         origin |= {"episodes": dict(data.split), "init_from": str(init_from or ""), "processes": processes.count}
-        about = run_config(algorithm, seed, settings, compute, **origin)
+        about = run_config(work.algorithm, work.seed, settings, work.compute, **origin)
         if processes.first:
             run = Run.create(out, about, (*columns, "validation_loss"))
 
-    provenance = {"algorithm": algorithm, "dataset": str(dataset), "seed": seed}
+    provenance = {"algorithm": work.algorithm, "dataset": str(work.dataset), "seed": work.seed}
     seeds = {*data.seeds, *(seeds_shown(source) if source else ())}
     provenance |= {"tasks": data.tasks, "episode_seeds": sorted(seeds)}
     best_loss = facts["best_loss"]
@@ -194,6 +188,60 @@ def train_offline(
         "train_seconds": time.perf_counter() - started_s,
         "time_shares": watch.shares(),
     }
+
+
+def _settings(algorithm: str, config: Any, steps: int | None, task: str | None) -> Any:
+    """The algorithm's, as a new run has them. Raises SpecError for a task that it cannot learn from."""
+    check_task(algorithm, task)
+    settings = config or algorithm_class(algorithm).config_type()
+    settings = replace(settings, steps=settings.steps if steps is None else steps)
+    if getattr(settings, "decay_steps", 0) == OVER_A_RUN:
+        settings = replace(settings, decay_steps=settings.steps)
+    if task is not None and not is_gym(task):
+        settings = replace(settings, policy=replace(settings.policy, privileged=True))
+    return settings
+
+
+def _begun(run: Path) -> _Work:
+    """Raises CheckpointError for a run that learns from something else."""
+    begun, settings, compute = begun_config(run)
+    if "dataset" not in begun:
+        raise CheckpointError(f"{run} was not trained on a dataset; resume it with --task")
+    return _Work(
+        begun["algorithm"],
+        Path(begun["dataset"]),
+        run,
+        settings,
+        begun["seed"],
+        begun.get("reward", SUCCESS),
+        begun.get("data_task"),
+        compute,
+        begun.get("episodes"),
+        begun.get("processes", 1),
+    )
+
+
+def _require_as_many(work: _Work, now: int) -> None:
+    """Raise CheckpointError unless a run that was begun goes on with as many processes."""
+    count = work.processes
+    if count is not None and now != count:
+        remedy = f"by torchrun --nproc-per-node {count}" if count > 1 else "without torchrun"
+        raise CheckpointError(
+            f"{work.out} was begun with {count} times its batch_size a step, by as many processes, and this is one of "
+            f"{now}; resume it {remedy}"
+        )
+
+
+def _open(work: _Work) -> tuple[Data, str, str]:
+    """The data; why no task takes what is learned from it; and what a person should know of it, which that is first."""
+    learns_from, device = algorithm_class(work.algorithm).learns_from, work.compute.device
+    if work.task is not None:
+        return TaskData(work.dataset, work.task, work.settings, work.seed, device, work.split, work.reward), "", ""
+    if learns_from == "goals":
+        return GoalData(work.dataset, work.settings, work.seed, device, work.split), "", ""
+    data = training_data(learns_from, work.dataset, work.settings, work.seed, device, work.reward, work.split)
+    unjudged = remark(work.dataset, work.algorithm, data) if learns_from == "transitions" else ""
+    return data, unjudged, unjudged or unread(work.dataset, work.algorithm, data)
 
 
 def check_task(algorithm: str, task: str | None) -> None:
