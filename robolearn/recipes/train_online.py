@@ -14,7 +14,7 @@ import contextlib
 import copy
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,21 @@ class OnlineConfig:
     average: int = 1  # environment steps that have learned, of whose policies the one judged and kept is a running mean
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What is learned where: as asked for, or as a run was begun."""
+
+    algorithm: str
+    task: str
+    out: Path
+    settings: Any
+    seed: int
+    online: OnlineConfig
+    offline_data: Path | None
+    compute: Compute
+    demonstrated: list[str] | None = None  # ids of episodes of `offline_data`; None: all
+
+
 def train_online(
     algorithm: str,
     task: str,
@@ -125,28 +140,26 @@ def train_online(
     environments' time, what passed beside updates). Raises RobolearnError before anything is written when something
     does not fit, and when the training diverges.
     """
-    demonstrated: list[str] | None = None  # episodes of `offline_data`: all, unless a run was begun with fewer
-    if resume is not None:
-        begun, settings, compute = begun_config(resume)
-        if "task" not in begun:
-            raise CheckpointError(f"{resume} was not trained in a task; resume it with --dataset")
-        algorithm, task, seed, out = begun["algorithm"], begun["task"], begun["seed"], resume
-        try:
-            online = OnlineConfig(**begun["online"])
-            offline_data = Path(begun["offline_data"]) if begun["offline_data"] else None
-            demonstrated = begun["offline_episodes"] if offline_data else None
-        except (KeyError, TypeError) as error:
-            raise CheckpointError(f"{resume} cannot be resumed; config.yaml of another robolearn ({error})") from error
-    else:
+    if resume is None:
         settings = config or algorithm_class(algorithm).config_type()
         settings = replace(settings, steps=settings.steps if steps is None else steps)
         online = replace(online, reward=online.reward or ("task" if is_gym(task) else "success"))
         if online.random_steps == BY_ORIGIN:
             online = replace(online, random_steps=RANDOM_STEPS if init_from is None else 0)
-    made = algorithm_class(algorithm)
-    _check(algorithm, task, settings, online, seed, offline_data)
-    seen = online.image_size > 0
-    settings = replace(settings, policy=replace(settings.policy, privileged=not (seen or is_gym(task)), images=seen))
+        work = _Work(algorithm, task, out, settings, seed, online, offline_data, compute)
+    else:
+        work = _begun(resume)
+    _check(work)
+    return _train(work, resume, init_from, keep_temperature, progress)
+
+
+def _train(
+    work: _Work, resume: Path | None, init_from: Path | None, keep_temperature: bool, progress: Progress
+) -> dict[str, Any]:
+    made, task, out, seed, online = algorithm_class(work.algorithm), work.task, work.out, work.seed, work.online
+    seen, device = online.image_size > 0, work.compute.device
+    policy = replace(work.settings.policy, privileged=not (seen or is_gym(task)), images=seen)
+    settings = replace(work.settings, policy=policy)
 
     started_s = time.perf_counter()
     watch, watch_beside = Stopwatch(), Stopwatch()
@@ -154,30 +167,19 @@ def train_online(
         beside = stack.enter_context(ThreadPoolExecutor(1, "collector"))
         buffer = ReplayBufferConfig(online.replay_capacity, online.num_steps, settings.discount)
         trunk = getattr(settings.policy, "trunk", "")
-        how = (online.num_envs, online.image_size, buffer, online.reward, seed, trunk, compute.device)
+        how = (online.num_envs, online.image_size, buffer, online.reward, seed, trunk, device)
         make = partial(make_collector, task, *how)
         making: Future[AnyCollector] = beside.submit(make if online.processes == 1 else partial(CollectorProcess, make))
         stack.callback(lambda: beside.submit(_close, making).result())
         collector = making.result()
         spec = vector_spec(collector.interface, settings.policy.privileged, settings.policy.images)
-        offline: Source | None = None
         with watch("open"):
-            statistics: Statistics | None = None
-            shown: set[int] = set()
-            if offline_data is not None:
-                store = ZarrStore.open(offline_data)
-                demonstrated = demonstrated or [info.id for info in store.episodes if info.length]
-                used = episode_indices(store, demonstrated)
-                shown |= {seed for seed in (store.episodes[index].seed for index in used) if seed is not None}
-                look = FrozenTrunk(trunk, compute.device) if trunk else None
-                offline, statistics = demonstrations(
-                    store, task, spec, settings.discount, online.num_steps, used, trunk=look
-                )
+            prior = _prior(work, spec)
             if resume is None and init_from is not None:
-                check_origin(init_from, algorithm, spec, task)
+                check_origin(init_from, work.algorithm, spec, task)
             source = resume or init_from
-            statistics = statistics_of(source) if source else _widest(statistics, _random_statistics(task, spec))
-            learner = made(spec, statistics, settings, seed, compute.device, compute.wrapper())
+            statistics = statistics_of(source) if source else _widest(prior.statistics, _random_statistics(task, spec))
+            learner = made(spec, statistics, settings, seed, device, work.compute.wrapper())
         columns = (*made.metrics, *EPISODE_COLUMNS, *EVALUATION_COLUMNS)
         facts = {"step": 0.0, "wall_s": 0.0, "best_return": -np.inf}
         if resume is not None:
@@ -188,11 +190,11 @@ def train_online(
             if init_from is not None:
                 initialise(learner, init_from, networks_of(init_from), keep_temperature)
             kept = learner.policy() if online.average == 1 else copy.deepcopy(learner.policy())
-            about = {"task": task, "online": dict(vars(online)), "offline_data": str(offline_data or "")}
-            about |= {"offline_episodes": demonstrated or [], "init_from": str(init_from or "")}
-            run = Run.create(out, run_config(algorithm, seed, settings, compute, **about), columns)
-        shown |= set(seeds_shown(source)) if source else set()
-        provenance = {"algorithm": algorithm, "tasks": [task], "seed": seed, "episode_seeds": sorted(shown)}
+            about = {"task": task, "online": dict(vars(online)), "offline_data": str(work.offline_data or "")}
+            about |= {"offline_episodes": prior.episodes, "init_from": str(init_from or "")}
+            run = Run.create(out, run_config(work.algorithm, seed, settings, work.compute, **about), columns)
+        shown = prior.seeds.union(seeds_shown(source) if source else ())
+        provenance = {"algorithm": work.algorithm, "tasks": [task], "seed": seed, "episode_seeds": sorted(shown)}
         step, best = int(facts["step"]), facts["best_return"]
         judged: dict[str, float] = {}  # what the last evaluation found
         metrics: Metrics = {}
@@ -201,7 +203,7 @@ def train_online(
         if resume is None:
             if init_from is not None:  # with a policy that may stay the best
                 with watch("evaluate"):
-                    judged = _evaluate(kept, task, online, compute.device)
+                    judged = _evaluate(kept, task, online, device)
                 best = judged["return_mean"]
                 run.log(0, time.perf_counter() - started_s, judged)
                 progress(0, _text({}, judged, 0.0))
@@ -212,18 +214,18 @@ def train_online(
         while step < settings.steps and not stop:
             before = step
             with watch("act"):
-                actions = _actions(learner, collector, online, seed, step, compute.device)
+                actions = _actions(learner, collector, online, seed, step, device)
             if not np.isfinite(actions).all():  # metrics are looked at less often
                 raise diverged("the policy's action is not finite", out, step)
             step += online.num_envs
             batch: Batch = {}
             if step >= max(online.random_steps, online.warmup_steps) and len(collector):
                 with watch("sample"):
-                    batch = _batch(collector, offline, settings, online, np.random.default_rng((seed, step, 1)))
+                    batch = _batch(collector, prior.source, settings, online, np.random.default_rng((seed, step, 1)))
             stepping = beside.submit(watch_beside("environment")(collector.step), actions)
             if batch:
                 with watch("update"):
-                    metrics = learner.update({name: values.to(compute.device) for name, values in batch.items()})
+                    metrics = learner.update({name: values.to(device) for name, values in batch.items()})
                     if kept is not learner.policy():  # at first the mean of all that learned: not of the untrained
                         learned = learner.gradient_step / settings.utd
                         share = online.num_envs / min(online.average, learned)
@@ -241,7 +243,7 @@ def train_online(
                 require_finite(kept, out, step)
             if evaluate:
                 with watch("evaluate"):
-                    judged = _evaluate(kept, task, online, compute.device)
+                    judged = _evaluate(kept, task, online, device)
                 row |= judged
                 if judged["return_mean"] > best:
                     best, names = judged["return_mean"], ("latest", "best")
@@ -277,10 +279,51 @@ def _overlap(waited_s: float, worked_s: float) -> float:
     return max(1.0 - waited_s / worked_s, 0.0) if worked_s else 0.0
 
 
-def _check(
-    algorithm: str, task: str, settings: Any, online: OnlineConfig, seed: int, offline_data: Path | None
-) -> None:
-    check_settings(settings, seed)
+def _begun(run: Path) -> _Work:
+    """Raises CheckpointError for a run that learns from something else, or is of another robolearn."""
+    begun, settings, compute = begun_config(run)
+    if "task" not in begun:
+        raise CheckpointError(f"{run} was not trained in a task; resume it with --dataset")
+    try:
+        online = OnlineConfig(**begun["online"])
+        offline_data = Path(begun["offline_data"]) if begun["offline_data"] else None
+        demonstrated = begun["offline_episodes"] if offline_data else None
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{run} cannot be resumed; config.yaml of another robolearn ({error})") from error
+    return _Work(
+        begun["algorithm"], begun["task"], run, settings, begun["seed"], online, offline_data, compute, demonstrated
+    )
+
+
+@dataclass(frozen=True)
+class _Prior:
+    """Demonstrations that are learned from beside the own experience; nothing where there are none."""
+
+    source: Source | None = None
+    statistics: Statistics | None = None
+    episodes: list[str] = field(default_factory=list)  # their ids
+    seeds: frozenset[int] = frozenset()  # from which they began
+
+
+def _prior(work: _Work, spec: InterfaceSpec) -> _Prior:
+    if work.offline_data is None:
+        return _Prior()
+    store = ZarrStore.open(work.offline_data)
+    episodes = work.demonstrated or [info.id for info in store.episodes if info.length]
+    used = episode_indices(store, episodes)
+    seeds = frozenset(seed for seed in (store.episodes[index].seed for index in used) if seed is not None)
+    name = getattr(work.settings.policy, "trunk", "")
+    trunk = FrozenTrunk(name, work.compute.device) if name else None
+    source, statistics = demonstrations(
+        store, work.task, spec, work.settings.discount, work.online.num_steps, used, trunk=trunk
+    )
+    return _Prior(source, statistics, episodes, seeds)
+
+
+def _check(work: _Work) -> None:
+    """Raise SpecError for what does not fit together."""
+    algorithm, task, settings, online = work.algorithm, work.task, work.settings, work.online
+    check_settings(settings, work.seed)
     if (count := started()) > 1:
         raise SpecError(f"torchrun started {count} processes, which learn together on a --dataset alone; leave it out")
     if algorithm_class(algorithm).learns_from != "transitions" or outcomes_of(settings) == "any":
@@ -293,11 +336,11 @@ def _check(
         raise SpecError("policy.images is true; set online.image_size, which makes it so, to a number of pixels")
     if online.reward not in REWARDS or (is_gym(task) and online.reward != "task"):
         raise SpecError(f"reward is {online.reward!r}; expected `task` in gym:, else one of {', '.join(REWARDS)}")
-    if offline_data is not None and not is_gym(task) and online.reward != SUCCESS:
+    if work.offline_data is not None and not is_gym(task) and online.reward != SUCCESS:
         raise SpecError(
             f"reward is {online.reward!r}, and offline data of a twin are worth 1 at a success; leave one of them out"
         )
-    if getattr(settings, "cloning_weight", 0.0) and offline_data is None:
+    if getattr(settings, "cloning_weight", 0.0) and work.offline_data is None:
         raise SpecError(
             f"setting cloning_weight is {settings.cloning_weight:g}, which holds the policy to demonstrations; give "
             "them by --offline-data, or set it to 0"
