@@ -13,7 +13,6 @@ policy can choose between, which changes no policy's return. Legend: S states, A
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
@@ -22,8 +21,6 @@ from numpy.typing import NDArray
 from robolearn.errors import SpecError
 
 Array: TypeAlias = NDArray[np.float64]
-RewardFunction: TypeAlias = Callable[[Array, Array, Array], Array]
-"""state (N, ...), action (N, ...), next state (N, ...) -> reward (N,)."""
 
 
 def pearson_distance(a: Array, b: Array, weight: Array | None = None) -> float:
@@ -49,32 +46,6 @@ def epic_distance(a: Array, b: Array, discount: float) -> float:
     states, actions, _ = a.shape
     weights = np.full(states, 1.0 / states), np.full(actions, 1.0 / actions)
     return pearson_distance(epic_canonical(a, discount, *weights), epic_canonical(b, discount, *weights))
-
-
-def epic_distance_sampled(
-    a: RewardFunction,
-    b: RewardFunction,
-    transitions: tuple[Array, Array, Array],
-    draws: tuple[Array, Array, Array],
-    discount: float,
-) -> float:
-    """EPIC of two reward functions on N transitions (state, action, next state), one array each.
-
-    `draws` are M states S, actions A and states S', independent of each other, that stand for the expectations; the
-    rewards are asked N x M times twice, so a few hundred each are enough for a laptop.
-    """
-    state, _, next_state = transitions
-    rows, columns = len(state), len(draws[0])
-    own, other = np.repeat(np.arange(rows), columns), np.tile(np.arange(columns), rows)
-
-    def canonical(reward: RewardFunction) -> Array:
-        def mean_from(start: Array) -> Array:
-            return reward(start[own], draws[1][other], draws[2][other]).reshape(rows, columns).mean(1)
-
-        overall = float(reward(*draws).mean())
-        return reward(*transitions) + discount * mean_from(next_state) - mean_from(state) - discount * overall
-
-    return pearson_distance(canonical(a), canonical(b))
 
 
 def dard_canonical(reward: Array, transition: Array, discount: float) -> Array:

@@ -26,7 +26,7 @@ from robolearn.errors import SpecError
 from robolearn.networks.mlp import mlp
 from robolearn.rewards.features import EncoderConfig, make_encoder, step_features
 from robolearn.rewards.reward_model import Episodes, Kind, RewardOutput, initial_weights, masked, version_of
-from robolearn.rewards.stages import WindowConfig, window_steps
+from robolearn.rewards.stages import WindowConfig, progress_of, window_steps
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,7 @@ class ProgressReward(nn.Module):
             features = len(config.cameras) * self.encoder.image_size + config.proprio_size
             window = config.window.size + config.window.max_rewind
             self.net = ProgressNet(features, self.encoder.text_size, len(config.stages), window, config.net)
-        priors = torch.tensor(config.priors)
-        self.register_buffer("priors", priors, persistent=False)
-        self.register_buffer("before", priors.cumsum(0) - priors, persistent=False)
+        self.register_buffer("priors", torch.tensor(config.priors), persistent=False)
 
     @property
     def version(self) -> str:
@@ -149,7 +147,7 @@ class ProgressReward(nn.Module):
         text = self.encoder.text(list(episodes.text)).to(features.device)
         logits, tau = read_out(self.net, features, text, self.config.window, self.config.batch_size)
         confidence, stage = logits.softmax(-1).max(-1)
-        progress = self.get_buffer("before")[stage] + self.get_buffer("priors")[stage] * tau
+        progress = progress_of(stage, tau, self.get_buffer("priors"))
         value = smooth(progress, confidence, self.config.smoothing)
         raw = {"progress": progress, "stage_progress": tau}
         if len(self.config.stages) > 1:

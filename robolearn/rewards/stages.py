@@ -21,11 +21,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from robolearn.errors import DatasetError, SpecError
+
+Values = TypeVar("Values", NDArray, Tensor)
 
 
 @dataclass(frozen=True)
@@ -94,9 +98,9 @@ def stage_priors(starts: Sequence[Sequence[int]], steps: Sequence[int]) -> NDArr
     return mean / mean.sum()
 
 
-def progress_of(stage: NDArray, tau: NDArray, priors: NDArray) -> NDArray[np.float64]:
-    """Progress in [0, 1] of stage and tau, of any one shape."""
-    before = np.concatenate([[0.0], np.cumsum(priors)[:-1]])
+def progress_of(stage: Values, tau: Values, priors: Values) -> Values:
+    """Progress in [0, 1] of stage and tau, of any one shape, with the priors (S,); of arrays, or of tensors."""
+    before = priors.cumsum(0) - priors
     return before[stage] + priors[stage] * tau
 
 

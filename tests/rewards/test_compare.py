@@ -10,7 +10,6 @@ from robolearn.rewards.compare import (
     dard_distance,
     dard_distance_sampled,
     epic_distance,
-    epic_distance_sampled,
     pearson_distance,
     starc_distance,
     starc_distance_sampled,
@@ -70,21 +69,6 @@ def test_distances_are_metrics_up_to_what_they_are_blind_to(problem: tuple[np.nd
     ):
         assert ab == pytest.approx(ba)
         assert 0.0 < ac <= ab + bc
-
-
-def test_epic_of_samples_is_epic_of_the_table(problem: tuple[np.ndarray, np.ndarray]) -> None:
-    a = problem[0]
-    b = a + np.random.default_rng(4).normal(size=a.shape)
-    rng = np.random.default_rng(5)
-
-    def draw(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return rng.integers(STATES, size=count), rng.integers(ACTIONS, size=count), rng.integers(STATES, size=count)
-
-    def of(table: np.ndarray):
-        return lambda state, action, next_state: table[state, action, next_state]
-
-    sampled = epic_distance_sampled(of(a), of(b), draw(600), draw(600), DISCOUNT)
-    assert sampled == pytest.approx(epic_distance(a, b, DISCOUNT), abs=0.03)
 
 
 def test_starc_of_a_dataset_is_blind_to_shaping_and_finds_the_negation() -> None:
