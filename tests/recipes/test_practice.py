@@ -547,6 +547,21 @@ def test_the_intervention_ratio_has_to_lie_above_the_discount() -> None:
         FinetuneConfig("push-v1", interventions=InterventionsConfig(ratio=0.97, critic="run"))
 
 
+@pytest.mark.parametrize(
+    ("setting", "wanted"),
+    [
+        ({"evaluation_episodes": 0}, "evaluation_episodes is 0; expected at least 1"),
+        ({"average": 0}, "average is 0; expected at least 1"),
+        ({"lag": -1}, "lag is -1; expected at least 0"),
+        ({"film_every": -1}, "film_every is -1; expected at least 0"),
+        ({"false_positives": 1.5}, "false_positives is 1.5; expected a share from 0 to 1"),
+    ],
+)
+def test_a_number_that_cannot_be_is_named_before_anything_begins(setting: dict[str, Any], wanted: str) -> None:
+    with pytest.raises(SpecError, match=f"^{wanted}$"):
+        FinetuneConfig("push-v1", **setting)
+
+
 @pytest.mark.parametrize(("worth", "taken_over"), [(0.97 * 0.8, True), (0.99 * 0.8, False)])
 def test_an_attentive_person_stops_who_idles_and_lets_be_who_gets_on(worth: float, taken_over: bool) -> None:
     config = InterventionsConfig(ratio=0.985, critic="run", attention=1.0, noise=0.0)

@@ -51,6 +51,12 @@ FROM_PICTURES = RLPDConfig(
 as large."""
 
 
+AMOUNTS = ("warmup_steps", "lag", "evaluate_every", "film_every", "pretraining_steps")
+"""Settings of a run that are 0 or more."""
+COUNTS = ("average", "evaluation_episodes")
+"""Settings of a run that are 1 or more."""
+
+
 @dataclass(frozen=True)
 class InterventionsConfig:
     """A person at the controls, played by the scripted expert with noise.
@@ -192,10 +198,12 @@ class FinetuneConfig:
                 "the true reward, the scripted person (interventions.ratio) and false_positives are the twin's; on a "
                 "robot take --reward success, and --teleop for a person"
             )
-        if not 0.0 <= self.false_positives <= 1.0 or self.lag < 0 or self.warmup_steps < 0:
-            raise SpecError(f"false_positives, lag and warmup_steps want a share and counts of at least 0, got {self}")
-        if self.average < 1:
-            raise SpecError(f"average is {self.average} decisions; it wants at least 1, which keeps the newest policy")
+        if not 0.0 <= self.false_positives <= 1.0:
+            raise SpecError(f"false_positives is {self.false_positives:g}; expected a share from 0 to 1")
+        for least, names in ((0, AMOUNTS), (1, COUNTS)):
+            for name in names:
+                if getattr(self, name) < least:
+                    raise SpecError(f"{name} is {getattr(self, name)}; expected at least {least}")
 
     @property
     def unseen(self) -> bool:
