@@ -64,8 +64,8 @@ class RepairReport:
 
 def repair(path: Path | str, action: Literal["salvage", "drop"] = "salvage", dry_run: bool = False) -> RepairReport:
     """Salvage or drop every unfinished episode, put what was written twice in the place of a file of the episode table
-    that is damaged, write metadata of arrays anew that is damaged or not of the length of
-    the episode table, and mend columns: of these, what cannot be read is missing again, until it is labelled.
+    that is damaged, write metadata of arrays anew that is damaged or not of the length of the episode table, and mend
+    columns: of these, what cannot be read is missing again, until it is labelled.
 
     A salvaged episode keeps all steps that reached the journal. It has the outcome, tags and annotations that were
     committed when its writer died in committing; else it is truncated, of unknown success. Finished episodes are never

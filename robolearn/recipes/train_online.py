@@ -135,10 +135,10 @@ def train_online(
 
     The result has `checkpoint` (the best by mean return), `latest_checkpoint`, `steps`, `gradient_steps`,
     `interrupted`, `return_mean`, `success_rate` and `success_ci95` (of the last evaluation; None where the environment
-    knows no success), `best_return_mean`, `train_seconds` (of this call),
-    `time_shares` (of them; of the environments only what the update had to wait for) and `overlap_share` (of the
-    environments' time, what passed beside updates). Raises RobolearnError before anything is written when something
-    does not fit, and when the training diverges.
+    knows no success), `best_return_mean`, `tasks`, `train_seconds` (of this call), `time_shares` (of them; of the
+    environments only what the update had to wait for) and `overlap_share` (of the environments' time, what passed
+    beside updates). Raises RobolearnError before anything is written when something does not fit, and when the training
+    diverges.
     """
     if resume is None:
         settings = config or algorithm_class(algorithm).config_type()

@@ -40,9 +40,8 @@ class Layout:
     """A task's compiled model, its interface, and the addresses of its robot, bodies and cameras.
 
     cameras: size (H, W) by camera name; the task's own ones by default. physics: of the robot. randomization:
-    how twins differ. Raises AssetError for a
-    scene or robot that does not fit the task, SpecError for a picture size out of range, and UnknownNameError for a
-    camera that is not in the scene.
+    how twins differ. Raises AssetError for a scene or robot that does not fit the task, SpecError for a picture size
+    out of range, and UnknownNameError for a camera that is not in the scene.
     """
 
     def __init__(

@@ -35,8 +35,8 @@ class Twin:
     """Simulated cell of one task. Time is simulated; nothing here reads a clock, and a seed fixes everything.
 
     cameras: size (H, W) by camera name; the task's own ones by default. physics: of the robot. randomization:
-    how it differs from episode to episode. Raises AssetError for a
-    scene or robot that does not fit the task, and UnknownNameError for a camera that is not in the scene.
+    how it differs from episode to episode. Raises AssetError for a scene or robot that does not fit the task, SpecError
+    for a picture size out of range, and UnknownNameError for a camera that is not in the scene.
     """
 
     def __init__(
