@@ -118,6 +118,11 @@ class Columns:
     damaged: Mapping[str, str]
 
 
+def column_beside(kind: str, name: str) -> str:
+    """The column of another kind by the same model and version, such as `done/state-1` of `success/state-1`."""
+    return f"{kind}/{name.partition('/')[2]}"
+
+
 def column_layout(column: Column, made: str) -> ArrayLayout:
     """How a column lies on disk. What was never written reads as NaN, zero or false. `made` is the attribute `id`,
     which older columns lack."""

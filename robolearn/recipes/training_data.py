@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from robolearn.algorithms.algorithm import Batch, DataKind
+from robolearn.datasets.columns import column_beside
 from robolearn.datasets.sampler import SUCCESS, Sampler, SamplerConfig, TransitionConfig, split_episodes
 from robolearn.datasets.stats import summarize
 from robolearn.datasets.store import EpisodeInfo, Store
@@ -366,7 +367,7 @@ def check_reward(store: ZarrStore, reward: str, discount: float | None = None) -
             f"`robolearn reward shape {store.name} --progress {reward}`"
         )
     if column.attributes.get("kind") == "success":
-        decided = f"done/{reward.partition('/')[2]}"
+        decided = column_beside("done", reward)
         there = "" if decided in store.columns else ", which `robolearn label` writes beside it"
         raise DatasetError(f"{reward} is how sure a classifier is of success, no reward; learn from {decided}{there}")
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robolearn.datasets.columns import Column
+from robolearn.datasets.columns import Column, column_beside
 from robolearn.datasets.held import held
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError
@@ -200,11 +200,11 @@ def _column(data: RewardData, indices: Sequence[int], name: str) -> Scores:
     columns = data.store.columns
     kind = columns[name].attributes.get("kind", "reward")
     value = [data.store.read(i, [name])[name].astype(np.float64) for i in indices]
-    stages = f"stage/{name.partition('/')[2]}"
+    stages = column_beside("stage", name)
     stage = [data.store.read(i, [stages])[stages] for i in indices] if stages in columns else None
     told = columns[name].attributes.get("settings")
     settings = told if isinstance(told, Mapping) else {}
-    done = f"done/{name.partition('/')[2]}"
+    done = column_beside("done", name)
     if kind == "success" and done in columns:
         return Scores(name, kind, value, [bool(data.store.read(i, [done])[done].any()) for i in indices])
     return Scores(name, kind, value, _decided(settings, value), stage, tuple(settings.get("stages", ())))

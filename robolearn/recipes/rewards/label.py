@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from robolearn.algorithms.compile import keep_memory
-from robolearn.datasets.columns import COLUMN_KINDS, ColumnWriter, remove_column
+from robolearn.datasets.columns import COLUMN_KINDS, ColumnWriter, column_beside, remove_column
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetBusyError, SpecError
 from robolearn.recipes.rewards.data import RewardData
@@ -96,22 +96,13 @@ def label_dataset(
     cameras = cameras_of(model) or data.cameras
     step_bytes = sum(3 * prod(data.image_size(camera)) for camera in cameras)
     name = column_name(model, column)
-    suffix = name.partition("/")[2]
-    attributes = made_by(model)
+    wanted, attributes = _columns(model, name), made_by(model)
     learned_from: dict[str, Any] = {TRAIN_EPISODES: sorted(trained_on(model))}
     if name in data.store.columns:  # it is gone on with as it is, also where it does not say that yet
         known = data.store.columns[name].attributes
         learned_from = {key: known[key] for key in learned_from if key in known}
-    wanted = {f"confidence/{suffix}": ("confidence", "float32")}
-    of_done = {f"done/{suffix}": {**attributes, "kind": "reward"}}
+    of_done = {column_beside("done", name): {**attributes, "kind": "reward"}}
     attributes_of = {**of_done, name: {**attributes, **learned_from}}
-    if len(getattr(model.config, "stages", ())) > 1:  # type: ignore[attr-defined]
-        wanted[f"stage/{suffix}"] = ("stage", "int32")
-    if isinstance(model, MatchingReward):
-        wanted[f"followed/{suffix}"] = ("followed", "int32")
-    if model.kind == "success":
-        wanted[f"done/{suffix}"] = ("done", "bool")
-    wanted[name] = ("value", "float32")  # the last one, for an episode that has it is not scored again
     started_s, images, episodes = time.perf_counter(), 0, 0
     with _column_writer(data.store, name, "float32", attributes_of[name]) as writer:
         missing = writer.missing
@@ -147,7 +138,7 @@ def label_dataset(
         if not had and not episodes:  # a column that says nothing would be in the way of a leaderboard
             remove_column(dataset, name)
     wall_s = time.perf_counter() - started_s
-    followed = f"followed/{suffix}"
+    followed = column_beside("followed", name)
     scheduled = {"discount": followed_discount(dataset, followed)} if followed in wanted else {}
     return {
         "column": name,
@@ -159,6 +150,19 @@ def label_dataset(
         "images_per_s": images / wall_s if images else 0.0,
         **scheduled,
     }
+
+
+def _columns(model: RewardModel, name: str) -> dict[str, tuple[str, str]]:
+    """By column that is written, what of the model's output it holds, and as which dtype. The value is the last one,
+    for an episode that has it is not scored again."""
+    beside = {"confidence": "float32"}
+    if len(getattr(model.config, "stages", ())) > 1:  # type: ignore[attr-defined]
+        beside["stage"] = "int32"
+    if isinstance(model, MatchingReward):
+        beside["followed"] = "int32"
+    if model.kind == "success":
+        beside["done"] = "bool"
+    return {**{column_beside(kind, name): (kind, dtype) for kind, dtype in beside.items()}, name: ("value", "float32")}
 
 
 def followed_discount(dataset: Path, column: str) -> float:
