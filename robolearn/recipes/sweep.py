@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from robolearn import durable
 from robolearn.algorithms import algorithm_class
 from robolearn.errors import RobolearnError, SpecError
 from robolearn.networks.devices import usable_device
@@ -85,39 +86,21 @@ def sweep(
     """
     try:
         import optuna
-        from optuna.storages.journal import JournalFileBackend
     except ImportError as error:
         raise RobolearnError("sweep wants Optuna, which is not installed: pip install 'robolearn[sweep]'") from error
-    choices = [Choice.parse(text) for text in search]
-    if not choices or trials < 1:
-        raise SpecError(f"{len(choices)} settings to search and {trials} trials; expected at least one of each")
-    names = [choice.name for choice in choices]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise SpecError(f"{twice[0]} is searched twice; say in one --search all that it may be")
     if request.resume is not None:
         raise SpecError("a sweep goes on when it is begun again with the same --out; leave --resume out")
     request.check()
     usable_device(request.compute.device)
     judged = _is_judged(request)
-    for choice in choices:  # a wrong name or value is told before the first training
-        ends = choice.values or tuple(repr(int(end) if choice.whole else end) for end in (choice.low, choice.high))
-        for end in ends:
-            check_settings(configure(replace(request, settings=(*request.settings, f"{choice.name}={end}")))[0], 0)
+    choices = _choices(request, search)
+    if not choices or trials < 1:
+        raise SpecError(f"{len(choices)} settings to search and {trials} trials; expected at least one of each")
 
     best_is_most = judged or request.dataset is None
     out = request.run
-    out.mkdir(parents=True, exist_ok=True)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # why a trial failed is told in one line by who asked for it
-    journal = JournalFileBackend(str(out / JOURNAL_FILE))
-    study = optuna.create_study(
-        storage=optuna.storages.JournalStorage(journal),
-        study_name=STUDY,
-        direction="maximize" if best_is_most else "minimize",
-        load_if_exists=True,
-    )
+    study = _study(request, search, out, best_is_most)
     done = len(study.trials)
-    _require_same(study, request, search, out)
-    study.sampler = optuna.samplers.TPESampler(seed=request.seed + done)  # one that goes on draws others than before
 
     def train(trial: Any) -> float:
         settings = [f"{choice.name}={choice.suggest(trial)}" for choice in choices]
@@ -143,19 +126,56 @@ def sweep(
         study.optimize(train, n_trials=trials)
     except KeyboardInterrupt:
         interrupted = True
+    rows = _write_ranked(study, out, best_is_most)
+    if not rows or rows[0]["value"] is None:
+        if interrupted:
+            raise KeyboardInterrupt
+        raise RobolearnError(f"all {len(rows)} trials of {out} diverged; search lower learning rates")
+    best = {"best_settings": rows[0]["settings"], "best_value": rows[0]["value"]}
+    return {**best, "trials": len(rows), "interrupted": interrupted, "out": out}
+
+
+def _choices(request: TrainRequest, search: Sequence[str]) -> list[Choice]:
+    """What may be chosen. Raises SpecError for what no training could be told, before the first one."""
+    choices = [Choice.parse(text) for text in search]
+    names = [choice.name for choice in choices]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise SpecError(f"{twice[0]} is searched twice; say in one --search all that it may be")
+    for choice in choices:
+        ends = choice.values or tuple(repr(int(end) if choice.whole else end) for end in (choice.low, choice.high))
+        for end in ends:
+            check_settings(configure(replace(request, settings=(*request.settings, f"{choice.name}={end}")))[0], 0)
+    return choices
+
+
+def _study(request: TrainRequest, search: Sequence[str], out: Path, best_is_most: bool) -> Any:
+    """Optuna's study of the folder, with the trials that are there."""
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+
+    out.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # why a trial failed is told in one line by who asked for it
+    study = optuna.create_study(
+        storage=optuna.storages.JournalStorage(JournalFileBackend(str(out / JOURNAL_FILE))),
+        study_name=STUDY,
+        direction="maximize" if best_is_most else "minimize",
+        load_if_exists=True,
+    )
+    _require_same(study, request, search, out)
+    seed = request.seed + len(study.trials)  # one that goes on draws others than before
+    study.sampler = optuna.samplers.TPESampler(seed=seed)
+    return study
+
+
+def _write_ranked(study: Any, out: Path, best_is_most: bool) -> list[dict[str, Any]]:
+    """Write all trials, the best first and those without a value last, and return them."""
     rows: list[dict[str, Any]] = [{"number": t.number, "value": t.value, "settings": t.params} for t in study.trials]
     finished = sorted(
         (row for row in rows if row["value"] is not None), key=lambda r: float(r["value"]), reverse=best_is_most
     )
-    (out / RESULT_FILE).write_text(
-        json.dumps([*finished, *(row for row in rows if row["value"] is None)], indent=1) + "\n", encoding="utf-8"
-    )
-    if not finished:
-        if interrupted:
-            raise KeyboardInterrupt
-        raise RobolearnError(f"all {len(rows)} trials of {out} diverged; search lower learning rates")
-    best = {"best_settings": finished[0]["settings"], "best_value": finished[0]["value"]}
-    return {**best, "trials": len(rows), "interrupted": interrupted, "out": out}
+    ranked = [*finished, *(row for row in rows if row["value"] is None)]
+    durable.write(out / RESULT_FILE, (json.dumps(ranked, indent=1) + "\n").encode())
+    return ranked
 
 
 def _require_same(study: Any, request: TrainRequest, search: Sequence[str], out: Path) -> None:
