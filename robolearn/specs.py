@@ -194,5 +194,11 @@ class InterfaceSpec:
                     f"{ours} wants {name}{spec._describe()}, {theirs} has it as{seen._describe()}; use the robot "
                     "that it is of"
                 )
-        if abs(self.control_hz - other.control_hz) > 1e-6:
-            raise SpecError(f"{ours} runs at {self.control_hz:g} Hz, {theirs} at {other.control_hz:g} Hz")
+        self.require_rate(other.control_hz, ours, theirs)
+
+    def require_rate(self, control_hz: float, ours: str, theirs: str) -> None:
+        """Raise SpecError unless what is called `theirs` runs at the rate of this spec, too."""
+        if abs(self.control_hz - control_hz) > 1e-6:
+            raise SpecError(
+                f"{ours} runs at {self.control_hz:g} Hz, {theirs} at {control_hz:g} Hz; one rate is wanted of both"
+            )

@@ -88,8 +88,10 @@ def task_of(store: ZarrStore, dataset: Path, task_id: str) -> Task:
     if action.names != task.robot_spec.joint_names:
         raise DatasetError(f"{dataset} commands {', '.join(action.names)}; the robot of {task.id} has other joints")
     if abs(store.spec.interface.control_hz - task.control_hz) > 1e-6:
-        raise DatasetError(f"{dataset} was recorded at {store.spec.interface.control_hz:g} Hz, {task.id} runs at "
-                           f"{task.control_hz:g} Hz")  # fmt: skip
+        raise DatasetError(
+            f"{dataset} was recorded at {store.spec.interface.control_hz:g} Hz, {task.id} runs at {task.control_hz:g} "
+            "Hz; record at that rate"
+        )
     return task
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robolearn.datasets.edit import episode_index
 from robolearn.datasets.held import read_held
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.errors import DatasetError
 from robolearn.physics import DEFAULT_PHYSICS, Physics
 from robolearn.recipes.twin import Floats, log_of, rms, task_of
 from robolearn.tasks.task import Task
@@ -32,16 +32,14 @@ def compare_twin(
     robot's file is there as `before`.
     """
     store = ZarrStore.open(dataset)
-    episodes = store.episodes
-    if not 0 <= episode < len(episodes):
-        raise DatasetError(f"{dataset} has episodes 0 to {len(episodes) - 1}, not {episode}")
+    episode = episode_index(store, episode)
     task = task_of(store, dataset, task_id)
     log = log_of(store, episode, task)
     fields = store.spec.interface.observation
     sizes = {name: fields[f"image_{name}"].shape for name in task.cameras if f"image_{name}" in fields}
     cameras = {name: (shape[0], shape[1]) for name, shape in sizes.items()}
     images = read_held(store, episode, [f"image_{name}" for name in cameras])
-    seed = episodes[episode].seed or 0
+    seed = store.episodes[episode].seed or 0
     apart = _drift(task, cameras, physics, log, images, seed)
     before = None if physics == DEFAULT_PHYSICS else _drift(task, cameras, DEFAULT_PHYSICS, log, images, seed)
     report: dict[str, Any] = {

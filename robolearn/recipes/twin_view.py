@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.cell import load_cell
+from robolearn.datasets.edit import episode_index
 from robolearn.datasets.held import read_held
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.errors import DatasetError, HardwareError, SpecError
+from robolearn.errors import HardwareError, SpecError
 from robolearn.recipes.report import side_by_side, write_video
 from robolearn.recipes.twin import log_of, task_of
 from robolearn.tasks import make_task
@@ -88,8 +89,7 @@ def _expert(twin: Twin, seed: int) -> Show:
 def _recording(path: Path, episode: int, task_id: str) -> Show:
     """The recorded commands, open loop from where the episode started."""
     store = ZarrStore.open(path)
-    if not 0 <= episode < len(store.episodes):
-        raise DatasetError(f"{path} has episodes 0 to {len(store.episodes) - 1}, not {episode}")
+    episode = episode_index(store, episode)
     task, seed = task_of(store, path, task_id), store.episodes[episode].seed or 0
     log = log_of(store, episode, task)
     fields = store.spec.interface.observation

@@ -93,7 +93,7 @@ def test_bad_parameters_are_told(refused: Any, tmp_path: Path) -> None:
         (twin_node.main, {"cameras": "frnt"}, "did you mean front?"),
         (twin_node.main, {"realtime_factor": "fast"}, "parameter realtime_factor is 'fast', expected float"),
         (policy_node.main, {"policy": "/no/such/checkpoint"}, "is not a checkpoint; it does not exist"),
-        (policy_node.main, {"policy": faster}, "runs at 30 Hz, pick_place-v1 at 20 Hz"),
+        (policy_node.main, {"policy": faster}, "runs at 30 Hz, pick_place-v1 at 20 Hz; one rate is wanted of both"),
         (policy_node.main, {"policy": "tcp://127.0.0.1:9"}, "policy server tcp://127.0.0.1:9: not reached"),
         (recorder_node.main, {}, "the recorder has no dataset"),
         (recorder_node.main, {"dataset": tmp_path}, "is not a dataset"),

@@ -119,7 +119,7 @@ def test_an_action_lasts_a_decision_and_its_end_alone_is_seen(tmp_path: Path) ->
             wanted = before["command"] + 10 * step * action
             wanted = np.clip(wanted, SO101.position_low, SO101.position_high)
             np.testing.assert_allclose(after["command"], wanted, atol=1e-5)
-    with pytest.raises(SpecError, match="20 steps are no whole decisions of 3"):
+    with pytest.raises(SpecError, match="20 steps are no whole decisions of 3; wanted is a multiple"):
         replace(config, decision_steps=3)
     with pytest.raises(SpecError, match="2 environments, episodes of 0 steps, decisions of 10; expected at least 1"):
         replace(config, episode_steps=0)

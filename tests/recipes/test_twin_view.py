@@ -48,7 +48,7 @@ def test_a_recording_is_shown_above_what_the_twin_makes_of_it(tmp_path: Path) ->
     assert np.abs(above - below).mean() < 4.0  # recorded in the same twin, kept in a lossy code
     assert np.abs(seen[0].astype(int) - seen[-1]).mean() > 8.0
     show.twin.close()
-    with pytest.raises(DatasetError, match="episodes 0 to 0, not 4"):
+    with pytest.raises(DatasetError, match="has 1 episodes, counted from 0; there is no episode 4"):
         open_show(str(tmp_path / "d.zarr"), episode=4)
 
 

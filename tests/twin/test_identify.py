@@ -164,7 +164,7 @@ def test_compares_an_episode_over_time(tmp_path: Path) -> None:
     assert other["before"] is None
     assert same["before"]["tool_max_m"] == other["tool_max_m"]
     assert (tmp_path / "other" / "compare.png").exists()
-    with pytest.raises(DatasetError, match="episodes 0 to 0, not 3"):
+    with pytest.raises(DatasetError, match="has 1 episodes, counted from 0; there is no episode 3"):
         compare_twin(tmp_path / "motions.zarr", 3, tmp_path / "none")
 
 

@@ -44,7 +44,7 @@ class RewardData:
         if pictures and not self.cameras:
             raise DatasetError(f"{dataset} has no camera images; reward models look at pictures")
         if not self.store.episodes:
-            raise DatasetError(f"{dataset} has no episodes")
+            raise DatasetError(f"{dataset} has no episodes; record or collect some first")
         self._task = cache(known_task)
         self.proprio_size = observation["proprio"].shape[0] if "proprio" in observation else 0
 

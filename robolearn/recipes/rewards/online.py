@@ -70,7 +70,10 @@ class OnlineRewardConfig:
                 f"{self.decision_steps}; expected at least 1 of each"
             )
         if self.episode_steps % self.decision_steps:
-            raise SpecError(f"episodes of {self.episode_steps} steps are no whole decisions of {self.decision_steps}")
+            raise SpecError(
+                f"episodes of {self.episode_steps} steps are no whole decisions of {self.decision_steps}; wanted is a "
+                "multiple"
+            )
         if self.average < 1:
             raise SpecError(f"average is {self.average} gradient steps; it wants at least 1, which keeps the newest")
 

@@ -93,7 +93,10 @@ def draw_pairs(data: RewardData, indices: Sequence[int], settings: TrainingSetti
         turned = rng.random(len(answer)) < settings.wrong_answers
         answer = np.where(turned & (answer != UNSURE), 1 - answer, answer)
     if (answer == UNSURE).all():
-        raise DatasetError(f"{data.path}: the labeller is unsure about all {settings.pairs} pairs")
+        raise DatasetError(
+            f"{data.path}: the labeller {settings.labeller} is unsure about all {settings.pairs} pairs; take another, "
+            "or episodes that differ more"
+        )
     return Pairs(first, second, answer.astype(np.float64), settings.segment)
 
 

@@ -212,13 +212,8 @@ class PolicyNode(LifecycleNode):
 
             if isinstance(policy, ToolPolicy):
                 raise SpecError(f"{path} goes on from its last commands, for one robot; start a policy node for each")
-        if self._max_image_age_ns is not None:  # on a cell, whose task need not be one of the twin's
-            return policy
-        wanted_hz = make_task(self._task_id).control_hz
-        if abs(policy.spec.control_hz - wanted_hz) > 1e-6:
-            raise SpecError(
-                f"checkpoint {path} runs at {policy.spec.control_hz:g} Hz, {self._task_id} at {wanted_hz:g} Hz"
-            )
+        if self._max_image_age_ns is None:  # else on a cell, whose task need not be one of the twin's
+            policy.spec.require_rate(make_task(self._task_id).control_hz, f"checkpoint {path}", self._task_id)
         return policy
 
     # -- answers -------------------------------------------------------------------------------------------------
