@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,13 +23,23 @@ from robolearn.cameras.fake import FakeCamera
 from robolearn.recipes.graph import free_domain_id
 from robolearn.specs import CameraSpec
 
+FRONT = "cameras:\n  front: {driver: opencv, device: none, height: 8, width: 8, rate_hz: 100}\n"
 
-def test_pictures_go_on_when_the_clock_has_gone_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[CameraNode]:
+    """The node of a cell with these cameras."""
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
-    cameras = "cameras:\n  front: {driver: opencv, device: none, height: 8, width: 8, rate_hz: 100}\n"
-    with standin_cell(tmp_path, cameras) as (cell, _):
+    with standin_cell(tmp_path, request.param) as (cell, _):
         rclpy.init(args=["--ros-args", "-p", f"cell:={cell}"])
         node = CameraNode()
+    yield node
+    node.destroy_node()
+    rclpy.shutdown()
+
+
+@pytest.mark.parametrize("node", [FRONT], indirect=True)
+def test_pictures_go_on_when_the_clock_has_gone_back(node: CameraNode, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[Any] = []
     back_ns = [0]
     node._images["front"].publish = sent.append
@@ -51,37 +62,22 @@ def test_pictures_go_on_when_the_clock_has_gone_back(tmp_path: Path, monkeypatch
     finally:
         node._closing.set()
         thread.join()
-        node.destroy_node()
-        rclpy.shutdown()
 
 
-def test_the_node_of_a_cell_without_cameras_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("node", [""], indirect=True)
+def test_the_node_of_a_cell_without_cameras_stays(node: CameraNode, monkeypatch: pytest.MonkeyPatch) -> None:
     """A launch file would start it again and again."""
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
-    with standin_cell(tmp_path) as (cell, _):
-        rclpy.init(args=["--ros-args", "-p", f"cell:={cell}"])
-        node = CameraNode()
     spun: list[CameraNode] = []
     monkeypatch.setattr(rclpy, "spin", spun.append)
     node.work()
     assert spun == [node]
-    node.destroy_node()
-    rclpy.shutdown()
 
 
-def test_a_thread_that_fails_ends_its_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("node", [FRONT], indirect=True)
+def test_a_thread_that_fails_ends_its_node(node: CameraNode, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else it would go on without the camera, and say that all is well."""
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
-    cameras = "cameras:\n  front: {driver: opencv, device: none, height: 8, width: 8, rate_hz: 100}\n"
-    with standin_cell(tmp_path, cameras) as (cell, _):
-        rclpy.init(args=["--ros-args", "-p", f"cell:={cell}"])
-        node = CameraNode()
     camera = node._cameras["front"]
     monkeypatch.setattr(camera, "connect", lambda: None)
     monkeypatch.setattr(camera, "read", lambda: 1 // 0)
-    try:
-        with pytest.raises(ZeroDivisionError):
-            node.work()
-    finally:
-        node.destroy_node()
-        rclpy.shutdown()
+    with pytest.raises(ZeroDivisionError):
+        node.work()
