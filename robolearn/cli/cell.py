@@ -12,10 +12,13 @@ from typing import Annotated, Any, Literal
 from rich.text import Text
 from tyro.conf import Positional, arg
 
-from robolearn.cli.output import EXIT_NO, print_json, print_table, say
+from robolearn.cli.output import EXIT_NO, print_json, print_table, require_heeded, say
 from robolearn.errors import RobolearnError
 
 CellFile = Annotated[Path, Positional, arg(metavar="CELL")]
+
+CAMERA_OPTIONS, JOINT_OPTIONS = ("place", "views", "square_m"), ("leader", "model", "joints")
+"""Options of `cell calibrate` that only one of its calibrations heeds."""
 
 
 def cell_check(cell: CellFile, move: bool = False, pictures: Path | None = None, json: bool = False) -> int:
@@ -70,8 +73,11 @@ def cell_calibrate(
         model: kind of the motors.
         joints: names along the chain; those of the old calibration, or else of an SO-101, by default.
     """
+    given = locals()
     from robolearn.cell import camera_calibration_file, load_cell
 
+    heeded, whom = (CAMERA_OPTIONS, "a camera") if camera else (JOINT_OPTIONS, "joints, and no --camera is named")
+    require_heeded(cell_calibrate, given, heeded, (*CAMERA_OPTIONS, *JOINT_OPTIONS), whom)
     loaded = load_cell(cell)
     if not camera:
         return _calibrate_joints(loaded, leader, model, joints)

@@ -7,14 +7,24 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from robolearn.cli.output import NOT_ASKED, Asked, Dataset, counted, print_json, say, say_spent, say_unreadable, spent
+from robolearn.cli.output import (
+    NOT_ASKED,
+    Asked,
+    Dataset,
+    counted,
+    print_json,
+    require_heeded,
+    say,
+    say_spent,
+    say_unreadable,
+    spent,
+)
 from robolearn.cli.reward_models import (
     UNTRAINED,
     VLM_OPTIONS,
     As,
     remark_other_data,
     require_clip_heeds,
-    require_heeded,
     reward_model,
     strength,
 )

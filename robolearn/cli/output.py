@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -162,3 +163,14 @@ def progress(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
             bars[0].update(done)
 
         yield update
+
+
+def require_heeded(
+    command: Callable[..., int], given: Mapping[str, Any], heeded: Iterable[str], some: Iterable[str], whom: str
+) -> None:
+    """Raise RobolearnError for what was given to the command, otherwise than by default, and is not heeded: of the
+    options that only `some` heed."""
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name in some and name not in heeded and given[name] != parameter.default:
+            told = "asking an endpoint" if name == "asked" else f"--{name.replace('_', '-')}"
+            raise RobolearnError(f"{told} does nothing for {whom}; leave it out")

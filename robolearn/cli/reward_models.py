@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import json as json_module
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Annotated, Any
 
 from tyro.conf import arg
 
-from robolearn.cli.output import say
+from robolearn.cli.output import require_heeded, say
 from robolearn.errors import RobolearnError
 
 As = Annotated[str, arg(name="as")]
@@ -30,17 +29,6 @@ LABELLER_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "people": (),
 }
 """Options of commands that compare pairs that not all labellers heed."""
-
-
-def require_heeded(
-    command: Callable[..., int], given: Mapping[str, Any], heeded: Iterable[str], some: Iterable[str], whom: str
-) -> None:
-    """Raise RobolearnError for what was given to the command, otherwise than by default, and is not heeded: of the
-    options that only `some` heed."""
-    for name, parameter in inspect.signature(command).parameters.items():
-        if name in some and name not in heeded and given[name] != parameter.default:
-            told = "asking an endpoint" if name == "asked" else f"--{name.replace('_', '-')}"
-            raise RobolearnError(f"{told} does nothing for {whom}; leave it out")
 
 
 def require_clip_heeds(command: Callable[..., int], given: Mapping[str, Any]) -> None:

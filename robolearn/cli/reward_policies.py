@@ -9,13 +9,23 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from robolearn.cli.output import NOT_ASKED, Asked, Dataset, ask_person, counted, print_json, say, say_spent, spent
+from robolearn.cli.output import (
+    NOT_ASKED,
+    Asked,
+    Dataset,
+    ask_person,
+    counted,
+    print_json,
+    require_heeded,
+    say,
+    say_spent,
+    spent,
+)
 from robolearn.cli.reward_models import (
     VLM_OPTIONS,
     As,
     gates_missed,
     require_clip_heeds,
-    require_heeded,
     require_labeller_heeds,
     reward_model,
     strength,

@@ -397,6 +397,11 @@ def test_commands_answer_in_one_line(tmp_path: Path, cell: Path, monkeypatch: py
     wrong: list[tuple[list[str], str]] = [
         (["cell", "calibrate", str(cell), "--camera", "back"], "has no camera 'back'; it has front"),
         (["cell", "calibrate", str(cell), "--leader"], "no leader arm of servo motors"),
+        (
+            ["cell", "calibrate", str(cell), "--place", "eye_in_hand"],
+            "--place does nothing for joints, and no --camera",
+        ),
+        (["cell", "calibrate", str(cell), "--leader", "--camera", "front"], "--leader does nothing for a camera"),
         (["cell", "motor", "/dev/none", "--id", "3"], "cannot open /dev/none"),
         (["cell", "motor", "/dev/none", "--id", "3", "--model", "x"], "no servo model 'x'"),
         (["record", "--out", "a.zarr"], "either --cell FILE or --twin TASK"),
