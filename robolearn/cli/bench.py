@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robolearn.cli.output import EXIT_NO, Dataset, counted, print_json, print_table, say
+from robolearn.cli.output import EXIT_NO, Dataset, counted, print_json, print_table, require_heeded, say
 from robolearn.errors import RobolearnError, SpecError, UnknownNameError
 
 if TYPE_CHECKING:
     from robolearn.specs import RobotSpec
 
 FED_BY_THE_PAGE = ("web", "phone")  # teleoperators that are of no use without it
+PAGE_OPTIONS = ("web_host", "web_port")
 NO_TERMINAL = "/dev/null"
 
 
@@ -43,14 +44,15 @@ def record(
         twin: id of a task, see `robolearn tasks`, that the twin stands in for robot and cameras with.
         teleop: device to drive with; that of the cell by default, the keyboard for the twin.
         episodes: how many.
-        task: what is done, a name of yours; the twin's own by default. With the id of a task, on a cell whose file has
-            tags for its things (`objects`), their poses are recorded, too.
-        instruction: the same in a sentence.
+        task: of a cell: what is done, a name of yours. With the id of a task, on a cell whose file has tags for its
+            things (`objects`), their poses are recorded, too.
+        instruction: what is done, in a sentence; that of the task by default.
         terminal: whose keys are read, as /dev/pts/3; this one by default.
         web: serve the operator's page meanwhile; `--teleop web` drives from it.
-        web_host: address that it listens on; others than this machine need the link that is printed.
-        web_port: its port.
+        web_host: of the page: address that it listens on; others than this machine need the link that is printed.
+        web_port: of the page: its port.
     """
+    given = locals()
     from robolearn.tasks import known_task, make_task
     from robolearn.teleop import TELEOPERATORS
     from robolearn.teleop.keyboard import KeyboardConfig
@@ -59,6 +61,8 @@ def record(
         raise RobolearnError("record wants either --cell FILE or --twin TASK")
     if teleop and teleop not in TELEOPERATORS:
         raise UnknownNameError("teleoperator", teleop, TELEOPERATORS)
+    if twin is not None:
+        require_heeded(record, given, (), ("task",), f"the twin, whose task is {twin}")
     arguments = {"dataset": str(out.absolute()), "episodes": str(episodes), "instruction": instruction}
     keys = KeyboardConfig().keys
     if cell is not None:
@@ -87,7 +91,9 @@ def record(
             "the keyboard needs a terminal, and standard input is none; name one: --terminal /dev/pts/3"
         )
     _check_parent(out)
-    if web or driver in FED_BY_THE_PAGE:
+    page = web or driver in FED_BY_THE_PAGE
+    require_heeded(record, given, PAGE_OPTIONS if page else (), PAGE_OPTIONS, "who records without --web")
+    if page:
         arguments |= {"web": "true", "web_host": web_host, "web_port": str(web_port)}
         arguments["web_data"] = str(out.absolute().parent)
     from robolearn.assets import launch_file
@@ -130,14 +136,14 @@ def replay(
         on: `twin`, or the YAML file of a cell.
         ramp_rad_s: how fast the robot is brought to the start.
     """
+    from robolearn.datasets.edit import episode_index
     from robolearn.datasets.zarr_store import ZarrStore
     from robolearn.recipes.graph import free_domain_id
     from robolearn.recipes.replay import replay_episode
     from robolearn.tasks import known_task
 
     store = ZarrStore.open(dataset)
-    if not 0 <= episode < len(store.episodes):
-        raise RobolearnError(f"{dataset} has {len(store.episodes)} episodes; there is no episode {episode}")
+    episode = episode_index(store, episode)
     if on == "twin":
         task = store.episodes[episode].task
         if known_task(task) is None:

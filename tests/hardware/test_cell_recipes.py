@@ -406,6 +406,14 @@ def test_commands_answer_in_one_line(tmp_path: Path, cell: Path, monkeypatch: py
         (["cell", "motor", "/dev/none", "--id", "3", "--model", "x"], "no servo model 'x'"),
         (["record", "--out", "a.zarr"], "either --cell FILE or --twin TASK"),
         (["record", "--twin", "reach-v1", "--out", str(out)], "the keyboard needs a terminal"),
+        (
+            ["record", "--twin", "reach-v1", "--task", "wave", "--out", str(out)],
+            "--task does nothing for the twin, whose",
+        ),
+        (
+            ["record", "--twin", "reach-v1", "--terminal", "/dev/pts/3", "--web-port", "1", "--out", str(out)],
+            "--web-port does nothing for who records without --web; leave it out",
+        ),
         (["record", "--cell", str(bare), "--out", str(out)], "has no teleop; add one to it, or name one"),
     ]
     for words, message in wrong:
