@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Literal
 
 from robolearn.cli.graph import namespace_of
-from robolearn.cli.output import EXIT_INTERRUPTED, print_json, print_table, say
+from robolearn.cli.output import EXIT_INTERRUPTED, print_json, print_table, require_heeded, say
 from robolearn.cli.web import beside
 from robolearn.errors import SpecError
 from robolearn.progress import ProgressBar
+
+RESUME_OPTIONS = {"resume", "in_turns", "web", "json"}
+"""Options that a run that goes on heeds."""
 
 
 def finetune(
@@ -73,6 +76,7 @@ def finetune(
         set: settings, such as `--set online=warm_up warmup_steps=1000 rlpd.utd=4 supervisor.consecutive=3`.
         web: serve the page while this runs, with its run and its data; its address is printed.
     """
+    given = locals()
     from robolearn.datasets.zarr_store import ZarrStore
     from robolearn.recipes.run import read_run_config
     from robolearn.tasks import make_task
@@ -108,9 +112,8 @@ def finetune(
             (told / file).touch()
             return 0
     if resume is not None:
-        begun_with = (task, demos, prior, out, set, steps, hours, reward_model, cell, graph, namespace, teleop)
-        if any(begun_with):
-            raise SpecError("--resume goes on with a run as it was begun; leave out everything else but --in-turns")
+        others = given.keys() - RESUME_OPTIONS
+        require_heeded(finetune, given, (), others, "--resume, which goes on with a run as it was begun")
         config, run = FinetuneConfig.read(resume), resume
     else:
         assert task is not None

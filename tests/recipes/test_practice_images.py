@@ -235,9 +235,17 @@ def test_nobody_says_what_is_done_where_a_model_judges_or_put_back_where_nobody_
     with pytest.raises(SpecError, match="does not wait for anybody now"):
         command(["finetune", "--things-back", str(tmp_path)])
     assert not (tmp_path / THINGS_BACK).exists()
-    for unheeded in (["--graph", "robot"], ["--teleop", "node"], ["--namespace", "left"], ["--reward-model", "folder"]):
-        with pytest.raises(SpecError, match="as it was begun; leave out everything else"):
-            command(["finetune", "--resume", str(tmp_path), *unheeded])
+    for option, *value in (
+        ["--graph", "robot"],
+        ["--teleop", "node"],
+        ["--namespace", "left"],
+        ["--reward-model", "folder"],
+        ["--reward", "true"],
+        ["--seed", "3"],
+        ["--compile"],
+    ):
+        with pytest.raises(RobolearnError, match=f"{option} does nothing for --resume, which .* begun; leave it out"):
+            command(["finetune", "--resume", str(tmp_path), option, *value])
 
 
 def test_who_interrupts_the_preparation_is_told_how_to_go_on(
