@@ -58,7 +58,8 @@ def test_what_is_usual_at_a_start_is_logged_when_it_lasts(ros: None, monkeypatch
     for now_s in (0.0, 4.0, 4.5, 9.0, 9.6, 10.0):
         diagnostics.report("" if now_s == 4.0 else f"no picture for {now_s} s", passing=True)
     assert logged == ["no picture for 9.6 s"]
-    assert published[:2] == ["no picture for 0.0 s", ""]
+    assert published == ["no picture for 0.0 s", "", "no picture for 4.5 s"]
+    assert diagnostics.problem == "no picture for 10.0 s"
     diagnostics.report("broken")
     assert logged[1:] == ["broken"]
     node.destroy_node()

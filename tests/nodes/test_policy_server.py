@@ -19,7 +19,7 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.action import ActionClient
 from rclpy.executors import SingleThreadedExecutor
 from robolearn_msgs.action import RunPolicy
-from robolearn_msgs.msg import ActionChunk
+from robolearn_msgs.msg import ActionChunk, EpisodeEvent
 from robolearn_msgs.srv import LoadPolicy, StartEpisode
 from robolearn_nodes import convert, topics
 from robolearn_nodes.driven_robot import DrivenRobot
@@ -34,8 +34,11 @@ from robolearn.policies.checkpoint import save_policy
 from robolearn.policies.chunking import ChunkPolicy, ChunkPolicyConfig
 from robolearn.robots.safety import SafetyConfig
 from robolearn.serving.chunks import ChunkTimeline
+from robolearn.serving.inference import Answer
 from robolearn.specs import ArraySpec, InterfaceSpec, RobotSpec, image_spec
 from robolearn.tasks import make_task
+from robolearn.types import ActionChunk as ActionChunkOfPolicy
+from robolearn.types import RobotState
 
 TASK = "reach-v1"
 
@@ -225,6 +228,42 @@ def test_a_policy_of_other_units_and_of_positions_alone_acts_where_the_robot_is_
     seen = {"proprio": ArraySpec((3,), names=("pan.position", "grip.position", "effort.0"))}
     with pytest.raises(CheckpointError, match=r"looks at effort.0 of proprio; .* `robolearn serve`"):
         DrivenRobot(node, "", replace(spec, observation=seen), ChunkTimeline(), lambda *_: None, lambda *_: None)
+    node.destroy_node()
+
+
+def test_between_two_episodes_a_policy_neither_thinks_nor_commands(ros: None) -> None:
+    robot, asked, sent = make_task(TASK).robot_spec, list[int](), list[int]()
+    spec = InterfaceSpec({"proprio": robot.proprio_spec}, robot.action_spec, 20.0)
+    node = rclpy.create_node("driver")
+    driven = DrivenRobot(
+        node, "", spec, ChunkTimeline(execute_steps=1, wait=False), lambda name, seen, stamp_ns: asked.append(stamp_ns),
+        lambda *_: None,
+    )  # fmt: skip
+    driven.acting = True
+    driven._command.publish = lambda message: sent.append(topics_ns(message))
+    ticks = itertools.count(50_000_000, 50_000_000)
+
+    def tick() -> tuple[bool, bool]:
+        """Whether the policy was asked at the next tick, and whether its answer was commanded."""
+        stamp_ns, counts = next(ticks), (len(asked), len(sent))
+        driven._on_joint_states(convert.joint_state_message(RobotState(*np.zeros((2, 6)), stamp_ns), robot.joint_names))
+        chunk = ActionChunkOfPolicy(np.zeros((2, 6), np.float32), stamp_ns, stamp_ns, 50_000_000)
+        driven.on_answer(Answer("", stamp_ns, chunk))
+        return len(asked) > counts[0], len(sent) > counts[1]
+
+    def tell(event: int) -> None:
+        driven._on_event(EpisodeEvent(event=event))
+
+    assert tick() == (True, True)  # of an episode nobody has told: as where a robot has none
+    tell(EpisodeEvent.STARTED)
+    assert tick() == (True, True)
+    tell(EpisodeEvent.ENDED)
+    assert tick() == tick() == (False, False)
+    tell(EpisodeEvent.STARTED)
+    assert tick() == (True, True)
+    tell(EpisodeEvent.ENDED)
+    driven.reset()  # before the next episode, whose start may be told later than its first observation
+    assert tick() == (True, True)
     node.destroy_node()
 
 

@@ -55,6 +55,23 @@ def test_a_policy_moves_the_arm_in_an_episode_alone(tmp_path: Path, monkeypatch:
         assert not moves("policy")
 
 
+@pytest.mark.parametrize("who", ["policy", "human"])
+def test_what_was_commanded_last_in_an_episode_is_followed_on_after_it_if_a_person_commanded_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
+    with standin_cell(tmp_path, max_command_age_s=5.0) as (cell, _), active_robot(cell) as (node, sent):
+        node._on_start(StartEpisode.Request(), StartEpisode.Response())
+        before = np.array(sent[-1].points[0].positions)
+        far = before + 10 * AHEAD  # which takes several ticks
+        node._on_command(convert.command_message(far, node._now_ns(), node._interface.spec.joint_names, who))
+        assert sent[-1].header.frame_id == ""
+        node._on_stop(StopEpisode.Request(), StopEpisode.Response())
+        for _ in range(2):  # the first tick is that of the command
+            node._on_tick()
+        assert sent[-1].header.frame_id.startswith("no episode is running") == (who == "policy")
+
+
 @contextlib.contextmanager
 def active_robot(cell: Path) -> Iterator[tuple[RobotNode, list[Any]]]:
     """A robot node that takes commands, and what it sends."""

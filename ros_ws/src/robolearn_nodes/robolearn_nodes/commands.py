@@ -99,6 +99,10 @@ class NewestCommand:
             self._refusal = str(error)
         return True
 
+    def refuse(self, why: str) -> None:
+        """The command that counts is not to be followed any more."""
+        self._action, self._refusal = None, why
+
     def get(self) -> tuple[int, NDArray | None, str]:
         """Its stamp, the joint targets (J,) or None, and what was wrong with what came last."""
         return self._stamp_ns, self._action, self._refusal or self._ahead

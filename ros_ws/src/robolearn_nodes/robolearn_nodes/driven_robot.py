@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from robolearn_msgs.msg import ActionChunk
+from robolearn_msgs.msg import ActionChunk, EpisodeEvent
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
@@ -36,6 +36,8 @@ class DrivenRobot:
 
     `ask(namespace, observation, stamp_ns)` is called when a tick wants a chunk, `report(namespace, problem, passing)`
     when there is no command, `passing` of what is usual at a start, and with an empty problem when there is one again.
+    From the end of an episode until `reset` or the start of the next nothing is asked or commanded: no robot would
+    follow, and a policy may take all of a small computer.
     Raises CheckpointError, which ends the node, when the robot publishes other joints, units or image sizes than the
     policy was made for.
     """
@@ -54,6 +56,7 @@ class DrivenRobot:
     ) -> None:
         """max_image_age_ns: of a picture beside joint states of another stamp; None where a tick has but one stamp."""
         self.namespace, self.acting = namespace, False
+        self._rests = False  # between two episodes
         self._node, self._spec, self._timeline, self._ask, self._report = node, spec, timeline, ask, report
         self.context = Context(spec, instruction)
         self._joints = spec.action.names
@@ -76,10 +79,11 @@ class DrivenRobot:
         self._subscriptions: list[Any] = []
         self._cameras: list[HeardCamera] = []
         self.streams: list[str] = []
+        self._subscriptions += [
+            node.create_subscription(EpisodeEvent, self._name(topics.EPISODE), self._on_event, topics.LATCHED),
+            node.create_subscription(String, self._name(topics.ROBOT_SPEC), self._on_robot_spec, topics.STATE),
+        ]
         self._hear(JointState, topics.JOINT_STATES, self._on_joint_states)
-        self._subscriptions.append(
-            node.create_subscription(String, self._name(topics.ROBOT_SPEC), self._on_robot_spec, topics.STATE)
-        )
         for field in spec.observation:
             if field.startswith("image_"):
                 topic = self._name(topics.image_topic(field.removeprefix("image_")))
@@ -110,8 +114,16 @@ class DrivenRobot:
         self._join.reset()
         self.context.clear()
         self._came_ns = None
+        self._rests = False
         self.commands = self.missed_ticks = 0
         self._latency_ms.clear()
+
+    def _on_event(self, event: EpisodeEvent) -> None:
+        self._rests = event.event == EpisodeEvent.ENDED
+        if self._rests:
+            self.context.clear()
+            self._came_ns = None
+            self._report(self.namespace, "")
 
     # -- observations --------------------------------------------------------------------------------------------
 
@@ -170,10 +182,11 @@ class DrivenRobot:
         self._on_sample(topics.GROUND_TRUTH, stamp_ns, {f"pose_{body}": pose for body, pose in poses.items()})
 
     def _on_sample(self, topic: str, stamp_ns: int, fields: Observation) -> None:
-        for tick in self._join.push(self._name(topic), stamp_ns, fields):
-            if self.acting and not tick.missing:
+        ticks = self._join.push(self._name(topic), stamp_ns, fields)
+        for tick in ticks if self.acting and not self._rests else ():
+            if not tick.missing:
                 self._on_tick(tick)
-            elif self.acting:
+            else:
                 silent = ", ".join(heard_topic(self._node, topic) for topic in tick.missing)
                 self._report(self.namespace, f"no command: nothing fresh came on {silent}", True)
 

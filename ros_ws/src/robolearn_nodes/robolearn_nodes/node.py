@@ -160,7 +160,8 @@ class Diagnostics:
 
     def __init__(self, node: Node, values: Callable[[], dict[str, Any]]) -> None:
         self.problem = ""
-        self._logged: set[str] = set()  # problems without their numbers, since all was well
+        self._kind = ""  # the problem without its numbers, which change every tick
+        self._logged: set[str] = set()  # kinds since all was well
         self._since_s: dict[str, float] = {}  # when each of these came first
         self._node, self._values = node, values
         self._name = graph_name(node.get_name(), node.get_namespace())
@@ -170,8 +171,8 @@ class Diagnostics:
     def report(self, problem: str, passing: bool = False) -> None:
         """Say at once what is wrong; an empty text means that all is well again.
 
-        Each problem is logged once until then, whatever its numbers are; a `passing` one, which is usual while nodes
-        start, if it lasts.
+        Each problem is published at once and logged once until then, whatever its numbers are; a `passing` one, which
+        is usual while nodes start, is logged if it lasts.
         """
         kind, now_s = NUMBERS.sub("", problem), time.monotonic()
         if not problem:
@@ -180,7 +181,7 @@ class Diagnostics:
         elif kind not in self._logged and now_s - self._since_s.setdefault(kind, now_s) >= PASSING_S * passing:
             self._logged.add(kind)
             self._node.get_logger().warning(problem)
-        changed, self.problem = problem != self.problem, problem
+        changed, self.problem, self._kind = kind != self._kind, problem, kind
         if changed:
             self.publish()
 

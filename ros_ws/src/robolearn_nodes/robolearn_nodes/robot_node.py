@@ -60,6 +60,7 @@ class RobotNode(LifecycleNode):
         self._robot: Robot | None = None
         self._measured: RobotState | None = None
         self._active = self._decided = False
+        self._by_hand = False  # whether the newest command is a person's
         self._held = ""
         self._lost = ""  # why nobody knows whether the robot is where it was told to be
         self._failure = RobolearnError()  # why the last transition failed
@@ -218,7 +219,10 @@ class RobotNode(LifecycleNode):
         self._meters["commands"].note(now_ns, stamp_ns)
         by_hand = convert.action_source(message.header.frame_id) in PEOPLE
         refusal = "" if by_hand or self._running is not None else self._no_episode
-        if self._command.put(message, now_ns, refusal) and self._active:
+        newest = self._command.put(message, now_ns, refusal)
+        if newest:
+            self._by_hand = by_hand
+        if newest and self._active:
             self._decide()
             silent_ns = stamp_ns + round(self._interface.safety.max_command_age_s * 1e9) - now_ns
             self._deadman.timer_period_ns = max(silent_ns, 1)
@@ -287,6 +291,8 @@ class RobotNode(LifecycleNode):
 
     def _end(self, outcome: EpisodeOutcome, discarded: bool = False) -> None:
         running, self._running = self._running, None
+        if running is not None and not self._by_hand:
+            self._command.refuse(self._no_episode)
         if running is not None and self._measured is not None:
             self._events.publish(running.ended(self._measured.stamp_ns, outcome, discarded))
 
