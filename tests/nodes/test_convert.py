@@ -104,6 +104,8 @@ def test_image_survives() -> None:
     message = over_the_wire(convert.image_message(image, 5, "front"))
     np.testing.assert_array_equal(convert.picture(message), image)
     assert (message.encoding, message.header.frame_id) == ("rgb8", "front_optical_frame")
+    turned = over_the_wire(convert.image_message(image.transpose(1, 0, 2), 5, "front"))
+    np.testing.assert_array_equal(convert.picture(turned), image.transpose(1, 0, 2))
 
 
 def test_padded_bgr_image_is_read() -> None:
