@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,3 +75,21 @@ def test_recorder_is_told_the_image_size_of_the_twin() -> None:
     for name in ("collect", "evaluate"):
         told = [p for node in entries(name, "node") for p in node["param"] if p["name"] == "image_size"]
         assert len(told) == 2
+
+
+CHUNKS = """
+import resource
+import numpy as np
+
+for chunk in range(30):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    maps = [np.ones(5_000_000, np.uint8) for _ in range(20)]
+    del maps
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_the_policy_of_a_robot_is_not_given_the_same_memory_anew_at_every_chunk() -> None:
+    (process,) = load(LAUNCH / "policy.launch.yaml", {"policy": "scripted"}).processes
+    said = subprocess.run([sys.executable, "-c", CHUNKS], env=process.environment, capture_output=True, check=True).stdout
+    assert int(said) < 100
