@@ -25,3 +25,12 @@ class Camera(Protocol):
     def close(self) -> None:
         """Release the device. May be called twice."""
         ...
+
+
+@runtime_checkable
+class CapturingCamera(Camera, Protocol):
+    """One whose own thread captures, so that nobody has to ask it again and again, with a picture copied each time."""
+
+    def wait(self, stamp_ns: int, timeout_s: float) -> None:
+        """Until the newest frame is another than that of the stamp, or the time is over."""
+        ...

@@ -98,6 +98,10 @@ class Capture:
             )
         return Frame(frame.image.copy(), frame.stamp_ns)
 
+    def wait(self, stamp_ns: int, timeout_s: float) -> None:
+        """Until the newest frame is another than that of the stamp, or the time is over."""
+        self._newest.wait(stamp_ns, timeout_s)
+
     def stop(self) -> None:
         self._closing.set()
         if self._thread is not None:
@@ -144,6 +148,10 @@ class CapturedCamera:
     def read(self) -> Frame:
         """Newest frame (H, W, 3). Raises HardwareError while it is not connected, or once it has gone silent."""
         return self._capture.read()
+
+    def wait(self, stamp_ns: int, timeout_s: float) -> None:
+        """Until the newest frame is another than that of the stamp, or the time is over."""
+        self._capture.wait(stamp_ns, timeout_s)
 
     def close(self) -> None:
         self._capture.stop()

@@ -40,3 +40,8 @@ class NewestFrame:
             self._arrived.wait_for(lambda: self._frame is not None, wait_s)
             self._seen = True
             return self._frame
+
+    def wait(self, stamp_ns: int, timeout_s: float) -> None:
+        """Until there is a frame of another stamp, or the time is over."""
+        with self._arrived:
+            self._arrived.wait_for(lambda: self._frame is not None and self._frame.stamp_ns != stamp_ns, timeout_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -60,6 +61,19 @@ def test_only_the_newest_frame_is_kept_and_what_nobody_read_is_counted() -> None
     newest.get()
     newest.put(frame(65_000_000))
     assert newest.counts == {"frames": 6, "dropped": 3, "late": 1}
+
+
+def test_a_frame_is_waited_for_until_it_comes() -> None:
+    newest = NewestFrame(rate_hz=100.0)
+    began_s = time.monotonic()
+    newest.wait(0, 0.05)  # none at all
+    newest.put(frame(10_000_000))
+    newest.wait(10_000_000, 0.05)  # that one is known
+    assert 0.1 <= time.monotonic() - began_s < 5.0
+    threading.Timer(0.05, newest.put, [frame(5_000_000)]).start()  # another one, though the clock went back
+    newest.wait(10_000_000, 60.0)
+    newest.wait(10_000_000, 60.0)
+    assert 0.15 <= time.monotonic() - began_s < 50.0
 
 
 # Stamps of capture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ import robolearn.ros  # noqa: F401  supplies rclpy and the messages where ROS 2 
 import rclpy
 
 from robolearn.cameras.fake import FakeCamera
+from robolearn.cameras.standin import MjpegServer
 from robolearn.recipes.graph import free_domain_id
 from robolearn.specs import CameraSpec
 
@@ -62,6 +64,32 @@ def test_pictures_go_on_when_the_clock_has_gone_back(node: CameraNode, monkeypat
     finally:
         node._closing.set()
         thread.join()
+
+
+def test_a_camera_that_says_when_a_frame_has_come_is_asked_once_a_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However slow it is: in the dark an automatic exposure halves its rate."""
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain_id()))
+    with contextlib.ExitStack() as opened:
+        server = opened.enter_context(MjpegServer(rate_hz=10.0))
+        cameras = f"cameras:\n  front: {{driver: opencv, device: {server.url}, height: 48, width: 64, rate_hz: 100}}\n"
+        cell, _ = opened.enter_context(standin_cell(tmp_path, cameras))
+        rclpy.init(args=["--ros-args", "-p", f"cell:={cell}"])
+        node = CameraNode()
+        opened.callback(rclpy.shutdown)
+        opened.callback(node.destroy_node)
+        asked, sent = list[int](), list[Any]()
+        camera: Any = node._cameras["front"]
+        read = camera.read
+        monkeypatch.setattr(camera, "read", lambda: asked.append(1) or read())
+        monkeypatch.setattr(node._images["front"], "publish", sent.append)
+        camera.connect()
+        node._threads[0].start()
+        end_s = time.monotonic() + 30
+        while len(sent) < 10 and time.monotonic() < end_s:
+            time.sleep(0.01)
+        assert 10 <= len(sent) <= len(asked) < 3 * len(sent)
 
 
 @pytest.mark.parametrize("node", [""], indirect=True)

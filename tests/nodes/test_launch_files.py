@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -91,5 +90,5 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 def test_the_policy_of_a_robot_is_not_given_the_same_memory_anew_at_every_chunk() -> None:
     (process,) = load(LAUNCH / "policy.launch.yaml", {"policy": "scripted"}).processes
-    said = subprocess.run([sys.executable, "-c", CHUNKS], env=process.environment, capture_output=True, check=True).stdout
-    assert int(said) < 100
+    command = [sys.executable, "-c", CHUNKS]
+    assert int(subprocess.run(command, env=process.environment, capture_output=True, check=True).stdout) < 100

@@ -11,14 +11,15 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from robolearn.cameras.calibration import CameraCalibration
-from robolearn.cameras.camera import Camera
+from robolearn.cameras.camera import Camera, CapturingCamera
 from robolearn.cell import camera_calibration_file, load_cell
 from robolearn.errors import HardwareError, UnknownNameError
 from robolearn_nodes import convert, topics
 from robolearn_nodes.node import COMPRESSED, Diagnostics, Meter, parameter, run
 
-POLL_S = 0.002  # while the next frame is due
 EARLY = 0.9  # of a period after a frame, from when on the next one is asked for
+POLL_S = 0.002  # then, of a camera that does not say when it has come
+WAIT_S = 0.1  # for one that does, before it is asked whether it has fallen silent
 RETRY_S = 0.5  # after a camera has failed
 
 
@@ -112,6 +113,8 @@ class CameraNode(Node):
                 self._meters[name].note(now_ns, last_ns)
             early_ns = min(last_ns - now_ns, 0) + round(EARLY * period_ns)  # a clock that went back is not waited for
             self._closing.wait(max(early_ns * 1e-9, POLL_S))
+            if isinstance(camera, CapturingCamera):
+                camera.wait(last_ns, WAIT_S)
 
     def _publish(self, name: str, image: Any, stamp_ns: int) -> None:
         self._images[name].publish(convert.image_message(image, stamp_ns, name))
