@@ -50,6 +50,13 @@ EPISODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 T = TypeVar("T")
 
 
+def _in_bytes(array: NDArray) -> bool:
+    """Whether its numbers lie in bytes, which nobody can change, as those of a picture that was received do."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return isinstance(array.base, bytes)
+
+
 def _stop() -> None:
     """Ends the thread."""
 
@@ -268,7 +275,8 @@ class ZarrWriter:
             ) from self._failure
 
     def _value(self, name: str, spec: ArraySpec, value: ArrayLike) -> NDArray:
-        """A copy of the value in the field's dtype. Numbers that are not finite are facts and stay."""
+        """The value in the field's dtype, as it stays whatever the caller does with it. Numbers that are not finite are
+        facts and stay."""
         dtype, unit = self._dtypes[name], f" [{spec.unit}]" if spec.unit else ""
         try:
             array = np.asarray(value)
@@ -279,7 +287,7 @@ class ZarrWriter:
             fits = bool((array.astype(dtype) == array).all())  # a Python 0 is a good uint8
         if array.shape != spec.shape or not fits:
             raise SpecError(f"{name} is {array.dtype} {array.shape}, the dataset wants {dtype} {spec.shape}{unit}")
-        return np.array(array, dtype, order="C")
+        return np.asarray(array, dtype, order="C") if _in_bytes(array) else np.array(array, dtype, order="C")
 
     def _enqueue_step(
         self, rows: dict[str, NDArray], pictures: dict[str, NDArray | bytes | None], usable: NDArray[np.bool_]

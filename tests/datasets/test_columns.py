@@ -377,6 +377,24 @@ def test_ages(path: Path) -> None:
     assert ages["action"].tolist() == [-1, 30]
 
 
+def test_a_picture_is_copied_unless_nobody_can_change_it(path: Path) -> None:
+    store = ZarrStore.open(path)
+    received, own = store.read(0)["image_front"][0].tobytes(), store.read(0)["image_front"][1].copy()
+    shape, view, kept = own.shape, own[:], own.copy()
+    view.flags.writeable = False
+    taken: list[Any] = []
+    with store.writer() as writer:
+        writer._enqueue_step = lambda rows, pictures, usable: taken.append(pictures["image_front"])  # type: ignore[method-assign]
+        writer.begin(EpisodeMeta())
+        for image in (np.frombuffer(received, np.uint8).reshape(shape)[:], view):
+            writer.append({"image_front": image}, {})
+        del writer._enqueue_step
+        writer.discard()
+    own[:] = 0
+    assert np.shares_memory(taken[0], np.frombuffer(received, np.uint8))
+    np.testing.assert_array_equal(taken[1], kept)
+
+
 def test_a_closed_writer_says_so(path: Path) -> None:
     writer = ZarrStore.open(path).writer()
     writer.begin(EpisodeMeta())
