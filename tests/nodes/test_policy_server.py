@@ -267,6 +267,35 @@ def test_between_two_episodes_a_policy_neither_thinks_nor_commands(ros: None) ->
     node.destroy_node()
 
 
+def test_before_the_first_episode_of_a_robot_a_policy_answers_once(ros: None) -> None:
+    robot, asked = make_task(TASK).robot_spec, list[int]()
+    spec = InterfaceSpec({"proprio": robot.proprio_spec}, robot.action_spec, 20.0)
+    node = rclpy.create_node("driver")
+    driven = DrivenRobot(
+        node, "left", spec, ChunkTimeline(execute_steps=1), lambda name, seen, stamp_ns: asked.append(stamp_ns),
+        lambda *_: None,
+    )  # fmt: skip
+    driven.acting = True
+
+    def tick(stamp_ns: int) -> None:
+        driven._on_joint_states(convert.joint_state_message(RobotState(*np.zeros((2, 6)), stamp_ns), robot.joint_names))
+        chunk = ActionChunkOfPolicy(np.zeros((1, 6), np.float32), stamp_ns, stamp_ns, 50_000_000)
+        driven.on_answer(Answer("left", stamp_ns, chunk))
+
+    for stamp_ns in (1, 2, 3):
+        tick(stamp_ns * 50_000_000)
+    assert len(asked) == 3  # nobody tells of episodes
+    told = node.create_publisher(EpisodeEvent, "left/episode", topics.LATCHED)
+    for stamp_ns in (4, 5, 6):
+        tick(stamp_ns * 50_000_000)
+    assert len(asked) == 3
+    driven.reset()
+    tick(350_000_000)
+    assert len(asked) == 4
+    node.destroy_publisher(told)
+    node.destroy_node()
+
+
 @pytest.mark.parametrize("namespace", ["", "left"])
 def test_a_camera_that_falls_silent_is_named(ros: None, namespace: str) -> None:
     robot, asked, told = make_task(TASK).robot_spec, list[int](), list[str]()

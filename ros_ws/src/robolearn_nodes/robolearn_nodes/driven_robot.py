@@ -37,7 +37,8 @@ class DrivenRobot:
     `ask(namespace, observation, stamp_ns)` is called when a tick wants a chunk, `report(namespace, problem, passing)`
     when there is no command, `passing` of what is usual at a start, and with an empty problem when there is one again.
     From the end of an episode until `reset` or the start of the next nothing is asked or commanded: no robot would
-    follow, and a policy may take all of a small computer.
+    follow, and a policy may take all of a small computer. So it is before the first, once the policy has answered, of a
+    robot that tells of its episodes.
     Raises CheckpointError, which ends the node, when the robot publishes other joints, units or image sizes than the
     policy was made for.
     """
@@ -56,7 +57,7 @@ class DrivenRobot:
     ) -> None:
         """max_image_age_ns: of a picture beside joint states of another stamp; None where a tick has but one stamp."""
         self.namespace, self.acting = namespace, False
-        self._rests = False  # between two episodes
+        self._rests: bool | None = None  # while no episode runs; None before anything was told
         self._node, self._spec, self._timeline, self._ask, self._report = node, spec, timeline, ask, report
         self.context = Context(spec, instruction)
         self._joints = spec.action.names
@@ -119,11 +120,23 @@ class DrivenRobot:
         self._latency_ms.clear()
 
     def _on_event(self, event: EpisodeEvent) -> None:
-        self._rests = event.event == EpisodeEvent.ENDED
-        if self._rests:
-            self.context.clear()
-            self._came_ns = None
-            self._report(self.namespace, "")
+        if event.event == EpisodeEvent.ENDED:
+            self._rest()
+        else:
+            self._rests = False
+
+    def _rest(self) -> None:
+        self._rests = True
+        self.context.clear()
+        self._came_ns = None
+        self._report(self.namespace, "")
+
+    def _resting(self) -> bool:
+        if self._rests is None and self.chunks:  # whatever a first answer loads is there when an episode begins
+            episodes = self._node.resolve_topic_name(self._name(topics.EPISODE))
+            if self._node.count_publishers(episodes):  # who runs one has told so to whoever came later
+                self._rest()
+        return bool(self._rests)
 
     # -- observations --------------------------------------------------------------------------------------------
 
@@ -183,7 +196,9 @@ class DrivenRobot:
 
     def _on_sample(self, topic: str, stamp_ns: int, fields: Observation) -> None:
         ticks = self._join.push(self._name(topic), stamp_ns, fields)
-        for tick in ticks if self.acting and not self._rests else ():
+        if not ticks or not self.acting or self._resting():
+            return
+        for tick in ticks:
             if not tick.missing:
                 self._on_tick(tick)
             else:
