@@ -240,13 +240,14 @@ def test_between_two_episodes_a_policy_neither_thinks_nor_commands(ros: None) ->
         lambda *_: None,
     )  # fmt: skip
     driven.acting = True
+    still = np.zeros(6, np.float32)
     driven._command.publish = lambda message: sent.append(topics_ns(message))
     ticks = itertools.count(50_000_000, 50_000_000)
 
     def tick() -> tuple[bool, bool]:
         """Whether the policy was asked at the next tick, and whether its answer was commanded."""
         stamp_ns, counts = next(ticks), (len(asked), len(sent))
-        driven._on_joint_states(convert.joint_state_message(RobotState(*np.zeros((2, 6)), stamp_ns), robot.joint_names))
+        driven._on_joint_states(convert.joint_state_message(RobotState(still, still, stamp_ns), robot.joint_names))
         chunk = ActionChunkOfPolicy(np.zeros((2, 6), np.float32), stamp_ns, stamp_ns, 50_000_000)
         driven.on_answer(Answer("", stamp_ns, chunk))
         return len(asked) > counts[0], len(sent) > counts[1]
@@ -276,9 +277,10 @@ def test_before_the_first_episode_of_a_robot_a_policy_answers_once(ros: None) ->
         lambda *_: None,
     )  # fmt: skip
     driven.acting = True
+    still = np.zeros(6, np.float32)
 
     def tick(stamp_ns: int) -> None:
-        driven._on_joint_states(convert.joint_state_message(RobotState(*np.zeros((2, 6)), stamp_ns), robot.joint_names))
+        driven._on_joint_states(convert.joint_state_message(RobotState(still, still, stamp_ns), robot.joint_names))
         chunk = ActionChunkOfPolicy(np.zeros((1, 6), np.float32), stamp_ns, stamp_ns, 50_000_000)
         driven.on_answer(Answer("left", stamp_ns, chunk))
 
