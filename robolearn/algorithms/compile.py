@@ -71,6 +71,14 @@ def keep_memory() -> None:
             mallopt(option, value)
 
 
+def has_bfloat16(device: str) -> bool:
+    """Whether the device has units that multiply matrices of bfloat16: GPUs since Ampere, processors with AMX. Others
+    round for it and are slower."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+
+
 def reduced(step: Step, device: str) -> Step:
     """The step with the products inside of its networks in bfloat16; parameters, what enters and leaves a network,
     losses and optimizers stay in float32."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 if TYPE_CHECKING:
     from robolearn.algorithms.compile import Wrapper
 
-Precision: TypeAlias = Literal["float32", "bfloat16"]
+Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,19 @@ class Compute:
 
     device: str = "cpu"
     compile: bool = False
-    precision: Precision = "float32"  # of products of hidden layers, see `reduced`
+    precision: Precision = "auto"  # of products of hidden layers, see `reduced`; `settled` says what `auto` is
 
     def __post_init__(self) -> None:
         if self.precision not in get_args(Precision):
             raise ValueError(f"precision is {self.precision!r}, expected one of {', '.join(get_args(Precision))}")
+
+    def settled(self) -> Compute:
+        """With `auto` decided: bfloat16 where updates are compiled for a device that multiplies it, else float32."""
+        if self.precision != "auto":
+            return self
+        from robolearn.algorithms import compile as how
+
+        return replace(self, precision="bfloat16" if self.compile and how.has_bfloat16(self.device) else "float32")
 
     def wrapper(self) -> Wrapper:
         """What to make algorithms with. Memory that is freed stays with the process from then on."""
@@ -29,6 +37,6 @@ class Compute:
 
         how.keep_memory()
         outer = how.compiled(self.device) if self.compile else how.plain
-        if self.precision == "float32":
+        if self.settled().precision == "float32":
             return outer
         return lambda step: outer(how.reduced(step, self.device))

@@ -189,7 +189,7 @@ def train(
     reward: str | None = None,
     num_envs: int = 1,
     compile: bool = False,
-    precision: Literal["float32", "bfloat16"] = "float32",
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
     device: str = "cpu",
     set: tuple[str, ...] = (),
     web: bool = False,
@@ -215,7 +215,8 @@ def train(
         reward: in a task `task`, `success` or `progress`; on a dataset `success`, a field or a column.
         num_envs: environments that are stepped together.
         compile: compile the updates; takes up to a minute, then they run about three times as fast.
-        precision: of matrix products inside of the networks; bfloat16 is faster and rounds their factors.
+        precision: of matrix products inside of the networks; bfloat16 rounds their factors, and `auto` takes it with
+            --compile on a device that multiplies it: a GPU since Ampere, a processor with AMX.
         device: `cpu` or `cuda`.
         set: settings of the algorithm, such as `--set batch_size=128 policy.hidden_sizes=64,64`.
         web: serve the page while this runs, with its run and its data; its address is printed.

@@ -28,7 +28,7 @@ TEMPERATURE = "log_temperature"
 def run_config(algorithm: str, seed: int, config: Any, compute: Compute, **facts: Any) -> dict[str, Any]:
     """config.yaml of a run: enough to begin it again."""
     about = {"algorithm": algorithm, **facts, "seed": seed, "robolearn_version": __version__}
-    return {**about, "compute": asdict(compute), "config": _plain(asdict(config))}
+    return {**about, "compute": asdict(compute.settled()), "config": _plain(asdict(config))}
 
 
 def begun_config(run: Path) -> tuple[dict[str, Any], Any, Compute]:

@@ -243,7 +243,7 @@ def test_captured_equals_plain(name: str) -> None:
     config = make(name).config
     plain, fast = (
         ALGORITHMS[name](SPEC, STATISTICS, config, 0, "cuda", wrapper)
-        for wrapper in (Compute("cuda").wrapper(), Compute("cuda", compile=True).wrapper())
+        for wrapper in (Compute("cuda").wrapper(), Compute("cuda", True, "float32").wrapper())
     )
     history = []
     for i in range(2 * WARM_UP_CALLS + 2):
