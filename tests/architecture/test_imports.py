@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import pkgutil
 import re
 import subprocess
 import sys
@@ -47,6 +49,26 @@ def test_imports_point_one_way() -> None:
         [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"], cwd=ROOT, capture_output=True, text=True
     )
     assert lint.returncode == 0, lint.stdout
+
+
+def test_what_is_imported_from_the_library_is_there() -> None:
+    """Also where mypy does not look: in nodes, which a launch is the first to import, and in slow tests."""
+    wanted = {
+        (node.module, name.name)
+        for file in ROOT.glob("*/**/*.py")
+        if file.relative_to(ROOT).parts[0] in ("robolearn", "ros_ws", "tests", "benchmarks", "hardware")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == "robolearn"
+        for name in node.names
+    }
+    missing = []
+    for place, name in sorted(wanted):
+        module = importlib.import_module(place)
+        submodules = {found.name for found in pkgutil.iter_modules(getattr(module, "__path__", ()))}
+        if not hasattr(module, name) and name not in submodules:
+            missing.append(f"{place}.{name}")
+    assert len(wanted) > 1000
+    assert missing == []
 
 
 def test_every_module_has_its_place_in_the_contracts_and_in_the_page() -> None:

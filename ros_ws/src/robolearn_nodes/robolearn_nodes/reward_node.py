@@ -21,8 +21,7 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from robolearn.errors import CheckpointError, RobolearnError, SpecError
 from robolearn.networks.model_directory import read_model_config
-from robolearn.recipes.rewards.data import cameras_of
-from robolearn.rewards.reward_model import Episodes
+from robolearn.rewards.reward_model import Episodes, cameras_of
 from robolearn.rewards.saved import load_reward, require_trusted
 from robolearn_nodes import convert, topics
 from robolearn_nodes.commands import Pace
