@@ -55,8 +55,9 @@ class ImageEncoder(nn.Module):
         self.output_size = 2 * channels[-1]
 
     def forward(self, images: Tensor) -> Tensor:
-        pixels = images.permute(0, 3, 1, 2).float() / 127.5 - 1.0
-        return self.keypoints(self.convolutions(pixels))
+        with torch.autocast(images.device.type, enabled=False):  # keypoints lie finer than a pixel
+            pixels = images.permute(0, 3, 1, 2).float() / 127.5 - 1.0
+            return self.keypoints(self.convolutions(pixels))
 
 
 class FrozenEncoder(nn.Module):

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from robolearn import __version__
-from robolearn.errors import CheckpointError, RobolearnError
+from robolearn.errors import CheckpointError
 from robolearn.networks.devices import usable_device
 from robolearn.networks.model_directory import (
     CONFIG_FILE,
@@ -97,7 +97,7 @@ def save_audit(path: Path, audit: Mapping[str, Any]) -> None:
 
 
 def require_trusted(path: Path, force: bool = False) -> str:
-    """Raise RobolearnError unless the model in `path` passed its newest audit: it may label, but not teach a robot.
+    """Raise CheckpointError unless the model in `path` passed its newest audit: it may label, but not teach a robot.
 
     With `force` it is let through, and the answer says what was wrong with it; of a model that passed it is empty.
     """
@@ -109,7 +109,7 @@ def require_trusted(path: Path, force: bool = False) -> str:
     problem = f"missed gates of its audit: {missed or 'all'}" if audit else "was never audited"
     if force:
         return f"{WHAT} {path} {problem}; used all the same, for somebody forced it"
-    raise RobolearnError(
+    raise CheckpointError(
         f"{WHAT} {path} {problem}; it may label a dataset, but nothing is learned from it on a real robot: train it "
         f"better, show with `robolearn reward audit DATASET --reward {path}` that it can be trusted, or force it"
     )
