@@ -122,7 +122,7 @@ class Keyboard:
     def _move(self, state: RobotState, now_ns: int) -> NDArray[np.float32] | None:
         if self._target is None or self._touched_ns is None:
             return None
-        if self.config.idle_s is not None and now_ns - self._touched_ns > self.config.idle_s * 1e9:
+        if self.config.idle_s is not None and not 0 <= now_ns - self._touched_ns <= self.config.idle_s * 1e9:
             self._target = None
             return None
         elapsed_s = min(max((now_ns - self._read_ns) * 1e-9, 0.0), LONGEST_STEP_S)

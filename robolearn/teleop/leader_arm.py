@@ -89,7 +89,7 @@ class LeaderArm:
         elif np.abs(target - self._rest).max() > self.config.moved_rad:
             self._rest, self._moved_ns = target, now_ns
         idle_s = self.config.idle_s
-        if idle_s is not None and (self._moved_ns is None or now_ns - self._moved_ns > idle_s * 1e9):
+        if idle_s is not None and (self._moved_ns is None or not 0 <= now_ns - self._moved_ns <= idle_s * 1e9):
             self._engaged = False
             return TeleopCommand()
         since_s, self._read_ns = (now_ns - self._read_ns) * 1e-9, now_ns

@@ -138,6 +138,7 @@ def test_an_idle_person_is_not_in_charge(make: Callable[..., Keyboard], press: C
     press(b"q")
     again = keyboard.read(STATE, 5000 * MS).action  # from where the robot is then
     np.testing.assert_allclose(again, STATE.joint_position)
+    assert keyboard.read(STATE, 2000 * MS).action is None  # the clock went back
 
 
 def test_arrow_keys_are_not_brackets_even_in_pieces(

@@ -198,6 +198,7 @@ def test_a_leader_that_lies_still_is_not_in_charge() -> None:
     assert arm.read(robot, 2 * 10**9).action is None
     hand.put(0, 0.2, 0, 0, 0, -1.0)
     assert arm.read(robot, 3 * 10**9).action is not None
+    assert arm.read(robot, 2 * 10**9).action is None  # a clock that went back moves no leader
 
 
 def test_a_leader_without_a_joint_is_refused() -> None:
