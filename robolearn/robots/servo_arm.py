@@ -19,6 +19,7 @@ voltage and temperature is read instead, and the motors are asked whether their 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import threading
@@ -156,7 +157,11 @@ class ServoArm:
                 )
 
     def connect(self) -> None:
-        """Open the port, check every motor, and hold where the arm stands; one that is led by hand has to be limp."""
+        """Open the port, check every motor, and hold where the arm stands; one that is led by hand has to be limp.
+
+        An arm that this driver holds because of a fault goes on being held, and HardwareError says so.
+        """
+        self._require_sound()
         self._give_back()
         self._stiff.clear()
         self.bus.open()
@@ -185,6 +190,17 @@ class ServoArm:
             self._closing = threading.Event()
             self._watcher = threading.Thread(target=self._watch, args=(self._closing,), daemon=True)
             self._watcher.start()
+
+    def _require_sound(self) -> None:
+        """Raise HardwareError where the arm holds with a fault now, from which it recovers without being let go."""
+        with self._lock:
+            if not (self.bus.is_open and self._holding):
+                return
+            self._fault = ""
+            with contextlib.suppress(HardwareError):
+                self._read_all()
+            if self._fault and not self._limp:
+                raise HardwareError(self._fault)
 
     def _read_all(self) -> None:
         """Raise HardwareError where anything is wrong with a motor now."""
@@ -261,7 +277,7 @@ class ServoArm:
 
     def close(self) -> None:
         """Give the port back. The motors hold their last goal, and the log says so."""
-        if self.bus.is_open and self._stiff:
+        if self._stiff:
             log.warning(
                 "%s on %s stays where it stands, with its torque on; `robolearn cell park` lets it rest, without power "
                 "it falls",
@@ -269,6 +285,7 @@ class ServoArm:
                 self.bus.port,
             )
         self._give_back()
+        self._stiff.clear()
 
     def _give_back(self) -> None:
         self._closing.set()
@@ -326,15 +343,21 @@ class ServoArm:
         heat = self._column(answers, block, model.temperature)
         self.health = Health(load.astype(np.float32), voltage.astype(np.float32), heat.astype(np.float32), stamp_ns)
         self._hot, limit, hottest = "", self.config.max_temperature_c, int(np.argmax(heat))
+        torque = model.torque_enable
+        stiff = {i for i, answer in self._ask_all(torque).items() if torque.decode(answer.data)}
         if heat[hottest] > limit:
+            remedy = "let it cool"
+            if self._holding:
+                remedy = "the arm holds; let it cool"
+            elif stiff:
+                remedy = "the arm holds with its torque on; support it, switch its power off and let it cool"
             self._hot = (
                 f"{self.bus.describe([self.ids[hottest]])} on {self.bus.port} is at {heat[hottest]} C, at most "
-                f"{limit:g}{': the arm holds' if self._holding else ''}; let it cool"
+                f"{limit:g}: {remedy}"
             )
         if not self._holding:
             return
-        torque = model.torque_enable
-        limp = [i for i, a in self._ask_all(torque).items() if not torque.decode(a.data)]
+        limp = [i for i in self.ids if i not in stiff]
         if limp and not self._limp:
             self._limp = (
                 f"{self.bus.describe(limp)} on {self.bus.port} went limp (it restarted, or gave up under load); "

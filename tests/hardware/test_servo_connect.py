@@ -155,12 +155,49 @@ def test_a_connect_that_is_interrupted_half_way_says_what_holds(
 def test_a_motor_that_is_too_hot_takes_no_hold(make_arm: Make, bus: StandInBus) -> None:
     bus.motors[2].temperature_c = 66
     arm = make_arm()
-    with pytest.raises(HardwareError, match=r"shoulder_lift \(id 2\) .* is at 66 C, at most 65; let it cool$"):
+    with pytest.raises(HardwareError, match=r"shoulder_lift \(id 2\) .* is at 66 C, at most 65: let it cool$"):
         arm.connect()
     assert not any(motor.get("torque") for motor in bus.motors.values())
     bus.motors[2].temperature_c = 60
     arm.connect()
     assert all(motor.get("torque") for motor in bus.motors.values())
+
+
+def test_a_hot_arm_that_another_left_stiff_is_told_of_with_what_cools_it(make_arm: Make, bus: StandInBus) -> None:
+    before = make_arm()
+    before.connect()
+    before.close()
+    bus.motors[2].temperature_c = 66
+    again = make_arm()
+    with pytest.raises(HardwareError, match="holds with its torque on; support it, switch its power off and let it"):
+        again.connect()
+
+
+def test_connecting_anew_leaves_a_hot_arm_to_the_driver_that_holds_it(make_arm: Make, bus: StandInBus) -> None:
+    arm = make_arm()
+    arm.connect()
+    bus.motors[2].temperature_c = 66
+    for _ in range(2):
+        with pytest.raises(HardwareError, match="is at 66 C, at most 65: the arm holds; let it cool"):
+            arm.connect()
+    bus.motors[2].temperature_c = 60
+    arm.read()
+    arm.write(np.zeros(6, np.float32))
+
+
+def test_a_hot_arm_whose_cable_was_pulled_is_connected_anew(make_arm: Make, bus: StandInBus) -> None:
+    arm = make_arm()
+    arm.connect()
+    bus.motors[2].temperature_c = 66
+    with pytest.raises(HardwareError, match="is at 66 C"):
+        arm.connect()
+    bus.motors[2].temperature_c = 60
+    bus.pull_cable()
+    with pytest.raises(HardwareError):
+        arm.connect()
+    bus.plug_in()
+    arm.connect()
+    arm.write(np.zeros(6, np.float32))
 
 
 def test_closing_says_whether_the_arm_stays_stiff(
@@ -171,9 +208,15 @@ def test_closing_says_whether_the_arm_stays_stiff(
     arm.connect()
     arm.connect()
     assert "torque" not in caplog.text
+    bus.pull_cable()
+    with pytest.raises(HardwareError, match="lost"):
+        arm.read()
     arm.close()
+    arm.close()
+    assert caplog.text.count("with its torque on") == 1
     assert re.search(r"so101 on .* stays where it stands, with its torque on; .*cell park", caplog.text)
     caplog.clear()
+    bus.plug_in()
     arm.connect()
     for motor in bus.motors.values():
         motor.restart()  # the power was gone
