@@ -94,6 +94,10 @@ class ChunkTimeline:
         self._asked_ns = stamp_ns
         return True
 
+    def awaits(self, stamp_ns: int) -> bool:
+        """Whether the answer to the observation at the stamp is still waited for: its episode was not forgotten."""
+        return stamp_ns == self._asked_ns
+
     def add(self, chunk: ActionChunk, from_ns: int) -> bool:
         """Take a checked chunk into use from the tick at `from_ns` on, the next that has no action yet.
 

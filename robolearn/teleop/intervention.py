@@ -51,6 +51,10 @@ class Intervention:
         """After a stop: let the robot move again. Whoever acts starts anew."""
         self.stopped, self._last, self._was_policy = False, None, False
 
+    def begin(self) -> None:
+        """Another episode, for which the policy plans anew by itself, unless a person still moves the robot."""
+        self._was_policy = True
+
     def decide(self, policy_action: NDArray[np.float32] | None, command: TeleopCommand, now_ns: int) -> Verdict:
         """policy_action: (J,), None when there is none; command: what the teleoperator said."""
         if TeleopEvent.STOP in command.events:
@@ -62,6 +66,7 @@ class Intervention:
             self._last, self._last_ns, self._was_policy = command.action, now_ns, False
             return Verdict(command.action, self._person)
         if self._last is not None and 0 <= now_ns - self._last_ns <= self.config.release_s * 1e9:
+            self._was_policy = False
             return Verdict(self._last, self._person, "the operator has let go")
         self._last = None
         if policy_action is None:

@@ -268,6 +268,44 @@ def test_between_two_episodes_a_policy_neither_thinks_nor_commands(ros: None) ->
     node.destroy_node()
 
 
+def test_an_answer_to_an_episode_that_is_over_is_neither_commanded_nor_a_problem(ros: None) -> None:
+    robot, asked, sent, problems = make_task(TASK).robot_spec, list[int](), list[int](), list[str]()
+    spec = InterfaceSpec({"proprio": robot.proprio_spec}, robot.action_spec, 20.0)
+    node = rclpy.create_node("driver")
+    driven = DrivenRobot(
+        node, "", spec, ChunkTimeline(wait=False), lambda name, seen, stamp_ns: asked.append(stamp_ns),
+        lambda name, problem, passing=False: problems.append(problem),
+    )  # fmt: skip
+    driven.acting = True
+    still = np.zeros(6, np.float32)
+    driven._command.publish = lambda message: sent.append(topics_ns(message))
+
+    def tick(stamp_ns: int) -> None:
+        driven._on_joint_states(convert.joint_state_message(RobotState(still, still, stamp_ns), robot.joint_names))
+
+    def chunk(stamp_ns: int) -> ActionChunkOfPolicy:
+        return ActionChunkOfPolicy(np.zeros((9, 6), np.float32), stamp_ns, stamp_ns, 50_000_000)
+
+    for late in (Answer("", 50_000_000, None, "a policy that failed"), Answer("", 50_000_000, chunk(50_000_000))):
+        driven.reset()
+        tick(50_000_000)
+        driven._on_event(EpisodeEvent(event=EpisodeEvent.ENDED))
+        driven.on_answer(late)
+        driven._on_event(EpisodeEvent(event=EpisodeEvent.STARTED))
+        tick(100_000_000)
+        driven.on_answer(late)
+        assert (sent, set(problems)) == ([], {""})
+    assert asked == [50_000_000, 100_000_000] * 2
+    driven.on_answer(Answer("", 100_000_000, chunk(100_000_000)))
+    assert sent == [100_000_000]
+    driven._on_event(EpisodeEvent(event=EpisodeEvent.ENDED))
+    driven._on_event(EpisodeEvent(event=EpisodeEvent.STARTED))
+    tick(150_000_000)  # which the chunk of before covers
+    assert sent == [100_000_000]
+    assert asked[-1] == 150_000_000
+    node.destroy_node()
+
+
 def test_before_the_first_episode_of_a_robot_a_policy_answers_once(ros: None) -> None:
     robot, asked = make_task(TASK).robot_spec, list[int]()
     spec = InterfaceSpec({"proprio": robot.proprio_spec}, robot.action_spec, 20.0)

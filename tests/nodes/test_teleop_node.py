@@ -108,6 +108,32 @@ def test_a_key_counts_for_the_episode_in_which_it_was_pressed(
         assert after(" ", event) == ["emergency_stop"]
 
 
+def test_a_policy_plans_anew_when_a_person_lets_go_but_not_for_what_was_tidied_up_before_its_episode(
+    make: Callable[..., TeleopNode], typist: Typist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = make(teleop="keyboard", terminal=typist.terminal, with_policy="true")
+    answer, called = answers(node, monkeypatch), list[str]()
+    monkeypatch.setattr(node, "_call", lambda client, request: called.append(client.srv_name))
+
+    def act(tick: int) -> list[float] | None:
+        command = convert.command_message(REST, 10**9 + tick * TICK_NS, SO101.joint_names, "policy")
+        node._on_policy(command)
+        return answer(tick)
+
+    def a_hand_at(tick: int) -> None:
+        typist.press("q")
+        assert answer(tick) is not None
+
+    node._on_event(EpisodeEvent(event=EpisodeEvent.ENDED))
+    a_hand_at(0)
+    node._on_event(EpisodeEvent(event=EpisodeEvent.STARTED))
+    assert act(40) is not None
+    assert called == []
+    a_hand_at(41)
+    assert act(80) is not None
+    assert called == ["/policy/reset"]
+
+
 def test_a_page_whose_clock_is_ahead_lets_go_when_it_falls_silent(
     make: Callable[..., TeleopNode], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,18 @@ def test_the_policy_runs_until_a_hand_comes_and_again_after_it_went() -> None:
     assert charge.decide(POLICY, NOBODY, at(0.1)).action is POLICY  # the clock went back: no hand of a time to come
 
 
+def test_a_policy_that_begins_an_episode_has_planned_for_it_unless_a_hand_is_still_there() -> None:
+    charge = Intervention(InterventionConfig(release_s=0.5), with_policy=True)
+    charge.decide(POLICY, MOVES, at(0.0))  # tidies up between two episodes
+    charge.decide(None, NOBODY, at(1.0))
+    charge.begin()
+    assert not charge.decide(POLICY, NOBODY, at(2.0)).policy_returns
+    charge.decide(POLICY, MOVES, at(2.1))
+    charge.begin()
+    assert charge.decide(POLICY, NOBODY, at(2.2)).action is HAND
+    assert charge.decide(POLICY, NOBODY, at(3.0)).policy_returns
+
+
 def test_a_hand_without_a_policy_demonstrates() -> None:
     charge = Intervention(InterventionConfig(), with_policy=False)
     assert charge.decide(None, MOVES, 0).source is ActionSource.HUMAN

@@ -127,6 +127,7 @@ class DrivenRobot:
 
     def _rest(self) -> None:
         self._rests = True
+        self._timeline.reset()
         self.context.clear()
         self._came_ns = None
         self._report(self.namespace, "")
@@ -235,7 +236,9 @@ class DrivenRobot:
     # -- commands ------------------------------------------------------------------------------------------------
 
     def on_answer(self, answer: Answer) -> None:
-        """The policy answered to an observation of this robot."""
+        """The policy answered to an observation of this robot; to one before its episode ended, nobody listens."""
+        if not self._timeline.awaits(answer.stamp_ns):
+            return
         if answer.chunk is None:
             self._timeline.failed(answer.stamp_ns)
             self._report(self.namespace, f"no command: {answer.problem}")

@@ -171,6 +171,8 @@ class TeleopNode(Node):
 
     def _on_event(self, event: EpisodeEvent) -> None:
         self._in_episode = event.event == EpisodeEvent.STARTED
+        if self._in_episode:
+            self._intervention.begin()
         self.get_logger().info(f"episode {event.episode_id} {'begins' if self._in_episode else 'is over'}")
 
     def _on_resume(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
