@@ -14,6 +14,7 @@ from robolearn.robots.robot import Robot
 from robolearn.robots.safety import SafetyFilter
 
 LONGEST_PERIODS = 3  # that one tick may make up for: who was asleep meanwhile does not catch up in a leap
+LEAD_S = 0.5  # by which the goal may be ahead of what was sent: then it waits, as for an arm that is blocked
 PATIENCE = 2.0  # times what the way should take, and a second, before it is given up
 
 
@@ -38,14 +39,20 @@ def move_to(
     goal = robot.spec.action_spec.check(f"{robot.spec.name} pose", np.asarray(pose, np.float32)).astype(np.float64)
     start = state.joint_position.astype(np.float64)
     safety.reset(state)
-    way_s, elapsed_s, last_ns = float(np.abs(goal - start).max()) / speed, 0.0, clock()
+    way_s, elapsed_s, moved_s, last_ns = float(np.abs(goal - start).max()) / speed, 0.0, 0.0, clock()
+    sent, lead = start, np.minimum(speed * LEAD_S, safety.max_step)
     while True:
         now_ns = clock()
-        elapsed_s += min((now_ns - last_ns) * 1e-9, LONGEST_PERIODS * period_s)
-        last_ns = now_ns
-        share = min(elapsed_s / way_s, 1.0) if way_s > 0 else 1.0
-        decision = safety.filter((start + share * (goal - start)).astype(np.float32), now_ns, now_ns)
+        passed_s = min((now_ns - last_ns) * 1e-9, LONGEST_PERIODS * period_s)
+        last_ns, elapsed_s = now_ns, elapsed_s + passed_s
+        share = min((moved_s + passed_s) / way_s, 1.0) if way_s > 0 else 1.0
+        line = start + share * (goal - start)
+        target = np.clip(line, sent - lead, sent + lead)
+        if (target == line).all():
+            moved_s += passed_s
+        decision = safety.filter(target.astype(np.float32), now_ns, now_ns)
         robot.write(decision.command)
+        sent = decision.command.astype(np.float64)
         if decision.held:
             raise HardwareError(f"{robot.spec.name} holds on its way: {decision.reason}")
         sleep(period_s)

@@ -156,6 +156,11 @@ class SafetyFilter:
             speed = speed - rising**2 / (2 * self._limits.jerk)
         return float(braking_time_s(Motion(np.zeros_like(speed), speed, rising), self._limits).max())
 
+    @property
+    def max_step(self) -> NDArray[np.float64]:
+        """How far a command may be from the last one that was sent (J,), or it is refused as a jump."""
+        return self._hard_step
+
     def reset(self, state: RobotState) -> NDArray[np.float32]:
         """Start from where the robot is, and return that as the command that counts as sent (J,).
 
