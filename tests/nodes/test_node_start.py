@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,6 +31,14 @@ def test_a_wrong_argument_is_one_line(
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     (line,) = capsys.readouterr().err.splitlines()
     assert rule.partition(":=")[0] in line
+
+
+def test_what_the_system_refuses_at_the_start_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["node"])
+    assert run(lambda: Path("a" * 300).stat()) == 2  # type: ignore[arg-type, return-value]
+    assert capsys.readouterr().err == f"{'a' * 300}: File name too long\n"
 
 
 def raising(error: RobolearnError) -> Any:

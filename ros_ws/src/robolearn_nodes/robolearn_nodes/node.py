@@ -211,6 +211,11 @@ def run(make_node: Callable[[], Node], work: Callable[[Any], None] = rclpy.spin)
     except (ParameterException, NameValidationException) as error:
         sys.stderr.write(f"{error}\n")
         return BAD_INPUT_EXIT_CODE
+    except OSError as error:  # as of a disk that is full, or a path that is too long
+        if made:
+            raise
+        sys.stderr.write(f"{error.filename or 'the node'}: {error.strerror or error}\n")
+        return RobolearnError.exit_code
     return 0
 
 
