@@ -95,6 +95,7 @@ def main() -> None:
     steps, size, seed, episodes = (int(text) for text in sys.argv[5:9])
     device = sys.argv[9]
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)  # or CQL's numbers become so small that an update takes seconds
     torch.manual_seed(seed)
     np.random.seed(seed)
     script = load(checkout, algorithm)
