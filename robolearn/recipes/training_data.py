@@ -313,7 +313,7 @@ def outcomes_of(config: Any) -> Outcomes:
     return "any" if hasattr(config, "episodes") else "some"
 
 
-def check_outcomes(dataset: Path, store: Store, episodes: Sequence[int], outcomes: Outcomes) -> None:
+def check_outcomes(dataset: Path, store: ZarrStore, episodes: Sequence[int], outcomes: Outcomes) -> None:
     """Raise DatasetError for episodes that are no such outcomes; for who takes `success` as the reward."""
     infos = [store.episodes[index] for index in episodes]
     unknown = [info.id for info in infos if info.success is None]
@@ -321,13 +321,21 @@ def check_outcomes(dataset: Path, store: Store, episodes: Sequence[int], outcome
         raise DatasetError(
             f"{dataset}: nobody said whether episode {unknown[0]} succeeded, nor of {len(unknown) - 1} more; say it, "
             f"where all did by: robolearn dataset relabel {dataset} $(seq 0 {len(store.episodes) - 1}) --success true; "
-            "or name a reward column"
+            f"or {_another_reward(store)}"
         )
     if outcomes == "some" and infos and not any(info.success for info in infos):
         raise DatasetError(
-            f"{dataset}: none of {len(infos)} episodes succeeded, so every reward is 0; add some that did, or name a "
-            "reward column"
+            f"{dataset}: none of {len(infos)} episodes succeeded, so every reward is 0; add some that did, or "
+            f"{_another_reward(store)}"
         )
+
+
+def _another_reward(store: ZarrStore) -> str:
+    """What else may be learned from than success."""
+    names = [name for name in (*store.spec.fields, *store.columns) if name.partition("/")[0] == "reward"]
+    if not names:
+        return "label it with a reward model and name that column by --reward"
+    return f"learn from a reward that it has, by {' or '.join(f'--reward {name}' for name in names)}"
 
 
 def tensors(batch: Mapping[str, NDArray], device: str) -> Batch:

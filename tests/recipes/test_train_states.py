@@ -26,7 +26,7 @@ from robolearn.recipes.evaluate import evaluate_policy
 from robolearn.recipes.run import read_run_config
 from robolearn.recipes.train_offline import train_offline
 from robolearn.recipes.training_data import TransitionData, remark
-from robolearn.specs import InterfaceSpec
+from robolearn.specs import ArraySpec, InterfaceSpec
 
 TASK = "push-v1"
 PRIVILEGED: dict[str, Any] = {"hidden_sizes": (8,), "privileged": True}
@@ -106,6 +106,13 @@ def test_outcomes_that_nobody_told_are_no_failures(task: str | None, dataset: Pa
     with pytest.raises(DatasetError, match=r"nobody said .*, nor of \d+ more; .* relabel \S+ \$\(seq 0 ") as caught:
         train_offline("iql", unknown, tmp_path / "run", 2, config=IQL, task=task)
     assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith("or label it with a reward model and name that column by --reward")
+    store = ZarrStore.open(unknown)
+    with store.column_writer("reward/mine", ArraySpec(()), {}) as writer:
+        for index, info in enumerate(store.episodes):
+            writer.write(index, np.zeros(info.length, np.float32))
+    with pytest.raises(DatasetError, match=r"or learn from a reward that it has, by --reward reward/mine$"):
+        train_offline("iql", unknown, tmp_path / "run", 2, config=IQL, task=task)
     if task is not None:
         with pytest.raises(DatasetError, match="nobody said"):
             demonstrations(ZarrStore.open(unknown), task, task_spec(task), 0.9, 1)
