@@ -22,6 +22,7 @@ from robolearn.cli import run
 from robolearn.envs.humanoid import made_for_clip
 from robolearn.errors import RobolearnError, SpecError
 from robolearn.policies.checkpoint_config import read_config
+from robolearn.recipes.evaluate import evaluate_policy
 from robolearn.recipes.rewards import online
 from robolearn.recipes.rewards.journal import JOURNAL
 from robolearn.recipes.rewards.online import SETTINGS, OnlineRewardConfig, learn_from, learn_from_model
@@ -195,7 +196,10 @@ def test_written_rewards_are_trained_in_processes_and_go_on_where_they_were_kill
     assert (answer["candidates"], answer["failed"]) == (4, 2)
     assert sorted(metrics) == [1, 2, 3, 4]
     assert [bool(row["error"]) for row in rows] == [False, False, True, True]
-    assert rows[0]["metric"] == answer["metric"] == max(metrics[3], metrics[4])
+    assert rows[0]["metric"] == max(metrics[3], metrics[4])
+    fresh = evaluate_policy(answer["checkpoint"], "point_up-v1", 1)  # that none was chosen by
+    assert answer["metric"] == fresh["success_rate"] + 1e-3 * fresh["return_mean"] / fresh["mean_episode_steps"]
+    assert answer["metric"] != rows[0]["metric"]
     assert answer["reward"] == rows[0]["reward"]
     assert "the quantity 'elbow' is unknown" in rows[3]["error"]
 

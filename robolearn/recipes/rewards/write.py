@@ -26,6 +26,7 @@ from robolearn.errors import RobolearnError
 from robolearn.recipes.evaluate import evaluate_policy
 from robolearn.recipes.rewards.journal import ClientOnce, Journal, asking_once
 from robolearn.recipes.rewards.online import SETTINGS, OnlineRewardConfig, Played, learn_from, require_rounds
+from robolearn.recipes.seeds import EVALUATION_SEED, SELECTION_SEED
 from robolearn.recipes.workers import Failure, cores, require_work, work_each
 from robolearn.rewards.code.candidate import Candidate, Training
 from robolearn.rewards.code.client import ChatClient
@@ -91,8 +92,9 @@ def write_reward(
     workers: trainings at a time, one a core by default; what comes out does not hang on it. timeout_s: of a training.
     ask_again: whether what a person answered before is asked again, for it is answered by a file, from its beginning.
     tell: called with a line about each. The answer has `reward` (what was written), `metric` (success, and below it
-    mean progress; None where a person judges), `checkpoint`, `candidates` and `failed`. Raises RobolearnError when no
-    candidate could be trained, or `out` holds something else, and SpecError for settings that fit no training.
+    mean progress, in episodes by which none was chosen; None where a person judges), `checkpoint`, `candidates` and
+    `failed`. Raises RobolearnError when no candidate could be trained, or `out` holds something else, and SpecError for
+    settings that fit no training.
     """
     require_rounds(settings, online, seed)
     workers = cores() if workers is None else workers
@@ -136,10 +138,11 @@ def write_reward(
     if best is None or best.training is None:
         why = f"; the first: {best.error}" if best else ""
         raise RobolearnError(f"none of {len(found)} written rewards could be trained with{why}")
+    checkpoint = Path(best.training.run) / "checkpoints" / "latest"
     return {
         "reward": best.code,
-        "metric": best.training.metric,
-        "checkpoint": str(Path(best.training.run) / "checkpoints" / "latest"),
+        "metric": None if by_person else _metric(checkpoint, task_id, judged_episodes, EVALUATION_SEED),
+        "checkpoint": str(checkpoint),
         "candidates": len(found),
         "failed": sum(one.training is None for one in found),
     }
@@ -191,9 +194,12 @@ def train_candidate(job: TrainingJob) -> dict[str, Any]:
     if job.film:
         evaluate_policy(checkpoint, job.task, 1, video=Path(job.film))
         return {"traces": traces, "metric": None}
-    judged = evaluate_policy(checkpoint, job.task, job.judged_episodes)
-    metric = judged["success_rate"] + 1e-3 * judged["return_mean"] / judged["mean_episode_steps"]
-    return {"traces": traces, "metric": float(metric)}
+    return {"traces": traces, "metric": _metric(checkpoint, job.task, job.judged_episodes, SELECTION_SEED)}
+
+
+def _metric(checkpoint: Path, task: str, episodes: int, seed: int) -> float:
+    judged = evaluate_policy(checkpoint, task, episodes, seed)
+    return float(judged["success_rate"] + 1e-3 * judged["return_mean"] / judged["mean_episode_steps"])
 
 
 def quantities(played: Played, joints: int) -> Mapping[str, NDArray]:
