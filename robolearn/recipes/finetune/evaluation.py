@@ -6,7 +6,7 @@ import numpy as np
 
 from robolearn.envs.practice_world import PracticeWorld
 from robolearn.policies.gaussian import GaussianPolicy
-from robolearn.recipes.seeds import EVALUATION_SEED
+from robolearn.recipes.seeds import SELECTION_SEED
 from robolearn.recipes.training_data import tensors
 
 
@@ -14,7 +14,7 @@ def true_success(policy: GaussianPolicy, world: PracticeWorld, episodes: int, ma
     """Share of successes by the most likely action, each episode from the start that the task draws for its seed."""
     successes = 0
     for episode in range(episodes):
-        world.reset(EVALUATION_SEED + episode)
+        world.reset(SELECTION_SEED + episode)
         for _ in range(max_steps):
             tick = world.step(act(policy, world))
             if tick.success or tick.lost:
