@@ -2,9 +2,8 @@
 
     torchrun --nproc-per-node 2 -m robolearn.cli train iql --dataset D --task T --out runs/iql
 
-is the training of one process with twice the batch size, but for noise, which an algorithm draws alike in each process,
-and for means over rows that weigh more or less (masked and weighted chunks), which each takes of its own. Metrics are
-those of the first one's rows.
+is the training of one process with twice the batch size, but for noise, which an algorithm draws alike in each process.
+Metrics are those of the first one's rows.
 """
 
 from __future__ import annotations
@@ -38,9 +37,11 @@ class Processes:
         count, number = started(), int(os.environ.get("RANK", "0"))
         if count == 1:
             return cls()
-        if compute.compile:
-            raise SpecError("several processes exchange gradients, which a compiled step cannot; leave --compile out")
         cuda = compute.device == "cuda"  # of which each process takes its own
+        if compute.compile and cuda:
+            raise SpecError(
+                "several processes exchange gradients, which a step captured on a GPU cannot; leave --compile out"
+            )
         if cuda:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         if not distributed.is_initialized():

@@ -52,17 +52,21 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path: Path) -> None:
     common = ["-m", "robolearn.cli", "train", "iql", "--dataset", str(data), "--reward", "reward", "--steps", "6"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     runs = {}
-    for name, launcher, size in (
-        ("one", [sys.executable], 32),
-        ("two", [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"], 16),
+    two = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    compiled = ["--compile", "--precision", "float32"]
+    for name, launcher, size, how in (
+        ("one", [sys.executable], 32, []),
+        ("two", two, 16, []),
+        ("two compiled", two, 16, compiled),
     ):
         out = tmp_path / name
-        command = [*launcher, *common, "--out", str(out), "--set", f"batch_size={size}", *small]
+        command = [*launcher, *common, *how, "--out", str(out), "--set", f"batch_size={size}", *small]
         subprocess.run(command, check=True, env=env, timeout=500, capture_output=True)
         runs[name] = load_file(out / "checkpoints" / "latest" / "weights.safetensors")
     untrained = load_file(tmp_path / "one" / "checkpoints" / "untrained" / "weights.safetensors")
     for key, value in runs["one"].items():
-        np.testing.assert_allclose(runs["two"][key], value, rtol=1e-4, atol=1e-6, err_msg=key)
+        for name in ("two", "two compiled"):
+            np.testing.assert_allclose(runs[name][key], value, rtol=1e-4, atol=1e-6, err_msg=key)
     assert any(not np.allclose(value, untrained[key], atol=1e-4) for key, value in runs["one"].items())
 
 
@@ -92,10 +96,10 @@ def test_a_mean_by_weights_is_that_of_the_rows_of_all_processes(tmp_path: Path) 
         np.testing.assert_allclose(gradient, wanted, rtol=1e-6)
 
 
-def test_several_processes_refuse_a_compiled_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_processes_refuse_a_captured_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(SpecError, match="--compile"):
-        Processes.join(Compute("cpu", compile=True))
+        Processes.join(Compute("cuda", compile=True))
 
 
 def test_several_processes_refuse_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
