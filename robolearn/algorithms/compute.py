@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 if TYPE_CHECKING:
     from robolearn.algorithms.compile import Wrapper
@@ -22,6 +23,12 @@ class Compute:
     def __post_init__(self) -> None:
         if self.precision not in get_args(Precision):
             raise ValueError(f"precision is {self.precision!r}, expected one of {', '.join(get_args(Precision))}")
+
+    @classmethod
+    def begun(cls, told: Mapping[str, Any]) -> Compute:
+        """How a run that was begun computes, by what it tells: in float32 where it tells no precision, for that was the
+        default before there was `auto`. Raises TypeError or ValueError for what says nothing here."""
+        return cls(**{"precision": "float32", **told})
 
     def settled(self) -> Compute:
         """With `auto` decided: bfloat16 where updates are compiled for a device that multiplies it, else float32."""

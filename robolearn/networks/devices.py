@@ -17,7 +17,7 @@ def usable_device(name: str) -> torch.device:
         raise SpecError(f"device is {name!r}; expected cpu or cuda")
     there = torch.cuda.device_count() if device.type == "cuda" else 1
     if not there:
-        raise SpecError(f"device is {name} and torch sees no GPU; leave --device out")
+        raise SpecError(f"device is {name} and torch sees no GPU; take cpu, the default")
     if (device.index or 0) >= there:
         raise SpecError(f"device is {name} and torch sees {there}, counted from 0; take another one")
     return device

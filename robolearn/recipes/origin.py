@@ -36,7 +36,7 @@ def begun_config(run: Path) -> tuple[dict[str, Any], Any, Compute]:
     begun = read_run_config(run)
     try:
         config = config_from_json(algorithm_class(begun["algorithm"]).config_type, begun["config"])
-        return {**begun, "seed": int(begun["seed"])}, config, Compute(**begun.get("compute", {}))
+        return {**begun, "seed": int(begun["seed"])}, config, Compute.begun(begun.get("compute", {}))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{run} cannot be resumed; config.yaml of another robolearn ({error})") from error
 

@@ -19,6 +19,8 @@ def test_bfloat16_is_for_compiled_updates_on_what_multiplies_it(there: bool, mon
     assert Compute(compile=True).settled().precision == ("bfloat16" if there else "float32")
     for asked in ("float32", "bfloat16"):
         assert Compute(compile=True, precision=asked).settled().precision == asked
+        assert Compute.begun({"compile": True, "precision": asked}).settled().precision == asked
+    assert Compute.begun({"compile": True}) == Compute(compile=True, precision="float32")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from practice_runs import demonstrations, kill, pids, prepared, recorded_arrays, same, small_config
 from safetensors.torch import load_file
 
+from robolearn.algorithms import compile
 from robolearn.algorithms.algorithm import Batch, Metrics
+from robolearn.algorithms.compute import Compute
 from robolearn.algorithms.rlpd import RLPD, RLPDConfig
 from robolearn.cli import run as command
 from robolearn.datasets.lock import WriterLock
@@ -624,6 +626,33 @@ def test_what_does_not_fit_is_told_before_anything_is_written(tmp_path: Path, de
     pairs = read_settings(["algorithm=iql", "pretrained_by=iql", "iql.expectile=0.8", "iql.batch_size=8"])
     config = with_settings(FinetuneConfig("push-v1"), pairs)  # one without the other would be refused
     assert (config.algorithm, config.iql.expectile, config.iql.batch_size) == ("iql", 0.8, 8)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_run_keeps_its_precision_wherever_it_goes_on(
+    there: bool, tmp_path: Path, demos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    monkeypatch.setattr(compile, "has_bfloat16", lambda device: there)
+    practising.begin(replace(small_config(1), compute=Compute(compile=True)), [], demos, run)
+    monkeypatch.setattr(compile, "has_bfloat16", lambda device: not there)
+    precision = "bfloat16" if there else "float32"
+    assert FinetuneConfig.read(run).compute == Compute(compile=True, precision=precision)
+    written = json.loads((run / "finetune.json").read_text())
+    del written["compute"]["precision"]
+    (run / "finetune.json").write_text(json.dumps(written))  # as it was before there was `auto`
+    assert FinetuneConfig.read(run).compute == Compute(compile=True, precision="float32")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there_is_told_before_anything_is_written(tmp_path: Path, demos: list[Path]) -> None:
+    config = replace(small_config(1), compute=Compute("cuda", compile=True))
+    with pytest.raises(SpecError, match="device is cuda and torch sees no GPU"):
+        practising.begin(config, [], demos, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    config.write(tmp_path / "moved")
+    with pytest.raises(SpecError, match="device is cuda and torch sees no GPU"):
+        practise(tmp_path / "moved")
 
 
 @pytest.mark.parametrize(

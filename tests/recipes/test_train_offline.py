@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from robolearn.algorithms import ALGORITHMS
 from robolearn.algorithms.bc import BCConfig
+from robolearn.algorithms.compute import Compute
 from robolearn.datasets.edit import relabel
 from robolearn.datasets.store import DatasetSpec, EpisodeMeta, ImageCodec
 from robolearn.datasets.zarr_store import ZarrStore
@@ -25,6 +26,7 @@ from robolearn.policies.checkpoint import load_policy
 from robolearn.policies.checkpoint_config import read_config
 from robolearn.policies.chunking import ChunkPolicyConfig
 from robolearn.policies.instruction import embed
+from robolearn.recipes.origin import begun_config
 from robolearn.recipes.run import Run, read_state
 from robolearn.recipes.train import train_policy
 from robolearn.recipes.train_offline import train_offline
@@ -304,6 +306,8 @@ def test_an_unknown_algorithm_a_taken_folder_a_strange_run(dataset: Path, tmp_pa
     (run / "config.yaml").write_text(json.dumps({**config, "compute": {"device": "cuda:99"}}))
     with pytest.raises(CheckpointError, match=r"was begun on cuda:99, which torch cannot use here; .*--init-from"):
         train_policy(TrainRequest("bc", resume=run))
+    (run / "config.yaml").write_text(json.dumps({**config, "compute": {"compile": True}}))  # of before there was `auto`
+    assert begun_config(run)[2] == Compute(compile=True, precision="float32")
     (run / "config.yaml").write_text(json.dumps({**config, "processes": 2}))
     with pytest.raises(CheckpointError, match=r"begun with 2 times .* resume it by torchrun --nproc-per-node 2"):
         train_offline("bc", dataset, run, resume=run)

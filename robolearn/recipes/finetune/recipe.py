@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from robolearn.cell import load_cell
 from robolearn.datasets.lock import WriterLock
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import RobolearnError
+from robolearn.networks.devices import usable_device
 from robolearn.recipes.finetune.cells import check_cell, check_teleop, cooled_in_time
 from robolearn.recipes.finetune.collector import NOW, REPLAY, STOPPED, WAITS, Collector, told
 from robolearn.recipes.finetune.data import recorded_sizes
@@ -47,7 +49,9 @@ BEGIN_S = 120.0  # of the first process: within it to end by saying why is not t
 
 
 def begin(config: FinetuneConfig, prior: Sequence[Path], demos: Sequence[Path], out: Path) -> None:
-    """Make the folder of a run. Raises RobolearnError before anything is written when the data do not fit."""
+    """Make the folder of a run. Raises RobolearnError before anything is written when the data do not fit, or the
+    device is not there."""
+    usable_device(config.compute.device)
     if config.cell:
         cell = load_cell(Path(config.cell))
         check_cell(cell, Path(config.cell), make_task(config.task), config)
@@ -61,7 +65,7 @@ def begin(config: FinetuneConfig, prior: Sequence[Path], demos: Sequence[Path], 
     check_shown(config, [*demos, *prior])
     if config.graph:
         recorded_sizes(demos, config.space().cameras)
-    config = by_its_rule(config)
+    config = replace(by_its_rule(config), compute=config.compute.settled())  # for whoever goes on, wherever
     about: dict[str, Any] = {"task": config.task, "recipe": "finetune", "reward": config.reward}
     about["online"] = {"evaluation_episodes": config.evaluation_episodes}
     about |= {"prior": [str(path.absolute()) for path in prior], "demos": [str(path.absolute()) for path in demos]}
@@ -92,6 +96,7 @@ def practise(run: Path, processes: bool = True, progress: Progress = lambda done
     latest) and `report`. Raises DatasetBusyError where another process does so already, before anything moves.
     """
     config = FinetuneConfig.read(run)
+    usable_device(config.compute.device)
     with ExitStack() as practising:
         practising.callback(WriterLock(run, run / PRACTISING).release)
         prepare(run, progress)

@@ -281,7 +281,8 @@ class FinetuneConfig:
     def read(cls, run: Path) -> FinetuneConfig:
         """Raises CheckpointError when `run` is none of ours."""
         try:
-            return config_from_json(cls, json.loads((run / FILE).read_text(encoding="utf-8")))
+            told = json.loads((run / FILE).read_text(encoding="utf-8"))
+            return replace(config_from_json(cls, told), compute=Compute.begun(told.get("compute", {})))
         except (OSError, ValueError, TypeError, KeyError) as error:
             why = f"it has no {FILE}" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
             raise CheckpointError(f"{run} is no run of finetune; {why}") from error
