@@ -121,6 +121,14 @@ def dataset_x(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["reward", "train", "hop", "--dataset", "x.zarr", "--out", "x", "--steps", "0"], "0 steps of batches of 64"),
         (["reward", "train", "hop", "--dataset", "x.zarr", "--out", "/proc/x"], "/proc/x cannot be written"),
         (["finetune", "--task", "push-v1", "--demos", "x.zarr", "--steps", "-4"], "max_steps is -4; expected at least"),
+        (
+            ["finetune", "--task", "push-v1", "--reward-model=y", "--demos", "x.zarr", "--reward_model", "z"],
+            "finetune: --reward-model is given 2 times; give all its values behind one",
+        ),
+        (
+            ["train", "bc", "--dataset", "x.zarr", "--set", "batch_size=4", "--set", "seed=1"],
+            "train: --set is given 2 times; give all its values behind one",
+        ),
     ],
 )
 def test_a_mistake_gives_one_line(

@@ -233,6 +233,10 @@ def parse(name: str, command: Callable[..., int], words: list[str]) -> Callable[
 
     bind.__doc__ = help_text(command)
     hints, signature = get_type_hints(command, include_extras=True), inspect.signature(command)
+    given = [word.partition("=")[0].replace("_", "-") for word in words]
+    for option in (f"--{each.replace('_', '-')}" for each, kind in hints.items() if get_origin(kind) is tuple):
+        if (times := given.count(option)) > 1:  # the last one would count, and the others be passed over
+            raise RobolearnError(f"{name}: {option} is given {times} times; give all its values behind one")
     bind.__annotations__ = {name: _told(hints[name], each.default) for name, each in signature.parameters.items()}
     bind.__signature__ = signature  # type: ignore[attr-defined]
     complaint = io.StringIO()
