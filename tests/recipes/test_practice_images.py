@@ -186,12 +186,13 @@ def test_a_model_of_another_task_does_not_judge(tmp_path: Path) -> None:
         str(tmp_path / name) for name in ("push-v1", "push_back-v1", "pick_place-v1", "unknown")
     )
 
-    def check(*models: str, reward: Literal["success", "progress"] = "success") -> None:
+    def check(*models: str, reward: Literal["success", "progress", "vlm"] = "success") -> None:
         check_learned_from(FinetuneConfig("push-v1", reward, reward_models=models))
 
     for fitting in ((), (push, back), (unknown,)):
         check(*fitting)
     check(push, reward="progress")
+    check(str(tmp_path), reward="vlm")  # a folder of open_clip
     for models, wanted in (
         ((back, push), "learned push_back-v1, and came for push-v1; give a model each"),
         ((push,), "came for push_back-v1"),

@@ -117,8 +117,8 @@ def check_models(config: FinetuneConfig) -> list[str]:
 
 def check_learned_from(config: FinetuneConfig) -> None:
     """Raises SpecError for models that have learned other tasks than those which they are to judge: a success
-    classifier, which knows nothing of sentences, wants its own, another model one of the run's."""
-    if not config.reward_models:
+    classifier, which knows nothing of sentences, wants its own, another model one of the run's. `vlm` learns none."""
+    if config.reward == "vlm" or not config.reward_models:
         return
     for folder, task in zip(_one_each(config.reward_models, config), config.task_ids, strict=True):
         learned, wanted = trained_tasks(Path(folder)), {task} if config.reward == "success" else {*config.task_ids}
