@@ -8,6 +8,7 @@ import yaml
 
 DEEPEST = 50  # values in each other
 LARGEST = 1 << 20  # values and letters, each alias counted as what it stands for
+A_LETTER = 2  # of them, that a letter of a long text may stand for: without aliases there are no more
 
 
 def load_yaml(text: str) -> Any:
@@ -15,20 +16,20 @@ def load_yaml(text: str) -> Any:
     by which a few lines stand for gigabytes, or for what they stand in."""
     try:
         value = yaml.safe_load(text)
-        require_bounded(value)
+        require_bounded(value, max(LARGEST, A_LETTER * len(text)))
     except (ValueError, ArithmeticError, LookupError, TypeError, RecursionError) as error:
         raise yaml.YAMLError(str(error) or type(error).__name__) from error
     return value
 
 
-def require_bounded(value: Any) -> None:
-    """Raise ValueError where mappings and lists hold more than LARGEST, or lie deeper than DEEPEST in each other."""
-    left, waiting = LARGEST, [(value, 0)]
+def require_bounded(value: Any, most: int = LARGEST) -> None:
+    """Raise ValueError where mappings and lists hold more than `most`, or lie deeper than DEEPEST in each other."""
+    left, waiting = most, [(value, 0)]
     while waiting:
         one, depth = waiting.pop()
         left -= 1 + (len(one) if isinstance(one, str | bytes) else 0)
         if left < 0 or depth > DEEPEST:
-            raise ValueError(f"it holds over {LARGEST} values and letters, or over {DEEPEST} in each other")
+            raise ValueError(f"it holds over {most} values and letters, or over {DEEPEST} in each other")
         if isinstance(one, dict):
             waiting += [(each, depth + 1) for pair in one.items() for each in pair]
         elif isinstance(one, list | tuple | set):

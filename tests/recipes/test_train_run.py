@@ -158,6 +158,12 @@ def test_what_cannot_be_resumed_says_why(tmp_path: Path) -> None:
         read_state(tmp_path)
 
 
+def test_a_run_on_very_many_episodes_goes_on(tmp_path: Path) -> None:
+    config = {"algorithm": "bc", "episodes": {"train": [letter * 400_000 for letter in "abc"]}}
+    with Run.create(tmp_path / "run", config, NAMES):
+        assert read_run_config(tmp_path / "run") == config
+
+
 def test_a_run_without_rows_goes_on_with_other_columns(tmp_path: Path) -> None:
     with Run.create(tmp_path / "run", {}, ("loss", "value")):
         pass
