@@ -113,13 +113,13 @@ def remark_other_data(model: str, dataset: Path) -> None:
     dataset, or at another rate."""
     from robolearn.datasets.zarr_store import ZarrStore
     from robolearn.rewards import REWARDS
-    from robolearn.rewards.saved import trained_hz, trained_tasks
+    from robolearn.rewards.saved import may_know, trained_hz, trained_tasks
 
     if model in REWARDS or not Path(model).exists():
         return
     store = ZarrStore.open(dataset)
     learned, shown = trained_tasks(Path(model)), {info.task for info in store.episodes}
-    if learned and not learned & shown:
+    if not may_know(learned, shown):
         say(f"remark: {model} has learned {', '.join(sorted(learned))}; {dataset} is of {', '.join(sorted(shown))}")
     hz, shown_hz = trained_hz(Path(model)), store.spec.interface.control_hz
     if hz is not None and hz != shown_hz:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -77,9 +77,14 @@ def trained_episodes(path: Path) -> set[str]:
 
 
 def trained_tasks(path: Path) -> set[str]:
-    """Tasks of the episodes that the model in the directory `path` was trained on, or models that it refers to; empty
-    where nothing was learned, or nobody knows."""
+    """Tasks of the episodes that the model in the directory `path` was trained on, or models that it refers to; of
+    episodes that tell none the empty name. Empty where nothing was learned, or nobody knows."""
     return set(read_model_config(path, WHAT).get("provenance", {}).get("train_tasks", ()))
+
+
+def may_know(learned: Set[str], tasks: Set[str]) -> bool:
+    """Whether a model of these `trained_tasks` may know one of the tasks of episodes; who tells none may be of any."""
+    return not learned or "" in learned | tasks or not learned.isdisjoint(tasks)
 
 
 def trained_hz(path: Path) -> float | None:

@@ -182,14 +182,15 @@ def test_a_model_of_another_task_does_not_judge(tmp_path: Path) -> None:
     for task in ("push-v1", "push_back-v1", "pick_place-v1"):
         save_reward(SuccessReward(SuccessConfig()), tmp_path / task, {"train_tasks": [task]})
     save_reward(SuccessReward(SuccessConfig()), tmp_path / "unknown")
-    push, back, other, unknown = (
-        str(tmp_path / name) for name in ("push-v1", "push_back-v1", "pick_place-v1", "unknown")
+    save_reward(SuccessReward(SuccessConfig()), tmp_path / "unnamed", {"train_tasks": [""]})  # recorded without --task
+    push, back, other, unknown, unnamed = (
+        str(tmp_path / name) for name in ("push-v1", "push_back-v1", "pick_place-v1", "unknown", "unnamed")
     )
 
     def check(*models: str, reward: Literal["success", "progress", "vlm"] = "success") -> None:
         check_learned_from(FinetuneConfig("push-v1", reward, reward_models=models))
 
-    for fitting in ((), (push, back), (unknown,)):
+    for fitting in ((), (push, back), (unknown,), (unnamed,)):
         check(*fitting)
     check(push, reward="progress")
     check(str(tmp_path), reward="vlm")  # a folder of open_clip

@@ -31,7 +31,7 @@ from robolearn.recipes.finetune.judges import Frames
 from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.recipes.rewards.data import RewardData
 from robolearn.rewards.reward_model import Episodes, RewardModel, cameras_of
-from robolearn.rewards.saved import load_reward, require_trusted, trained_tasks
+from robolearn.rewards.saved import load_reward, may_know, require_trusted, trained_tasks
 from robolearn.rewards.success import MIN_FOUND, SuccessReward, area_under_roc, decision_strength, threshold_between
 from robolearn.rewards.vlm import VLMConfig, VLMReward
 from robolearn.tasks import make_task
@@ -122,7 +122,7 @@ def check_learned_from(config: FinetuneConfig) -> None:
         return
     for folder, task in zip(_one_each(config.reward_models, config), config.task_ids, strict=True):
         learned, wanted = trained_tasks(Path(folder)), {task} if config.reward == "success" else {*config.task_ids}
-        if learned and not learned & wanted:
+        if not may_know(learned, wanted):
             raise SpecError(
                 f"{folder} has learned {', '.join(sorted(learned))}, and came for {task}; give a model each, "
                 "the target's first: --reward-model FOLDER FOLDER"

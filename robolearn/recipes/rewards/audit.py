@@ -19,7 +19,7 @@ from robolearn.recipes.rewards.label import TRAIN_EPISODES
 from robolearn.recipes.rewards.settings import Report
 from robolearn.rewards.audit import Audit, AuditEpisode, Scores, agreement, audit
 from robolearn.rewards.reward_model import RewardModel, cameras_of, trained_on
-from robolearn.rewards.saved import load_reward, save_audit, trained_tasks
+from robolearn.rewards.saved import load_reward, may_know, save_audit, trained_tasks
 from robolearn.rewards.success import decided
 
 NEAR_MISS = "near_miss"  # tag of a failed episode that came close
@@ -121,7 +121,7 @@ def keep_audit(path: Path, dataset: Path, audits: Audits) -> tuple[bool, str]:
     unseen = [row for row, index in enumerate(audits.episodes) if infos[index].id not in trained_on(model)]
     if not unseen:
         return False, f"{path} was trained on all episodes of {dataset}: this audit is not kept; audit it on others"
-    rows = [row for row in unseen if not tasks or infos[audits.episodes[row]].task in tasks]
+    rows = [row for row in unseen if may_know(tasks, {infos[audits.episodes[row]].task})]
     if not rows:
         learned = f"has learned {', '.join(sorted(tasks))}, of which {dataset} has no episode that it does not know"
         return False, f"{path} {learned}: this audit is not kept; audit it on others"

@@ -114,8 +114,8 @@ def test_a_model_keeps_the_verdict_of_its_own_task(
     dataset: Path, success_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     verdict = {"passed": True, "missed": []}
-    for task, kept in (("push-v1", True), ("reach-v1", False)):
-        folder = tmp_path / task
+    for task, kept in (("push-v1", True), ("reach-v1", False), ("", False)):  # of no name: nobody knows of which task
+        folder = tmp_path / (task or "unnamed")
         save_reward(load_reward(success_model), folder, {"train_tasks": [task], "audit": verdict})
         code = run(["reward", "audit", str(dataset), "--reward", str(folder)])
         assert (read_model_config(folder)["provenance"]["audit"] == verdict) is kept
@@ -133,6 +133,7 @@ def test_a_model_keeps_the_verdict_of_its_own_task(
     ("facts", "remark"),
     [
         ({"train_tasks": ["push-v1"]}, "other has learned push-v1; "),
+        ({"train_tasks": [""], "control_hz": 30.0}, "other has learned at 30 steps a second, "),
         ({"train_tasks": ["reach-v1"], "control_hz": 30.0}, "other has learned at 30 steps a second, "),
     ],
 )
