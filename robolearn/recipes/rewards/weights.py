@@ -28,7 +28,7 @@ def weigh_dataset(
 
     The answer has `column`, `mean_weight` and `mean_progress` (of a chunk). A healthy mean weight is .3 to .8; near 1
     `full_weight_above` is too low. Raises UnknownNameError for a column that is not there, and DatasetError for one
-    that is no potential.
+    that is no potential, and where nothing weighs anything.
     """
     store = ZarrStore.open(dataset)
     if progress_column not in store.columns:
@@ -40,11 +40,16 @@ def weigh_dataset(
         chunk_progress(store.read(index, [progress_column])[progress_column].astype(np.float64), config.chunk_steps)
         for index in range(len(store.episodes))
     ]
-    every = np.concatenate(gains)
+    every = np.concatenate(gains) if gains else np.zeros(1)
     mean, std = float(every.mean()), float(every.std())
     name = f"weight/{progress_column.partition('/')[2] or progress_column}-{config.chunk_steps}"
     attributes = {"progress": progress_column, "settings": asdict(config), "mean": mean, "std": std}
     weights = [reward_aligned_weights(gain, mean, std, config) for gain in gains]
+    if not any(weight.any() for weight in weights):
+        raise DatasetError(
+            f"{progress_column} grows in no {config.chunk_steps} steps of {len(gains)} episodes, so all weights would "
+            "be 0; take the progress of another model, see `robolearn reward audit`"
+        )
     if name in store.columns and store.columns[name].attributes != attributes:
         remove_column(store.path, name)
     with store.column_writer(name, ArraySpec(()), attributes) as writer:

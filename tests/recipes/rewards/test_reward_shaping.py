@@ -39,6 +39,15 @@ def test_weights_follow_a_dataset_that_grows_and_shaping_tells_all_of_it(dataset
     assert float(written.mean()) == pytest.approx(after["mean_weight"], abs=1e-5)
 
 
+def test_weights_of_progress_that_grows_nowhere_are_refused(dataset: Path) -> None:
+    store = ZarrStore.open(dataset)
+    with store.column_writer("progress/flat", ArraySpec(()), {"kind": "potential"}) as writer:
+        for index, info in enumerate(store.episodes):
+            writer.write(index, np.full(info.length, 0.3, np.float32))
+    with pytest.raises(DatasetError, match="progress/flat grows in no 16 steps of 8 episodes, so all weights would"):
+        weigh_dataset(dataset, "progress/flat")
+
+
 @pytest.mark.parametrize("terminated", [True, False])
 def test_a_row_that_closes_an_episode_is_no_transition(terminated: bool, dataset: Path) -> None:
     tag(dataset, [0], {CLOSING_ROW: True})
