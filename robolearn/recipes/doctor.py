@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from robolearn.algorithms.compute import COMPILER_REMEDY, compiler_lacks
+
 WANTED_RMEM_BYTES = 4 * 1024 * 1024  # one second of a 640x480 camera's burst; below it big images drop
 WANTED_DISK_GIB = 5.0
 SUPPORTED_PYTHON = ((3, 11), (3, 12))
@@ -41,6 +43,7 @@ def examine(transport_check: Callable[[], str], folder: Path = Path()) -> list[C
         check_udp_buffer(),
         check_ros(),
         check_gpu(),
+        check_compiler(),
         check_disk(folder),
     ]
 
@@ -120,6 +123,12 @@ def check_gpu() -> Check:
     return Check(
         "GPU", False, f"none, torch {torch.__version__}", "not needed; training runs on the CPU", required=False
     )
+
+
+def check_compiler() -> Check:
+    lack = compiler_lacks()
+    found = f"none: {lack} is missing" if lack else "C++ and Python's headers, for --compile"
+    return Check("compiler", not lack, found, COMPILER_REMEDY if lack else "", required=False)
 
 
 def check_disk(folder: Path) -> Check:

@@ -16,7 +16,6 @@ from typing import Any
 from robolearn import durable
 from robolearn.algorithms import algorithm_class
 from robolearn.errors import RobolearnError, SpecError
-from robolearn.networks.devices import usable_device
 from robolearn.recipes.check_settings import check_settings
 from robolearn.recipes.environments import is_gym, twin_task
 from robolearn.recipes.evaluate import evaluate_policy
@@ -91,7 +90,7 @@ def sweep(
     if request.resume is not None:
         raise SpecError("a sweep goes on when it is begun again with the same --out; leave --resume out")
     request.check()
-    usable_device(request.compute.device)
+    request.compute.require()
     judged = _is_judged(request)
     choices = _choices(request, search)
     if not choices or trials < 1:

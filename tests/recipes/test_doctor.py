@@ -13,7 +13,7 @@ from robolearn.recipes import doctor
 def test_everything_is_examined_once_and_works_here(tmp_path: Path) -> None:
     checks = doctor.examine(lambda: "a participant", tmp_path)
     names = [check.name for check in checks]
-    assert len(set(names)) == len(names) == 9
+    assert len(set(names)) == len(names) == 10
     assert [check.name for check in checks if check.required and not check.ok] == []
 
 
@@ -44,3 +44,12 @@ def test_a_machine_that_cannot_draw_is_told_what_to_install(monkeypatch: pytest.
     assert not check.ok
     assert "libEGL" in check.found
     assert "libegl1" in check.remedy
+
+
+def test_a_compiler_that_is_not_there_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", "")
+    check = doctor.check_compiler()
+    assert (check.ok, check.required) == (False, False)
+    assert "g++" in check.found
+    assert check.remedy == "apt-get install g++ python3-dev"

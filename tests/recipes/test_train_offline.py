@@ -304,7 +304,7 @@ def test_an_unknown_algorithm_a_taken_folder_a_strange_run(dataset: Path, tmp_pa
     assert train_policy(TrainRequest("bc", dataset=dataset, resume=run))["steps"] == 2
     config = yaml.safe_load((run / "config.yaml").read_text())
     (run / "config.yaml").write_text(json.dumps({**config, "compute": {"device": "cuda:99"}}))
-    with pytest.raises(CheckpointError, match=r"was begun on cuda:99, which torch cannot use here; .*--init-from"):
+    with pytest.raises(CheckpointError, match=r"cannot go on here as it was begun \(device is cuda:99 .*--init-from"):
         train_policy(TrainRequest("bc", resume=run))
     (run / "config.yaml").write_text(json.dumps({**config, "compute": {"compile": True}}))  # of before there was `auto`
     assert begun_config(run)[2] == Compute(compile=True, precision="float32")
@@ -392,3 +392,22 @@ def test_without_words_nothing_is_learned_of_them(tmp_path: Path) -> None:
     shape = replace(CONFIG.policy, instruction="words")
     with pytest.raises(DatasetError, match=r"has no instruction; give it one, or leave policy\.instruction out"):
         ChunkData(store.path, shape, seed=0)
+
+
+def test_who_cannot_compile_is_told_before_anything_and_who_could_is_told_where_it_saves_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("robolearn.recipes.train.train_online", lambda **kinds: {})
+    long = TrainRequest("rlpd", task="gym:Pendulum-v1", out=tmp_path / "run", steps=1_000)
+    told: list[str] = []
+    for request in (long, replace(long, steps=999), replace(long, compute=Compute(compile=True))):
+        train_policy(request, tell=told.append)
+    assert told == [
+        "20,000 updates are to come; with --compile they run about three times as fast, after up to a minute"
+    ]
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    train_policy(long, tell=told.append)
+    assert len(told) == 1
+    with pytest.raises(SpecError, match=r"--compile wants a compiler of C\+\+ \(no-such-compiler\); apt-get install"):
+        train_policy(replace(long, compute=Compute(compile=True)))
+    assert not (tmp_path / "run").exists()

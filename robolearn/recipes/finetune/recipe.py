@@ -16,7 +16,6 @@ from robolearn.cell import load_cell
 from robolearn.datasets.lock import WriterLock
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import RobolearnError
-from robolearn.networks.devices import usable_device
 from robolearn.recipes.finetune.cells import check_cell, check_teleop, cooled_in_time
 from robolearn.recipes.finetune.collector import NOW, REPLAY, STOPPED, WAITS, Collector, told
 from robolearn.recipes.finetune.data import recorded_sizes
@@ -50,8 +49,8 @@ BEGIN_S = 120.0  # of the first process: within it to end by saying why is not t
 
 def begin(config: FinetuneConfig, prior: Sequence[Path], demos: Sequence[Path], out: Path) -> None:
     """Make the folder of a run. Raises RobolearnError before anything is written when the data do not fit, or the
-    device is not there."""
-    usable_device(config.compute.device)
+    device or a compiler is not there."""
+    config.compute.require()
     if config.cell:
         cell = load_cell(Path(config.cell))
         check_cell(cell, Path(config.cell), make_task(config.task), config)
@@ -96,7 +95,7 @@ def practise(run: Path, processes: bool = True, progress: Progress = lambda done
     latest) and `report`. Raises DatasetBusyError where another process does so already, before anything moves.
     """
     config = FinetuneConfig.read(run)
-    usable_device(config.compute.device)
+    config.compute.require()
     with ExitStack() as practising:
         practising.callback(WriterLock(run, run / PRACTISING).release)
         prepare(run, progress)

@@ -198,6 +198,7 @@ def learn_from(
     `reward_mean`, a list of each round.
     """
     require_new(out)
+    compute.require()
     round_steps = config.num_envs * config.episode_steps
     updates = round(round_steps // config.decision_steps * config.updates)
     require_rounds(settings, config, seed)

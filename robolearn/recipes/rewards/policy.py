@@ -49,12 +49,12 @@ def policy_from_preferences(
     if min(episodes, 1 if steps is None else steps) < 1:
         told = f"judged on {episodes} episodes" if steps is None else f"{steps} gradient steps, {episodes} episodes"
         raise SpecError(f"{told}; expected at least 1 of each")
-    run = out / "policy"
+    run, compute = out / "policy", Compute(settings.device, compile)
     require_new(run)
+    compute.require()
     task = twin_task(dataset)
     trained = train_reward("preference", dataset, out / "reward", settings, progress)
     column = label_dataset(dataset, load_reward(trained.path, settings.device))["column"]
-    compute = Compute(settings.device, compile)
 
     def report(done: int, text: str) -> None:
         progress(settings.steps + done, text)
