@@ -9,8 +9,8 @@ BIN := $(VENV)/bin
 # make TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
-PYTHON ?= $(shell for p in python3.12 python3.11 python3; do command -v $$p >/dev/null && $$p -c \
-	'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && { echo $$p; break; }; done)
+PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3; do command -v $$p >/dev/null && $$p -c \
+	'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
 WORKERS ?= 3
 
 # $(call apt,PACKAGES): install them when this user may; otherwise say in one line what to run.
@@ -46,8 +46,8 @@ format: install
 install: $(VENV)/installed system
 
 $(VENV)/installed: setup.py
-	@test -n "$(PYTHON)" || { echo "robolearn needs Python 3.11 or 3.12 (MuJoCo 4 and zarr 3 have no older ones): \
-	install one, or name it: make PYTHON=/path/to/python3.12"; exit 2; }
+	@test -n "$(PYTHON)" || { echo "robolearn needs Python 3.11 to 3.13 (MuJoCo 4 and zarr 3 have no older ones): \
+	install one, or name it: make PYTHON=/path/to/python3.13"; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(call apt,python3-venv)
 	@echo "installing into $(VENV); this takes a minute or two"
 	@$(PYTHON) -m venv $(VENV)

@@ -4,9 +4,12 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+PYBULLET = "pybullet>=3.2.7"
+PYBULLET_WHEEL = f'{PYBULLET}; python_version < "3.12"'  # elsewhere it is built, in ten minutes and by a C++ compiler
+
 EXTRAS = {
     "vlm": ["open-clip-torch==3.3.0", "torchvision==0.28.0"],  # that torchvision goes with torch 2.13
-    "bullet": ["pybullet>=3.2.7"],
+    "bullet": [PYBULLET],
     "web": ["fastapi>=0.115", "uvicorn>=0.35", "websockets>=14"],
     "object-store": ["obstore>=0.9"],
     "convert": ["h5py>=3.10", "pyarrow>=15"],
@@ -22,7 +25,7 @@ EXTRAS = {
         "h5py>=3.10",
         "pyarrow>=15",
         "mink>=1.3",  # against which our inverse kinematics is checked
-        "pybullet>=3.2.7",
+        PYBULLET_WHEEL,
         "minari>=0.5",  # whose own reader has to open what we export
         "dynamixel-sdk",  # the vendors' SDKs, run against our stand-in motors
         "feetech-servo-sdk",
@@ -51,9 +54,10 @@ EXTRAS = {
 EXTRAS["all"] = sorted(
     {
         requirement
-        for extra in ("vlm", "bullet", "web", "convert", "view", "object-store", "onnx", "sweep")
+        for extra in ("vlm", "web", "convert", "view", "object-store", "onnx", "sweep")
         for requirement in EXTRAS[extra]
     }
+    | {PYBULLET_WHEEL}
 )
 
 ROOT = Path(__file__).parent
@@ -77,7 +81,7 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.11,<3.13",
+    python_requires=">=3.11,<3.14",
     packages=[*find_packages(include=["robolearn", "robolearn.*"]), "robolearn_nodes"],
     package_data={"robolearn.web": ["static/*"]},
     package_dir={"robolearn_nodes": "ros_ws/src/robolearn_nodes/robolearn_nodes"},

@@ -18,6 +18,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from robolearn.errors import SpecError, UnknownNameError
+from robolearn.opengl import load_triton_first
 from robolearn.specs import ArraySpec, InterfaceSpec, image_spec
 
 PREFIX = "gym:"
@@ -43,7 +44,10 @@ class GymVectorEnv(VectorEnv[dict[str, NDArray], NDArray[np.float32], NDArray]):
         settings: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         name = task_id.removeprefix(PREFIX)
-        drawn: dict[str, Any] = {"render_mode": "rgb_array"} if render or image_size else {}
+        drawn: dict[str, Any] = {}
+        if render or image_size:
+            load_triton_first()
+            drawn["render_mode"] = "rgb_array"
         try:
             self._envs = gymnasium.make_vec(
                 name,

@@ -15,7 +15,7 @@ from robolearn.algorithms.compute import COMPILER_REMEDY, compiler_lacks
 
 WANTED_RMEM_BYTES = 4 * 1024 * 1024  # one second of a 640x480 camera's burst; below it big images drop
 WANTED_DISK_GIB = 5.0
-SUPPORTED_PYTHON = ((3, 11), (3, 12))
+SUPPORTED_PYTHON = ((3, 11), (3, 12), (3, 13))
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def examine(transport_check: Callable[[], str], folder: Path = Path()) -> list[C
 
 def check_python() -> Check:
     ok = sys.version_info[:2] in SUPPORTED_PYTHON
-    return Check("python", ok, sys.version.split()[0], "" if ok else "install Python 3.11 or 3.12, then `make install`")
+    return Check("python", ok, sys.version.split()[0], "" if ok else "install Python 3.11 to 3.13, then `make install`")
 
 
 def check_rendering() -> Check:

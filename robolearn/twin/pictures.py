@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.errors import HardwareError, SpecError, UnknownNameError
+from robolearn.opengl import load_triton_first
 from robolearn.twin.layout import Layout
 
 
@@ -58,6 +59,7 @@ class Pictures:
 
 
 def _renderer(model: mujoco.MjModel, height: int, width: int) -> mujoco.Renderer:
+    load_triton_first()
     try:
         renderer = mujoco.Renderer(model, height, width)
     except ValueError as error:

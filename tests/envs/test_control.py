@@ -19,6 +19,8 @@ def test_passes_the_checker_of_gymnasium(control: str, flat: bool) -> None:
 
 @pytest.mark.parametrize("engine", ["mujoco", "bullet"])
 def test_a_cartesian_action_moves_the_tool_that_way(engine: str) -> None:
+    if engine == "bullet":
+        pytest.importorskip("pybullet")
     env = RobotEnv("reach-v1", {}, privileged=True, control="cartesian_delta", engine=engine)
     for axis, sign in ((0, 1.0), (1, -1.0), (2, 1.0)):
         before, _ = env.reset(seed=1)

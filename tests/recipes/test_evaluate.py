@@ -123,12 +123,13 @@ def test_a_policy_of_vectors_meets_other_engines_and_disturbances(tmp_path: Path
     plain = returns()
     assert returns(stochasticity=Stochasticity(event_speed_m_s=0.1)) == plain  # one by one, but nothing happens
     assert returns(randomization=Randomization()) != plain
-    assert returns(engine="bullet") != plain
     drifting = returns(stochasticity=STORI["drift"])
     assert drifting != plain
     assert drifting == returns(stochasticity=STORI["drift"])
     with pytest.raises(SpecError, match="has its own world"):
         make_environments("gym:Pendulum-v1", 1, engine="bullet")
+    pytest.importorskip("pybullet")
+    assert returns(engine="bullet") != plain
 
 
 def test_what_cannot_be_evaluated(tmp_path: Path) -> None:

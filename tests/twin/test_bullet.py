@@ -15,6 +15,8 @@ from robolearn.twin.engines import make_twin
 from robolearn.twin.twin import Twin
 from robolearn.twin.urdf import urdf_of
 
+pytest.importorskip("pybullet")
+
 TASK_IDS = ("reach-v1", "push-v1", "lift-v1", "lift-v1@panda", "drawer_open-v1")
 
 
