@@ -158,7 +158,6 @@ def test_benign_code_scores_batches_with_its_components(sandbox: Sandbox) -> Non
         ("parts = {}\nfor i in range(40):\n    parts[i] = position\nreturn position, parts", "more than 32 components"),
     ],
 )
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_reward_that_is_none_is_refused(body: str, message: str) -> None:
     with Sandbox(reward(body), PARAMETERS, QUICK) as one, pytest.raises(RewardCodeError, match=message):
         one.score({"position": np.linspace(0, 1, 4), "action": np.zeros(4)})
