@@ -12,6 +12,7 @@ from robolearn.algorithms.compute import compiler_lacks
 from robolearn.datasets.sampler import SUCCESS
 from robolearn.errors import CheckpointError, SpecError, UnknownNameError
 from robolearn.recipes.origin import begun_config
+from robolearn.recipes.processes import started
 from robolearn.recipes.train_offline import train_offline
 from robolearn.recipes.train_online import OnlineConfig, train_online
 from robolearn.recipes.train_request import TrainRequest, read_settings
@@ -81,7 +82,9 @@ def _worth_compiling(request: TrainRequest, config: Any) -> str:
     """What to say of --compile where it was left out, and would save more time than it takes."""
     updates = (config.steps if request.steps is None else request.steps) * getattr(config, "utd", 1)
     small = algorithm_class(request.algorithm).learns_from != "chunks"  # of pictures most of the time stays what it is
-    if request.compute.compile or not small or updates < MANY_UPDATES or compiler_lacks(request.compute.device):
+    if request.compute.compile or not small or updates < MANY_UPDATES or started() > 1:
+        return ""
+    if compiler_lacks(request.compute.device):
         return ""
     return f"{updates:,} updates are to come; with --compile they run about three times as fast, after up to a minute"
 
