@@ -122,9 +122,9 @@ def test_what_a_person_shows_on_a_tagged_cell_can_be_practised_with(
     assert all(valid[f"pose_{body}"].mean() > 0.8 for body in make_task("push-v1").bodies)
     if control_hz == 30:
         with pytest.raises(DatasetError, match="has 30 steps a second; practice wants 20"):
-            read_recorded([dataset], space)
+            read_recorded([store], space)
         return
-    (episode,) = read_recorded([dataset], space)
+    (episode,) = read_recorded([store], space)
     assert episode.success
     states, actions = episode.decisions(space)
     place = states[:, 8:11] + states[:, :3]
