@@ -343,6 +343,8 @@ class ServoArm:
         heat = self._column(answers, block, model.temperature)
         self.health = Health(load.astype(np.float32), voltage.astype(np.float32), heat.astype(np.float32), stamp_ns)
         self._hot, limit, hottest = "", self.config.max_temperature_c, int(np.argmax(heat))
+        if not self._holding and heat[hottest] <= limit:
+            return
         torque = model.torque_enable
         stiff = {i for i, answer in self._ask_all(torque).items() if torque.decode(answer.data)}
         if heat[hottest] > limit:
