@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 PYBULLET = "pybullet>=3.2.7"
-PYBULLET_WHEEL = f'{PYBULLET}; python_version < "3.12"'  # elsewhere it is built, in ten minutes and by a C++ compiler
+PYBULLET_WHEEL = f'{PYBULLET}; python_version < "3.12"'  # elsewhere it is built, by a C++ compiler and in minutes
 
 EXTRAS = {
     "vlm": ["open-clip-torch==3.3.0", "torchvision==0.28.0"],  # that torchvision goes with torch 2.13

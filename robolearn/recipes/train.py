@@ -81,8 +81,8 @@ def train_policy(
 def _worth_compiling(request: TrainRequest, config: Any) -> str:
     """What to say of --compile where it was left out, and would save more time than it takes."""
     updates = (config.steps if request.steps is None else request.steps) * getattr(config, "utd", 1)
-    small = algorithm_class(request.algorithm).learns_from != "chunks"  # of pictures most of the time stays what it is
-    if request.compute.compile or not small or updates < MANY_UPDATES or started() > 1:
+    gains_little = algorithm_class(request.algorithm).learns_from == "chunks"
+    if request.compute.compile or gains_little or updates < MANY_UPDATES or started() > 1:
         return ""
     if compiler_lacks(request.compute.device):
         return ""
