@@ -18,10 +18,11 @@ import sys
 import tempfile
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
+from typing import get_args
 
 import torch
 
-from robolearn.algorithms.compute import Compute
+from robolearn.algorithms.compute import Compute, Precision
 from robolearn.recipes.train import train_policy
 from robolearn.recipes.train_request import TrainRequest
 from robolearn.recipes.value_bias import value_bias
@@ -30,6 +31,10 @@ from robolearn.recipes.workers import end_with_parent
 RESULTS = Path(__file__).parent / "results"
 NUMBERS = ("return_mean", "return_std", "success_rate", "value", "temperature")
 LOOK_S = 10.0  # between looks at the curves
+
+
+def compute_of(args: argparse.Namespace) -> Compute:
+    return Compute(args.device, args.compile, args.precision).settled()
 
 
 def run(args: argparse.Namespace, seed: int, folder: Path) -> dict:
@@ -43,7 +48,7 @@ def run(args: argparse.Namespace, seed: int, folder: Path) -> dict:
         seed=seed,
         offline_data=args.offline_data,
         num_envs=args.num_envs,
-        compute=Compute(args.device, args.compile, args.precision),
+        compute=compute_of(args),
         settings=args.set,
     )
     result = train_policy(request, lambda step, text: print(f"seed {seed}: {step} {text}", file=sys.stderr))
@@ -76,7 +81,13 @@ def write(file: Path, args: argparse.Namespace, rows: list[dict]) -> None:
         "algorithm": args.algorithm,
         "task": args.task,
         "steps": args.steps,
-        "settings": [*args.set, f"num_envs={args.num_envs}", f"precision={args.precision}", f"device={args.device}"],
+        "settings": [
+            *args.set,
+            f"num_envs={args.num_envs}",
+            f"precision={compute_of(args).precision}",
+            f"device={args.device}",
+            *(["compiled"] if args.compile else []),
+        ],
         "last_return_mean": statistics.mean(last) if last else None,
         "last_return_std": statistics.pstdev(last) if last else None,
         "success": args.success,
@@ -94,7 +105,7 @@ def main() -> None:
     parser.add_argument("--offline-data", type=Path)
     parser.add_argument("--num-envs", type=int, default=1)
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--precision", default="auto", choices=get_args(Precision))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=1, help="seeds that learn at a time")
     parser.add_argument("--success", type=float, default=0.95, help="rate that counts as learned")
