@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 import torch
 
+from robolearn.errors import SpecError
 from robolearn.networks.captured import Captured
 
 Step: TypeAlias = Callable[..., Any]
@@ -35,7 +36,8 @@ def compiled(device: str = "cpu") -> Wrapper:
     """Makes of a step one program. Its first call takes 5 to 50 s, less when Inductor has it in its cache.
 
     The program is for the shapes of the first call and for parameters that stay where they are; nothing is checked at
-    later calls, because the checks would take a tenth of a step's time.
+    later calls, because the checks would take a tenth of a step's time. Raises SpecError at the first one where the
+    compiler does not do its work.
     """
     if torch.device(device).type == "cuda":
         warnings.filterwarnings("ignore", "TensorFloat32")  # is advised, and would be another precision
@@ -47,7 +49,20 @@ def compiled(device: str = "cpu") -> Wrapper:
 def _inductor(step: Step, options: dict[str, Any]) -> Step:
     torch._dynamo.config.trace_autograd_ops = True  # gradients are taken inside the step
     options = {**options, "guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
-    return torch.compile(_alone(step), fullgraph=True, dynamic=False, options=options)
+    program = torch.compile(_alone(step), fullgraph=True, dynamic=False, options=options)
+
+    def call(*inputs: Any) -> Any:
+        try:
+            return program(*inputs)
+        except torch._inductor.exc.InductorError as error:
+            lines = [line.strip() for line in str(error).split("\n\nSet TORCHDYNAMO")[0].splitlines()]
+            told = next((line for line in lines if "error: " in line), lines[0])
+            raise SpecError(
+                f"no compiled step came of the compiler: {told}; see what it lacks (CXX says which one is taken), or "
+                "leave --compile out"
+            ) from error
+
+    return call
 
 
 def _alone(step: Step) -> Step:

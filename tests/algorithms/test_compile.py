@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import resource
+import subprocess
 import sys
 from pathlib import Path
 
@@ -45,3 +47,29 @@ def test_buffers_that_are_freed_are_not_fetched_anew() -> None:
 def test_an_unknown_precision_is_refused() -> None:
     with pytest.raises(ValueError, match="expected one of auto, float32, bfloat16"):
         Compute(precision="medium")  # type: ignore[arg-type]
+
+
+BROKEN = """#!/bin/sh
+case "$1" in --version) echo "g++ (as it says) 12.2.0"; exit 0;; esac
+echo "main.cpp:1:10: fatal error: omp.h: No such file or directory" >&2
+exit 1
+"""
+STEP = """
+import torch
+from robolearn.algorithms.compute import Compute
+from robolearn.errors import SpecError
+try:
+    Compute(compile=True, precision="float32").wrapper()(lambda x: x.exp() + 1)(torch.ones(4))
+except SpecError as error:
+    print(error)
+"""
+
+
+def test_a_compiler_that_fails_is_told_of_in_a_line(tmp_path: Path) -> None:
+    compiler = tmp_path / "c++"
+    compiler.write_text(BROKEN)
+    compiler.chmod(0o755)
+    env = os.environ | {"CXX": str(compiler), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    ended = subprocess.run([sys.executable, "-c", STEP], env=env, capture_output=True, text=True, check=True)
+    assert ended.stdout.count("\n") == 1
+    assert "fatal error: omp.h: No such file or directory; see what it lacks" in ended.stdout
