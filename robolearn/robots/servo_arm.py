@@ -163,8 +163,8 @@ class ServoArm:
         """
         self._require_sound()
         self._give_back()
-        self._stiff.clear()
         self.bus.open()
+        self._stiff.clear()  # not before: while the port is lost, the motors hold as they did
         try:
             check_motors(self.bus, self.model, self.calibration, self.config.calibration)
             if not self.config.torque:

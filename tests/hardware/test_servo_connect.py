@@ -211,6 +211,8 @@ def test_closing_says_whether_the_arm_stays_stiff(
     bus.pull_cable()
     with pytest.raises(HardwareError, match="lost"):
         arm.read()
+    with pytest.raises(HardwareError, match="there is no such port"):
+        arm.connect()
     arm.close()
     arm.close()
     assert caplog.text.count("with its torque on") == 1
