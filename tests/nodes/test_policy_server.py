@@ -306,6 +306,46 @@ def test_an_answer_to_an_episode_that_is_over_is_neither_commanded_nor_a_problem
     node.destroy_node()
 
 
+@pytest.mark.parametrize(("later_s", "max_image_age_ns"), [(1.0, None), (-3.0, None), (-3.0, 100_000_000)])
+def test_after_a_silence_a_long_chunk_of_before_moves_nothing(
+    later_s: float, max_image_age_ns: int | None, ros: None
+) -> None:
+    """As of a robot whose node began anew, or a twin that puts things back between `reset` and the start."""
+    robot, shown, sent = make_task(TASK).robot_spec, list[list[float]](), list[float]()
+    spec = InterfaceSpec({"proprio": robot.proprio_spec}, robot.action_spec, 20.0, observation_steps=2)
+    node = rclpy.create_node("driver")
+    driven = DrivenRobot(
+        node, "", spec, ChunkTimeline(wait=False),
+        lambda name, seen, stamp_ns: shown.append(seen["proprio"][:, 0].tolist()), lambda *_: None,
+        max_image_age_ns=max_image_age_ns,
+    )  # fmt: skip
+    driven.acting = True
+    driven._command.publish = lambda message: sent.append(message.points[0].positions[0])
+
+    def tick(stamp_ns: int, position: float) -> None:
+        state = RobotState(np.full(6, position, np.float32), np.zeros(6, np.float32), stamp_ns)
+        driven._on_joint_states(convert.joint_state_message(state, robot.joint_names))
+
+    def answer(stamp_ns: int, position: float) -> None:
+        chunk = ActionChunkOfPolicy(np.full((100, 6), position, np.float32), stamp_ns, stamp_ns, 50_000_000)
+        driven.on_answer(Answer("", stamp_ns, chunk))
+
+    before_ns = 5_000_000_000
+    driven.reset()
+    tick(before_ns, 0.5)
+    answer(before_ns, 0.5)
+    tick(before_ns + 400_000_000, 0.5)  # so long it is in use, while the next one is waited for
+    assert sent == [0.5, 0.5]
+    after_ns = before_ns + 400_000_000 + round(later_s * 1e9)
+    tick(after_ns, 0.25)
+    answer(before_ns + 400_000_000, 0.5)  # which was on its way
+    assert sent == [0.5, 0.5]
+    answer(after_ns, 0.25)
+    assert sent == [0.5, 0.5, 0.25]
+    assert shown == [[0.5, 0.5], [0.5, 0.5], [0.25, 0.25]]
+    node.destroy_node()
+
+
 def test_before_the_first_episode_of_a_robot_a_policy_answers_once(ros: None) -> None:
     robot, asked = make_task(TASK).robot_spec, list[int]()
     spec = InterfaceSpec({"proprio": robot.proprio_spec}, robot.action_spec, 20.0)

@@ -29,6 +29,7 @@ from robolearn_nodes.heard_camera import HeardCamera, OnPicture
 from robolearn_nodes.node import heard_topic
 
 REMEMBERED = 1000  # latencies
+SILENCE_S = 0.5  # without an observation, after which the robot is elsewhere than a chunk of before has it
 
 
 class DrivenRobot:
@@ -36,6 +37,8 @@ class DrivenRobot:
 
     `ask(namespace, observation, stamp_ns)` is called when a tick wants a chunk, `report(namespace, problem, passing)`
     when there is no command, `passing` of what is usual at a start, and with an empty problem when there is one again.
+    What was seen and planned is forgotten after a silence, in which the robot held, or a twin put things back, and when
+    the clock goes back, as that of a twin that began anew.
     From the end of an episode until `reset` or the start of the next nothing is asked or commanded: no robot would
     follow, and a policy may take all of a small computer. So it is before the first, once the policy has answered, of a
     robot that tells of its episodes.
@@ -70,6 +73,7 @@ class DrivenRobot:
                 "velocity of the joints that it is commanded by; let the robot's own program ask `robolearn serve`"
             )
         self._seen = [measured.index(name) for name in wanted or measured]  # of what the robot tells
+        self._silence_ns = round(1e9 * max(SILENCE_S, 3 / spec.control_hz))
         self.commands = self.chunks = self.missed_ticks = 0
         self._latency_ms: deque[float] = deque(maxlen=REMEMBERED)
         self.newest_ns = 0  # stamp of the newest complete observation
@@ -174,6 +178,9 @@ class DrivenRobot:
         except SpecError as error:
             self._report(self.namespace, f"no command: {error}")
             return
+        if state.stamp_ns < self.newest_ns - self._silence_ns:  # of another clock, as of a twin that began anew
+            self._join.reset()
+            self.newest_ns, self._came_ns = 0, None
         self._on_sample(topics.JOINT_STATES, state.stamp_ns, {"proprio": state.proprio()[self._seen]})
 
     def _on_image(self, field: str) -> OnPicture:
@@ -224,7 +231,11 @@ class DrivenRobot:
         return observation
 
     def _on_tick(self, tick: Tick) -> None:
-        self.context.add(self._observation(tick))
+        observation = self._observation(tick)
+        if tick.stamp_ns - self.newest_ns > self._silence_ns:  # it held meanwhile, or was put back
+            self._timeline.reset()
+            self.context.clear()
+        self.context.add(observation)
         if self._came_ns is not None and tick.stamp_ns > self.newest_ns:
             self.missed_ticks += 1
             self._report(self.namespace, "no command: the policy has not answered in time")
