@@ -15,6 +15,7 @@ from rclpy.executors import SingleThreadedExecutor
 from robolearn_msgs.msg import EpisodeEvent
 from robolearn_msgs.srv import SetTask, StartEpisode, StopEpisode
 from robolearn_nodes import supervisor_node, topics
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from robolearn.recipes.graph import free_domain_id
@@ -110,6 +111,26 @@ def test_an_episode_that_its_operator_ended_before_its_first_step_is_begun_anew(
         robot.create_timer(0.05, lambda: next_episode.call_async(Trigger.Request()))  # who presses too often
         supervisor.run_episodes()
     assert recorded == [(False, 5), (True, 0), (True, 0), (False, 7)]
+
+
+def test_a_robot_that_is_killed_and_started_again_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is back before it was missed. One that does so between two episodes is in nobody's way."""
+    lengths = [5, 0]
+
+    def start(publish: Callable[[EpisodeEvent], None], request: Any, response: Any) -> Any:
+        response.success = True
+        if num_steps := lengths.pop(0):
+            publish(ended(request, num_steps))
+        else:
+            publish(EpisodeEvent(event=EpisodeEvent.STARTED, episode_id=request.episode_id))
+        return response
+
+    with supervised(monkeypatch, start, episodes=3) as (robot, supervisor):
+        spec = robot.create_publisher(String, topics.ROBOT_SPEC, topics.STATE)
+        robot.create_timer(0.05, lambda: spec.publish(String(data="so101")))
+        with pytest.raises(supervisor_node.NoAnswerError, match=r"/robot/start_episode began anew \(episode 1-"):
+            supervisor.run_episodes()
+        assert supervisor._done == 1
 
 
 def test_why_an_episode_was_no_success_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

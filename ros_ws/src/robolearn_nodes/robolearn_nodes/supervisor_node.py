@@ -21,6 +21,7 @@ from rclpy.node import Node
 from rclpy.task import Future
 from robolearn_msgs.msg import EpisodeEvent
 from robolearn_msgs.srv import SetTask, StartEpisode, StopEpisode
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from robolearn.errors import LaunchError, SpecError
@@ -94,9 +95,11 @@ class SupervisorNode(Node):
         self._before: tuple[str, str] | None = None  # task and instruction before a change that was not tried yet
         self._waiting_for = ""
         self._ended, self._asked = Future(), Future()
+        self._robot_was_there = self._begun = False  # the latter: that the episode's start was told
         self.create_service(Trigger, topics.NEXT_EPISODE, self._on_next)
         self.create_service(SetTask, topics.SET_TASK, self._on_task)
         self.create_subscription(EpisodeEvent, topics.EPISODE, self._on_event, topics.LATCHED)
+        self.create_subscription(String, topics.ROBOT_SPEC, self._on_robot_spec, topics.STATE)
         self._done = 0
         self._waits = False  # for the operator
         self._diagnostics = Diagnostics(self, self._figures)
@@ -148,7 +151,7 @@ class SupervisorNode(Node):
             seed=seed,
             max_duration_s=self._max_episode_s,
         )
-        self._waiting_for, self._ended, self._asked = episode_id, Future(), Future()
+        self._waiting_for, self._ended, self._asked, self._begun = episode_id, Future(), Future(), False
         if self._ask_operator:
             self.get_logger().info("ready for the next episode; it waits for the operator")
             self._waits = True
@@ -161,7 +164,9 @@ class SupervisorNode(Node):
         if self._recorded:
             self._call(self._start_recorder, start, CONNECT_S)
         self._call(self._start_robot, start, CONNECT_S)
-        event: EpisodeEvent = self._wait_for(self._ended, self._start_robot)
+        event: EpisodeEvent | None = self._wait_for(self._ended, self._start_robot)
+        if event is None:
+            raise NoAnswerError(f"the node of {self._start_robot.srv_name} began anew (episode {episode_id})")
         kept = event.num_steps > 0 and not event.discarded
         if self._recorded:
             self._call(self._stop_recorder, StopEpisode.Request(event=event, discard=not kept))
@@ -198,8 +203,18 @@ class SupervisorNode(Node):
         return response
 
     def _on_event(self, event: EpisodeEvent) -> None:
-        if event.event == EpisodeEvent.ENDED and event.episode_id == self._waiting_for and not self._ended.done():
+        if event.episode_id != self._waiting_for:
+            return
+        if event.event == EpisodeEvent.STARTED:
+            self._begun = True
+        elif not self._ended.done():
             self._ended.set_result(event)
+
+    def _on_robot_spec(self, spec: String) -> None:
+        """A robot begins. One that was killed and started again was never missed, and knows of no episode that ends."""
+        if self._robot_was_there and self._begun and not self._ended.done():
+            self._ended.set_result(None)
+        self._robot_was_there = True
 
     def _call(self, client: Client, request: Any, patience_s: float = 0.0, answer_s: float = math.inf) -> None:
         """Call until the server agrees, for at most `patience_s`; after `answer_s` without an answer, again.
