@@ -25,6 +25,7 @@ from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, LaunchError, SpecError
 from robolearn.types import ActionSource, RobotState
 from robolearn_nodes import convert, topics
+from robolearn_nodes.episode import new_episode_id
 from robolearn_nodes.node import Diagnostics, parameter, run
 from robolearn_nodes.replay import Replay, recorded
 
@@ -65,7 +66,9 @@ class ReplayNode(Node):
     def work(self) -> None:
         """Start an episode of the same seed, play, report. Raises LaunchError when nobody is there to be moved."""
         request = StartEpisode.Request(
-            episode_id=f"replay-{self._episode.id}"[:100], task=self._episode.task, seed=self._episode.seed or 0
+            episode_id=new_episode_id("replay", self._episode.id),
+            task=self._episode.task,
+            seed=self._episode.seed or 0,
         )
         self._playing_as = request.episode_id
         self._call(self._start, request)
