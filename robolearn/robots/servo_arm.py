@@ -199,7 +199,7 @@ class ServoArm:
             self._fault = ""
             with contextlib.suppress(HardwareError):
                 self._read_all()
-            if self._fault and not self._limp:
+            if self._fault:
                 raise HardwareError(self._fault)
 
     def _read_all(self) -> None:

@@ -193,11 +193,34 @@ def test_a_hot_arm_whose_cable_was_pulled_is_connected_anew(make_arm: Make, bus:
         arm.connect()
     bus.motors[2].temperature_c = 60
     bus.pull_cable()
-    with pytest.raises(HardwareError):
+    with pytest.raises(HardwareError, match="there is no such port"):
         arm.connect()
     bus.plug_in()
     arm.connect()
     arm.write(np.zeros(6, np.float32))
+
+
+def test_an_arm_that_is_hot_and_half_limp_is_held_until_it_has_cooled(make_arm: Make, bus: StandInBus) -> None:
+    arm = make_arm()
+    arm.connect()
+    bus.motors[2].temperature_c = 66
+    bus.motors[3].restart()
+    for _ in range(2):
+        with pytest.raises(HardwareError, match="is at 66 C, at most 65: the arm holds; let it cool"):
+            arm.connect()
+    bus.motors[2].temperature_c = 60
+    with pytest.raises(HardwareError, match=r"elbow_flex .* went limp .*; support the arm, then connect again"):
+        arm.read()
+    arm.connect()
+    assert all(motor.get("torque") for motor in bus.motors.values())
+
+
+def test_an_arm_that_is_led_by_hand_is_asked_once_a_read(make_arm: Make, bus: StandInBus) -> None:
+    arm = make_arm(torque=False, health_period_s=1e-9)
+    arm.connect()
+    before = arm.bus.counts["exchanges"]
+    arm.read()
+    assert arm.bus.counts["exchanges"] == before + 1
 
 
 def test_closing_says_whether_the_arm_stays_stiff(
