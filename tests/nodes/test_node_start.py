@@ -17,7 +17,7 @@ import rclpy
 from rclpy.node import Node
 from robolearn_nodes.node import Diagnostics, run
 
-from robolearn.errors import BAD_INPUT_EXIT_CODE, CellError, CheckpointError, HardwareError, RobolearnError, SpecError
+from robolearn.errors import BAD_INPUT_EXIT_CODE, CellError, CheckpointError, HardwareError, SpecError
 
 assert robolearn.ros
 
@@ -41,7 +41,7 @@ def test_what_the_system_refuses_at_the_start_is_one_line(
     assert capsys.readouterr().err == f"{'a' * 300}: File name too long\n"
 
 
-def raising(error: RobolearnError) -> Any:
+def raising(error: Exception) -> Any:
     def fail(*_: Any) -> Any:
         raise error
 
@@ -55,6 +55,8 @@ def test_what_another_try_cannot_mend_ends_a_node_by_a_code_of_its_own(monkeypat
     assert run(raising(HardwareError("not plugged in"))) == 2
     assert run(make, raising(SpecError("a robot that somebody has to move"))) == 2
     assert run(make, raising(CheckpointError("of another robot"))) == BAD_INPUT_EXIT_CODE
+    with pytest.raises(OSError, match="what nobody has thought of"):
+        run(make, raising(OSError("what nobody has thought of")))
 
 
 def test_what_is_usual_at_a_start_is_logged_when_it_lasts(ros: None, monkeypatch: pytest.MonkeyPatch) -> None:

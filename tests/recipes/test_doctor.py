@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,6 @@ def test_a_compiler_that_is_not_there_is_named_with_the_command(monkeypatch: pyt
     assert (check.ok, check.required) == (False, False)
     assert "g++" in check.found
     assert check.remedy == "apt-get install g++ python3-dev"
+    monkeypatch.setenv("CXX", sys.executable)  # which is there, as anything else that runs
+    monkeypatch.setattr("sysconfig.get_path", lambda name: "/nowhere")
+    assert doctor.check_compiler().found == "none: Python's headers (/nowhere/Python.h) is missing"

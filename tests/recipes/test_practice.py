@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from robolearn.envs.practice_world import PracticeWorld
 from robolearn.envs.twin_cell import TwinCell
 from robolearn.errors import DatasetError, RobolearnError, SpecError
 from robolearn.policies.checkpoint import load_policy
+from robolearn.recipes.finetune import evaluation
 from robolearn.recipes.finetune import learner as learning
 from robolearn.recipes.finetune import prepare as preparing
 from robolearn.recipes.finetune import recipe as practising
@@ -49,6 +51,7 @@ from robolearn.recipes.finetune.settings import FinetuneConfig, InterventionsCon
 from robolearn.recipes.finetune.supervisor import Phase
 from robolearn.recipes.finetune.worker import collect
 from robolearn.recipes.run import RESUME_FILE, read_state
+from robolearn.recipes.seeds import SELECTION_SEED
 from robolearn.rewards.state_success import StateSuccessConfig
 from robolearn.tasks import make_task
 from robolearn.types import ActionSource
@@ -280,6 +283,15 @@ def test_all_processes_are_told_to_end_before_one_is_waited_for(folder: Path, mo
     interrupted.set()
     practising._side_by_side(small_config(1), folder, lambda done, text: None, interrupted)
     assert said == ["learner leaves", "collector leaves", "learner ends", "collector ends"]
+
+
+def test_what_is_best_is_chosen_by_starts_that_evaluate_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds = list[int]()
+    tick = SimpleNamespace(success=True, lost=False)
+    world: Any = SimpleNamespace(reset=seeds.append, step=lambda action: tick)
+    monkeypatch.setattr(evaluation, "act", lambda policy, world: None)
+    assert evaluation.true_success(None, world, 3, 5) == 1.0  # type: ignore[arg-type]
+    assert seeds == [SELECTION_SEED, SELECTION_SEED + 1, SELECTION_SEED + 2]
 
 
 def test_what_the_practice_begins_with_is_the_best_until_another_does_as_well(

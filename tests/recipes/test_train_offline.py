@@ -405,6 +405,9 @@ def test_who_cannot_compile_is_told_before_anything_and_who_could_is_told_where_
     assert told == [
         "20,000 updates are to come; with --compile they run about three times as fast, after up to a minute"
     ]
+    with monkeypatch.context() as one_of_several:
+        one_of_several.setenv("WORLD_SIZE", "2")
+        train_policy(long, tell=told.append)
     monkeypatch.setenv("CXX", "no-such-compiler")
     train_policy(long, tell=told.append)
     assert len(told) == 1
