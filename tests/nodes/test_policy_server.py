@@ -319,7 +319,6 @@ def test_after_a_silence_a_long_chunk_of_before_moves_nothing(
         lambda name, seen, stamp_ns: shown.append(seen["proprio"][:, 0].tolist()), lambda *_: None,
         max_image_age_ns=max_image_age_ns,
     )  # fmt: skip
-    driven.acting = True
     driven._command.publish = lambda message: sent.append(message.points[0].positions[0])
 
     def tick(stamp_ns: int, position: float) -> None:
@@ -331,7 +330,8 @@ def test_after_a_silence_a_long_chunk_of_before_moves_nothing(
         driven.on_answer(Answer("", stamp_ns, chunk))
 
     before_ns = 5_000_000_000
-    driven.reset()
+    tick(10 * before_ns, 1.0)  # of a twin of before, for which nobody acted
+    driven.acting = True
     tick(before_ns, 0.5)
     answer(before_ns, 0.5)
     tick(before_ns + 400_000_000, 0.5)  # so long it is in use, while the next one is waited for

@@ -76,7 +76,7 @@ class DrivenRobot:
         self._silence_ns = round(1e9 * max(SILENCE_S, 3 / spec.control_hz))
         self.commands = self.chunks = self.missed_ticks = 0
         self._latency_ms: deque[float] = deque(maxlen=REMEMBERED)
-        self.newest_ns = 0  # stamp of the newest complete observation
+        self.newest_ns = self._state_ns = 0  # stamps of the newest complete observation, and of its joint states
         self._came_ns: int | None = None  # wall time of it, while it has no command
         self.command_topic = self._name(topics.COMMAND)
         self._command = node.create_publisher(JointTrajectory, self.command_topic, topics.STREAM)
@@ -178,9 +178,10 @@ class DrivenRobot:
         except SpecError as error:
             self._report(self.namespace, f"no command: {error}")
             return
-        if state.stamp_ns < self.newest_ns - self._silence_ns:  # of another clock, as of a twin that began anew
+        if state.stamp_ns < self._state_ns - self._silence_ns:  # of another clock, as of a twin that began anew
             self._join.reset()
             self.newest_ns, self._came_ns = 0, None
+        self._state_ns = state.stamp_ns
         self._on_sample(topics.JOINT_STATES, state.stamp_ns, {"proprio": state.proprio()[self._seen]})
 
     def _on_image(self, field: str) -> OnPicture:
