@@ -114,23 +114,38 @@ def test_an_episode_that_its_operator_ended_before_its_first_step_is_begun_anew(
 
 
 def test_a_robot_that_is_killed_and_started_again_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is back before it was missed. One that does so between two episodes is in nobody's way."""
-    lengths = [5, 0]
+    """It is back before it was missed. A second one that comes ends nothing, nor does one between two episodes."""
+    lengths, seconds = [5, 0, 7, 0], []
+    publish_ended: list[Callable[[], None]] = []
 
     def start(publish: Callable[[EpisodeEvent], None], request: Any, response: Any) -> Any:
         response.success = True
         if num_steps := lengths.pop(0):
             publish(ended(request, num_steps))
         else:
-            publish(EpisodeEvent(event=EpisodeEvent.STARTED, episode_id=request.episode_id))
+            seconds.append(0)
+            publish_ended.append(lambda: publish(ended(request)))
         return response
 
-    with supervised(monkeypatch, start, episodes=3) as (robot, supervisor):
-        spec = robot.create_publisher(String, topics.ROBOT_SPEC, topics.STATE)
-        robot.create_timer(0.05, lambda: spec.publish(String(data="so101")))
-        with pytest.raises(supervisor_node.NoAnswerError, match=r"/robot/start_episode began anew \(episode 1-"):
+    with supervised(monkeypatch, start, episodes=5) as (robot, supervisor):
+        specs = [robot.create_publisher(String, topics.ROBOT_SPEC, topics.STATE)]
+
+        def tick() -> None:
+            if not seconds:
+                return
+            seconds[-1] += 1
+            if seconds[-1] == 1:
+                specs.append(robot.create_publisher(String, topics.ROBOT_SPEC, topics.STATE))
+            elif seconds[-1] == 3 and len(seconds) == 1:
+                robot.destroy_publisher(specs.pop())  # the second one found that it is not alone
+                publish_ended[0]()
+            elif seconds[-1] == 3:
+                robot.destroy_publisher(specs.pop(0))
+
+        robot.create_timer(1.0, tick)
+        with pytest.raises(supervisor_node.NoAnswerError, match=r"/robot/start_episode began anew \(episode 3-"):
             supervisor.run_episodes()
-        assert supervisor._done == 1
+        assert supervisor._done == 3
 
 
 def test_why_an_episode_was_no_success_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

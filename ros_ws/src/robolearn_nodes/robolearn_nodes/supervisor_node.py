@@ -21,7 +21,6 @@ from rclpy.node import Node
 from rclpy.task import Future
 from robolearn_msgs.msg import EpisodeEvent
 from robolearn_msgs.srv import SetTask, StartEpisode, StopEpisode
-from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from robolearn.errors import LaunchError, SpecError
@@ -95,11 +94,9 @@ class SupervisorNode(Node):
         self._before: tuple[str, str] | None = None  # task and instruction before a change that was not tried yet
         self._waiting_for = ""
         self._ended, self._asked = Future(), Future()
-        self._robot_was_there = self._begun = False  # the latter: that the episode's start was told
         self.create_service(Trigger, topics.NEXT_EPISODE, self._on_next)
         self.create_service(SetTask, topics.SET_TASK, self._on_task)
         self.create_subscription(EpisodeEvent, topics.EPISODE, self._on_event, topics.LATCHED)
-        self.create_subscription(String, topics.ROBOT_SPEC, self._on_robot_spec, topics.STATE)
         self._done = 0
         self._waits = False  # for the operator
         self._diagnostics = Diagnostics(self, self._figures)
@@ -151,7 +148,7 @@ class SupervisorNode(Node):
             seed=seed,
             max_duration_s=self._max_episode_s,
         )
-        self._waiting_for, self._ended, self._asked, self._begun = episode_id, Future(), Future(), False
+        self._waiting_for, self._ended, self._asked = episode_id, Future(), Future()
         if self._ask_operator:
             self.get_logger().info("ready for the next episode; it waits for the operator")
             self._waits = True
@@ -164,9 +161,7 @@ class SupervisorNode(Node):
         if self._recorded:
             self._call(self._start_recorder, start, CONNECT_S)
         self._call(self._start_robot, start, CONNECT_S)
-        event: EpisodeEvent | None = self._wait_for(self._ended, self._start_robot)
-        if event is None:
-            raise NoAnswerError(f"the node of {self._start_robot.srv_name} began anew (episode {episode_id})")
+        event: EpisodeEvent = self._wait_for(self._ended, self._start_robot, robots=self._robots())
         kept = event.num_steps > 0 and not event.discarded
         if self._recorded:
             self._call(self._stop_recorder, StopEpisode.Request(event=event, discard=not kept))
@@ -203,18 +198,13 @@ class SupervisorNode(Node):
         return response
 
     def _on_event(self, event: EpisodeEvent) -> None:
-        if event.episode_id != self._waiting_for:
-            return
-        if event.event == EpisodeEvent.STARTED:
-            self._begun = True
-        elif not self._ended.done():
+        if event.event == EpisodeEvent.ENDED and event.episode_id == self._waiting_for and not self._ended.done():
             self._ended.set_result(event)
 
-    def _on_robot_spec(self, spec: String) -> None:
-        """A robot begins. One that was killed and started again was never missed, and knows of no episode that ends."""
-        if self._robot_was_there and self._begun and not self._ended.done():
-            self._ended.set_result(None)
-        self._robot_was_there = True
+    def _robots(self) -> frozenset[bytes]:
+        """Which robots or twins are in the graph; one that was killed stays for some seconds."""
+        found = self.get_publishers_info_by_topic(self.resolve_topic_name(topics.ROBOT_SPEC))
+        return frozenset(bytes(info.endpoint_gid) for info in found)
 
     def _call(self, client: Client, request: Any, patience_s: float = 0.0, answer_s: float = math.inf) -> None:
         """Call until the server agrees, for at most `patience_s`; after `answer_s` without an answer, again.
@@ -237,8 +227,11 @@ class SupervisorNode(Node):
                 raise RefusedError(f"{client.srv_name}: {response.message}")
             time.sleep(RETRY_S)
 
-    def _wait_for(self, future: Future, server: Client, timeout_s: float = math.inf) -> Any:
-        """What the future brings, as long as the server that it comes from lives."""
+    def _wait_for(
+        self, future: Future, server: Client, timeout_s: float = math.inf, robots: frozenset[bytes] = frozenset()
+    ) -> Any:
+        """What the future brings, as long as the server that it comes from lives, and one of `robots` where there are
+        any: a robot that was killed and started again is there as before, and knows of no episode that ends."""
         end_s = time.monotonic() + timeout_s
         while not future.done():
             rclpy.spin_until_future_complete(self, future, timeout_sec=ALIVE_CHECK_S)
@@ -246,6 +239,8 @@ class SupervisorNode(Node):
                 raise ExternalShutdownException
             if not future.done() and not server.service_is_ready():
                 raise NoAnswerError(f"the node of {server.srv_name} is gone (episode {self._waiting_for})")
+            if not future.done() and robots and not robots & self._robots():
+                raise NoAnswerError(f"the node of {server.srv_name} began anew (episode {self._waiting_for})")
             if not future.done() and time.monotonic() > end_s:
                 raise NoAnswerError(f"{server.srv_name} did not answer within {timeout_s:g} s")
         return future.result()
