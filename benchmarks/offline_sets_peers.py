@@ -83,6 +83,7 @@ def learner_of(script: Any, algorithm: str, state: int, action: int, steps: int,
         actor=actor,
         actor_optimizer=adam(actor.parameters(), 3e-5),
         target_entropy=-float(action),
+        policy_lr=3e-5,  # of the temperature; left out, it is ten times that, which no config of theirs has
         bc_steps=0,
         cql_alpha=script.TrainConfig().cql_alpha,
         device=device,
