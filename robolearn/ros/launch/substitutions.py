@@ -315,7 +315,8 @@ _REFUSED = {
 
 
 def _check(call: Call) -> None:
-    """Refuse a call that is unknown or has too few or too many arguments, before anything is performed."""
+    """Refuse a call that is unknown, or has too few or too many arguments or one that ros2 launch misreads, before
+    anything is performed."""
     if call.name in _REFUSED:
         raise LaunchError(f"$({call.name} ...) {_REFUSED[call.name]}")
     if call.name not in _SUBSTITUTIONS:
@@ -325,3 +326,8 @@ def _check(call: Call) -> None:
         wanted = f"{known.least}" if known.least == known.most else f"{known.least} to {known.most}"
         hint = "; quote the expression" if call.name == "eval" else ""
         raise LaunchError(f"$({call.name} ...) takes {wanted} arguments, got {len(call.arguments)}{hint}")
+    if call.name in ("equals", "not-equals") and () in call.arguments:
+        raise LaunchError(
+            f"$({call.name} ...) compares with an empty text, which ros2 launch of ROS 2 Jazzy takes for the text []; "
+            "put a letter before both: x$(var name) x"
+        )
