@@ -1,13 +1,12 @@
 """Finding the files that are not Python: models of `sim_assets` and launch files.
 
 Looked for in this order: $ROBOLEARN_ASSETS, the checkout that this package lies in, what an install put under
-`<prefix>/share/robolearn`.
+`share/robolearn` of a folder above the package: a virtual environment, ~/.local (`pip install --user`), a `--target`.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 from robolearn.errors import AssetError, UnknownNameError
@@ -20,7 +19,9 @@ def asset_roots() -> list[Path]:
     """Folders that may hold `sim_assets/` and `launch/`, the first one that has a file wins."""
     override = os.environ.get(OVERRIDE)
     roots = [Path(override)] if override else []
-    return [*roots, Path(__file__).resolve().parent.parent, Path(sys.prefix) / "share" / "robolearn"]
+    above = Path(__file__).resolve().parents[1:]
+    installed = [folder / "share" / "robolearn" for folder in above]
+    return [*roots, above[0], *(folder for folder in installed if folder.is_dir())]
 
 
 def asset(name: str) -> Path:

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
+from robolearn import assets
 from robolearn.assets import OVERRIDE, asset, launch_file
 from robolearn.errors import AssetError, UnknownNameError
 
@@ -24,11 +24,13 @@ def test_the_override_wins_and_the_rest_still_works(tmp_path: Path, monkeypatch:
     assert asset(ARM).is_file()
 
 
-def test_an_installed_copy_is_the_last_resort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("packages", ["lib/python3.12/site-packages", "lib/python3.12/dist-packages", ""])
+def test_an_installed_copy_is_the_last_resort(packages: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a virtual environment, by `pip install --user` or by `--target`."""
     installed = tmp_path / "share" / "robolearn" / "sim_assets" / "only_installed.xml"
     installed.parent.mkdir(parents=True)
     installed.write_text("<mujoco/>")
-    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    monkeypatch.setattr(assets, "__file__", str(tmp_path / packages / "robolearn" / "assets.py"))
     assert asset("sim_assets/only_installed.xml") == installed
 
 

@@ -33,6 +33,31 @@ def robolearn(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "robolearn.cli", *words], capture_output=True, text=True, timeout=100)
 
 
+def test_closed_streams_are_no_error_and_take_no_files(tmp_path: Path) -> None:
+    collect = "collect reach-v1 --episodes 1 --image-size 0 --out demos.zarr <&- >&- 2>&-"
+    for words in ("tasks >&-", collect):
+        command = f"{sys.executable} -m robolearn.cli {words}"
+        assert subprocess.run(command, shell=True, cwd=tmp_path, timeout=100).returncode == 0
+    assert len(ZarrStore.open(tmp_path / "demos.zarr").episodes) == 1
+
+
+def test_a_reader_that_goes_away_is_no_answer() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-m", "robolearn.cli", "tasks"], stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_letter_that_the_output_cannot_show_is_escaped(tmp_path: Path) -> None:
+    ZarrStore.create(tmp_path / "größe.zarr", dataset_spec())
+    command = [sys.executable, "-m", "robolearn.cli", "dataset", "info", "größe.zarr"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=100)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert rb"gr\xf6\xdfe.zarr" in done.stdout
+
+
 @pytest.mark.parametrize("name", list(cli.COMMANDS))
 def test_every_command_has_help_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:

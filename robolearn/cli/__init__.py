@@ -23,7 +23,6 @@ from types import FrameType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, arg
@@ -45,7 +44,7 @@ from robolearn.cli import (
     web,
     work,
 )
-from robolearn.cli.output import EXIT_INTERRUPTED, SHARED_ARGUMENTS, say
+from robolearn.cli.output import EXIT_INTERRUPTED, SHARED_ARGUMENTS, Console, say
 from robolearn.errors import RobolearnError, UnknownNameError
 
 COMMANDS: dict[str, Callable[..., int]] = {
@@ -127,6 +126,7 @@ def main(argv: list[str] | None = None) -> None:
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    prepare_standard_streams()
     try:
         with interrupted_by_signals():
             sys.exit(run(words))
@@ -154,6 +154,18 @@ def main(argv: list[str] | None = None) -> None:
             raise
         _say_one_line(f"{error.filename or ''}{': ' if error.filename else ''}{error.strerror or error}")
         sys.exit(2)
+
+
+def prepare_standard_streams() -> None:
+    """Those that are closed read and write nothing, or the files that we open would take their numbers, and what
+    libraries print would end in a dataset. A letter that the encoding of the output lacks is escaped."""
+    for name in ("stdin", "stdout", "stderr"):  # by their numbers: a file takes the lowest one that is free
+        if getattr(sys, name) is None:
+            nowhere = open(os.devnull, "r" if name == "stdin" else "w")  # noqa: SIM115  until the process ends
+            os.set_inheritable(nowhere.fileno(), True)
+            setattr(sys, name, nowhere)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 @contextlib.contextmanager

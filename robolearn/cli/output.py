@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.console import Console
+from rich import console
 from rich.table import Table
 from rich.text import Text
 from tyro.conf import Positional, arg
@@ -43,6 +43,13 @@ SHARED_ARGUMENTS = {
     "asked": "who answers what is asked of a model.",
 }
 """What help says of arguments that mean the same in every command, where the command itself says nothing of them."""
+
+
+class Console(console.Console):
+    """Rich's, but a reader who goes away is for `main` to deal with, as in what is printed without it."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 @dataclass(frozen=True)
@@ -122,19 +129,19 @@ def print_table(title: str, header: tuple[str, ...], rows: list[tuple[Any, ...]]
     if not rows:
         return
     table = Table(header_style="bold", show_header=any(header))
-    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
+    out = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
     columns = list(zip(header, *rows, strict=True))
     words = [max((len(word) for cell in column for word in str(cell).split()), default=0) for column in columns]
     widths = [max(len(str(cell)) for cell in column) for column in columns]
-    while sum(widths) > console.width - 3 * len(widths) - 1 and widths != words:
+    while sum(widths) > out.width - 3 * len(widths) - 1 and widths != words:
         slack = [width - word for width, word in zip(widths, words, strict=True)]
         widths[slack.index(max(slack))] -= 1
     for name, width in zip(header, widths, strict=True):
         table.add_column(Text(name), overflow="fold", max_width=width)
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))  # `[ms]` is no markup
-    console.print(Text(title, "table.title"))  # not the table's, which would break it at the table's width
-    console.print(table)
+    out.print(Text(title, "table.title"))  # not the table's, which would break it at the table's width
+    out.print(table)
 
 
 def say(text: str) -> None:

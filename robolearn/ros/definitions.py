@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -106,10 +105,11 @@ def _packages_in(folder: Path) -> dict[str, Path]:
 def search_path() -> dict[str, Path]:
     """Package name to folder, of every package with texts on disk that comes before the standard ones."""
     ours = Path("ros_ws", "src", "robolearn_msgs")
-    checkout, installed = Path(__file__).resolve().parents[2] / ours, Path(sys.prefix) / "share" / "robolearn" / ours
+    above = Path(__file__).resolve().parents[2:]
+    installed = [folder / "share" / "robolearn" / ours for folder in above]
     found: dict[str, Path] = {}
     override = [Path(entry) for entry in os.environ.get("ROBOLEARN_MSGS_PATH", "").split(os.pathsep) if entry]
-    for folder in (*override, checkout, installed):
+    for folder in (*override, above[0] / ours, *installed):
         for name, path in _packages_in(folder).items():
             found.setdefault(name, path)
     return found

@@ -65,6 +65,22 @@ def test_the_launcher_reads_it(name: str) -> None:
     assert all({"__ns:=/left", "/clock:=clock"} <= set(map(str, command)) for command in of_nodes)
 
 
+TEXTS = {"cell", "dataset", "instruction", "policy", "results", "streams", "task", "terminal", "model", "data"}
+AWKWARD = "it's 5: [a] #1"  # which is none of these where it is read as YAML, and the end of one in $(eval)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_path_or_an_instruction_arrives_as_it_was_given(name: str) -> None:
+    passed = {argument["name"]: argument.get("default") for argument in entries(name, "arg")}
+    on = {switch: "true" for switch in ("web", "tags") if switch in passed}
+    texts = {"reward", "run", "web_data", *TEXTS} & passed.keys()
+    processes = load(LAUNCH / f"{name}.launch.yaml", {**dict.fromkeys(texts, AWKWARD), **on}).processes
+    said = [str(word).partition(":=") for process in processes for word in process.command]
+    values = {key: yaml.safe_load(value) for key, _, value in said if key in TEXTS}
+    assert values
+    assert set(values.values()) <= {AWKWARD}
+
+
 def test_launched_and_in_process_evaluations_execute_the_same_part_of_a_chunk() -> None:
     (default,) = [a["default"] for a in entries("evaluate", "arg") if a["name"] == "execute_steps"]
     assert int(default) == EXECUTE_STEPS

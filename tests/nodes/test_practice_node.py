@@ -296,7 +296,9 @@ def test_stop_on_the_page_interrupts_an_attempt_and_resume_lets_the_run_go_on(gr
 def test_a_run_on_the_graph_survives_its_node_and_keeps_what_a_person_does(
     graph: Any, typist: Typist, tmp_path: Path
 ) -> None:
-    run = a_run(tmp_path, 60, graph="twin", teleop="node", namespace="/left")
+    folder = tmp_path / "night #1"  # ` #` begins a comment in YAML, as which parameters are read
+    folder.mkdir()
+    run = a_run(folder, 60, graph="twin", teleop="node", namespace="/left")
     started = graph.launch(
         "namespaced", file="practice", namespace="left", task="push-v1", twin="true", teleop="keyboard",
         terminal=typist.terminal, run=run, image_size=16,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -143,6 +144,17 @@ def test_user_packages_and_actions(tmp_path: Any, monkeypatch: pytest.MonkeyPatc
     with pytest.raises((ValueError, UnknownNameError), match="Broken"):
         messages.message_class("lab_msgs/msg/Broken")
     monkeypatch.delenv("ROBOLEARN_MSGS_PATH")
+    definitions.search_path.cache_clear()
+
+
+def test_our_messages_are_found_where_an_install_puts_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = tmp_path / "share" / "robolearn" / "ros_ws" / "src" / "robolearn_msgs"
+    (installed / "msg").mkdir(parents=True)
+    for packages in ("lib/python3.12/site-packages", ""):  # of a virtual environment or ~/.local, of a --target
+        monkeypatch.setattr(definitions, "__file__", str(tmp_path / packages / "robolearn" / "ros" / "definitions.py"))
+        definitions.search_path.cache_clear()
+        assert definitions.search_path()["robolearn_msgs"] == installed
+    monkeypatch.undo()
     definitions.search_path.cache_clear()
 
 

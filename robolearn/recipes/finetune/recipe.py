@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -153,7 +154,8 @@ class Child:
         if role == "collector" and config.graph:
             self._command = [sys.executable, "-m", "robolearn_nodes.practice_node", "--ros-args"]
             self._command += ["-r", f"__ns:={config.namespace}"] if config.namespace else []
-            self._command += ["-p", f"run:={run.absolute()}", "-p", "ends_with_stdin:=true"]
+            folder = json.dumps(str(run.absolute()), ensure_ascii=False)  # a text of YAML, as which it is read
+            self._command += ["-p", f"run:={folder}", "-p", "ends_with_stdin:=true"]
         self.role, self._log = role, run / f"{role}.log"
         self._deaths: list[int] = []  # how many attempts there were at each
         self._first_s: float | None = time.monotonic()  # until it has died

@@ -7,6 +7,7 @@ the content of a timer when it fires; here it sees the values of its place in th
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -33,12 +34,12 @@ def load(
     arguments: Mapping[str, str] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> LaunchDescription:
-    """Evaluate a launch file. `environment` stands for os.environ.
+    """Evaluate a launch file. `environment` stands for os.environ, where programs beside this Python are found, too.
 
     Raises LaunchError, in one line with file and line, for anything that the file or the arguments have wrong.
     """
     given = dict(arguments or {})
-    environment = dict(os.environ if environment is None else environment)
+    environment = dict(_own_environment() if environment is None else environment)
     root = read(Path(os.path.abspath(path)))
     declared = _declared(root, Scope(root.file, environment, given.copy()))
     evaluation = _Evaluation(strangers=[name for name in given if name not in declared])
@@ -49,6 +50,12 @@ def load(
             problem = UnknownNameError("launch argument", name, declared) if declared else "it takes no arguments"
             raise LaunchError(f"{root.file}: {problem}")
     return LaunchDescription(root.file, tuple(declared.values()), _numbered(evaluation.steps))
+
+
+def _own_environment() -> dict[str, str]:
+    """A virtual environment need not be activated for the programs that it has."""
+    path = (os.environ.get("PATH", os.defpath), os.path.dirname(sys.executable))
+    return {**os.environ, "PATH": os.pathsep.join(path)}
 
 
 def describe_arguments(path: str | os.PathLike[str]) -> tuple[LaunchArgument, ...]:
