@@ -61,7 +61,7 @@ def check_rendering() -> Check:
         '<geom type="sphere" size="1" rgba="1 0 0 1"/></worldbody></mujoco>\');'
         "d = mujoco.MjData(m); mujoco.mj_forward(m, d);"
         "r = mujoco.Renderer(m, 32, 32); r.update_scene(d); i = r.render();"
-        "assert i.any(), 'black picture';"
+        "i.any() or exit('black picture');"
         "print(os.environ.get('MUJOCO_GL', 'default'))"
     )
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
@@ -69,7 +69,7 @@ def check_rendering() -> Check:
         return Check("rendering", True, f"MuJoCo draws, MUJOCO_GL={child.stdout.strip()}")
     last = (child.stderr.strip().splitlines() or ["no output"])[-1]
     if "GLContext" in last:
-        last = "no libEGL.so.1, or MUJOCO_GL is `disable`"
+        last = "MUJOCO_GL is `disable`, or its library is missing: libEGL.so.1, of osmesa libOSMesa.so.8"
     return Check(
         "rendering", False, last, "apt-get install libegl1 libgl1-mesa-dri, or set MUJOCO_GL=osmesa (libosmesa6)"
     )

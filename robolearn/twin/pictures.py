@@ -3,6 +3,7 @@ asks."""
 
 from __future__ import annotations
 
+import os
 import threading
 
 import mujoco
@@ -66,8 +67,8 @@ def _renderer(model: mujoco.MjModel, height: int, width: int) -> mujoco.Renderer
         raise SpecError(f"cannot render {height} x {width}: {' '.join(str(error).split())}") from error
     except (mujoco.FatalError, AttributeError, ImportError) as error:  # the latter two where MUJOCO_GL is `disable`
         raise HardwareError(
-            f"cannot render, no OpenGL ({error}); run `robolearn doctor`, and where mujoco is imported before "
-            "robolearn.twin set MUJOCO_GL=egl"
+            f"cannot render, no OpenGL ({error}; MUJOCO_GL is {os.environ.get('MUJOCO_GL', 'not set')}); run "
+            "`robolearn doctor`, and where mujoco is imported before robolearn.twin set MUJOCO_GL=egl"
         ) from error
     # Both cost a second pass over the scene, shadows thirty times the picture on software GL.
     renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0

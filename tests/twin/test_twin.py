@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,6 +27,35 @@ NAMED = ((mujoco.mjtObj.mjOBJ_CAMERA, "front"), (mujoco.mjtObj.mjOBJ_BODY, "cube
 @pytest.fixture(scope="module")
 def twin() -> Twin:
     return Twin(make_task("pick_place-v1"), {"front": (32, 40), "wrist": (24, 24)})
+
+
+WITHOUT_OPENGL = """
+import ctypes
+load = ctypes.CDLL
+def load_but_opengl(name, *rest, **named):
+    if name and ("EGL" in name or "OSMesa" in name):
+        raise OSError(name)
+    return load(name, *rest, **named)
+ctypes.CDLL = load_but_opengl
+from robolearn.tasks import make_task
+from robolearn.twin.twin import Twin
+twin = Twin(make_task("reach-v1"), {"front": (16, 16)})
+twin.reset(0)
+twin.render("front")
+"""
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"), [("egl", "MUJOCO_GL is disable"), ("osmesa", "MUJOCO_GL is disable"), ("elg", "set it to egl")]
+)
+def test_opengl_that_is_asked_for_and_not_there_is_missed_by_the_first_picture(asked: str, said: str) -> None:
+    environment = {**os.environ, "MUJOCO_GL": asked}
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_OPENGL], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("robolearn.errors.HardwareError")
+    assert said in last
 
 
 def test_observes_what_its_spec_says(twin: Twin) -> None:
