@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from painted import dataset_spec
 
 from robolearn import cli
@@ -212,6 +213,12 @@ def test_files_that_are_too_large_or_too_deep_are_one_line(
         cli.main(["tasks"])
     assert capsys.readouterr().err.startswith(
         "robolearn: what is asked for does not fit into memory: Unable to allocate"
+    )
+    monkeypatch.setattr(cli, "run", lambda words: torch.empty(1 << 50))
+    with pytest.raises(SystemExit):
+        cli.main(["tasks"])
+    assert re.fullmatch(
+        r"robolearn: what is asked for does not fit into memory: .*can't allocate memory.*\n", capsys.readouterr().err
     )
 
 

@@ -135,10 +135,11 @@ def main(argv: list[str] | None = None) -> None:
             raise
         _say_one_line(str(error))
         sys.exit(error.exit_code)
-    except (MemoryError, RecursionError) as error:  # as of files that others made
-        if debug:
+    except (MemoryError, RuntimeError) as error:  # as of files that others made
+        nested = isinstance(error, RecursionError)
+        if debug or not (nested or _is_of_memory(error)):
             raise
-        wrong = "does not fit into memory" if isinstance(error, MemoryError) else "is nested too deeply"
+        wrong = "is nested too deeply" if nested else "does not fit into memory"
         _say_one_line(f"what is asked for {wrong}: {str(error) or 'there is none left'}")
         sys.exit(2)
     except KeyboardInterrupt:
@@ -207,6 +208,12 @@ def _leave_terminal() -> None:
             if stat.S_ISCHR(os.fstat(descriptor).st_mode):
                 os.dup2(nowhere, descriptor)
     os.close(nowhere)
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """PyTorch has an error of its own for a GPU's memory, and none for the computer's."""
+    told = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return told or "can't allocate memory" in str(error)
 
 
 def _say_one_line(what: str) -> None:

@@ -56,7 +56,8 @@ def writing(file: Path) -> Iterator[Path]:
         yield file
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise CheckpointError(f"{file} cannot be written: {reason}; make room for it") from error
+        remedy = "make room for it, or name a place where you may write"
+        raise CheckpointError(f"{file} cannot be written: {reason}; {remedy}") from error
 
 
 def require_place(path: Path) -> None:

@@ -141,8 +141,8 @@ def _unjoinable(domain_id: int) -> str:
     else:
         hint = "end some, or set another ROS_DOMAIN_ID"
     return (
-        f"ROS domain {domain_id} cannot be joined: more than {MAX_PARTICIPANTS} processes use it on this host, or its "
-        f"UDP ports are taken; {hint}"
+        f"ROS domain {domain_id} cannot be joined: more than {MAX_PARTICIPANTS} processes use it on this host, its UDP "
+        f"ports are taken, or loopback is down (`ip link set lo up`); {hint}"
     )
 
 
