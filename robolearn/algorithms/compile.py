@@ -58,8 +58,8 @@ def _inductor(step: Step, options: dict[str, Any]) -> Step:
             lines = [line.strip() for line in str(error).split("\n\nSet TORCHDYNAMO")[0].splitlines()]
             told = next((line for line in lines if "error: " in line), lines[0])
             raise SpecError(
-                f"no compiled step came of the compiler: {told}; see what it lacks (CXX says which one is taken), or "
-                "leave --compile out"
+                f"no compiled step came of the compiler: {told}; see what it lacks (CXX, for a GPU CC, says which "
+                "one is taken), or leave --compile out"
             ) from error
 
     return call

@@ -144,7 +144,9 @@ def test_episode_replayed_onto_the_twin_through_the_graph_is_the_same(graph: Any
         node = graph.start("replay", name, dataset=dataset, results=results)
         graph.spin_until(lambda node=node: node.poll() is not None)
         assert node.returncode == 0, graph.log(name)
-    for outcome in map(json.loads, results.read_text().splitlines()):
+    outcomes = [json.loads(line) for line in results.read_text().splitlines()]
+    assert len(outcomes) == 2
+    for outcome in outcomes:
         assert outcome["success"]
         assert outcome["steps"] == row["num_steps"] == ZarrStore.open(dataset).episodes[0].length
         assert outcome["error_max_rad"] < 1e-4

@@ -237,11 +237,13 @@ class SupervisorNode(Node):
             rclpy.spin_until_future_complete(self, future, timeout_sec=ALIVE_CHECK_S)
             if not rclpy.ok():
                 raise ExternalShutdownException
-            if not future.done() and not server.service_is_ready():
+            if future.done():
+                break
+            if not server.service_is_ready():
                 raise NoAnswerError(f"the node of {server.srv_name} is gone (episode {self._waiting_for})")
-            if not future.done() and robots and not robots & self._robots():
+            if robots and not robots & self._robots():
                 raise NoAnswerError(f"the node of {server.srv_name} began anew (episode {self._waiting_for})")
-            if not future.done() and time.monotonic() > end_s:
+            if time.monotonic() > end_s:
                 raise NoAnswerError(f"{server.srv_name} did not answer within {timeout_s:g} s")
         return future.result()
 
