@@ -109,7 +109,8 @@ def brake(motion: Motion, limits: MotionLimits, elapsed_s: float) -> Motion:
     if elapsed_s <= 0 or not limits.coasting:
         return motion
     if limits.smooth:
-        return _follow_stop(motion, limits, elapsed_s)
+        stopping = _follow_stop(motion, limits, elapsed_s)
+        return stopping._replace(position=np.clip(stopping.position, limits.low, limits.high))
     change = limits.acceleration * elapsed_s
     speed = motion.speed - np.clip(motion.speed, -change, change)
     position = np.clip(motion.position + speed * elapsed_s, limits.low, limits.high)
@@ -174,7 +175,7 @@ def _follow_stop(motion: Motion, limits: MotionLimits, elapsed_s: float) -> Moti
         p, v, a = _integrate(p, v, a, jerk, t)
         left = left - t
     done = elapsed_s >= stop.total_s
-    position = np.clip(motion.position + stop.sign * p, limits.low, limits.high)
+    position = motion.position + stop.sign * p
     return Motion(position, np.where(done, 0.0, stop.sign * v), np.where(done, 0.0, stop.sign * a))
 
 
@@ -194,7 +195,7 @@ def _advance_smoothly(motion: Motion, target: Floats, target_speed: Floats, limi
         steered = Motion(*_integrate(p, v, a, jerk, dt))
         wanted = Motion(*(np.where(landing, *pair) for pair in zip(wanted, steered, strict=True)))
     safe = _can_stop(wanted, limits) & (np.abs(wanted.position - p) <= limits.speed * dt)
-    braked = _follow_stop(motion, limits, dt)
+    braked = brake(motion, limits, dt)
     return Motion(*(np.where(safe, *pair) for pair in zip(wanted, braked, strict=True)))
 
 

@@ -36,6 +36,7 @@ KINDS = [(np.inf, np.inf), (20.0, np.inf), (20.0, 400.0), (5.0, 300.0), (60.0, 8
 @settings(max_examples=6, deadline=None)  # of 64 streams each
 @given(seed=st.integers(0, 2**32 - 1), steady=st.booleans())
 @example(seed=882, steady=True)  # comes to a speed of rounding alone, which once took days to brake
+@example(seed=217312, steady=True)  # follows a target that comes back from a limit, and once leapt there
 def test_no_stream_of_targets_breaks_a_limit(acceleration: float, jerk: float, seed: int, steady: bool) -> None:
     """Jumps, ramps, bursts, stops; steps of any length up to one period. The batch is 64 streams."""
     rng, bound = np.random.default_rng(seed), limits(acceleration, jerk)
