@@ -47,6 +47,7 @@ EXTRAS = {
         "pytest-xdist",
         "ruff",
         "scipy",
+        "setuptools>=77",  # builds the package of the README
         "torchvision==0.28.0",
         "types-PyYAML",
     ],

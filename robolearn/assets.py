@@ -34,6 +34,11 @@ def asset(name: str) -> Path:
     raise AssetError(f"{name} is in none of {looked}; set {OVERRIDE} to the folder that holds sim_assets and launch")
 
 
+def scene_file(scene: str | Path) -> Path:
+    """Of a scene by its name in `sim_assets/scenes`, or by the path of its file. Raises AssetError."""
+    return scene if isinstance(scene, Path) else asset(f"sim_assets/scenes/{scene}.xml")
+
+
 def launch_file(name: str) -> Path:
     """A launch file by path, or `launch/<name>.launch.yaml` by name. Raises UnknownNameError with the near misses."""
     if Path(name).is_file():

@@ -34,7 +34,7 @@ import yaml
 from robolearn.cameras import CAMERAS
 from robolearn.cameras.camera import Camera
 from robolearn.cameras.tags import TagConfig
-from robolearn.errors import CellError, HardwareError, RobolearnError, UnknownNameError
+from robolearn.errors import CellError, HardwareError, PluginError, RobolearnError, UnknownNameError
 from robolearn.physics import DEFAULT_PHYSICS, Physics
 from robolearn.robots import ROBOTS
 from robolearn.robots.geometry import load_geometry
@@ -204,13 +204,16 @@ class _Reader:
             reader, keys = _read(path)
             return reader._device(table, reader._mapping(keys, "the device"), "", **known)
         keys = dict(self._mapping(data, where))
-        drivers = {name: driver.config_type for name, driver in table.items() if hasattr(driver, "config_type")}
         if "driver" not in keys:
-            raise self._error(where, f"has no driver; expected one of {', '.join(sorted(drivers))}")
+            raise self._error(where, f"has no driver; expected one of {', '.join(sorted(table))}")
         driver = self._value(str, keys.pop("driver"), f"{where}.driver")
-        if driver not in drivers:
-            raise self._error(f"{where}.driver", f"names an {UnknownNameError('driver', driver, drivers)}")
-        return Device(driver, self._value(drivers[driver], {**known, **keys}, where))
+        if driver not in table:
+            raise self._error(f"{where}.driver", f"names an {UnknownNameError('driver', driver, table)}")
+        try:
+            config_type = table[driver].config_type
+        except PluginError as error:
+            raise self._error(f"{where}.driver", f"is {driver}; {error}") from error
+        return Device(driver, self._value(config_type, {**known, **keys}, where))
 
     def _value(self, wanted: Any, value: Any, where: str) -> Any:
         """`value` as the type `wanted`, which is a dataclass, a plain type, a tuple of them, or one of them or None."""

@@ -63,6 +63,10 @@ class HardwareError(RobolearnError):
     """A device is absent, silent or reports a fault."""
 
 
+class PluginError(RobolearnError):
+    """A package that adds something by an entry point cannot be used."""
+
+
 class CellError(RobolearnError):
     """The YAML file of a physical cell is wrong."""
 

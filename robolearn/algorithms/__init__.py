@@ -2,49 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from robolearn.errors import UnknownNameError
+from robolearn.plugins import Table
 
 if TYPE_CHECKING:
     from robolearn.algorithms.algorithm import AlgorithmClass
 
-_CLASSES = {
-    "act": "ACT",
-    "bc": "BC",
-    "calql": "CalQL",
-    "cql": "CQL",
-    "dsac": "DSAC",
-    "flow": "Flow",
-    "hiql": "HIQL",
-    "iql": "IQL",
-    "rlpd": "RLPD",
-    "sac": "SAC",
-    "state_bc": "StateBC",
-    "td3_bc": "TD3BC",
-}
-
-
-class _Algorithms(Mapping[str, "AlgorithmClass"]):
-    """Imports a file when its class is asked for: they bring torch, without which a wrong name is told."""
-
-    def __getitem__(self, name: str) -> AlgorithmClass:
-        return getattr(import_module(f"{__name__}.{name}"), _CLASSES[name])
-
-    def __contains__(self, name: object) -> bool:
-        return name in _CLASSES
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(_CLASSES)
-
-    def __len__(self) -> int:
-        return len(_CLASSES)
-
-
-ALGORITHMS = _Algorithms()
-"""Every algorithm by name, which is that of its file. Its config class is `config_type`."""
+ALGORITHMS: Table[AlgorithmClass] = Table(
+    "robolearn.algorithms",
+    "algorithm",
+    {
+        "act": "robolearn.algorithms.act:ACT",
+        "bc": "robolearn.algorithms.bc:BC",
+        "calql": "robolearn.algorithms.calql:CalQL",
+        "cql": "robolearn.algorithms.cql:CQL",
+        "dsac": "robolearn.algorithms.dsac:DSAC",
+        "flow": "robolearn.algorithms.flow:Flow",
+        "hiql": "robolearn.algorithms.hiql:HIQL",
+        "iql": "robolearn.algorithms.iql:IQL",
+        "rlpd": "robolearn.algorithms.rlpd:RLPD",
+        "sac": "robolearn.algorithms.sac:SAC",
+        "state_bc": "robolearn.algorithms.state_bc:StateBC",
+        "td3_bc": "robolearn.algorithms.td3_bc:TD3BC",
+    },
+    owed=("config_type", "learns_from", "metrics", "update", "validate", "policy", "state_dict", "load_state_dict"),
+)
+"""Every algorithm by name. Its config class is `config_type`. A file is imported when its class is asked for: it brings
+torch, without which a wrong name is told."""
 
 
 def require_algorithm(name: str) -> None:

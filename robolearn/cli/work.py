@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg
 
 from robolearn.cli.output import EXIT_INTERRUPTED, EXIT_NO, TaskId, counted, print_json, print_table, say
 from robolearn.cli.web import beside
+from robolearn.errors import PluginError
 from robolearn.progress import ProgressBar
 
 
@@ -77,7 +78,12 @@ def tasks(json: bool = False) -> int:
     from robolearn.tasks import TASKS, make_task
     from robolearn.tasks.measured import expert_success
 
-    made = [make_task(name) for name in TASKS]
+    made = []
+    for name in TASKS:
+        try:
+            made.append(make_task(name))
+        except PluginError as error:
+            say(f"left out: {error}")
     success = expert_success()
     if json:
         print_json({"tasks": [_task_json(task, success) for task in made]})

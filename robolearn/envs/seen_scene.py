@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from robolearn.assets import asset
+from robolearn.assets import scene_file
 from robolearn.cameras.tags import quaternion_of
 from robolearn.errors import SpecError
 from robolearn.specs import RobotSpec
@@ -105,7 +105,7 @@ class SeenScene:
 def marks_of(task: Task) -> tuple[str, ...]:
     """Bodies of a task that are seen, not felt, as drawn by a lamp: the scene places them (MuJoCo's mocap bodies), and
     nothing collides with them. A plate or a cabinet is none."""
-    scene = ElementTree.parse(asset(f"sim_assets/scenes/{task.scene}.xml"))
+    scene = ElementTree.parse(scene_file(task.scene))
     drawn = {
         body.get("name")
         for body in scene.iter("body")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from robolearn import __version__
-from robolearn.errors import CheckpointError, UnknownNameError
+from robolearn.errors import CheckpointError, SpecError, UnknownNameError
 from robolearn.networks.devices import usable_device
 from robolearn.networks.model_directory import (
     CONFIG_FILE,
@@ -21,6 +21,7 @@ from robolearn.networks.model_directory import (
     write_model,
 )
 from robolearn.networks.normalizer import FieldStatistics
+from robolearn.plugins import Table
 from robolearn.policies.act import ACTPolicy
 from robolearn.policies.checkpoint_config import read_config
 from robolearn.policies.chunking import ChunkPolicy
@@ -30,20 +31,36 @@ from robolearn.policies.hierarchical import HierarchicalPolicy
 from robolearn.policies.policy import TrainablePolicy
 from robolearn.specs import InterfaceSpec
 
-POLICIES: dict[str, Any] = {
-    "act": ACTPolicy,
-    "chunking": ChunkPolicy,
-    "flow": FlowPolicy,
-    "gaussian": GaussianPolicy,
-    "hierarchical": HierarchicalPolicy,
-}
+POLICIES: Table[Any] = Table(
+    "robolearn.policies",
+    "policy kind",
+    {
+        "act": ACTPolicy,
+        "chunking": ChunkPolicy,
+        "flow": FlowPolicy,
+        "gaussian": GaussianPolicy,
+        "hierarchical": HierarchicalPolicy,
+    },
+    owed=("config_type", "reset", "act", "best", "state_dict", "load_state_dict"),
+)
 """Every policy class that a checkpoint can hold, by kind."""
+
+
+def kind_of(policy: TrainablePolicy) -> str:
+    """The name in POLICIES of a policy's class. Raises SpecError where it has none."""
+    for kind, policy_class in POLICIES.items():
+        if type(policy) is policy_class:
+            return kind
+    raise SpecError(
+        f"no checkpoint can hold a policy of the class {type(policy).__name__}; add it to the entry points "
+        f"{POLICIES.group} of its package, see docs/plugins.md"
+    )
 
 
 def save_policy(policy: TrainablePolicy, path: Path, provenance: Mapping[str, Any] | None = None) -> None:
     """Write the policy to the directory `path`; a checkpoint there is replaced whole or not at all."""
     config = {
-        "kind": next(kind for kind, policy_class in POLICIES.items() if type(policy) is policy_class),
+        "kind": kind_of(policy),
         "config": asdict(policy.config),
         "spec": policy.spec.to_json(),
         "statistics": {name: field.to_json() for name, field in policy.statistics.items()},

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from robolearn.algorithms.compute import COMPILER_REMEDY, compiler_lacks
+from robolearn.errors import PluginError
+from robolearn.plugins import Table, package_of
 
 WANTED_RMEM_BYTES = 4 * 1024 * 1024  # one second of a 640x480 camera's burst; below it big images drop
 WANTED_DISK_GIB = 5.0
@@ -44,6 +46,7 @@ def examine(transport_check: Callable[[], str], folder: Path = Path()) -> list[C
         check_ros(),
         check_gpu(),
         check_compiler(),
+        check_plugins(),
         check_disk(folder),
     ]
 
@@ -129,6 +132,33 @@ def check_compiler() -> Check:
     lack = compiler_lacks()
     found = f"none: {lack} is missing" if lack else "C++ and Python's headers, for --compile"
     return Check("compiler", not lack, found, COMPILER_REMEDY if lack else "", required=False)
+
+
+def check_plugins() -> Check:
+    """Import what installed packages add to the library's tables."""
+    from robolearn.algorithms import ALGORITHMS
+    from robolearn.cameras import CAMERAS
+    from robolearn.policies.checkpoint import POLICIES
+    from robolearn.rewards import REWARDS
+    from robolearn.robots import ROBOTS
+    from robolearn.tasks import TASKS
+    from robolearn.teleop import TELEOPERATORS
+
+    found, faults = [], []
+    tables: tuple[Table[Any], ...] = (ROBOTS, CAMERAS, TELEOPERATORS, TASKS, ALGORITHMS, POLICIES, REWARDS)
+    for table in tables:
+        for point in table.added():
+            said = f"{table.kind} {point.name} of {package_of(point)}"
+            if table.is_own(point.name):
+                faults.append(f"{said} is never used, for robolearn has one of this name")
+                continue
+            try:
+                table[point.name]
+                found.append(said)
+            except PluginError as error:
+                faults.append(str(error))
+    remedy = "mend or uninstall the package, see docs/plugins.md" if faults else ""
+    return Check("plug-ins", not faults, "; ".join(faults + found) or "none", remedy, required=False)
 
 
 def check_disk(folder: Path) -> Check:

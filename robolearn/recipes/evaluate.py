@@ -102,7 +102,7 @@ def evaluate_policy(
     elif is_gym(task):
         raise SpecError(f"{checkpoint} is no policy of vectors; {task} shows nothing else")
     elif task != twin_task(task):
-        raise SpecError(f"{checkpoint} is no policy of vectors; judge it on {twin_task(task)}, not in the tool's space")
+        raise SpecError(f"{checkpoint} commands the joints; judge it on {twin_task(task)}, not in the tool's space")
     else:
         outcomes = _judge_in_loop(policy, str(checkpoint), task, episodes, seed, execute_steps, video, world, progress)
 
@@ -132,8 +132,11 @@ def evaluate_policy(
 
 
 def _of_vectors(policy: Policy | None, task: str) -> TypeGuard[TrainablePolicy]:
-    """Whether it is judged in many environments at once."""
+    """Whether it is judged in many environments at once. A policy of joint positions, as one that learned offline from
+    a robot's demonstrations, is not: what learns in a twin commands velocities."""
     if policy is None or isinstance(policy, RemotePolicy):
+        return False
+    if not is_gym(task) and policy.spec.action.names == make_task(twin_task(task)).robot_spec.joint_names:
         return False
     from robolearn.policies.gaussian import GaussianPolicy  # these bring torch, which the expert does without
     from robolearn.policies.hierarchical import HierarchicalPolicy

@@ -31,6 +31,7 @@ from robolearn.datasets.sampler import SUCCESS
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import CheckpointError, SpecError
 from robolearn.networks.normalizer import Statistics
+from robolearn.policies.checkpoint import kind_of
 from robolearn.policies.gaussian import GaussianPolicy, vector_spec
 from robolearn.policies.policy import TrainablePolicy
 from robolearn.recipes.check_settings import check_settings
@@ -190,6 +191,7 @@ def _train(
             if init_from is not None:
                 initialise(learner, init_from, networks_of(init_from), keep_temperature)
             kept = learner.policy() if online.average == 1 else copy.deepcopy(learner.policy())
+            kind_of(kept)  # told now, not when there is something to save
             about = {"task": task, "online": dict(vars(online)), "offline_data": str(work.offline_data or "")}
             about |= {"offline_episodes": prior.episodes, "init_from": str(init_from or "")}
             run = Run.create(out, run_config(work.algorithm, seed, settings, work.compute, **about), columns)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from robolearn.errors import UnknownNameError
+from robolearn.plugins import Table
 from robolearn.rewards.combine import EnsembleReward
 from robolearn.rewards.hop import HopReward
 from robolearn.rewards.keypoints import KeypointsReward
@@ -17,18 +18,23 @@ from robolearn.rewards.success import SuccessReward
 from robolearn.rewards.three_signals import ThreeSignalsReward
 from robolearn.rewards.vlm import VLMReward
 
-REWARDS: dict[str, type[Any]] = {
-    "vlm": VLMReward,
-    "progress": ProgressReward,
-    "success": SuccessReward,
-    "preference": PreferenceReward,
-    "hop": HopReward,
-    "three_signals": ThreeSignalsReward,
-    "matching": MatchingReward,
-    "perceptual_steps": PerceptualStepsReward,
-    "keypoints": KeypointsReward,
-    "ensemble": EnsembleReward,
-}
+REWARDS: Table[type[Any]] = Table(
+    "robolearn.rewards",
+    "reward model",
+    {
+        "vlm": VLMReward,
+        "progress": ProgressReward,
+        "success": SuccessReward,
+        "preference": PreferenceReward,
+        "hop": HopReward,
+        "three_signals": ThreeSignalsReward,
+        "matching": MatchingReward,
+        "perceptual_steps": PerceptualStepsReward,
+        "keypoints": KeypointsReward,
+        "ensemble": EnsembleReward,
+    },
+    owed=("config_type", "score"),
+)
 """Every reward model by name. Its config class is `config_type`, and `REWARDS[name](config)` makes one."""
 
 __all__ = ["REWARDS", "Episodes", "RewardModel", "RewardOutput", "reward_class"]

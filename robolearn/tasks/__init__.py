@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 
-from robolearn.errors import AssetError, UnknownNameError
+from robolearn.errors import AssetError, PluginError, UnknownNameError
+from robolearn.plugins import Table
 from robolearn.tasks.arm import Arm
 from robolearn.tasks.bar import LiftBar, LowerBar
 from robolearn.tasks.button import Button, ButtonRelease
@@ -22,34 +23,39 @@ from robolearn.tasks.stack import Stack, Unstack
 from robolearn.tasks.sweep import Sweep, Unsweep
 from robolearn.tasks.task import Task
 
-TASKS: dict[str, type[Task]] = {
-    "reach-v1": Reach,
-    "reach_back-v1": ReachBack,
-    "push-v1": Push,
-    "push_back-v1": PushBack,
-    "lift-v1": Lift,
-    "lower-v1": Lower,
-    "pick_place-v1": PickPlace,
-    "pick_place_back-v1": PickPlaceBack,
-    "stack-v1": Stack,
-    "unstack-v1": Unstack,
-    "drawer_open-v1": DrawerOpen,
-    "drawer_close-v1": DrawerClose,
-    "peg_insert-v1": PegInsert,
-    "peg_extract-v1": PegExtract,
-    "sweep-v1": Sweep,
-    "unsweep-v1": Unsweep,
-    "fold_cloth-v1": FoldCloth,
-    "unfold_cloth-v1": UnfoldCloth,
-    "lift_bar-v1": LiftBar,
-    "lower_bar-v1": LowerBar,
-    "button-v1": Button,
-    "button_release-v1": ButtonRelease,
-    "point_up-v1": PointUp,
-    "point_down-v1": PointDown,
-    "point_left-v1": PointLeft,
-    "point_right-v1": PointRight,
-}
+TASKS: Table[type[Task]] = Table(
+    "robolearn.tasks",
+    "task",
+    {
+        "reach-v1": Reach,
+        "reach_back-v1": ReachBack,
+        "push-v1": Push,
+        "push_back-v1": PushBack,
+        "lift-v1": Lift,
+        "lower-v1": Lower,
+        "pick_place-v1": PickPlace,
+        "pick_place_back-v1": PickPlaceBack,
+        "stack-v1": Stack,
+        "unstack-v1": Unstack,
+        "drawer_open-v1": DrawerOpen,
+        "drawer_close-v1": DrawerClose,
+        "peg_insert-v1": PegInsert,
+        "peg_extract-v1": PegExtract,
+        "sweep-v1": Sweep,
+        "unsweep-v1": Unsweep,
+        "fold_cloth-v1": FoldCloth,
+        "unfold_cloth-v1": UnfoldCloth,
+        "lift_bar-v1": LiftBar,
+        "lower_bar-v1": LowerBar,
+        "button-v1": Button,
+        "button_release-v1": ButtonRelease,
+        "point_up-v1": PointUp,
+        "point_down-v1": PointDown,
+        "point_left-v1": PointLeft,
+        "point_right-v1": PointRight,
+    },
+    owed=("id", "robots", "backward", "initial_state", "judge", "expert"),
+)
 ARMS: dict[str, Arm] = {
     "so101": SO101_ARM,
     "panda": PANDA_ARM,
@@ -61,7 +67,8 @@ ROBOT_READER = "robolearn.twin.robot_file"  # needs the simulator, so it is impo
 def make_task(task_id: str) -> Task:
     """The task of this id: `push-v1`, or for another robot than its first one `push-v1@panda`, `push-v1@my_arm.xml`.
 
-    Raises UnknownNameError with the near misses, and AssetError for a model file that cannot be used.
+    Raises UnknownNameError with the near misses, AssetError for a model file that cannot be
+    used, and PluginError for a package whose task cannot be.
     """
     name, _, robot = task_id.partition("@")
     if name not in TASKS:
@@ -87,7 +94,7 @@ def known_task(task_id: str) -> Task | None:
     """`make_task` of an id that was recorded; None where this machine does not know such a task or robot."""
     try:
         return make_task(task_id)
-    except (UnknownNameError, AssetError):
+    except (UnknownNameError, AssetError, PluginError):
         return None
 
 

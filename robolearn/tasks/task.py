@@ -8,6 +8,7 @@ Legend: J joints, S stages; (...) any leading batch shape.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -81,7 +82,7 @@ class Task(Protocol):
     instruction: str
     stages: tuple[str, ...]
     robots: tuple[str, ...] = ("so101",)  # with which its expert has been measured
-    scene: str  # a file of sim_assets/scenes, without .xml
+    scene: str | Path  # a file of sim_assets/scenes, without .xml, or the path of one
     bodies: tuple[str, ...]  # whose poses are published, the robot's `tool` among them
     max_steps: int
     dwell_steps: int  # control steps for which the goal must be reached without a break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from robolearn.plugins import Table
 from robolearn.teleop.gamepad import Gamepad
 from robolearn.teleop.keyboard import Keyboard
 from robolearn.teleop.leader_arm import LeaderArm
@@ -13,12 +14,17 @@ from robolearn.teleop.spacemouse import SpaceMouse
 from robolearn.teleop.teleoperator import Teleoperator
 from robolearn.teleop.web import Web
 
-TELEOPERATORS: dict[str, Callable[..., Teleoperator]] = {
-    "gamepad": Gamepad,
-    "keyboard": Keyboard,
-    "leader_arm": LeaderArm,
-    "phone": Phone,
-    "scripted": ScriptedTeleop,
-    "spacemouse": SpaceMouse,
-    "web": Web,
-}
+TELEOPERATORS: Table[Callable[..., Teleoperator]] = Table(
+    "robolearn.teleoperators",
+    "teleoperator",
+    {
+        "gamepad": Gamepad,
+        "keyboard": Keyboard,
+        "leader_arm": LeaderArm,
+        "phone": Phone,
+        "scripted": ScriptedTeleop,
+        "spacemouse": SpaceMouse,
+        "web": Web,
+    },
+    owed=("config_type", "connect", "read", "close"),
+)

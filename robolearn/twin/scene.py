@@ -8,7 +8,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
-from robolearn.assets import asset
+from robolearn.assets import asset, scene_file
 from robolearn.errors import AssetError
 from robolearn.physics import Physics
 from robolearn.specs import RobotSpec
@@ -25,13 +25,13 @@ def load_model(task: Task, edit: Callable[[mujoco.MjSpec], None] = lambda spec: 
 
     Raises AssetError naming the file, and the element as far as MuJoCo tells it.
     """
-    scene_file = asset(f"sim_assets/scenes/{task.scene}.xml")
-    scene = _parse(scene_file)
+    file = scene_file(task.scene)
+    scene = _parse(file)
     robot_file, robot = _robot(task)
-    files = f"{scene_file} with {robot_file}"
+    files = f"{file} with {robot_file}"
     mount = scene.site(MOUNT)
     if mount is None:
-        raise AssetError(f"{scene_file} has no site {MOUNT!r}; add one where the robot stands")
+        raise AssetError(f"{file} has no site {MOUNT!r}; add one where the robot stands")
     mount.pos = mount.pos + np.array(task.arm.robot_at)
     robot.option = scene.option  # the scene's hold
     try:

@@ -12,12 +12,22 @@ import pytest
 
 from robolearn.cameras import CAMERAS
 from robolearn.cameras.camera import Camera
+from robolearn.cameras.fake import FakeCamera
 from robolearn.cameras.opencv import OpenCVCameraConfig
 from robolearn.cameras.realsense import RealSenseCameraConfig
+from robolearn.cameras.replay import ReplayCamera
 from robolearn.cameras.standin import MjpegServer, StandInRealSense
 from robolearn.cameras.video import VideoCameraConfig
 from robolearn.errors import HardwareError
 from robolearn.recipes.report import write_video
+from robolearn.tasks import make_task
+from robolearn.twin.devices import TwinCamera
+from robolearn.twin.twin import Twin
+
+
+def twin_camera() -> TwinCamera:
+    return TwinCamera(Twin(make_task("reach-v1"), {"front": (96, 96)}), "front")
+
 
 ARGUMENTS = {
     "replay": {
@@ -28,7 +38,10 @@ ARGUMENTS = {
 }
 
 
-@pytest.fixture(params=sorted(CAMERAS))
+OTHERS = {"fake": FakeCamera, "replay": ReplayCamera, "twin": twin_camera}  # that no cell names
+
+
+@pytest.fixture(params=sorted({*CAMERAS, *OTHERS}))
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Camera]]:
     with contextlib.ExitStack() as devices:
         arguments = ARGUMENTS.get(request.param, {})
@@ -46,7 +59,8 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[]
         cameras: list[Camera] = []
 
         def make() -> Camera:
-            cameras.append(CAMERAS[request.param](**arguments))
+            made: Callable[..., Camera] = OTHERS.get(request.param) or CAMERAS[request.param]
+            cameras.append(made(**arguments))
             return cameras[-1]
 
         yield make

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,21 +12,30 @@ import pytest
 from robolearn.errors import HardwareError, SpecError
 from robolearn.robots import ROBOTS
 from robolearn.robots.calibration import Calibration, JointCalibration
+from robolearn.robots.fake import FakeRobot
 from robolearn.robots.robot import Robot
 from robolearn.robots.servo_arm import ServoArmConfig
 from robolearn.robots.servo_bus import BusConfig
 from robolearn.robots.standin import WIRES, StandInBus
+from robolearn.tasks import make_task
 from robolearn.tasks.kinematics import SO101
+from robolearn.twin.devices import TwinRobot
+from robolearn.twin.twin import Twin
 
 STAND_INS = {f"servo_arm {kind}": kind for kind in WIRES}
 
 
-@pytest.fixture(params=sorted({*ROBOTS, *STAND_INS} - {"servo_arm"}))
+@pytest.fixture(params=sorted({*ROBOTS, *STAND_INS, "fake", "twin"} - {"servo_arm"}))
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Robot]]:
+    if request.param == "fake":
+        yield FakeRobot
+        return
+    if request.param == "twin":
+        yield lambda: TwinRobot(Twin(make_task("reach-v1"), cameras={}))
+        return
     if request.param not in STAND_INS:
-        made = ROBOTS[request.param]
-        config_type = getattr(made, "config_type", None)
-        yield (lambda: made(config_type())) if config_type else made
+        made: Any = ROBOTS[request.param]
+        yield lambda: made(made.config_type())
         return
     kind, joints = STAND_INS[request.param], enumerate(zip(SO101.position_low, SO101.position_high, strict=True))
     calibration = Calibration(

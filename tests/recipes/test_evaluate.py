@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from dataclasses import replace
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from robolearn import cli
 from robolearn.envs.gym_env import GymVectorEnv
+from robolearn.envs.robot_env import RobotEnv
 from robolearn.envs.stochastic import STORI, Stochasticity
 from robolearn.errors import CheckpointError, SpecError, UnknownNameError
 from robolearn.networks.normalizer import FieldStatistics
@@ -130,6 +132,19 @@ def test_a_policy_of_vectors_meets_other_engines_and_disturbances(tmp_path: Path
         make_environments("gym:Pendulum-v1", 1, engine="bullet")
     pytest.importorskip("pybullet")
     assert returns(engine="bullet") != plain
+
+
+def test_a_policy_that_learned_from_joint_positions_commands_them(tmp_path: Path) -> None:
+    """One of vectors, too, as offline reinforcement learning from a robot's demonstrations makes it."""
+    with contextlib.closing(RobotEnv("reach-v1", {}, privileged=True)) as env:
+        spec = env.interface
+    half = FieldStatistics((0.0,) * 6, (0.5,) * 6, (-1.0,) * 6, (1.0,) * 6)
+    policy = GaussianPolicy(spec, {"action": half}, GaussianPolicyConfig(hidden_sizes=(8,), privileged=True))
+    save_policy(policy, tmp_path / "position")
+    (row,) = evaluate_policy(tmp_path / "position", "reach-v1", 1)["outcomes"]
+    assert "rad, a jump of" in row["reason"]  # of a joint, by the middle that an untrained one goes to
+    with pytest.raises(SpecError, match="commands the joints; judge it on reach-v1, not in the tool's space"):
+        evaluate_policy(tmp_path / "position", "tool:reach-v1", 1)
 
 
 def test_what_cannot_be_evaluated(tmp_path: Path) -> None:

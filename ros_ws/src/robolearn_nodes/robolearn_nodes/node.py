@@ -23,6 +23,7 @@ from robolearn.errors import (
     AssetError,
     CellError,
     CheckpointError,
+    PluginError,
     RobolearnError,
     SpecError,
     TransportError,
@@ -32,7 +33,7 @@ from robolearn_nodes import convert, topics
 
 T = TypeVar("T", str, int, float, bool)
 E = TypeVar("E", str, float)
-BAD_INPUT = (AssetError, CellError, CheckpointError, SpecError, UnknownNameError)
+BAD_INPUT = (AssetError, CellError, CheckpointError, PluginError, SpecError, UnknownNameError)
 """What another try cannot mend when a node is made; of what comes later, that holds for a policy that does not fit."""
 DIAGNOSTICS_PERIOD_S = 1.0
 PASSING_S = 5.0  # what is usual while nodes start is logged when it has lasted so long
