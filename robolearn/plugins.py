@@ -9,12 +9,15 @@ A package adds a robot by an entry point, as its pyproject.toml says it:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, TypeVar
 
-from robolearn.errors import PluginError
+from robolearn.errors import HardwareError, PluginError, RobolearnError
 
 T = TypeVar("T")
 
@@ -27,11 +30,15 @@ class Table(Mapping[str, T]):
     cannot be imported, lacks one of the attributes `owed`, or shares the name with another.
     """
 
-    def __init__(self, group: str, kind: str, own: Mapping[str, T | str], owed: Sequence[str] = ()) -> None:
-        """kind: the word for one of them in messages."""
+    def __init__(
+        self, group: str, kind: str, own: Mapping[str, T | str], owed: Sequence[str] = (), devices: bool = False
+    ) -> None:
+        """kind: the word for one of them in messages. devices: what packages add are classes of devices; whatever their
+        methods raise is a HardwareError, for which a robot holds and says why."""
         self.group, self.kind = group, kind
         self._own = dict(own)
         self._owed = tuple(owed)
+        self._devices = devices
 
     def __getitem__(self, name: str) -> T:
         if name in self._own:
@@ -78,7 +85,28 @@ class Table(Mapping[str, T]):
         config_type = getattr(made, "config_type", None)
         if config_type is not None and not (isinstance(config_type, type) and dataclasses.is_dataclass(config_type)):
             raise PluginError(f"{said} has {config_type!r} for its config_type, expected a dataclass")
-        return made
+        return _device(made, point.name, self._owed) if self._devices and isinstance(made, type) else made
+
+
+def _device(made: type, name: str, owed: Sequence[str]) -> type:
+    """The class of a device with its methods among `owed` raising nothing but errors of the library."""
+
+    def telling(method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def call(*arguments: Any, **settings: Any) -> Any:
+            try:
+                return method(*arguments, **settings)
+            except RobolearnError:
+                raise
+            except Exception as error:
+                last = traceback.extract_tb(error.__traceback__)[-1]
+                told = " ".join(f"{type(error).__name__}: {error}".split())
+                raise HardwareError(f"{name}: {told} ({Path(last.filename).name}, line {last.lineno})") from error
+
+        return call
+
+    methods = [each for each in ("__init__", *owed) if callable(getattr(made, each)) and each != "config_type"]
+    return type(made.__name__, (made,), {each: telling(getattr(made, each)) for each in methods})
 
 
 def package_of(point: EntryPoint) -> str:

@@ -14,10 +14,11 @@ from robolearn import cli
 from robolearn.assets import asset
 from robolearn.cell import load_cell
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.errors import CellError, PluginError, UnknownNameError
+from robolearn.errors import CellError, HardwareError, PluginError, UnknownNameError
 from robolearn.plugins import Table
 from robolearn.policies.checkpoint import load_policy
 from robolearn.recipes.doctor import check_plugins
+from robolearn.robots.robot import Robot
 from robolearn.tasks import TASKS, known_task, make_task
 
 Package = Callable[..., Path]
@@ -183,6 +184,17 @@ def test_devices_of_a_package_are_drivers_of_a_cell(package: Package, tmp_path: 
         load_cell(write_cell(tmp_path / "cell.yaml", robot={"driver": "arm", "prt": "/dev/null"}))
     with pytest.raises(CellError, match=r"robot.driver names an unknown driver 'arn'; did you mean arm"):
         load_cell(write_cell(tmp_path / "cell.yaml", robot={"driver": "arn"}))
+
+
+def test_whatever_a_device_of_a_package_raises_is_a_fault_of_the_device(package: Package, tmp_path: Path) -> None:
+    source = DEVICES.replace("class Arm(FakeRobot):", "class Arm(FakeRobot):\n    def read(self): return {}['pan']\n")
+    package("plug_faults", source, {"robolearn.robots": {"arm": "plug_faults:Arm"}})
+    robot = load_cell(write_cell(tmp_path / "cell.yaml", cameras={}, teleop=None)).make_robot()
+    assert isinstance(robot, Robot)
+    with pytest.raises(HardwareError, match=r"^arm: KeyError: 'pan' \(plug_faults.py, line 18\)$"):
+        robot.read()
+    with pytest.raises(HardwareError, match="call connect"):  # as it says it itself
+        robot.write(robot.spec.position_low)  # type: ignore[arg-type]
 
 
 def test_a_package_brings_task_algorithm_policy_and_reward(

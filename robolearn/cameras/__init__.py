@@ -19,4 +19,5 @@ CAMERAS: Table[Callable[..., Camera]] = Table(
         "video": VideoCamera,
     },
     owed=("config_type", "connect", "read", "close"),
+    devices=True,
 )

@@ -13,4 +13,5 @@ ROBOTS: Table[Callable[..., Robot]] = Table(
     "robot",
     {"servo_arm": ServoArm},
     owed=("config_type", "connect", "read", "write", "close"),
+    devices=True,
 )

@@ -27,4 +27,5 @@ TELEOPERATORS: Table[Callable[..., Teleoperator]] = Table(
         "web": Web,
     },
     owed=("config_type", "connect", "read", "close"),
+    devices=True,
 )
