@@ -14,7 +14,7 @@ from robolearn.recipes import doctor
 def test_everything_is_examined_once_and_works_here(tmp_path: Path) -> None:
     checks = doctor.examine(lambda: "a participant", tmp_path)
     names = [check.name for check in checks]
-    assert len(set(names)) == len(names) == 10
+    assert len(set(names)) == len(names) == 11
     assert [check.name for check in checks if check.required and not check.ok] == []
 
 
