@@ -27,6 +27,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -36,6 +37,7 @@ from robolearn.cameras.camera import Camera
 from robolearn.cameras.tags import TagConfig
 from robolearn.errors import CellError, HardwareError, PluginError, RobolearnError, UnknownNameError
 from robolearn.physics import DEFAULT_PHYSICS, Physics
+from robolearn.plugins import Device
 from robolearn.robots import ROBOTS
 from robolearn.robots.geometry import load_geometry
 from robolearn.robots.robot import Robot
@@ -50,14 +52,6 @@ if TYPE_CHECKING:
     from robolearn.twin.twin import Twin
 
 CLOCK: Callable[[], int] = time.monotonic_ns
-
-
-@dataclass(frozen=True)
-class Device:
-    """A driver by name, and the configuration that it is made with."""
-
-    driver: str
-    config: Any
 
 
 @dataclass(frozen=True)
@@ -104,9 +98,14 @@ def load_cell(path: Path) -> Cell:
 
 def opened(cell: Cell) -> dict[str, str]:
     """What each driver takes for itself, by the key that says so: ports, devices, serial numbers and addresses."""
-    configs = {"robot": cell.robot.config, **{f"cameras.{name}": d.config for name, d in cell.cameras.items()}}
+    devices = {"robot": cell.robot, **{f"cameras.{name}": camera for name, camera in cell.cameras.items()}}
     if cell.teleop is not None:
-        configs |= {"teleop": cell.teleop.config, "teleop.arm": getattr(cell.teleop.config, "arm", None)}
+        devices["teleop"] = cell.teleop
+    configs: dict[str, Any] = {}
+    for where, device in devices.items():
+        parts = {f"{where}.parts.{name}": part for name, part in getattr(device.config, "parts", {}).items()}
+        for each, config in ((each, part.config) for each, part in {where: device, **parts}.items()):
+            configs |= {each: config, f"{each}.arm": getattr(config, "arm", None)}
     keys = [(where, key) for where in configs for key in ("port", "device", "serial")]
     places = {f"{where}.{key}": getattr(configs[where], key, None) for where, key in keys}
     return {where: place for where, place in places.items() if isinstance(place, str)}
@@ -213,13 +212,17 @@ class _Reader:
             config_type = table[driver].config_type
         except PluginError as error:
             raise self._error(f"{where}.driver", f"is {driver}; {error}") from error
-        return Device(driver, self._value(config_type, {**known, **keys}, where))
+        return Device(driver, self._value(config_type, {**known, **keys}, where, table))
 
-    def _value(self, wanted: Any, value: Any, where: str) -> Any:
-        """`value` as the type `wanted`, which is a dataclass, a plain type, a tuple of them, or one of them or None."""
+    def _value(self, wanted: Any, value: Any, where: str, table: Mapping[str, Any] = MappingProxyType({})) -> Any:
+        """`value` as the type `wanted`, which is a dataclass, a plain type, a tuple of them, one of them or None, or
+        devices by name, whose drivers are those of `table`."""
         if dataclasses.is_dataclass(wanted):
-            return self._dataclass(typing.cast(type, wanted), value, where)
+            return self._dataclass(typing.cast(type, wanted), value, where, table)
         options = typing.get_args(wanted)
+        if wanted == Mapping[str, Device]:
+            devices = self._mapping(value, where)
+            return {str(name): self._device(table, device, _join(where, str(name))) for name, device in devices.items()}
         if isinstance(wanted, types.UnionType):
             if value is None:
                 return None
@@ -238,7 +241,7 @@ class _Reader:
             where, f"is {value!r}, expected {_NAMES.get(wanted, 'nothing: it cannot be given in a file')}"
         )
 
-    def _dataclass(self, wanted: type, value: Any, where: str) -> Any:
+    def _dataclass(self, wanted: type, value: Any, where: str, table: Mapping[str, Any]) -> Any:
         keys = self._mapping(value, where)
         hints, fields = typing.get_type_hints(wanted), dataclasses.fields(wanted)
         needed = [
@@ -246,7 +249,8 @@ class _Reader:
         ]
         self._check_keys(keys, where, [f.name for f in fields], needed)
         try:
-            return wanted(**{key: self._value(hints[key], item, _join(where, key)) for key, item in keys.items()})
+            given = {key: self._value(hints[key], item, _join(where, key), table) for key, item in keys.items()}
+            return wanted(**given)
         except CellError:
             raise
         except RobolearnError as error:

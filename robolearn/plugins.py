@@ -1,4 +1,4 @@
-"""What the library knows by name, and what installed packages add to it.
+"""What the library knows by name, and what installed packages add to it; a device of a cell by such a name.
 
 A package adds a robot by an entry point, as its pyproject.toml says it:
 
@@ -8,10 +8,10 @@ A package adds a robot by an entry point, as its pyproject.toml says it:
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from pkgutil import resolve_name
@@ -20,6 +20,14 @@ from typing import Any, TypeVar
 from robolearn.errors import HardwareError, PluginError, RobolearnError
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Device:
+    """A driver by name, and the configuration that it is made with."""
+
+    driver: str
+    config: Any
 
 
 class Table(Mapping[str, T]):
@@ -83,7 +91,7 @@ class Table(Mapping[str, T]):
         if lacking:
             raise PluginError(f"{said} lacks {', '.join(lacking)}; see docs/plugins.md for what a {self.kind} owes")
         config_type = getattr(made, "config_type", None)
-        if config_type is not None and not (isinstance(config_type, type) and dataclasses.is_dataclass(config_type)):
+        if config_type is not None and not (isinstance(config_type, type) and is_dataclass(config_type)):
             raise PluginError(f"{said} has {config_type!r} for its config_type, expected a dataclass")
         return _device(made, point.name, self._owed) if self._devices and isinstance(made, type) else made
 

@@ -78,7 +78,7 @@ def test_everything_is_where_it_belongs(tmp_path: Path) -> None:
         ("driver: servo_arm", "driver: servoarm", "names an unknown driver 'servoarm'; did you mean servo_arm?"),
         ("driver: opencv", "driver: opencv2", "bench.yaml:11: cameras.front.driver names an unknown driver 'opencv2'"),
         ("driver: keyboard", "keys: []", "bench.yaml:15: teleop.keys is given twice; keep one"),
-        ("  driver: keyboard\n", "", "bench.yaml:13: teleop has no driver; expected one of gamepad, keyboard"),
+        ("  driver: keyboard\n", "", "bench.yaml:13: teleop has no driver; expected one of combined, gamepad"),
         ("height: 480", "height: 480.5", "bench.yaml:11: cameras.front.height is 480.5, expected a whole number"),
         ("retries: 1", "retries: true", "bench.yaml:7: robot.bus.retries is True, expected a whole number"),
         ("max_jump: 0.2", "max_jump: -1", "bench.yaml:8: safety safety max_jump is -1.0, expected"),

@@ -128,6 +128,11 @@ def _calibrate_joints(loaded: Any, leader: bool, model: str, joints: tuple[str, 
     config = loaded.robot.config
     if leader:
         config = getattr(loaded.teleop.config, "arm", None) if loaded.teleop is not None else None
+    if hasattr(config, "parts"):
+        raise RobolearnError(
+            f"{loaded.name} has the arms {', '.join(config.parts)}; calibrate each in a cell of its own, which names "
+            "the same file"
+        )
     if not isinstance(config, ServoArmConfig):
         raise RobolearnError(f"the cell {loaded.name} has no {'leader ' if leader else ''}arm of servo motors")
     names = joints or SO101.joint_names

@@ -124,8 +124,9 @@ def _check_robot(checks: list[Check], robot: Robot, period_s: float) -> bool:
             failed, in_a_row, why = failed + 1, in_a_row + 1, str(error)
         took.append(time.perf_counter() - start)
     p50, p99 = np.percentile(took, [50, 99]) * 1e3
-    counts = getattr(getattr(robot, "bus", None), "counts", {})
-    lost = sum(counts.get(name, 0) for name in ("timeouts", "corrupt"))
+    parts = getattr(robot, "parts", {"": robot}).values()
+    counts = [getattr(getattr(part, "bus", None), "counts", {}) for part in parts]
+    lost = sum(each.get(name, 0) for each in counts for name in ("timeouts", "corrupt"))
     good = failed == 0 and p99 < 500 * period_s and lost <= READS // 50
     remedy = "" if good else "check the bus cable and its ground, shorten it, use another USB port, end other programs"
     found = f"{len(took)} reads, p50 {p50:.1f} ms, p99 {p99:.1f} ms, {lost} answers lost, {failed} reads failed"

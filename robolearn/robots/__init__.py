@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from robolearn.plugins import Table
+from robolearn.robots.combined import CombinedRobot
 from robolearn.robots.robot import Robot
 from robolearn.robots.servo_arm import ServoArm
 
 ROBOTS: Table[Callable[..., Robot]] = Table(
     "robolearn.robots",
     "robot",
-    {"servo_arm": ServoArm},
+    {"combined": CombinedRobot, "servo_arm": ServoArm},
     owed=("config_type", "connect", "read", "write", "close"),
     devices=True,
 )

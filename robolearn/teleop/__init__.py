@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from robolearn.plugins import Table
+from robolearn.teleop.combined import CombinedTeleop
 from robolearn.teleop.gamepad import Gamepad
 from robolearn.teleop.keyboard import Keyboard
 from robolearn.teleop.leader_arm import LeaderArm
@@ -18,6 +19,7 @@ TELEOPERATORS: Table[Callable[..., Teleoperator]] = Table(
     "robolearn.teleoperators",
     "teleoperator",
     {
+        "combined": CombinedTeleop,
         "gamepad": Gamepad,
         "keyboard": Keyboard,
         "leader_arm": LeaderArm,

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from robolearn.errors import HardwareError, SpecError
+from robolearn.plugins import Device
 from robolearn.robots import ROBOTS
 from robolearn.robots.calibration import Calibration, JointCalibration
+from robolearn.robots.combined import CombinedRobotConfig
 from robolearn.robots.fake import FakeRobot
 from robolearn.robots.robot import Robot
 from robolearn.robots.servo_arm import ServoArmConfig
@@ -33,19 +35,24 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..
     if request.param == "twin":
         yield lambda: TwinRobot(Twin(make_task("reach-v1"), cameras={}))
         return
-    if request.param not in STAND_INS:
+    if request.param not in (*STAND_INS, "combined"):
         made: Any = ROBOTS[request.param]
         yield lambda: made(made.config_type())
         return
-    kind, joints = STAND_INS[request.param], enumerate(zip(SO101.position_low, SO101.position_high, strict=True))
+    kind = STAND_INS.get(request.param, "sts3215")
+    joints = enumerate(zip(SO101.position_low, SO101.position_high, strict=True))
     calibration = Calibration(
         kind, 4096, 0.0, tuple(JointCalibration(SO101.joint_names[i], i + 1, 2048, 1, *ends) for i, ends in joints)
     )
     calibration.save(tmp_path / "calibration.json")
-    with StandInBus(kind) as bus:
+    with StandInBus(kind) as bus, StandInBus(kind) as other:
         patient = BusConfig(answer_timeout_s=0.05)  # the machine that runs the tests may be busy
-        config = ServoArmConfig(bus.port, tmp_path / "calibration.json", bus=patient)
-        yield lambda: ROBOTS["servo_arm"](config)
+        config, second = (ServoArmConfig(b.port, tmp_path / "calibration.json", bus=patient) for b in (bus, other))
+        if request.param == "combined":
+            arms = {"left": Device("servo_arm", config), "right": Device("servo_arm", second)}
+            yield lambda: ROBOTS["combined"](CombinedRobotConfig("pair", arms))
+        else:
+            yield lambda: ROBOTS["servo_arm"](config)
 
 
 @pytest.fixture
@@ -89,12 +96,11 @@ def test_what_it_read_is_not_changed_by_what_comes_later(robot: Robot) -> None:
     np.testing.assert_array_equal(before.joint_position, kept)
 
 
-@pytest.mark.parametrize(
-    "bad", [np.zeros(5, np.float32), np.full(6, np.nan, np.float32), np.full(6, np.inf, np.float32)]
-)
-def test_refuses_a_command_that_is_none(robot: Robot, bad: np.ndarray) -> None:
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
+def test_refuses_a_command_that_is_none(robot: Robot, value: float) -> None:
+    joints = len(robot.spec.joint_names)
     with pytest.raises(SpecError):
-        robot.write(bad)
+        robot.write(np.full(joints - 1 if value == 0 else joints, value, np.float32))
 
 
 def test_is_silent_unless_connected(make: Callable[..., Robot]) -> None:

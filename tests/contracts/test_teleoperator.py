@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ import numpy as np
 import pytest
 
 from robolearn.errors import HardwareError
+from robolearn.plugins import Device
 from robolearn.robots.calibration import Calibration, JointCalibration
 from robolearn.robots.servo_arm import ServoArmConfig
 from robolearn.robots.servo_bus import BusConfig
 from robolearn.robots.standin import StandInBus
 from robolearn.tasks.kinematics import SO101
 from robolearn.teleop import TELEOPERATORS
+from robolearn.teleop.combined import CombinedTeleopConfig
 from robolearn.teleop.gamepad import GamepadConfig
 from robolearn.teleop.keyboard import KeyboardConfig
 from robolearn.teleop.leader_arm import LeaderArmConfig
@@ -56,6 +59,11 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[]
         with StandInBus("sts3215") as bus:
             arm = ServoArmConfig(bus.port, tmp_path / "leader.json", bus=BusConfig(answer_timeout_s=0.05))
             yield lambda: teleoperator(LeaderArmConfig(arm), SO101)
+    elif request.param == "combined":
+        one = Device("scripted", ScriptedTeleopConfig((TeleopCommand(np.zeros(3, np.float32)),) * 3))
+        joints = tuple(f"{side}_{n}" for side in ("left", "right") for n in range(3))
+        config = CombinedTeleopConfig({"left": one, "right": one})
+        yield lambda: teleoperator(config, replace(SO101, joint_names=joints))
     elif request.param == "gamepad":
         pad = StandInGamepad()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -65,3 +66,10 @@ def arm(make_arm: Callable[..., ServoArm]) -> ServoArm:
 def encoders(bus: StandInBus) -> np.ndarray:
     bus.settle()
     return np.array([motor.encoder for motor in bus.motors.values()])
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

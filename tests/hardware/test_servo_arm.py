@@ -18,7 +18,7 @@ from robolearn.robots.servo_arm import ServoArm
 from robolearn.robots.servo_bus import BusConfig, ServoBus
 from robolearn.robots.standin import StandInBus
 
-from .conftest import DIRECTIONS, JOINTS, calibration_of, encoders
+from .conftest import DIRECTIONS, JOINTS, calibration_of, encoders, wait_until
 
 Make = Callable[..., ServoArm]
 
@@ -40,13 +40,6 @@ def run(arm: ServoArm, steps: int, target: float = 0.3) -> list[np.ndarray]:
         seen.append(arm.read().joint_position)
         arm.write(np.full(6, target * (step + 1) / steps, np.float32))
     return seen
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_connecting_moves_nothing_and_takes_hold(make_arm: Make, bus: StandInBus) -> None:

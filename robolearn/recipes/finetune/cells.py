@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from robolearn.cameras.tags import TagTracker
-from robolearn.cell import Cell, Device, load_cell, require_not_stopped
+from robolearn.cell import Cell, load_cell, require_not_stopped
 from robolearn.envs.device_cell import DeviceCell
 from robolearn.envs.practice_cell import Hands, PracticeCell
 from robolearn.envs.tagged_things import check_tags, tag_reader
 from robolearn.envs.twin_cell import TwinCell
 from robolearn.errors import CellError, HardwareError, SpecError, UnknownNameError
+from robolearn.plugins import Device
 from robolearn.recipes.finetune.film import filmed
 from robolearn.recipes.finetune.settings import FinetuneConfig
 from robolearn.specs import RobotSpec
