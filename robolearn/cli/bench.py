@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 FED_BY_THE_PAGE = ("web", "phone")  # teleoperators that are of no use without it
 PAGE_OPTIONS = ("web_host", "web_port")
-NO_TERMINAL = "/dev/null"
 
 
 def record(
@@ -85,11 +84,13 @@ def record(
         arguments |= {"twin": "true", "task": make_task(str(twin)).id, "teleop": driver}
     if not driver:
         raise RobolearnError(f"{cell} has no teleop; add one to it, or name one: --teleop {'|'.join(TELEOPERATORS)}")
-    arguments["terminal"] = terminal or _terminal()
-    if driver == "keyboard" and arguments["terminal"] == NO_TERMINAL:
+    terminal = terminal or _terminal()
+    if driver == "keyboard" and not terminal:
         raise RobolearnError(
             "the keyboard needs a terminal, and standard input is none; name one: --terminal /dev/pts/3"
         )
+    if terminal:
+        arguments["terminal"] = terminal
     _check_parent(out)
     page = web or driver in FED_BY_THE_PAGE
     require_heeded(record, given, PAGE_OPTIONS if page else (), PAGE_OPTIONS, "who records without --web")
@@ -103,6 +104,7 @@ def record(
         _use_a_domain_of_its_own()
     if driver == "keyboard":
         say(f"keys of the joints: {', '.join(' '.join(pair) for pair in keys)}; [ ] slower and faster")
+    if terminal:
         say("Enter begins an episode and ends it as a success, x as a failure, backspace throws it away; Ctrl-C ends")
         say("space stops the robot, then Enter lets it go on")
     code = runner.run(runner.load(launch_file("record"), arguments), log=say)
@@ -180,8 +182,8 @@ def _short(value: Any) -> Any:
 
 
 def _terminal() -> str:
-    """This terminal, by a name that children of another session can open."""
-    return os.ttyname(sys.stdin.fileno()) if sys.stdin.isatty() else NO_TERMINAL
+    """This terminal, by a name that children of another session can open; empty where there is none."""
+    return os.ttyname(sys.stdin.fileno()) if sys.stdin.isatty() else ""
 
 
 def _check_parent(out: Path) -> None:

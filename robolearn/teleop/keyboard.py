@@ -6,35 +6,20 @@ repeat, and its joint moves at a constant speed as long.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import re
-import select
 import sys
-import termios
-import tty
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robolearn.errors import HardwareError, SpecError
+from robolearn.errors import SpecError
 from robolearn.specs import RobotSpec
 from robolearn.teleop.reach import within_reach
 from robolearn.teleop.teleoperator import TeleopCommand, TeleopEvent
+from robolearn.teleop.terminal import EVENTS, Terminal
 from robolearn.types import RobotState
 
-EVENTS = {
-    " ": TeleopEvent.STOP,
-    "\r": TeleopEvent.SUCCESS,
-    "\n": TeleopEvent.SUCCESS,
-    "x": TeleopEvent.FAILURE,
-    "\x7f": TeleopEvent.DISCARD,  # backspace
-    "\b": TeleopEvent.DISCARD,
-}
 SLOWER, FASTER, LET_GO = "[", "]", "\x04"  # the last is Ctrl-D
-ESCAPE_SEQUENCE = re.compile(r"\x1b(\[[0-9;]*[A-Za-z~]|O[A-Za-z])")  # arrows and the like: not ours
-UNFINISHED = re.compile(r"\x1b(\[[0-9;]*|O)?$")
 SCALES = (0.25, 0.5, 1.0, 2.0)
 IDLE_S = 1.0  # beside a policy: without a key for so long, and the policy goes on
 FASTEST_RAD_S, LONGEST_HOLD_S = 5.0, 1.0  # that a person can mean
@@ -77,9 +62,7 @@ class Keyboard:
         self.config, self._spec = config, spec
         moving = keys[: 2 * len(spec.joint_names)]
         self._moves = {key: (i // 2, 1 - 2 * (i % 2)) for i, key in enumerate(moving)}
-        self._fd = sys.stdin.fileno() if fd is None else fd
-        self._before: list | None = None  # the terminal's own settings
-        self._text = ""
+        self._terminal = Terminal(sys.stdin.fileno() if fd is None else fd)
         self._scale = SCALES.index(1.0)
         self._pressed_ns: dict[str, int] = {}
         self._touched_ns: int | None = None
@@ -88,16 +71,12 @@ class Keyboard:
 
     def connect(self) -> None:
         """Take the terminal: keys come at once and are not shown."""
-        if not os.isatty(self._fd):
-            raise HardwareError("the keyboard needs a terminal, and standard input is none; start it from a shell")
-        if self._before is None:
-            self._before = termios.tcgetattr(self._fd)
-            tty.setcbreak(self._fd)
-        self._text, self._pressed_ns, self._touched_ns, self._target = "", {}, None, None
+        self._terminal.take()
+        self._pressed_ns, self._touched_ns, self._target = {}, None, None
 
     def read(self, state: RobotState, now_ns: int) -> TeleopCommand:
         events = []
-        for key in self._keys():
+        for key in self._terminal.typed():
             if key in EVENTS:
                 events.append(EVENTS[key])
             elif key in (SLOWER, FASTER):
@@ -114,10 +93,7 @@ class Keyboard:
 
     def close(self) -> None:
         """Give the terminal back as it was."""
-        if self._before is not None:
-            with contextlib.suppress(termios.error):  # the terminal is gone
-                termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
-            self._before = None
+        self._terminal.give_back()
 
     def _move(self, state: RobotState, now_ns: int) -> NDArray[np.float32] | None:
         if self._target is None or self._touched_ns is None:
@@ -134,20 +110,3 @@ class Keyboard:
                 self._target[joint] += sign * speed * elapsed_s
         self._target = within_reach(self._target, state, self._spec)
         return self._target.astype(np.float32)
-
-    def _keys(self) -> str:
-        """What was typed since the last reading."""
-        if self._before is None:
-            raise HardwareError("the keyboard is not connected; call connect() first")
-        while select.select([self._fd], [], [], 0)[0]:
-            try:
-                data = os.read(self._fd, 1024)
-            except OSError:
-                data = b""
-            if not data:
-                raise HardwareError("the keyboard's terminal was closed; the robot holds, start again from a shell")
-            self._text += data.decode("utf-8", "ignore")
-        text = ESCAPE_SEQUENCE.sub("", self._text)
-        rest = UNFINISHED.search(text)
-        self._text = rest.group() if rest else ""
-        return text[: rest.start()] if rest else text

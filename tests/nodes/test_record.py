@@ -3,15 +3,18 @@ cell can be replayed there, and `robolearn record` itself, are in tests/hardware
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from cells import CONTROL_HZ, Typist, standin_cell
+from cells import CONTROL_HZ, ROOT, Typist, standin_cell
 from robolearn_msgs.msg import DatasetInfo, EpisodeEvent
 from robolearn_msgs.srv import AnnotateEpisode, DiscardEpisode, StartEpisode, StopEpisode
 from robolearn_nodes import convert, topics
@@ -23,6 +26,8 @@ from trajectory_msgs.msg import JointTrajectory
 from robolearn.cameras.standin import MjpegServer
 from robolearn.datasets.verify import verify
 from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.robots.standin import StandInBus
+from robolearn.tasks.bar import PAIR
 from robolearn.types import ActionSource
 
 HEIGHT, WIDTH, CAMERA_HZ = 48, 64, 25.0
@@ -36,8 +41,17 @@ def camera_section(url: str) -> str:
     )
 
 
-def play_episode(graph: Any, typist: Typist, sent: list[JointTrajectory], key: str, end: str, steps: int) -> Any:
-    """The person begins an episode, holds a key until the robot has moved for so many steps, and ends it."""
+def play_episode(
+    graph: Any,
+    typist: Typist,
+    sent: list[JointTrajectory],
+    key: str,
+    end: str,
+    steps: int,
+    move: Callable[[], None] = lambda: None,
+) -> Any:
+    """The person begins an episode, holds a key until the robot has moved for so many steps, and ends it. move: what
+    they do meanwhile."""
     graph.events.clear()
     pressed_s = -PRESS_AGAIN_S
 
@@ -52,7 +66,7 @@ def play_episode(graph: Any, typist: Typist, sent: list[JointTrajectory], key: s
     assert graph.events[0].event == EpisodeEvent.STARTED
     sent.clear()
     typist.hold(key)
-    graph.spin_until(lambda: sum(not m.header.frame_id for m in sent) > steps)
+    graph.spin_until(lambda: move() or sum(not m.header.frame_id for m in sent) > steps)
     typist.hold("")
     typist.press(end)
     graph.spin_until(lambda: graph.events[-1].event == EpisodeEvent.ENDED)
@@ -113,6 +127,49 @@ def test_person_records_on_a_cell(graph: Any, tmp_path: Path, typist: Typist) ->
     ].all()  # received after it was captured
     assert [message.episodes for message in infos][-1] == 2
     assert infos[-1].last_episode == store.episodes[1].id
+
+
+def test_two_arms_are_led_by_two_and_the_keys_say_what_becomes_of_the_episode(
+    graph: Any, tmp_path: Path, typist: Typist
+) -> None:
+    dataset, cell = tmp_path / "demos.zarr", tmp_path / "pair.yaml"
+    text = (ROOT / "hardware" / "cells" / "so101_pair_standin.yaml").read_text(encoding="utf-8")
+    text = text.replace("../calibration", str(ROOT / "hardware" / "calibration")).replace("../..", str(ROOT))
+    text = text.replace("/tmp/robolearn-", f"{tmp_path}/").replace("max_command_age_s: 0.2", "max_command_age_s: 3.0")
+    cell.write_text(text[: text.index("cameras:")] + text[text.index("teleop:") :], encoding="utf-8")
+    sent: list[JointTrajectory] = []
+    graph.node.create_subscription(JointTrajectory, topics.COMMAND_SENT, sent.append, topics.STREAM)
+    with contextlib.ExitStack() as stack:
+        arms = {
+            name: stack.enter_context(StandInBus("sts3215", path=tmp_path / name))
+            for name in ("left", "right", "left-leader", "right-leader")
+        }
+        hands = {"left-leader": 3.0, "right-leader": -2.0}  # encoder ticks at a time
+
+        def move() -> None:
+            for name, step in hands.items():
+                arms[name].motors[1].encoder += step
+
+        graph.start_all(
+            "record", dataset=dataset, cell=cell, episodes=1, task="lift", instruction="lift",
+            terminal=typist.terminal,
+        )  # fmt: skip
+        graph.spin_until(lambda: "it waits for the operator" in graph.log("supervisor"))
+        play_episode(graph, typist, sent, "", "\r", 30, move)
+        graph.spin_until(lambda: graph.children["supervisor"].poll() is not None)
+        graph.stop()
+    store = ZarrStore.open(dataset)
+    assert store.spec.robot.name == "so101_pair"
+    assert store.spec.robot == replace(PAIR, max_speed=store.spec.robot.max_speed)
+    (info,) = store.episodes
+    assert (info.success, info.task) == (True, "lift")
+    episode, valid = store.read(0), store.read_valid(0)
+    led = episode["action"][valid["action"] & ~episode["held"]]
+    turned = led[-1] - led[0]
+    assert set(episode["action_source"][valid["action"]]) == {ActionSource.HUMAN}
+    assert turned[0] > 0.02
+    assert turned[6] < -0.02
+    np.testing.assert_allclose(np.delete(turned, [0, 6]), 0.0, atol=0.01)
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ from rclpy.exceptions import NameValidationException
 from robolearn.errors import HardwareError
 from robolearn.recipes.graph import free_domain_id
 from robolearn.tasks.kinematics import SO101
+from robolearn.teleop.teleoperator import TeleopCommand
 from robolearn.types import RobotState
 
 TICK_NS = 50_000_000
@@ -106,6 +107,44 @@ def test_a_key_counts_for_the_episode_in_which_it_was_pressed(
     assert after("\r", None) == ["next_episode"]
     for event in (begins, ends):
         assert after(" ", event) == ["emergency_stop"]
+
+
+def test_beside_another_device_the_keys_of_a_terminal_say_what_becomes_of_the_episode(
+    make: Callable[..., TeleopNode], typist: Typist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open(typist.terminal) as terminal:
+        before = termios.tcgetattr(terminal)
+        node = make(teleop="scripted", terminal=typist.terminal)
+        assert termios.tcgetattr(terminal) != before
+        answer, called = answers(node, monkeypatch), list[str]()
+        monkeypatch.setattr(node, "_call", lambda client, request: called.append(client.srv_name.rpartition("/")[2]))
+        command = TeleopCommand(REST + np.float32(0.01))
+        says: list[TeleopCommand | HardwareError] = [command, command, HardwareError("the leader is gone"), command]
+
+        def read(state: RobotState, now_ns: int) -> TeleopCommand:
+            said = says.pop(0)
+            if isinstance(said, HardwareError):
+                raise said
+            return said
+
+        monkeypatch.setattr(node._device, "read", read)
+        typist.press("q\r")
+        np.testing.assert_allclose(answer(0), REST + 0.01, atol=1e-6)
+        node._on_event(EpisodeEvent(event=EpisodeEvent.STARTED))
+        answer(20)
+        assert called == ["next_episode"]
+        typist.press(" ")
+        assert answer(40) is None  # nor is there a device, but the stop was heard
+        assert called == ["next_episode", "emergency_stop"]
+        assert answer(60) is None
+        node._keys.give_back()  # type: ignore[union-attr]  as at its end
+        assert termios.tcgetattr(terminal) == before
+
+
+def test_the_terminal_of_a_launch_is_left_to_its_shell_beside_another_device(
+    make: Callable[..., TeleopNode], typist: Typist
+) -> None:
+    assert make(teleop="scripted", terminal="/dev/tty")._terminal is None
 
 
 def test_a_policy_plans_anew_when_a_person_lets_go_but_not_for_what_was_tidied_up_before_its_episode(

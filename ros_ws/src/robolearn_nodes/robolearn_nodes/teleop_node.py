@@ -25,7 +25,8 @@ from robolearn.errors import CellError, HardwareError, SpecError
 from robolearn.teleop import TELEOPERATORS
 from robolearn.teleop.intervention import Intervention, InterventionConfig
 from robolearn.teleop.keyboard import IDLE_S, KeyboardConfig
-from robolearn.teleop.teleoperator import Fed, Teleoperator, TeleopEvent
+from robolearn.teleop.teleoperator import Fed, TeleopCommand, Teleoperator, TeleopEvent
+from robolearn.teleop.terminal import EVENTS, Terminal
 from robolearn_nodes import convert, topics
 from robolearn_nodes.commands import NewestCommand, Pace
 from robolearn_nodes.episode import ENDINGS
@@ -71,15 +72,20 @@ class TeleopNode(Node):
         self._interface = robot_interface(self)
         driver = parameter(self, "teleop", "", "device, see TELEOPERATORS; empty: that of the cell")
         terminal = parameter(
-            self, "terminal", "", "keyboard: the terminal to listen to, as /dev/pts/3; empty: this one"
+            self,
+            "terminal",
+            "",
+            "the terminal to listen to, as /dev/pts/3; empty: this one for a keyboard, none beside another device",
         )
         with_policy = parameter(self, "with_policy", False, "whether a policy acts while nobody is at the controls")
         policy_topic = parameter(self, "policy_command", topics.POLICY_COMMAND, "where that policy's commands are")
         self._joints = self._interface.spec.joint_names
         cell = self._interface.cell
         typed = (driver or (cell.teleop.driver if cell and cell.teleop else "")) == "keyboard"
-        self._terminal = open_terminal(terminal) if terminal and typed else None
-        self._device = _make(driver, self._interface, self._terminal, with_policy)
+        beside = terminal not in ("", OWN_TERMINAL) and not typed  # keys that say something of the episode
+        self._terminal = open_terminal(terminal) if (terminal and typed) or beside else None
+        self._keys = Terminal(self._terminal) if beside and self._terminal is not None else None
+        self._device = _make(driver, self._interface, self._terminal if typed else None, with_policy)
         self._intervention = Intervention(InterventionConfig(), with_policy)
         self._policy = NewestCommand(self._joints)
         self._pace = Pace(self._interface.period_ns)
@@ -104,6 +110,8 @@ class TeleopNode(Node):
             self.create_subscription(OperatorInput, topics.OPERATOR_INPUT, self._on_input, topics.NEWEST)
         self.create_subscription(JointState, topics.JOINT_STATES, self._on_state, topics.NEWEST)
         self._device.connect()  # last: nobody would give the terminal back of a node that could not be made
+        if self._keys is not None:
+            self._keys.take()
 
     def _on_state(self, message: JointState) -> None:
         """Answer the state with a command; of a faster stream, those states that the control rate asks for."""
@@ -112,12 +120,16 @@ class TeleopNode(Node):
         if not self._pace.due(now_ns):
             return
         self._states.note(int(self.get_clock().now().nanoseconds), now_ns)
+        typed: tuple[TeleopEvent, ...] = ()
+        problem = ""
         try:
+            if self._keys is not None:
+                typed = tuple(EVENTS[key] for key in self._keys.typed() if key in EVENTS)
             state = convert.robot_state(message, self._joints)
             said = self._device.read(state, now_ns)
         except (SpecError, HardwareError) as error:
-            self._diagnostics.report(f"no command: {error}")
-            return
+            said, problem = TeleopCommand(), f"no command: {error}"  # but what was typed counts
+        said = replace(said, events=(*typed, *said.events))
         passed, self._was_in_episode = self._in_episode != self._was_in_episode, self._in_episode
         for event in said.events:
             since_ns, self._said_ns[event] = now_ns - self._said_ns.get(event, 0), now_ns
@@ -125,12 +137,12 @@ class TeleopNode(Node):
             if event is TeleopEvent.STOP or not (passed or 0 <= since_ns < REPEAT_NS):
                 self._say(event)
         stamp_ns, policy_action, _ = self._policy.get()
-        fresh = 0 <= now_ns - stamp_ns <= self._interface.safety.max_command_age_s * 1e9
+        fresh = not problem and 0 <= now_ns - stamp_ns <= self._interface.safety.max_command_age_s * 1e9
         verdict = self._intervention.decide(policy_action if fresh else None, said, now_ns)
-        self._diagnostics.report(said.reason or (verdict.reason if self._intervention.stopped else ""))
+        self._diagnostics.report(problem or said.reason or (verdict.reason if self._intervention.stopped else ""))
         if verdict.policy_returns:
             self._call(self._replan, Trigger.Request())
-        if verdict.action is None or verdict.source is None:
+        if problem or verdict.action is None or verdict.source is None:
             return
         source = convert.source_name(verdict.source)
         self._command.publish(convert.command_message(verdict.action, now_ns, self._joints, source))
@@ -196,6 +208,8 @@ class TeleopNode(Node):
 
     def destroy_node(self) -> None:
         self._device.close()
+        if self._keys is not None:
+            self._keys.give_back()
         if self._terminal is not None:
             os.close(self._terminal)
         super().destroy_node()
