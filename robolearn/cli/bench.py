@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -23,6 +24,8 @@ def record(
     twin: str | None = None,
     teleop: str = "",
     episodes: int = 10,
+    episode_s: float = 0.0,
+    reset_s: float = 0.0,
     task: str = "",
     instruction: str = "",
     terminal: str = "",
@@ -43,6 +46,9 @@ def record(
         twin: id of a task, see `robolearn tasks`, that the twin stands in for robot and cameras with.
         teleop: device to drive with; that of the cell by default, the keyboard for the twin.
         episodes: how many.
+        episode_s: a longer episode is ended by itself, and nobody has said whether it went well; 0: any length.
+        reset_s: after the first one, an episode begins by itself when so many seconds are over, for who has no hand
+            free; 0: Enter begins each.
         task: of a cell: what is done, a name of yours. With the id of a task, on a cell whose file has tags for its
             things (`objects`), their poses are recorded, too.
         instruction: what is done, in a sentence; that of the task by default.
@@ -63,6 +69,10 @@ def record(
     if twin is not None:
         require_heeded(record, given, (), ("task",), f"the twin, whose task is {twin}")
     arguments = {"dataset": str(out.absolute()), "episodes": str(episodes), "instruction": instruction}
+    for name, seconds in (("max_episode_s", episode_s), ("reset_s", reset_s)):
+        if not 0 <= seconds < math.inf:
+            raise RobolearnError(f"{name.removeprefix('max_')} is {seconds:g}, expected seconds, or 0")
+        arguments[name] = str(float(seconds))
     keys = KeyboardConfig().keys
     if cell is not None:
         from robolearn.cell import load_cell

@@ -41,17 +41,7 @@ def camera_section(url: str) -> str:
     )
 
 
-def play_episode(
-    graph: Any,
-    typist: Typist,
-    sent: list[JointTrajectory],
-    key: str,
-    end: str,
-    steps: int,
-    move: Callable[[], None] = lambda: None,
-) -> Any:
-    """The person begins an episode, holds a key until the robot has moved for so many steps, and ends it. move: what
-    they do meanwhile."""
+def begin_episode(graph: Any, typist: Typist) -> None:
     graph.events.clear()
     pressed_s = -PRESS_AGAIN_S
 
@@ -63,6 +53,20 @@ def play_episode(
         return bool(graph.events)
 
     graph.spin_until(begun)
+
+
+def play_episode(
+    graph: Any,
+    typist: Typist,
+    sent: list[JointTrajectory],
+    key: str,
+    end: str,
+    steps: int,
+    move: Callable[[], None] = lambda: None,
+) -> Any:
+    """The person begins an episode, holds a key until the robot has moved for so many steps, and ends it. move: what
+    they do meanwhile."""
+    begin_episode(graph, typist)
     assert graph.events[0].event == EpisodeEvent.STARTED
     sent.clear()
     typist.hold(key)
@@ -170,6 +174,40 @@ def test_two_arms_are_led_by_two_and_the_keys_say_what_becomes_of_the_episode(
     assert turned[0] > 0.02
     assert turned[6] < -0.02
     np.testing.assert_allclose(np.delete(turned, [0, 6]), 0.0, atol=0.01)
+
+
+def test_episodes_begin_and_end_by_the_clock_but_not_while_the_robot_is_stopped(
+    graph: Any, tmp_path: Path, typist: Typist
+) -> None:
+    """For a person with a leader in each hand."""
+    dataset = tmp_path / "demos.zarr"
+    with standin_cell(tmp_path, max_command_age_s=3.0) as (cell, _):
+        graph.start_all(
+            "record", dataset=dataset, cell=cell, episodes=3, task="wave", terminal=typist.terminal,
+            max_episode_s=1.0, reset_s=0.5,
+        )  # fmt: skip
+        graph.spin_until(lambda: "it waits for the operator" in graph.log("supervisor"))
+        typist.hold("q")
+
+        def ended() -> int:
+            return sum(event.event == EpisodeEvent.ENDED for event in graph.events)
+
+        begin_episode(graph, typist)
+        graph.spin_until(lambda: ended() == 1)
+        typist.press(" ")
+        graph.spin_until(lambda: "the next episode waits: the robot is stopped" in graph.log("supervisor"))
+        assert len(graph.events) == 2
+        typist.press("\r")
+        graph.spin_until(lambda: graph.children["supervisor"].poll() is not None)
+        assert graph.children["supervisor"].returncode == 0, graph.log("supervisor")
+        graph.stop()
+    log = graph.log("supervisor")
+    assert log.count("it waits for the operator") == 1
+    assert log.count("it begins in 0.5 s, or when the operator says") == 2
+    store = ZarrStore.open(dataset)
+    assert [info.success for info in store.episodes] == [None] * 3
+    for info in store.episodes:
+        assert 0.5 * CONTROL_HZ < info.length < 2 * CONTROL_HZ
 
 
 @pytest.mark.slow

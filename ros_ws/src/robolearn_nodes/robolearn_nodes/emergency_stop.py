@@ -22,6 +22,14 @@ from robolearn_nodes.node import Diagnostics
 STOPPED = "emergency stop"  # how the reason begins for which a robot holds that a person has stopped
 
 
+REFUSED = "the robot is stopped"  # how the answer begins of a robot that was asked to begin an episode
+
+
+def refusal(safety: SafetyFilter, resume: str) -> str:
+    """Why a robot begins no episode while it is stopped; empty where it is not. resume: the service that ends it."""
+    return f"{REFUSED} ({safety.stopped}); call {resume} first" if safety.stopped else ""
+
+
 class EmergencyStop:
     """Lets a node's safety filter be stopped and resumed, and says so at once. `measured` gives what the robot
     measures, or None, or raises HardwareError. `file` is there while the robot is stopped, and says why; None: nothing

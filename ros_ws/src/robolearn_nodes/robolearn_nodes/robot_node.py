@@ -26,7 +26,7 @@ from robolearn.robots.robot import Robot
 from robolearn.types import PEOPLE, EpisodeOutcome, RobotState
 from robolearn_nodes import convert, ros2_control, topics
 from robolearn_nodes.commands import NewestCommand
-from robolearn_nodes.emergency_stop import EmergencyStop
+from robolearn_nodes.emergency_stop import EmergencyStop, refusal
 from robolearn_nodes.episode import RunningEpisode, asked_outcome, new_episode_id
 from robolearn_nodes.interface import robot_interface
 from robolearn_nodes.node import Alone, Diagnostics, Meter, parameter, run, warn_of_crowd
@@ -262,10 +262,8 @@ class RobotNode(LifecycleNode):
     def _on_start(self, request: StartEpisode.Request, response: StartEpisode.Response) -> StartEpisode.Response:
         if not self._active or self._measured is None:
             response.message = "the robot is not active"
-        elif self._safety.stopped:
-            response.message = f"the robot is stopped ({self._safety.stopped}); call {self._resume} first"
         else:
-            response.message = self._lost or self._alone.problem()
+            response.message = refusal(self._safety, self._resume) or self._lost or self._alone.problem()
         if response.message:
             return response
         warn_of_crowd(self)

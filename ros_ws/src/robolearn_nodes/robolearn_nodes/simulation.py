@@ -25,7 +25,7 @@ from robolearn.twin.twin import Twin
 from robolearn.types import EpisodeOutcome
 from robolearn_nodes import convert, topics
 from robolearn_nodes.commands import NewestCommand
-from robolearn_nodes.emergency_stop import EmergencyStop
+from robolearn_nodes.emergency_stop import EmergencyStop, refusal
 from robolearn_nodes.episode import RunningEpisode, asked_outcome, new_episode_id
 from robolearn_nodes.node import Alone, Diagnostics, Meter, parameter, rival, unheard, warn_of_crowd
 
@@ -99,9 +99,8 @@ class Simulation:
             )
             return response
         resume = self._node.resolve_service_name(topics.RESUME_ROBOT)
-        stopped = f"the robot is stopped ({self._safety.stopped}); call {resume} first"
         response.message = rival(self._node) or unheard(self._node, [topics.COMMAND])
-        response.message = response.message or (stopped if self._safety.stopped else "")
+        response.message = response.message or refusal(self._safety, resume)
         if response.message:
             response.success = False
             return response

@@ -26,6 +26,7 @@ from std_srvs.srv import Trigger
 from robolearn.errors import LaunchError, SpecError
 from robolearn.tasks import known_task
 from robolearn_nodes import topics
+from robolearn_nodes.emergency_stop import REFUSED
 from robolearn_nodes.episode import new_episode_id
 from robolearn_nodes.node import Diagnostics, parameter, run
 
@@ -75,13 +76,20 @@ class SupervisorNode(Node):
             0.0,
             "a longer episode is ended by the robot [s of wall time]; 0: any length",
         )
+        self._reset_s = parameter(
+            self,
+            "reset_s",
+            0.0,
+            "ask_operator: after the first episode, begin the next by itself when so many seconds are over; 0: never",
+        )
         self._timeout_s = parameter(self, "service_timeout_s", 60.0, "how long a service may take to appear or answer")
         if self._episodes < 1 or self._first_seed < 0:
             raise SpecError(
                 f"supervisor: episodes {self._episodes} and first_seed {self._first_seed}, expected at least 1 and 0"
             )
-        if not 0 <= self._max_episode_s < math.inf:
-            raise SpecError(f"supervisor: max_episode_s {self._max_episode_s:g}, expected seconds, or 0 for any length")
+        for name, seconds in (("max_episode_s", self._max_episode_s), ("reset_s", self._reset_s)):
+            if not 0 <= seconds < math.inf:
+                raise SpecError(f"supervisor: {name} {seconds:g}, expected seconds, or 0 for any length")
         self._results = Path(results) if results else None
         self._reset = self.create_client(Trigger, reset) if reset else None
         self._start_robot = self.create_client(StartEpisode, topics.START_EPISODE)
@@ -150,17 +158,12 @@ class SupervisorNode(Node):
         )
         self._waiting_for, self._ended, self._asked = episode_id, Future(), Future()
         if self._ask_operator:
-            self.get_logger().info("ready for the next episode; it waits for the operator")
-            self._waits = True
-            self._diagnostics.publish()
-            self._wait_for(self._asked, self._start_robot)
-            self._waits = False
-            self._diagnostics.publish()
+            self._wait_for_operator()
         if self._reset:
             self._call(self._reset, Trigger.Request(), CONNECT_S, answer_s=RESET_ANSWER_S)
         if self._recorded:
             self._call(self._start_recorder, start, CONNECT_S)
-        self._call(self._start_robot, start, CONNECT_S)
+        self._call(self._start_robot, start, CONNECT_S, waits_for_resume=True)
         event: EpisodeEvent = self._wait_for(self._ended, self._start_robot, robots=self._robots())
         kept = event.num_steps > 0 and not event.discarded
         if self._recorded:
@@ -178,6 +181,24 @@ class SupervisorNode(Node):
             "held_steps": event.held_steps,
             "recorded": self._recorded and kept,
         }
+
+    def _wait_for_operator(self) -> None:
+        """Until they ask for the next episode, or the time is over in which they put things back."""
+        by_itself = self._reset_s > 0 and self._done > 0
+        what = f"begins in {self._reset_s:g} s, or when the operator says" if by_itself else "waits for the operator"
+        self.get_logger().info(f"ready for the next episode; it {what}")
+        timer = self.create_timer(self._reset_s, self._on_time) if by_itself else None
+        self._waits = True
+        self._diagnostics.publish()
+        self._wait_for(self._asked, self._start_robot)
+        self._waits = False
+        self._diagnostics.publish()
+        if timer is not None:
+            self.destroy_timer(timer)
+
+    def _on_time(self) -> None:
+        if not self._asked.done():
+            self._asked.set_result(None)
 
     def _on_next(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._ask_operator and not self._asked.done()
@@ -206,12 +227,20 @@ class SupervisorNode(Node):
         found = self.get_publishers_info_by_topic(self.resolve_topic_name(topics.ROBOT_SPEC))
         return frozenset(bytes(info.endpoint_gid) for info in found)
 
-    def _call(self, client: Client, request: Any, patience_s: float = 0.0, answer_s: float = math.inf) -> None:
+    def _call(
+        self,
+        client: Client,
+        request: Any,
+        patience_s: float = 0.0,
+        answer_s: float = math.inf,
+        waits_for_resume: bool = False,
+    ) -> None:
         """Call until the server agrees, for at most `patience_s`; after `answer_s` without an answer, again.
 
         A server that dies and comes back at once is not missed, and does not answer what its predecessor was asked.
+        waits_for_resume: a robot that somebody has stopped is waited for, however long.
         """
-        end_s = time.monotonic() + patience_s
+        end_s, told = time.monotonic() + patience_s, False
         while True:
             if not client.wait_for_service(RETURN_S):
                 raise NoAnswerError(f"the node of {client.srv_name} is gone (episode {self._waiting_for})")
@@ -223,6 +252,10 @@ class SupervisorNode(Node):
                 continue
             if response.success:
                 return
+            if waits_for_resume and response.message.startswith(REFUSED):
+                if not told:
+                    self.get_logger().warning(f"the next episode waits: {response.message}")
+                told, end_s = True, time.monotonic() + patience_s
             if time.monotonic() > end_s:
                 raise RefusedError(f"{client.srv_name}: {response.message}")
             time.sleep(RETRY_S)
