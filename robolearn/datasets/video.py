@@ -33,6 +33,7 @@ class VideoWriter:
         encoder, options = CODECS[codec]
         path.parent.mkdir(parents=True, exist_ok=True)
         self.num_frames = self.num_bytes = 0
+        self._whole = True
         path.open("wb").close()  # whose error names the file, as PyAV's does not
         self._container = av.open(str(path.absolute()), "w")  # of others FFmpeg takes `a:` for the name of a protocol
         self.rate = Fraction(fps).limit_denominator(1001)  # at which its frames come
@@ -51,14 +52,18 @@ class VideoWriter:
         self.num_frames += 1
 
     def _mux(self, packets: list[Any]) -> None:
+        self._whole = False  # where this fails, as on a full disk: FFmpeg would crash if it were asked for more
         self._container.mux(packets)
+        self._whole = True
         self.num_bytes += sum(packet.size for packet in packets)
 
     def close(self) -> None:
-        if self._container is not None:
-            self._mux(self._stream.encode())
-            self._container.close()
-            self._container = None  # type: ignore[assignment]
+        if self._container is None:
+            return
+        container, self._container = self._container, None  # type: ignore[assignment]
+        if self._whole:
+            container.mux(self._stream.encode())
+        container.close()
 
     def __enter__(self) -> VideoWriter:
         return self

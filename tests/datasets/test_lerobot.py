@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -563,6 +564,27 @@ for episode in range(2):
     dataset.save_episode()
 dataset.finalize()
 """
+
+
+NO_ROOM = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from robolearn.datasets.video import VideoWriter
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+video = VideoWriter(Path(sys.argv[1]), 20, (96, 96, 3))
+try:
+    for _ in range(40):
+        video.append(np.random.default_rng(0).integers(0, 255, (96, 96, 3), np.uint8))
+finally:
+    video.close()
+"""
+
+
+def test_a_video_for_which_there_is_no_room_ends_with_an_error_and_not_with_the_process(tmp_path: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", NO_ROOM, tmp_path / "v.mp4"], capture_output=True, text=True)
+    assert ended.returncode == 1, ended.returncode
+    assert "File too large" in ended.stderr.splitlines()[-1]
 
 
 def lerobot(code: str, *words: str) -> None:

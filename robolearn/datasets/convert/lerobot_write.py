@@ -196,11 +196,10 @@ class _Writer:
         self._rows = []
 
     def close(self) -> None:
-        for video in self._videos.values():
-            video.close()
-        for writer in (self._data, self._episodes):
-            if writer is not None:
-                writer.close()
+        with contextlib.ExitStack() as stack:  # each of them, whichever cannot be
+            for writer in (self._data, self._episodes, *self._videos.values()):
+                if writer is not None:
+                    stack.callback(writer.close)
 
     def finish(self) -> None:
         """Write the rest of `meta`, all but what is written as the episodes come."""
