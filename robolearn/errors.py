@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterable
 
 BAD_INPUT_EXIT_CODE = 78
@@ -15,6 +16,11 @@ BAD_INPUT_EXIT_CODE = 78
 
 VERSION = re.compile(r"-v\d+$")
 """The end of a task's name, by which all are alike."""
+
+
+def quoted(word: object) -> str:
+    """A path or name in a command that a message tells: pasted, it is one word for the shell, whatever is in it."""
+    return shlex.quote(str(word))
 
 
 class RobolearnError(Exception):

@@ -86,6 +86,15 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_help_lists_every_command_without_docstrings(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of Python -OO."""
+    monkeypatch.setitem(cli.COMMANDS, "tasks", lambda: 0)
+    assert cli.run(["--help"]) == 0
+    assert "tasks" in capsys.readouterr().out.split()
+
+
 def test_help_of_train_names_every_algorithm() -> None:
     assert set(ALGORITHMS) <= set(re.findall(r"\w+", cli.help_text(cli.COMMANDS["train"])))
 
@@ -220,6 +229,17 @@ def test_files_that_are_too_large_or_too_deep_are_one_line(
     assert re.fullmatch(
         r"robolearn: what is asked for does not fit into memory: .*can't allocate memory.*\n", capsys.readouterr().err
     )
+
+
+def test_no_more_threads_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def crowded(*given: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(cli, "run", crowded)
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["tasks"])
+    told = "needs more threads than you may have; end some programs or raise `ulimit -u`: can't start new thread\n"
+    assert (exit_.value.code, capsys.readouterr().err) == (2, f"robolearn: what is asked for {told}")
 
 
 @pytest.mark.parametrize("ignored", [False, True])

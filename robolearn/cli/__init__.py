@@ -137,9 +137,12 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except (MemoryError, RuntimeError) as error:  # as of files that others made
         nested = isinstance(error, RecursionError)
-        if debug or not (nested or _is_of_memory(error)):
+        crowded = "can't start new thread" in str(error)
+        if debug or not (nested or crowded or _is_of_memory(error)):
             raise
         wrong = "is nested too deeply" if nested else "does not fit into memory"
+        if crowded:
+            wrong = "needs more threads than you may have; end some programs or raise `ulimit -u`"
         _say_one_line(f"what is asked for {wrong}: {str(error) or 'there is none left'}")
         sys.exit(2)
     except KeyboardInterrupt:
@@ -314,7 +317,7 @@ def print_help(group: str = "") -> None:
     table.add_column()
     for name, command in COMMANDS.items():
         if name.startswith(group):
-            table.add_row(f"  {name}", Text((command.__doc__ or "").splitlines()[0]))
+            table.add_row(f"  {name}", Text((command.__doc__ or "").partition("\n")[0]))
     console.print(table)
     if not group:
         console.print(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robolearn.cli.output import EXIT_NO, Dataset, counted, print_json, print_table, require_heeded, say
-from robolearn.errors import RobolearnError, SpecError, UnknownNameError
+from robolearn.errors import RobolearnError, SpecError, UnknownNameError, quoted
 
 if TYPE_CHECKING:
     from robolearn.specs import RobotSpec
@@ -125,7 +125,7 @@ def record(
         successes = sum(bool(e.success) for e in store.episodes)
         say(f"{counted(len(store.episodes), 'episode')} in {out}, {successes} successful")
         if unfinished := store.unfinished:
-            say(f"{'; '.join(map(str, unfinished))}; keep it with: robolearn dataset repair {out}")
+            say(f"{'; '.join(map(str, unfinished))}; keep it with: robolearn dataset repair {quoted(out)}")
     return code
 
 

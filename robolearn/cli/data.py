@@ -70,15 +70,17 @@ def dataset_verify(dataset: Dataset, strict: bool = False, json: bool = False) -
 def _remedy(dataset: Path) -> str:
     """What to do about a dataset that is not whole."""
     from robolearn.datasets.repair import repair
-    from robolearn.errors import DatasetError
+    from robolearn.errors import DatasetError, quoted
 
     try:
         report = repair(dataset, dry_run=True)
     except DatasetError as error:
         return str(error)
     if report.is_empty:
-        return f"nothing mends that; leave out what is named with: robolearn dataset delete {dataset} EPISODE ..."
-    return f"try: robolearn dataset repair {dataset}"
+        return (
+            f"nothing mends that; leave out what is named with: robolearn dataset delete {quoted(dataset)} EPISODE ..."
+        )
+    return f"try: robolearn dataset repair {quoted(dataset)}"
 
 
 def dataset_repair(
@@ -95,6 +97,7 @@ def dataset_repair(
             them, for good.
     """
     from robolearn.datasets.repair import repair
+    from robolearn.errors import quoted
 
     report = repair(dataset, action, dry_run)
     if json:
@@ -102,7 +105,7 @@ def dataset_repair(
     else:
         say(str(report))
         if report.left:
-            say(f"no step of it was kept; remove it with: robolearn dataset repair {dataset} --action drop")
+            say(f"no step of it was kept; remove it with: robolearn dataset repair {quoted(dataset)} --action drop")
     return EXIT_NO if report.left else 0
 
 

@@ -29,7 +29,7 @@ from robolearn.cli.reward_models import (
     strength,
 )
 from robolearn.cli.web import beside
-from robolearn.errors import RobolearnError
+from robolearn.errors import RobolearnError, quoted
 from robolearn.progress import ProgressBar
 
 if TYPE_CHECKING:
@@ -140,8 +140,10 @@ def label(
             f"{answer['images_per_s']:.0f} images/s"
         )
         if "discount" in answer:
-            discount = f"--set discount={answer['discount']:.3f}"
-            say(f"train with: robolearn train iql --dataset {dataset} --reward {answer['column']} {discount}")
+            say(
+                f"train with: robolearn train iql --dataset {quoted(dataset)} --reward {quoted(answer['column'])} "
+                f"--set discount={answer['discount']:.3f}"
+            )
         if isinstance(client, Endpoint):
             say_spent(client)
         elif isinstance(client, RemoteReward):

@@ -9,7 +9,7 @@ from typing import Literal
 from robolearn.cli.graph import namespace_of
 from robolearn.cli.output import EXIT_INTERRUPTED, print_json, print_table, require_heeded, say
 from robolearn.cli.web import beside
-from robolearn.errors import SpecError
+from robolearn.errors import SpecError, quoted
 from robolearn.progress import ProgressBar
 
 RESUME_OPTIONS = {"resume", "in_turns", "web", "json"}
@@ -151,7 +151,7 @@ def finetune(
         try:
             answer = recipe.practise(run, processes=not in_turns, progress=bar.update)
         except KeyboardInterrupt:
-            say(f"interrupted before the practice began; go on with: robolearn finetune --resume {run}")
+            say(f"interrupted before the practice began; go on with: robolearn finetune --resume {quoted(run)}")
             return EXIT_INTERRUPTED
     if json:
         print_json(answer)
@@ -159,7 +159,7 @@ def finetune(
         print_table(f"practice of {config.task}", ("", ""), tiles(answer))
     say(f"report: {answer['report']}   checkpoint: {answer['checkpoint']}")
     if answer["interrupted"]:
-        say(f"interrupted after {answer['steps']} decisions; go on with: robolearn finetune --resume {run}")
+        say(f"interrupted after {answer['steps']} decisions; go on with: robolearn finetune --resume {quoted(run)}")
         return EXIT_INTERRUPTED
     say(f"stopped: {answer['stopped']}")
     return 0

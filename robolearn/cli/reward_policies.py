@@ -30,6 +30,7 @@ from robolearn.cli.reward_models import (
     reward_model,
     strength,
 )
+from robolearn.errors import quoted
 from robolearn.progress import ProgressBar
 
 TaskName = Annotated[str, Positional, arg(metavar="TASK")]
@@ -117,7 +118,10 @@ def reward_weights(dataset: Dataset, progress: str, chunk_steps: int = 16, json:
         print_json(answer)
     else:
         say(f"{dataset}: {answer['column']}, mean weight {answer['mean_weight']:.2f}")
-        say(f"train with: robolearn train bc --dataset {dataset} --set episodes=all weight={answer['column']}")
+        say(
+            f"train with: robolearn train bc --dataset {quoted(dataset)} --set episodes=all "
+            f"weight={quoted(answer['column'])}"
+        )
     return 0
 
 
@@ -150,8 +154,10 @@ def reward_shape(
         print_json(answer)
     else:
         say(f"{dataset}: {answer['column']}")
-        learn = f"robolearn train iql --dataset {dataset} --reward {answer['column']} --set discount={discount:g}"
-        say(f"train with: {learn}")
+        say(
+            f"train with: robolearn train iql --dataset {quoted(dataset)} --reward {quoted(answer['column'])} "
+            f"--set discount={discount:g}"
+        )
     return 0
 
 
@@ -223,7 +229,7 @@ def reward_online(
     else:
         first, last = answer["reward_mean"][0], answer["reward_mean"][-1]
         say(f"mean reward {first:.3f} by chance, {last:.3f} at last; {answer['images_per_s']:.0f} pictures/s scored")
-        say(f"judge it with: robolearn evaluate {answer['checkpoint']} --task {task}")
+        say(f"judge it with: robolearn evaluate {quoted(answer['checkpoint'])} --task {quoted(task)}")
     return 0
 
 

@@ -31,7 +31,7 @@ from robolearn.cli.reward_models import (
     strength,
 )
 from robolearn.cli.web import beside
-from robolearn.errors import RobolearnError
+from robolearn.errors import RobolearnError, quoted
 from robolearn.progress import ProgressBar
 
 Models = Annotated[tuple[Path, ...], Positional, arg(metavar="MODEL MODEL ...", help_behavior_hint="")]
@@ -270,5 +270,5 @@ def reward_combine(
         print_json({"path": str(out), "version": ensemble.version, "members": ensemble.config.members})
     else:
         say(f"{out}: ensemble {ensemble.version} of {', '.join(ensemble.config.members)}")
-        say(f"see how far it can be trusted with: robolearn reward audit DATASET --reward {out}")
+        say(f"see how far it can be trusted with: robolearn reward audit DATASET --reward {quoted(out)}")
     return 0

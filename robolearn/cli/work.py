@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 
 from robolearn.cli.output import EXIT_INTERRUPTED, EXIT_NO, TaskId, counted, print_json, print_table, say
 from robolearn.cli.web import beside
-from robolearn.errors import PluginError
+from robolearn.errors import PluginError, quoted
 from robolearn.progress import ProgressBar
 
 
@@ -165,7 +165,8 @@ def collect(
             raise
         say(f"interrupted; what was finished is in {out}, and the same command adds to it")
         if unfinished := ZarrStore.open(out).unfinished:  # as the recorder of a graph leaves it
-            say(f"{'; '.join(map(str, unfinished))}; remove it with: robolearn dataset repair {out} --action drop")
+            remedy = f"robolearn dataset repair {quoted(out)} --action drop"
+            say(f"{'; '.join(map(str, unfinished))}; remove it with: {remedy}")
         return EXIT_INTERRUPTED
     successes = sum(row["success"] for row in rows)
     if json:
@@ -177,7 +178,7 @@ def collect(
         notes = "; a YAML file beside the robot's says where they are, see docs/tasks.md" if beside_it else ""
         say(
             "remark: the expert succeeded in none; does it move by the right tool and gripper? Watch it with: "
-            f"robolearn twin view {name}{notes}"
+            f"robolearn twin view {quoted(name)}{notes}"
         )
     return 0
 
@@ -253,14 +254,16 @@ def train(
     say(f"checkpoint: {result['checkpoint']}")
     if resume is not None and "update" not in result["time_shares"]:
         say(
-            f"nothing was left to do: {resume} has its {result['steps']} steps; begin another with --init-from {resume}"
+            f"nothing was left to do: {resume} has its {result['steps']} steps; "
+            f"begin another with --init-from {quoted(resume)}"
         )
     if result["interrupted"]:
-        say(f"interrupted at step {result['steps']}; go on with: robolearn train {algorithm} --resume {request.run}")
+        run = quoted(request.run)
+        say(f"interrupted at step {result['steps']}; go on with: robolearn train {algorithm} --resume {run}")
         return EXIT_INTERRUPTED
     for judged in result["tasks"] if len(result["tasks"]) == 1 else ():
         if ":" in judged or known_task(judged):  # what was done on a cell no twin can judge
-            say(f"judge it with: robolearn evaluate {result['checkpoint']} --task {judged}")
+            say(f"judge it with: robolearn evaluate {quoted(result['checkpoint'])} --task {quoted(judged)}")
     return 0
 
 

@@ -26,7 +26,7 @@ from robolearn.datasets.zarr_layout import RECORDING, Root, read_root, write_roo
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.datasets.zarr_writer import ZarrWriter
 from robolearn.durable import exchange, sync
-from robolearn.errors import DatasetError, UnknownNameError
+from robolearn.errors import DatasetError, UnknownNameError, quoted
 from robolearn.progress import OnProgress, no_progress
 from robolearn.types import EpisodeOutcome
 
@@ -201,7 +201,7 @@ def collect_garbage(path: Path, dry_run: bool = False, progress: OnProgress = no
         if dry_run or not _has_garbage(root):
             return round(before * (1 - kept / root.num_steps)) if _has_garbage(root) else 0
         if ZarrStore.open(path).unfinished:
-            raise DatasetError(f"{path} has unfinished episodes; first: robolearn dataset repair {path}")
+            raise DatasetError(f"{path} has unfinished episodes; first: robolearn dataset repair {quoted(path)}")
         merge([path], new, progress=progress)
         fresh = read_root(new)
         _write(new, replace(fresh, attributes={**root.attributes, **fresh.attributes}))

@@ -30,7 +30,7 @@ from robolearn.datasets.zarr_layout import (
 )
 from robolearn.datasets.zarr_recording import RowsChecksum
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.errors import DatasetError
+from robolearn.errors import DatasetError, quoted
 from robolearn.progress import OnProgress, no_progress
 from robolearn.specs import ArraySpec
 
@@ -115,7 +115,7 @@ def _episode_problems(store: ZarrStore, index: int, episode: EpisodeInfo) -> Ite
         if not _is_as_recorded(store, episode):
             yield (
                 "its steps are not those that were recorded, as in a copy that was made while somebody recorded; copy "
-                f"it again, or: robolearn dataset delete {store.path} {episode.id}"
+                f"it again, or: robolearn dataset delete {quoted(store.path)} {quoted(episode.id)}"
             )
     except DatasetError as error:
         yield str(error)

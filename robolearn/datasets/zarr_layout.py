@@ -39,7 +39,7 @@ from robolearn.datasets.episode_table import (
 from robolearn.datasets.files import Files, LocalFiles
 from robolearn.datasets.shards import ArrayLayout, power_of_two
 from robolearn.datasets.store import NO_STAMP, UNKNOWN_SOURCE, DatasetSpec, EpisodeInfo
-from robolearn.errors import DatasetDamagedError, DatasetError, RobolearnError
+from robolearn.errors import DatasetDamagedError, DatasetError, RobolearnError, quoted
 from robolearn.specs import ArraySpec
 
 FORMAT = "robolearn-dataset"
@@ -283,7 +283,7 @@ def array_metadata(layout: ArrayLayout, num_rows: int) -> bytes:
 
 def repair_advice(files: Files) -> str:
     """What to do about a file that is damaged."""
-    return f"mend it with: robolearn dataset repair {files.where('').rstrip('/')}"
+    return f"mend it with: robolearn dataset repair {quoted(files.where('').rstrip('/'))}"
 
 
 def read_array(files: Files, layout: ArrayLayout) -> tuple[ArrayLayout, int]:

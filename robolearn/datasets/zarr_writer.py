@@ -41,7 +41,7 @@ from robolearn.datasets.zarr_layout import (
     write_root,
 )
 from robolearn.datasets.zarr_recording import Recording, Step, clean
-from robolearn.errors import DatasetError, SpecError, UnknownNameError
+from robolearn.errors import DatasetError, SpecError, UnknownNameError, quoted
 from robolearn.specs import ArraySpec
 from robolearn.types import EpisodeOutcome
 
@@ -379,7 +379,8 @@ class ZarrWriter:
         except DatasetError as error:
             self._abandon(keep=True)
             raise DatasetError(
-                f"{error}, and salvage the episode that was not committed with: robolearn dataset repair {self._path}"
+                f"{error}, and salvage the episode that was not committed with: "
+                f"robolearn dataset repair {quoted(self._path)}"
             ) from error
         try:
             root = recording.commit(outcome, tags, annotations)
@@ -389,7 +390,7 @@ class ZarrWriter:
                 self._root = read_root(self._path)  # whatever failed, this file tells whether the episode is there
             raise DatasetError(
                 f"{self._path}: the episode was not committed: {error}; make room, then salvage it with: "
-                f"robolearn dataset repair {self._path}"
+                f"robolearn dataset repair {quoted(self._path)}"
             ) from error
         self._root, self._unwritten = root, False
         self._on_commit(root)

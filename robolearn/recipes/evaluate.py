@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from robolearn.envs.robot_env import RobotEnv
 from robolearn.envs.stochastic import STORI, Stochasticity
 from robolearn.envs.tool_policy import robot_policy
-from robolearn.errors import ServingError, SpecError, UnknownNameError
+from robolearn.errors import ServingError, SpecError, UnknownNameError, quoted
 from robolearn.networks.model_directory import CONFIG_FILE
 from robolearn.policies.checkpoint_config import read_config
 from robolearn.policies.policy import Policy, TrainablePolicy
@@ -52,7 +52,7 @@ def _require_task(checkpoint: str | Path, task: str) -> None:
         if (path / CONFIG_FILE).is_file() and task in read_config(path)["provenance"].get("tasks", ()):
             raise SpecError(
                 f"{task} is no task of the twin, so that nothing here can judge it; let {checkpoint} act where it was "
-                f"recorded: robolearn launch system cell:=CELL task:={task} policy:={checkpoint}"
+                f"recorded: robolearn launch system cell:=CELL task:={quoted(task)} policy:={quoted(checkpoint)}"
             ) from None
         raise
 

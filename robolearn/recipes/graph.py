@@ -111,8 +111,9 @@ def _read_results(path: Path) -> list[EpisodeResult]:
 
 
 def _last_words(log: Path) -> str:
-    """The line that tells best why a graph stopped: the first error that a node named, else the last line."""
+    """The line that tells best why a graph stopped: the first error that a node named or that kept it from beginning,
+    else the last line."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     named = [line for line in lines if re.search(r"^\[\w+-\d+\] \w*Error: ", line)]
-    died = [line for line in lines if "process has died" in line]
+    died = [line for line in lines if re.search(r"process has died|^\[ERROR\] \[\w+-\d+\]: cannot start ", line)]
     return (named or died or lines[-1:] or ["no output"])[0]

@@ -14,7 +14,7 @@ import yaml
 from safetensors import SafetensorError, safe_open
 
 from robolearn import durable
-from robolearn.errors import CheckpointError
+from robolearn.errors import CheckpointError, quoted
 from robolearn.networks.model_directory import write_tensors, writing
 from robolearn.policies.policy import TrainablePolicy
 from robolearn.runs import CONFIG_FILE, METRICS_FILE
@@ -108,7 +108,7 @@ def require_new(path: Path) -> None:
     """Raises CheckpointError where something is already: what takes long before it begins a run finds out first."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         run = (path / CONFIG_FILE).is_file()
-        hint = f"resume it with --resume {path}, or name" if run else "name"
+        hint = f"resume it with --resume {quoted(path)}, or name" if run else "name"
         raise CheckpointError(f"{path} exists and is not empty; {hint} another --out")
 
 

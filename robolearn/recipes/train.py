@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 from robolearn.algorithms import algorithm_class
 from robolearn.algorithms.compute import compiler_lacks
 from robolearn.datasets.sampler import SUCCESS
-from robolearn.errors import CheckpointError, SpecError, UnknownNameError
+from robolearn.errors import CheckpointError, SpecError, UnknownNameError, quoted
 from robolearn.recipes.origin import begun_config
 from robolearn.recipes.processes import started
 from robolearn.recipes.train_offline import train_offline
@@ -52,7 +52,7 @@ def train_policy(
         except SpecError as error:
             raise CheckpointError(
                 f"{request.resume} cannot go on here as it was begun ({str(error).partition(';')[0]}); resume it where "
-                f"it can, or begin another with --init-from {request.resume}"
+                f"it can, or begin another with --init-from {quoted(request.resume)}"
             ) from error
     config, online = configure(request)
     asked = read_settings(request.settings)

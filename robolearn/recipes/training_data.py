@@ -22,7 +22,7 @@ from robolearn.datasets.stats import summarize
 from robolearn.datasets.store import EpisodeInfo, Store
 from robolearn.datasets.verify import TRAIN_MARGIN, outside_limits
 from robolearn.datasets.zarr_store import ZarrStore
-from robolearn.errors import DatasetError, SpecError
+from robolearn.errors import DatasetError, SpecError, quoted
 from robolearn.networks.normalizer import FieldStatistics
 from robolearn.policies.gaussian import vector_spec
 from robolearn.policies.instruction import embed
@@ -320,8 +320,8 @@ def check_outcomes(dataset: Path, store: ZarrStore, episodes: Sequence[int], out
     if outcomes != "any" and unknown:
         raise DatasetError(
             f"{dataset}: nobody said whether episode {unknown[0]} succeeded, nor of {len(unknown) - 1} more; say it, "
-            f"where all did by: robolearn dataset relabel {dataset} $(seq 0 {len(store.episodes) - 1}) --success true; "
-            f"or {_another_reward(store)}"
+            f"where all did by: robolearn dataset relabel {quoted(dataset)} $(seq 0 {len(store.episodes) - 1}) "
+            f"--success true; or {_another_reward(store)}"
         )
     if outcomes == "some" and infos and not any(info.success for info in infos):
         raise DatasetError(
@@ -372,7 +372,7 @@ def check_reward(store: ZarrStore, reward: str, discount: float | None = None) -
     if column.attributes.get("kind") == "potential":
         raise DatasetError(
             f"{reward} is progress, and who is paid for it stays near the goal; make a reward of it with "
-            f"`robolearn reward shape {store.name} --progress {reward}`"
+            f"`robolearn reward shape {quoted(store.name)} --progress {quoted(reward)}`"
         )
     if column.attributes.get("kind") == "success":
         decided = column_beside("done", reward)

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from robolearn import __version__
-from robolearn.errors import CheckpointError
+from robolearn.errors import CheckpointError, quoted
 from robolearn.networks.devices import usable_device
 from robolearn.networks.model_directory import (
     CONFIG_FILE,
@@ -115,8 +115,9 @@ def require_trusted(path: Path, force: bool = False) -> str:
     if force:
         return f"{WHAT} {path} {problem}; used all the same, for somebody forced it"
     raise CheckpointError(
-        f"{WHAT} {path} {problem}; it may label a dataset, but nothing is learned from it on a real robot: train it "
-        f"better, show with `robolearn reward audit DATASET --reward {path}` that it can be trusted, or force it"
+        f"{WHAT} {path} {problem}; it may label a dataset, but nothing is learned from it on a real robot: train "
+        f"it better, show with `robolearn reward audit DATASET --reward {quoted(path)}` that it can be trusted, or "
+        "force it"
     )
 
 

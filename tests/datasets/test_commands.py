@@ -153,7 +153,7 @@ def test_view_writes_a_video_of_every_step(tmp_path: Path, monkeypatch: pytest.M
 def test_what_a_recording_left_unfinished_is_told_at_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "demos.zarr"
+    path = tmp_path / "my demos.zarr"
 
     def graph(*launched: object, **options: object) -> int:
         with dataset(path, [2]).writer() as writer:
@@ -167,7 +167,7 @@ def test_what_a_recording_left_unfinished_is_told_at_its_end(
     told = capsys.readouterr().err
     assert f"1 episode in {path}, 1 successful" in told
     assert (
-        f"episode 'cut' was not finished: 1 steps can be salvaged; keep it with: robolearn dataset repair {path}"
+        f"episode 'cut' was not finished: 1 steps can be salvaged; keep it with: robolearn dataset repair '{path}'"
         in told
     )
 
@@ -175,7 +175,7 @@ def test_what_a_recording_left_unfinished_is_told_at_its_end(
 def test_what_a_collection_on_a_graph_left_unfinished_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "demos.zarr"
+    path = tmp_path / "my demos.zarr"
 
     def interrupted(*asked: object, **options: object) -> None:
         with dataset(path, [2]).writer() as writer:
@@ -187,7 +187,7 @@ def test_what_a_collection_on_a_graph_left_unfinished_is_told(
     assert cli.run(["collect", "reach-v1", "--graph", "--out", str(path)]) == 130
     told = capsys.readouterr().err
     assert (
-        f"episode 'cut' was not finished: 1 steps can be salvaged; remove it with: robolearn dataset repair {path}"
+        f"episode 'cut' was not finished: 1 steps can be salvaged; remove it with: robolearn dataset repair '{path}'"
         in told
     )
 

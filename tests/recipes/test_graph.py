@@ -94,6 +94,17 @@ def test_whatever_ends_the_parent_nothing_is_left_running(tmp_path: Path, end: s
     assert not alive(pid)
 
 
+def test_a_node_that_cannot_be_started_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "fake.launch.yaml"
+    file.write_text(
+        "launch:\n- arg: {name: results}\n"
+        f"- executable: {{cmd: '{sys.executable} -c \"import time; time.sleep(60)\"', output: screen}}\n"
+        "- executable: {cmd: 'true', cwd: /nowhere, output: screen, on_exit: shutdown}\n"
+    )
+    with pytest.raises(LaunchError, match=r"after 0 of 1 episodes: \[ERROR\] .*cannot start 'true'"):
+        graph.run_graph(str(file), {}, tmp_path / "r.jsonl", 1, lambda done, row: None, tmp_path / "log")
+
+
 def test_half_a_line_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     path.write_text(json.dumps({"a": 1}) + "\n" + '{"a": 2')

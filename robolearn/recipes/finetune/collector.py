@@ -27,7 +27,7 @@ from robolearn.datasets.store import CLOSING_ROW, DatasetSpec, EpisodeMeta, Writ
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.practice_cell import PracticeCell
 from robolearn.envs.practice_world import PracticeWorld, Tick
-from robolearn.errors import CheckpointError
+from robolearn.errors import CheckpointError, quoted
 from robolearn.policies.checkpoint import load_policy
 from robolearn.policies.gaussian import GaussianPolicy
 from robolearn.recipes.finetune.cells import TASK_DONE, THINGS_BACK, make_cell, rung
@@ -169,7 +169,7 @@ class Collector:
         """What is waited for, and of a person how to say that it is done; else empty."""
         if order.phase is Phase.WAIT and self.config.real:
             key = "the key of a success (Enter on a keyboard), or: " if self.config.teleop else ""
-            return f"{order.reason}; once it is right: {key}robolearn finetune --things-back {self.run}"
+            return f"{order.reason}; once it is right: {key}robolearn finetune --things-back {quoted(self.run)}"
         return order.reason if order.phase in (Phase.WAIT, Phase.PAUSE) else ""
 
     def _tell(self, waits_for: str) -> None:

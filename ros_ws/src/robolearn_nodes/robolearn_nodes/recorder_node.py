@@ -18,7 +18,7 @@ from std_srvs.srv import SetBool
 from robolearn.datasets import edit
 from robolearn.datasets.contract import graph_contract, load_streams
 from robolearn.datasets.store import EpisodeMeta, WriterConfig, require_json
-from robolearn.errors import DatasetBusyError, DatasetError, RobolearnError, SpecError, UnknownNameError
+from robolearn.errors import DatasetBusyError, DatasetError, RobolearnError, SpecError, UnknownNameError, quoted
 from robolearn.tasks import make_task
 from robolearn.types import EpisodeOutcome
 from robolearn_nodes import convert, topics
@@ -277,7 +277,7 @@ class RecorderNode(Node):
             recording.flush()
         self._open.close()
         self._recording = None
-        salvage = f"salvage it, when nothing is recorded, with: robolearn dataset repair {self._store.path}"
+        salvage = f"salvage it, when nothing is recorded, with: robolearn dataset repair {quoted(self._store.path)}"
         return f"episode {self._episode.id} was not ended: {why}; {salvage}"
 
     def _discard(self) -> None:
