@@ -54,7 +54,7 @@ class Disk:
         new = [NewFile(target.with_name(f".{target.name}.tmp"), target) for target in files]
         try:
             for file in new:
-                fd = os.open(file.source, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | NO_LINK, 0o644)
+                fd = os.open(file.source, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | NO_LINK, 0o666)
                 try:
                     write_all(fd, files[file.target])
                 finally:

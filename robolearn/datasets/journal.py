@@ -87,7 +87,7 @@ class JournalWriter:
         The episode begins with frame `phase` of a group. `streams` are dtype and shape of a sample.
         """
         begun = path.with_suffix(".tmp")
-        self._fd = os.open(begun, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        self._fd = os.open(begun, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         fcntl.flock(self._fd, fcntl.LOCK_EX)
         self._rows, self._pictures = tuple(rows), tuple(pictures)
         layout = {name: [row.dtype.name, list(row.shape)] for name, row in rows.items()}
@@ -120,7 +120,7 @@ class JournalWriter:
         """Keep a raw frame of the running group, before its step is noted."""
         if field not in self._frames:
             flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
-            self._frames[field] = os.open(self._folder / f"{field}{FRAMES}", flags, 0o644)
+            self._frames[field] = os.open(self._folder / f"{field}{FRAMES}", flags, 0o666)
         write_all(self._frames[field], frame.tobytes(), place * frame.nbytes)
 
     def group(self, field: str, data: bytes) -> None:

@@ -31,7 +31,7 @@ class WriterLock:
         while True:
             try:
                 self._folder.mkdir(exist_ok=True)
-                self._fd = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+                self._fd = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
             except FileNotFoundError as error:
                 if not path.is_dir():
                     raise DatasetError(f"{path} is not there any more; nothing can be written to it") from error

@@ -245,7 +245,7 @@ def preferences_held(dataset: Path) -> Iterator[int]:
             if file >= 0:
                 os.close(file)
                 file = -1
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield file
     except OSError as error:

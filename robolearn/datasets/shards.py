@@ -358,7 +358,7 @@ class ArrayWriter:
     def _open_shard(self, shard: int) -> None:
         self._shard = shard
         self._source = self._scratch / f"{self.layout.name.replace('/', '+')}.{shard}"
-        self._fd = os.open(self._source, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        self._fd = os.open(self._source, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         self._index = np.full((self.layout.chunks_per_shard, 2), EMPTY, "<u8")
         self._offset = 0
 

@@ -46,7 +46,7 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with writing(file):
         save_file(plain, file, metadata=None if facts is None else dict(facts))
-        file.chmod(0o644 & file.parent.stat().st_mode)  # it is made for its owner alone
+        file.chmod(0o666 & file.parent.stat().st_mode)  # it is made for its owner alone
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +171,21 @@ def test_what_a_recording_left_unfinished_is_told_at_its_end(
         f"episode 'cut' was not finished: 1 steps can be salvaged; keep it with: robolearn dataset repair '{path}'"
         in told
     )
+
+
+def test_a_group_that_may_write_to_the_files_of_its_members_may_write_to_a_dataset(tmp_path: Path) -> None:
+    path = tmp_path / "demos.zarr"
+    before = os.umask(0o002)
+    try:
+        with dataset(path, [4, 5]).writer() as writer:
+            writer.begin(EpisodeMeta(id="cut"))
+            writer.append(step(1), stamps(1))  # type: ignore[arg-type]
+            files = [path, *path.rglob("*")]
+            assert not [file for file in files if not file.stat().st_mode & 0o020]
+        assert cli.run(["dataset", "delete", str(path), "0"]) == 0
+    finally:
+        os.umask(before)
+    assert not [file for file in path.rglob("*") if not file.stat().st_mode & 0o020]
 
 
 def test_what_a_collection_on_a_graph_left_unfinished_is_told(

@@ -163,6 +163,16 @@ def test_who_may_read_the_config_may_read_the_weights(tmp_path: Path) -> None:
     assert len(modes) == 1
 
 
+@pytest.mark.parametrize(("mask", "others"), [(0o002, 0o064), (0o077, 0)])
+def test_weights_are_for_whom_the_umask_says(tmp_path: Path, mask: int, others: int) -> None:
+    before = os.umask(mask)
+    try:
+        save_policy(make(1), tmp_path / "c")
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o077 for file in (tmp_path / "c").iterdir()} == {others}
+
+
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"not a checkpoint; it does not exist"):
         load_policy(tmp_path / "none")
