@@ -238,8 +238,9 @@ def test_no_more_threads_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setattr(cli, "run", crowded)
     with pytest.raises(SystemExit) as exit_:
         cli.main(["tasks"])
-    told = "needs more threads than you may have; end some programs or raise `ulimit -u`: can't start new thread\n"
-    assert (exit_.value.code, capsys.readouterr().err) == (2, f"robolearn: what is asked for {told}")
+    told = "needs more threads than you may have; end some programs, or raise `ulimit -u` or `ulimit -v`"
+    said = f"robolearn: what is asked for {told}: can't start new thread\n"
+    assert (exit_.value.code, capsys.readouterr().err) == (2, said)
 
 
 @pytest.mark.parametrize("ignored", [False, True])

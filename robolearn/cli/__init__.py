@@ -142,7 +142,7 @@ def main(argv: list[str] | None = None) -> None:
             raise
         wrong = "is nested too deeply" if nested else "does not fit into memory"
         if crowded:
-            wrong = "needs more threads than you may have; end some programs or raise `ulimit -u`"
+            wrong = "needs more threads than you may have; end some programs, or raise `ulimit -u` or `ulimit -v`"
         _say_one_line(f"what is asked for {wrong}: {str(error) or 'there is none left'}")
         sys.exit(2)
     except KeyboardInterrupt:

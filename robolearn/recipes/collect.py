@@ -8,7 +8,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from robolearn.recipes.environments import twin_task
 from robolearn.recipes.graph import free_domain_id, run_graph
 from robolearn.recipes.in_order import in_order
 from robolearn.recipes.policies import open_robot_policy
-from robolearn.recipes.workers import end_with_parent, leave_interrupts_to_starter
+from robolearn.recipes.workers import end_with_parent, leave_interrupts_to_starter, process_pool
 from robolearn.serving.chunks import EXECUTE_STEPS
 from robolearn.serving.loop import ControlLoop
 from robolearn.specs import POSE_SPEC
@@ -195,7 +194,7 @@ def _played_side_by_side(config: CollectConfig, seeds: Sequence[int], processes:
     """The episodes of the seeds, in their order, whichever process has played them."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    with ProcessPoolExecutor(min(processes, len(seeds)), context, _begin_playing) as pool:
+    with process_pool(min(processes, len(seeds)), context, _begin_playing, remedy="leave out --num-envs") as pool:
         try:
             for ready in in_order(seeds, lambda seed: pool.submit(_play, config, seed), 2 * processes):
                 for _, played in ready:

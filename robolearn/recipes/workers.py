@@ -10,8 +10,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -40,6 +42,22 @@ class _Running:
 def cores() -> int:
     """Those that this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def process_pool(
+    processes: int, context: ForkServerContext, begin: Callable[..., None], *given: Any, remedy: str
+) -> ProcessPoolExecutor:
+    """Each of the processes begins with `begin(*given)`. remedy: what goes without them.
+
+    Raises RobolearnError where the system has no place for their locks, as in a small or read-only /dev/shm.
+    """
+    try:
+        return ProcessPoolExecutor(processes, context, begin, given)
+    except OSError as error:
+        raise RobolearnError(
+            f"processes side by side need locks in /dev/shm ({error}); let it be written to and give it more room, in "
+            f"a container by --shm-size=64m, or {remedy}"
+        ) from error
 
 
 def require_work(workers: int, timeout_s: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import multiprocessing
@@ -116,6 +117,17 @@ def test_a_process_that_dies_leaves_what_was_finished(tmp_path: Path) -> None:
         collect_episodes(replace(CONFIG, image_size=0), out, 40, num_envs=2, progress=kill)
     assert ZarrStore.open(out).episodes
     assert verify(out).ok
+
+
+def test_locks_that_have_no_place_are_told_with_what_goes_without_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*given: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("robolearn.recipes.workers.ProcessPoolExecutor", refuse)
+    with pytest.raises(RobolearnError, match=r"locks in /dev/shm \(.*Read-only file system\); .*leave out --num-envs"):
+        collect_episodes(replace(CONFIG, image_size=0), tmp_path / "demos.zarr", 2, num_envs=2)
 
 
 def test_without_pictures_the_data_are_the_same_but_for_them(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from robolearn.errors import DatasetError
 from robolearn.recipes.in_order import in_order
 from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.side_by_side import READ_AHEAD_BYTES
-from robolearn.recipes.workers import end_with_parent, leave_interrupts_to_starter
+from robolearn.recipes.workers import end_with_parent, leave_interrupts_to_starter, process_pool
 from robolearn.rewards.reward_model import Episodes
 
 Scored = TypeVar("Scored")
@@ -103,13 +103,7 @@ class ReadAhead(Generic[Scored]):
 
     def _processes(self, memory: str) -> ProcessPoolExecutor:
         """Forked from a process that knows no GPU."""
-        try:
-            return ProcessPoolExecutor(self._cores, start_server(), _begin_reading, (memory,))
-        except OSError as error:
-            raise DatasetError(
-                f"processes that read pictures need locks in /dev/shm ({error}); give it more room, in a container by "
-                "--shm-size=64m, or label with --device cpu"
-            ) from error
+        return process_pool(self._cores, start_server(), _begin_reading, memory, remedy="label with --device cpu")
 
     def _own_stream(self) -> None:
         if self._device.type == "cuda":

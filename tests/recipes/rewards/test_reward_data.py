@@ -158,13 +158,13 @@ def test_a_dev_shm_without_room_is_told_in_one_line(dataset: Path, success_model
     code = f"""
 import torch
 from pathlib import Path
-from robolearn.errors import DatasetError
+from robolearn.errors import RobolearnError
 from robolearn.recipes.rewards.data import RewardData
 from robolearn.recipes.rewards.read_ahead import ReadAhead
 if __name__ == "__main__":
     try:
         list(ReadAhead(RewardData(Path({str(dataset)!r})), ("front",), len, torch.device("cpu")).run([[0]]))
-    except DatasetError as error:
+    except RobolearnError as error:
         print(error)
 """
     child = subprocess.run([*small, sys.executable, "-c", code], capture_output=True, text=True, check=False)
