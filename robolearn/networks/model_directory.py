@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -72,6 +73,7 @@ def require_place(path: Path) -> None:
 def read_model_config(path: Path, what: str = "checkpoint") -> dict[str, Any]:
     """The config.json of the `what` at `path`. Raises CheckpointError: absent, damaged, of another format."""
     file = _in_place(path) / CONFIG_FILE
+    _require_readable(file, path, what)
     if not file.is_file():
         near = [path / name for name in ("best", "checkpoints/best", "latest", "checkpoints/latest")]
         near += [path.with_name("latest")] if path.name == "best" else []  # of a run in which nothing is evaluated
@@ -96,10 +98,19 @@ def read_weights(path: Path, what: str = "checkpoint") -> dict[str, Tensor]:
     """The tensors of the model at `path`. Raises CheckpointError."""
     from safetensors.torch import load_file
 
+    file = _in_place(path) / WEIGHTS_FILE
+    _require_readable(file, path, what)  # safetensors takes one that may not be read for one that is not there
     try:
-        return load_file(_in_place(path) / WEIGHTS_FILE)
+        return load_file(file)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise damaged_weights(path, error, what) from error
+
+
+def _require_readable(file: Path, path: Path, what: str) -> None:
+    if file.is_file() and not os.access(file, os.R_OK):
+        raise CheckpointError(
+            f"{what} {path} may not be read by you: {file.name}; have its owner allow it (chmod), or use another one"
+        )
 
 
 def damaged_weights(path: Path, error: Exception, what: str = "checkpoint") -> CheckpointError:

@@ -163,6 +163,15 @@ def test_who_may_read_the_config_may_read_the_weights(tmp_path: Path) -> None:
     assert len(modes) == 1
 
 
+@pytest.mark.parametrize("file", ["config.json", "weights.safetensors"])
+def test_a_file_that_may_not_be_read_is_not_called_damaged(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path).name != file)  # whoever runs this may be root
+    with pytest.raises(CheckpointError, match=rf"may not be read by you: {file}; have its owner allow it"):
+        load_policy(checkpoint)
+
+
 @pytest.mark.parametrize(("mask", "others"), [(0o002, 0o064), (0o077, 0)])
 def test_weights_are_for_whom_the_umask_says(tmp_path: Path, mask: int, others: int) -> None:
     before = os.umask(mask)
