@@ -87,6 +87,22 @@ def image_spec(height: int, width: int) -> ArraySpec:
     return ArraySpec(shape=(height, width, 3), dtype="uint8")
 
 
+SEEN_PX = 96
+"""Of the shorter side of a picture, what a policy that learns to look is shown at least."""
+
+
+def block_px(shape: tuple[int, ...], shrink: int) -> int:
+    """Side of the blocks of pixels that are averaged to one for a policy, of a picture (H, W, ...): `shrink`, or where
+    that is 0 as much as leaves SEEN_PX of the shorter side. What is over at the right and below is cut off.
+
+    Raises SpecError where nothing would be left.
+    """
+    shorter = min(shape[:2])
+    if not 0 <= shrink <= shorter:
+        raise SpecError(f"policy.shrink is {shrink}, for a picture of {shape[0]} x {shape[1]}; expected 0 to {shorter}")
+    return shrink or max(1, shorter // SEEN_PX)
+
+
 @dataclass(frozen=True)
 class RobotSpec:
     """A robot as the rest of the platform sees it. Limits are per joint, J long, in `unit` (rad; m for sliders)."""

@@ -43,6 +43,7 @@ class SamplerConfig:
     observation_horizon: int = 1  # O: observations up to now; above 1 they get an axis of their own
     cache_bytes: int = 2 << 30  # of decoded images that are kept
     images: Literal["uint8", "float32"] = "uint8"  # float32 in [0, 1] costs four times the memory traffic
+    shrink: int = 1  # each block of so many by so many pixels is averaged to one; 0: see `block_px`
     imitable_start: bool = False  # begin only where the first action may be imitated, not just a later one
     cache_folder: Path | None = None  # where the images are kept in files, else in memory
     transition: TransitionConfig | None = None
@@ -99,6 +100,7 @@ class Sampler:
             config.images,
             config.cache_bytes,
             config.cache_folder,
+            config.shrink,
         )
         self._usable, self._starts = self._choose_steps(store)
         if not len(self._starts):

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class SpatialSoftmax(nn.Module):
@@ -34,12 +35,15 @@ class SpatialSoftmax(nn.Module):
 class ImageEncoder(nn.Module):
     """Convolutions with spatial-softmax keypoints: uint8 (B, H, W, 3) -> (B, 2F), F the last of `channels`.
 
-    The first two convolutions halve the resolution; the rest keep it. Everything runs in channels_last, which is how
-    images lie in memory here, and which is several times faster on a CPU.
+    Each block of `block` by `block` pixels is averaged to one first, in images that do not come so already. The first
+    two convolutions halve the resolution; the rest keep it. Everything runs in channels_last, which is how images lie
+    in memory here, and which is several times faster on a CPU.
     """
 
-    def __init__(self, height: int, width: int, channels: Sequence[int] = (16, 32, 32)) -> None:
+    def __init__(self, height: int, width: int, channels: Sequence[int] = (16, 32, 32), block: int = 1) -> None:
         super().__init__()
+        self._block, self._height = block, height
+        height, width = height // block, width // block
         layers: list[nn.Module] = []
         fan_in = 3
         for i, fan_out in enumerate(channels):
@@ -56,8 +60,10 @@ class ImageEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         with torch.autocast(images.device.type, enabled=False):  # keypoints lie finer than a pixel
-            pixels = images.permute(0, 3, 1, 2).float() / 127.5 - 1.0
-            return self.keypoints(self.convolutions(pixels))
+            pixels = images.permute(0, 3, 1, 2).float()
+            if self._block > 1 and images.shape[1] == self._height:
+                pixels = functional.avg_pool2d(pixels, self._block)
+            return self.keypoints(self.convolutions(pixels / 127.5 - 1.0))
 
 
 class FrozenEncoder(nn.Module):

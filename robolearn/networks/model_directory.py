@@ -129,12 +129,13 @@ def unfit_weights(path: Path, error: Exception, what: str = "checkpoint") -> Che
 
 
 def config_from_json(config_class: type[Config], data: Mapping[str, Any]) -> Config:
-    """The config dataclass whose `asdict` this is. Raises TypeError for fields that it does not have, or no fields."""
+    """The config dataclass whose `asdict` this is; what files of before a field lack is as in its `older`. Raises
+    TypeError for fields that it does not have, or no fields."""
     if not isinstance(data, Mapping):
         raise TypeError(f"settings by name are wanted, a {type(data).__name__} came")
     types = get_type_hints(config_class)
     values: dict[str, Any] = {}
-    for name, value in data.items():
+    for name, value in {**getattr(config_class, "older", {}), **data}.items():
         if is_dataclass(types.get(name)):
             value = config_from_json(types[name], value)
         values[name] = tuple(value) if isinstance(value, list) else value

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from robolearn.networks.encoders import FrozenEncoder, ImageEncoder
 from robolearn.networks.mlp import mlp
 from robolearn.networks.normalizer import ObservationNormalizer, Statistics
 from robolearn.policies.tensors import action_chunk, observation_tensors
-from robolearn.specs import InterfaceSpec
+from robolearn.specs import InterfaceSpec, block_px
 from robolearn.types import ActionChunk, Observation
 
 EXPLORATION = 0.1  # standard deviation of the noise by which a deterministic policy explores (Fujimoto et al. 2018)
@@ -35,11 +35,13 @@ class GaussianPolicyConfig:
     that does one thing or another; `deterministic`, tanh(mean) alone.
     """
 
+    older: ClassVar[Mapping[str, Any]] = {"shrink": 1}
     hidden_sizes: tuple[int, ...] = (256, 256)
     layer_norm: bool = False
     privileged: bool = False  # see the fields `pose_<body>` too, which simulation alone has
     images: bool = False  # see the cameras too
     encoder_channels: tuple[int, ...] = (16, 32, 32)  # convolutions of each camera's encoder
+    shrink: int = 0  # each block of so many by so many pixels is averaged to one; 0: down to SEEN_PX
     trunk: str = ""  # a frozen network of open_clip in the place of convolutions: MODEL/TAG or a folder
     distribution: Literal["squashed", "clipped", "mixture", "deterministic"] = "squashed"
     components: int = 5  # M: Gaussians of a mixture
@@ -83,7 +85,7 @@ class GaussianPolicy(nn.Module):
                 self.encoders[name] = (
                     FrozenEncoder(config.trunk, 2 * config.encoder_channels[-1])
                     if config.trunk
-                    else ImageEncoder(height, width, config.encoder_channels)
+                    else ImageEncoder(height, width, config.encoder_channels, block_px((height, width), config.shrink))
                 )
             each = {"squashed": 2 * self.action_size, "mixture": config.components * (2 * self.action_size + 1)}
             outputs = each.get(config.distribution, self.action_size)

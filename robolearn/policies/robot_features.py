@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,16 +15,18 @@ from robolearn.errors import SpecError
 from robolearn.networks.encoders import FrozenEncoder, ImageEncoder
 from robolearn.networks.normalizer import Normalizer, ObservationNormalizer, Statistics
 from robolearn.policies.instruction import instruction_spec
-from robolearn.specs import INSTRUCTION, InterfaceSpec
+from robolearn.specs import INSTRUCTION, InterfaceSpec, block_px
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturesConfig:
     """What a policy of chunks looks at."""
 
+    older: ClassVar[Mapping[str, Any]] = {"shrink": 1}
     velocity: bool = False  # feed the joint velocities too; they let cloning copy its own past instead of looking
     observation_steps: int = 1  # O: observations up to now, one a tick
     encoder_channels: tuple[int, ...] = (16, 32, 32)  # convolutions of each camera's encoder
+    shrink: int = 0  # each block of so many by so many pixels is averaged to one; 0: down to SEEN_PX
     trunk: str = ""  # a frozen network of open_clip in the place of convolutions: MODEL/TAG or a folder
     instruction: str = ""  # who makes a vector of the task's words: `words`, or as for `trunk`; empty: it is not read
 
@@ -56,7 +59,7 @@ class RobotFeatures(nn.Module):
             self.encoders[name] = (
                 FrozenEncoder(config.trunk, seen)
                 if config.trunk
-                else ImageEncoder(height, width, config.encoder_channels)
+                else ImageEncoder(height, width, config.encoder_channels, block_px((height, width), config.shrink))
             )
         self.sizes = (self.steps * len(inputs), *(self.steps * seen for _ in self.cameras))
         self.instructed = INSTRUCTION in spec.observation

@@ -14,7 +14,7 @@ COUNTS |= {"chunk_steps", "observation_steps", "components", "flow_steps", "widt
 COUNTS |= {"representation_size"}
 # at least 0
 AMOUNTS = {"cloning_weight", "max_shift_px", "warmup_steps", "weight_decay", "kl_weight", "conservatism"}
-AMOUNTS |= {"policy_noise", "noise_clip", "inverse_temperature", "high_inverse_temperature", "latent_size"}
+AMOUNTS |= {"shrink", "policy_noise", "noise_clip", "inverse_temperature", "high_inverse_temperature", "latent_size"}
 SIZES = ("hidden_sizes", "encoder_channels")  # at the end of a setting's name
 
 
@@ -33,6 +33,11 @@ def check_settings(settings: Any, seed: int) -> None:
     if known and settings.policy.distribution not in known:
         raise SpecError(
             f"setting policy.distribution is {settings.policy.distribution}; this algorithm learns {' or '.join(known)}"
+        )
+    if getattr(settings.policy, "trunk", "") and getattr(settings.policy, "shrink", 0):
+        raise SpecError(
+            f"setting policy.shrink is {settings.policy.shrink}, and policy.trunk looks at whole pictures; leave one "
+            "out"
         )
     low, high = (getattr(settings.policy, f"log_std_{end}", 0.0) for end in ("low", "high"))
     if low > high:

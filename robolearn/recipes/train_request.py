@@ -22,6 +22,7 @@ SHAPES = (
     "policy.hidden_sizes",
     "policy.layer_norm",
     "policy.encoder_channels",
+    "policy.shrink",
     "critic_hidden_sizes",
     "critic_layer_norm",
     "num_critics",

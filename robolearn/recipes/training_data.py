@@ -28,7 +28,7 @@ from robolearn.policies.gaussian import vector_spec
 from robolearn.policies.instruction import embed
 from robolearn.policies.robot_features import policy_spec
 from robolearn.rewards.shaping import Shaper, ShapingConfig
-from robolearn.specs import INSTRUCTION, ArraySpec, InterfaceSpec
+from robolearn.specs import INSTRUCTION, ArraySpec, InterfaceSpec, block_px
 from robolearn.tasks import known_task
 
 VALIDATION_FRACTION = 0.1  # of the episodes, at least one, held out from learning
@@ -116,6 +116,7 @@ class ChunkData:
             action_horizon=shape.chunk_steps,
             observation_horizon=shape.observation_steps,
             imitable_start=True,
+            shrink=shape.shrink,
         )
         self._instructions = self._embedded(dataset, store) if INSTRUCTION in self.spec.observation else None
         embed = FrozenTrunk(shape.trunk, device) if shape.trunk else None
@@ -243,6 +244,20 @@ def remark(dataset: Path, algorithm: str, data: Data) -> str:
         f"{dataset} is of {', '.join(tasks)}; without --task {algorithm} sees {', '.join(data.spec.observation)} alone "
         f"and acts as recorded, with --task {tasks[0] if len(tasks) == 1 else 'ID'} as in the task"
     )
+
+
+def shrunk(dataset: Path, data: Data, config: Any) -> str:
+    """That pictures are made smaller for a policy nobody told to, else empty."""
+    if getattr(config, "trunk", "") or getattr(config, "shrink", 1):
+        return ""
+    for name, field in data.spec.observation.items():
+        if len(field.shape) == 3 and (block := block_px(field.shape, 0)) > 1:
+            height, width = field.shape[:2]
+            return (
+                f"{dataset}: {name} of {height} x {width} pixels is seen as {height // block} x {width // block}, "
+                f"policy.shrink is {block}; --set policy.shrink=1 shows it whole"
+            )
+    return ""
 
 
 def unread(dataset: Path, algorithm: str, data: Data) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +26,23 @@ LENGTHS = (1, 2, 5, 13, 3)
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> ZarrStore:
     return dataset(tmp_path_factory.mktemp("sampler") / "d", LENGTHS)
+
+
+@pytest.mark.parametrize("images", ["uint8", "float32"])
+@pytest.mark.parametrize("cache_bytes", [0, 1 << 20])
+def test_pictures_are_given_as_the_means_of_their_blocks(store: ZarrStore, cache_bytes: int, images: Any) -> None:
+    rng = np.random.default_rng(0)
+    config = SamplerConfig(("image_front",), cache_bytes=cache_bytes, images=images)
+    steps = Sampler(store, config).draw(8, rng)
+    whole = Sampler(store, config).batch(steps)["image_front"].astype(np.float64)
+    for block in (1, 2, 5):
+        height, width = whole.shape[1] // block, whole.shape[2] // block
+        seen = Sampler(store, replace(config, shrink=block)).batch(steps)["image_front"]
+        assert seen.shape == (8, height, width, 3)
+        assert seen.dtype == np.dtype(images)
+        cut = whole[:, : height * block, : width * block]
+        means = cut.reshape(8, height, block, width, block, 3).mean((2, 4))
+        np.testing.assert_allclose(seen, means, atol=0.51 if images == "uint8" else 0.51 / 255)
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

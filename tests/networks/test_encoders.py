@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from robolearn.errors import SpecError
 from robolearn.networks.augmentation import random_shift
 from robolearn.networks.encoders import ImageEncoder, SpatialSoftmax
 from robolearn.networks.mlp import mlp
 from robolearn.networks.normalizer import FieldStatistics, Normalizer, ObservationNormalizer
+from robolearn.specs import block_px
 
 
 @pytest.mark.parametrize(("row", "column"), [(0, 0), (3, 7), (9, 12)])
@@ -25,6 +27,20 @@ def test_encoder_takes_any_size(size: tuple[int, int]) -> None:
     encoder = ImageEncoder(*size, channels=(4, 8))
     features = encoder(torch.randint(0, 256, (3, *size, 3), dtype=torch.uint8))
     assert features.shape == (3, encoder.output_size) == (3, 16)
+
+
+def test_a_picture_is_seen_alike_whole_and_shrunk() -> None:
+    whole = torch.randint(0, 256, (2, 47, 62, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    encoder = ImageEncoder(47, 62, block=3)
+    blocks = whole[:, :45, :60].reshape(2, 15, 3, 20, 3, 3).float().mean((2, 4)).round().to(torch.uint8)
+    alone = ImageEncoder(15, 20)
+    alone.load_state_dict(encoder.state_dict())
+    seen = encoder(whole)
+    torch.testing.assert_close(encoder(blocks), seen, rtol=0, atol=2e-3)  # to the rounding of the pixels
+    torch.testing.assert_close(alone(blocks), encoder(blocks), rtol=0, atol=0)
+    with pytest.raises(SpecError, match=r"policy.shrink is 48, for a picture of 47 x 62; expected 0 to 47"):
+        block_px((47, 62, 3), 48)
+    assert [block_px(size, 0) for size in ((64, 64), (191, 300), (192, 500), (480, 640))] == [1, 1, 2, 5]
 
 
 def test_random_shift_moves_whole_images_and_repeats_the_border() -> None:

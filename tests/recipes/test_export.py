@@ -34,6 +34,7 @@ SMALL = {
     "act": [ACTPolicyConfig(chunk_steps=3, encoder_channels=(4, 4), width=8, heads=2, layers=1)],
     "chunking": [
         ChunkPolicyConfig(chunk_steps=3, encoder_channels=(4, 4), hidden_sizes=(8,)),
+        ChunkPolicyConfig(chunk_steps=3, encoder_channels=(4, 4), hidden_sizes=(8,), shrink=3),
         ChunkPolicyConfig(3, encoder_channels=(4, 4), hidden_sizes=(8,), observation_steps=2, instruction="words"),
     ],
     "flow": [FlowPolicyConfig(chunk_steps=3, encoder_channels=(4, 4), hidden_sizes=(8,), flow_steps=2)],

@@ -377,6 +377,36 @@ def test_histories_and_words_come_from_the_dataset(dataset: Path, tmp_path: Path
     assert load_policy(result["checkpoint"], interface=SPEC).spec == data.spec
 
 
+def test_large_pictures_are_shrunk_and_the_policy_acts_on_whole_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("robolearn.specs.SEEN_PX", 8)
+    spec = replace(SPEC, observation={**SPEC.observation, "image_top": image_spec(17, 24)})
+    pictures = np.random.default_rng(1).integers(0, 256, (17, 24, 3), dtype=np.uint8)
+    path, told = record(tmp_path / "d.zarr", spec=spec, image_top=pictures), list[str]()
+    assert ChunkData(path, CONFIG.policy, seed=0).batch(0, 8)["image_top"].shape == (8, 8, 12, 3)
+    train_offline("bc", path, tmp_path / "run", steps=2, config=CONFIG, tell=told.append)
+    assert told[0].endswith(
+        "image_top of 17 x 24 pixels is seen as 8 x 12, policy.shrink is 2; --set policy.shrink=1 shows it whole"
+    )
+    policy = load_policy(tmp_path / "run" / "checkpoints" / "latest", interface=spec)
+    seen = {"proprio": torch.zeros(1, 4), "image_top": torch.from_numpy(pictures)[None]}
+    blocks = pictures[:16].reshape(8, 2, 12, 2, 3).astype(float).mean((1, 3)).round().astype(np.uint8)
+    shrunk = {**seen, "image_top": torch.from_numpy(blocks)[None]}
+    torch.testing.assert_close(policy.best(seen), policy.best(shrunk), rtol=0, atol=0.02)
+    whole = replace(CONFIG, policy=replace(CONFIG.policy, shrink=1))
+    told.clear()
+    train_offline("bc", path, tmp_path / "whole", steps=2, config=whole, tell=told.append)
+    assert not any("is seen as" in line for line in told)
+    for folder in (tmp_path / "whole", tmp_path / "whole" / "checkpoints" / "latest"):  # as those of before say nothing
+        file = next(file for file in (folder / "config.yaml", folder / "config.json") if file.exists())
+        config = yaml.safe_load(file.read_text())
+        del (config["config"]["policy"] if "policy" in config["config"] else config["config"])["shrink"]
+        file.write_text(yaml.safe_dump(config) if file.suffix == ".yaml" else json.dumps(config))
+    old = load_policy(tmp_path / "whole" / "checkpoints" / "latest")
+    assert old.config.shrink == begun_config(tmp_path / "whole")[1].policy.shrink == 1
+
+
 def test_who_is_not_told_what_to_do_is_remarked_on(dataset: Path) -> None:
     data = ChunkData(dataset, CONFIG.policy, seed=0)
     assert unread(dataset, "bc", data) == (
