@@ -346,6 +346,39 @@ def test_after_a_silence_a_long_chunk_of_before_moves_nothing(
     node.destroy_node()
 
 
+def test_a_second_robot_that_comes_disturbs_no_policy_that_is_slow(ros: None) -> None:
+    """Its clock begins anew beside that of the first; once it is alone, it is answered."""
+    robot, asked, sent = make_task(TASK).robot_spec, list[int](), list[int]()
+    spec = InterfaceSpec({"proprio": robot.proprio_spec}, robot.action_spec, 20.0)
+    node = rclpy.create_node("driver")
+    states = [node.create_publisher(JointState, topics.JOINT_STATES, topics.STREAM) for _ in range(2)]
+    driven = DrivenRobot(
+        node, "", spec, ChunkTimeline(wait=False), lambda name, seen, stamp_ns: asked.append(stamp_ns), lambda *_: None
+    )
+    driven.acting = True
+    driven._command.publish = lambda message: sent.append(convert.stamp_ns(message.header.stamp))
+
+    def tick(stamp_ns: int) -> None:
+        state = RobotState(np.zeros(6, np.float32), np.zeros(6, np.float32), stamp_ns)
+        driven._on_joint_states(convert.joint_state_message(state, robot.joint_names))
+
+    def answer(stamp_ns: int) -> None:
+        driven.on_answer(Answer("", stamp_ns, ActionChunkOfPolicy(np.zeros((9, 6)), stamp_ns, stamp_ns, 50_000_000)))
+
+    first_ns = [100_000_000_000 + 50_000_000 * step for step in range(6)]
+    for step, stamp_ns in enumerate(first_ns):
+        tick(stamp_ns)
+        tick(50_000_000 * step)
+        if step == 1:  # a tick late
+            answer(first_ns[0])
+    assert sent == first_ns[1:]
+    node.destroy_publisher(states.pop())
+    tick(50_000_000)
+    answer(50_000_000)
+    assert (sent[-1], asked) == (50_000_000, [first_ns[0], first_ns[4], 50_000_000])
+    node.destroy_node()
+
+
 def test_before_the_first_episode_of_a_robot_a_policy_answers_once(ros: None) -> None:
     robot, asked = make_task(TASK).robot_spec, list[int]()
     spec = InterfaceSpec({"proprio": robot.proprio_spec}, robot.action_spec, 20.0)

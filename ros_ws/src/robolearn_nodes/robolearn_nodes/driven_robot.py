@@ -26,7 +26,7 @@ from robolearn.types import ActionSource, Observation
 from robolearn_nodes import convert, topics
 from robolearn_nodes.commands import LiveJoin
 from robolearn_nodes.heard_camera import HeardCamera, OnPicture
-from robolearn_nodes.node import heard_topic
+from robolearn_nodes.node import crowded, heard_topic
 
 REMEMBERED = 1000  # latencies
 SILENCE_S = 0.5  # without an observation, after which the robot is elsewhere than a chunk of before has it
@@ -38,7 +38,7 @@ class DrivenRobot:
     `ask(namespace, observation, stamp_ns)` is called when a tick wants a chunk, `report(namespace, problem, passing)`
     when there is no command, `passing` of what is usual at a start, and with an empty problem when there is one again.
     What was seen and planned is forgotten after a silence, in which the robot held, or a twin put things back, and when
-    the clock goes back, as that of a twin that began anew.
+    the clock goes back, as that of a twin that began anew, once the one before has left the graph.
     From the end of an episode until `reset` or the start of the next nothing is asked or commanded: no robot would
     follow, and a policy may take all of a small computer. So it is before the first, once the policy has answered, of a
     robot that tells of its episodes.
@@ -179,6 +179,8 @@ class DrivenRobot:
             self._report(self.namespace, f"no command: {error}")
             return
         if state.stamp_ns < self._state_ns - self._silence_ns:  # of another clock, as of a twin that began anew
+            if crowded(self._node, [self._name(topics.JOINT_STATES)]):  # or of a second one, which has to give way
+                return
             self._join.reset()
             self.newest_ns, self._came_ns = 0, None
         self._state_ns = state.stamp_ns
