@@ -36,10 +36,23 @@ watch(gymnasium, "make_vec", "drawn")
 assert not loaded()
 GymVectorEnv("gym:Reacher-v5", 1, image_size=(16, 16))
 """
+OSMESA = """
+import ctypes, os
+os.environ["MUJOCO_GL"] = "osmesa"
+load = ctypes.CDLL
+def watching(name, *rest, **named):
+    if name and "OSMesa" in name:
+        assert loaded()
+        raise SystemExit(print("drawn"))
+    return load(name, *rest, **named)
+ctypes.CDLL = watching
+assert not loaded()
+import robolearn.twin
+"""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("who", [TWIN, GYM])
+@pytest.mark.parametrize("who", [TWIN, GYM, OSMESA])
 def test_tritons_library_is_loaded_before_the_first_picture(who: str, tmp_path: Path) -> None:
     library = tmp_path / "triton" / "_C" / "libtriton.so"
     library.parent.mkdir(parents=True)

@@ -8,6 +8,7 @@ import os
 import sys
 
 from robolearn.errors import HardwareError
+from robolearn.opengl import load_triton_first
 
 LIBRARIES = {  # of what draws without a display
     "egl": ("libEGL.so.1",),
@@ -20,6 +21,8 @@ def _settle_opengl() -> None:
     not be imported: a machine that draws nothing can still train."""
     headless = not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY")
     asked = os.environ.get("MUJOCO_GL", "egl" if headless else "").lower().strip()
+    if asked == "osmesa":  # whose driver comes as MuJoCo is imported, not with the first picture
+        load_triton_first()
     if asked in LIBRARIES:
         os.environ["MUJOCO_GL"] = asked if any(map(_loads, LIBRARIES[asked])) else "disable"
 
