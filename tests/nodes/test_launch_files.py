@@ -72,7 +72,8 @@ AWKWARD = "it's 5: [a] #1"  # which is none of these where it is read as YAML, a
 @pytest.mark.parametrize("name", NAMES)
 def test_a_path_or_an_instruction_arrives_as_it_was_given(name: str) -> None:
     passed = {argument["name"]: argument.get("default") for argument in entries(name, "arg")}
-    on = {switch: "true" for switch in ("web", "tags") if switch in passed}
+    switches = {"teleop": "keyboard", **dict.fromkeys(("tags", "twin", "web"), "true")}
+    on = {switch: value for switch, value in switches.items() if switch in passed}
     texts = {"reward", "run", "web_data", *TEXTS} & passed.keys()
     processes = load(LAUNCH / f"{name}.launch.yaml", {**dict.fromkeys(texts, AWKWARD), **on}).processes
     said = [str(word).partition(":=") for process in processes for word in process.command]
