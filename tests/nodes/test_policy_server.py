@@ -306,7 +306,9 @@ def test_an_answer_to_an_episode_that_is_over_is_neither_commanded_nor_a_problem
     node.destroy_node()
 
 
-@pytest.mark.parametrize(("later_s", "max_image_age_ns"), [(1.0, None), (-3.0, None), (-3.0, 100_000_000)])
+@pytest.mark.parametrize(
+    ("later_s", "max_image_age_ns"), [(1.0, None), (-3.0, None), (-3.0, 100_000_000), (-5.4, None)]
+)
 def test_after_a_silence_a_long_chunk_of_before_moves_nothing(
     later_s: float, max_image_age_ns: int | None, ros: None
 ) -> None:

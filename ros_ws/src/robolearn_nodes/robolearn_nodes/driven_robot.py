@@ -181,7 +181,9 @@ class DrivenRobot:
         if state.stamp_ns < self._state_ns - self._silence_ns:  # of another clock, as of a twin that began anew
             if crowded(self._node, [self._name(topics.JOINT_STATES)]):  # or of a second one, which has to give way
                 return
+            self._timeline.reset()
             self._join.reset()
+            self.context.clear()
             self.newest_ns, self._came_ns = 0, None
         self._state_ns = state.stamp_ns
         self._on_sample(topics.JOINT_STATES, state.stamp_ns, {"proprio": state.proprio()[self._seen]})
