@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from rclpy.executors import SingleThreadedExecutor
 from robolearn_msgs.action import RunPolicy
 from robolearn_msgs.msg import ActionChunk, EpisodeEvent
 from robolearn_msgs.srv import LoadPolicy, StartEpisode
-from robolearn_nodes import convert, topics
+from robolearn_nodes import convert, driven_robot, topics
 from robolearn_nodes.driven_robot import DrivenRobot
 from robolearn_nodes.policy_node import PolicyNode
 from sensor_msgs.msg import JointState
@@ -307,7 +308,7 @@ def test_an_answer_to_an_episode_that_is_over_is_neither_commanded_nor_a_problem
 
 
 @pytest.mark.parametrize(
-    ("later_s", "max_image_age_ns"), [(1.0, None), (-3.0, None), (-3.0, 100_000_000), (-5.4, None)]
+    ("later_s", "max_image_age_ns"), [(1.0, None), (-3.0, None), (-3.0, 100_000_000), (-5.4, None), (-0.4, None)]
 )
 def test_after_a_silence_a_long_chunk_of_before_moves_nothing(
     later_s: float, max_image_age_ns: int | None, ros: None
@@ -348,8 +349,14 @@ def test_after_a_silence_a_long_chunk_of_before_moves_nothing(
     node.destroy_node()
 
 
-def test_a_second_robot_that_comes_disturbs_no_policy_that_is_slow(ros: None) -> None:
-    """Its clock begins anew beside that of the first; once it is alone, it is answered."""
+@pytest.mark.parametrize("first", ["leaves", "was killed"])
+def test_a_second_robot_that_comes_disturbs_no_policy_that_is_slow(
+    first: str, ros: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its clock begins anew beside that of the first. Where that one is silent it is answered, and at once: one that
+    was killed stays in the graph for a while."""
+    now_ns = [10**12]
+    monkeypatch.setattr(driven_robot, "time", SimpleNamespace(perf_counter_ns=lambda: now_ns[0]))
     robot, asked, sent = make_task(TASK).robot_spec, list[int](), list[int]()
     spec = InterfaceSpec({"proprio": robot.proprio_spec}, robot.action_spec, 20.0)
     node = rclpy.create_node("driver")
@@ -369,12 +376,16 @@ def test_a_second_robot_that_comes_disturbs_no_policy_that_is_slow(ros: None) ->
 
     first_ns = [100_000_000_000 + 50_000_000 * step for step in range(6)]
     for step, stamp_ns in enumerate(first_ns):
+        now_ns[0] += 50_000_000
         tick(stamp_ns)
         tick(50_000_000 * step)
         if step == 1:  # a tick late
             answer(first_ns[0])
     assert sent == first_ns[1:]
-    node.destroy_publisher(states.pop())
+    if first == "leaves":
+        node.destroy_publisher(states.pop())
+    else:
+        now_ns[0] += 150_000_000
     tick(50_000_000)
     answer(50_000_000)
     assert (sent[-1], asked) == (50_000_000, [first_ns[0], first_ns[4], 50_000_000])

@@ -38,7 +38,7 @@ class DrivenRobot:
     `ask(namespace, observation, stamp_ns)` is called when a tick wants a chunk, `report(namespace, problem, passing)`
     when there is no command, `passing` of what is usual at a start, and with an empty problem when there is one again.
     What was seen and planned is forgotten after a silence, in which the robot held, or a twin put things back, and when
-    the clock goes back, as that of a twin that began anew, once the one before has left the graph.
+    the clock goes back, as that of a twin that began anew, but not that of a second one beside it.
     From the end of an episode until `reset` or the start of the next nothing is asked or commanded: no robot would
     follow, and a policy may take all of a small computer. So it is before the first, once the policy has answered, of a
     robot that tells of its episodes.
@@ -73,10 +73,12 @@ class DrivenRobot:
                 "velocity of the joints that it is commanded by; let the robot's own program ask `robolearn serve`"
             )
         self._seen = [measured.index(name) for name in wanted or measured]  # of what the robot tells
-        self._silence_ns = round(1e9 * max(SILENCE_S, 3 / spec.control_hz))
+        self._few_ns = round(3e9 / spec.control_hz)  # a few ticks
+        self._silence_ns = max(round(1e9 * SILENCE_S), self._few_ns)
         self.commands = self.chunks = self.missed_ticks = 0
         self._latency_ms: deque[float] = deque(maxlen=REMEMBERED)
         self.newest_ns = self._state_ns = 0  # stamps of the newest complete observation, and of its joint states
+        self._heard_ns = 0  # wall time of these
         self._came_ns: int | None = None  # wall time of it, while it has no command
         self.command_topic = self._name(topics.COMMAND)
         self._command = node.create_publisher(JointTrajectory, self.command_topic, topics.STREAM)
@@ -178,14 +180,16 @@ class DrivenRobot:
         except SpecError as error:
             self._report(self.namespace, f"no command: {error}")
             return
-        if state.stamp_ns < self._state_ns - self._silence_ns:  # of another clock, as of a twin that began anew
-            if crowded(self._node, [self._name(topics.JOINT_STATES)]):  # or of a second one, which has to give way
-                return
+        now_ns = time.perf_counter_ns()
+        if state.stamp_ns < self._state_ns - self._few_ns:  # of another clock, as of a twin that began anew
+            states = [self._name(topics.JOINT_STATES)]  # one that was killed is in the graph for a while, but silent
+            if now_ns - self._heard_ns < self._few_ns and crowded(self._node, states):
+                return  # of a second one, which has to give way
             self._timeline.reset()
             self._join.reset()
             self.context.clear()
             self.newest_ns, self._came_ns = 0, None
-        self._state_ns = state.stamp_ns
+        self._state_ns, self._heard_ns = state.stamp_ns, now_ns
         self._on_sample(topics.JOINT_STATES, state.stamp_ns, {"proprio": state.proprio()[self._seen]})
 
     def _on_image(self, field: str) -> OnPicture:
