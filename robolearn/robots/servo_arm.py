@@ -164,7 +164,7 @@ class ServoArm:
         self._require_sound()
         self._give_back()
         self.bus.open()
-        self._stiff.clear()  # not before: while the port is lost, the motors hold as they did
+        before, self._stiff = self._stiff, set()
         try:
             check_motors(self.bus, self.model, self.calibration, self.config.calibration)
             if not self.config.torque:
@@ -180,6 +180,7 @@ class ServoArm:
         except BaseException as error:  # Ctrl-C, too
             self.bus.close()
             if not self._stiff:
+                self._stiff = before  # whatever keeps it from being connected, the motors hold as they did
                 raise
             held = f"support the arm: {self.bus.describe(sorted(self._stiff))} took hold"
             if isinstance(error, HardwareError):

@@ -236,12 +236,16 @@ def test_closing_says_whether_the_arm_stays_stiff(
         arm.read()
     with pytest.raises(HardwareError, match="there is no such port"):
         arm.connect()
+    bus.plug_in()
+    bus.motors[2].temperature_c = 66
+    with pytest.raises(HardwareError, match="is at 66 C"):
+        arm.connect()
+    bus.motors[2].temperature_c = 60
     arm.close()
     arm.close()
     assert caplog.text.count("with its torque on") == 1
     assert re.search(r"so101 on .* stays where it stands, with its torque on; .*cell park", caplog.text)
     caplog.clear()
-    bus.plug_in()
     arm.connect()
     for motor in bus.motors.values():
         motor.restart()  # the power was gone
