@@ -33,6 +33,7 @@ from robolearn.algorithms.algorithm import Batch, DataKind, Metrics
 from robolearn.algorithms.compile import Wrapper, plain
 from robolearn.algorithms.optimizer import Adam, polyak_update
 from robolearn.algorithms.state import load_state, state_of
+from robolearn.networks.augmentation import shifted
 from robolearn.networks.critic import Critic
 from robolearn.networks.normalizer import Statistics
 from robolearn.policies.gaussian import GaussianPolicy, GaussianPolicyConfig
@@ -63,6 +64,7 @@ class CQLConfig:
     conservatism: float = 5.0  # weight of the push; 10 on narrow data
     push_scale: float = 1.0  # t, in the unit of the reward: a tenth of what a success is worth, or less
     num_actions: int = 10  # N
+    max_shift_px: int = 2  # random shift of images, where the policy sees some; 0 for none
 
 
 class CQL:
@@ -70,6 +72,7 @@ class CQL:
 
     config_type: ClassVar[Any] = CQLConfig
     learns_from: ClassVar[DataKind] = "transitions"
+    sees_images: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = ("critic_loss", "gap", "value", "actor_loss", "entropy", "temperature")
 
     def __init__(
@@ -89,8 +92,9 @@ class CQL:
         self.target = self._make_critic(seed + 1).to(device).requires_grad_(False)
         self.log_temperature = torch.tensor(config.initial_temperature, device=device).log().requires_grad_()
         self.target_entropy = config.target_entropy_per_action * self.actor.action_size
-        self._actor_adam = Adam(self.actor.parameters(), config.actor_learning_rate)
-        self._critic_adam = Adam(self.critic.parameters(), config.critic_learning_rate)
+        self._actor_adam = Adam(self.actor.head_parameters(), config.actor_learning_rate)
+        critical = [*self.critic.parameters(), *self.actor.encoder_parameters()]
+        self._critic_adam = Adam(critical, config.critic_learning_rate)
         self._temperature_adam = Adam([self.log_temperature], config.temperature_learning_rate)
         self._targets, self._sources = list(self.target.parameters()), list(self.critic.parameters())
         self._step = wrapper(self._gradient_step)
@@ -116,10 +120,10 @@ class CQL:
 
     def critic_loss(self, batch: Batch, uniform: Tensor, noise: Tensor) -> tuple[Tensor, Metrics]:
         """Distance to the target, and the push. uniform: (N, B, A) in [0, 1); noise: (2, N, B, A)."""
-        state, next_state = self.actor.features(batch), self.actor.features(batch, "next_")
-        action = self.actor.normalized_action(batch["action"])
+        state, action = self.actor.features(batch), self.actor.normalized_action(batch["action"])
         count = self.config.num_actions
         with torch.no_grad():
+            next_state = self.actor.features(batch, "next_")
             here, here_log_prob = self.actor.draw(state, noise[0])
             there, there_log_prob = self.actor.draw(next_state, noise[1])
             anywhere = 2.0 * uniform - 1.0
@@ -147,7 +151,8 @@ class CQL:
 
     def actor_loss(self, batch: Batch, noise: Tensor) -> tuple[Tensor, Tensor, Metrics]:
         """Loss of the actor, and the log-probabilities (B,) of its actions. noise: (B, A)."""
-        state = self.actor.features(batch)
+        with torch.no_grad():  # encoders of images are the critics' to improve
+            state = self.actor.features(batch)
         action, log_prob = self.actor.draw(state, noise)
         value = self.critic(state, action).amin(0)
         loss = (self.log_temperature.exp().detach() * log_prob - value).mean()
@@ -174,6 +179,7 @@ class CQL:
         metrics: Metrics = {}
         for i in range(len(batch["reward"]) // size):
             rows = {name: values[i * size : (i + 1) * size] for name, values in batch.items()}
+            rows = shifted(rows, self.actor.cameras, self.config.max_shift_px, self._generator)
             metrics = self._step(rows, *self._draw(size, self._generator))
             self.gradient_step += 1
         return metrics

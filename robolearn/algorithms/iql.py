@@ -26,6 +26,7 @@ from robolearn.algorithms.algorithm import Batch, DataKind, Metrics
 from robolearn.algorithms.compile import Wrapper, plain
 from robolearn.algorithms.optimizer import OVER_A_RUN, Adam, cosine_learning_rate, polyak_update
 from robolearn.algorithms.state import load_state, state_of
+from robolearn.networks.augmentation import generator_of, shifted
 from robolearn.networks.critic import Critic
 from robolearn.networks.mlp import mlp
 from robolearn.networks.normalizer import Statistics
@@ -53,6 +54,7 @@ class IQLConfig:
     expectile: float = 0.7  # 0.5 is the mean of the data's actions, 1 their maximum; 0.9 for mazes
     inverse_temperature: float = 3.0  # 0 is behaviour cloning; 10 for mazes
     max_weight: float = 100.0  # of an action in the actor's loss
+    max_shift_px: int = 2  # random shift of images, where the policy sees some; 0 for none
 
 
 def expectile_loss(difference: Tensor, expectile: float) -> Tensor:
@@ -66,6 +68,7 @@ class IQL:
 
     config_type: ClassVar[Any] = IQLConfig
     learns_from: ClassVar[DataKind] = "transitions"
+    sees_images: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = ("value_loss", "value", "critic_loss", "actor_loss", "weight")
 
     def __init__(
@@ -78,7 +81,7 @@ class IQL:
         wrapper: Wrapper = plain,
     ) -> None:
         self.config = config
-        self.gradient_step = 0
+        self.gradient_step, self._seed = 0, seed
         self.actor = GaussianPolicy(spec, statistics, config.policy, seed).to(device)
         state_size, action_size = self.actor.state_size, self.actor.action_size
         with torch.random.fork_rng(devices=[]):
@@ -87,8 +90,9 @@ class IQL:
             self.value = mlp((state_size, *config.critic_hidden_sizes, 1)).to(device)
         self.target = Critic(2, state_size, action_size, config.critic_hidden_sizes).to(device).requires_grad_(False)
         self.target.load_state_dict(self.critic.state_dict())
-        self._actor_adam = Adam(self.actor.parameters(), config.learning_rate)
-        self._critic_adam = Adam(self.critic.parameters(), config.learning_rate)
+        self._actor_adam = Adam(self.actor.head_parameters(), config.learning_rate)
+        critical = [*self.critic.parameters(), *self.actor.encoder_parameters()]
+        self._critic_adam = Adam(critical, config.learning_rate)
         self._value_adam = Adam(self.value.parameters(), config.learning_rate)
         self._targets, self._sources = list(self.target.parameters()), list(self.critic.parameters())
         self._step = wrapper(self._gradient_step)
@@ -118,9 +122,10 @@ class IQL:
         state, action = self.actor.features(batch), self.actor.normalized_action(batch["action"])
         with torch.no_grad():
             next_value = self.value(self.actor.features(batch, "next_")).squeeze(-1)
+        critic_loss = self.critic_loss(batch, state, action, next_value)
+        state = state.detach()  # encoders of images are the critics' to improve
         advantage = self.advantage(state, action)
         value_loss = self.value_loss(advantage)
-        critic_loss = self.critic_loss(batch, state, action, next_value)
         actor_loss, weight = self.actor_loss(state, action, advantage.detach())
         metrics = {
             "value_loss": value_loss.detach(),
@@ -148,7 +153,9 @@ class IQL:
                 self._actor_adam.learning_rate.fill_(
                     cosine_learning_rate(self.gradient_step, self.config.learning_rate, 0, self.config.decay_steps)
                 )
-            metrics = self._step({name: values[i * size : (i + 1) * size] for name, values in batch.items()})
+            rows = {name: values[i * size : (i + 1) * size] for name, values in batch.items()}
+            drawn = generator_of(self._seed, self.gradient_step, self.critic)
+            metrics = self._step(shifted(rows, self.actor.cameras, self.config.max_shift_px, drawn))
             self.gradient_step += 1
         return metrics
 

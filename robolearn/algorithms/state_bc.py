@@ -23,6 +23,7 @@ from robolearn.algorithms.algorithm import Batch, DataKind, Metrics
 from robolearn.algorithms.compile import Wrapper, plain
 from robolearn.algorithms.optimizer import Adam, cosine_learning_rate
 from robolearn.algorithms.state import load_state, state_of
+from robolearn.networks.augmentation import generator_of, shifted
 from robolearn.networks.normalizer import Statistics
 from robolearn.policies.gaussian import GaussianPolicy, GaussianPolicyConfig
 from robolearn.specs import InterfaceSpec
@@ -43,6 +44,7 @@ class StateBCConfig:
     learning_rate: float = 1e-3  # where it begins
     decay_steps: int = 0  # over which the learning rate falls to 0; 0: it stays; -1: over a run
     episodes: Literal["successful", "all"] = "successful"  # which ones are imitated
+    max_shift_px: int = 2  # random shift of images, where the policy sees some; 0 for none
 
 
 class StateBC:
@@ -50,6 +52,7 @@ class StateBC:
 
     config_type: ClassVar[Any] = StateBCConfig
     learns_from: ClassVar[DataKind] = "transitions"
+    sees_images: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = ("clone_loss", "action_error")
 
     def __init__(
@@ -62,7 +65,7 @@ class StateBC:
         wrapper: Wrapper = plain,
     ) -> None:
         self.config = config
-        self.gradient_step = 0
+        self.gradient_step, self._seed = 0, seed
         self.actor = GaussianPolicy(spec, statistics, config.policy, seed).to(device)
         self._adam = Adam(self.actor.parameters(), config.learning_rate)
         self._step = wrapper(self._gradient_step)
@@ -87,7 +90,9 @@ class StateBC:
                 self._adam.learning_rate.fill_(
                     cosine_learning_rate(self.gradient_step, self.config.learning_rate, 0, self.config.decay_steps)
                 )
-            metrics = self._step({name: values[i * size : (i + 1) * size] for name, values in batch.items()})
+            rows = {name: values[i * size : (i + 1) * size] for name, values in batch.items()}
+            drawn = generator_of(self._seed, self.gradient_step, self.actor)
+            metrics = self._step(shifted(rows, self.actor.cameras, self.config.max_shift_px, drawn))
             self.gradient_step += 1
         return metrics
 

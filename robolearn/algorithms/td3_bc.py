@@ -25,6 +25,7 @@ from robolearn.algorithms.algorithm import Batch, DataKind, Metrics
 from robolearn.algorithms.compile import Wrapper, plain
 from robolearn.algorithms.optimizer import Adam, polyak_update
 from robolearn.algorithms.state import load_state, state_of
+from robolearn.networks.augmentation import shifted
 from robolearn.networks.critic import Critic
 from robolearn.networks.normalizer import Statistics
 from robolearn.policies.gaussian import GaussianPolicy, GaussianPolicyConfig
@@ -49,6 +50,7 @@ class TD3BCConfig:
     noise_clip: float = 0.5
     policy_delay: int = 2  # critic updates per actor update
     alpha: float = 2.5  # weight of the values against the data's actions
+    max_shift_px: int = 2  # random shift of images, where the policy sees some; 0 for none
 
 
 class TD3BC:
@@ -56,6 +58,7 @@ class TD3BC:
 
     config_type: ClassVar[Any] = TD3BCConfig
     learns_from: ClassVar[DataKind] = "transitions"
+    sees_images: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = ("critic_loss", "value", "actor_loss", "imitation_loss")
 
     def __init__(
@@ -78,8 +81,9 @@ class TD3BC:
             self.critic = Critic(2, state_size, action_size, config.critic_hidden_sizes).to(device)
         self.target = Critic(2, state_size, action_size, config.critic_hidden_sizes).to(device).requires_grad_(False)
         self.target.load_state_dict(self.critic.state_dict())
-        self._actor_adam = Adam(self.actor.parameters(), config.learning_rate)
-        self._critic_adam = Adam(self.critic.parameters(), config.learning_rate)
+        self._actor_adam = Adam(self.actor.head_parameters(), config.learning_rate)
+        critical = [*self.critic.parameters(), *self.actor.encoder_parameters()]
+        self._critic_adam = Adam(critical, config.learning_rate)
         self._targets = [*self.target.parameters(), *self.actor_target.parameters()]
         self._sources = [*self.critic.parameters(), *self.actor.parameters()]
         self._critic_step = wrapper(self._update_critic)
@@ -105,7 +109,8 @@ class TD3BC:
 
     def actor_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """The first critic's value, scaled to the size of `alpha`, against the distance from the data's actions."""
-        state = self.actor.features(batch)
+        with torch.no_grad():  # encoders of images are the critics' to improve
+            state = self.actor.features(batch)
         action = self.actor.mode(state)
         value = self.critic(state, action)[0]
         imitation = (action - self.actor.normalized_action(batch["action"])).square().mean()
@@ -130,6 +135,7 @@ class TD3BC:
         metrics: Metrics = {}
         for i in range(updates):
             rows = {name: values[i * size : (i + 1) * size] for name, values in batch.items()}
+            rows = shifted(rows, self.actor.cameras, self.config.max_shift_px, self._generator)
             metrics = self._critic_step(rows, noise[i])
             if self.gradient_step % self.config.policy_delay == 0:
                 self._last = self._actor_step(rows)

@@ -26,7 +26,7 @@ from robolearn.envs.tool_space import TOOL
 from robolearn.errors import DatasetError, SpecError
 from robolearn.networks.normalizer import FieldStatistics
 from robolearn.policies.gaussian import vector_spec
-from robolearn.recipes.environments import make_environments, twin_task
+from robolearn.recipes.environments import seen_environments, twin_task
 from robolearn.recipes.finetune.data import decision_steps, read_recorded
 from robolearn.recipes.training_data import (
     FrozenTrunk,
@@ -69,13 +69,15 @@ class TaskData:
         split: Split | None = None,
         reward: str = SUCCESS,
     ) -> None:
-        with contextlib.closing(make_environments(task, 1)) as envs:
-            self.spec = vector_spec(envs.interface, config.policy.privileged)
-        store = ZarrStore.open(dataset)
+        store, shape = ZarrStore.open(dataset), config.policy
+        size = _image_size(store) if shape.images else 0
+        with contextlib.closing(seen_environments(task, 1, size)) as envs:
+            self.spec = vector_spec(envs.interface, shape.privileged, shape.images)
+        trunk = FrozenTrunk(shape.trunk, device) if shape.trunk else None
         self.split = {"train": usable_episodes(store, config), "validation": []} if split is None else split
         episodes = episode_indices(store, self.split["train"])
         self.source, self.statistics = demonstrations(
-            store, task, self.spec, config.discount, 1, episodes, reward, outcomes_of(config)
+            store, task, self.spec, config.discount, 1, episodes, reward, outcomes_of(config), trunk
         )
         self.seeds, self.tasks = provenance(store.episodes)
         self.validation_batches: list[Batch] = []
@@ -143,6 +145,14 @@ def buffer_statistics(*buffers: ReplayBuffer) -> dict[str, FieldStatistics]:
         numbers = (values.mean(0), values.std(0), values.min(0), values.max(0))
         answer[name] = FieldStatistics(*(tuple(map(float, number)) for number in numbers))
     return answer
+
+
+def _image_size(store: ZarrStore) -> int:
+    """Height of a dataset's pictures, which a twin draws square. Raises DatasetError where there are none."""
+    heights = [field.shape[0] for name, field in store.spec.fields.items() if name.startswith("image_")]
+    if not heights:
+        raise DatasetError(f"{store.path} has no pictures, which the policy is to see; collect it with --image-size 64")
+    return heights[0]
 
 
 def _check_images(dataset: Path, store: Store, spec: InterfaceSpec) -> None:

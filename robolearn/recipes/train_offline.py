@@ -102,6 +102,8 @@ def train_offline(
     processes = Processes.join(work.compute)
     _require_as_many(work, processes.count)
     made = algorithm_class(work.algorithm)
+    if getattr(settings.policy, "images", False) and not getattr(made, "sees_images", False):
+        raise SpecError(f"{work.algorithm} learns from vectors; leave policy.images out")
 
     started_s = time.perf_counter()
     watch = Stopwatch()
@@ -197,7 +199,7 @@ def _settings(algorithm: str, config: Any, steps: int | None, task: str | None) 
     settings = replace(settings, steps=settings.steps if steps is None else steps)
     if getattr(settings, "decay_steps", 0) == OVER_A_RUN:
         settings = replace(settings, decay_steps=settings.steps)
-    if task is not None and not is_gym(task):
+    if task is not None and not is_gym(task) and not settings.policy.images:
         settings = replace(settings, policy=replace(settings.policy, privileged=True))
     return settings
 

@@ -331,7 +331,7 @@ def _check(work: _Work) -> None:
     if algorithm_class(algorithm).learns_from != "transitions" or outcomes_of(settings) == "any":
         raise SpecError(f"{algorithm} learns from demonstrations alone; give it a --dataset")
     if online.image_size and (is_gym(task) or not getattr(algorithm_class(algorithm), "sees_images", False)):
-        raise SpecError(f"images are for sac and rlpd in tasks of the twin, not for {algorithm} in {task}")
+        raise SpecError(f"{task} shows no images, or {algorithm} does not look at them; leave online.image_size out")
     if getattr(settings.policy, "trunk", "") and not online.image_size:
         raise SpecError(f"policy.trunk is {settings.policy.trunk}, to look at images; set online.image_size, too")
     if getattr(settings.policy, "images", False) and not online.image_size:

@@ -196,15 +196,18 @@ class TransitionData:
         """config: of the algorithm."""
         store = ZarrStore.open(dataset)
         check_reward(store, reward, config.discount)
-        self.spec = seen_spec(dataset, store, config.policy.privileged)
+        self.spec = seen_spec(dataset, store, config.policy.privileged, config.policy.images)
         self.split = {"train": usable_episodes(store, config), "validation": []} if split is None else split
         self.train_episodes = episode_indices(store, self.split["train"])
         if reward == SUCCESS:
             check_outcomes(dataset, store, self.train_episodes, outcomes_of(config))
         self.seeds, self.tasks = provenance(store.episodes)
         transition = TransitionConfig(reward, discount=config.discount)
-        self.source = Transitions(dataset, store, self.spec, transition, self.train_episodes)
-        self.statistics = field_statistics(store, tuple(self.spec.observation), self.train_episodes)
+        shape = config.policy
+        trunk = FrozenTrunk(shape.trunk, device) if shape.trunk else None
+        self.source = Transitions(dataset, store, self.spec, transition, self.train_episodes, shape.shrink, trunk)
+        vectors = [name for name, field in self.spec.observation.items() if len(field.shape) == 1]
+        self.statistics = field_statistics(store, vectors, self.train_episodes)
         self.validation_batches: list[Batch] = []
         self._seed, self._device = seed, device
 
@@ -220,10 +223,19 @@ class Transitions:
     """
 
     def __init__(
-        self, dataset: Path, store: Store, spec: InterfaceSpec, config: TransitionConfig, episodes: Sequence[int]
+        self,
+        dataset: Path,
+        store: Store,
+        spec: InterfaceSpec,
+        config: TransitionConfig,
+        episodes: Sequence[int],
+        shrink: int = 0,
+        trunk: FrozenTrunk | None = None,
     ) -> None:
+        """shrink: of images, as of `policy.shrink`. trunk: makes vectors of them, once each."""
         check_values(dataset, store, spec, episodes, () if config.reward == SUCCESS else (config.reward,))
-        self._sampler = Sampler(store, SamplerConfig(tuple(spec.observation), transition=config), episodes)
+        shown = SamplerConfig(tuple(spec.observation), transition=config, shrink=shrink)
+        self._sampler = Sampler(store, shown, episodes, trunk)
 
     def __len__(self) -> int:
         return self._sampler.num_starts
@@ -270,7 +282,7 @@ def unread(dataset: Path, algorithm: str, data: Data) -> str:
     )
 
 
-def seen_spec(dataset: Path, store: Store, privileged: bool) -> InterfaceSpec:
+def seen_spec(dataset: Path, store: Store, privileged: bool, images: bool = False) -> InterfaceSpec:
     """What a policy of vectors sees of the dataset; poses of bodies may lie there beside the observation. Raises
     SpecError where they are wanted and there are none, and what `vector_spec` raises."""
     interface = store.spec.interface
@@ -283,7 +295,7 @@ def seen_spec(dataset: Path, store: Store, privileged: bool) -> InterfaceSpec:
                 "episodes of the twin, or leave it out"
             )
         interface = replace(interface, observation=observation)
-    return vector_spec(interface, privileged)
+    return vector_spec(interface, privileged, images)
 
 
 def check_values(

@@ -1,15 +1,21 @@
-"""SAC and RLPD from images: who improves the encoder, and that a policy learns to look."""
+"""Learning from images by values: who improves the encoder, and that a policy learns to look."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from robolearn.algorithms.rlpd import RLPD, RLPDConfig
-from robolearn.algorithms.sac import SAC, SACConfig
+from robolearn.algorithms.calql import CalQL
+from robolearn.algorithms.cql import CQL
+from robolearn.algorithms.iql import IQL
+from robolearn.algorithms.rlpd import RLPD
+from robolearn.algorithms.sac import SAC
+from robolearn.algorithms.state_bc import StateBC
+from robolearn.algorithms.td3_bc import TD3BC
 from robolearn.errors import SpecError
 from robolearn.networks.augmentation import shifted
 from robolearn.policies.gaussian import GaussianPolicyConfig, vector_spec
@@ -42,19 +48,22 @@ def batch(size: int, seed: int) -> dict[str, Tensor]:
         "reward": -4.0 * (action - wanted).square().sum(-1),
         "bootstrap": torch.zeros(size),
         "discount": torch.full((size,), 0.9),
+        "return_to_go": torch.zeros(size),
         "wanted": wanted,
     }
 
 
 def make(kind: Any, **changes: Any) -> Any:
-    config = {SAC: SACConfig, RLPD: RLPDConfig}[kind]
-    return kind(SPEC, {}, config(policy=POLICY, critic_hidden_sizes=(32,), batch_size=32, **changes), seed=0)
+    config = kind.config_type()
+    policy = replace(POLICY, distribution=config.policy.distribution, log_std_low=config.policy.log_std_low)
+    sizes = {} if kind is StateBC else {"critic_hidden_sizes": (32,)}
+    return kind(SPEC, {}, replace(config, policy=policy, batch_size=32, **sizes, **changes), seed=0)
 
 
-@pytest.mark.parametrize("kind", [SAC, RLPD])
+@pytest.mark.parametrize("kind", [SAC, RLPD, CQL, CalQL])
 def test_the_critics_improve_the_encoder_and_the_actor_does_not(kind: Any) -> None:
     def moved(**changes: Any) -> bool:
-        algorithm = make(kind, utd=1, max_shift_px=0, **changes)
+        algorithm = make(kind, **({"utd": 1} if kind in (SAC, RLPD) else {}), max_shift_px=0, **changes)
         before = [parameter.detach().clone() for parameter in algorithm.actor.encoder_parameters()]
         assert before
         algorithm.update(batch(32, 0))
@@ -63,6 +72,45 @@ def test_the_critics_improve_the_encoder_and_the_actor_does_not(kind: Any) -> No
 
     assert moved(actor_learning_rate=0.0)
     assert not moved(critic_learning_rate=0.0)
+
+
+@pytest.mark.parametrize("kind", [IQL, TD3BC, StateBC])
+def test_who_has_one_rate_improves_it_too(kind: Any) -> None:
+    algorithm = make(kind)
+    encoder = {id(parameter) for parameter in algorithm.actor.encoder_parameters()}
+    heads = set() if kind is StateBC else {id(parameter) for parameter in algorithm._actor_adam.parameters}
+    before = [parameter.detach().clone() for parameter in algorithm.actor.encoder_parameters()]
+    algorithm.update(batch(32, 0))
+    assert any(not torch.equal(a, b) for a, b in zip(before, algorithm.actor.encoder_parameters(), strict=True))
+    assert encoder
+    assert not encoder & heads  # of the actor; the critics alone improve it
+
+
+@pytest.mark.parametrize("kind", [IQL, StateBC])
+def test_images_are_shifted_by_the_seed_and_the_step_alone(kind: Any) -> None:
+    whole, first, second = make(kind, max_shift_px=3), make(kind, max_shift_px=3), make(kind, max_shift_px=3)
+    still = make(kind, max_shift_px=0)
+    for i in range(4):
+        whole.update(batch(32, i))
+        still.update(batch(32, i))
+    for i in range(2):
+        first.update(batch(32, i))
+    second.load_state_dict(first.state_dict())
+    for i in range(2, 4):
+        second.update(batch(32, i))
+    found, wanted, other = second.state_dict(), whole.state_dict(), still.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in wanted.items())
+    assert not all(torch.equal(other[name], value) for name, value in wanted.items())
+
+
+@pytest.mark.slow
+def test_iql_learns_to_look() -> None:
+    iql = make(IQL, max_shift_px=0, learning_rate=3e-3, inverse_temperature=10.0, decay_steps=0)
+    for i in range(1500):
+        iql.update(batch(32, i))
+    fresh = batch(64, 9999)
+    error = (iql.policy().best(fresh) - fresh["wanted"]).abs().mean()
+    assert error < 0.25, error  # without looking it is 0.5
 
 
 @pytest.mark.slow

@@ -26,12 +26,14 @@ from robolearn.policies.checkpoint import load_policy
 from robolearn.policies.checkpoint_config import read_config
 from robolearn.policies.chunking import ChunkPolicyConfig
 from robolearn.policies.instruction import embed
+from robolearn.recipes.collect import CollectConfig, collect_episodes
+from robolearn.recipes.evaluate import evaluate_policy
 from robolearn.recipes.origin import begun_config
 from robolearn.recipes.run import Run, read_state
 from robolearn.recipes.train import train_policy
 from robolearn.recipes.train_offline import train_offline
 from robolearn.recipes.train_request import TrainRequest
-from robolearn.recipes.training_data import ChunkData, unread
+from robolearn.recipes.training_data import ChunkData, training_data, unread
 from robolearn.recipes.training_loop import default_steps
 from robolearn.specs import ArraySpec, InterfaceSpec, RobotSpec, image_spec
 from robolearn.types import ActionSource, EpisodeOutcome
@@ -405,6 +407,54 @@ def test_large_pictures_are_shrunk_and_the_policy_acts_on_whole_ones(
         file.write_text(yaml.safe_dump(config) if file.suffix == ".yaml" else json.dumps(config))
     old = load_policy(tmp_path / "whole" / "checkpoints" / "latest")
     assert old.config.shrink == begun_config(tmp_path / "whole")[1].policy.shrink == 1
+
+
+def seeing(name: str) -> Any:
+    """Settings with which an algorithm of transitions looks at pictures."""
+    config = ALGORITHMS[name].config_type()
+    policy = replace(config.policy, images=True, hidden_sizes=(16,), encoder_channels=(4, 4))
+    return replace(config, policy=policy, batch_size=8)
+
+
+@pytest.mark.parametrize("name", ["calql", "cql", "iql", "state_bc", "td3_bc"])
+def test_what_learns_from_transitions_sees_pictures_on_request(
+    dataset: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("robolearn.specs.SEEN_PX", 8)
+    data = training_data("transitions", dataset, seeing(name), 0, "cpu", "success")
+    rows = data.batch(0, 8)
+    assert rows["image_top"].shape == rows["next_image_top"].shape == (8, 8, 8, 3)
+    assert "image_top" not in data.statistics
+    runs = [train_offline(name, dataset, tmp_path / str(i), steps=4, config=seeing(name)) for i in range(2)]
+    first, second = (weights(tmp_path / str(i)) for i in range(2))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    policy = load_policy(runs[0]["latest_checkpoint"], interface=SPEC)
+    assert list(policy.spec.observation) == ["proprio", "image_top"]
+    seen = {"proprio": torch.zeros(2, 4), "image_top": torch.zeros(2, 16, 16, 3, dtype=torch.uint8)}
+    dark = policy.best(seen)
+    seen["image_top"][1, :8] = 255
+    assert not torch.equal(policy.best(seen)[1], dark[1])
+
+
+def test_who_does_not_look_is_not_told_to(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"dsac learns from vectors; leave policy\.images out"):
+        train_offline("dsac", dataset, tmp_path / "run", steps=2, config=seeing("dsac"))
+
+
+def test_a_task_shows_pictures_to_what_learns_offline(tmp_path: Path) -> None:
+    collect_episodes(CollectConfig(task="push-v1", image_size=16), tmp_path / "seen.zarr", 3)
+    collect_episodes(CollectConfig(task="push-v1", image_size=0), tmp_path / "blind.zarr", 3)
+    result = train_offline(
+        "iql", tmp_path / "seen.zarr", tmp_path / "run", steps=2, config=seeing("iql"), task="tool:push-v1"
+    )
+    policy = load_policy(result["latest_checkpoint"])
+    assert {"state", "image_front", "image_wrist"} == set(policy.spec.observation)
+    (row,) = evaluate_policy(result["latest_checkpoint"], "tool:push-v1", 1)["outcomes"]
+    assert row["steps"] > 0
+    with pytest.raises(DatasetError, match="has no pictures, which the policy is to see; collect it with --image-size"):
+        train_offline(
+            "iql", tmp_path / "blind.zarr", tmp_path / "b", steps=2, config=seeing("iql"), task="tool:push-v1"
+        )
 
 
 def test_who_is_not_told_what_to_do_is_remarked_on(dataset: Path) -> None:
