@@ -19,8 +19,10 @@ def asset_roots() -> list[Path]:
     """Folders that may hold `sim_assets/` and `launch/`, the first one that has a file wins."""
     override = os.environ.get(OVERRIDE)
     roots = [Path(override)] if override else []
-    above = Path(__file__).resolve().parents[1:]
-    installed = [folder / "share" / "robolearn" for folder in above]
+    here = Path(__file__)
+    above = here.resolve().parents[1:]
+    around = dict.fromkeys((*above, *here.absolute().parents[1:]))  # a file may be a link into an installer's cache
+    installed = [folder / "share" / "robolearn" for folder in around]
     return [*roots, above[0], *(folder for folder in installed if folder.is_dir())]
 
 

@@ -34,6 +34,22 @@ def test_an_installed_copy_is_the_last_resort(packages: str, tmp_path: Path, mon
     assert asset("sim_assets/only_installed.xml") == installed
 
 
+def test_files_that_are_links_are_at_home_where_the_links_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an installer leaves them that keeps one copy for all environments."""
+    kept, linked = (
+        tmp_path / "cache" / "assets.py",
+        tmp_path / "venv" / "lib" / "site-packages" / "robolearn" / "assets.py",
+    )
+    installed = tmp_path / "venv" / "share" / "robolearn" / "sim_assets" / "only_installed.xml"
+    for file in (kept, linked, installed):
+        file.parent.mkdir(parents=True)
+    kept.write_text("")
+    installed.write_text("<mujoco/>")
+    linked.symlink_to(kept)
+    monkeypatch.setattr(assets, "__file__", str(linked))
+    assert asset("sim_assets/only_installed.xml") == installed
+
+
 def test_a_missing_file_says_where_it_was_looked_for() -> None:
     with pytest.raises(AssetError, match=OVERRIDE):
         asset("sim_assets/nothing.xml")
