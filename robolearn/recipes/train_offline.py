@@ -31,7 +31,7 @@ from robolearn.recipes.origin import (
 )
 from robolearn.recipes.processes import Processes
 from robolearn.recipes.run import Run, read_state
-from robolearn.recipes.training_data import Data, Split, remark, shrunk, training_data, unread
+from robolearn.recipes.training_data import Data, Split, remark, shrunk, training_data, unlooked, unread
 from robolearn.recipes.training_loop import (
     SAVES,
     Progress,
@@ -243,7 +243,10 @@ def _open(work: _Work) -> tuple[Data, str, str]:
         return GoalData(work.dataset, work.settings, work.seed, device, work.split), "", ""
     data = training_data(learns_from, work.dataset, work.settings, work.seed, device, work.reward, work.split)
     unjudged = remark(work.dataset, work.algorithm, data) if learns_from == "transitions" else ""
-    told = (unjudged or unread(work.dataset, work.algorithm, data), shrunk(work.dataset, data, work.settings.policy))
+    told = (
+        unjudged or unread(work.dataset, work.algorithm, data) or unlooked(work.dataset, work.algorithm, data),
+        shrunk(work.dataset, data, work.settings.policy),
+    )
     return data, unjudged, "\n".join(filter(None, told))
 
 

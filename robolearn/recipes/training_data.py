@@ -197,6 +197,7 @@ class TransitionData:
         store = ZarrStore.open(dataset)
         check_reward(store, reward, config.discount)
         self.spec = seen_spec(dataset, store, config.policy.privileged, config.policy.images)
+        self.pictures = [name for name in store.spec.fields if name.startswith("image_")]
         self.split = {"train": usable_episodes(store, config), "validation": []} if split is None else split
         self.train_episodes = episode_indices(store, self.split["train"])
         if reward == SUCCESS:
@@ -270,6 +271,16 @@ def shrunk(dataset: Path, data: Data, config: Any) -> str:
                 f"policy.shrink is {block}; --set policy.shrink=1 shows it whole"
             )
     return ""
+
+
+def unlooked(dataset: Path, algorithm: str, data: Data) -> str:
+    """That a policy of vectors looks at none of the pictures that are there, else empty."""
+    if not isinstance(data, TransitionData) or not data.pictures or set(data.pictures) & set(data.spec.observation):
+        return ""
+    return (
+        f"{algorithm} looks at {', '.join(data.spec.observation)} alone, at none of the pictures of {dataset}; "
+        "--set policy.images=true makes a policy that does"
+    )
 
 
 def unread(dataset: Path, algorithm: str, data: Data) -> str:

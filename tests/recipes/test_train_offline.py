@@ -33,7 +33,7 @@ from robolearn.recipes.run import Run, read_state
 from robolearn.recipes.train import train_policy
 from robolearn.recipes.train_offline import train_offline
 from robolearn.recipes.train_request import TrainRequest
-from robolearn.recipes.training_data import ChunkData, training_data, unread
+from robolearn.recipes.training_data import ChunkData, training_data, unlooked, unread
 from robolearn.recipes.training_loop import default_steps
 from robolearn.specs import ArraySpec, InterfaceSpec, RobotSpec, image_spec
 from robolearn.types import ActionSource, EpisodeOutcome
@@ -434,6 +434,16 @@ def test_what_learns_from_transitions_sees_pictures_on_request(
     dark = policy.best(seen)
     seen["image_top"][1, :8] = 255
     assert not torch.equal(policy.best(seen)[1], dark[1])
+
+
+def test_who_looks_at_no_picture_is_remarked_on(dataset: Path) -> None:
+    blind = replace(seeing("iql"), policy=replace(seeing("iql").policy, images=False))
+    data = training_data("transitions", dataset, blind, 0, "cpu", "success")
+    assert unlooked(dataset, "iql", data) == (
+        f"iql looks at proprio alone, at none of the pictures of {dataset}; --set policy.images=true makes a policy "
+        "that does"
+    )
+    assert not unlooked(dataset, "iql", training_data("transitions", dataset, seeing("iql"), 0, "cpu", "success"))
 
 
 def test_who_does_not_look_is_not_told_to(dataset: Path, tmp_path: Path) -> None:
