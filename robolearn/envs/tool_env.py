@@ -26,10 +26,12 @@ from robolearn.types import Observation
 PLACELESS = ("peg_insert-v1",)  # millimetres between two things decide, wherever on the table they are
 
 
-def tool_space(task_id: str, cameras: Mapping[str, tuple[int, int]] | None = None) -> ToolSpace:
-    """Of one task, in the box that practice keeps to; cameras: see ToolSpace."""
+def tool_space(task_id: str, cameras: Mapping[str, tuple[int, int]] | None = None, unseen: bool = False) -> ToolSpace:
+    """Of one task, in the box that practice keeps to; cameras, unseen: see ToolSpace."""
     limits = PracticeConfig()
-    return ToolSpace([task_id], limits.tool_low, limits.tool_high, placeless=task_id in PLACELESS, cameras=cameras)
+    return ToolSpace(
+        [task_id], limits.tool_low, limits.tool_high, placeless=task_id in PLACELESS, cameras=cameras, unseen=unseen
+    )
 
 
 class ToolEnv(gymnasium.Env[Any, NDArray]):

@@ -31,6 +31,7 @@ from robolearn.recipes.finetune.data import decision_steps, read_recorded
 from robolearn.recipes.training_data import (
     FrozenTrunk,
     Outcomes,
+    Shrunk,
     Split,
     Transitions,
     check_outcomes,
@@ -43,7 +44,7 @@ from robolearn.recipes.training_data import (
     tensors,
     usable_episodes,
 )
-from robolearn.specs import InterfaceSpec
+from robolearn.specs import SEEN_PX, InterfaceSpec
 
 
 class Source(Protocol):
@@ -70,14 +71,14 @@ class TaskData:
         reward: str = SUCCESS,
     ) -> None:
         store, shape = ZarrStore.open(dataset), config.policy
-        size = _image_size(store) if shape.images else 0
-        with contextlib.closing(seen_environments(task, 1, size)) as envs:
-            self.spec = vector_spec(envs.interface, shape.privileged, shape.images)
-        trunk = FrozenTrunk(shape.trunk, device) if shape.trunk else None
+        with contextlib.closing(seen_environments(task, 1, SEEN_PX if shape.images else 0)) as envs:
+            interface = _as_recorded(envs.interface, store) if shape.images else envs.interface
+        self.spec = vector_spec(interface, shape.privileged, shape.images)
+        look = FrozenTrunk(shape.trunk, device) if shape.trunk else Shrunk(shape.shrink)
         self.split = {"train": usable_episodes(store, config), "validation": []} if split is None else split
         episodes = episode_indices(store, self.split["train"])
         self.source, self.statistics = demonstrations(
-            store, task, self.spec, config.discount, 1, episodes, reward, outcomes_of(config), trunk
+            store, task, self.spec, config.discount, 1, episodes, reward, outcomes_of(config), look
         )
         self.seeds, self.tasks = provenance(store.episodes)
         self.validation_batches: list[Batch] = []
@@ -96,14 +97,14 @@ def demonstrations(
     episodes: list[int] | None = None,
     reward: str = SUCCESS,
     outcomes: Outcomes = "known",
-    trunk: FrozenTrunk | None = None,
+    look: FrozenTrunk | Shrunk | None = None,
 ) -> tuple[Source, dict[str, FieldStatistics]]:
     """All transitions of the dataset, or of these episodes, for a policy of this spec, and the statistics of what it
     sees.
 
     The reward is a column of that name. For `success` it is the field `reward` where there is one, else 1 at the end of
-    a success; then `outcomes` are wanted. trunk: makes vectors of images, which are kept in their place. Raises
-    DatasetError or SpecError when they do not fit.
+    a success; then `outcomes` are wanted. look: makes vectors or smaller ones of images, which are kept in their place.
+    Raises DatasetError or SpecError when they do not fit.
     """
     dataset = store.path
     check_reward(store, reward, None if task.startswith(TOOL) else discount)
@@ -123,15 +124,18 @@ def demonstrations(
         _check_images(dataset, store, spec)
         config = ReplayBufferConfig(2, num_steps, discount)
         if task == own:
-            buffer = _relative(dataset, store, spec, config, usable, reward, trunk)
+            buffer = _relative(dataset, store, spec, config, usable, reward, look)
         else:
-            buffer = _of_tool(store, own, spec, config, usable, reward, trunk)
+            buffer = _of_tool(store, own, spec, config, usable, reward, look)
         statistics = buffer_statistics(buffer)
         return buffer, {name: each for name, each in statistics.items() if len(spec.observation[name].shape) == 1}
     held = {name: field for name, field in store.spec.fields.items() if name in spec.observation}
     spec.require(replace(store.spec.interface, observation=held), "the task", str(dataset))
-    source = Transitions(dataset, store, spec, TransitionConfig(reward, num_steps, discount), usable)
-    return source, field_statistics(store, tuple(spec.observation), usable)
+    transition = TransitionConfig(reward, num_steps, discount)
+    shrink, trunk = (look.shrink, None) if isinstance(look, Shrunk) else (1, look)
+    source = Transitions(dataset, store, spec, transition, usable, shrink, trunk)
+    vectors = [name for name, field in spec.observation.items() if len(field.shape) == 1]
+    return source, field_statistics(store, vectors, usable)
 
 
 def buffer_statistics(*buffers: ReplayBuffer) -> dict[str, FieldStatistics]:
@@ -147,12 +151,13 @@ def buffer_statistics(*buffers: ReplayBuffer) -> dict[str, FieldStatistics]:
     return answer
 
 
-def _image_size(store: ZarrStore) -> int:
-    """Height of a dataset's pictures, which a twin draws square. Raises DatasetError where there are none."""
-    heights = [field.shape[0] for name, field in store.spec.fields.items() if name.startswith("image_")]
-    if not heights:
+def _as_recorded(spec: InterfaceSpec, store: ZarrStore) -> InterfaceSpec:
+    """A spec with the pictures of a dataset in the place of its own. Raises DatasetError where there are none."""
+    pictures = {name: field for name, field in store.spec.fields.items() if name.startswith("image_")}
+    if not pictures:
         raise DatasetError(f"{store.path} has no pictures, which the policy is to see; collect it with --image-size 64")
-    return heights[0]
+    others = {name: field for name, field in spec.observation.items() if not name.startswith("image_")}
+    return replace(spec, observation={**others, **pictures})
 
 
 def _check_images(dataset: Path, store: Store, spec: InterfaceSpec) -> None:
@@ -177,22 +182,22 @@ def _of_tool(
     config: ReplayBufferConfig,
     usable: list[int],
     reward: str,
-    trunk: FrozenTrunk | None,
+    look: FrozenTrunk | Shrunk | None,
 ) -> ReplayBuffer:
     """Steps of the tool; the reward is 1 for the one that ends a success."""
     if reward != SUCCESS:
         raise SpecError(f"{TOOL}{task} reads demonstrations as worth their success; leave the reward {reward} away")
-    space = tool_space(task)
-    size = spec.observation["state"].shape[0]
     images = [name for name in spec.observation if name.startswith("image_")]
+    space = tool_space(task, unseen=bool(images))  # who sees pictures is told of the tool alone
+    size = spec.observation["state"].shape[0]
     read = read_recorded([store], space, usable)
     capacity = sum(len(each.states) for each in read) + 2 * len(read)
-    buffer = ReplayBuffer(trunk.spec(spec) if trunk else spec, replace(config, capacity=capacity))
+    buffer = ReplayBuffer(look.spec(spec) if look else spec, replace(config, capacity=capacity))
     for episode in read:
         states, actions = episode.decisions(space)
         at = decision_steps(len(episode.states))
         pictures = {name: rows[at] for name, rows in read_held(store, episode.index, images).items()}
-        seen = {"state": states[:, :size], **(trunk.seen(pictures) if trunk else pictures)}
+        seen = {"state": states[:, :size], **(look.seen(pictures) if look else pictures)}
         shown = [{name: rows[step] for name, rows in seen.items()} for step in range(len(at))]
         buffer.begin(shown[0])
         for step, action in enumerate(actions):
@@ -210,7 +215,7 @@ def _relative(
     config: ReplayBufferConfig,
     usable: list[int],
     reward: str,
-    trunk: FrozenTrunk | None,
+    look: FrozenTrunk | Shrunk | None,
 ) -> ReplayBuffer:
     """Joint velocities as shares of each joint's max_speed; the reward is a column, or 1 at the end of a success."""
     robot = store.spec.robot
@@ -224,20 +229,22 @@ def _relative(
     check_values(dataset, store, replace(spec, action=unlimited), usable, () if reward == SUCCESS else (reward,))
     step = np.asarray(robot.max_speed) / spec.control_hz
     length = sum(store.episodes[index].length + 1 for index in usable)
-    buffer = ReplayBuffer(trunk.spec(spec) if trunk else spec, replace(config, capacity=length + 1))
+    buffer = ReplayBuffer(look.spec(spec) if look else spec, replace(config, capacity=length + 1))
     for index in usable:
-        _add(buffer, store, index, step, reward, trunk)
+        _add(buffer, store, index, step, reward, look)
     return buffer
 
 
-def _add(buffer: ReplayBuffer, store: Store, index: int, step: NDArray, reward: str, trunk: FrozenTrunk | None) -> None:
+def _add(
+    buffer: ReplayBuffer, store: Store, index: int, step: NDArray, reward: str, look: FrozenTrunk | Shrunk | None
+) -> None:
     """One episode. What a column says of a state goes on for ever in the last one, for such a reward knows no end."""
     info = store.episodes[index]
     over = info.terminated or bool(info.success)
     fields = [name for name in buffer.spec.observation if name != "command"]
     episode = read_held(store, index, [*fields, "action_sent"])
     rewards = store.read(index, [reward])[reward] if reward != SUCCESS else None
-    episode = trunk.seen(episode) if trunk else episode
+    episode = look.seen(episode) if look else episode
     sent = episode["action_sent"].astype(np.float64)
     joints = sent.shape[1]
     before = np.concatenate([episode["proprio"][:1, :joints], sent[:-1]])

@@ -317,7 +317,7 @@ def _prior(work: _Work, spec: InterfaceSpec) -> _Prior:
     name = getattr(work.settings.policy, "trunk", "")
     trunk = FrozenTrunk(name, work.compute.device) if name else None
     source, statistics = demonstrations(
-        store, work.task, spec, work.settings.discount, work.online.num_steps, used, trunk=trunk
+        store, work.task, spec, work.settings.discount, work.online.num_steps, used, look=trunk
     )
     return _Prior(source, statistics, episodes, seeds)
 

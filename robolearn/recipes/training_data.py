@@ -22,6 +22,7 @@ from robolearn.datasets.stats import summarize
 from robolearn.datasets.store import EpisodeInfo, Store
 from robolearn.datasets.verify import TRAIN_MARGIN, outside_limits
 from robolearn.datasets.zarr_store import ZarrStore
+from robolearn.envs.tool_space import resized
 from robolearn.errors import DatasetError, SpecError, quoted
 from robolearn.networks.normalizer import FieldStatistics
 from robolearn.policies.gaussian import vector_spec
@@ -180,6 +181,32 @@ class FrozenTrunk:
         return {n: self(rows) if n.startswith("image_") else rows for n, rows in observations.items()}
 
 
+class Shrunk:
+    """Pictures of which each block of pixels is averaged to one, as of `block_px`."""
+
+    def __init__(self, shrink: int) -> None:
+        self.shrink = shrink
+
+    def spec(self, spec: InterfaceSpec) -> InterfaceSpec:
+        """With the sizes that are kept."""
+        fields = {
+            n: replace(f, shape=self._kept(f.shape)) if len(f.shape) == 3 else f for n, f in spec.observation.items()
+        }
+        return replace(spec, observation=fields)
+
+    def seen(self, observations: Mapping[str, NDArray]) -> dict[str, NDArray]:
+        """Observations (T, ...) with smaller images."""
+        return {n: self._small(rows) if n.startswith("image_") else rows for n, rows in observations.items()}
+
+    def _kept(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        block = block_px(shape, self.shrink)
+        return (shape[0] // block, shape[1] // block, *shape[2:])
+
+    def _small(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        block, (height, width, _) = block_px(images.shape[1:], self.shrink), self._kept(images.shape[1:])
+        return resized(images[:, : height * block, : width * block], (height, width))
+
+
 class TransitionData:
     """Episodes of a dataset, good and bad unless told, as transitions with the reward of a field or column, or
     `success`."""
@@ -230,7 +257,7 @@ class Transitions:
         spec: InterfaceSpec,
         config: TransitionConfig,
         episodes: Sequence[int],
-        shrink: int = 0,
+        shrink: int = 1,
         trunk: FrozenTrunk | None = None,
     ) -> None:
         """shrink: of images, as of `policy.shrink`. trunk: makes vectors of them, once each."""

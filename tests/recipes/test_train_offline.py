@@ -29,6 +29,7 @@ from robolearn.policies.instruction import embed
 from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.evaluate import evaluate_policy
 from robolearn.recipes.origin import begun_config
+from robolearn.recipes.policies import open_robot_policy
 from robolearn.recipes.run import Run, read_state
 from robolearn.recipes.train import train_policy
 from robolearn.recipes.train_offline import train_offline
@@ -434,6 +435,43 @@ def test_what_learns_from_transitions_sees_pictures_on_request(
     dark = policy.best(seen)
     seen["image_top"][1, :8] = 255
     assert not torch.equal(policy.best(seen)[1], dark[1])
+
+
+def test_what_a_cell_recorded_is_learned_from_in_the_space_of_its_tool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows where things are, the cameras are the cell's own, and the policy acts on them."""
+    monkeypatch.setattr("robolearn.specs.SEEN_PX", 8)
+    collect_episodes(CollectConfig(task="push-v1", image_size=0), tmp_path / "twin.zarr", 3)
+    twin = ZarrStore.open(tmp_path / "twin.zarr")
+    interface = replace(
+        twin.spec.interface, observation={"proprio": twin.spec.fields["proprio"], "image_top": image_spec(17, 24)}
+    )
+    cell = ZarrStore.create(
+        tmp_path / "cell.zarr", DatasetSpec(twin.spec.robot, interface, image_codec=ImageCodec("zstd"))
+    )
+    rng = np.random.default_rng(0)
+    with cell.writer() as writer:
+        for index, info in enumerate(twin.episodes):
+            rows = twin.read(index, [name for name in cell.spec.fields if name in twin.spec.fields])
+            writer.begin(EpisodeMeta(task="push-v1", seed=index))
+            for t in range(info.length):
+                step = {name: values[t] for name, values in rows.items()}
+                step["image_top"] = rng.integers(0, 256, (17, 24, 3), dtype=np.uint8)
+                writer.append(step, dict.fromkeys(cell.spec.stamped_fields, t * 50_000_000))
+            writer.commit(EpisodeOutcome(index != 1, terminated=index != 1, truncated=index == 1))
+    result = train_offline(
+        "iql", tmp_path / "cell.zarr", tmp_path / "run", steps=2, config=seeing("iql"), task="tool:push-v1"
+    )
+    policy = open_robot_policy(str(result["latest_checkpoint"]))
+    assert {name: field.shape for name, field in policy.spec.observation.items()} == {
+        "proprio": (12,),
+        "image_top": (17, 24, 3),
+    }
+    seen = {"proprio": rows["proprio"][0], "image_top": np.zeros((17, 24, 3), np.uint8)}
+    targets = policy.act(seen, 0).actions
+    assert targets.shape[1] == 6
+    np.testing.assert_allclose(targets[0], seen["proprio"][:6], atol=0.2)
 
 
 def test_who_looks_at_no_picture_is_remarked_on(dataset: Path) -> None:

@@ -420,7 +420,7 @@ def test_a_policy_of_images_learns_resumes_and_is_judged(tmp_path: Path) -> None
     assert [float(last["success_low"]), float(last["success_high"])] == pytest.approx(whole["success_ci95"])
 
 
-@pytest.mark.parametrize(("algorithm", "task"), [("iql", "reach-v1"), ("sac", TASK)])
+@pytest.mark.parametrize(("algorithm", "task"), [("dsac", "reach-v1"), ("sac", TASK)])
 def test_images_where_there_are_none_are_refused(algorithm: str, task: str, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="shows no images, or"):
         train_online(algorithm, task, tmp_path / "run", 10, 0, None, SEEING)
