@@ -22,7 +22,7 @@ from robolearn.datasets.sampler import SUCCESS, TransitionConfig
 from robolearn.datasets.store import Store
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.envs.tool_env import tool_space
-from robolearn.envs.tool_space import TOOL
+from robolearn.envs.tool_space import DECISION_TICKS, TOOL
 from robolearn.errors import DatasetError, SpecError
 from robolearn.networks.normalizer import FieldStatistics
 from robolearn.policies.gaussian import vector_spec
@@ -108,6 +108,8 @@ def demonstrations(
     """
     dataset = store.path
     check_reward(store, reward, None if task.startswith(TOOL) else discount)
+    if task.startswith(TOOL):
+        _check_decisions(store, reward, discount)
     usable = [index for index, info in enumerate(store.episodes) if info.length] if episodes is None else episodes
     own = twin_task(task)
     states = task == own and "command" not in spec.observation
@@ -184,9 +186,8 @@ def _of_tool(
     reward: str,
     look: FrozenTrunk | Shrunk | None,
 ) -> ReplayBuffer:
-    """Steps of the tool; the reward is 1 for the one that ends a success."""
-    if reward != SUCCESS:
-        raise SpecError(f"{TOOL}{task} reads demonstrations as worth their success; leave the reward {reward} away")
+    """Decisions of the tool, of several steps each. The reward is 1 for the one that ends a success; or a column: the
+    discounted sum over the steps of a decision, which knows no end, as in `_add`."""
     images = [name for name in spec.observation if name.startswith("image_")]
     space = tool_space(task, unseen=bool(images))  # who sees pictures is told of the tool alone
     size = spec.observation["state"].shape[0]
@@ -199,13 +200,43 @@ def _of_tool(
         pictures = {name: rows[at] for name, rows in read_held(store, episode.index, images).items()}
         seen = {"state": states[:, :size], **(look.seen(pictures) if look else pictures)}
         shown = [{name: rows[step] for name, rows in seen.items()} for step in range(len(at))]
+        paid = None if reward == SUCCESS else _decision_rewards(store, episode.index, reward, at, config.discount)
         buffer.begin(shown[0])
         for step, action in enumerate(actions):
             last = step == len(actions) - 1
             done = last and bool(episode.success)
-            over = done or (last and episode.terminated)
-            buffer.append(action, float(done), shown[step + 1], over, last and not over)
+            over = paid is None and (done or (last and episode.terminated))
+            worth = float(done) if paid is None else float(paid[step])
+            buffer.append(action, worth, shown[step + 1], over, last and not over)
     return buffer
+
+
+def _check_decisions(store: ZarrStore, reward: str, discount: float) -> None:
+    """Raise SpecError where a column was shaped for another discount than the learner's, which is of a decision."""
+    column = store.columns.get(reward)
+    if column is None or "potential" not in column.attributes:
+        return
+    per_step = float(column.attributes["discount"])
+    wanted = per_step**DECISION_TICKS
+    if abs(wanted - discount) > 1e-4:
+        raise SpecError(
+            f"{reward} is shaped for a discount of {per_step:g} a step, {wanted:.4f} a decision of the tool, and the "
+            f"learner has {discount:g}; --set discount={wanted:.4f}"
+        )
+
+
+def _decision_rewards(
+    store: ZarrStore, index: int, reward: str, at: NDArray[np.int64], discount: float
+) -> NDArray[np.float64]:
+    """What a column pays for each decision (D,) between the steps `at` (D + 1,); to the last one belongs what the steps
+    after it pay. discount: of a whole decision. Raises DatasetError for what is not finite."""
+    rows = store.read(index, [reward])[reward].astype(np.float64)
+    if not np.isfinite(rows).all():
+        name = store.episodes[index].id
+        raise DatasetError(f"{store.path}: {reward} of episode {name} is not finite; label it again")
+    ends = [*at[1:-1].tolist(), len(rows)]
+    per_step = discount ** (1 / DECISION_TICKS)
+    return np.array([rows[a:b] @ per_step ** np.arange(b - a) for a, b in zip(at[:-1].tolist(), ends, strict=True)])
 
 
 def _relative(

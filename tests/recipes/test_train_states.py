@@ -23,6 +23,7 @@ from robolearn.recipes.collect import CollectConfig, collect_episodes
 from robolearn.recipes.demonstrations import demonstrations
 from robolearn.recipes.environments import make_environments
 from robolearn.recipes.evaluate import evaluate_policy
+from robolearn.recipes.finetune.data import decision_steps
 from robolearn.recipes.run import read_run_config
 from robolearn.recipes.train_offline import train_offline
 from robolearn.recipes.training_data import TransitionData, remark
@@ -59,6 +60,31 @@ def test_transitions_have_poses_on_request(dataset: Path, tmp_path: Path) -> Non
     result = train_offline("iql", dataset, tmp_path / "run", 2, config=IQL)
     assert {"proprio", "pose_puck"} <= set(load_policy(result["checkpoint"]).spec.observation)
     assert read_run_config(tmp_path / "run")["config"]["decay_steps"] == 2  # the actor's rate falls over the run
+
+
+def test_a_column_pays_a_decision_of_the_tool_for_its_steps(dataset: Path, tmp_path: Path) -> None:
+    store = ZarrStore.open(shutil.copytree(dataset, tmp_path / "d"))
+    lengths = [info.length for info in store.episodes]
+    for name, attributes in (("reward/mine", {}), ("reward/shaped", {"potential": "progress/x", "discount": 0.99})):
+        with store.column_writer(name, ArraySpec(()), attributes) as writer:
+            for index, length in enumerate(lengths):
+                writer.write(index, np.arange(length, dtype=np.float32))
+    spec = task_spec(f"tool:{TASK}")
+    source, _ = demonstrations(ZarrStore.open(store.path), f"tool:{TASK}", spec, 0.9, 1, reward="reward/mine")
+    wanted = []
+    for length in lengths:
+        at = decision_steps(length)
+        ends = [*at[1:-1], length]
+        wanted += [sum(0.9 ** ((i - a) / 4) * i for i in range(a, b)) for a, b in zip(at[:-1], ends, strict=True)]
+    batch = source.sample(4000, np.random.default_rng(0))
+    assert len(source) == len(wanted)
+    np.testing.assert_allclose(
+        sorted(set(batch["reward"].tolist())), sorted(set(np.float32(wanted).tolist())), rtol=1e-6
+    )
+    assert (batch["bootstrap"] == 1).all()  # no column knows an end
+    with pytest.raises(SpecError, match=r"shaped for a discount of 0.99 a step, 0.9606 a .*; --set discount=0.9606"):
+        demonstrations(ZarrStore.open(store.path), f"tool:{TASK}", spec, 0.97, 1, reward="reward/shaped")
+    demonstrations(ZarrStore.open(store.path), f"tool:{TASK}", spec, 0.9606, 1, reward="reward/shaped")
 
 
 @pytest.mark.parametrize(("algorithm", "config"), [("iql", IQL), ("hiql", HIQL)])
