@@ -21,6 +21,7 @@ from painted import dataset_spec
 
 from robolearn import cli
 from robolearn.algorithms import ALGORITHMS
+from robolearn.cli import bench
 from robolearn.cli.output import counted, print_json, print_table
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import RobolearnError, UnknownNameError
@@ -421,3 +422,23 @@ def test_a_server_tells_of_its_clients_and_not_of_its_libraries(monkeypatch: pyt
         assert cli.run(["serve", "runs/any"]) == 0
     finally:
         ours.setLevel(level)
+
+
+def test_what_record_shows_is_for_a_person_who_looks_at_the_robot(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (
+        "[INFO] [robot_node-1]: process started with pid [7]",
+        "[supervisor_node-5] [INFO] [1795873177.952] [supervisor]: episode 1 of 2 is being recorded",
+        "[robot_node-1] [WARN] [1795873189.266421446] [robot]: the robot holds: emergency stop",
+        "[robot_node-1] HardwareError: no answer",
+        "[ERROR] [robot_node-1]: process has died",
+    )
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    for line in lines:
+        bench._say_plainly(line)
+    assert capsys.readouterr().err.splitlines() == [
+        "\aepisode 1 of 2 is being recorded",
+        "robot: the robot holds: emergency stop",
+        *lines[3:],
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 FED_BY_THE_PAGE = ("web", "phone")  # teleoperators that are of no use without it
 PAGE_OPTIONS = ("web_host", "web_port")
+LOGGED = re.compile(r"\[[^]]+\] \[[A-Z]+\] \[[\d.]+\] \[([^]]+)\]: ")  # what a node says through its log
+BELL = "\a"
 
 
 def record(
@@ -36,7 +39,8 @@ def record(
     """Record demonstrations by hand, on a cell or on the twin.
 
     Launches `launch/record.launch.yaml`. Enter begins an episode and ends it as a success, x ends it as a failure,
-    backspace throws it away, space stops the robot; Ctrl-C ends the recording, and what is finished is kept.
+    backspace throws it away to be recorded again, space stops the robot; Ctrl-C ends the recording, and what is
+    finished is kept. The terminal's bell rings when an episode begins and when it is over.
 
     Example: robolearn record --cell hardware/cells/so101.yaml --episodes 20 --task pick --out runs/demos.zarr
 
@@ -45,7 +49,7 @@ def record(
         cell: YAML file of a physical cell; either this or `twin`.
         twin: id of a task, see `robolearn tasks`, that the twin stands in for robot and cameras with.
         teleop: device to drive with; that of the cell by default, the keyboard for the twin.
-        episodes: how many.
+        episodes: how many; one that is thrown away is not counted.
         episode_s: a longer episode is ended by itself, and nobody has said whether it went well; 0: any length.
         reset_s: after the first one, an episode begins by itself when so many seconds are over, for who has no hand
             free; 0: Enter begins each.
@@ -115,9 +119,9 @@ def record(
     if driver == "keyboard":
         say(f"keys of the joints: {', '.join(' '.join(pair) for pair in keys)}; [ ] slower and faster")
     if terminal:
-        say("Enter begins an episode and ends it as a success, x as a failure, backspace throws it away; Ctrl-C ends")
-        say("space stops the robot, then Enter lets it go on")
-    code = runner.run(runner.load(launch_file("record"), arguments), log=say)
+        say("Enter begins an episode and ends it as a success, x as a failure; backspace throws it away, repeats it")
+        say("space stops the robot, then Enter lets it go on, connected again where its cable was out; Ctrl-C ends")
+    code = runner.run(runner.load(launch_file("record"), arguments), log=_say_plainly)
     from robolearn.datasets.zarr_store import ZarrStore
 
     if out.exists():
@@ -127,6 +131,20 @@ def record(
         if unfinished := store.unfinished:
             say(f"{'; '.join(map(str, unfinished))}; keep it with: robolearn dataset repair {quoted(out)}")
     return code
+
+
+def _say_plainly(line: str) -> None:
+    """A line of the launch for a person who looks at the robot: without stamps and without what the launcher does. What
+    becomes of the episodes rings the terminal's bell."""
+    if line.startswith("[INFO] "):
+        return
+    logged = LOGGED.match(line)
+    if logged is None:
+        say(line)
+    elif logged[1] == "supervisor":
+        say(f"{BELL if sys.stderr.isatty() else ''}{line[logged.end() :]}")
+    else:
+        say(f"{logged[1]}: {line[logged.end() :]}")
 
 
 def replay(

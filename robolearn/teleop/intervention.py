@@ -61,7 +61,8 @@ class Intervention:
             self.stopped = True
         if self.stopped:
             self._was_policy = False
-            return Verdict(None, None, "stopped by the operator; resume by the key of a success, or on the page")
+            key = "the key of a success (Enter on a keyboard)"
+            return Verdict(None, None, f"stopped by the operator; {key} lets it go on, or the page")
         if command.action is not None:
             self._last, self._last_ns, self._was_policy = command.action, now_ns, False
             return Verdict(command.action, self._person)

@@ -88,7 +88,8 @@ def type_episode(bench: Bench, command: str) -> str:
             time.sleep(0.05)
 
     wait_for("it waits for the operator")
-    wait_for("[teleop]: episode", press=b"\n")
+    assert "process started" not in log.read_text(encoding="utf-8")
+    wait_for("episode 1 of 1 is being recorded", press=b"\n")
     for _ in range(40):
         os.write(master, b"q")
         time.sleep(0.04)

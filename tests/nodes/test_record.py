@@ -88,7 +88,7 @@ def test_person_records_on_a_cell(graph: Any, tmp_path: Path, typist: Typist) ->
         standin_cell(tmp_path, camera_section(camera.url)) as (cell, _),
     ):
         graph.start_all(
-            "record", dataset=dataset, cell=cell, episodes=3, task="wave-v1", instruction="wave",
+            "record", dataset=dataset, cell=cell, episodes=2, task="wave-v1", instruction="wave",
             terminal=typist.terminal, results=results,
         )  # fmt: skip
         graph.spin_until(lambda: "it waits for the operator" in graph.log("supervisor"))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -113,6 +115,53 @@ def test_an_episode_that_its_operator_ended_before_its_first_step_is_begun_anew(
     assert recorded == [(False, 5), (True, 0), (True, 0), (False, 7)]
 
 
+def test_an_episode_that_is_thrown_away_or_refused_is_begun_anew_and_what_is_kept_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told, recorded, results = list[str](), list[bool](), tmp_path / "results.jsonl"
+    begins = ["discarded", "refused", "kept"]
+
+    def start(publish: Callable[[EpisodeEvent], None], request: Any, response: Any) -> Any:
+        response.success, response.message = begins[0] != "refused", "the cable is out"
+        if response.success:
+            event = ended(request)
+            event.discarded = begins.pop(0) == "discarded"
+            publish(event)
+        return response
+
+    def begin(request: StartEpisode.Request, response: StartEpisode.Response) -> StartEpisode.Response:
+        response.success = True
+        return response
+
+    def keep(request: StopEpisode.Request, response: StopEpisode.Response) -> StopEpisode.Response:
+        recorded.append(not request.discard)
+        response.success, response.message = True, "" if request.discard else "2 steps lack image_front"
+        return response
+
+    def tell(text: str) -> None:
+        told.append(text)
+        if "is not recorded" in text:
+            begins.remove("refused")
+
+    with supervised(monkeypatch, start, ask_operator="true", record="true", results=results) as (robot, supervisor):
+        robot.create_service(StartEpisode, topics.START_RECORDING, begin)
+        robot.create_service(StopEpisode, topics.STOP_RECORDING, keep)
+        next_episode = robot.create_client(Trigger, topics.NEXT_EPISODE)
+        robot.create_timer(0.05, lambda: next_episode.call_async(Trigger.Request()))
+        logger = SimpleNamespace(info=tell, warning=tell, error=tell)
+        monkeypatch.setattr(supervisor, "get_logger", lambda: logger)
+        supervisor.run_episodes()
+    rows = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
+    assert [row["recorded"] for row in rows] == [False, True]
+    assert recorded == [False, False, True]  # the second is what was begun before the robot refused
+    waits, runs = "episode 1 of 1 is next; it waits for the operator", "episode 1 of 1 is being recorded"
+    assert told == [
+        *(waits, runs, "episode 1 of 1: thrown away, 5 steps"),
+        *(waits, "episode 1 of 1 is not recorded: /robot/start_episode: the cable is out"),
+        *(waits, runs, f"episode 1 of 1: success, 5 steps, saved as {rows[1]['episode_id']}; 2 steps lack image_front"),
+    ]
+
+
 def test_a_robot_that_is_killed_and_started_again_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is back before it was missed. A second one that comes ends nothing, nor does one between two episodes."""
     lengths, seconds = [5, 0, 7, 0], []
@@ -160,4 +209,4 @@ def test_why_an_episode_was_no_success_is_told(monkeypatch: pytest.MonkeyPatch) 
     with supervised(monkeypatch, start) as (_, supervisor):
         monkeypatch.setattr(supervisor, "get_logger", lambda: SimpleNamespace(info=told.append))
         supervisor.run_episodes()
-    assert told[-1].endswith(": no success (longer than 5 s)")
+    assert told[-1].endswith(": no success (longer than 5 s), 5 steps")

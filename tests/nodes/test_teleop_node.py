@@ -22,6 +22,7 @@ import robolearn.ros  # noqa: F401  supplies rclpy and the messages where ROS 2 
 # isort: split
 import rclpy
 from rclpy.exceptions import NameValidationException
+from rclpy.task import Future
 
 from robolearn.errors import HardwareError
 from robolearn.recipes.graph import free_domain_id
@@ -141,6 +142,49 @@ def test_beside_another_device_the_keys_of_a_terminal_say_what_becomes_of_the_ep
         assert termios.tcgetattr(terminal) == before
 
 
+@pytest.mark.parametrize("driver", ["keyboard", "scripted"])
+def test_a_robot_that_has_fallen_silent_is_stopped_resumed_and_its_episode_ended(
+    make: Callable[..., TeleopNode], typist: Typist, monkeypatch: pytest.MonkeyPatch, driver: str
+) -> None:
+    """As one whose cable was pulled: nothing but a stop and a resume connects it again."""
+    node = make(teleop=driver, terminal=typist.terminal)
+    answer, called = answers(node, monkeypatch), list[str]()
+    monkeypatch.setattr(node, "_call", lambda client, request: called.append(client.srv_name.rpartition("/")[2]))
+    answer(0)
+    node._on_event(EpisodeEvent(event=EpisodeEvent.STARTED))
+    answer(20)
+    typist.press(" ")
+    node._on_silence()
+    assert called == []  # it has just been heard
+    for keys, heeded in ((" ", "emergency_stop"), ("\r", "resume"), ("\x7f", "stop_episode")):
+        node._heard_s -= 2.0
+        typist.press(keys.strip(" "))
+        node._on_silence()
+        assert called.pop() == heeded
+    assert called == []
+    assert "the robot is silent" in node._diagnostics.problem
+
+
+def test_a_robot_that_could_not_be_resumed_is_stopped_still(
+    make: Callable[..., TeleopNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the key that is pressed again would end the episode as a success."""
+    node, answered = make(teleop="scripted"), Future()
+    logged: list[str] = []
+    monkeypatch.setattr(node, "get_logger", lambda: SimpleNamespace(warning=logged.append))
+    client = SimpleNamespace(
+        service_is_ready=lambda: True, call_async=lambda request: answered, srv_name="/robot/resume"
+    )
+    node._resume_robot = client
+    node._intervention.stopped = True
+    node._resume()
+    assert not node._intervention.stopped
+    answered.set_result(Trigger.Response(message="the cable is out"))
+    rclpy.spin_once(node, timeout_sec=0.1)
+    assert node._intervention.stopped
+    assert logged == ["/robot/resume: the cable is out"]
+
+
 def test_the_terminal_of_a_launch_is_left_to_its_shell_beside_another_device(
     make: Callable[..., TeleopNode], typist: Typist
 ) -> None:
@@ -190,11 +234,11 @@ def test_another_problem_is_logged_and_the_same_one_in_other_numbers_is_not(
 ) -> None:
     node = make(teleop="web")
     logged: list[str] = []
-    monkeypatch.setattr(node, "get_logger", lambda: SimpleNamespace(warning=logged.append))
+    monkeypatch.setattr(node, "get_logger", lambda: SimpleNamespace(warning=logged.append, info=logged.append))
     late, limp = "the command is {} s old", "elbow_flex (id 3) went limp; support the arm"
     for problem in (late.format(0.1), late.format(12), limp, late.format(0.3), "", late.format(0.1)):
         node._diagnostics.report(problem)
-    assert logged == [late.format(0.1), limp, late.format(0.1)]
+    assert logged == [late.format(0.1), limp, "all is well again", late.format(0.1)]
 
 
 def test_a_node_that_cannot_be_made_leaves_the_terminal_as_it_was(

@@ -172,11 +172,13 @@ class Diagnostics:
     def report(self, problem: str, passing: bool = False) -> None:
         """Say at once what is wrong; an empty text means that all is well again.
 
-        Each problem is published at once and logged once until then, whatever its numbers are; a `passing` one, which
-        is usual while nodes start, is logged if it lasts.
+        Each problem is published at once and logged once until then, whatever its numbers are, and so is its end; a
+        `passing` one, which is usual while nodes start, is logged if it lasts.
         """
         kind, now_s = NUMBERS.sub("", problem), time.monotonic()
         if not problem:
+            if self._logged:
+                self._node.get_logger().info("all is well again")
             self._logged.clear()
             self._since_s.clear()
         elif kind not in self._logged and now_s - self._since_s.setdefault(kind, now_s) >= PASSING_S * passing:

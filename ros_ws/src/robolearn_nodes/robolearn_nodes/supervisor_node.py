@@ -6,6 +6,7 @@ supervises it any more; so does the operator.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -123,30 +124,57 @@ class SupervisorNode(Node):
         for seed in range(self._first_seed, self._first_seed + self._episodes):
             tried = self._task, self._instruction
             try:
-                outcome = self._run_begun(seed)
+                self._run_begun(seed)
             except RefusedError as error:
                 if self._before is None:
                     raise
                 self.get_logger().error(f"{error}; it goes on with the task before")
                 tried = self._task, self._instruction = self._before
-                outcome = self._run_begun(seed)
+                self._run_begun(seed)
             self._before = None if tried == (self._task, self._instruction) else tried
             self._done += 1
-            why = f" ({outcome['reason']})" if outcome["reason"] and not outcome["success"] else ""
-            self.get_logger().info(
-                f"episode {outcome['episode_id']}: {'success' if outcome['success'] else 'no success'}{why}"
-            )
-            if self._results:
+
+    def _run_begun(self, seed: int) -> None:
+        """An episode. With an operator it is begun anew as often as one ended before its first step, as by pressing
+        twice, was to be recorded and was thrown away, or is refused, for which they can do something."""
+        again = True
+        while again:
+            try:
+                outcome = self._run_episode(new_episode_id(self._task, seed), seed)
+            except RefusedError as error:
+                if self._before is not None or not self._ask_operator:
+                    raise
+                self.get_logger().error(f"{self._which()} is not recorded: {error}" if self._recorded else str(error))
+                self._forget()
+                continue
+            begun = not self._ask_operator or outcome["num_steps"] > 0
+            again = not begun or (self._ask_operator and self._recorded and not outcome["recorded"])
+            if self._results and begun:
                 with self._results.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(outcome) + "\n")
 
-    def _run_begun(self, seed: int) -> dict[str, Any]:
-        """An episode; what its operator ended before its first step, as by pressing twice, is begun anew."""
-        outcome = self._run_episode(new_episode_id(self._task, seed), seed)
-        while self._ask_operator and not outcome["num_steps"]:
-            self.get_logger().warning(f"episode {outcome['episode_id']} ended before its first step; begin it again")
-            outcome = self._run_episode(new_episode_id(self._task, seed), seed)
-        return outcome
+    def _forget(self) -> None:
+        """What the recorder has begun of an episode that the robot did not begin."""
+        if self._recorded:
+            with contextlib.suppress(RefusedError):  # it had not begun
+                self._call(self._stop_recorder, StopEpisode.Request(discard=True))
+
+    def _which(self) -> str:
+        return f"episode {self._done + 1} of {self._episodes}"
+
+    def _tell(self, outcome: dict[str, Any], lacks: str) -> None:
+        """One line that says what became of an episode. lacks: what the recorder says of what was kept."""
+        why = f" ({outcome['reason']})" if outcome["reason"] and not outcome["success"] else ""
+        told = f"{'success' if outcome['success'] else 'no success'}{why}, {outcome['num_steps']} steps"
+        if not outcome["num_steps"]:
+            self.get_logger().warning(f"{self._which()} ended before its first step; begin it again")
+        elif not self._recorded:
+            self.get_logger().info(f"{self._which()}: {told}")
+        elif not outcome["recorded"]:
+            self.get_logger().info(f"{self._which()}: thrown away, {outcome['num_steps']} steps")
+        else:
+            say = self.get_logger().warning if lacks else self.get_logger().info
+            say(f"{self._which()}: {told}, saved as {outcome['episode_id']}{'; ' if lacks else ''}{lacks}")
 
     def _run_episode(self, episode_id: str, seed: int) -> dict[str, Any]:
         start = StartEpisode.Request(
@@ -164,11 +192,13 @@ class SupervisorNode(Node):
         if self._recorded:
             self._call(self._start_recorder, start, CONNECT_S)
         self._call(self._start_robot, start, CONNECT_S, waits_for_resume=True)
+        self.get_logger().info(f"{self._which()} {'is being recorded' if self._recorded else 'begins'}")
         event: EpisodeEvent = self._wait_for(self._ended, self._start_robot, robots=self._robots())
         kept = event.num_steps > 0 and not event.discarded
+        lacks = ""
         if self._recorded:
-            self._call(self._stop_recorder, StopEpisode.Request(event=event, discard=not kept))
-        return {
+            lacks = self._call(self._stop_recorder, StopEpisode.Request(event=event, discard=not kept))
+        outcome = {
             "episode_id": episode_id,
             "seed": seed,
             "success": event.success,
@@ -181,12 +211,14 @@ class SupervisorNode(Node):
             "held_steps": event.held_steps,
             "recorded": self._recorded and kept,
         }
+        self._tell(outcome, lacks)
+        return outcome
 
     def _wait_for_operator(self) -> None:
         """Until they ask for the next episode, or the time is over in which they put things back."""
         by_itself = self._reset_s > 0 and self._done > 0
         what = f"begins in {self._reset_s:g} s, or when the operator says" if by_itself else "waits for the operator"
-        self.get_logger().info(f"ready for the next episode; it {what}")
+        self.get_logger().info(f"{self._which()} is next; it {what}")
         timer = self.create_timer(self._reset_s, self._on_time) if by_itself else None
         self._waits = True
         self._diagnostics.publish()
@@ -234,8 +266,9 @@ class SupervisorNode(Node):
         patience_s: float = 0.0,
         answer_s: float = math.inf,
         waits_for_resume: bool = False,
-    ) -> None:
-        """Call until the server agrees, for at most `patience_s`; after `answer_s` without an answer, again.
+    ) -> str:
+        """Call until the server agrees, for at most `patience_s`; after `answer_s` without an answer, again. Returns
+        what it says to that.
 
         A server that dies and comes back at once is not missed, and does not answer what its predecessor was asked.
         waits_for_resume: a robot that somebody has stopped is waited for, however long.
@@ -251,7 +284,7 @@ class SupervisorNode(Node):
                     raise
                 continue
             if response.success:
-                return
+                return str(response.message)
             if waits_for_resume and response.message.startswith(REFUSED):
                 if not told:
                     self.get_logger().warning(f"the next episode waits: {response.message}")

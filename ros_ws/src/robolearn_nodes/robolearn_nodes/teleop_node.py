@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 from rclpy.client import Client
 from rclpy.node import Node
+from rclpy.task import Future
 from robolearn_msgs.msg import EpisodeEvent, OperatorInput
 from robolearn_msgs.srv import StopEpisode
 from sensor_msgs.msg import JointState
@@ -35,6 +37,11 @@ from robolearn_nodes.node import Diagnostics, Meter, parameter, run
 
 REPEAT_NS = 600_000_000  # terminals wait half a second before they repeat a key
 OWN_TERMINAL = "/dev/tty"
+SILENT_S = 1.0  # without a joint state: the robot's device has failed, or its node is gone
+NO_STATES = (
+    "the robot is silent, and its node tells why; when that is mended, stop it and let it go on, which connects it "
+    "again (space, then Enter, in a terminal)"
+)
 
 
 def open_terminal(name: str) -> int:
@@ -93,6 +100,8 @@ class TeleopNode(Node):
         self._said_ns: dict[TeleopEvent, int] = {}
         self._commands = 0
         self._states = Meter()
+        self._newest: JointState | None = None  # what the robot measured last
+        self._heard_s = 0.0  # and when that came [s of wall time]
         self._ahead_ns = 0  # of the stamps of joint states, which may be the twin's, to this computer's clock
 
         self._command = self.create_publisher(JointTrajectory, topics.COMMAND, topics.STREAM)
@@ -109,6 +118,7 @@ class TeleopNode(Node):
         if isinstance(self._device, Fed):
             self.create_subscription(OperatorInput, topics.OPERATOR_INPUT, self._on_input, topics.NEWEST)
         self.create_subscription(JointState, topics.JOINT_STATES, self._on_state, topics.NEWEST)
+        self.create_timer(SILENT_S / 10, self._on_silence)
         self._device.connect()  # last: nobody would give the terminal back of a node that could not be made
         if self._keys is not None:
             self._keys.take()
@@ -117,9 +127,36 @@ class TeleopNode(Node):
         """Answer the state with a command; of a faster stream, those states that the control rate asks for."""
         now_ns = convert.stamp_ns(message.header.stamp)
         self._ahead_ns = now_ns - int(self.get_clock().now().nanoseconds)
+        self._newest, self._heard_s = message, time.monotonic()
         if not self._pace.due(now_ns):
             return
         self._states.note(int(self.get_clock().now().nanoseconds), now_ns)
+        said, problem = self._read(message, now_ns)
+        stamp_ns, policy_action, _ = self._policy.get()
+        fresh = not problem and 0 <= now_ns - stamp_ns <= self._interface.safety.max_command_age_s * 1e9
+        verdict = self._intervention.decide(policy_action if fresh else None, said, now_ns)
+        self._diagnostics.report(problem or said.reason or (verdict.reason if self._intervention.stopped else ""))
+        if verdict.policy_returns:
+            self._call(self._replan, Trigger.Request())
+        if problem or verdict.action is None or verdict.source is None:
+            return
+        source = convert.source_name(verdict.source)
+        self._command.publish(convert.command_message(verdict.action, now_ns, self._joints, source))
+        self._commands += 1
+
+    def _on_silence(self) -> None:
+        """Of a robot that measures no more nothing is commanded, but who is there can still stop it, let it go on, by
+        which its device is connected again, and end the episode."""
+        if self._newest is None or time.monotonic() - self._heard_s < SILENT_S:
+            return
+        now_ns = int(self.get_clock().now().nanoseconds) + self._ahead_ns
+        said, _ = self._read(self._newest, now_ns)
+        self._intervention.decide(None, replace(said, action=None), now_ns)
+        self._diagnostics.report(NO_STATES, passing=True)
+
+    def _read(self, message: JointState, now_ns: int) -> tuple[TeleopCommand, str]:
+        """What the person wants of the robot that is in that state, of whose episode what they say is passed on, and
+        why they cannot command it."""
         typed: tuple[TeleopEvent, ...] = ()
         problem = ""
         try:
@@ -136,17 +173,7 @@ class TeleopNode(Node):
             # a held key repeats, and says it once; what was typed before an episode began, or ended, is not of after it
             if event is TeleopEvent.STOP or not (passed or 0 <= since_ns < REPEAT_NS):
                 self._say(event)
-        stamp_ns, policy_action, _ = self._policy.get()
-        fresh = not problem and 0 <= now_ns - stamp_ns <= self._interface.safety.max_command_age_s * 1e9
-        verdict = self._intervention.decide(policy_action if fresh else None, said, now_ns)
-        self._diagnostics.report(problem or said.reason or (verdict.reason if self._intervention.stopped else ""))
-        if verdict.policy_returns:
-            self._call(self._replan, Trigger.Request())
-        if problem or verdict.action is None or verdict.source is None:
-            return
-        source = convert.source_name(verdict.source)
-        self._command.publish(convert.command_message(verdict.action, now_ns, self._joints, source))
-        self._commands += 1
+        return said, problem
 
     def _on_input(self, message: OperatorInput) -> None:
         now_ns = int(self.get_clock().now().nanoseconds)
@@ -175,17 +202,23 @@ class TeleopNode(Node):
             ending = ENDINGS[event.value]
             self._call(self._stop, StopEpisode.Request(event=ending, discard=event is TeleopEvent.DISCARD))
 
-    @staticmethod
-    def _call(client: Client, request: Any) -> None:
+    def _call(self, client: Client, request: Any) -> None:
         """Without waiting for the answer: the robot must be commanded meanwhile."""
         if client.service_is_ready():
-            client.call_async(request)
+            client.call_async(request).add_done_callback(lambda answer: self._on_answer(client, answer))
+
+    def _on_answer(self, client: Client, answer: Future) -> None:
+        response = answer.result()
+        if response is None or response.success:
+            return
+        self.get_logger().warning(f"{client.srv_name}: {response.message}")
+        if client is self._resume_robot:  # the key that lets it go on must not come to mean a success
+            self._intervention.stopped = True
 
     def _on_event(self, event: EpisodeEvent) -> None:
         self._in_episode = event.event == EpisodeEvent.STARTED
         if self._in_episode:
             self._intervention.begin()
-        self.get_logger().info(f"episode {event.episode_id} {'begins' if self._in_episode else 'is over'}")
 
     def _on_resume(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._resume()
@@ -198,8 +231,6 @@ class TeleopNode(Node):
             self._device.connect()
         except HardwareError as error:
             self._diagnostics.report(f"no command: {error}")
-        if self._intervention.stopped:
-            self.get_logger().info("the robot may move again")
         self._intervention.resume()
         self._call(self._resume_robot, Trigger.Request())
 
