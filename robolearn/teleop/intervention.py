@@ -9,13 +9,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from robolearn.teleop.combined import CombinedTeleopConfig
 from robolearn.teleop.teleoperator import TeleopCommand, TeleopEvent
 from robolearn.types import ActionSource
+
+IDLE_S = 1.0  # beside a policy: without a key or a motion for so long, and the policy goes on
+
+
+def beside_a_policy(config: Any) -> Any:
+    """A device's configuration where a policy acts while nobody is at the controls: what would be in charge for good
+    (`idle_s` None), from one key on or as a leader that lies near the robot, gives the robot back after IDLE_S."""
+    if isinstance(config, CombinedTeleopConfig):
+        parts = {name: replace(part, config=beside_a_policy(part.config)) for name, part in config.parts.items()}
+        return replace(config, parts=parts)
+    return replace(config, idle_s=IDLE_S) if getattr(config, "idle_s", IDLE_S) is None else config
 
 
 @dataclass(frozen=True)
@@ -62,7 +75,7 @@ class Intervention:
         if self.stopped:
             self._was_policy = False
             key = "the key of a success (Enter on a keyboard)"
-            return Verdict(None, None, f"stopped by the operator; {key} lets it go on, or the page")
+            return Verdict(None, None, f"stopped by the operator; {key} or the page resumes it")
         if command.action is not None:
             self._last, self._last_ns, self._was_policy = command.action, now_ns, False
             return Verdict(command.action, self._person)

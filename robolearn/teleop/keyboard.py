@@ -21,7 +21,6 @@ from robolearn.types import RobotState
 
 SLOWER, FASTER, LET_GO = "[", "]", "\x04"  # the last is Ctrl-D
 SCALES = (0.25, 0.5, 1.0, 2.0)
-IDLE_S = 1.0  # beside a policy: without a key for so long, and the policy goes on
 FASTEST_RAD_S, LONGEST_HOLD_S = 5.0, 1.0  # that a person can mean
 LONGEST_STEP_S = 0.1  # between two readings; what is beyond is not made up for
 

@@ -12,8 +12,8 @@ from robolearn.envs.practice_cell import Hands
 from robolearn.envs.practice_world import PracticeConfig, PracticeWorld
 from robolearn.envs.tool_space import DECISION_TICKS, ToolSpace
 from robolearn.envs.twin_cell import TwinCell
-from robolearn.teleop.intervention import InterventionConfig
-from robolearn.teleop.keyboard import IDLE_S, Keyboard, KeyboardConfig
+from robolearn.teleop.intervention import IDLE_S, InterventionConfig
+from robolearn.teleop.keyboard import Keyboard, KeyboardConfig
 
 CONFIG = PracticeConfig()
 SPACE = ToolSpace(("push-v1", "push_back-v1"), CONFIG.tool_low, CONFIG.tool_high)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robolearn.teleop.intervention import Intervention, InterventionConfig
+from robolearn.plugins import Device
+from robolearn.robots.servo_arm import ServoArmConfig
+from robolearn.teleop.combined import CombinedTeleopConfig
+from robolearn.teleop.intervention import IDLE_S, Intervention, InterventionConfig, beside_a_policy
+from robolearn.teleop.keyboard import KeyboardConfig
+from robolearn.teleop.leader_arm import LeaderArmConfig
+from robolearn.teleop.scripted import ScriptedTeleopConfig
 from robolearn.teleop.teleoperator import TeleopCommand, TeleopEvent
 from robolearn.types import ActionSource
 
@@ -90,3 +98,12 @@ def test_no_order_of_events_moves_a_stopped_robot(
         assert verdict.policy_returns == (verdict.source is ActionSource.POLICY and not policy_before)
         if verdict.source is not None or stopped:
             policy_before = verdict.source is ActionSource.POLICY
+
+
+def test_a_leader_that_lies_still_does_not_keep_the_robot_from_the_policy() -> None:
+    leader = LeaderArmConfig(ServoArmConfig("/dev/leader", Path("leader.json")))
+    pair = CombinedTeleopConfig({"left": Device("leader_arm", leader), "right": Device("keyboard", KeyboardConfig())})
+    assert beside_a_policy(leader) == LeaderArmConfig(leader.arm, idle_s=IDLE_S)
+    assert beside_a_policy(LeaderArmConfig(leader.arm, idle_s=7.0)).idle_s == 7.0
+    assert [part.config.idle_s for part in beside_a_policy(pair).parts.values()] == [IDLE_S, IDLE_S]
+    assert beside_a_policy(ScriptedTeleopConfig()) == ScriptedTeleopConfig()

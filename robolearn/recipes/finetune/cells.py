@@ -24,8 +24,7 @@ from robolearn.specs import RobotSpec
 from robolearn.tasks import make_task
 from robolearn.tasks.task import Task
 from robolearn.teleop import TELEOPERATORS
-from robolearn.teleop.intervention import InterventionConfig
-from robolearn.teleop.keyboard import IDLE_S, KeyboardConfig
+from robolearn.teleop.intervention import InterventionConfig, beside_a_policy
 from robolearn.teleop.teleoperator import Fed
 
 THINGS_BACK = "things_are_back"  # a file that somebody lays into the run who was asked to put things right
@@ -122,12 +121,11 @@ def _terminal() -> int:
 
 def hands_of(device: Device, spec: RobotSpec, task: Task) -> Hands:
     """A person at this device, which is opened."""
-    config, options = device.config, {}
+    options = {}
     if device.driver == "keyboard":  # of the terminal that the run was started from
         with contextlib.suppress(OSError):
             options = {"fd": _terminal()}
-        config = config if config.idle_s else replace(config, idle_s=IDLE_S)
-    made = TELEOPERATORS[device.driver](config, spec, **options)
+    made = TELEOPERATORS[device.driver](beside_a_policy(device.config), spec, **options)
     return Hands(made, np.asarray(spec.max_speed) / task.control_hz, InterventionConfig())
 
 
@@ -158,8 +156,6 @@ def _settings(name: str) -> object:
             f"twin and --teleop node, beside `robolearn launch practice teleop:={name}`"
         )
     kind = made.config_type  # type: ignore[attr-defined]
-    if kind is KeyboardConfig:
-        return KeyboardConfig(idle_s=IDLE_S)
     try:
         return kind()
     except TypeError:

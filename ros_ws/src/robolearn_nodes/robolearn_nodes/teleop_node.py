@@ -25,8 +25,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from robolearn.errors import CellError, HardwareError, SpecError
 from robolearn.teleop import TELEOPERATORS
-from robolearn.teleop.intervention import Intervention, InterventionConfig
-from robolearn.teleop.keyboard import IDLE_S, KeyboardConfig
+from robolearn.teleop.intervention import Intervention, InterventionConfig, beside_a_policy
 from robolearn.teleop.teleoperator import Fed, TeleopCommand, Teleoperator, TeleopEvent
 from robolearn.teleop.terminal import EVENTS, Terminal
 from robolearn_nodes import convert, topics
@@ -257,8 +256,8 @@ def _make(driver: str, interface: RobotInterface, terminal: int | None, with_pol
             raise CellError(f"teleop {driver} needs settings; give them in a cell's file") from None
     else:
         raise SpecError(f"teleop is {driver!r}, expected one of {', '.join(TELEOPERATORS)}, or a cell that has one")
-    if with_policy and isinstance(config, KeyboardConfig) and config.idle_s is None:
-        config = replace(config, idle_s=IDLE_S)  # or one key would end the policy's turn for good
+    if with_policy:
+        config = beside_a_policy(config)
     options = {} if terminal is None else {"fd": terminal}
     return TELEOPERATORS[driver](config, interface.spec, **options)
 
