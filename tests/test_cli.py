@@ -442,3 +442,13 @@ def test_what_record_shows_is_for_a_person_who_looks_at_the_robot(
         "robot: the robot holds: emergency stop",
         *lines[3:],
     ]
+
+
+def test_who_records_without_a_terminal_is_told_that_no_key_is_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("robolearn.ros.launch.run", lambda *_, **__: 0)
+    monkeypatch.setattr(bench, "_terminal", lambda: "")
+    cell = CELLS / "so101_standin.yaml"
+    assert bench.record(tmp_path / "d.zarr", cell=cell, teleop="scripted", task="wave") == 0
+    assert "no key is read; name one, as --terminal /dev/pts/3, or add --web" in capsys.readouterr().err

@@ -121,6 +121,8 @@ def record(
     if terminal:
         say("Enter begins an episode and ends it as a success, x as a failure; backspace throws it away, repeats it")
         say("space stops the robot, then Enter lets it go on, connected again where its cable was out; Ctrl-C ends")
+    elif not page:
+        say("standard input is no terminal, and no key is read; name one, as --terminal /dev/pts/3, or add --web")
     code = runner.run(runner.load(launch_file("record"), arguments), log=_say_plainly)
     from robolearn.datasets.zarr_store import ZarrStore
 

@@ -89,11 +89,11 @@ class CalibrationRoutine:
         """What the person should do now."""
         joint = self._joints[self.joint]
         return {
-            Step.MIDDLE: "Put every joint near the middle of its range, let go, then confirm.",
-            Step.SWEEP: "Move every joint slowly from one end to the other and back, then confirm.",
-            Step.REFERENCE: "Put the arm in its reference pose, hold it still, then confirm.",
-            Step.DIRECTION: f"Move only {joint.name} a little {joint.positive}, hold it there, then confirm.",
-            Step.CHECK: "Put the arm in its reference pose once more, hold it still, then confirm.",
+            Step.MIDDLE: "Put every joint near the middle of its range, let go, then press Enter.",
+            Step.SWEEP: "Move every joint slowly from one end to the other and back, then press Enter.",
+            Step.REFERENCE: "Put the arm in its reference pose, hold it still, then press Enter.",
+            Step.DIRECTION: f"Move only {joint.name} a little {joint.positive}, hold it there, then press Enter.",
+            Step.CHECK: "Put the arm in its reference pose once more, hold it still, then press Enter.",
             Step.DONE: "Done.",
         }[self.step]
 

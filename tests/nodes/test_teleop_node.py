@@ -197,6 +197,8 @@ def test_a_policy_plans_anew_when_a_person_lets_go_but_not_for_what_was_tidied_u
     node = make(teleop="keyboard", terminal=typist.terminal, with_policy="true")
     answer, called = answers(node, monkeypatch), list[str]()
     monkeypatch.setattr(node, "_call", lambda client, request: called.append(client.srv_name))
+    told: list[str] = []
+    monkeypatch.setattr(node, "get_logger", lambda: SimpleNamespace(info=told.append))
 
     def act(tick: int) -> list[float] | None:
         command = convert.command_message(REST, 10**9 + tick * TICK_NS, SO101.joint_names, "policy")
@@ -215,6 +217,7 @@ def test_a_policy_plans_anew_when_a_person_lets_go_but_not_for_what_was_tidied_u
     a_hand_at(41)
     assert act(80) is not None
     assert called == ["/policy/reset"]
+    assert told == ["a person has taken over", "the policy acts"] * 2
 
 
 def test_a_page_whose_clock_is_ahead_lets_go_when_it_falls_silent(

@@ -28,6 +28,7 @@ from robolearn.teleop import TELEOPERATORS
 from robolearn.teleop.intervention import Intervention, InterventionConfig, beside_a_policy
 from robolearn.teleop.teleoperator import Fed, TeleopCommand, Teleoperator, TeleopEvent
 from robolearn.teleop.terminal import EVENTS, Terminal
+from robolearn.types import ActionSource
 from robolearn_nodes import convert, topics
 from robolearn_nodes.commands import NewestCommand, Pace
 from robolearn_nodes.episode import ENDINGS
@@ -36,6 +37,11 @@ from robolearn_nodes.node import Diagnostics, Meter, parameter, run
 
 REPEAT_NS = 600_000_000  # terminals wait half a second before they repeat a key
 OWN_TERMINAL = "/dev/tty"
+IN_CHARGE = {
+    ActionSource.HUMAN: "a person leads the robot",
+    ActionSource.INTERVENTION: "a person has taken over",
+    ActionSource.POLICY: "the policy acts",
+}
 SILENT_S = 1.0  # without a joint state: the robot's device has failed, or its node is gone
 NO_STATES = (
     "the robot is silent, and its node tells why; when that is mended, stop it and let it go on, which connects it "
@@ -98,6 +104,7 @@ class TeleopNode(Node):
         self._in_episode = self._was_in_episode = False  # now, and when the device was read last
         self._said_ns: dict[TeleopEvent, int] = {}
         self._commands = 0
+        self._in_charge: ActionSource | None = None  # who commanded last
         self._states = Meter()
         self._newest: JointState | None = None  # what the robot measured last
         self._heard_s = 0.0  # and when that came [s of wall time]
@@ -139,6 +146,9 @@ class TeleopNode(Node):
             self._call(self._replan, Trigger.Request())
         if problem or verdict.action is None or verdict.source is None:
             return
+        if verdict.source is not self._in_charge:
+            self._in_charge = verdict.source
+            self.get_logger().info(IN_CHARGE[verdict.source])
         source = convert.source_name(verdict.source)
         self._command.publish(convert.command_message(verdict.action, now_ns, self._joints, source))
         self._commands += 1
