@@ -60,7 +60,7 @@ def check_cell(path: Path, move: bool = False, seconds: float = 2.0, pictures: P
         if cell.teleop.driver == "keyboard":
             checks.append(Check(name, True, "a terminal is all that it needs"))
         else:
-            _attempt(checks, name, lambda: _try_teleop(cell.make_teleoperator(robot.spec)))
+            _attempt(checks, name, lambda: _try_teleop(checks, name, cell.make_teleoperator(robot.spec)))
     return checks
 
 
@@ -90,9 +90,10 @@ def _limits(cell: Cell, robot: Robot) -> SafetyFilter:
     return safety
 
 
-def _try_teleop(teleoperator: Teleoperator) -> None:
+def _try_teleop(checks: list[Check], name: str, teleoperator: Teleoperator) -> None:
     teleoperator.connect()
     teleoperator.close()
+    checks.append(Check(name, True, "it connects"))
 
 
 def _check_robot(checks: list[Check], robot: Robot, period_s: float) -> bool:

@@ -168,6 +168,7 @@ def test_a_cell_of_two_arms_is_checked(cell_file: Path) -> None:
     assert checks["robot"].found == "so101_pair, 12 joints, all answer and hold"
     for side in SIDES:
         assert f"{side}_gripper moved" in checks[f"motion {side}"].found
+    assert checks["teleop combined"].found == "it connects"
     places = opened(load_cell(cell_file))
     assert sorted(places) == [
         "robot.parts.left.port", "robot.parts.right.port",

@@ -157,7 +157,8 @@ def test_an_episode_that_is_thrown_away_or_refused_is_begun_anew_and_what_is_kep
     waits, runs = "episode 1 of 1 is next; it waits for the operator", "episode 1 of 1 is being recorded"
     assert told == [
         *(waits, runs, "episode 1 of 1: thrown away, 5 steps"),
-        *(waits, "episode 1 of 1 is not recorded: /robot/start_episode: the cable is out"),
+        *(waits, "the cable is out; it is tried again for 0.2 s"),
+        "episode 1 of 1 is not recorded: /robot/start_episode: the cable is out",
         *(waits, runs, f"episode 1 of 1: success, 5 steps, saved as {rows[1]['episode_id']}; 2 steps lack image_front"),
     ]
 

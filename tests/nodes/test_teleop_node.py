@@ -242,6 +242,11 @@ def test_another_problem_is_logged_and_the_same_one_in_other_numbers_is_not(
     for problem in (late.format(0.1), late.format(12), limp, late.format(0.3), "", late.format(0.1)):
         node._diagnostics.report(problem)
     assert logged == [late.format(0.1), limp, "all is well again", late.format(0.1)]
+    node._diagnostics.report(late.format(7))
+    node._on_event(EpisodeEvent(event=EpisodeEvent.STARTED))
+    assert logged.pop() == late.format(7)  # who begins an episode is told again
+    node._on_event(EpisodeEvent(event=EpisodeEvent.ENDED))
+    assert len(logged) == 4
 
 
 def test_a_node_that_cannot_be_made_leaves_the_terminal_as_it_was(

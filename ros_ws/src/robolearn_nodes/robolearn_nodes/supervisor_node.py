@@ -274,6 +274,7 @@ class SupervisorNode(Node):
         waits_for_resume: a robot that somebody has stopped is waited for, however long.
         """
         end_s, told = time.monotonic() + patience_s, False
+        asks = self._ask_operator  # who has just asked for it, and waits
         while True:
             if not client.wait_for_service(RETURN_S):
                 raise NoAnswerError(f"the node of {client.srv_name} is gone (episode {self._waiting_for})")
@@ -291,6 +292,9 @@ class SupervisorNode(Node):
                 told, end_s = True, time.monotonic() + patience_s
             if time.monotonic() > end_s:
                 raise RefusedError(f"{client.srv_name}: {response.message}")
+            if asks and not told:
+                self.get_logger().warning(f"{response.message}; it is tried again for {patience_s:g} s")
+                asks = False
             time.sleep(RETRY_S)
 
     def _wait_for(

@@ -228,6 +228,8 @@ class TeleopNode(Node):
         self._in_episode = event.event == EpisodeEvent.STARTED
         if self._in_episode:
             self._intervention.begin()
+            if self._diagnostics.problem:  # which was said long ago
+                self.get_logger().warning(self._diagnostics.problem)
 
     def _on_resume(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._resume()
