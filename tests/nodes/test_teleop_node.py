@@ -169,20 +169,33 @@ def test_a_robot_that_could_not_be_resumed_is_stopped_still(
     make: Callable[..., TeleopNode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or the key that is pressed again would end the episode as a success."""
-    node, answered = make(teleop="scripted"), Future()
-    logged: list[str] = []
-    monkeypatch.setattr(node, "get_logger", lambda: SimpleNamespace(warning=logged.append))
-    client = SimpleNamespace(
-        service_is_ready=lambda: True, call_async=lambda request: answered, srv_name="/robot/resume"
-    )
-    node._resume_robot = client
+    node, logged = make(teleop="scripted"), list[str]()
+    monkeypatch.setattr(node, "get_logger", lambda: SimpleNamespace(warning=logged.append, info=logged.append))
     node._intervention.stopped = True
-    node._resume()
-    assert not node._intervention.stopped
-    answered.set_result(Trigger.Response(message="the cable is out"))
-    rclpy.spin_once(node, timeout_sec=0.1)
-    assert node._intervention.stopped
-    assert logged == ["/robot/resume: the cable is out"]
+    for response in (Trigger.Response(message="the cable is out"), Trigger.Response(success=True)):
+        answered = Future()
+        asked = SimpleNamespace(
+            service_is_ready=lambda: True, call_async=lambda request, a=answered: a, srv_name="/robot/resume"
+        )
+        node._resume_robot = asked
+        node._resume()
+        answered.set_result(response)
+        rclpy.spin_once(node, timeout_sec=0.1)
+        assert node._intervention.stopped is not response.success
+    assert logged == ["/robot/resume: the cable is out", "the robot may move again"]
+
+
+def test_a_stop_is_told_of_a_leader_that_is_far_away_too(
+    make: Callable[..., TeleopNode], typist: Typist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = make(teleop="scripted", terminal=typist.terminal)
+    monkeypatch.setattr(node._device, "read", lambda state, now_ns: TeleopCommand(reason="bring the leader nearer"))
+    answer = answers(node, monkeypatch)
+    assert answer(0) is None
+    assert node._diagnostics.problem == "bring the leader nearer"
+    typist.press(" ")
+    answer(1)
+    assert node._diagnostics.problem.startswith("stopped by the operator")
 
 
 def test_the_terminal_of_a_launch_is_left_to_its_shell_beside_another_device(

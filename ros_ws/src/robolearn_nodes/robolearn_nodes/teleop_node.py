@@ -141,7 +141,7 @@ class TeleopNode(Node):
         stamp_ns, policy_action, _ = self._policy.get()
         fresh = not problem and 0 <= now_ns - stamp_ns <= self._interface.safety.max_command_age_s * 1e9
         verdict = self._intervention.decide(policy_action if fresh else None, said, now_ns)
-        self._diagnostics.report(problem or said.reason or (verdict.reason if self._intervention.stopped else ""))
+        self._diagnostics.report(problem or (verdict.reason if self._intervention.stopped else said.reason))
         if verdict.policy_returns:
             self._call(self._replan, Trigger.Request())
         if problem or verdict.action is None or verdict.source is None:
@@ -218,11 +218,14 @@ class TeleopNode(Node):
 
     def _on_answer(self, client: Client, answer: Future) -> None:
         response = answer.result()
-        if response is None or response.success:
+        if response is None:
             return
-        self.get_logger().warning(f"{client.srv_name}: {response.message}")
-        if client is self._resume_robot:  # the key that lets it go on must not come to mean a success
-            self._intervention.stopped = True
+        if not response.success:
+            self.get_logger().warning(f"{client.srv_name}: {response.message}")
+            if client is self._resume_robot:  # or the key that resumes it would come to mean a success
+                self._intervention.stopped = True
+        elif client is self._resume_robot:
+            self.get_logger().info("the robot may move again")
 
     def _on_event(self, event: EpisodeEvent) -> None:
         self._in_episode = event.event == EpisodeEvent.STARTED
