@@ -73,6 +73,9 @@ def test_what_is_usual_at_a_start_is_logged_when_it_lasts(ros: None, monkeypatch
     assert diagnostics.problem == "no picture for 10.0 s"
     diagnostics.report("broken")
     assert logged[1:] == ["broken"]
+    for now_s in (11.0, 13.0, 14.0, 17.0, 20.9, 21.0):  # far away, broken again for a while, and far away as before
+        diagnostics.report("broken" if now_s in (14.0, 17.0, 20.9) else f"{now_s} m away")
+    assert logged[2:] == ["11.0 m away", "21.0 m away"]
     node.destroy_node()
 
 

@@ -36,6 +36,7 @@ E = TypeVar("E", str, float)
 BAD_INPUT = (AssetError, CellError, CheckpointError, PluginError, SpecError, UnknownNameError)
 """What another try cannot mend when a node is made; of what comes later, that holds for a policy that does not fit."""
 DIAGNOSTICS_PERIOD_S = 1.0
+FORGOTTEN_S = 5.0  # a problem that comes again after others, which lasted so long, is logged again
 PASSING_S = 5.0  # what is usual while nodes start is logged when it has lasted so long
 NUMBERS = re.compile(r"\d+(\.\d+)?")
 SAME_CLOCK_MS = 60_000.0  # a sample that is older is stamped by another clock, as the twin's
@@ -162,7 +163,7 @@ class Diagnostics:
     def __init__(self, node: Node, values: Callable[[], dict[str, Any]]) -> None:
         self.problem = ""
         self._kind = ""  # the problem without its numbers, which change every tick
-        self._logged: set[str] = set()  # kinds since all was well
+        self._logged: dict[str, float] = {}  # kinds since all was well, and when each came last
         self._since_s: dict[str, float] = {}  # when each of these came first
         self._node, self._values = node, values
         self._name = graph_name(node.get_name(), node.get_namespace())
@@ -172,19 +173,23 @@ class Diagnostics:
     def report(self, problem: str, passing: bool = False) -> None:
         """Say at once what is wrong; an empty text means that all is well again.
 
-        Each problem is published at once and logged once until then, whatever its numbers are, and so is its end; a
-        `passing` one, which is usual while nodes start, is logged if it lasts.
+        Each problem is published at once and logged once until then, whatever its numbers are, and so is its end; once
+        more if it comes again after others. A `passing` one, which is usual while nodes start, is logged if it lasts.
         """
         kind, now_s = NUMBERS.sub("", problem), time.monotonic()
+        changed = kind != self._kind
         if not problem:
             if self._logged:
                 self._node.get_logger().info("all is well again")
             self._logged.clear()
             self._since_s.clear()
-        elif kind not in self._logged and now_s - self._since_s.setdefault(kind, now_s) >= PASSING_S * passing:
-            self._logged.add(kind)
-            self._node.get_logger().warning(problem)
-        changed, self.problem, self._kind = kind != self._kind, problem, kind
+        elif kind not in self._logged or (changed and now_s - self._logged[kind] > FORGOTTEN_S):
+            if now_s - self._since_s.setdefault(kind, now_s) >= PASSING_S * passing:
+                self._logged[kind] = now_s
+                self._node.get_logger().warning(problem)
+        else:
+            self._logged[kind] = now_s
+        self.problem, self._kind = problem, kind
         if changed:
             self.publish()
 
