@@ -87,6 +87,7 @@ def test_a_fault_of_one_is_a_fault_of_both_and_the_other_is_not_let_go(
     with pytest.raises(HardwareError, match=r"^right: "):
         pair.connect()
     buses["right"].plug_in()
+    pair.parts["left"].read()  # what was written before has come by now
     heard = buses["left"].heard
     pair.connect()
     assert buses["left"].heard == heard  # nobody has touched it

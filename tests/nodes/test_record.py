@@ -204,6 +204,7 @@ def test_episodes_begin_and_end_by_the_clock_but_not_while_the_robot_is_stopped(
     log = graph.log("supervisor")
     assert log.count("it waits for the operator") == 1
     assert log.count("it begins in 0.5 s, or when the operator says") == 2
+    assert log.count("not judged (") == 3
     store = ZarrStore.open(dataset)
     assert [info.success for info in store.episodes] == [None] * 3
     for info in store.episodes:

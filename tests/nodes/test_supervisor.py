@@ -198,10 +198,11 @@ def test_a_robot_that_is_killed_and_started_again_is_not_waited_for(monkeypatch:
         assert supervisor._done == 3
 
 
-def test_why_an_episode_was_no_success_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("judged", "how"), [(True, "no success"), (False, "not judged")])
+def test_why_an_episode_was_no_success_is_told(monkeypatch: pytest.MonkeyPatch, judged: bool, how: str) -> None:
     def start(publish: Callable[[EpisodeEvent], None], request: Any, response: Any) -> Any:
         event = ended(request)
-        event.success, event.reason = False, "longer than 5 s"
+        event.success, event.judged, event.reason = False, judged, "longer than 5 s"
         publish(event)
         response.success = True
         return response
@@ -210,4 +211,4 @@ def test_why_an_episode_was_no_success_is_told(monkeypatch: pytest.MonkeyPatch) 
     with supervised(monkeypatch, start) as (_, supervisor):
         monkeypatch.setattr(supervisor, "get_logger", lambda: SimpleNamespace(info=told.append))
         supervisor.run_episodes()
-    assert told[-1].endswith(": no success (longer than 5 s), 5 steps")
+    assert told[-1].endswith(f": {how} (longer than 5 s), 5 steps")

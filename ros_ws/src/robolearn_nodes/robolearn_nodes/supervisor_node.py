@@ -162,10 +162,12 @@ class SupervisorNode(Node):
     def _which(self) -> str:
         return f"episode {self._done + 1} of {self._episodes}"
 
-    def _tell(self, outcome: dict[str, Any], lacks: str) -> None:
-        """One line that says what became of an episode. lacks: what the recorder says of what was kept."""
+    def _tell(self, outcome: dict[str, Any], judged: bool, lacks: str) -> None:
+        """One line that says what became of an episode. judged: whether anybody said how it went; lacks: what the
+        recorder says of what was kept."""
         why = f" ({outcome['reason']})" if outcome["reason"] and not outcome["success"] else ""
-        told = f"{'success' if outcome['success'] else 'no success'}{why}, {outcome['num_steps']} steps"
+        how = "success" if outcome["success"] else "no success" if judged else "not judged"
+        told = f"{how}{why}, {outcome['num_steps']} steps"
         if not outcome["num_steps"]:
             self.get_logger().warning(f"{self._which()} ended before its first step; begin it again")
         elif not self._recorded:
@@ -211,7 +213,7 @@ class SupervisorNode(Node):
             "held_steps": event.held_steps,
             "recorded": self._recorded and kept,
         }
-        self._tell(outcome, lacks)
+        self._tell(outcome, event.judged, lacks)
         return outcome
 
     def _wait_for_operator(self) -> None:
