@@ -10,7 +10,7 @@ the data shows, without ever asking for the value of another one. Legend: B batc
 
 The actor is a Gaussian about tanh of its network, of a width that is the same everywhere; its learning rate falls by a
 cosine over a whole run offline, as in the paper. Differences: V(s') and u are those from before the step, as in the
-CORL implementation.
+CORL implementation. Encoders of images learn from the critics and the actor, which imitates and so steadies them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from robolearn.algorithms.algorithm import Batch, DataKind, Metrics
 from robolearn.algorithms.compile import Wrapper, plain
-from robolearn.algorithms.optimizer import OVER_A_RUN, Adam, cosine_learning_rate, polyak_update
+from robolearn.algorithms.optimizer import OVER_A_RUN, Adam, cosine_learning_rate, polyak_update, step_together
 from robolearn.algorithms.state import load_state, state_of
 from robolearn.networks.augmentation import generator_of, shifted
 from robolearn.networks.critic import Critic
@@ -123,8 +123,7 @@ class IQL:
         with torch.no_grad():
             next_value = self.value(self.actor.features(batch, "next_")).squeeze(-1)
         critic_loss = self.critic_loss(batch, state, action, next_value)
-        state = state.detach()  # encoders of images are the critics' to improve
-        advantage = self.advantage(state, action)
+        advantage = self.advantage(state.detach(), action)  # encoders of images learn from critics and actor alone
         value_loss = self.value_loss(advantage)
         actor_loss, weight = self.actor_loss(state, action, advantage.detach())
         metrics = {
@@ -139,9 +138,7 @@ class IQL:
     def _gradient_step(self, batch: Batch) -> Metrics:
         """One update of everything."""
         value_loss, critic_loss, actor_loss, metrics = self._losses(batch)
-        self._value_adam.step(value_loss)
-        self._critic_adam.step(critic_loss)
-        self._actor_adam.step(actor_loss)
+        step_together(value_loss + critic_loss + actor_loss, self._value_adam, self._critic_adam, self._actor_adam)
         polyak_update(self._targets, self._sources, self.config.polyak)
         return metrics
 

@@ -65,6 +65,14 @@ class Adam:
             value.copy_(state[name])
 
 
+def step_together(loss: Tensor, *optimizers: Adam) -> None:
+    """Descend the gradient of one loss, each optimizer that of its own parameters."""
+    gradients = gradients_of(loss, [parameter for each in optimizers for parameter in each.parameters])
+    for each in optimizers:
+        own, gradients = gradients[: len(each.parameters)], gradients[len(each.parameters) :]
+        each.apply(own)
+
+
 def gradients_of(loss: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Of the loss by each parameter, the mean over all processes. What was computed in float32 is differentiated in
     float32, under autocast too, which would round the factors of those products as well."""

@@ -83,7 +83,7 @@ def test_who_has_one_rate_improves_it_too(kind: Any) -> None:
     algorithm.update(batch(32, 0))
     assert any(not torch.equal(a, b) for a, b in zip(before, algorithm.actor.encoder_parameters(), strict=True))
     assert encoder
-    assert not encoder & heads  # of the actor; the critics alone improve it
+    assert not encoder & heads  # of the actor: one optimizer steps it
 
 
 @pytest.mark.parametrize("kind", [IQL, StateBC])
