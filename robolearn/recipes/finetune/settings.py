@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from robolearn.algorithms import algorithm_class
 from robolearn.algorithms.calql import CalQLConfig
 from robolearn.algorithms.compute import Compute
 from robolearn.algorithms.iql import IQLConfig
@@ -30,6 +29,8 @@ CRITIC: dict[str, Any] = {"critic_hidden_sizes": (128, 128), "critic_layer_norm"
 
 GOES_ON = {"calql": ("rlpd", "calql"), "iql": ("iql",), "nothing": ("rlpd", "sac", "iql", "calql")}
 """By who has pre-trained: who can go on with those networks."""
+
+PRACTISE_FROM_PICTURES = ("rlpd", "sac")
 
 FROM_PICTURES = RLPDConfig(
     policy=GaussianPolicyConfig(hidden_sizes=(64, 64)),
@@ -147,8 +148,7 @@ class FinetuneConfig:
             )
         if self.image_size < 0 or (self.cameras and not self.image_size):
             raise SpecError(f"image_size is {self.image_size}; for a policy of pictures give their pixels, such as 64")
-        sees = getattr(algorithm_class(self.algorithm), "sees_images", False)
-        if self.image_size and (self.pretrained_by != "nothing" or not sees):
+        if self.image_size and (self.pretrained_by != "nothing" or self.algorithm not in PRACTISE_FROM_PICTURES):
             raise SpecError(
                 "from pictures rlpd and sac learn, with nothing pre-trained: set algorithm=rlpd pretrained_by=nothing"
             )
