@@ -87,6 +87,11 @@ def image_spec(height: int, width: int) -> ArraySpec:
     return ArraySpec(shape=(height, width, 3), dtype="uint8")
 
 
+def depth_spec(height: int, width: int) -> ArraySpec:
+    """Spec of a depth image (H, W) uint16 [mm], along the camera's axis; 0 where nothing was measured (REP 118)."""
+    return ArraySpec(shape=(height, width), dtype="uint16", unit="mm")
+
+
 SEEN_PX = 96
 """Of the shorter side of a picture, what a policy that learns to look is shown at least."""
 
@@ -134,12 +139,14 @@ class RobotSpec:
 
 @dataclass(frozen=True)
 class CameraSpec:
-    """Size in pixels and rate of a camera; its images are the observation field `image_<name>`."""
+    """Size in pixels and rate of a camera; its images are the observation field `image_<name>`, what it measures of
+    depth is the dataset field `depth_<name>`, of the same size."""
 
     name: str
     height: int
     width: int
     rate_hz: float
+    depth: bool = False  # whether it gives depth with every picture
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,9 @@ Privileged fields (`pose_<body>` (7,) float32, position [m] then quaternion wxyz
 by scripted policies, and by learned ones that were asked to be privileged."""
 
 
+MAX_DEPTH_MM = 65_535
+
+
 class ActionSource(IntEnum):
     """Who chose the action of a step. Stored as uint8 in the dataset."""
 
@@ -60,10 +63,23 @@ class RobotState:
 
 @dataclass(frozen=True)
 class Frame:
-    """One camera picture: image (H, W, 3) uint8 RGB with its capture time."""
+    """One camera picture: image (H, W, 3) uint8 RGB with its capture time.
+
+    depth: (H, W) uint16 [mm], what each pixel of the image shows is so far away along the camera's axis; 0: not
+    measured. None of a camera that does not give it.
+    """
 
     image: NDArray[np.uint8]
     stamp_ns: int
+    depth: NDArray[np.uint16] | None = None
+
+
+def depth_mm(measured: NDArray, unit_m: float) -> NDArray[np.uint16]:
+    """Depth in whole millimetres, of measurements in `unit_m` [m]; 0 for what is NaN, infinite, negative or too far to
+    be told in 16 bit."""
+    with np.errstate(over="ignore"):
+        depth = np.rint(np.asarray(measured, np.float32) * np.float32(1000 * unit_m))
+    return np.where((depth > 0) & (depth <= MAX_DEPTH_MM), depth, 0).astype(np.uint16)
 
 
 @dataclass(frozen=True)

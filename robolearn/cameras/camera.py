@@ -10,7 +10,7 @@ from robolearn.types import Frame
 
 @runtime_checkable
 class Camera(Protocol):
-    """Something that gives RGB pictures with their capture time."""
+    """Something that gives RGB pictures with their capture time; with depth, too, where its spec says so."""
 
     spec: CameraSpec
 

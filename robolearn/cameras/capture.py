@@ -86,7 +86,8 @@ class Capture:
             )
 
     def read(self) -> Frame:
-        """Newest frame (H, W, 3). Raises HardwareError while it is not started, or once it has gone silent."""
+        """Newest frame (H, W, 3), with its depth. Raises HardwareError while it is not started, or once it has gone
+        silent."""
         frame = self._newest.get() if self._thread is not None else None
         if frame is None:
             raise HardwareError(f"{self._who} is not connected; call connect() first")
@@ -96,7 +97,7 @@ class Capture:
                 f"{self._who} is silent: its newest frame is {age_s:.2f} s old, at most {self._timing.max_age_s:g} s; "
                 f"{self._trouble or 'check its cable'}"
             )
-        return Frame(frame.image.copy(), frame.stamp_ns)
+        return Frame(frame.image.copy(), frame.stamp_ns, None if frame.depth is None else frame.depth.copy())
 
     def wait(self, stamp_ns: int, timeout_s: float) -> None:
         """Until the newest frame is another than that of the stamp, or the time is over."""

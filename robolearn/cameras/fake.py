@@ -13,7 +13,8 @@ from robolearn.types import Frame
 
 
 class FakeCamera:
-    """Red rises to the right, green downwards, blue counts frames.
+    """Red rises to the right, green downwards, blue counts frames. Depth, where the spec has it, rises to the right, and
+    with the frames.
 
     clock: where its stamps come from [ns]. silent_after: number of frames after which the device no longer answers.
     """
@@ -46,8 +47,12 @@ class FakeCamera:
             self._frames_left -= 1
         image = self._pattern.copy()
         image[..., 2] = self._count % 256
+        depth = None
+        if self.spec.depth:
+            columns = np.arange(self.spec.width, dtype=np.uint16) * np.uint16(10 + self._count % 10)
+            depth = np.tile(columns, (self.spec.height, 1))
         self._count += 1
-        return Frame(image, self._clock())
+        return Frame(image, self._clock(), depth)
 
     def close(self) -> None:
         self._connected = False

@@ -92,10 +92,12 @@ class StandInRealSense:
     """Stands in for the module `pyrealsense2`, as far as the driver calls it, with one camera. `options`: what was set.
 
     `plugged` False: frames no longer come, and it can be neither opened nor stopped. `blind` True: the next frame has
-    no colours.
+    no colours. Depth rises to the right, from 0 (not measured), with every frame more steeply; it is measured with half
+    as many pixels a row and column, until `align` moves it to the colours'. `has_depth` False: a model without it.
     """
 
-    stream = format = SimpleNamespace(color="color", rgb8="rgb8")
+    stream = SimpleNamespace(color="color", depth="depth")
+    format = SimpleNamespace(rgb8="rgb8", z16="z16")
     option = SimpleNamespace(enable_auto_exposure="enable_auto_exposure", exposure="exposure", gain="gain")
     timestamp_domain = SimpleNamespace(global_time="global_time", hardware_clock="hardware_clock")
 
@@ -106,12 +108,24 @@ class StandInRealSense:
         self.domain = "global_time"
         self.age_s = 0.02  # of a frame when it is handed out
         self.options: dict[str, float] = {}
+        self.has_depth = True
+        self.depth_scale = 0.001  # [m], what a number of depth counts
 
     def config(self) -> SimpleNamespace:
-        asked = SimpleNamespace()
+        asked = SimpleNamespace(streams={})
         asked.enable_device = lambda serial: setattr(asked, "serial", serial)
-        asked.enable_stream = lambda *stream: setattr(asked, "stream", stream)
+        asked.enable_stream = lambda *stream: asked.streams.update({stream[0]: stream[1:]})
         return asked
+
+    def align(self, to: str) -> SimpleNamespace:
+        def process(frames: SimpleNamespace) -> SimpleNamespace:
+            height, width = frames.get_color_frame().get_data().shape[:2]
+            measured = frames.get_depth_frame().get_data()
+            moved = np.repeat(np.repeat(measured, 2, axis=0), 2, axis=1)[:height, :width]
+            return SimpleNamespace(get_depth_frame=lambda: SimpleNamespace(get_data=lambda: moved))
+
+        assert to == self.stream.color
+        return SimpleNamespace(process=process)
 
     def pipeline(self) -> SimpleNamespace:
         pipeline = SimpleNamespace(count=0)
@@ -119,10 +133,15 @@ class StandInRealSense:
         def start(asked: SimpleNamespace) -> SimpleNamespace:
             if not self.plugged or asked.serial != self.serial:
                 raise RuntimeError("No device connected")
-            pipeline.size, pipeline.rate = asked.stream[2:0:-1], asked.stream[4]
+            width, height, colours, pipeline.rate = asked.streams[self.stream.color]
+            pipeline.size, pipeline.depth = (height, width), asked.streams.get(self.stream.depth)
+            known = (None, (self.format.z16, pipeline.rate)) if self.has_depth else (None,)
+            if pipeline.depth not in known or colours != self.format.rgb8:
+                raise RuntimeError("Couldn't resolve requests")
             return SimpleNamespace(
                 get_device=lambda: SimpleNamespace(
-                    first_color_sensor=lambda: SimpleNamespace(set_option=self.options.__setitem__)
+                    first_color_sensor=lambda: SimpleNamespace(set_option=self.options.__setitem__),
+                    first_depth_sensor=lambda: SimpleNamespace(get_depth_scale=lambda: self.depth_scale),
                 )
             )
 
@@ -138,7 +157,8 @@ class StandInRealSense:
             if self.blind:
                 self.blind = False
                 names = ("get_data", "get_timestamp", "get_frame_timestamp_domain")
-                return SimpleNamespace(get_color_frame=lambda: SimpleNamespace(**dict.fromkeys(names, no_frame)))
+                nothing = SimpleNamespace(**dict.fromkeys(names, no_frame))
+                return SimpleNamespace(get_color_frame=lambda: nothing, get_depth_frame=lambda: nothing)
             if not self.plugged:
                 raise RuntimeError(f"Frame didn't arrive within {timeout_ms}")
             pipeline.count += 1
@@ -148,7 +168,12 @@ class StandInRealSense:
                 get_timestamp=lambda: time.time_ns() * 1e-6 - self.age_s * 1e3,
                 get_frame_timestamp_domain=lambda: self.domain,
             )
-            return SimpleNamespace(get_color_frame=lambda: frame)
+            depth_frame = SimpleNamespace(get_data=no_frame if pipeline.depth is None else depth)
+            return SimpleNamespace(get_color_frame=lambda: frame, get_depth_frame=lambda: depth_frame)
+
+        def depth() -> np.ndarray:
+            height, width = (-(-length // 2) for length in pipeline.size)
+            return np.tile(np.arange(width, dtype=np.uint16) * np.uint16(10 + pipeline.count % 50), (height, 1))
 
         pipeline.start, pipeline.wait_for_frames, pipeline.stop = start, wait_for_frames, stop
         return pipeline

@@ -20,6 +20,7 @@ from robolearn.cameras.standin import MjpegServer, StandInRealSense
 from robolearn.cameras.video import VideoCameraConfig
 from robolearn.errors import HardwareError
 from robolearn.recipes.report import write_video
+from robolearn.specs import CameraSpec, depth_spec
 from robolearn.tasks import make_task
 from robolearn.twin.devices import TwinCamera
 from robolearn.twin.twin import Twin
@@ -39,27 +40,31 @@ ARGUMENTS = {
 
 
 OTHERS = {"fake": FakeCamera, "replay": ReplayCamera, "twin": twin_camera}  # that no cell names
+DEPTH = ("fake depth", "realsense depth")  # that give it where they are asked to
 
 
-@pytest.fixture(params=sorted({*CAMERAS, *OTHERS}))
+@pytest.fixture(params=sorted({*CAMERAS, *OTHERS, *DEPTH}))
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Camera]]:
     with contextlib.ExitStack() as devices:
-        arguments = ARGUMENTS.get(request.param, {})
-        if request.param == "opencv":
+        driver, _, depth = request.param.partition(" ")
+        arguments = ARGUMENTS.get(driver, {})
+        if driver == "opencv":
             server = devices.enter_context(MjpegServer())
             arguments = {"config": OpenCVCameraConfig(server.url, *server.size, server.rate_hz)}
-        elif request.param == "video":
+        elif driver == "video":
             levels = range(40, 240, 20)
             write_video(tmp_path / "video.mp4", [np.full((48, 64, 3), i, np.uint8) for i in levels], 20.0, scale=1)
             arguments = {"config": VideoCameraConfig(tmp_path / "video.mp4")}
-        elif request.param == "realsense":
+        elif driver == "fake":
+            arguments = {"spec": CameraSpec("fake", 96, 96, 20.0, bool(depth))}
+        elif driver == "realsense":
             monkeypatch = devices.enter_context(pytest.MonkeyPatch.context())
             monkeypatch.setitem(sys.modules, "pyrealsense2", StandInRealSense("42"))
-            arguments = {"config": RealSenseCameraConfig("42", 48, 64, 30)}
+            arguments = {"config": RealSenseCameraConfig("42", 48, 64, 30, depth=bool(depth))}
         cameras: list[Camera] = []
 
         def make() -> Camera:
-            made: Callable[..., Camera] = OTHERS.get(request.param) or CAMERAS[request.param]
+            made: Callable[..., Camera] = OTHERS.get(driver) or CAMERAS[driver]
             cameras.append(made(**arguments))
             return cameras[-1]
 
@@ -82,13 +87,33 @@ def test_gives_pictures_of_its_spec(make: Callable[[], Camera]) -> None:
     camera.close()
 
 
+def test_gives_depth_of_every_pixel_where_its_spec_says_so(
+    make: Callable[[], Camera], request: pytest.FixtureRequest
+) -> None:
+    camera = make()
+    assert camera.spec.depth == (request.node.callspec.params["make"] in DEPTH)
+    camera.connect()
+    for frame in (camera.read(), camera.read()):
+        if not camera.spec.depth:
+            assert frame.depth is None
+            continue
+        assert frame.depth is not None
+        wanted = depth_spec(*frame.image.shape[:2])
+        assert (frame.depth.shape, frame.depth.dtype) == (wanted.shape, wanted.dtype)
+        assert frame.depth.any()
+
+
 def test_a_picture_belongs_to_its_reader(make: Callable[[], Camera]) -> None:
     camera = make()
     camera.connect()
-    image = camera.read().image
-    kept = image.copy()
-    camera.read().image[:] = 0
-    np.testing.assert_array_equal(image, kept)
+    first = camera.read()
+    kept = [None if pixels is None else pixels.copy() for pixels in (first.image, first.depth)]
+    again = camera.read()
+    for pixels in (again.image, again.depth):
+        if pixels is not None:
+            pixels[:] = 0
+    for pixels, was in zip((first.image, first.depth), kept, strict=True):
+        np.testing.assert_array_equal(pixels, was)
 
 
 def test_is_silent_unless_connected(make: Callable[[], Camera]) -> None:

@@ -24,7 +24,7 @@ from robolearn.cameras.standin import MjpegServer, StandInRealSense
 from robolearn.cameras.video import VideoCamera, VideoCameraConfig
 from robolearn.errors import HardwareError
 from robolearn.recipes.report import write_video
-from robolearn.types import Frame
+from robolearn.types import Frame, depth_mm
 
 from .conftest import wait_until
 
@@ -302,6 +302,39 @@ def test_a_realsense_is_set_up_stamped_and_comes_back(realsense: StandInRealSens
     seen_ns = camera.read().stamp_ns + 300_000_000
     wait_until(lambda: reads(camera) and camera.read().stamp_ns > seen_ns)
     camera.close()
+
+
+@pytest.mark.parametrize("unit_m", [0.001, 0.0001, 0.5])
+def test_depth_of_a_realsense_lies_on_its_picture_in_millimetres(realsense: StandInRealSense, unit_m: float) -> None:
+    realsense.depth_scale = unit_m
+    camera = RealSenseCamera(RealSenseCameraConfig("42", 47, 63, 100, depth=True))
+    camera.connect()
+    frame = camera.read()
+    camera.close()
+    assert frame.depth is not None
+    count = int(frame.image[0, 0, 0]) - 40
+    measured = np.arange(32).repeat(2)[:63] * (10 + count % 50)
+    depth = np.rint(measured * unit_m * 1000)
+    np.testing.assert_array_equal(frame.depth, np.tile(np.where(depth > 65_535, 0, depth), (47, 1)))
+    assert frame.depth.any()
+    assert frame.depth.max() <= 65_535
+
+
+def test_a_realsense_without_depth_is_told_apart(realsense: StandInRealSense) -> None:
+    realsense.has_depth = False
+    with pytest.raises(HardwareError, match=r"cannot open .* with 64x48 and depth at 30 Hz"):
+        RealSenseCamera(RealSenseCameraConfig("42", 48, 64, 30, depth=True)).connect()
+    camera = RealSenseCamera(RealSenseCameraConfig("42", 48, 64, 30))
+    camera.connect()
+    assert camera.read().depth is None
+    camera.close()
+
+
+def test_depth_that_cannot_be_told_is_not_measured() -> None:
+    metres = np.array([0.0, 0.0004, 0.0006, 1.2344, 65.535, 65.536, 1e300, -1.0, np.nan, np.inf, -np.inf])
+    np.testing.assert_array_equal(depth_mm(metres, 1.0), [0, 0, 1, 1234, 65_535, 0, 0, 0, 0, 0, 0])
+    every = np.arange(65_536, dtype=np.uint16)
+    np.testing.assert_array_equal(depth_mm(every, float(np.float32(0.001))), every)
 
 
 def test_a_realsense_that_is_not_there_is_named(realsense: StandInRealSense, monkeypatch: pytest.MonkeyPatch) -> None:
