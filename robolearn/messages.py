@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.errors import SpecError
-from robolearn.types import ActionSource, RobotState
+from robolearn.types import ActionSource, RobotState, depth_mm
 
 NS = 1_000_000_000
 ACTIONS = ("action", "action_sent")
 MAX_PICTURE_BYTES = 1 << 28  # of a decoded picture
+DEPTH_ENCODINGS = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}  # [mm], [mm] and [m]
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG_FRAMES = [bytes([code]) for code in range(0xC0, 0xD0) if code not in (0xC4, 0xC8, 0xCC)]  # markers before a size
 
@@ -77,15 +78,32 @@ def image(message: Any) -> NDArray[np.uint8]:
     """(H, W, 3) RGB. Raises SpecError for another encoding than rgb8 and bgr8, or when bytes are missing."""
     if message.encoding not in ("rgb8", "bgr8"):
         raise SpecError(f"image of {message.header.frame_id} is {message.encoding!r}, expected rgb8 or bgr8")
+    pixels = _rows(message, 3).reshape(int(message.height), int(message.width), 3)
+    return pixels[..., ::-1] if message.encoding == "bgr8" else pixels
+
+
+def depth(message: Any) -> NDArray[np.uint16]:
+    """(H, W) [mm], 0: not measured. Raises SpecError for another encoding than those of depth, or when bytes are
+    missing."""
+    if message.encoding not in DEPTH_ENCODINGS:
+        raise SpecError(
+            f"depth of {message.header.frame_id} is {message.encoding!r}, expected {', '.join(DEPTH_ENCODINGS)}"
+        )
+    number = np.dtype(DEPTH_ENCODINGS[message.encoding]).newbyteorder(">" if message.is_bigendian else "<")
+    measured = np.ascontiguousarray(_rows(message, number.itemsize)).view(number)
+    return measured.astype(np.uint16, copy=False) if number.kind == "u" else depth_mm(measured, 1.0)
+
+
+def _rows(message: Any, pixel_bytes: int) -> NDArray[np.uint8]:
+    """The rows of an Image without their padding, (H, W * pixel_bytes). Raises SpecError when bytes are missing."""
     data = np.frombuffer(message.data, np.uint8)
     height, width, step = int(message.height), int(message.width), int(message.step)
-    if step < 3 * width or data.size < height * step:
+    if step < pixel_bytes * width or data.size < height * step:
         raise SpecError(
             f"image of {message.header.frame_id} has {data.size} bytes in rows of {step}, "
-            f"expected {height} rows of {3 * width}"
+            f"expected {height} rows of {pixel_bytes * width}"
         )
-    pixels = data[: height * step].reshape(height, step)[:, : 3 * width].reshape(height, width, 3)
-    return pixels[..., ::-1] if message.encoding == "bgr8" else pixels
+    return data[: height * step].reshape(height, step)[:, : pixel_bytes * width]
 
 
 def compressed_image(message: Any) -> NDArray[np.uint8]:
@@ -191,6 +209,11 @@ def _multi_array(message: Any, field: str, joints: Sequence[str]) -> dict[str, A
     return {field: float32(message.data)}
 
 
+def is_depth(field: str) -> bool:
+    """Whether a field that a picture fills is of depth; the others are of colours."""
+    return field.startswith("depth_")
+
+
 def _poses(message: Any, field: str, bodies: Sequence[str]) -> dict[str, Any]:
     poses = ground_truth(message)[1]
     return {f"{field}_{body}": poses[body] for body in bodies if body in poses}
@@ -201,7 +224,7 @@ READERS: Mapping[str, Callable[[Any, str, Sequence[str]], dict[str, Any]]] = {
     "trajectory_msgs/msg/JointTrajectory": _trajectory,
     "std_msgs/msg/Float64MultiArray": _multi_array,
     "std_msgs/msg/Float32MultiArray": _multi_array,
-    "sensor_msgs/msg/Image": lambda message, field, _: {field: image(message)},
+    "sensor_msgs/msg/Image": lambda message, field, _: {field: (depth if is_depth(field) else image)(message)},
     "sensor_msgs/msg/CompressedImage": lambda message, field, _: {field: compressed_image(message)},
     "tf2_msgs/msg/TFMessage": _poses,
 }

@@ -13,7 +13,7 @@ from robolearn.types import Frame
 
 
 class FakeCamera:
-    """Red rises to the right, green downwards, blue counts frames. Depth, where the spec has it, rises to the right, and
+    """Red rises to the right, green downwards, blue counts frames. Depth, where the spec has it, rises to the right and
     with the frames.
 
     clock: where its stamps come from [ns]. silent_after: number of frames after which the device no longer answers.

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 from cells import standin_cell
 from robolearn_nodes import convert
@@ -27,6 +28,11 @@ from robolearn.recipes.graph import free_domain_id
 from robolearn.specs import CameraSpec
 
 FRONT = "cameras:\n  front: {driver: opencv, device: none, height: 8, width: 8, rate_hz: 100}\n"
+
+REALSENSE = (
+    "cameras:\n  front: {driver: realsense, serial: '42', height: 4, width: 8, rate_hz: 100, depth: true}\n"
+    "  wrist: {driver: realsense, serial: '43', height: 4, width: 8, rate_hz: 100}\n"
+)
 
 
 @pytest.fixture
@@ -65,6 +71,23 @@ def test_pictures_go_on_when_the_clock_has_gone_back(node: CameraNode, monkeypat
     finally:
         node._closing.set()
         thread.join()
+
+
+@pytest.mark.parametrize("node", [REALSENSE], indirect=True)
+def test_depth_is_published_with_its_picture_of_cameras_that_give_it(node: CameraNode) -> None:
+    pictures, depths = [], []
+    node._images["front"].publish = pictures.append
+    node._depths["front"].publish = depths.append
+    camera = FakeCamera(CameraSpec("front", 4, 8, 100.0, depth=True))
+    camera.connect()
+    frame = camera.read()
+    node._publish("front", frame)
+    (picture,), (depth,) = pictures, depths
+    assert depth.header == picture.header
+    assert (depth.encoding, depth.header.frame_id) == ("16UC1", "front_optical_frame")
+    np.testing.assert_array_equal(convert.depth(depth), frame.depth)
+    assert node._depths["front"].topic_name == "/camera/front/depth/image_raw"
+    assert list(node._depths) == ["front"]  # not of `wrist`
 
 
 def test_a_camera_that_says_when_a_frame_has_come_is_asked_once_a_frame(

@@ -130,6 +130,53 @@ def test_unusable_image_is_refused(fields: dict[str, Any], expected: str) -> Non
         convert.picture(message)
 
 
+def test_depth_survives() -> None:
+    depth = np.random.default_rng(0).integers(0, 65_536, (5, 7), dtype=np.uint16)
+    for seen in (depth, depth.T, depth[:, ::-1].astype(">u2")):
+        message = over_the_wire(convert.image_message(seen, 5, "front"))
+        back = convert.depth(message)
+        np.testing.assert_array_equal(back, seen)
+        assert (back.dtype, message.encoding, message.step) == (np.uint16, "16UC1", 2 * seen.shape[1])
+        assert message.header.frame_id == "front_optical_frame"
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("padding", [0, 3])
+@pytest.mark.parametrize("encoding", ["16UC1", "mono16", "32FC1"])
+def test_depth_of_other_drivers_is_read(encoding: str, padding: int, order: str) -> None:
+    sent = {"16UC1": [[0, 1, 300], [1234, 65_535, 7]], "mono16": [[0, 1, 300], [1234, 65_535, 7]]}
+    sent["32FC1"] = [[0.0, -1.0, 0.3], [1.2344, np.nan, np.inf]]
+    wanted = sent[encoding] if encoding != "32FC1" else [[0, 0, 300], [1234, 0, 0]]
+    numbers = np.array(sent[encoding], f"{order}{'f4' if encoding == '32FC1' else 'u2'}")
+    rows = np.full((2, numbers[0].nbytes + padding), 99, np.uint8)
+    rows[:, : numbers[0].nbytes] = numbers.view(np.uint8)
+    message = Image(
+        height=2, width=3, step=rows.shape[1], encoding=encoding, is_bigendian=order == ">", data=rows.tobytes()
+    )
+    back = convert.depth(message)
+    assert back.dtype == np.uint16
+    assert back.dtype.isnative
+    np.testing.assert_array_equal(back, wanted)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"encoding": "rgb8"}, "depth of front is 'rgb8', expected 16UC1, mono16, 32FC1"),
+        ({"data": bytes(7)}, "has 7 bytes"),
+        ({"step": 3, "data": bytes(8)}, "rows of 3, expected 2 rows of 4"),
+        ({"encoding": "32FC1", "data": bytes(8)}, "rows of 4, expected 2 rows of 8"),
+        ({"width": 2**32 - 1, "step": 2**32 - 1}, "expected 2 rows of 8589934590"),
+    ],
+)
+def test_unusable_depth_is_refused(fields: dict[str, Any], expected: str) -> None:
+    sound = {"header": Header(frame_id="front"), "height": 2, "width": 2, "step": 4, "encoding": "16UC1"}
+    with pytest.raises(SpecError, match=expected):
+        convert.depth(Image(**{**sound, **fields}))
+    for empty in ({"height": 0, "data": b""}, {"width": 0, "step": 0, "data": b""}):
+        assert not convert.depth(Image(**{**sound, **empty})).size
+
+
 def test_ground_truth_survives_and_turns_its_quaternion() -> None:
     poses = {"cube": np.float32([1, 2, 3, 0.5, 0.1, 0.2, 0.3]), "tool": np.float32([0, 0, 0, 1, 0, 0, 0])}
     message = over_the_wire(convert.ground_truth_message(poses, 7))

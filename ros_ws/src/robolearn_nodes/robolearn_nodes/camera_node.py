@@ -14,6 +14,7 @@ from robolearn.cameras.calibration import CameraCalibration
 from robolearn.cameras.camera import Camera, CapturingCamera
 from robolearn.cell import camera_calibration_file, load_cell
 from robolearn.errors import HardwareError, UnknownNameError
+from robolearn.types import Frame
 from robolearn_nodes import convert, topics
 from robolearn_nodes.node import COMPRESSED, Diagnostics, Meter, parameter, run
 
@@ -44,6 +45,11 @@ class CameraNode(Node):
         self._cameras = {name: cameras[name] for name in wanted}
         qos = topics.IMAGE_QOS[quality]
         self._images = {name: self.create_publisher(Image, topics.image_topic(name), qos) for name in wanted}
+        self._depths = {
+            name: self.create_publisher(Image, topics.depth_topic(name), qos)
+            for name, camera in self._cameras.items()
+            if camera.spec.depth
+        }
         self._infos = {name: self.create_publisher(CameraInfo, topics.camera_info_topic(name), qos) for name in wanted}
         self._known = {
             name: self._calibrated(camera, camera_calibration_file(file, cell, name))
@@ -82,7 +88,7 @@ class CameraNode(Node):
         """Open the cameras and publish until asked to stop. Raises HardwareError when one is absent at the start."""
         for camera in self._cameras.values():
             camera.connect()
-        published = ", ".join(images.topic_name for images in self._images.values())
+        published = ", ".join(images.topic_name for images in (*self._images.values(), *self._depths.values()))
         self.get_logger().info(f"publishes {published}" if published else f"cell {self._cell} has no cameras")
         for thread in self._threads:
             thread.start()
@@ -109,15 +115,18 @@ class CameraNode(Node):
             now_ns = int(self.get_clock().now().nanoseconds)
             if frame.stamp_ns != last_ns:
                 last_ns = frame.stamp_ns
-                self._publish(name, frame.image, last_ns)
+                self._publish(name, frame)
                 self._meters[name].note(now_ns, last_ns)
             early_ns = min(last_ns - now_ns, 0) + round(EARLY * period_ns)  # a clock that went back is not waited for
             self._closing.wait(max(early_ns * 1e-9, POLL_S))
             if isinstance(camera, CapturingCamera):
                 camera.wait(last_ns, WAIT_S)
 
-    def _publish(self, name: str, image: Any, stamp_ns: int) -> None:
+    def _publish(self, name: str, frame: Frame) -> None:
+        image, stamp_ns = frame.image, frame.stamp_ns
         self._images[name].publish(convert.image_message(image, stamp_ns, name))
+        if frame.depth is not None and name in self._depths:
+            self._depths[name].publish(convert.image_message(frame.depth, stamp_ns, name))
         known = self._known[name]
         known.header.stamp = convert.time_message(stamp_ns)
         self._infos[name].publish(known)

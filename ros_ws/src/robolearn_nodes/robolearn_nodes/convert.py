@@ -27,13 +27,22 @@ from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from robolearn.errors import SpecError
-from robolearn.messages import action_source, command, compressed_image, ground_truth, image, robot_state, stamp_ns
+from robolearn.messages import (
+    action_source,
+    command,
+    compressed_image,
+    depth,
+    ground_truth,
+    image,
+    robot_state,
+    stamp_ns,
+)
 from robolearn.robots.safety import SafetyConfig
 from robolearn.specs import CameraSpec, RobotSpec
 from robolearn.types import ActionChunk, ActionSource, RobotState
 from robolearn.web.driving import Hands
 
-__all__ = ["action_source", "command", "ground_truth", "robot_state", "stamp_ns"]  # and all that is made here
+__all__ = ["action_source", "command", "depth", "ground_truth", "robot_state", "stamp_ns"]  # and all that is made here
 
 NS = 1_000_000_000
 
@@ -139,16 +148,19 @@ def source_name(source: ActionSource) -> str:
     return source.name.lower()
 
 
-def image_message(image: NDArray[np.uint8], stamp: int, camera: str) -> Image:
-    height, width, _ = image.shape
+def image_message(image: NDArray[np.uint8 | np.uint16], stamp: int, camera: str) -> Image:
+    """Of a picture (H, W, 3) uint8 RGB, or of depth (H, W) uint16 [mm]."""
+    height, width = image.shape[:2]
+    encoding, pixel_bytes = ("rgb8", 3) if image.ndim == 3 else ("16UC1", 2)
+    pixels = np.ascontiguousarray(image, image.dtype.newbyteorder("<"))
     data = array("B")
-    data.frombytes(np.ascontiguousarray(image).data)  # `array` of its bytes takes twenty times as long
+    data.frombytes(pixels.view(np.uint8).data)  # `array` of its bytes takes twenty times as long
     return Image(
         header=header(stamp, f"{camera}_optical_frame"),
         height=height,
         width=width,
-        encoding="rgb8",
-        step=3 * width,
+        encoding=encoding,
+        step=pixel_bytes * width,
         data=data,
     )
 

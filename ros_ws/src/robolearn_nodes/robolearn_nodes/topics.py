@@ -58,6 +58,11 @@ def image_topic(camera: str) -> str:
     return f"camera/{camera}/image_raw"
 
 
+def depth_topic(camera: str) -> str:
+    """Depth of every pixel of the picture of the same stamp."""
+    return f"camera/{camera}/depth/image_raw"
+
+
 def camera_info_topic(camera: str) -> str:
     return f"camera/{camera}/camera_info"
 
