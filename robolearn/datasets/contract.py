@@ -13,6 +13,7 @@ imported, and messages of rclpy, of the embedded client and of `rosbags` do alik
     streams:
       /joint_states: {field: proprio}
       /camera/front/image_raw: {field: image_front, align: hold, tolerance_s: 0.2}
+      /camera/front/aligned_depth_to_color/image_raw: {field: depth_front}
       /wrench: {field: wrench, select: [wrench.force.x, wrench.force.y, wrench.force.z], unit: N, rate_hz: 500}
       /leader/joint_states: {field: action}
 """
@@ -29,8 +30,8 @@ import yaml
 
 from robolearn.datasets.store import DatasetSpec, StreamSpec
 from robolearn.errors import DatasetError, RobolearnError, SpecError, UnknownNameError
-from robolearn.messages import ACTIONS, READERS, read_path
-from robolearn.specs import POSE_SPEC, ArraySpec, InterfaceSpec, RobotSpec, image_spec
+from robolearn.messages import ACTIONS, READERS, is_depth, read_path
+from robolearn.specs import POSE_SPEC, ArraySpec, InterfaceSpec, RobotSpec, depth_spec, image_spec
 from robolearn.sync import ExactJoin, GridJoin, Join, StreamRule
 from robolearn.yaml_text import load_yaml
 
@@ -43,12 +44,16 @@ DEPTH = 64  # ticks that may wait for a sample before they are written without i
 MAX_IMAGE_AGE_S = 0.2  # of a picture that is held
 MAX_SAMPLE_AGE_S = 0.1  # of a sensor of its own rate
 
-Look = Callable[[str], tuple[int, int]]
-"""Called with a topic of pictures whose size the contract does not say: (H, W)."""
+Look = Callable[["Stream"], tuple[int, int]]
+"""Called with a topic of pictures or depth whose size the contract does not say: (H, W)."""
 
 
 def image_topic(camera: str) -> str:
     return f"/camera/{camera}/image_raw"
+
+
+def depth_topic(camera: str) -> str:
+    return f"/camera/{camera}/depth/image_raw"
 
 
 @dataclass(frozen=True)
@@ -59,16 +64,20 @@ class Stream:
     field: str  # `pose` of a TFMessage fills pose_<body>, for every body of `select`
     type: str = ""  # of its messages, such as sensor_msgs/msg/Image; empty: as the bag or graph has it
     select: tuple[str, ...] = ()  # joints, bodies, or paths of numbers in the message such as `wrench.force.x`
-    align: Literal["hold", "nearest", "interpolate", ""] = ""  # empty: pictures are held, all else is nearest
-    tolerance_s: float | None = None  # grid; none: half a period, for pictures MAX_IMAGE_AGE_S
+    align: Literal["hold", "nearest", "interpolate", ""] = ""  # empty: pictures and depth are held, all else nearest
+    tolerance_s: float | None = None  # grid; none: half a period, for pictures and depth MAX_IMAGE_AGE_S
     time: Literal["header", "receive"] = "header"  # which stamp is the capture stamp
-    size: tuple[int, int] | None = None  # (H, W) of pictures
+    size: tuple[int, int] | None = None  # (H, W) of pictures and depth
     unit: str = ""  # of a field that is made by paths
     rate_hz: float = 0.0  # of a sensor that is stored at its own rate, and aligned when it is read; 0: joined to steps
 
     @property
     def is_image(self) -> bool:
-        return self.field.startswith("image_")
+        return self.field.startswith("image_") or self.is_depth
+
+    @property
+    def is_depth(self) -> bool:
+        return is_depth(self.field) and not self.select
 
     @property
     def own_spec(self) -> StreamSpec:
@@ -143,6 +152,11 @@ def graph_contract(
     streams += [
         Stream(image_topic(name), f"image_{name}", "sensor_msgs/msg/Image", tolerance_s=max_image_age_s)
         for name in cameras
+    ]
+    streams += [
+        Stream(depth_topic(name.removeprefix("depth_")), name, "sensor_msgs/msg/Image", tolerance_s=max_image_age_s)
+        for name in spec.image_fields
+        if is_depth(name)
     ]
     streams += [Stream(GROUND_TRUTH, "pose", "tf2_msgs/msg/TFMessage", bodies)] if bodies else []
     streams += [Stream(COMMAND, "action", trajectory), Stream(COMMAND_SENT, "action_sent", trajectory)]
@@ -230,13 +244,15 @@ def _contract(data: Any, look: Look) -> Contract:
     observation: dict[str, ArraySpec] = {}
     extra: dict[str, ArraySpec] = {}
     own: dict[str, StreamSpec] = {}
-    for topic, stream in streams.items():
+    for stream in streams.values():
         if stream.rate_hz:
             own[stream.field] = stream.own_spec
         elif stream.field == "proprio":
             observation["proprio"] = _proprio(robot, stream)
+        elif stream.is_depth:
+            extra[stream.field] = depth_spec(*(stream.size or look(stream)))
         elif stream.is_image:
-            observation[stream.field] = image_spec(*(stream.size or look(topic)))
+            observation[stream.field] = image_spec(*(stream.size or look(stream)))
         elif stream.field == "pose":
             extra |= {f"pose_{body}": POSE_SPEC for body in stream.select}
         elif stream.field not in ACTIONS:

@@ -6,7 +6,7 @@ import random
 import re
 import struct
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from backports import zstd
 from bags import PERIOD_NS, Sample, event, header, joint_states, message, picture, twin_episode, write_bag
-from painted import SUCCESS, dataset_spec, painted_number
+from painted import SIZE, SUCCESS, dataset_spec, painted_number
 from robolearn_nodes import topics
 from robolearn_nodes.recording import Recording
 
@@ -32,6 +32,7 @@ from robolearn.datasets.verify import verify
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, SpecError
 from robolearn.messages import coded_size, compressed_image, header_ns
+from robolearn.specs import depth_spec
 from robolearn.sync import EpisodeJoin
 
 LOSSLESS = ImageCodec("jpegxl")
@@ -71,6 +72,7 @@ def test_topics_are_those_of_the_graph() -> None:
     for name in ("JOINT_STATES", "COMMAND", "COMMAND_SENT", "GROUND_TRUTH", "EPISODE"):
         assert getattr(contracts, name) == f"/{getattr(topics, name)}"
     assert contracts.image_topic("front") == f"/{topics.image_topic('front')}"
+    assert contracts.depth_topic("front") == f"/{topics.depth_topic('front')}"
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
@@ -109,6 +111,66 @@ def test_a_bag_of_unequal_clocks_becomes_what_was_recorded_live(tmp_path: Path) 
     assert not rows & {(name, field) for name in ("first", "second") for field in contract.spec.fields}
     assert not {field for name, field in rows if name}, rows
     assert ZarrStore.open(tmp_path / "d").read_stamps(0)["proprio"][0, 1] > 0
+
+
+def with_depth(samples: Iterable[Sample]) -> Iterator[Sample]:
+    """And depth of the front camera, in millimetres and in metres, with every picture of it but the one of step 3."""
+    for topic, kind, received, body in samples:
+        yield topic, kind, received, body
+        number = painted_number(body.data.reshape(SIZE, SIZE, 3)) if topic == contracts.image_topic("front") else 3
+        if number != 3:
+            shape = {"header": body.header, "height": SIZE, "width": SIZE, "is_bigendian": 0}
+            for name, encoding, dtype, unit in (("depth", "16UC1", "<u2", 1), ("registered", "32FC1", "<f4", 1000)):
+                data = (painted_depth(number) / unit).astype(dtype)
+                data[data == 0] = np.nan if encoding == "32FC1" else 0
+                pixels = {"encoding": encoding, "step": data.strides[0], "data": data.reshape(-1).view(np.uint8)}
+                yield f"/camera/front/{name}/image_raw", kind, received, message(kind, **shape, **pixels)
+
+
+def painted_depth(number: int) -> np.ndarray:
+    """(SIZE, SIZE) [mm] that tells the number; its first pixel was not measured."""
+    depth = np.full((SIZE, SIZE), 1000 + number)
+    depth[0, 0], depth[-1, -1] = 0, 65_535
+    return depth
+
+
+@pytest.mark.parametrize("sync", ["exact", "grid"])
+def test_depth_of_a_bag_becomes_what_was_recorded_live(tmp_path: Path, sync: Any) -> None:
+    spec = replace(dataset_spec(LOSSLESS), extra={"depth_front": depth_spec(SIZE, SIZE)})
+    contract = graph_contract(spec, sync)
+    assert contract.spec.interface == dataset_spec().interface  # who learns or acts sees nothing of it
+    samples = list(with_depth(two_episodes()))
+    known = [sample for sample in samples if sample[0] != "/camera/front/registered/image_raw"]
+    live = record_live(tmp_path / "live", contract, known)
+    write_bag(tmp_path / "bag", iter(samples))
+    for name in ("depth", "registered"):
+        topic = f"/camera/front/{name}/image_raw"
+        text = CONTRACT.replace("sync: grid", f"sync: {sync}") + f"  {topic}: {{field: depth_front}}\n"
+        (tmp_path / "contract.yaml").write_text(text + "episodes: /episode\n")
+        settings = ImportSettings(contract=tmp_path / "contract.yaml", image_codec=LOSSLESS)
+        done = import_dataset("rosbag", tmp_path / "bag", tmp_path / name, settings)
+        store = ZarrStore.open(tmp_path / name)
+        assert store.spec == live.spec
+        assert verify(store.path).ok
+        assert {each.field for each in diff(live.path, store.path) if each.episode} <= {"tags"}
+        valid = store.read_valid(0)["depth_front"].tolist()
+        assert valid == ([True] * 6 if sync == "grid" else [True, True, True, False, True, True])
+        shown = [0, 1, 2, 2, 4, 5]  # on the grid the newest is held
+        for step in np.flatnonzero(valid):
+            np.testing.assert_array_equal(store.read(0)["depth_front"][step], painted_depth(shown[step]))
+        assert not any("do not fit" in line for line in done.lost)
+
+
+def test_depth_of_another_size_is_none_and_is_told(tmp_path: Path) -> None:
+    write_bag(tmp_path / "bag", with_depth(two_episodes()))
+    text = CONTRACT + "  /camera/front/depth/image_raw: {field: depth_front, size: [8, 8]}\n"
+    (tmp_path / "contract.yaml").write_text(text)
+    settings = ImportSettings(contract=tmp_path / "contract.yaml")
+    done = import_dataset("rosbag", tmp_path / "bag", tmp_path / "d", settings)
+    assert any("depth_front is (16, 16), the dataset wants (8, 8)" in line for line in done.lost)
+    (tmp_path / "contract.yaml").write_text(CONTRACT.replace("image_front", "depth_front"))
+    with pytest.raises(DatasetError, match="depth of  is 'rgb8', expected 16UC1"):
+        import_dataset("rosbag", tmp_path / "bag", tmp_path / "e", settings)
 
 
 CONTRACT = """
@@ -453,7 +515,7 @@ def test_messages_of_rubbish_are_counted_and_nothing_shifts(tmp_path: Path) -> N
 
 def test_contract_of_a_file_is_that_of_the_graph(tmp_path: Path) -> None:
     (tmp_path / "contract.yaml").write_text(CONTRACT + "episodes: /episode\n")
-    read = load_contract(tmp_path / "contract.yaml", lambda topic: (16, 16))
+    read = load_contract(tmp_path / "contract.yaml", lambda stream: (16, 16))
     graph = graph_contract(dataset_spec(), "grid")
     assert read.spec == graph.spec
     period = round(1e9 / 30)

@@ -6,6 +6,8 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,6 +29,7 @@ from robolearn.cameras.standin import MjpegServer
 from robolearn.datasets.verify import verify
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.robots.standin import StandInBus
+from robolearn.specs import depth_spec
 from robolearn.tasks.bar import PAIR
 from robolearn.types import ActionSource
 
@@ -209,6 +212,58 @@ def test_episodes_begin_and_end_by_the_clock_but_not_while_the_robot_is_stopped(
     assert [info.success for info in store.episodes] == [None] * 3
     for info in store.episodes:
         assert 0.5 * CONTROL_HZ < info.length < 2 * CONTROL_HZ
+
+
+DEPTH_CAMERA = """
+import sys
+from robolearn.cameras.standin import StandInRealSense
+from robolearn_nodes.camera_node import main
+sys.modules["pyrealsense2"] = StandInRealSense("42")
+sys.exit(main())
+"""
+
+
+def test_depth_is_recorded_as_it_was_sent(graph: Any, tmp_path: Path, typist: Typist) -> None:
+    dataset = tmp_path / "demos.zarr"
+    states: list[JointState] = []
+    sent: dict[int, np.ndarray] = {}
+    graph.node.create_subscription(JointState, topics.JOINT_STATES, states.append, topics.STREAM)
+    graph.node.create_subscription(
+        Image,
+        topics.depth_topic("front"),
+        lambda message: sent.update({convert.stamp_ns(message.header.stamp): convert.depth(message)}),
+        topics.STREAM,
+    )
+    device = f"driver: realsense, serial: '42', height: {HEIGHT}, width: {WIDTH}, rate_hz: {CAMERA_HZ:g}"
+    cameras = f"cameras:\n  front: {{{device}, max_age_s: 2.0, depth: true}}\n"
+    with standin_cell(tmp_path, cameras) as (cell, _):
+        graph.start("robot", cell=cell)
+        with (tmp_path / "camera.log").open("wb") as log:
+            command = [sys.executable, "-c", DEPTH_CAMERA, "--ros-args", "-p", f"cell:={cell}"]
+            graph.children["camera"] = subprocess.Popen(command, stdout=log, stderr=log)
+        graph.start("teleop", cell=cell, terminal=typist.terminal)
+        typist.hold("q")
+        graph.start("recorder", cell=cell, dataset=dataset, task="wave-v1")
+        graph.agree(StartEpisode, topics.START_RECORDING, episode_id="first")
+        graph.spin_until(lambda: sent)
+        graph.agree(StartEpisode, topics.START_EPISODE, episode_id="first")
+        states.clear()
+        graph.spin_until(lambda: len(states) > 30)
+        assert graph.call(StopEpisode, topics.STOP_EPISODE, event=EpisodeEvent(terminated=True)).success
+        graph.spin_until(lambda: graph.events[-1].event == EpisodeEvent.ENDED)
+        assert graph.call(StopEpisode, topics.STOP_RECORDING, event=graph.events[-1]).success
+        graph.stop()
+    store = ZarrStore.open(dataset)
+    assert verify(dataset).ok
+    assert store.spec.fields["depth_front"] == depth_spec(HEIGHT, WIDTH)
+    assert set(store.spec.interface.observation) == {"proprio", "image_front"}  # what a policy may see
+    depth, stamps, valid = store.read(0)["depth_front"], store.read_stamps(0), store.read_valid(0)
+    assert valid["depth_front"].mean() > 0.8
+    for step in np.flatnonzero(valid["depth_front"]):
+        np.testing.assert_array_equal(depth[step], sent[stamps["depth_front"][step, 0]])
+    assert len({picture.tobytes() for picture in depth}) > 10
+    both = valid["depth_front"] & valid["image_front"]
+    np.testing.assert_array_equal(stamps["depth_front"][both, 0], stamps["image_front"][both, 0])
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robolearn.datasets.contract import Contract, graph_contract, load_contract
+from robolearn.datasets.contract import Contract, Stream, graph_contract, load_contract
 from robolearn.datasets.convert.guard import MAX_CHUNK_BYTES, MAX_RATIO, MAX_UNPACKED_BYTES, check_links
 from robolearn.datasets.convert.source import ImportSettings, Samples, Source, SourceEpisode, Step
 from robolearn.datasets.store import EpisodeMeta
@@ -87,19 +87,21 @@ def _contract(reader: Any, settings: ImportSettings) -> Contract:
         store = ZarrStore.open(settings.contract)
         tags = [episode.tags.get("sync") for episode in store.episodes]
         return graph_contract(store.spec, "grid" if "grid" in tags else "exact")
-    return load_contract(settings.contract, lambda topic: _picture_size(reader, topic))
+    return load_contract(settings.contract, lambda stream: _picture_size(reader, stream))
 
 
-def _picture_size(reader: Any, topic: str) -> tuple[int, int]:
-    """(H, W) of the first picture of a topic."""
-    connections = [connection for connection in reader.connections if connection.topic == topic]
+def _picture_size(reader: Any, stream: Stream) -> tuple[int, int]:
+    """(H, W) of the first picture of a topic, or of its first depth."""
+    connections = [connection for connection in reader.connections if connection.topic == stream.topic]
     for connection, _, raw in reader.messages(connections):
         reads = READERS.get(connection.msgtype)
         if reads is None:
             break
-        picture = reads(reader.deserialize(raw, connection.msgtype), "picture", ())["picture"]
+        picture = reads(reader.deserialize(raw, connection.msgtype), stream.field, ())[stream.field]
         return picture.shape[0], picture.shape[1]
-    raise DatasetError(f"{topic} has no picture from which to tell the size; give it in the contract: size: [H, W]")
+    raise DatasetError(
+        f"{stream.topic} has no picture from which to tell the size; give it in the contract: size: [H, W]"
+    )
 
 
 class _Bag:

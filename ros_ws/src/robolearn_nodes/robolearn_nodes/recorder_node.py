@@ -49,6 +49,9 @@ class RecorderNode(Node):
         size = parameter(self, "image_size", 96, "height and width of the images [pixels]; a cell says it itself")
         width = parameter(self, "image_width", 0, "their width, where it is another one")
         cameras = parameter(self, "cameras", "all", "cameras that are recorded, comma separated; may be empty")
+        depths = parameter(
+            self, "depth_cameras", "", "those of the cameras whose depth is recorded, too; a cell says it itself"
+        )
         self._rule = parameter(self, "sync", "", "`exact` or `grid`, see recording.py; empty: exact for a twin")
         max_image_age_s = parameter(self, "max_image_age_s", 0.2, "grid: an older picture is masked")
         image_qos = parameter(
@@ -84,10 +87,14 @@ class RecorderNode(Node):
         names = [name.strip() for name in cameras.split(",") if name.strip()]
         if cameras == "all":
             names = list(task.cameras) if task else ["front", "wrist"]
+        deep = [name.strip() for name in depths.split(",") if name.strip()]
+        for name in deep:
+            if name not in names:
+                raise UnknownNameError("camera", name, names)
         own_streams = load_streams(Path(own)) if own else []
         seen = task or (make_task(self._interface.task_id) if tags else None)
         bodies = seen.bodies if seen else ()
-        self._store = open_store(Path(path), self._interface, names, (size, width or size), own_streams, bodies)
+        self._store = open_store(Path(path), self._interface, names, deep, (size, width or size), own_streams, bodies)
         self._open = ExitStack()
         self._writer = self._open_writer()
         self._recording: Recording | None = None

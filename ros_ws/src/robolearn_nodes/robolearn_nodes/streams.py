@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from robolearn.datasets.contract import Contract, Stream
 from robolearn.datasets.store import DatasetSpec
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import SpecError
-from robolearn.messages import header_ns
-from robolearn.specs import POSE_SPEC, InterfaceSpec, image_spec
+from robolearn.messages import header_ns, is_depth
+from robolearn.specs import POSE_SPEC, CameraSpec, InterfaceSpec, depth_spec, image_spec
 from robolearn_nodes import topics
 from robolearn_nodes.heard_camera import HeardCamera
 from robolearn_nodes.interface import RobotInterface
@@ -74,29 +75,37 @@ def open_store(
     path: Path,
     robot: RobotInterface,
     cameras: Sequence[str],
+    depths: Sequence[str],
     size: tuple[int, int],
     own: Sequence[Stream] = (),
     bodies: Sequence[str] = (),
 ) -> ZarrStore:
-    """The dataset at `path`; a new one takes all that the robot or twin publishes. `size`: (H, W) of a twin's images.
+    """The dataset at `path`; a new one takes all that the robot or twin publishes. depths: those of the cameras that
+    give depth, too. `size`: (H, W) of a twin's images. A cell says all that itself.
 
     own: sensors that are recorded at their own rate. bodies: whose poses the graph tells. Raises SpecError when the
-    dataset is of another robot, rate, image size, sensor or body.
+    dataset is of another robot, rate, image size, sensor or body, or of cameras with other depth.
     """
-    images = {f"image_{camera}": image_spec(*size) for camera in cameras}
+    specs = [CameraSpec(name, *size, robot.control_hz, name in depths) for name in cameras]
     if robot.cell is not None:
-        specs = {name: camera.spec for name, camera in robot.cell.make_cameras().items()}
-        images = {f"image_{name}": image_spec(spec.height, spec.width) for name, spec in specs.items()}
+        specs = [replace(camera.spec, name=name) for name, camera in robot.cell.make_cameras().items()]
+    images = {f"image_{spec.name}": image_spec(spec.height, spec.width) for spec in specs}
+    depth = {f"depth_{spec.name}": depth_spec(spec.height, spec.width) for spec in specs if spec.depth}
     fields = {"proprio": robot.spec.proprio_spec, **images}
     interface = InterfaceSpec(fields, robot.spec.action_spec, robot.control_hz)
-    poses = {f"pose_{body}": POSE_SPEC for body in bodies}
+    extra = {**depth, **{f"pose_{body}": POSE_SPEC for body in bodies}}
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         store = ZarrStore.open(path)
         store.spec.interface.require(interface, f"dataset {path}", "the robot")
         check_streams(dict(store.spec.streams), own, path)
-        if missing := poses.keys() - store.spec.fields.keys():
+        if missing := extra.keys() - store.spec.fields.keys():
             raise SpecError(f"dataset {path} has no {', '.join(sorted(missing))}; record into another one")
+        if gone := {name for name in store.spec.image_fields if is_depth(name)} - depth.keys():
+            raise SpecError(
+                f"dataset {path} has {', '.join(sorted(gone))}, which no camera gives; record into another one, or say "
+                "which cameras give depth: `depth: true` in the cell, or the parameter depth_cameras"
+            )
         return store
     streams = {stream.field: stream.own_spec for stream in own}
     tasks = (robot.task_id,) if robot.task_id else ()
-    return ZarrStore.create(path, DatasetSpec(robot.spec, interface, tasks=tasks, extra=poses, streams=streams))
+    return ZarrStore.create(path, DatasetSpec(robot.spec, interface, tasks=tasks, extra=extra, streams=streams))
