@@ -11,12 +11,16 @@ from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, UnknownNameError
 
 QUALITY = 88
+NEAR_MM = 250.0  # and what is nearer is white
+DARKEST = 30  # of what was measured, however far away
+GREYS = (DARKEST + (255 - DARKEST) * np.minimum(NEAR_MM / np.maximum(np.arange(1 << 16), 1), 1)).astype(np.uint8)
+GREYS[0] = 0  # not measured
 
 
 def jpegs(store: ZarrStore, index: int, field: str, start: int, stop: int) -> list[bytes | None]:
     """The pictures of steps [start, stop); None where one is masked.
 
-    Those that lie on disk as JPEG come as they are; of video each group is decoded once. Depth is grey, near is black.
+    Those that lie on disk as JPEG come as they are; of video each group is decoded once. Depth is `grey_depth`.
     """
     if field not in store.spec.image_fields:
         raise UnknownNameError("camera", field, store.spec.image_fields)
@@ -33,12 +37,19 @@ def jpegs(store: ZarrStore, index: int, field: str, start: int, stop: int) -> li
         except DECODE_ERRORS as error:
             raise DatasetError(f"{store.name}: {field} of episode {episode.id!r} is damaged ({error})") from error
     images = store.read(index, [field], start, stop)[field]
-    brightest = max(int(images.max(initial=0)), 1) if images.dtype != np.uint8 else 255
-    return [_coded(image, brightest) if there else None for image, there in zip(images, valid, strict=True)]
+    return [_coded(image) if there else None for image, there in zip(images, valid, strict=True)]
 
 
-def _coded(image: NDArray, brightest: int) -> bytes:
+def grey_depth(depth: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Depth [mm] to be looked at, of the same shape: the nearer the brighter, and black where nothing was measured.
+
+    A grey stands for one and the same depth in all pictures, finer where it is near, as the camera measures.
+    """
+    return GREYS[depth]
+
+
+def _coded(image: NDArray) -> bytes:
     if image.dtype != np.uint8:
-        image = (image.astype(np.float32) * (255 / brightest)).astype(np.uint8)
+        image = grey_depth(image)
     flat = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
     return bytes(imagecodecs.jpeg8_encode(flat, level=QUALITY))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robolearn.datasets.disk import moved_when_whole
+from robolearn.datasets.pictures import grey_depth
 from robolearn.datasets.store import EpisodeInfo
 from robolearn.datasets.video import VideoWriter
 from robolearn.datasets.zarr_store import ZarrStore
@@ -70,7 +71,7 @@ def show_in_rerun(store: ZarrStore, index: int, file: Path | None = None) -> Non
 def write_video(store: ZarrStore, index: int, file: Path, progress: OnProgress = no_progress) -> None:
     """Write an episode as MP4: cameras beside each other, plots of the vectors with a cursor, and what is known of it.
 
-    A picture that is masked is dark red. Depth is drawn from black (near) to white.
+    A picture that is masked is dark red. Of depth near is bright, and what was not measured is black.
     """
     episode = _episode(store, index)
     plots = _plots(store, index)
@@ -145,8 +146,8 @@ def _row(pictures: dict[str, NDArray | None], store: ZarrStore) -> NDArray[np.ui
 def _colours(picture: NDArray) -> NDArray[np.uint8]:
     if picture.ndim == 3 and picture.shape[2] == 3:
         return picture.astype(np.uint8)
-    flat = picture.reshape(picture.shape[:2]).astype(np.float64)
-    grey = (255 * flat / max(flat.max(), 1)).astype(np.uint8)
+    flat = picture.reshape(picture.shape[:2])
+    grey = flat if flat.dtype == np.uint8 else grey_depth(flat)
     return np.repeat(grey[:, :, None], 3, axis=2)
 
 

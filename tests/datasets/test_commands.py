@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from painted import SUCCESS, dataset, paint, painted_number, stamps, step
+from painted import SUCCESS, dataset, dataset_spec, paint, painted_number, stamps, step
 
 from robolearn import cli
 from robolearn.datasets.store import EpisodeMeta
@@ -16,6 +17,7 @@ from robolearn.datasets.video import VideoReader
 from robolearn.datasets.view import _row
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import RobolearnError
+from robolearn.specs import depth_spec
 
 
 def lengths(path: Path) -> list[int]:
@@ -206,6 +208,17 @@ def test_what_a_collection_on_a_graph_left_unfinished_is_told(
         f"episode 'cut' was not finished: 1 steps can be salvaged; remove it with: robolearn dataset repair '{path}'"
         in told
     )
+
+
+def test_in_a_video_near_depth_is_bright_and_what_was_not_measured_is_black(tmp_path: Path) -> None:
+    spec = replace(dataset_spec(cameras=()), extra={"depth_front": depth_spec(16, 16)})
+    depth = np.full((16, 16), 250, np.uint16)
+    depth[:, 4:8], depth[:, 8:] = 1000, 0
+    drawn = _row({"depth_front": depth}, ZarrStore.create(tmp_path / "d", spec))[100, 360:600]
+    near, far, none = drawn[10], drawn[90], drawn[200]
+    assert near.tolist() == [255] * 3
+    assert 40 < far[0] < 150
+    assert none.tolist() == [0] * 3
 
 
 def test_the_name_of_a_camera_lies_on_its_shadow(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from painted import CAMERAS, SUCCESS, dataset, dataset_spec, paint, painted_number, stamps, step
+from painted import CAMERAS, SIZE, SUCCESS, dataset, dataset_spec, paint, painted_number, stamps, step
 from test_faults import failing
 
 from robolearn.datasets import edit
@@ -27,7 +27,7 @@ from robolearn.datasets.store import CLOSING_ROW, EpisodeMeta, ImageCodec
 from robolearn.datasets.verify import verify
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, UnknownNameError
-from robolearn.specs import ArraySpec
+from robolearn.specs import ArraySpec, depth_spec
 from robolearn.types import EpisodeOutcome
 
 h5py = pytest.importorskip("h5py")
@@ -54,6 +54,27 @@ def store(tmp_path: Path) -> ZarrStore:
                 writer.append(values, stamps(number), stamps(number + 1))  # type: ignore[arg-type]
             writer.commit(SUCCESS if first else EpisodeOutcome(None, False, True, "stopped"))
     return store
+
+
+@pytest.mark.parametrize("name", ["robomimic", "minari", "d4rl", "diffusion_policy", "lerobot"])
+def test_depth_comes_back_as_it_was_or_is_told_as_lost(tmp_path: Path, name: str) -> None:
+    spec = replace(dataset_spec(), extra={"depth_front": depth_spec(SIZE, SIZE)})
+    store, depth = ZarrStore.create(tmp_path / "d", spec), np.random.default_rng(0).integers(0, 65_536, (3, SIZE, SIZE))
+    with store.writer() as writer:
+        writer.begin(EpisodeMeta(task="push-v1"))
+        for number in range(3):
+            writer.append(step(number) | {"depth_front": depth[number]}, stamps(number) | {"depth_front": 7})
+        writer.commit(SUCCESS)
+    lost = export_dataset(store, name, tmp_path / "out").lost
+    told = import_dataset(name, tmp_path / "out", tmp_path / "back").lost
+    back = ZarrStore.open(tmp_path / "back")
+    if name in ("d4rl", "lerobot"):
+        assert any(line.startswith("depth_front is left out") for line in lost)
+        assert "depth_front" not in back.spec.fields
+    else:
+        assert not any("depth" in line for line in (*lost, *told))
+        assert back.spec.extra == spec.extra
+        np.testing.assert_array_equal(back.read(0)["depth_front"], depth)
 
 
 @pytest.mark.parametrize("name", ["robomimic", "minari", "d4rl", "diffusion_policy"])

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from labellers import answer, answer_forever
-from painted import SUCCESS, dataset_spec, painted_number, record, stamps, step
+from painted import SIZE, SUCCESS, dataset_spec, painted_number, record, stamps, step
 
 from robolearn import cli
 from robolearn.datasets import edit
@@ -35,7 +35,7 @@ from robolearn.datasets.series import series
 from robolearn.datasets.store import Annotation, EpisodeMeta, ImageCodec
 from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import DatasetError, UnknownNameError
-from robolearn.specs import ArraySpec
+from robolearn.specs import ArraySpec, depth_spec
 
 
 def test_answers_are_kept_in_order_and_taken_back_one_by_one(path: Path) -> None:
@@ -304,6 +304,25 @@ def test_pictures_come_as_jpeg_and_lost_ones_as_none(tmp_path: Path, codec: str)
         jpegs(store, 0, "action", 0, 1)
     with pytest.raises(DatasetError, match="not within it"):
         jpegs(store, 0, "image_front", 0, 4)
+
+
+def test_depth_is_seen_the_brighter_the_nearer_and_alike_in_every_answer(tmp_path: Path) -> None:
+    spec = replace(dataset_spec(), extra={"depth_front": depth_spec(SIZE, SIZE)})
+    store = ZarrStore.create(tmp_path / "d", spec)
+    depths = [0, 1, 250, 251, 500, 1000, 4000, 65_535]
+    with store.writer() as writer:
+        writer.begin(EpisodeMeta(task="push-v1"))
+        for number, depth in enumerate(depths):
+            writer.append(step(number) | {"depth_front": np.full((SIZE, SIZE), depth)}, stamps(number))
+        writer.commit(SUCCESS)
+    found = jpegs(store, 0, "depth_front", 0, len(depths))
+    greys = [int(np.median(imagecodecs.jpeg8_decode(data))) for data in found if data is not None]
+    assert len(greys) == len(depths)
+    assert greys[:3] == [0, 255, 255]
+    assert greys[1:] == sorted(greys[1:], reverse=True)
+    assert len(set(greys)) == len(depths) - 1
+    assert greys[-1] >= 25  # though it is far away, it was measured
+    assert jpegs(store, 0, "depth_front", 5, 6) == found[5:6]
 
 
 def test_series_hold_fields_and_columns_with_gaps(path: Path) -> None:

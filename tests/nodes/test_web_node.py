@@ -53,6 +53,25 @@ def test_what_is_no_number_leaves_a_page_that_can_be_read(node: WebNode) -> None
     assert facts["progress"] is None
 
 
+def test_depth_is_a_camera_beside_its_pictures(node: WebNode) -> None:
+    pictures = node._graph._pictures
+    kind = "sensor_msgs/msg/Image"
+    topics = ["/camera/front/image_raw", "/camera/front/depth/image_raw", "/twin/camera/front/image_raw"]
+    other = "/camera/front/depth/image_raw/compressed"
+    types = {topic: [kind] for topic in topics} | {other: ["sensor_msgs/msg/CompressedImage"]}
+    pictures.find(types, {topic: (["camera"], []) for topic in types})
+    assert pictures.cameras == ["front", "front/depth", "twin/front"]
+    depth = np.array([[0, 200, 500], [1000, 4000, 65_535]], np.uint16)
+    pictures._on("front/depth")(convert.image_message(depth, 7, "front"))
+    pictures._on("front")(convert.image_message(np.zeros((2, 3, 3), np.uint8), 7, "front"))
+    stamp_ns, seen = pictures.picture("front/depth")
+    assert (stamp_ns, seen.shape, seen.dtype) == (7, (2, 3, 3), np.uint8)
+    assert list(seen[..., 0].ravel()[:2]) == [0, 255]
+    assert (np.diff(seen[..., 1].ravel()[1:].astype(int)) < 0).all()
+    pictures._on("front/depth")(convert.image_message(np.zeros((2, 3, 3), np.uint8), 8, "front"))
+    assert pictures.picture("front/depth") is None  # colours, which are no depth
+
+
 def test_nobody_commands_a_robot_that_was_told_nothing_of_late(node: WebNode) -> None:
     graph = node._graph
     command = JointTrajectory(points=[JointTrajectoryPoint(positions=[0.25])])

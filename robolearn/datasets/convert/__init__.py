@@ -140,7 +140,7 @@ def _reason(error: Exception) -> str:
 
 def _coded(spec: DatasetSpec) -> list[str]:
     """What to tell of pictures that are coded anew with loss."""
-    codecs = {name: spec.codec_of(name) for name in spec.image_fields}
+    codecs = {name: spec.codec_of(name) for name in spec.image_fields if spec.fields[name].dtype == "uint8"}
     lossy = [f"{n} ({c.name})" for n, c in codecs.items() if c.name not in ("zstd", "jpegxl") or c.distance]
     return [f"pictures are coded anew, which changes them: {', '.join(lossy)}; --lossless keeps them"] if lossy else []
 

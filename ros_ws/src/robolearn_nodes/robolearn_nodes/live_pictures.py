@@ -12,16 +12,17 @@ from numpy.typing import NDArray
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
 
+from robolearn.datasets.pictures import grey_depth
 from robolearn.errors import SpecError
 from robolearn_nodes import convert, topics
 from robolearn_nodes.live_discovery import Ends
 
-CAMERA = re.compile(r"((?:twin/)?camera/(?P<name>[^/]+))/image_raw(?P<compressed>/compressed)?")
+CAMERA = re.compile(r"(?P<twin>twin/)?camera/(?P<name>[^/]+(?P<depth>/depth)?)/image_raw(?P<compressed>/compressed)?")
 APPLY_S = 0.1
 
 
 class LivePictures:
-    """A camera's name is that of its topic; the twin that mirrors a robot adds `twin/NAME`."""
+    """A camera's name is that of its topic; the twin that mirrors a robot adds `twin/NAME`, depth `NAME/depth`."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -43,9 +44,9 @@ class LivePictures:
         found: dict[str, tuple[str, type]] = {}
         for topic, (writers, _) in sorted(ends.items()):
             match = CAMERA.fullmatch(topic.removeprefix(self._namespace))
-            if match is None or not writers:
+            if match is None or not writers or (match["depth"] and match["compressed"]):
                 continue
-            camera = ("twin/" if match[1].startswith("twin/") else "") + match["name"]
+            camera = (match["twin"] or "") + match["name"]
             if match["compressed"] and "sensor_msgs/msg/CompressedImage" in types.get(topic, ()):
                 found[camera] = (topic, CompressedImage)
             elif not match["compressed"] and "sensor_msgs/msg/Image" in types.get(topic, ()):
@@ -64,6 +65,9 @@ class LivePictures:
             return None
         stamp_ns = convert.stamp_ns(message.header.stamp)
         try:
+            if camera.endswith("/depth"):
+                grey = grey_depth(convert.depth(message))
+                return stamp_ns, np.repeat(grey[:, :, None], 3, axis=2)
             return stamp_ns, bytes(message.data) if isinstance(message, CompressedImage) else convert.picture(message)
         except SpecError:
             return None
