@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from robolearn.errors import HardwareError
 from robolearn.specs import CameraSpec
@@ -47,12 +48,13 @@ class FakeCamera:
             self._frames_left -= 1
         image = self._pattern.copy()
         image[..., 2] = self._count % 256
-        depth = None
-        if self.spec.depth:
-            columns = np.arange(self.spec.width, dtype=np.uint16) * np.uint16(10 + self._count % 10)
-            depth = np.tile(columns, (self.spec.height, 1))
+        depth = self._depth() if self.spec.depth else None
         self._count += 1
         return Frame(image, self._clock(), depth)
+
+    def _depth(self) -> NDArray[np.uint16]:
+        columns = np.arange(self.spec.width, dtype=np.uint16) * np.uint16(10 + self._count % 10)
+        return np.tile(columns, (self.spec.height, 1))
 
     def close(self) -> None:
         self._connected = False

@@ -208,19 +208,19 @@ def _check_names(checks: list[Check], cell: Cell) -> None:
 def _check_camera(checks: list[Check], name: str, camera: Camera, seconds: float, pictures: Path | None) -> None:
     if _attempt(checks, name, lambda: _opened(camera)) is None:
         return
-    stamps, image, end_s = set(), None, time.monotonic() + seconds
+    stamps, frame, end_s = set(), None, time.monotonic() + seconds
     try:
         while time.monotonic() < end_s:
             frame = camera.read()
             stamps.add(frame.stamp_ns)
-            image = frame.image
             time.sleep(0.25 / camera.spec.rate_hz)
     except HardwareError as error:
         checks.append(Check(name, False, str(error), "check its cable"))
         return
     finally:
         camera.close()
-    assert image is not None
+    assert frame is not None
+    image, depth = frame.image, frame.depth
     if pictures is not None:
         _write_picture(pictures / f"{camera.spec.name}.png", image)
     rate_hz, mean = (len(stamps) - 1) / seconds, float(image.mean())
@@ -233,8 +233,11 @@ def _check_camera(checks: list[Check], name: str, camera: Camera, seconds: float
         remedies.append("too dark or too bright: set its exposure, take its cap off")
     if lost:
         remedies.append("it was lost meanwhile: check its cable")
+    if depth is not None and not depth.any():
+        remedies.append("it measures no depth: nothing before it is far enough away, or rough enough to be seen")
+    measured = "" if depth is None else f", depth of {np.count_nonzero(depth) / depth.size:.0%} of the picture"
     found = f"{image.shape[1]}x{image.shape[0]} at {rate_hz:.1f} of {camera.spec.rate_hz:g} Hz, {late} late, "
-    checks.append(Check(name, not remedies, found + f"mean grey {mean:.0f}", "; ".join(remedies)))
+    checks.append(Check(name, not remedies, found + f"mean grey {mean:.0f}{measured}", "; ".join(remedies)))
 
 
 def _write_picture(path: Path, image: NDArray[np.uint8]) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from robolearn.cameras.calibration import CameraCalibration
 from robolearn.cameras.charuco import BoardConfig
+from robolearn.cameras.fake import FakeCamera
 from robolearn.cameras.standin import write_videos
 from robolearn.cell import Cell, load_cell, stop_file
 from robolearn.cli import run
@@ -23,7 +24,7 @@ from robolearn.datasets.zarr_store import ZarrStore
 from robolearn.errors import HardwareError, RobolearnError, SpecError
 from robolearn.recipes import calibrate, cell_check, find
 from robolearn.recipes.calibrate import calibrate_joints, calibrate_lens, calibrate_place, joint_setups, positive_sides
-from robolearn.recipes.cell_check import check_cell
+from robolearn.recipes.cell_check import _check_camera, check_cell
 from robolearn.recipes.doctor import Check
 from robolearn.recipes.find import Found, describe_motors, find_cameras, find_controls, with_names
 from robolearn.recipes.finetune.cells import make_cell
@@ -311,6 +312,18 @@ def test_set_up_wants_one_motor_and_numbers_that_exist(kind: str) -> None:
             motor.present = False
         with pytest.raises(HardwareError, match=r"no .* answers"):
             set_up_motor(bus.port, MODELS[kind], 5, 1_000_000, old_id=1)
+
+
+def test_a_camera_is_checked_for_the_depth_that_it_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    checks: list[Check] = []
+    camera = FakeCamera(CameraSpec("front", 4, 10, 100.0, depth=True))
+    _check_camera(checks, "cameras.front", camera, 0.05, None)
+    assert checks[-1].found.endswith(", depth of 90% of the picture")
+    assert "depth" not in checks[-1].remedy
+    monkeypatch.setattr(camera, "_depth", lambda: np.zeros((4, 10), np.uint16))
+    _check_camera(checks, "cameras.front", camera, 0.05, None)
+    assert "it measures no depth" in checks[-1].remedy
+    assert not checks[-1].ok
 
 
 def test_cameras_and_controls_are_found_by_what_the_kernel_says(tmp_path: Path) -> None:
