@@ -157,7 +157,7 @@ def test_a_goal_runs_the_policy_until_the_episode_ends(graph: Any) -> None:
     assert (result.success, result.reason) == (True, "")
     assert result.num_steps > 5
     assert result.loop_p50_ms > 0
-    assert feedback[-1].state == "acting"
+    assert {each.state for each in feedback} <= {"acting", "waiting for an observation"}  # it may be over in a moment
     seen = len(chunks)
     cancelled = client.send_goal_async(RunPolicy.Goal(timeout_s=30.0))
     graph.spin_until(cancelled.done)

@@ -136,6 +136,7 @@ def test_person_records_on_a_cell(graph: Any, tmp_path: Path, typist: Typist) ->
     assert infos[-1].last_episode == store.episodes[1].id
 
 
+@pytest.mark.slow
 def test_two_arms_are_led_by_two_and_the_keys_say_what_becomes_of_the_episode(
     graph: Any, tmp_path: Path, typist: Typist
 ) -> None:
