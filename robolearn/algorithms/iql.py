@@ -26,7 +26,7 @@ from robolearn.algorithms.algorithm import Batch, DataKind, Metrics
 from robolearn.algorithms.compile import Wrapper, plain
 from robolearn.algorithms.optimizer import OVER_A_RUN, Adam, cosine_learning_rate, polyak_update, step_together
 from robolearn.algorithms.state import load_state, state_of
-from robolearn.networks.augmentation import generator_of, shifted
+from robolearn.networks.augmentation import shifted_at
 from robolearn.networks.critic import Critic
 from robolearn.networks.mlp import mlp
 from robolearn.networks.normalizer import Statistics
@@ -151,8 +151,8 @@ class IQL:
                     cosine_learning_rate(self.gradient_step, self.config.learning_rate, 0, self.config.decay_steps)
                 )
             rows = {name: values[i * size : (i + 1) * size] for name, values in batch.items()}
-            drawn = generator_of(self._seed, self.gradient_step, self.critic)
-            metrics = self._step(shifted(rows, self.actor.cameras, self.config.max_shift_px, drawn))
+            shift_px = self.config.max_shift_px
+            metrics = self._step(shifted_at(rows, self.actor.cameras, shift_px, self._seed, self.gradient_step))
             self.gradient_step += 1
         return metrics
 

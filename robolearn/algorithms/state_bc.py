@@ -23,7 +23,7 @@ from robolearn.algorithms.algorithm import Batch, DataKind, Metrics
 from robolearn.algorithms.compile import Wrapper, plain
 from robolearn.algorithms.optimizer import Adam, cosine_learning_rate
 from robolearn.algorithms.state import load_state, state_of
-from robolearn.networks.augmentation import generator_of, shifted
+from robolearn.networks.augmentation import shifted_at
 from robolearn.networks.normalizer import Statistics
 from robolearn.policies.gaussian import GaussianPolicy, GaussianPolicyConfig
 from robolearn.specs import InterfaceSpec
@@ -91,8 +91,8 @@ class StateBC:
                     cosine_learning_rate(self.gradient_step, self.config.learning_rate, 0, self.config.decay_steps)
                 )
             rows = {name: values[i * size : (i + 1) * size] for name, values in batch.items()}
-            drawn = generator_of(self._seed, self.gradient_step, self.actor)
-            metrics = self._step(shifted(rows, self.actor.cameras, self.config.max_shift_px, drawn))
+            shift_px = self.config.max_shift_px
+            metrics = self._step(shifted_at(rows, self.actor.cameras, shift_px, self._seed, self.gradient_step))
             self.gradient_step += 1
         return metrics
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def random_shift(images: Tensor, max_shift_px: int, generator: torch.Generator | None = None) -> Tensor:
@@ -26,12 +26,6 @@ def random_shift(images: Tensor, max_shift_px: int, generator: torch.Generator |
     return images.flatten(0, 2).index_select(0, pixels.flatten()).view(images.shape)  # a third of the time of [...]
 
 
-def generator_of(seed: int, step: int, module: nn.Module) -> torch.Generator:
-    """On the device of a module, what it is augmented by at a step: of nothing but the seed and the step."""
-    device = next(module.parameters()).device
-    return torch.Generator(device).manual_seed((seed * 1_000_003 + step) % 2**63)
-
-
 def shifted(
     batch: Mapping[str, Tensor], cameras: Iterable[str], max_shift_px: int, generator: torch.Generator | None = None
 ) -> dict[str, Tensor]:
@@ -46,3 +40,13 @@ def shifted(
         elif images.ndim == 5:
             answer[name] = random_shift(images.movedim(1, 3), max_shift_px, generator).movedim(3, 1)
     return answer
+
+
+def shifted_at(
+    batch: Mapping[str, Tensor], cameras: Sequence[str], max_shift_px: int, seed: int, step: int
+) -> Mapping[str, Tensor]:
+    """As `shifted`, by what the seed and the step alone draw."""
+    if not cameras:
+        return batch
+    generator = torch.Generator(batch[cameras[0]].device).manual_seed((seed * 1_000_003 + step) % 2**63)
+    return shifted(batch, cameras, max_shift_px, generator)
